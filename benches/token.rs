@@ -55,10 +55,7 @@ fn token(algorithm: Algorithm, kid: &str, number: u32) -> String {
 }
 
 fn verifier(algorithm: Algorithm) -> Verifier {
-    Verifier {
-        algorithm,
-        strategy: KeyIdStrategy::Kid,
-    }
+    Verifier::new(algorithm, KeyIdStrategy::Kid)
 }
 
 fn verify(c: &mut Criterion) {

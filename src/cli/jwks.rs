@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{check, findings};
 use crate::compile::Compiled;
-use crate::ext::auth_validator::{Guarded, Validators};
+use crate::ext::auth_validator::{Guarded, Provider, Validators};
 use crate::ext::identity::PublicKeys;
 use crate::upstream::keys::KeySource;
 
@@ -88,9 +88,10 @@ async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
 
 fn sources(guarded: &[Guarded]) -> Vec<Arc<KeySource<PublicKeys>>> {
     let mut all: Vec<Arc<KeySource<PublicKeys>>> = Vec::new();
-    for provider in guarded.iter().flat_map(|one| one.validator.providers()) {
-        if !all.iter().any(|known| Arc::ptr_eq(known, &provider.source)) {
-            all.push(Arc::clone(&provider.source));
+    let providers = guarded.iter().flat_map(|one| one.validator.providers());
+    for keys in providers.filter_map(Provider::keys) {
+        if !all.iter().any(|known| Arc::ptr_eq(known, &keys.source)) {
+            all.push(Arc::clone(&keys.source));
         }
     }
     all

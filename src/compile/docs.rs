@@ -158,6 +158,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Number => "number".to_owned(),
         Kind::Duration => "duration".to_owned(),
         Kind::Texts => "list of strings".to_owned(),
+        Kind::TextOrTexts => "string or list of strings".to_owned(),
         Kind::Integers => "list of integers".to_owned(),
         Kind::TextMap => "object of strings".to_owned(),
         Kind::Block(_) | Kind::Object => "object".to_owned(),

@@ -164,6 +164,10 @@ fn kind(kind: &Kind) -> Value {
         Kind::Number => json!({ "type": "number" }),
         Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::TextOrTexts => json!({
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+        }),
         Kind::Integers => json!({ "type": "array", "items": { "type": "integer" } }),
         Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Block(keys) => object(keys),
@@ -191,7 +195,9 @@ fn is_level(keys: &'static [Key]) -> bool {
 fn default(key: &Key) -> Option<Value> {
     let written = key.default;
     match key.kind {
-        Kind::Text | Kind::Choice(_) if !written.is_empty() && !written.contains(' ') => {
+        Kind::Text | Kind::TextOrTexts | Kind::Choice(_)
+            if !written.is_empty() && !written.contains(' ') =>
+        {
             Some(json!(written))
         }
         Kind::Duration => duration::parse(written).ok().map(|_| json!(written)),

@@ -18,6 +18,23 @@ pub struct Block<'a> {
     typing: Typing,
 }
 
+/// The value of a [`Kind::TextOrTexts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The strings, however they are written.
+    pub fn texts(&self) -> &[String] {
+        match self {
+            OneOrMany::One(text) => std::slice::from_ref(text),
+            OneOrMany::Many(texts) => texts,
+        }
+    }
+}
+
 impl<'a> Block<'a> {
     /// Opens `node`, and warns about keys that are not in the table. Anything except an object is an error.
     pub fn open(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
@@ -222,6 +239,21 @@ impl<'a> Block<'a> {
         texts
             .map(|(index, text)| (text, items.get(index).unwrap_or(&node).clone()))
             .collect()
+    }
+
+    /// A string or a list of strings. `None` if it is absent, or has another type, which is reported.
+    pub fn text_or_texts(&self, key: &str) -> Option<OneOrMany> {
+        let node = self.get(key)?;
+        match node.value().data {
+            Data::List(_) => node.texts(self.typing).map(OneOrMany::Many),
+            Data::Object(_) | Data::Null => {
+                node.wrong_type(&Kind::TextOrTexts);
+                None
+            }
+            _ => node
+                .text(self.typing)
+                .map(|text| OneOrMany::One(text.to_owned())),
+        }
     }
 
     /// A list of integers. Empty if absent.

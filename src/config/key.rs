@@ -37,6 +37,8 @@ pub enum Kind {
     Duration,
     /// A list of strings.
     Texts,
+    /// A string, or a list of strings.
+    TextOrTexts,
     /// A list of integers.
     Integers,
     /// An object of strings.
@@ -65,6 +67,7 @@ impl Kind {
             Kind::Number => "a number",
             Kind::Duration => "a duration such as \"2s\"",
             Kind::Texts => "a list of strings",
+            Kind::TextOrTexts => "a string or a list of strings",
             Kind::Integers => "a list of integers",
             Kind::TextMap => "an object of strings",
             Kind::Block(_) | Kind::Object => "an object",
@@ -85,6 +88,24 @@ pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'s
         doc,
         guard: false,
     }
+}
+
+/// Two tables as one.
+pub const fn joined<const A: usize, const B: usize, const N: usize>(
+    a: [Key; A],
+    b: [Key; B],
+) -> [Key; N] {
+    let mut all = [a[0]; N];
+    let mut index = 0;
+    while index < A {
+        all[index] = a[index];
+        index += 1;
+    }
+    while index < N {
+        all[index] = b[index - A];
+        index += 1;
+    }
+    all
 }
 
 /// Whether a key is a comment of the author: `@comment`, `$schema`, `_x`, `#x`.

@@ -44,11 +44,11 @@ pub mod value;
 pub mod yaml;
 
 pub use backend::Backend;
-pub use block::Block;
+pub use block::{Block, OneOrMany};
 pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use extra::Extra;
-pub use key::{Key, Kind, key};
+pub use key::{Key, Kind, joined, key};
 pub use namespace::Namespace;
 pub use node::{Node, Typing};
 pub use report::{ConfigError, Finding, Problem, Report, Severity};

@@ -38,6 +38,7 @@ pub mod context;
 pub mod cors;
 pub mod errors;
 pub mod extension;
+pub mod forward_auth;
 pub mod forwarding;
 pub mod geoip;
 pub mod graphql;
@@ -85,6 +86,7 @@ pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod tiered;
+pub mod token_exchange;
 pub mod unbuilt;
 pub mod upstream;
 mod url_rewrite;

@@ -15,12 +15,12 @@ use crate::ext::response_json_schema;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
     basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http,
-    client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql,
-    http_cache, identity, influx, ip_filter, jmespath, json, limits, logging, martian, metrics,
-    metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools,
-    redis_ratelimit, request_id, response_body, response_headers, router, secrets, security_http,
-    server, soap, static_files, stream, tiered, upstream, url_rewrite, virtual_host, websocket,
-    wildcard,
+    client_credentials, compat, compression, conditional, cors, errors, forward_auth, forwarding,
+    geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, limits, logging,
+    martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis,
+    redis_pools, redis_ratelimit, request_id, response_body, response_headers, router, secrets,
+    security_http, server, soap, static_files, stream, tiered, token_exchange, upstream,
+    url_rewrite, virtual_host, websocket, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -77,6 +77,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
     &basic::ENDPOINT,
+    &forward_auth::ENDPOINT,
     // The extensions below do not run where responses are signed.
     &auth_signer::ENDPOINT,
     #[cfg(feature = "lua")]
@@ -170,6 +171,7 @@ pub const BACKEND: &[&BackendExtension] = &[
     &static_files::BACKEND,
     &client_credentials::BACKEND,
     &aws_sigv4::BACKEND,
+    &token_exchange::BACKEND,
     &http_cache::BACKEND,
 ];
 

@@ -191,6 +191,7 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
         peer: IpAddr::from([127, 0, 0, 1]),
         client: IpAddr::from([127, 0, 0, 1]),
         secure: false,
+        certificate: None,
     }
 }
 

@@ -1,13 +1,13 @@
-//! The signature algorithms of RFC 7518 and RFC 8037 that a configuration may name.
+//! The signature algorithms of RFC 7518, RFC 8037, RFC 9864 and RFC 9964 that a configuration may name.
 
 use std::fmt;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
-    EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
-    RSA_PSS_2048_8192_SHA512, RsaParameters,
+    EcdsaVerificationAlgorithm, ML_DSA_44, ML_DSA_65, ML_DSA_87, PqdsaVerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
 };
 
 /// A signature algorithm. There is no `none`: a name that is not in this list does not parse.
@@ -29,6 +29,10 @@ pub enum Algorithm {
     EdDsa,
     /// The same algorithm under its fully specified name (RFC 9864 §2.2).
     Ed25519,
+    /// Post-quantum signatures (FIPS 204), with keys of the type `AKP` (RFC 9964).
+    MlDsa44,
+    MlDsa65,
+    MlDsa87,
 }
 
 /// The kind of key that an algorithm needs.
@@ -40,11 +44,14 @@ pub enum KeyKind {
     P384,
     P521,
     Ed25519,
+    MlDsa44,
+    MlDsa65,
+    MlDsa87,
 }
 
 impl Algorithm {
     /// Every algorithm, in the order of KrakenD's documentation.
-    pub const ALL: [Algorithm; 14] = [
+    pub const ALL: [Algorithm; 17] = [
         Algorithm::EdDsa,
         Algorithm::Ed25519,
         Algorithm::Hs256,
@@ -59,6 +66,9 @@ impl Algorithm {
         Algorithm::Ps256,
         Algorithm::Ps384,
         Algorithm::Ps512,
+        Algorithm::MlDsa44,
+        Algorithm::MlDsa65,
+        Algorithm::MlDsa87,
     ];
 
     /// The algorithm with exactly this name. Names are case-sensitive (RFC 7515 §4.1.1).
@@ -85,6 +95,9 @@ impl Algorithm {
             Algorithm::Es512 => "ES512",
             Algorithm::EdDsa => "EdDSA",
             Algorithm::Ed25519 => "Ed25519",
+            Algorithm::MlDsa44 => "ML-DSA-44",
+            Algorithm::MlDsa65 => "ML-DSA-65",
+            Algorithm::MlDsa87 => "ML-DSA-87",
         }
     }
 
@@ -98,6 +111,11 @@ impl Algorithm {
         plain(self) == plain(other)
     }
 
+    /// Whether the same secret signs and verifies.
+    pub fn is_symmetric(self) -> bool {
+        self.key_kind() == KeyKind::Secret
+    }
+
     /// The only kind of key that fits (RFC 8725 §3.1).
     pub fn key_kind(self) -> KeyKind {
         match self {
@@ -108,6 +126,9 @@ impl Algorithm {
             Algorithm::Es384 => KeyKind::P384,
             Algorithm::Es512 => KeyKind::P521,
             Algorithm::EdDsa | Algorithm::Ed25519 => KeyKind::Ed25519,
+            Algorithm::MlDsa44 => KeyKind::MlDsa44,
+            Algorithm::MlDsa65 => KeyKind::MlDsa65,
+            Algorithm::MlDsa87 => KeyKind::MlDsa87,
         }
     }
 
@@ -145,7 +166,17 @@ impl Algorithm {
         }
     }
 
-    /// The same algorithm as `jsonwebtoken` names it. `jsonwebtoken` has no ES512.
+    /// The parameter set of ML-DSA (RFC 9964 §3). The context is empty.
+    pub(super) fn ml_dsa(self) -> Option<&'static PqdsaVerificationAlgorithm> {
+        match self {
+            Algorithm::MlDsa44 => Some(&ML_DSA_44),
+            Algorithm::MlDsa65 => Some(&ML_DSA_65),
+            Algorithm::MlDsa87 => Some(&ML_DSA_87),
+            _ => None,
+        }
+    }
+
+    /// The same algorithm as `jsonwebtoken` names it. `jsonwebtoken` has neither ES512 nor ML-DSA.
     pub(super) fn jsonwebtoken(self) -> Option<jsonwebtoken::Algorithm> {
         use jsonwebtoken::Algorithm as Theirs;
         Some(match self {
@@ -160,7 +191,9 @@ impl Algorithm {
             Algorithm::Ps512 => Theirs::PS512,
             Algorithm::Es256 => Theirs::ES256,
             Algorithm::Es384 => Theirs::ES384,
-            Algorithm::Es512 => return None,
+            Algorithm::Es512 | Algorithm::MlDsa44 | Algorithm::MlDsa65 | Algorithm::MlDsa87 => {
+                return None;
+            }
             Algorithm::EdDsa | Algorithm::Ed25519 => Theirs::EdDSA,
         })
     }
@@ -169,6 +202,58 @@ impl Algorithm {
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The algorithms that a provider's tokens may be signed with.
+///
+/// With several, each key is still used only with algorithms of its own type, and only with its own `alg` if its JWK
+/// has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Algorithms(u32);
+
+impl Algorithms {
+    /// Exactly one algorithm.
+    pub const fn only(algorithm: Algorithm) -> Algorithms {
+        Algorithms(1 << algorithm as u32)
+    }
+
+    /// All of these. `None` if there are none.
+    pub fn of(algorithms: impl IntoIterator<Item = Algorithm>) -> Option<Algorithms> {
+        let bits = algorithms
+            .into_iter()
+            .fold(0, |bits, one| bits | Algorithms::only(one).0);
+        (bits != 0).then_some(Algorithms(bits))
+    }
+
+    /// Whether a token may name this algorithm. Both names of Ed25519 are accepted if one is configured.
+    pub fn accept(self, named: Algorithm) -> bool {
+        let bits = match named {
+            Algorithm::EdDsa | Algorithm::Ed25519 => {
+                Algorithms::only(Algorithm::EdDsa).0 | Algorithms::only(Algorithm::Ed25519).0
+            }
+            other => Algorithms::only(other).0,
+        };
+        self.0 & bits != 0
+    }
+
+    /// The configured algorithms, in the order of [`Algorithm::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .filter(move |one| self.0 & Algorithms::only(*one).0 != 0)
+    }
+
+    /// A number that no other set has.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Algorithms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Algorithm::as_str).collect();
+        f.write_str(&names.join(" or "))
     }
 }
 
@@ -196,6 +281,23 @@ mod tests {
         ] {
             assert_eq!(Algorithm::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_set_accepts_its_members_and_both_names_of_ed25519() {
+        for one in Algorithm::ALL {
+            for other in Algorithm::ALL {
+                assert_eq!(Algorithms::only(one).accept(other), one.means(other));
+            }
+        }
+        let two = Algorithms::of([Algorithm::Es256, Algorithm::MlDsa65]).unwrap();
+        let accepted: Vec<_> = Algorithm::ALL
+            .into_iter()
+            .filter(|one| two.accept(*one))
+            .collect();
+        assert_eq!(accepted, [Algorithm::Es256, Algorithm::MlDsa65]);
+        assert_eq!(two.to_string(), "ES256 or ML-DSA-65");
+        assert_eq!(Algorithms::of([]), None);
     }
 
     #[test]

@@ -201,7 +201,14 @@ impl TokenCache {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(token.as_bytes());
         hasher.write_u64(scope.origin.0);
-        hasher.write_u16((scope.verifier.algorithm as u16) << 8 | scope.verifier.strategy as u16);
+        let Verifier {
+            algorithms,
+            strategy,
+            lone_key,
+        } = scope.verifier;
+        hasher.write_u64(
+            u64::from(algorithms.bits()) << 9 | (strategy as u64) << 1 | u64::from(lone_key),
+        );
         hasher.finish()
     }
 

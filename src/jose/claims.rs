@@ -102,6 +102,12 @@ impl Claims {
         self.map.get("iss").and_then(Value::as_str)
     }
 
+    /// The same claims, with this `iss` if they have none.
+    pub fn or_issuer(mut self, issuer: &str) -> Claims {
+        self.map.entry("iss").or_insert_with(|| Value::from(issuer));
+        self
+    }
+
     /// `sub`
     pub fn subject(&self) -> Option<&str> {
         self.map.get("sub").and_then(Value::as_str)
@@ -194,6 +200,20 @@ impl ClaimPath {
             path_only: path.is_nested(),
             ..path
         }
+    }
+
+    /// The members to follow, one by one, however many dots their names have. `None` if there are none.
+    pub fn exact(parts: &[String]) -> Option<ClaimPath> {
+        let path = match parts {
+            [] => return None,
+            [one] => ClaimPath::literal(one),
+            several => ClaimPath {
+                name: several.join(".").into(),
+                parts: several.iter().map(|part| Box::from(&**part)).collect(),
+                path_only: true,
+            },
+        };
+        Some(path)
     }
 
     /// Like [`ClaimPath::dotted`], except that names that start with `http` are literal: their dots belong to a host
@@ -439,6 +459,23 @@ mod tests {
         }
         assert_eq!(ClaimPath::nested("https://x.y").find(&flat).unwrap(), "url");
         assert_eq!(ClaimPath::nested("one").find(&flat).unwrap(), 1);
+        let client = claims(
+            r#"{"a":{"my.client":{"roles":["x"]},"my":{"client":{"roles":["y"]}}},"a.my.client.roles":["z"]}"#,
+        );
+        let parts = |parts: &[&str]| {
+            let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+            ClaimPath::exact(&parts)
+        };
+        let exact = parts(&["a", "my.client", "roles"]).unwrap();
+        assert_eq!(exact.find(&client).unwrap()[0], "x");
+        assert_eq!(
+            ClaimPath::nested("a.my.client.roles")
+                .find(&client)
+                .unwrap()[0],
+            "y"
+        );
+        assert_eq!(parts(&["a.b"]).unwrap(), ClaimPath::literal("a.b"));
+        assert_eq!(parts(&[]), None);
         let url = claims(r#"{"https://x":{"y/roles":["a"]},"http://x.y/s":"z"}"#);
         assert_eq!(
             ClaimPath::dotted_unless_url("https://x.y/roles").find(&url),

@@ -43,6 +43,8 @@ pub enum KeyFault {
     UnknownType,
     #[error("its curve is unknown")]
     UnknownCurve,
+    #[error("its curve is secp256k1, and ES256K is not supported")]
+    Secp256k1,
     #[error("its `{0}` is missing or malformed")]
     Member(&'static str),
     #[error("it is a private key")]
@@ -76,8 +78,8 @@ impl Key {
         }
         check_purpose(jwk, "verify")?;
         let material = PublicMaterial::from_jwk(jwk)?;
-        // An `oct` key is always secret. Any other key with a `d` was published by mistake and must not be trusted.
-        if member(jwk, "d").is_some() {
+        // An `oct` key is always secret. Any other key with a `d` or `priv` was published by mistake and must not be trusted.
+        if member(jwk, "d").is_some() || member(jwk, "priv").is_some() {
             return Err(KeyFault::Private);
         }
         let thumbprints = thumbprint::read(jwk, &material)?;

@@ -148,9 +148,23 @@ impl KeySet {
     }
 
     /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).
-    pub fn find(&self, token: &Token<'_>, strategy: KeyIdStrategy) -> Result<&Key, Rejection> {
+    ///
+    /// With `lone_key`, a token that names no key is verified with the only usable key of the set, if there is exactly
+    /// one.
+    pub fn find(
+        &self,
+        token: &Token<'_>,
+        strategy: KeyIdStrategy,
+        lone_key: bool,
+    ) -> Result<&Key, Rejection> {
         let id = token.key_id(strategy)?;
         if let Some(key) = self.by_id(strategy, &id) {
+            return Ok(key);
+        }
+        if lone_key
+            && !token.names_a_key()
+            && let [key] = self.keys.as_slice()
+        {
             return Ok(key);
         }
         if strategy == KeyIdStrategy::Kid && self.left_out.contains(&*id) {

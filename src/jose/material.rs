@@ -26,6 +26,11 @@ pub(super) enum PublicMaterial {
         point: Vec<u8>,
     },
     Ed25519(Vec<u8>),
+    /// The public key of FIPS 204.
+    MlDsa {
+        kind: KeyKind,
+        key: Vec<u8>,
+    },
 }
 
 impl PublicMaterial {
@@ -35,6 +40,7 @@ impl PublicMaterial {
             Some("RSA") => rsa(jwk),
             Some("EC") => ec(jwk),
             Some("OKP") => okp(jwk),
+            Some("AKP") => akp(jwk),
             _ => Err(KeyFault::UnknownType),
         }
     }
@@ -44,7 +50,7 @@ impl PublicMaterial {
         let kind = match self {
             PublicMaterial::Secret(_) => KeyKind::Secret,
             PublicMaterial::Rsa { .. } => KeyKind::Rsa,
-            PublicMaterial::Ec { kind, .. } => *kind,
+            PublicMaterial::Ec { kind, .. } | PublicMaterial::MlDsa { kind, .. } => *kind,
             PublicMaterial::Ed25519(_) => KeyKind::Ed25519,
         };
         algorithm.key_kind() == kind
@@ -97,6 +103,12 @@ impl PublicMaterial {
                 ParsedPublicKey::new(parameters, point)
                     .map(Prepared::Public)
                     .map_err(|_| KeyFault::NotOnCurve)
+            }
+            PublicMaterial::MlDsa { key, .. } => {
+                let parameters = algorithm.ml_dsa().ok_or(KeyFault::OtherAlgorithm)?;
+                ParsedPublicKey::new(parameters, key)
+                    .map(Prepared::Public)
+                    .map_err(|_| KeyFault::Member("pub"))
             }
             PublicMaterial::Ed25519(point) => ParsedPublicKey::new(&ED25519, point)
                 .map(Prepared::Ed25519)
@@ -156,6 +168,7 @@ fn ec(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
         Some("P-256") => (KeyKind::P256, 32),
         Some("P-384") => (KeyKind::P384, 48),
         Some("P-521") => (KeyKind::P521, 66),
+        Some("secp256k1") => return Err(KeyFault::Secp256k1),
         _ => return Err(KeyFault::UnknownCurve),
     };
     let (x, y) = (required(jwk, "x")?, required(jwk, "y")?);
@@ -181,6 +194,21 @@ fn okp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
         return Err(KeyFault::NotOnCurve);
     }
     Ok(PublicMaterial::Ed25519(point))
+}
+
+/// An `AKP` key says by `alg` which algorithm it is for (RFC 9964 §4).
+fn akp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
+    let (kind, length) = match text_member(jwk, "alg")?.and_then(Algorithm::parse) {
+        Some(Algorithm::MlDsa44) => (KeyKind::MlDsa44, 1312),
+        Some(Algorithm::MlDsa65) => (KeyKind::MlDsa65, 1952),
+        Some(Algorithm::MlDsa87) => (KeyKind::MlDsa87, 2592),
+        _ => return Err(KeyFault::OtherAlgorithm),
+    };
+    let key = required(jwk, "pub")?;
+    if key.len() != length {
+        return Err(KeyFault::Member("pub"));
+    }
+    Ok(PublicMaterial::MlDsa { kind, key })
 }
 
 /// A member with a value. `null` and empty values count as absent, because some providers write every member that

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`algorithm`] | the algorithm names of RFC 7518 that we support |
+//! | [`algorithm`] | the algorithms that we support, and sets of them |
 //! | [`reason`] | why a token was rejected: the word for metrics and the sentence for the log |
 //! | [`strict`] | strict JSON: no duplicate members, limited depth |
 //! | [`key`], [`key_set`] | public keys prepared for verification, looked up by the ids in a token |
@@ -11,6 +11,7 @@
 //! | [`verifier`] | the steps from a token's text to its claims, with or without the cache |
 //! | [`cache`] | tokens whose signature was verified |
 //! | [`claims`], [`rules`] | the claims of a token, and what an endpoint requires of them |
+//! | [`dpop`] | proofs that a client has the key to which its token is bound |
 //! | [`propagate`] | claims copied into headers and paths |
 //! | [`sign`] | tokens that we issue |
 //! | [`bloom`] | revoked tokens |
@@ -23,6 +24,7 @@ pub mod algorithm;
 pub mod bloom;
 pub mod cache;
 pub mod claims;
+pub mod dpop;
 mod edwards;
 pub mod key;
 pub mod key_set;
@@ -39,13 +41,13 @@ mod thumbprint;
 pub mod token;
 pub mod verifier;
 
-pub use algorithm::{Algorithm, install_crypto};
+pub use algorithm::{Algorithm, Algorithms, install_crypto};
 pub use cache::{CacheLimits, CacheStats, Origin, TokenCache};
-pub use claims::{ClaimPath, Claims};
+pub use claims::{ClaimPath, Claims, NumericDate};
 pub use key::KeyFault;
 pub use key_set::{KeyIdStrategy, KeySet, KeySetError, Parsed, Skipped};
 pub use reason::{Reason, Rejection};
 pub use rules::{Check, Rules, ScopeMatcher};
 pub use sign::{Serialization, Signer};
-pub use token::{Token, bearer};
+pub use token::{SubjectToken, Token, bearer, dpop_token};
 pub use verifier::{Step, Verified, Verifier};

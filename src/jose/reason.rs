@@ -23,11 +23,23 @@ pub enum Reason {
     WrongAudience,
     MissingRole,
     MissingScope,
+    /// The provider left the roles out of the token because there are too many (Entra ID).
+    GroupsOverage,
     Revoked,
     /// An expression of the endpoint (`validation/cel`) is false.
     Rejected,
     /// No key set is available.
     KeysUnavailable,
+    /// The provider says that the token is not active (RFC 7662).
+    Inactive,
+    /// The provider did not say whether the token is active.
+    IntrospectionUnavailable,
+    /// The token is bound to another certificate or key, or is not bound although it must be (RFC 8705, RFC 9449).
+    WrongBinding,
+    /// The proof of possession is missing, malformed, for another request, or was used before (RFC 9449).
+    BadProof,
+    /// The proof of possession needs a current nonce (RFC 9449 §9).
+    UseNonce,
     /// More than one credential was sent.
     AmbiguousCredentials,
     /// `crit` is present, and we implement no extension.
@@ -40,7 +52,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 24] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::AlgNotAllowed,
@@ -52,9 +64,15 @@ impl Reason {
         Reason::WrongAudience,
         Reason::MissingRole,
         Reason::MissingScope,
+        Reason::GroupsOverage,
         Reason::Revoked,
         Reason::Rejected,
         Reason::KeysUnavailable,
+        Reason::Inactive,
+        Reason::IntrospectionUnavailable,
+        Reason::WrongBinding,
+        Reason::BadProof,
+        Reason::UseNonce,
         Reason::AmbiguousCredentials,
         Reason::CriticalHeader,
         Reason::UnusableKey,
@@ -75,9 +93,15 @@ impl Reason {
             Reason::WrongAudience => "wrong_audience",
             Reason::MissingRole => "missing_role",
             Reason::MissingScope => "missing_scope",
+            Reason::GroupsOverage => "groups_overage",
             Reason::Revoked => "revoked",
             Reason::Rejected => "rejected",
             Reason::KeysUnavailable => "keys_unavailable",
+            Reason::Inactive => "inactive",
+            Reason::IntrospectionUnavailable => "introspection_unavailable",
+            Reason::WrongBinding => "wrong_binding",
+            Reason::BadProof => "bad_proof",
+            Reason::UseNonce => "use_dpop_nonce",
             Reason::AmbiguousCredentials => "ambiguous_credentials",
             Reason::CriticalHeader => "critical_header",
             Reason::UnusableKey => "unusable_key",
@@ -88,7 +112,7 @@ impl Reason {
     /// 403 for a valid token with insufficient permissions, 401 for everything else.
     pub fn status(self) -> u16 {
         match self {
-            Reason::MissingRole | Reason::MissingScope => 403,
+            Reason::MissingRole | Reason::MissingScope | Reason::GroupsOverage => 403,
             _ => 401,
         }
     }
@@ -172,7 +196,14 @@ mod tests {
             .into_iter()
             .filter(|reason| reason.status() == 403)
             .collect();
-        assert_eq!(forbidden, [Reason::MissingRole, Reason::MissingScope]);
+        assert_eq!(
+            forbidden,
+            [
+                Reason::MissingRole,
+                Reason::MissingScope,
+                Reason::GroupsOverage
+            ]
+        );
     }
 
     #[test]

@@ -12,13 +12,18 @@ use crate::jose::reason::{Reason, Rejection};
 pub struct Rules {
     /// Compared exactly, including case and a trailing slash (RFC 7519 §4.1.1).
     pub issuer: Option<Box<str>>,
-    /// The token must have all of these.
     pub audience: Box<[Box<str>]>,
+    /// Where the audience is: `aud`, or `client_id` in the access tokens of Amazon Cognito.
+    pub audience_path: ClaimPath,
+    /// Whether the token must have all values of `audience`, or one.
+    pub audience_matcher: ScopeMatcher,
     /// Tolerated clock difference for `exp`, `nbf` and `iat`.
     pub leeway: Duration,
     /// The token must have one of these roles.
     pub roles: Box<[Box<str>]>,
     pub roles_path: ClaimPath,
+    /// Whether the names of an object's members count as roles, too (Zitadel).
+    pub roles_as_object: bool,
     pub scopes: Box<[Box<str>]>,
     pub scopes_path: ClaimPath,
     pub scopes_matcher: ScopeMatcher,
@@ -30,9 +35,12 @@ impl Default for Rules {
         Rules {
             issuer: None,
             audience: Box::default(),
+            audience_path: ClaimPath::literal("aud"),
+            audience_matcher: ScopeMatcher::All,
             leeway: Duration::from_secs(1),
             roles: Box::default(),
             roles_path: ClaimPath::literal("roles"),
+            roles_as_object: false,
             scopes: Box::default(),
             scopes_path: ClaimPath::literal("scope"),
             scopes_matcher: ScopeMatcher::Any,
@@ -40,7 +48,7 @@ impl Default for Rules {
     }
 }
 
-/// How many of the configured scopes a token must carry.
+/// How many of the configured values a token must carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScopeMatcher {
     Any,
@@ -136,6 +144,10 @@ impl Rules {
                 Reason::NotYetValid,
                 "go-jose/go-jose/jwt: validation field, token issued in the future (iat)",
             ),
+            Check::Roles if self.has_overage(claims) => (
+                Reason::GroupsOverage,
+                "Token sent by client does not have sufficient roles: the provider left the groups out, because there are too many (groups overage)",
+            ),
             Check::Roles => (
                 Reason::MissingRole,
                 "Token sent by client does not have sufficient roles",
@@ -165,10 +177,7 @@ impl Rules {
                 Some(issuer) => claims.issuer() == Some(issuer),
                 None => true,
             },
-            Check::Audience => {
-                let sent = |wanted: &str| claims.audience().any(|one| one == wanted);
-                self.audience.iter().all(|wanted| sent(wanted))
-            }
+            Check::Audience => self.audience.is_empty() || self.has_audience(claims),
             Check::NotBefore => self.has_begun(claims.not_before(), now),
             Check::Expiry => self.has_not_ended(claims.expiry(), now),
             Check::IssuedAt => self.has_begun(claims.issued_at(), now),
@@ -185,9 +194,37 @@ impl Rules {
         date.is_none_or(|date| date.nanos() >= nanos(now) - nanos(self.leeway))
     }
 
+    fn has_audience(&self, claims: &Claims) -> bool {
+        let sent = self.audience_path.find(claims);
+        let mut wanted = self.audience.iter();
+        match self.audience_matcher {
+            ScopeMatcher::Any => wanted.any(|one| is_among(sent, one)),
+            ScopeMatcher::All => wanted.all(|one| is_among(sent, one)),
+        }
+    }
+
     fn has_role(&self, claims: &Claims) -> bool {
         let sent = self.roles_path.find(claims);
-        self.roles.iter().any(|role| contains(sent, role))
+        match sent {
+            Some(Value::Object(members)) if self.roles_as_object => {
+                self.roles.iter().any(|role| members.contains_key(&**role))
+            }
+            _ => self.roles.iter().any(|role| contains(sent, role)),
+        }
+    }
+
+    /// Whether the claim with the roles is one that the provider replaced by a reference to it. Entra ID does so for
+    /// users with more than 200 groups, and for more than six in the implicit flow.
+    fn has_overage(&self, claims: &Claims) -> bool {
+        let name = self.roles_path.name();
+        if self.roles_path.find(claims).is_some() {
+            return false;
+        }
+        let referred = claims
+            .claim("_claim_names")
+            .and_then(|names| names.get(name));
+        let has_groups = name == "groups" && claims.claim("hasgroups") == Some(&Value::Bool(true));
+        referred.is_some() || has_groups
     }
 
     fn has_scopes(&self, claims: &Claims) -> bool {
@@ -208,6 +245,15 @@ fn contains(value: Option<&Value>, word: &str) -> bool {
     match value {
         Some(Value::Array(items)) => items.iter().any(|item| item.as_str() == Some(word)),
         Some(Value::String(text)) => text.split(' ').any(|item| item == word),
+        _ => false,
+    }
+}
+
+/// Whether a string is exactly this one, or a list contains it.
+fn is_among(value: Option<&Value>, wanted: &str) -> bool {
+    match value {
+        Some(Value::Array(items)) => items.iter().any(|item| item.as_str() == Some(wanted)),
+        Some(Value::String(text)) => text == wanted,
         _ => false,
     }
 }
@@ -299,6 +345,83 @@ mod tests {
         ] {
             assert_eq!(verdict(&rules, json), Err(Reason::WrongAudience), "{json}");
         }
+    }
+
+    #[test]
+    fn an_audience_may_be_in_another_claim_and_one_may_be_enough() {
+        let cognito = Rules {
+            audience: words(&["app"]),
+            audience_path: ClaimPath::literal("client_id"),
+            ..Rules::default()
+        };
+        assert_eq!(verdict(&cognito, r#"{"client_id":"app"}"#), Ok(()));
+        for json in [
+            r#"{"aud":"app"}"#,
+            r#"{"client_id":"app x"}"#,
+            r#"{"client_id":{"app":1}}"#,
+        ] {
+            assert_eq!(
+                verdict(&cognito, json),
+                Err(Reason::WrongAudience),
+                "{json}"
+            );
+        }
+        let any = Rules {
+            audience: words(&["a", "b"]),
+            audience_matcher: ScopeMatcher::Any,
+            ..Rules::default()
+        };
+        assert_eq!(verdict(&any, r#"{"aud":["x","b"]}"#), Ok(()));
+        for json in [r#"{"aud":"a b"}"#, r#"{"aud":[]}"#, "{}"] {
+            assert_eq!(verdict(&any, json), Err(Reason::WrongAudience), "{json}");
+        }
+    }
+
+    #[test]
+    fn roles_may_be_the_names_of_members() {
+        let rules = Rules {
+            roles: words(&["admin"]),
+            roles_as_object: true,
+            ..Rules::default()
+        };
+        for json in [
+            r#"{"roles":{"x":{},"admin":{"1":"d"}}}"#,
+            r#"{"roles":["admin"]}"#,
+        ] {
+            assert_eq!(verdict(&rules, json), Ok(()), "{json}");
+        }
+        for json in [
+            r#"{"roles":{"x":"admin"}}"#,
+            r#"{"roles":{"x":{"admin":1}}}"#,
+            r#"{"roles":{}}"#,
+        ] {
+            assert_eq!(verdict(&rules, json), Err(Reason::MissingRole), "{json}");
+        }
+    }
+
+    #[test]
+    fn missing_groups_are_named_if_the_provider_left_them_out() {
+        let rules = |claim: &str| Rules {
+            roles: words(&["g1"]),
+            roles_path: ClaimPath::literal(claim),
+            ..Rules::default()
+        };
+        let referred = r#"{"_claim_names":{"groups":"src1"},"_claim_sources":{"src1":{}}}"#;
+        for json in [referred, r#"{"hasgroups":true}"#] {
+            let groups = rules("groups");
+            assert_eq!(verdict(&groups, json), Err(Reason::GroupsOverage), "{json}");
+            assert_eq!(
+                verdict(&rules("roles"), json),
+                Err(Reason::MissingRole),
+                "{json}"
+            );
+        }
+        let both = r#"{"_claim_names":{"groups":"src1"},"groups":["g2"]}"#;
+        assert_eq!(verdict(&rules("groups"), both), Err(Reason::MissingRole));
+        assert_eq!(
+            verdict(&rules("groups"), r#"{"hasgroups":"true"}"#),
+            Err(Reason::MissingRole)
+        );
     }
 
     #[test]

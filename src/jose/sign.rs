@@ -7,6 +7,8 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
     ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+    KeyPair as _, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING, ML_DSA_87_SIGNING, PqdsaKeyPair,
+    PqdsaSigningAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -110,6 +112,22 @@ impl Signer {
     }
 }
 
+#[cfg(test)]
+impl Signer {
+    /// Signs with another header, in the compact serialization.
+    pub(crate) fn sign_with_header(
+        &self,
+        header: &str,
+        payload: &[u8],
+    ) -> Result<String, SignError> {
+        let mut text = URL_SAFE_NO_PAD.encode(header);
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut text);
+        let signature = self.key.sign(self.algorithm, text.as_bytes())?;
+        Ok(format!("{text}.{signature}"))
+    }
+}
+
 /// Exactly `alg`, `kid` and `typ`, in this order. `kid` is omitted for a key without an id.
 fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
     let text = |value: &str| Value::from(value).to_string();
@@ -123,11 +141,12 @@ fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
     ))
 }
 
-/// `jsonwebtoken` signs with every algorithm except ES512. It prepares the key again for each signature. Next to the
+/// `jsonwebtoken` signs with every algorithm except ES512 and ML-DSA. It prepares the key again for each signature. Next to the
 /// cost of the private operation this is negligible, unlike in verification (see [`Key`](crate::jose::key::Key)).
 enum PrivateKey {
     JsonWebToken(jsonwebtoken::Algorithm, EncodingKey),
     P521(EcdsaKeyPair),
+    MlDsa(Box<PqdsaKeyPair>),
 }
 
 impl PrivateKey {
@@ -140,6 +159,10 @@ impl PrivateKey {
         }
         let private = match public {
             PublicMaterial::Secret(_) => Vec::new(),
+            PublicMaterial::MlDsa { .. } if member(jwk, "priv").is_none() => {
+                return Err(SignError::PublicOnly);
+            }
+            PublicMaterial::MlDsa { .. } => required(jwk, "priv")?,
             _ if member(jwk, "d").is_none() => return Err(SignError::PublicOnly),
             _ => required(jwk, "d")?,
         };
@@ -169,6 +192,15 @@ impl PrivateKey {
                 let document = pair.to_pkcs8v1().map_err(|_| SignError::Inconsistent)?;
                 EncodingKey::from_ec_der(document.as_ref())
             }
+            // `priv` is the seed (RFC 9964 §4).
+            PublicMaterial::MlDsa { key, .. } => {
+                let pair = PqdsaKeyPair::from_seed(ml_dsa(algorithm)?, &private)
+                    .map_err(|_| SignError::Inconsistent)?;
+                if pair.public_key().as_ref() != key.as_slice() {
+                    return Err(SignError::Inconsistent);
+                }
+                return Ok(PrivateKey::MlDsa(Box::new(pair)));
+            }
             PublicMaterial::Ed25519(point) => {
                 let pair = Ed25519KeyPair::from_seed_and_public_key(&private, point)
                     .map_err(|_| SignError::Inconsistent)?;
@@ -193,6 +225,12 @@ impl PrivateKey {
                 .sign(&SystemRandom::new(), message)
                 .map(|signature| URL_SAFE_NO_PAD.encode(signature))
                 .map_err(|_| SignError::Failed),
+            PrivateKey::MlDsa(pair) => {
+                let mut signature = vec![0; pair.algorithm().signature_len()];
+                pair.sign(message, &mut signature)
+                    .map(|_| URL_SAFE_NO_PAD.encode(signature))
+                    .map_err(|_| SignError::Failed)
+            }
         }
     }
 }
@@ -208,6 +246,15 @@ fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignErr
         Algorithm::Es256 => Ok(&ECDSA_P256_SHA256_FIXED_SIGNING),
         Algorithm::Es384 => Ok(&ECDSA_P384_SHA384_FIXED_SIGNING),
         Algorithm::Es512 => Ok(&ECDSA_P521_SHA512_FIXED_SIGNING),
+        other => Err(SignError::Algorithm(other)),
+    }
+}
+
+fn ml_dsa(algorithm: Algorithm) -> Result<&'static PqdsaSigningAlgorithm, SignError> {
+    match algorithm {
+        Algorithm::MlDsa44 => Ok(&ML_DSA_44_SIGNING),
+        Algorithm::MlDsa65 => Ok(&ML_DSA_65_SIGNING),
+        Algorithm::MlDsa87 => Ok(&ML_DSA_87_SIGNING),
         other => Err(SignError::Algorithm(other)),
     }
 }

@@ -21,6 +21,9 @@ pub(crate) fn kid(algorithm: Algorithm) -> &'static str {
         Algorithm::Es384 => "ec384",
         Algorithm::Es512 => "ec521",
         Algorithm::EdDsa | Algorithm::Ed25519 => "ed25519",
+        Algorithm::MlDsa44 => "mldsa44",
+        Algorithm::MlDsa65 => "mldsa65",
+        Algorithm::MlDsa87 => "mldsa87",
         _ => "rsa",
     }
 }
@@ -37,7 +40,7 @@ pub(crate) fn jwk(kid: &str, private: bool) -> Value {
         .take();
     if !private {
         let members = key.as_object_mut().unwrap();
-        for name in ["d", "p", "q", "dp", "dq", "qi"] {
+        for name in ["d", "p", "q", "dp", "dq", "qi", "priv"] {
             members.remove(name);
         }
     }
@@ -46,7 +49,9 @@ pub(crate) fn jwk(kid: &str, private: bool) -> Value {
 
 /// The public half of every test key.
 pub(crate) fn public_document() -> Vec<u8> {
-    let kids = ["rsa", "rsa2", "ec256", "ec384", "ec521", "ed25519", "oct"];
+    let kids = [
+        "rsa", "rsa2", "ec256", "ec384", "ec521", "ed25519", "oct", "mldsa44", "mldsa65", "mldsa87",
+    ];
     let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
     json!({ "keys": keys }).to_string().into_bytes()
 }
@@ -73,6 +78,14 @@ pub(crate) fn signer(algorithm: Algorithm) -> Signer {
 /// A token with this payload, signed with the test key for the algorithm.
 pub(crate) fn token(algorithm: Algorithm, payload: &str) -> String {
     signer(algorithm).sign(payload.as_bytes()).unwrap()
+}
+
+/// A proof of possession with this key in its header (RFC 9449 §4.2), signed with the test key for the algorithm.
+pub(crate) fn proof(algorithm: Algorithm, jwk: &Value, typ: &str, claims: &Value) -> String {
+    let header = json!({"typ": typ, "alg": algorithm.as_str(), "jwk": jwk});
+    signer(algorithm)
+        .sign_with_header(&header.to_string(), claims.to_string().as_bytes())
+        .unwrap()
 }
 
 /// A token with a custom header, signed with the `oct` key as HS256.

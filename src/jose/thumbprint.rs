@@ -1,4 +1,5 @@
-//! The certificate members of a JWK: `x5c`, `x5t`, `x5t#S256` (RFC 7517 §4.7 to §4.9).
+//! The certificate members of a JWK: `x5c`, `x5t`, `x5t#S256` (RFC 7517 §4.7 to §4.9), and the thumbprint of a JWK
+//! itself (RFC 7638).
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+use crate::jose::algorithm::KeyKind;
 use crate::jose::key::KeyFault;
 use crate::jose::material::{LENIENT, PublicMaterial, member, text_member, without_leading_zeros};
 
@@ -47,6 +49,46 @@ pub(super) fn read(
         sha1: spelled(sha1.as_ref().map(<[u8; 20]>::as_slice)),
         sha256: spelled(sha256.as_ref().map(<[u8; 32]>::as_slice)),
     })
+}
+
+/// The SHA-256 thumbprint of a public key (RFC 7638 §3), in base64url. `None` for a secret and for what is no key.
+///
+/// The numbers are encoded anew, so that a key has one thumbprint, however it is written.
+pub(super) fn jwk_thumbprint(jwk: &Map<String, Value>) -> Option<String> {
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    // Exactly the required members, in lexicographic order.
+    let text = match PublicMaterial::from_jwk(jwk).ok()? {
+        PublicMaterial::Secret(_) => return None,
+        PublicMaterial::Rsa { n, e } => {
+            format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64(&e), b64(&n))
+        }
+        PublicMaterial::Ec { kind, point } => {
+            let curve = match kind {
+                KeyKind::P256 => "P-256",
+                KeyKind::P384 => "P-384",
+                _ => "P-521",
+            };
+            let (x, y) = point.get(1..)?.split_at((point.len() - 1) / 2);
+            format!(
+                r#"{{"crv":"{curve}","kty":"EC","x":"{}","y":"{}"}}"#,
+                b64(x),
+                b64(y)
+            )
+        }
+        PublicMaterial::Ed25519(x) => {
+            format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64(&x))
+        }
+        PublicMaterial::MlDsa { key, .. } => {
+            let algorithm = text_member(jwk, "alg").ok()??;
+            format!(
+                r#"{{"alg":"{algorithm}","kty":"AKP","pub":"{}"}}"#,
+                b64(&key)
+            )
+        }
+    };
+    Some(b64(
+        digest::digest(&digest::SHA256, text.as_bytes()).as_ref()
+    ))
 }
 
 /// The bytes of a thumbprint. Some providers write it as the base64url of its hexadecimal text.
@@ -113,6 +155,19 @@ fn belongs_to(leaf: &[u8], key: &PublicMaterial) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The example of RFC 7638 §3.1.
+    #[test]
+    fn the_thumbprint_of_a_key_is_that_of_the_rfc() {
+        let jwk = serde_json::json!({
+            "kty": "RSA", "alg": "RS256", "kid": "2011-04-29", "e": "AQAB",
+            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+        });
+        assert_eq!(
+            jwk_thumbprint(jwk.as_object().unwrap()).as_deref(),
+            Some("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs")
+        );
+    }
 
     #[test]
     fn a_thumbprint_may_be_encoded_hexadecimal_text() {

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::{DecodeError, DecodeSliceError, Engine};
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::jose::algorithm::Algorithm;
+use crate::jose::algorithm::{Algorithm, Algorithms};
 use crate::jose::claims::{self, Claims};
 use crate::jose::key::Key;
 use crate::jose::key_set::KeyIdStrategy;
@@ -22,8 +23,11 @@ pub const MAX_TOKEN_BYTES: usize = 1 << 20;
 /// Maximum length of a `kid` or thumbprint in bytes.
 const MAX_KEY_ID_BYTES: usize = 1024;
 
-/// The longest signature that we verify: RSA with a modulus of 8192 bits.
-const MAX_SIGNATURE_BYTES: usize = 1024;
+/// The longest signature that we verify: ML-DSA-87 (FIPS 204, table 2).
+const MAX_SIGNATURE_BYTES: usize = 4627;
+
+/// The longest signature of the other algorithms: RSA with a modulus of 8192 bits.
+const USUAL_SIGNATURE_BYTES: usize = 1024;
 
 /// The decoded, unverified parts of a token. Only the compact serialization is supported (RFC 7515 §3.1, §7.1).
 pub struct Token<'a> {
@@ -79,19 +83,12 @@ impl<'a> Token<'a> {
         self.header.algorithm
     }
 
-    /// Step one: checks that the header names exactly the configured algorithm. No other check comes before it.
-    pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Rejection> {
-        if self
-            .header
+    /// Step one: checks that the header names a configured algorithm, and returns it. No other check comes before it.
+    pub fn check_algorithm(&self, configured: Algorithms) -> Result<Algorithm, Rejection> {
+        self.header
             .algorithm
-            .is_some_and(|named| named.means(configured))
-        {
-            return Ok(());
-        }
-        Err(Rejection::new(
-            Reason::AlgNotAllowed,
-            "algorithm is invalid",
-        ))
+            .filter(|named| configured.accept(*named))
+            .ok_or_else(|| Rejection::new(Reason::AlgNotAllowed, "algorithm is invalid"))
     }
 
     /// Step two: checks that the token requires no extension. We implement none, so any `crit` is rejected (RFC 7515
@@ -129,10 +126,20 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// Step four: verifies the signature with this key and this algorithm.
-    pub fn verify(&self, key: &Key, algorithm: Algorithm) -> Result<(), Rejection> {
+    /// Whether the header has any member that names a key.
+    pub fn names_a_key(&self) -> bool {
+        let Header {
+            kid, x5t, x5t_s256, ..
+        } = &self.header;
+        [kid, x5t, x5t_s256]
+            .iter()
+            .any(|id| !matches!(id, KeyId::Absent))
+    }
+
+    /// Step four: verifies the signature with this key and the algorithm of the header, which must be one of these.
+    pub fn verify(&self, key: &Key, configured: Algorithms) -> Result<(), Rejection> {
         // Checked again, so that a caller who skips a step gets a rejection and not a security hole.
-        self.check_algorithm(algorithm)?;
+        let algorithm = self.check_algorithm(configured)?;
         self.check_critical()?;
         key.verify(algorithm, self.signed.as_bytes(), &self.signature)
     }
@@ -219,6 +226,36 @@ pub fn bearer(value: &[u8]) -> Result<Option<&str>, Rejection> {
     }))
 }
 
+/// The verified token of a request, for the exchange at a token server. It is a credential: no output shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SubjectToken(Arc<str>);
+
+impl SubjectToken {
+    /// Call it only for a token that was verified.
+    pub fn new(token: &str) -> SubjectToken {
+        SubjectToken(token.into())
+    }
+
+    /// The token, to be sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted token]")
+    }
+}
+
+/// The token after the scheme `DPoP` (RFC 9449 §7.1). `None` if the value has another scheme.
+pub fn dpop_token(value: &[u8]) -> Option<&str> {
+    let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("dpop")
+        .then(|| rest.trim_start_matches(' '))
+}
+
 /// For the fuzzer and the property test: parses arbitrary bytes and must neither panic nor accept.
 pub fn parse_anything(bytes: &[u8]) {
     if let Ok(Some(text)) = bearer(bytes)
@@ -237,7 +274,14 @@ fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
 }
 
 fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Rejection> {
-    let mut bytes = [0; MAX_SIGNATURE_BYTES];
+    // The buffer on the stack is cleared for each token, so it has the size of the usual signatures.
+    if part.len() > USUAL_SIGNATURE_BYTES.div_ceil(3) * 4 {
+        if part.len() > MAX_SIGNATURE_BYTES.div_ceil(3) * 4 {
+            return Err(malformed("signature is too long"));
+        }
+        return decode(part).map(SmallVec::from_vec);
+    }
+    let mut bytes = [0; USUAL_SIGNATURE_BYTES + 2];
     let length = URL_SAFE_NO_PAD
         .decode_slice(part, &mut bytes)
         .map_err(|error| match error {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::jose::algorithm::Algorithm;
+use crate::jose::algorithm::{Algorithm, Algorithms};
 use crate::jose::cache::{Origin, Scope, TokenCache};
 use crate::jose::claims::Claims;
 use crate::jose::key_set::{KeyIdStrategy, KeySet};
@@ -13,8 +13,10 @@ use crate::jose::token::Token;
 /// How one endpoint verifies a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Verifier {
-    pub algorithm: Algorithm,
+    pub algorithms: Algorithms,
     pub strategy: KeyIdStrategy,
+    /// Whether a token without a key id is verified with the only key of the set.
+    pub lone_key: bool,
 }
 
 /// The result of [`Verifier::verify_cached`].
@@ -30,7 +32,7 @@ pub struct Verified {
 pub enum Step {
     /// The token has three parts in base64url and a JSON header.
     Form,
-    /// The header names the configured algorithm.
+    /// The header names a configured algorithm.
     Algorithm,
     /// The header requires no extension.
     Extensions,
@@ -56,6 +58,15 @@ impl Step {
 }
 
 impl Verifier {
+    /// A verifier for one algorithm, which requires tokens to name their key.
+    pub const fn new(algorithm: Algorithm, strategy: KeyIdStrategy) -> Verifier {
+        Verifier {
+            algorithms: Algorithms::only(algorithm),
+            strategy,
+            lone_key: false,
+        }
+    }
+
     /// Verifies a token and returns its claims. The claims themselves are checked by [`Rules`](crate::jose::Rules).
     pub fn verify(&self, text: &str, keys: &KeySet) -> Result<Claims, Rejection> {
         self.verify_traced(text, keys, |_, _| ())
@@ -72,14 +83,18 @@ impl Verifier {
         traced(
             &mut trace,
             Step::Algorithm,
-            token.check_algorithm(self.algorithm),
+            token.check_algorithm(self.algorithms),
         )?;
         traced(&mut trace, Step::Extensions, token.check_critical())?;
-        let key = traced(&mut trace, Step::Key, keys.find(&token, self.strategy))?;
+        let key = traced(
+            &mut trace,
+            Step::Key,
+            keys.find(&token, self.strategy, self.lone_key),
+        )?;
         traced(
             &mut trace,
             Step::Signature,
-            token.verify(key, self.algorithm),
+            token.verify(key, self.algorithms),
         )?;
         traced(&mut trace, Step::Claims, token.claims())
     }
@@ -150,10 +165,7 @@ mod tests {
     use crate::jose::reason::Reason;
     use crate::jose::testing::{hs256_with_header, public_set};
 
-    const VERIFIER: Verifier = Verifier {
-        algorithm: Algorithm::Hs256,
-        strategy: KeyIdStrategy::Kid,
-    };
+    const VERIFIER: Verifier = Verifier::new(Algorithm::Hs256, KeyIdStrategy::Kid);
 
     fn steps(text: &str) -> Vec<(&'static str, Option<Reason>)> {
         let mut seen = Vec::new();

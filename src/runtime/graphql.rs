@@ -274,6 +274,7 @@ mod tests {
             target: "/graphql".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
+            subject: None,
         };
         GraphQl::compile(spec).apply(&mut out, &params)?;
         Ok(out)
@@ -304,6 +305,7 @@ mod tests {
             target: "/graphql".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            subject: None,
         };
         let spec = spec(Operation::Query, json!({"id": "{id}"}));
         GraphQl::compile(spec)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
-use crate::jose::Claims;
+use crate::jose::{Claims, SubjectToken};
 use crate::runtime::response::Fields;
 
 /// The head of a request as the client sent it, borrowed from the server's own structures.
@@ -28,6 +28,8 @@ pub struct Head<'a> {
     pub client: IpAddr,
     /// Whether the client is connected over TLS.
     pub secure: bool,
+    /// The SHA-256 of the certificate that the client presented.
+    pub certificate: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
@@ -92,6 +94,8 @@ pub struct Notes {
     pub request_id: Option<RequestId>,
     /// The claims of the verified token, for `{JWT.x}` and for later steps.
     pub claims: Option<Arc<Claims>>,
+    /// The verified token itself, if a backend exchanges it for another one.
+    pub subject: Option<SubjectToken>,
     /// Why a step rejected the request, as one word for the access log and the metrics: `expired`, `rate_limited`, ….
     pub rejected: Option<&'static str>,
     /// Whether the token was rejected. `refused` is then one of the closed list of token reasons.

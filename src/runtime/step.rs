@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode};
 
+use crate::jose::SubjectToken;
 use crate::runtime::failure::Failure;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Fields, Response};
@@ -326,16 +327,17 @@ pub trait CallSigner: Send + Sync + fmt::Debug {
 
 /// The source of the `Authorization` of a backend call: see `upstream::credentials`.
 pub trait Credentials: Send + Sync + fmt::Debug {
-    /// The current value, without waiting.
-    fn ready(&self) -> Option<http::HeaderValue>;
+    /// The current value, without waiting. `subject` is the verified token of the request, if it is kept.
+    fn ready(&self, subject: Option<&SubjectToken>) -> Option<http::HeaderValue>;
 
     /// Fetches a value within `limit`. All waiting calls share the fetch.
-    fn fetch(
-        &self,
+    fn fetch<'a>(
+        &'a self,
+        subject: Option<&'a SubjectToken>,
         limit: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<http::HeaderValue, Failure>> + Send + '_>>;
+    ) -> Pin<Box<dyn Future<Output = Result<http::HeaderValue, Failure>> + Send + 'a>>;
 
     /// Called when the upstream responded with 401 to this value. Drops it if it is still the current one. Returns
     /// whether a retry with a new value makes sense.
-    fn rejected(&self, value: &http::HeaderValue) -> bool;
+    fn rejected(&self, subject: Option<&SubjectToken>, value: &http::HeaderValue) -> bool;
 }

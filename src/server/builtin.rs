@@ -247,6 +247,7 @@ mod tests {
             peer: address,
             client: address,
             secure: false,
+            certificate: None,
         };
         let body = echo(&head, &Bytes::from_static(b"hi")).body;
         let text = String::from_utf8(body.to_vec()).unwrap();

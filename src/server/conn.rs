@@ -114,7 +114,7 @@ impl Conn {
                 .unwrap_or("");
             (
                 alpn,
-                SslDigest::new(cipher, version, None, None, Vec::new()),
+                SslDigest::new(cipher, version, None, None, facts::thumbprint(session)),
             )
         };
         Conn {

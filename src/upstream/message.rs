@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::jose::SubjectToken;
+
 /// One call, ready to be sent. The host set adds `Host`, unless a step has set it.
 #[derive(Debug, Clone, Default)]
 pub struct Outgoing {
@@ -13,6 +15,8 @@ pub struct Outgoing {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The verified token of the client, for a backend that gets another one in exchange. It is not sent.
+    pub subject: Option<SubjectToken>,
 }
 
 /// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.

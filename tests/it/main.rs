@@ -33,6 +33,7 @@ mod h2;
 mod health;
 mod hostile;
 mod http_cache;
+mod identity;
 mod lenient;
 mod logs;
 #[cfg(feature = "lua")]

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis::jose::{Algorithm, KeyIdStrategy, KeySet, Token};
+use portcullis::jose::{Algorithm, Algorithms, KeyIdStrategy, KeySet, Token};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -87,7 +87,10 @@ fn play(
 fn signatures_are_judged_as_the_vectors_say() {
     let differing = play(
         include_str!("../data/wycheproof/json_web_signature_test.json"),
-        |keys, token, algorithm| keys.keys().any(|key| token.verify(key, algorithm).is_ok()),
+        |keys, token, algorithm| {
+            keys.keys()
+                .any(|key| token.verify(key, Algorithms::only(algorithm)).is_ok())
+        },
     );
     let ours = BTreeMap::from([
         // Signed as PS384 and ES512 with keys that declare PS256 and "ES521": a key serves the algorithm it declares
@@ -111,8 +114,8 @@ fn key_sets_are_judged_as_the_vectors_say() {
     let differing = play(
         include_str!("../data/wycheproof/json_web_key_test.json"),
         |keys, token, algorithm| {
-            keys.find(token, KeyIdStrategy::Kid)
-                .is_ok_and(|key| token.verify(key, algorithm).is_ok())
+            keys.find(token, KeyIdStrategy::Kid, false)
+                .is_ok_and(|key| token.verify(key, Algorithms::only(algorithm)).is_ok())
         },
     );
     let ours = BTreeMap::from([

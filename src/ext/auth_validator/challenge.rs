@@ -22,6 +22,14 @@ pub(super) struct Wanted<'w> {
     /// The URL of the metadata of this resource (RFC 9728 §5.1).
     pub(super) metadata: Option<&'w str>,
     pub(super) problem: bool,
+    pub(super) dpop: Option<DpopWanted>,
+}
+
+/// The algorithms of proofs, if the endpoint accepts any (RFC 9449 §7.1).
+#[derive(Debug)]
+pub(super) struct DpopWanted {
+    pub(super) algorithms: String,
+    pub(super) required: bool,
 }
 
 impl Challenges {
@@ -40,9 +48,18 @@ impl Challenges {
 
 fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let challenge = HeaderValue::try_from(challenge(reason, wanted))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-    let mut response = Response::empty(status).with(WWW_AUTHENTICATE, challenge);
+    let mut response = Response::empty(status);
+    let (bearer, dpop) = schemes(reason, wanted.dpop.as_ref());
+    if bearer {
+        let challenge = HeaderValue::try_from(challenge("Bearer", reason, wanted))
+            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+        response = response.with(WWW_AUTHENTICATE, challenge);
+    }
+    if dpop {
+        let challenge = HeaderValue::try_from(challenge("DPoP", reason, wanted))
+            .unwrap_or_else(|_| HeaderValue::from_static("DPoP"));
+        response = response.with(WWW_AUTHENTICATE, challenge);
+    }
     if wanted.problem {
         let document = json!({
             "type": "about:blank",
@@ -60,24 +77,36 @@ fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     response
 }
 
-fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {
+/// Which schemes are challenged. A fault of the proof concerns only one of them.
+fn schemes(reason: Reason, dpop: Option<&DpopWanted>) -> (bool, bool) {
+    match dpop {
+        None => (true, false),
+        Some(dpop) if dpop.required => (false, true),
+        Some(_) if matches!(reason, Reason::BadProof | Reason::UseNonce) => (false, true),
+        Some(_) => (true, true),
+    }
+}
+
+fn challenge(scheme: &str, reason: Reason, wanted: &Wanted<'_>) -> String {
     let error = error(reason);
     let description = error.map(|_| description(reason).to_owned());
     let scope = (reason == Reason::MissingScope).then(|| wanted.scopes.join(" "));
+    let algorithms = wanted.dpop.as_ref().filter(|_| scheme == "DPoP");
     let parameters = [
         ("error", error.map(str::to_owned)),
         ("error_description", description),
         ("scope", scope),
         ("resource_metadata", wanted.metadata.map(str::to_owned)),
+        ("algs", algorithms.map(|dpop| dpop.algorithms.clone())),
     ];
     let written: Vec<String> = parameters
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", quoted(&value?))))
         .collect();
     if written.is_empty() {
-        "Bearer".to_owned()
+        scheme.to_owned()
     } else {
-        format!("Bearer {}", written.join(", "))
+        format!("{scheme} {}", written.join(", "))
     }
 }
 
@@ -85,9 +114,13 @@ fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {
 /// verified at the moment: the client should not fetch a new one.
 fn error(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::Missing | Reason::KeysUnavailable => None,
+        Reason::Missing | Reason::KeysUnavailable | Reason::IntrospectionUnavailable => None,
         Reason::AmbiguousCredentials => Some("invalid_request"),
-        Reason::MissingRole | Reason::MissingScope => Some("insufficient_scope"),
+        Reason::BadProof => Some("invalid_dpop_proof"),
+        Reason::UseNonce => Some("use_dpop_nonce"),
+        Reason::MissingRole | Reason::MissingScope | Reason::GroupsOverage => {
+            Some("insufficient_scope")
+        }
         _ => Some("invalid_token"),
     }
 }
@@ -105,9 +138,16 @@ fn description(reason: Reason) -> &'static str {
         Reason::WrongAudience => "the token is meant for another audience",
         Reason::MissingRole => "a role is missing",
         Reason::MissingScope => "a scope is missing",
+        Reason::GroupsOverage => "the token lacks the groups, because there are too many",
         Reason::Revoked => "the token is revoked",
         Reason::Rejected => "the token is not accepted here",
-        Reason::KeysUnavailable => "tokens cannot be checked at the moment",
+        Reason::Inactive => "the token is not active",
+        Reason::KeysUnavailable | Reason::IntrospectionUnavailable => {
+            "tokens cannot be checked at the moment"
+        }
+        Reason::WrongBinding => "the token is not with the client to which it was issued",
+        Reason::BadProof => "the proof of possession is not valid",
+        Reason::UseNonce => "the proof of possession needs a nonce of this server",
         Reason::AmbiguousCredentials => "more than one token was sent",
         Reason::CriticalHeader => "the token asks for an extension",
         Reason::UnusableKey => "the token is signed with an unusable key",

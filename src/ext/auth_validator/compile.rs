@@ -7,20 +7,24 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
 
-use super::challenge::{Challenges, Wanted};
+use super::ask;
+use super::binding::Binding;
+use super::bound::binding;
+use super::challenge::{Challenges, DpopWanted, Wanted};
 use super::config;
 use super::credential::Places;
+use super::propagation::propagate;
 use super::resource::Resource;
-use super::runtime::{Log, Propagation, Provider, Providers, Validator};
-use super::source::{self, Made, at_least_a_second};
+use super::runtime::{Log, Provider, Providers, Validator};
+use super::source::{self, Made, at_least_a_second, claim_path};
 use super::url_claims::UrlClaims;
-use crate::config::{ConfigError, Data, Node, Typing};
+use crate::config::{ConfigError, Node, OneOrMany, Typing};
 use crate::ext::api_keys;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
-use crate::ext::identity::{Demand, Identity, Revoker};
+use crate::ext::identity::{Demand, Identity, Revoker, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements};
-use crate::jose::{ClaimPath, Rules, ScopeMatcher};
+use crate::jose::{Algorithm, ClaimPath, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
@@ -91,7 +95,8 @@ pub(super) fn endpoint(
     let prefix: Box<str> = format!("[ENDPOINT: {}][JWTValidator]", site.pattern).into();
     let rules = rules(&file);
     let providers = providers(&file, &prefix, &rules, cx);
-    let places = places(&file, site);
+    let binding = binding(&file, cx);
+    let places = places(&file, site, binding.dpop.is_some());
     let propagate = propagate(&file);
     let (Some(places), true) = (places, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
@@ -100,8 +105,11 @@ pub(super) fn endpoint(
     let debug = file.operation_debug;
     say(&prefix, &rules, debug);
     let identity = Identity::of(cx);
+    let subject = Arc::<SubjectWanted>::default();
+    cx.leave(Arc::clone(&subject));
     let validator = Arc::new(Validator {
-        challenges: challenges(&file, site, &rules, &providers, cx),
+        challenges: challenges(&file, site, &rules, &providers, &binding, cx),
+        binding,
         log: Log { prefix, debug },
         places,
         optional: file.optional && !closed,
@@ -112,6 +120,7 @@ pub(super) fn endpoint(
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,
+        subject,
         url_claims: UrlClaims::new(site, file.require_url_claims),
         arrays: if file.propagate_claims_preserve_array {
             Arrays::Repeated
@@ -186,9 +195,15 @@ fn providers(
     if let Some(sources) = &file.providers {
         return several(file, sources, life, rules, cx);
     }
-    match source::provider(&file.source, None, life, rules, cx) {
+    let made = source::provider(&file.source, None, life, rules, cx);
+    let asked = ask::introspection(&file.source, made.issuer(&file.source), rules, cx);
+    match made {
         Made::Provider(provider) => Providers {
-            list: Box::new([*provider]),
+            list: std::iter::once(*provider).chain(asked).collect(),
+            by_issuer: false,
+        },
+        Made::NoKeys => Providers {
+            list: asked.into_iter().collect(),
             by_issuer: false,
         },
         Made::Closed(why) => {
@@ -216,6 +231,9 @@ fn several(
         "openid_configuration",
         "issuer",
         "audience",
+        "audience_key",
+        "audience_matcher",
+        "introspection",
     ] {
         if let Some(node) = file.source.block.get(key) {
             node.config_error_hint(
@@ -225,23 +243,29 @@ fn several(
         }
     }
     let mut providers: Vec<Provider> = Vec::new();
+    let mut asks = false;
     for one in sources {
         let made = source::provider(one, Some(&file.source), life, rules, cx);
+        let issuer = made.issuer(one);
+        let asked = ask::introspection(one, issuer, rules, cx);
+        let known = |other: &Provider| other.rules.issuer.as_deref() == issuer;
+        if issuer.is_none() && !matches!(made, Made::ConfigError | Made::Closed(_)) {
+            one.block.missing("issuer");
+        } else if providers.iter().any(known) {
+            one.block.node().invalid("this issuer is there twice");
+        }
+        if asked.is_some() && std::mem::replace(&mut asks, true) {
+            one.place("introspection").invalid(
+                "another provider has \"introspection\", too: it would not be known which one to ask about an opaque token",
+            );
+        }
         match made {
-            Made::Provider(provider) => {
-                if provider.rules.issuer.is_none() {
-                    one.block.missing("issuer");
-                } else if providers
-                    .iter()
-                    .any(|other| other.rules.issuer == provider.rules.issuer)
-                {
-                    one.block.node().invalid("this issuer is there twice");
-                }
-                providers.push(*provider);
-            }
+            Made::Provider(provider) => providers.push(*provider),
+            Made::NoKeys => {}
             Made::Closed(why) => one.block.node().invalid(why),
             Made::ConfigError => {}
         }
+        providers.extend(asked);
     }
     if sources.is_empty() && file.sound {
         file.source.block.node().invalid("\"providers\" has none");
@@ -258,8 +282,11 @@ fn rules(file: &config::Validator<'_>) -> Rules {
         texts.iter().map(|text| Box::from(&**text)).collect()
     };
     let scopes = boxed(&file.scopes);
-    let mut scopes_key = file.scopes_key.unwrap_or_default();
-    if !scopes.is_empty() && scopes_key.is_empty() {
+    let mut scopes_key = file
+        .scopes_key
+        .clone()
+        .unwrap_or(OneOrMany::One(String::new()));
+    if !scopes.is_empty() && scopes_key == OneOrMany::One(String::new()) {
         file.source.place("scopes").warn_hint(
             ConfigError::invalid(
                 "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would look at none",
@@ -267,19 +294,31 @@ fn rules(file: &config::Validator<'_>) -> Rules {
             "\"scopes_key\": \"scope\"",
         );
         // RFC 8693 §4.2.
-        scopes_key = "scope";
+        scopes_key = OneOrMany::One("scope".to_owned());
     }
-    let roles_key = file.roles_key.unwrap_or("roles");
+    let roles_key = file
+        .roles_key
+        .clone()
+        .unwrap_or_else(|| OneOrMany::One("roles".to_owned()));
     Rules {
         leeway: at_least_a_second(file.leeway.as_ref()).unwrap_or(LEEWAY),
         roles: boxed(&file.roles),
-        roles_path: if file.roles_key_is_nested {
-            ClaimPath::nested(roles_key)
-        } else {
-            ClaimPath::literal(roles_key)
-        },
+        roles_path: claim_path(
+            &roles_key,
+            &file.source.place("roles_key"),
+            if file.roles_key_is_nested {
+                ClaimPath::nested
+            } else {
+                ClaimPath::literal
+            },
+        ),
+        roles_as_object: file.roles_as_object,
         scopes,
-        scopes_path: ClaimPath::dotted(scopes_key),
+        scopes_path: claim_path(
+            &scopes_key,
+            &file.source.place("scopes_key"),
+            ClaimPath::dotted,
+        ),
         scopes_matcher: matcher(file),
         ..Rules::default()
     }
@@ -311,7 +350,7 @@ fn matcher(file: &config::Validator<'_>) -> ScopeMatcher {
     }
 }
 
-fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>) -> Option<Places> {
+fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>, dpop: bool) -> Option<Places> {
     let header = match &file.auth_header_name {
         None => Some(AUTHORIZATION),
         Some(node) => match node.text(Typing::Strict)? {
@@ -329,10 +368,11 @@ fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>) -> Option<Place
         cookie: cookie.into(),
         // An API key is checked by its own step.
         alone: !has_keys,
+        dpop,
     })
 }
 
-fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
+pub(super) fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
     let read = HeaderName::try_from(name).ok();
     if read.is_none() {
         node.invalid(format!("{name:?} is no header name"));
@@ -340,68 +380,12 @@ fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
     read
 }
 
-fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
-    let mut all: Vec<Propagation> = Vec::new();
-    for item in &file.propagate_claims {
-        let Data::List(_) = &item.value().data else {
-            no_pair(item);
-            continue;
-        };
-        let Some(texts) = item.texts(Typing::Strict) else {
-            continue;
-        };
-        let [claim, name] = texts.as_slice() else {
-            item.config_error_hint(
-                ConfigError::invalid(format!("invalid number of claims to propagate: {texts:?}")),
-                "a pair of claim and header: [\"sub\", \"x-user\"]",
-            );
-            continue;
-        };
-        let Some(header) = header(item, name) else {
-            continue;
-        };
-        // As in KrakenD: if two claims have the same header, the last one counts.
-        all.retain(|known| known.header != header);
-        all.push(Propagation {
-            claim: ClaimPath::dotted_unless_url(claim),
-            header,
-        });
-    }
-    all.into()
-}
-
-/// A claim without a header. The hint shows a whole pair, because a part of it would only cause the next error.
-fn no_pair(item: &Node<'_>) {
-    let config_error = ConfigError::invalid(format!(
-        "{} is {}, but a pair of claim and header is expected",
-        item.shown(),
-        item.value().type_name()
-    ));
-    match &item.value().data {
-        Data::Text(claim) if !claim.is_empty() => {
-            let name = claim.rsplit(['.', '/']).next().unwrap_or(claim);
-            let usable = |c: char| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '-'
-                }
-            };
-            let name: String = name.chars().map(usable).collect();
-            item.config_error_hint(
-                config_error,
-                format!("[{claim:?}, \"x-{}\"]", name.trim_matches('-')),
-            );
-        }
-        _ => item.config_error_hint(config_error, "[\"sub\", \"x-user\"]"),
-    }
-}
-
 fn challenges(
     file: &config::Validator<'_>,
     site: &EndpointSite<'_>,
     rules: &Rules,
     providers: &Providers,
+    binding: &Binding,
     cx: &Compile<'_>,
 ) -> Challenges {
     let issuers: Vec<String> = providers
@@ -416,6 +400,13 @@ fn challenges(
         scopes: &rules.scopes,
         metadata: metadata.as_deref(),
         problem: file.error_body == Some("problem+json"),
+        dpop: binding.dpop.as_ref().map(|dpop| {
+            let names: Vec<_> = dpop.algorithms.iter().map(Algorithm::as_str).collect();
+            DpopWanted {
+                algorithms: names.join(" "),
+                required: dpop.required,
+            }
+        }),
     })
 }
 

@@ -5,7 +5,8 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{percent_decode, percent_decode_str};
 use smallvec::SmallVec;
 
-use crate::jose::{Reason, Rejection, bearer};
+use super::binding::Scheme;
+use crate::jose::{Reason, Rejection, bearer, dpop_token};
 use crate::runtime::request::{Head, Notes};
 
 /// The locations, in order: the header, then the cookie.
@@ -15,6 +16,8 @@ pub(super) struct Places {
     pub(super) cookie: Box<str>,
     /// Whether nothing else reads an `Authorization: Bearer` of the endpoint.
     pub(super) alone: bool,
+    /// Whether the scheme `DPoP` is accepted, too.
+    pub(super) dpop: bool,
 }
 
 impl Places {
@@ -22,17 +25,26 @@ impl Places {
     ///
     /// As in KrakenD, a header that is present and not empty is final, whatever its value is. Unlike in KrakenD, two
     /// headers are rejected, and so are two different cookies of the name: it is unknown which one a backend would use.
-    pub(super) fn token<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Rejection> {
+    pub(super) fn token<'h>(
+        &self,
+        head: &Head<'h>,
+    ) -> Result<Option<(Scheme, &'h str)>, Rejection> {
         let mut lines = head.headers.get_all(&self.header).iter();
         if let Some(line) = lines.next() {
             if lines.next().is_some() {
                 return Err(Rejection::ambiguous());
             }
+            if self.dpop
+                && let Some(token) = dpop_token(line.as_bytes())
+            {
+                return Ok(Some((Scheme::Dpop, token)));
+            }
             if let Some(token) = bearer(line.as_bytes())? {
-                return Ok(Some(token));
+                return Ok(Some((Scheme::Bearer, token)));
             }
         }
-        self.cookie(head)
+        let token = self.cookie(head)?;
+        Ok(token.map(|token| (Scheme::Bearer, token)))
     }
 
     /// Removes all tokens except the verified one, because backends might trust them: a cookie of the name beside the

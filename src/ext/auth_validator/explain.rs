@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::runtime::{Provider, Validator};
+use super::key_source::Keys;
+use super::runtime::{Proof, Provider, Validator};
 use crate::ext::identity::PublicKeys;
-use crate::jose::{Check, Claims, Reason, Rejection, Step, Token};
+use crate::jose::{Check, Claims, Reason, Rejection, ScopeMatcher, Step, Token};
 
 /// The result for a token, with all checks.
 #[derive(Debug, Default)]
@@ -67,7 +68,18 @@ impl Validator {
             let issuer = provider.rules.issuer.as_deref().unwrap_or_default();
             told.add("provider", Ok(()), &format!("chosen by iss {issuer:?}"));
         }
-        let claims = provider.tell_signature(token, told)?;
+        let claims = match &provider.proof {
+            Proof::Keys(keys) => keys.tell_signature(token, told)?,
+            Proof::Introspection(introspection) => {
+                let why = "only the running gateway asks the provider";
+                told.lines.push(Line {
+                    check: "introspection".to_owned(),
+                    passed: None,
+                    detail: format!("{}: {why}", introspection.label()),
+                });
+                return Err(Rejection::new(Reason::IntrospectionUnavailable, why));
+            }
+        };
         let now = self.clock.wall();
         for check in Check::IDENTITY {
             provider.tell_rule(check, &claims, now, told)?;
@@ -97,6 +109,16 @@ impl Validator {
         }
         for check in Check::ACCESS {
             provider.tell_rule(check, &claims, now, told)?;
+        }
+        if !self.binding.is_off() {
+            told.lines.push(Line {
+                check: "binding".to_owned(),
+                passed: None,
+                detail: format!(
+                    "needs the certificate or the proof of a request; cnf {}",
+                    shown(claims.claim("cnf"))
+                ),
+            });
         }
         self.tell_where_claims_go(&claims, told)
     }
@@ -132,7 +154,7 @@ impl Validator {
     }
 }
 
-impl Provider {
+impl Keys {
     fn tell_signature(&self, token: &str, told: &mut Explanation) -> Result<Claims, Rejection> {
         let status = self.source.status();
         let current = self.source.current();
@@ -169,10 +191,7 @@ impl Provider {
                 let found = token
                     .algorithm()
                     .map_or("none that we know", |known| known.as_str());
-                format!(
-                    "expected {}, found {found}",
-                    self.verifier.algorithm.as_str()
-                )
+                format!("expected {}, found {found}", self.verifier.algorithms)
             }
             Step::Key => {
                 let id = token.key_id(self.verifier.strategy).unwrap_or_default();
@@ -182,7 +201,9 @@ impl Provider {
             _ => String::new(),
         }
     }
+}
 
+impl Provider {
     fn tell_rule(
         &self,
         check: Check,
@@ -204,9 +225,11 @@ impl Provider {
                 claim("iss")
             ),
             Check::Audience => format!(
-                "expected all of {:?}, found {}",
+                "expected {} of {:?} in {:?}, found {}",
+                matcher(rules.audience_matcher),
                 rules.audience,
-                claim("aud")
+                rules.audience_path.name(),
+                shown(rules.audience_path.find(claims))
             ),
             Check::NotBefore => format!(
                 "nbf {}, now {seconds}, leeway {:?}",
@@ -231,10 +254,7 @@ impl Provider {
             ),
             Check::Scopes => format!(
                 "expected {} of {:?} in {:?}, found {}",
-                match rules.scopes_matcher {
-                    crate::jose::ScopeMatcher::Any => "any",
-                    crate::jose::ScopeMatcher::All => "all",
-                },
+                matcher(rules.scopes_matcher),
                 rules.scopes,
                 rules.scopes_path.name(),
                 shown(rules.scopes_path.find(claims))
@@ -265,6 +285,13 @@ impl Explanation {
     ) -> Result<(), Rejection> {
         self.add(check, verdict.as_ref().copied(), detail);
         verdict
+    }
+}
+
+fn matcher(matcher: ScopeMatcher) -> &'static str {
+    match matcher {
+        ScopeMatcher::Any => "any",
+        ScopeMatcher::All => "all",
     }
 }
 

@@ -3,18 +3,30 @@
 //! | module | content |
 //! |---|---|
 //! | `credential` | where a request may have a token |
+//! | `binding` | tokens that are bound to a certificate (RFC 8705) or a key (RFC 9449) |
 //! | `challenge` | the responses to rejected requests (RFC 6750) |
 //! | `resource` | metadata for clients: where to get a token (RFC 9728) |
+//! | `replays` | the proofs of possession that were used |
 //! | `source` | where the keys come from |
+//! | `introspection` | opaque tokens, about which a provider is asked (RFC 7662) |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
 //! | `explain` | the same checks with explanations, for `token explain` |
-//! | `config`, `compile`, `runtime` | the blocks, their compilation, their step |
+//! | `keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |
+//! | `ask`, `bound`, `propagation` | the compilation of `introspection`, `binding` and `propagate_claims` |
 
+mod ask;
+mod binding;
+mod bound;
 mod challenge;
 mod compile;
 mod config;
 mod credential;
 mod explain;
+mod introspection;
+mod key_source;
+mod keys;
+mod propagation;
+mod replays;
 mod resource;
 mod runtime;
 mod source;
@@ -24,9 +36,13 @@ mod url_claims;
 
 pub use compile::{Guarded, Validators};
 pub use explain::{Explanation, Line};
+pub(super) use keys::PROVIDER_KEYS;
+pub(super) use source::standalone;
 pub(super) use url_claims::unnamed;
 
-pub use runtime::{Propagation, Provider, Validator};
+pub use introspection::Introspection;
+pub use key_source::Keys;
+pub use runtime::{Proof, Propagation, Provider, Validator};
 
 use super::extension::{EndpointExtension, ServiceExtension};
 
@@ -38,7 +54,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     aliases: ALIASES,
     guard: true,
     doc: "Requests need a token that is signed by one of the provider's keys and satisfies the rules of this block.",
-    keys: config::KEYS,
+    keys: keys::KEYS,
     compile: compile::endpoint,
 };
 
@@ -48,6 +64,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     aliases: ALIASES,
     guard: true,
     doc: "Settings that the validators of all endpoints share.",
-    keys: config::SERVICE_KEYS,
+    keys: keys::SERVICE_KEYS,
     compile: compile::service,
 };

@@ -7,22 +7,21 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::binding::{Binding, DPOP_NONCE, Now, Scheme};
 use super::challenge::Challenges;
 use super::credential::Places;
+use super::introspection::Introspection;
+use super::key_source::{Keys, Want};
 use super::url_claims::UrlClaims;
-use crate::ext::identity::{Demand, PublicKeys, Revocation};
+use crate::ext::identity::{Demand, PublicKeys, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
-    ClaimPath, Claims, Origin, Reason, Rejection, Rules, Token, TokenCache, Verified, Verifier,
+    ClaimPath, Claims, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
 };
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::upstream::keys::{FailedKeys, KeySource, Snapshot};
-
-/// How long a request waits for the first key set of a source. A slower provider may hang, and all requests would wait
-/// for it. The fetch continues, and later requests use its result.
-const FIRST_KEYS: Duration = Duration::from_millis(400);
+use crate::upstream::keys::Snapshot;
 
 /// The validator of one endpoint.
 #[derive(Debug)]
@@ -41,6 +40,9 @@ pub struct Validator {
     pub(super) demand: Option<Arc<dyn Demand>>,
     pub(super) propagate: Box<[Propagation]>,
     pub(super) url_claims: UrlClaims,
+    pub(super) binding: Binding,
+    /// Whether a backend exchanges the token.
+    pub(super) subject: Arc<SubjectWanted>,
     pub(super) arrays: Arrays,
     pub(super) elements: Elements,
     pub(super) challenges: Challenges,
@@ -57,14 +59,20 @@ pub(super) struct Providers {
     pub(super) by_issuer: bool,
 }
 
-/// One source of keys, and the requirements on tokens that its keys verify.
+/// One way to prove that a token is genuine, and the requirements on its claims.
 #[derive(Debug)]
 pub struct Provider {
-    pub source: Arc<KeySource<PublicKeys>>,
-    pub verifier: Verifier,
+    pub proof: Proof,
     pub rules: Rules,
-    /// Unknown key ids that were already looked up (`failed_jwk_key_cooldown`).
-    pub failed: Option<FailedKeys>,
+}
+
+/// How a token is shown to be genuine.
+#[derive(Debug)]
+pub enum Proof {
+    /// Its signature is verified.
+    Keys(Keys),
+    /// Its provider is asked.
+    Introspection(Arc<Introspection>),
 }
 
 /// A claim that is copied to a header.
@@ -87,14 +95,8 @@ pub(super) struct Log {
 enum Verdict<'a> {
     Claims(Arc<Claims>),
     Rejected(Rejection),
-    Wait(&'a Provider, Want),
-}
-
-enum Want {
-    /// There is no key set yet.
-    Keys,
-    /// The key set has no such key. The id, if unknown ids are remembered.
-    Newer(Option<String>),
+    Wait(&'a Keys, Want),
+    Ask(&'a Provider, &'a Introspection),
 }
 
 impl EndpointStep for Arc<Validator> {
@@ -103,22 +105,23 @@ impl EndpointStep for Arc<Validator> {
     }
 
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
-        self.decide(head, notes, Keys::AsTheyAre)
+        self.decide(head, notes, Waited::No)
     }
 }
 
-/// Whether key sets were waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keys {
-    AsTheyAre,
-    /// Nothing more is waited for.
-    Fetched,
+/// What was waited for. Nothing more is waited for then.
+enum Waited<'a> {
+    No,
+    /// Key sets.
+    Keys,
+    /// The answer of the provider about the token.
+    Answer(&'a Provider, Result<Arc<Claims>, Rejection>),
 }
 
 impl Validator {
-    fn decide<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, keys: Keys) -> Gate<'a> {
-        let token = match self.places.token(head) {
-            Ok(Some(token)) => token,
+    fn decide<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, waited: Waited<'a>) -> Gate<'a> {
+        let (scheme, token) = match self.places.token(head) {
+            Ok(Some(found)) => found,
             Ok(None) if self.optional && !self.url_claims.need_a_token() => {
                 self.places.keep_only("", head, notes);
                 return self.anonymous(notes);
@@ -126,23 +129,37 @@ impl Validator {
             Ok(None) => return self.reject(&Rejection::missing(), notes),
             Err(rejection) => return self.reject(&rejection, notes),
         };
-        match self.judge(token, keys, notes) {
-            Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
+        match self.judge(token, waited, notes) {
+            Verdict::Claims(claims) => match self.hand_on(&claims, head, scheme, token, notes) {
                 Ok(()) => {
                     if claims.expiry().is_none() {
                         self.without_expiry.fetch_add(1, Ordering::Relaxed);
                     }
                     self.places.keep_only(token, head, notes);
+                    if self.subject.is_wanted() {
+                        notes.subject = Some(SubjectToken::new(token));
+                    }
                     notes.claims = Some(claims);
                     Gate::Pass
                 }
                 Err(rejection) => self.reject(&rejection, notes),
             },
             Verdict::Rejected(rejection) => self.reject(&rejection, notes),
-            Verdict::Wait(provider, want) => {
-                let fetching = provider.fetch(want, self.timeout);
+            Verdict::Wait(keys, want) => {
+                let fetching = keys.fetch(want, self.timeout);
                 Gate::wait(fetching, |_, head, notes| {
-                    self.decide(head, notes, Keys::Fetched)
+                    self.decide(head, notes, Waited::Keys)
+                })
+            }
+            Verdict::Ask(provider, introspection) => {
+                let (token, timeout) = (token.to_owned(), self.timeout);
+                let asking = async move { introspection.ask(&token, timeout).await };
+                Gate::wait(asking, |answer, head, notes| {
+                    let answer = answer.unwrap_or_else(|| {
+                        let reason = Reason::IntrospectionUnavailable;
+                        Err(Rejection::new(reason, "no answer in time"))
+                    });
+                    self.decide(head, notes, Waited::Answer(provider, answer))
                 })
             }
         }
@@ -155,8 +172,11 @@ impl Validator {
         &self.providers.list
     }
 
-    fn judge<'a>(&'a self, token: &str, keys: Keys, notes: &mut Notes) -> Verdict<'a> {
+    fn judge<'a>(&'a self, token: &str, waited: Waited<'a>, notes: &mut Notes) -> Verdict<'a> {
         let now = self.clock.wall();
+        if let Waited::Answer(provider, answer) = waited {
+            return self.answered(provider, answer, now);
+        }
         if let Some((provider, claims)) = self.remembered(token, now) {
             return self.admitted(provider, claims, now);
         }
@@ -164,20 +184,32 @@ impl Validator {
             Ok(provider) => provider,
             Err(rejection) => return Verdict::Rejected(rejection),
         };
-        let current = provider.source.current();
+        let keys = match &provider.proof {
+            Proof::Keys(keys) => keys,
+            Proof::Introspection(introspection) => {
+                return match introspection.known(token) {
+                    Some(answer) => self.answered(provider, answer, now),
+                    None => Verdict::Ask(provider, introspection),
+                };
+            }
+        };
+        let current = keys.source.current();
         let Some(snapshot) = current.as_ref() else {
-            return match keys {
-                Keys::AsTheyAre => Verdict::Wait(provider, Want::Keys),
-                Keys::Fetched => Verdict::Rejected(provider.keys_unavailable(self.log.debug)),
+            return match waited {
+                Waited::No => Verdict::Wait(keys, Want::Keys),
+                _ => Verdict::Rejected(keys.keys_unavailable(self.log.debug)),
             };
         };
-        let verified = self.verify(provider, snapshot, token, now);
+        let leeway = provider.rules.leeway;
+        let verified = self.verify(keys, snapshot, token, now, leeway);
         notes.computed |= verified.computed;
         match verified.verdict {
             Ok(claims) => self.admitted(provider, claims, now),
-            Err(rejection) if rejection.reason == Reason::UnknownKey && keys == Keys::AsTheyAre => {
-                match provider.want(token) {
-                    Some(want) => Verdict::Wait(provider, want),
+            Err(rejection)
+                if rejection.reason == Reason::UnknownKey && matches!(waited, Waited::No) =>
+            {
+                match keys.want(token) {
+                    Some(want) => Verdict::Wait(keys, want),
                     None => Verdict::Rejected(rejection),
                 }
             }
@@ -192,11 +224,27 @@ impl Validator {
             return None;
         }
         self.providers.list.iter().find_map(|provider| {
-            let current = provider.source.current();
-            let origin = provider.origin(current.as_ref()?.generation);
-            let claims = provider.verifier.recall(token, origin, &self.tokens, now)?;
+            let Proof::Keys(keys) = &provider.proof else {
+                return None;
+            };
+            let current = keys.source.current();
+            let origin = keys.origin(current.as_ref()?.generation);
+            let claims = keys.verifier.recall(token, origin, &self.tokens, now)?;
             provider.issued(&claims).then_some((provider, claims))
         })
+    }
+
+    /// The verdict about a token for which the provider answered.
+    fn answered<'a>(
+        &'a self,
+        provider: &'a Provider,
+        answer: Result<Arc<Claims>, Rejection>,
+        now: Duration,
+    ) -> Verdict<'a> {
+        match answer {
+            Ok(claims) => self.admitted(provider, claims, now),
+            Err(rejection) => Verdict::Rejected(rejection),
+        }
     }
 
     fn admitted<'a>(
@@ -213,17 +261,16 @@ impl Validator {
 
     fn verify(
         &self,
-        provider: &Provider,
+        keys: &Keys,
         snapshot: &Snapshot<PublicKeys>,
         token: &str,
         now: Duration,
+        leeway: Duration,
     ) -> Verified {
-        let PublicKeys(keys) = &*snapshot.set;
-        let origin = provider.origin(snapshot.generation);
-        let leeway = provider.rules.leeway;
-        provider
-            .verifier
-            .verify_cached(token, keys, origin, &self.tokens, now, leeway)
+        let PublicKeys(set) = &*snapshot.set;
+        let origin = keys.origin(snapshot.generation);
+        keys.verifier
+            .verify_cached(token, set, origin, &self.tokens, now, leeway)
     }
 
     /// The checks of the claims for every request, in KrakenD's order.
@@ -260,19 +307,27 @@ impl Validator {
         }
     }
 
-    /// With several providers: the one that the token names. This only selects the keys; it proves nothing.
+    /// With several providers: the one that the token names, or the one that is asked about opaque tokens. This only
+    /// selects the proof; it proves nothing.
     pub(super) fn provider(&self, token: &str) -> Result<&Provider, Rejection> {
         let Providers { list, by_issuer } = &self.providers;
         match &**list {
             [] => Err(Rejection::keys_unavailable()),
             [one] if !by_issuer => Ok(one),
-            several => {
-                let claims = Token::parse(token)?.claims()?;
-                several
+            several => match Token::parse(token) {
+                Ok(_) if !by_issuer => several.first().ok_or_else(Rejection::keys_unavailable),
+                Ok(jwt) => {
+                    let claims = jwt.claims()?;
+                    several
+                        .iter()
+                        .find(|provider| provider.issued(&claims))
+                        .ok_or_else(wrong_issuer)
+                }
+                Err(rejection) => several
                     .iter()
-                    .find(|provider| provider.issued(&claims))
-                    .ok_or_else(wrong_issuer)
-            }
+                    .find(|provider| matches!(provider.proof, Proof::Introspection(_)))
+                    .ok_or(rejection),
+            },
         }
     }
 
@@ -285,9 +340,29 @@ impl Validator {
     }
 
     /// Copies claims to headers and URLs for the backends.
-    fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Rejection> {
+    fn hand_on(
+        &self,
+        claims: &Claims,
+        head: &Head<'_>,
+        scheme: Scheme,
+        token: &str,
+        notes: &mut Notes,
+    ) -> Result<(), Rejection> {
         self.propagate(claims, notes)?;
-        self.url_claims.check(claims)
+        self.url_claims.check(claims)?;
+        if self.binding.is_off() {
+            return Ok(());
+        }
+        let now = Now {
+            wall: self.clock.wall(),
+            steady: self.clock.now(),
+        };
+        notes.computed |= scheme == Scheme::Dpop;
+        let nonce = self.binding.check(head, scheme, token, claims, now)?;
+        if let Some(nonce) = nonce {
+            notes.response_fields.push((DPOP_NONCE, nonce));
+        }
+        Ok(())
     }
 
     fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Rejection> {
@@ -326,7 +401,14 @@ impl Validator {
         }
         notes.rejected = Some(rejection.reason.as_str());
         notes.token_rejected = true;
-        Gate::Reject(self.challenges.response(rejection.reason))
+        let mut response = self.challenges.response(rejection.reason);
+        let dpop = self.binding.dpop.as_ref();
+        if rejection.reason == Reason::UseNonce
+            && let Some(nonce) = dpop.and_then(|dpop| dpop.fresh_nonce(self.clock.wall()))
+        {
+            response = response.with(DPOP_NONCE, nonce);
+        }
+        Gate::Reject(response)
     }
 }
 
@@ -337,7 +419,11 @@ impl Log {
         let Log { prefix, debug } = self;
         match (rejection.reason, debug) {
             (
-                Reason::MissingRole | Reason::MissingScope | Reason::Revoked | Reason::Rejected,
+                Reason::MissingRole
+                | Reason::MissingScope
+                | Reason::GroupsOverage
+                | Reason::Revoked
+                | Reason::Rejected,
                 true,
             ) => {
                 log::error!("{prefix} {rejection}");
@@ -346,69 +432,27 @@ impl Log {
             (Reason::Missing, false) => {
                 log::warn!("{prefix} Unable to validate the token: {rejection}");
             }
-            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {rejection}"),
+            (Reason::BadClaim | Reason::GroupsOverage, false) => {
+                log::warn!("{prefix} Token refused: {rejection}");
+            }
             (_, false) => {}
         }
     }
 }
 
 impl Provider {
-    /// The proof that a token was verified with this generation of the source's document.
-    pub(super) fn origin(&self, generation: u64) -> Origin {
-        Origin(generation)
+    /// The source of keys. `None` if the provider is asked.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.proof {
+            Proof::Keys(keys) => Some(keys),
+            Proof::Introspection(_) => None,
+        }
     }
 
     /// Whether the claims name this provider as their issuer.
     fn issued(&self, claims: &Claims) -> bool {
         let named = claims.issuer();
         named.is_some() && self.rules.issuer.as_deref() == named
-    }
-
-    async fn fetch(&self, want: Want, timeout: Duration) {
-        match want {
-            Want::Keys => self.source.ready(timeout.min(FIRST_KEYS)).await,
-            Want::Newer(id) => {
-                let fetched = self.source.refresh_for_unknown(timeout).await;
-                // An id counts as unknown only after it was looked up.
-                if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
-                    && !self.has(&id)
-                {
-                    failed.insert(&id);
-                }
-            }
-        }
-    }
-
-    fn has(&self, id: &str) -> bool {
-        self.source
-            .current()
-            .as_ref()
-            .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
-    }
-
-    /// With `operation_debug`, the reason is logged.
-    fn keys_unavailable(&self, debug: bool) -> Rejection {
-        match self.source.status().last_error {
-            Some(error) if debug => Rejection::new(Reason::KeysUnavailable, error),
-            _ => Rejection::keys_unavailable(),
-        }
-    }
-
-    /// What to wait for if a token has an unknown key; `None` if its id is known not to exist.
-    fn want(&self, token: &str) -> Option<Want> {
-        let Some(failed) = &self.failed else {
-            return Some(Want::Newer(None));
-        };
-        let id = Token::parse(token)
-            .ok()?
-            .key_id(self.verifier.strategy)
-            .ok()?
-            .into_owned();
-        if failed.contains(&id) {
-            None
-        } else {
-            Some(Want::Newer(Some(id)))
-        }
     }
 }
 

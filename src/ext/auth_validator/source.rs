@@ -7,12 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::config::Source;
-use super::runtime::Provider;
-use crate::config::{ConfigError, Data, Node, duration};
+use super::key_source::Keys;
+use super::runtime::{Proof, Provider};
+use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::ext::{CertificateUse, look_at_certificates};
-use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier};
+use crate::jose::{Algorithm, Algorithms, ClaimPath, KeyIdStrategy, Rules, ScopeMatcher, Verifier};
 use crate::telemetry::mask::without_values;
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
 use crate::upstream::{ClientError, SideTls};
@@ -27,8 +28,20 @@ pub(super) enum Made {
     Provider(Box<Provider>),
     /// The endpoint rejects everything, as in KrakenD.
     Closed(&'static str),
+    /// It has no source of keys, but is asked about tokens.
+    NoKeys,
     /// An error was reported.
     ConfigError,
+}
+
+impl Made {
+    /// The issuer: that of discovery, or the configured one.
+    pub(super) fn issuer<'m>(&'m self, file: &Source<'m>) -> Option<&'m str> {
+        match self {
+            Made::Provider(provider) => provider.rules.issuer.as_deref(),
+            _ => file.issuer,
+        }
+    }
 }
 
 /// Builds a provider from a block, or from one of its `providers`. `outer` is the block around a provider: it supplies
@@ -41,17 +54,21 @@ pub(super) fn provider(
     cx: &mut Compile<'_>,
 ) -> Made {
     let before = cx.report.config_errors();
-    let algorithm = algorithm(file, outer);
+    if file.has_no_keys() && file.introspection.is_some() {
+        // The endpoint about which tokens are asked is the only proof.
+        return Made::NoKeys;
+    }
+    let algorithms = algorithms(file, outer);
     let strategy = strategy(file, outer);
-    let mut rules = rules.clone();
-    rules.issuer = file.issuer.map(Box::from);
-    rules.audience = file.audience.iter().map(|one| Box::from(&**one)).collect();
+    let mut rules = own_rules(file, rules);
     let schedule = schedule(file, life);
     let tls = tls(file, cx);
     let failed = at_least_a_second(file.failed_jwk_key_cooldown.as_ref()).map(FailedKeys::new);
     let location = location(file, &mut rules, tls.insecure, cx);
-    let (Some(algorithm), true) = (algorithm, file.sound && cx.report.config_errors() == before)
-    else {
+    let (Some(algorithms), true) = (
+        algorithms,
+        file.sound && cx.report.config_errors() == before,
+    ) else {
         return Made::ConfigError;
     };
     let location = match location {
@@ -66,19 +83,61 @@ pub(super) fn provider(
     let spec = SourceSpec { location, tls };
     match Identity::of(cx).source(&spec, schedule) {
         Ok(source) => Made::Provider(Box::new(Provider {
-            source,
-            verifier: Verifier {
-                algorithm,
-                strategy,
-            },
+            proof: Proof::Keys(Keys {
+                source,
+                verifier: Verifier {
+                    algorithms,
+                    strategy,
+                    lone_key: file.lone_key || outer.is_some_and(|outer| outer.lone_key),
+                },
+                failed,
+            }),
             rules,
-            failed,
         })),
         Err(error) => {
             culprit(file, &spec.location, &error).invalid(error.to_string());
             Made::ConfigError
         }
     }
+}
+
+/// A provider of the service itself, with its issuer and audience. `None` after an error, which is reported.
+pub(in crate::ext) fn standalone(block: Block<'_>, cx: &mut Compile<'_>) -> Option<Provider> {
+    let file = Source::read(block);
+    for (name, is_there) in [
+        ("issuer", file.issuer.is_some()),
+        ("audience", !file.audience.is_empty()),
+    ] {
+        if !is_there {
+            file.block.missing(name);
+        }
+    }
+    match provider(&file, None, None, &Rules::default(), cx) {
+        Made::Provider(provider) => Some(*provider),
+        Made::Closed(why) => {
+            file.block.node().invalid(why);
+            None
+        }
+        Made::NoKeys => {
+            file.block.missing("jwk_url");
+            None
+        }
+        Made::ConfigError => None,
+    }
+}
+
+/// The requirements of the endpoint, with issuer and audience of the provider.
+pub(super) fn own_rules(file: &Source<'_>, rules: &Rules) -> Rules {
+    let mut rules = rules.clone();
+    rules.issuer = file.issuer.map(Box::from);
+    rules.audience = file.audience.iter().map(|one| Box::from(&**one)).collect();
+    if let Some(claim) = &file.audience_key {
+        rules.audience_path = claim_path(claim, &file.place("audience_key"), ClaimPath::literal);
+    }
+    if file.audience_matcher == Some("any") {
+        rules.audience_matcher = ScopeMatcher::Any;
+    }
+    rules
 }
 
 /// The key that an error names if a source cannot be built.
@@ -96,22 +155,59 @@ fn culprit<'a>(file: &Source<'a>, location: &Location, error: &ClientError) -> N
         .unwrap_or_else(|| file.block.node().clone())
 }
 
-fn algorithm(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithm> {
-    let node = file.alg.as_ref().or_else(|| outer?.alg.as_ref());
-    let name = match node {
-        Some(node) => node.text(crate::config::Typing::Strict)?,
-        None => "",
+fn algorithms(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithms> {
+    let Some(node) = file.alg.as_ref().or_else(|| outer?.alg.as_ref()) else {
+        unknown_algorithm(file.block.node(), "");
+        return None;
     };
-    let known = Algorithm::parse(name).or_else(|| respelled(node?, name));
+    let Data::List(_) = &node.value().data else {
+        return algorithm(node).map(Algorithms::only);
+    };
+    let items = node.items();
+    let known: Vec<_> = items.iter().map_while(algorithm).collect();
+    if items.is_empty() {
+        unknown_algorithm(node, "");
+    }
+    Algorithms::of(known.iter().copied()).filter(|_| known.len() == items.len())
+}
+
+fn algorithm(node: &Node<'_>) -> Option<Algorithm> {
+    let name = node.text(Typing::Strict)?;
+    let known = Algorithm::parse(name).or_else(|| respelled(node, name));
     if known.is_none() {
-        let node = node.unwrap_or_else(|| file.block.node());
-        let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
-        node.config_error_hint(
-            ConfigError::invalid(format!("JOSE: unknown algorithm {name}")),
-            format!("\"alg\" is one of {}", names.join(", ")),
-        );
+        unknown_algorithm(node, name);
     }
     known
+}
+
+fn unknown_algorithm(node: &Node<'_>, name: &str) {
+    if name.trim().eq_ignore_ascii_case("ES256K") {
+        node.config_error_hint(
+            ConfigError::invalid("JOSE: ES256K is not supported"),
+            "its curve secp256k1 is no NIST curve and not recommended for tokens (RFC 8812 §3.2); let the provider sign with ES256 or Ed25519",
+        );
+        return;
+    }
+    let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
+    node.config_error_hint(
+        ConfigError::invalid(format!("JOSE: unknown algorithm {name}")),
+        format!("\"alg\" is one of {}", names.join(", ")),
+    );
+}
+
+/// The place of a claim. `one` reads a name that is no list.
+pub(super) fn claim_path(
+    claim: &OneOrMany,
+    node: &Node<'_>,
+    one: fn(&str) -> ClaimPath,
+) -> ClaimPath {
+    match claim {
+        OneOrMany::One(name) => one(name),
+        OneOrMany::Many(parts) => ClaimPath::exact(parts).unwrap_or_else(|| {
+            node.invalid("a list of names is expected, and this one is empty");
+            one("")
+        }),
+    }
 }
 
 /// `rs256`, `RS256 `: KrakenD does not know them and rejects every token, but the intended value is clear.

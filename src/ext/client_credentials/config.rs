@@ -90,7 +90,7 @@ impl<'a> Block<'a> {
 }
 
 /// The members of `params`, each a list of strings.
-fn lists(params: &Node<'_>) -> Vec<(String, Vec<String>)> {
+pub(in crate::ext) fn lists(params: &Node<'_>) -> Vec<(String, Vec<String>)> {
     params
         .members()
         .iter()

@@ -8,6 +8,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(super) use config::lists;
 pub use runtime::{BackendToken, Tokens};
 
 use super::extension::BackendExtension;

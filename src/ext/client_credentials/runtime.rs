@@ -9,6 +9,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::ext::carry::Task;
+use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::step::Credentials;
 use crate::upstream::credentials::TokenError;
@@ -83,21 +84,22 @@ impl BackendToken {
 }
 
 impl Credentials for BackendToken {
-    fn ready(&self) -> Option<HeaderValue> {
+    fn ready(&self, _: Option<&SubjectToken>) -> Option<HeaderValue> {
         self.source.ready()
     }
 
-    fn fetch(
-        &self,
+    fn fetch<'a>(
+        &'a self,
+        _: Option<&'a SubjectToken>,
         limit: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + 'a>> {
         Box::pin(async move {
             let fetched = self.source.fetch(limit).await;
             fetched.map_err(|error| self.failure(&error))
         })
     }
 
-    fn rejected(&self, value: &HeaderValue) -> bool {
+    fn rejected(&self, _: Option<&SubjectToken>, value: &HeaderValue) -> bool {
         self.drop_on_401 && self.source.rejected(value)
     }
 }

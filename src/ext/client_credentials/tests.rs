@@ -84,12 +84,12 @@ async fn backends_with_equal_definitions_share_one_token() {
     for task in file.into_tasks() {
         tokio::spawn(task.run);
     }
-    assert_eq!(one.ready(), None);
+    assert_eq!(one.ready(None), None);
     assert_eq!(
-        one.fetch(Duration::from_secs(20)).await.unwrap(),
+        one.fetch(None, Duration::from_secs(20)).await.unwrap(),
         "Bearer t1"
     );
-    assert_eq!(other.ready().unwrap(), "Bearer t1");
+    assert_eq!(other.ready(None).unwrap(), "Bearer t1");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
@@ -103,7 +103,7 @@ async fn a_rejection_has_the_words_of_krakend() {
         tokio::spawn(task.run);
     }
     let failure = credentials
-        .fetch(Duration::from_secs(20))
+        .fetch(None, Duration::from_secs(20))
         .await
         .unwrap_err();
     assert_eq!(

@@ -57,6 +57,7 @@ fn call(method: Method, target: &str, sent: &[(&str, &str)]) -> Outgoing {
         target: target.to_owned(),
         headers: headers(sent),
         body: Bytes::new(),
+        subject: None,
     }
 }
 

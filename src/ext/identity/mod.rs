@@ -2,23 +2,32 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | `client_auth` | how the gateway authenticates at a provider, as configured |
+//! | `inquiry` | questions to a server about a credential, with answers that are kept for a while |
 //! | `demand` | additional requirements on tokens, such as an expression; validators check them |
 //! | `revocation` | the interface to revoked tokens: a revoker provides it, validators use it |
 //! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, including encrypted ones |
 //! | `keys` | the process's key sets and its cache of verified tokens |
 //! | `status` | the state of both, for metrics and tables |
+//! | `subject` | whether a request's token is kept for its backends |
 //! | `token_cache` | `portcullis/token-cache`: the limits of that cache |
 
+mod client_auth;
 mod demand;
+mod inquiry;
 mod key_file;
 mod keys;
 mod revocation;
 mod status;
+mod subject;
 mod token_cache;
 
+pub use client_auth::{CLIENT_AUTH_KEYS, check_secret_url, client_auth};
 pub use demand::Demand;
+pub use inquiry::{Inquiry, NoAnswer, Room, Told};
 pub use key_file::{KeyFile, keeper_tls};
 pub use keys::{Identity, PublicKeys};
 pub use revocation::{Revocation, Revoker};
 pub use status::IdentityStatus;
+pub use subject::SubjectWanted;
 pub use token_cache::{Bounds, TOKEN_CACHE};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::jose::algorithm::Algorithm;
+use crate::jose::algorithm::{Algorithm, Algorithms};
 use crate::jose::key_set::{KeyIdStrategy, KeySet};
 use crate::jose::reason::Reason;
 use crate::jose::rules::Rules;
@@ -8,10 +8,7 @@ use crate::jose::testing::{jwk, public_document, public_set, set, token};
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 const LEEWAY: Duration = Duration::from_secs(1);
 const ORIGIN: Origin = Origin(1);
-const HS256: Verifier = Verifier {
-    algorithm: Algorithm::Hs256,
-    strategy: KeyIdStrategy::Kid,
-};
+const HS256: Verifier = Verifier::new(Algorithm::Hs256, KeyIdStrategy::Kid);
 
 fn limits(entries: usize) -> CacheLimits {
     CacheLimits {
@@ -98,7 +95,7 @@ fn an_entry_is_not_found_under_another_document_algorithm_or_strategy() {
     assert!(cache.get(&text, scope(Origin(2)), NOW).is_none());
     for verifier in [
         Verifier {
-            algorithm: Algorithm::Hs384,
+            algorithms: Algorithms::only(Algorithm::Hs384),
             ..HS256
         },
         Verifier {
@@ -121,7 +118,7 @@ fn an_entry_is_not_found_under_another_document_algorithm_or_strategy() {
     }
     // Also through the public interface: a cached HS256 token does not become an HS512 one.
     let other = Verifier {
-        algorithm: Algorithm::Hs512,
+        algorithms: Algorithms::only(Algorithm::Hs512),
         ..HS256
     };
     let rejection = other

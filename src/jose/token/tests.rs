@@ -7,10 +7,7 @@ use crate::jose::verifier::Verifier;
 const CLAIMS: &str = r#"{"exp":4102444800,"iss":"https://issuer.example.com/","sub":"u1"}"#;
 
 fn hs256() -> Verifier {
-    Verifier {
-        algorithm: Algorithm::Hs256,
-        strategy: KeyIdStrategy::Kid,
-    }
+    Verifier::new(Algorithm::Hs256, KeyIdStrategy::Kid)
 }
 
 fn rejected(text: &str) -> Reason {
@@ -30,10 +27,7 @@ fn a_token_of_every_algorithm_verifies_and_only_as_that_algorithm() {
     for algorithm in Algorithm::ALL {
         let text = token(algorithm, CLAIMS);
         for tried in Algorithm::ALL {
-            let verifier = Verifier {
-                algorithm: tried,
-                strategy: KeyIdStrategy::Kid,
-            };
+            let verifier = Verifier::new(tried, KeyIdStrategy::Kid);
             match verifier.verify(&text, &keys) {
                 Ok(claims) => {
                     assert!(tried.means(algorithm));
@@ -279,7 +273,7 @@ proptest! {
                 _ => drop(bytes.remove(at)),
             }
             let Ok(changed) = String::from_utf8(bytes) else { continue };
-            let verifier = Verifier { algorithm: *algorithm, strategy: KeyIdStrategy::Kid };
+            let verifier = Verifier::new(*algorithm, KeyIdStrategy::Kid);
             prop_assert_eq!(verifier.verify(&changed, &keys).is_ok(), changed == *text);
         }
     }

@@ -121,6 +121,7 @@ pub(super) fn prepare_with<C>(
         target: backend.url.render(&sources, &pairs)?.into_owned(),
         headers,
         body,
+        subject: call.subject.clone(),
     };
     let mut announce = call.announce_length || backend.send_body_on_redirect;
     if let Some(rules) = &backend.headers {

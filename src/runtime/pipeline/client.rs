@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::limit::Limit;
 use crate::jose::propagate::url_text;
-use crate::jose::{Claims, Rejection};
+use crate::jose::{Claims, Rejection, SubjectToken};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::PipeRequest;
@@ -31,6 +31,8 @@ pub struct ClientCall {
     pub claims: Option<Arc<Claims>>,
     /// The client's address.
     pub client: IpAddr,
+    /// See [`Notes::subject`].
+    pub subject: Option<SubjectToken>,
     /// The client's `Accept`, for `negotiate`.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
@@ -77,6 +79,7 @@ impl ClientCall {
             params: notes.params.clone(),
             claims: notes.claims.clone(),
             client: head.client,
+            subject: notes.subject.clone(),
             accept: notes.header_values(head, &ACCEPT).next().cloned(),
             body,
             announce_length: endpoint.headers.announces_length()

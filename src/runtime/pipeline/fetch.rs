@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 use super::cached::cached;
 use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
+use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::service::Backend;
 use crate::runtime::step::Credentials;
@@ -130,6 +131,8 @@ fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
 struct Token<'c> {
     credentials: &'c dyn Credentials,
     value: Option<HeaderValue>,
+    /// The client's token, if this one was issued for it.
+    subject: Option<SubjectToken>,
     renewed: bool,
 }
 
@@ -138,21 +141,24 @@ impl<'c> Token<'c> {
         Token {
             credentials,
             value: None,
+            subject: None,
             renewed: false,
         }
     }
 
     /// Waits for a token until `limit` at the longest.
     async fn put_on(&mut self, out: &mut Outgoing, limit: &Limit) -> Result<(), Failure> {
-        let value = match self.credentials.ready() {
+        let subject = out.subject.take();
+        let value = match self.credentials.ready(subject.as_ref()) {
             Some(value) => value,
             None => {
-                let fetch = self.credentials.fetch(limit.remaining());
+                let fetch = self.credentials.fetch(subject.as_ref(), limit.remaining());
                 observe::step("auth/client-credentials", fetch).await?
             }
         };
         out.headers.insert(AUTHORIZATION, value.clone());
         self.value = Some(value);
+        self.subject = subject;
         Ok(())
     }
 
@@ -165,7 +171,7 @@ impl<'c> Token<'c> {
             return false;
         }
         self.renewed = true;
-        self.credentials.rejected(value)
+        self.credentials.rejected(self.subject.as_ref(), value)
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) async fn admit<'a>(
     limit: &Limit,
 ) -> Result<Admitted<'a>, Failure> {
     let mut gunzip = prepared.gzip;
+    let subject = prepared.out.subject.clone();
     let mut request = prepared.request(backend, limit).await;
     let had_body = !request.body.is_empty();
     let entered = enter(&backend.pipes, &mut request).await?;
@@ -106,6 +107,7 @@ pub(super) async fn admit<'a>(
     // A step took the body away: nothing of what was announced is sent.
     replaced |= had_body && request.body.is_empty();
     let mut call = Call::whole(outgoing(&request));
+    call.out.subject = subject;
     if local.is_none() {
         call.elsewhere = elsewhere(&backend.hosts, &request).map(Arc::new);
     }
@@ -256,6 +258,7 @@ fn outgoing(request: &PipeRequest) -> Outgoing {
         target: request.target(),
         headers,
         body: request.body.clone(),
+        subject: None,
     }
 }
 

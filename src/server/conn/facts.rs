@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
@@ -10,6 +11,17 @@ use pingora_core::protocols::{
 };
 
 use super::{Conn, Wire};
+
+/// The SHA-256 of the client's certificate, for tokens that are bound to it (RFC 8705 §3.1). Empty without one. It is
+/// computed once for the connection.
+pub(super) fn thumbprint(session: &rustls::ServerConnection) -> Vec<u8> {
+    let shown = session.peer_certificates().and_then(<[_]>::first);
+    shown.map_or_else(Vec::new, |certificate| {
+        digest::digest(&digest::SHA256, certificate)
+            .as_ref()
+            .to_vec()
+    })
+}
 
 impl UniqueID for Conn {
     fn id(&self) -> UniqueIDType {

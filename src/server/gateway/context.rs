@@ -150,5 +150,9 @@ pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> O
         peer,
         client: client.unwrap_or(peer),
         secure: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+        certificate: digest
+            .and_then(|digest| digest.ssl_digest.as_deref())
+            .map(|tls| tls.cert_digest.as_slice())
+            .filter(|thumbprint| !thumbprint.is_empty()),
     })
 }

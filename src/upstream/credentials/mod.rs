@@ -3,13 +3,17 @@
 //! There is one [`TokenSource`] for each distinct [`ClientCredentials`], and backends with equal ones share it. The
 //! first call that needs a token triggers the fetch and waits for it. Later tokens are fetched in the background,
 //! after 80 % of a token's life.
+//!
+//! [`ClientAuth`] is the proof of identity for other calls to a provider, with more methods than KrakenD has.
 
+mod client_auth;
 mod request;
 mod response;
 mod source;
 mod store;
 
-pub use request::ClientCredentials;
-pub use response::TokenError;
+pub use client_auth::{ClientAuth, ClientProof};
+pub use request::{ClientCredentials, form};
+pub use response::{Token as IssuedToken, TokenError, token as issued_token};
 pub use source::TokenSource;
 pub use store::TokenStore;

@@ -62,7 +62,7 @@ pub(super) fn token_request(
     let mut headers = HeaderMap::new();
     match style {
         AuthStyle::Header => {
-            headers.insert(AUTHORIZATION, basic(of)?);
+            headers.insert(AUTHORIZATION, basic(&of.client_id, &of.client_secret)?);
         }
         AuthStyle::Form => {
             fields.retain(|(name, _)| !matches!(*name, "client_id" | "client_secret"));
@@ -76,22 +76,23 @@ pub(super) fn token_request(
 }
 
 /// Both parts are form-encoded before they are joined (RFC 6749 §2.3.1).
-fn basic(of: &ClientCredentials) -> Result<HeaderValue, TokenError> {
-    let pair = format!(
-        "{}:{}",
-        form_encoded(&of.client_id),
-        form_encoded(&of.client_secret)
-    );
+pub(super) fn basic(client_id: &str, secret: &str) -> Result<HeaderValue, TokenError> {
+    let pair = format!("{}:{}", form_encoded(client_id), form_encoded(secret));
     let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
         .map_err(|_| TokenError::Request("oauth2: credentials cannot be sent".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
-    let pairs = fields
-        .iter()
-        .map(|(name, value)| format!("{}={}", form_encoded(name), form_encoded(value)));
+/// The body of a form (`application/x-www-form-urlencoded`).
+pub fn form<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)]) -> String {
+    let pairs = fields.iter().map(|(name, value)| {
+        format!(
+            "{}={}",
+            form_encoded(name.as_ref()),
+            form_encoded(value.as_ref())
+        )
+    });
     pairs.collect::<Vec<_>>().join("&")
 }
 

@@ -15,9 +15,9 @@ pub enum TokenError {
     /// The endpoint was not reached, or sent no complete response.
     #[error(transparent)]
     Unreachable(#[from] SideError),
-    /// The endpoint rejected the request.
-    #[error("{0}")]
-    Rejected(String),
+    /// The endpoint rejected the request, perhaps with an error code (RFC 6749 §5.2).
+    #[error("{text}")]
+    Rejected { error: Option<String>, text: String },
     /// The response contains no usable token.
     #[error("{0}")]
     Unusable(&'static str),
@@ -28,10 +28,10 @@ pub enum TokenError {
 
 /// A token in the form that `Authorization` uses.
 #[derive(Clone)]
-pub(super) struct Token {
-    pub(super) authorization: HeaderValue,
+pub struct Token {
+    pub authorization: HeaderValue,
     /// `None` means that it never expires.
-    pub(super) life: Option<Duration>,
+    pub life: Option<Duration>,
 }
 
 /// The maximum number of bytes of a response that an error quotes.
@@ -49,7 +49,7 @@ struct Response {
 }
 
 /// Reads the token from a response (RFC 6749 §5).
-pub(super) fn token(response: &SideResponse) -> Result<Token, TokenError> {
+pub fn token(response: &SideResponse) -> Result<Token, TokenError> {
     let fields = fields(response);
     let rejected = !response.status.is_success();
     let error = fields
@@ -57,10 +57,13 @@ pub(super) fn token(response: &SideResponse) -> Result<Token, TokenError> {
         .ok()
         .and_then(|fields| fields.error.as_deref().filter(|error| !error.is_empty()));
     if rejected || error.is_some() {
-        return Err(TokenError::Rejected(match (error, &fields) {
-            (Some(error), Ok(fields)) => rejection(error, fields),
-            _ => quoted(response),
-        }));
+        return Err(TokenError::Rejected {
+            error: error.map(str::to_owned),
+            text: match (error, &fields) {
+                (Some(error), Ok(fields)) => rejection(error, fields),
+                _ => quoted(response),
+            },
+        });
     }
     let fields = fields?;
     let token = fields.access_token.filter(|token| !token.is_empty());
@@ -128,10 +131,11 @@ fn quoted(response: &SideResponse) -> String {
     )
 }
 
-/// The common types in their usual spelling, others unchanged.
+/// The common types in their usual spelling, others unchanged. `N_A` means that the type does not matter (RFC 8693
+/// §2.2.1).
 fn token_type(text: &str) -> &str {
     match text.to_ascii_lowercase().as_str() {
-        "" | "bearer" => "Bearer",
+        "" | "bearer" | "n_a" => "Bearer",
         "mac" => "MAC",
         "basic" => "Basic",
         _ => text,

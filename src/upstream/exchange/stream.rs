@@ -430,6 +430,7 @@ impl Exchange<'_> {
                 } else {
                     Bytes::new()
                 },
+                subject: None,
             },
         }))
     }

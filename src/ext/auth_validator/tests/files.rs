@@ -16,6 +16,25 @@ fn a_block_that_would_not_protect_is_refused() {
     for text in [
         r#"{"jwk_url": "https://k"}"#.to_owned(),
         r#"{"alg": "none", "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "ES256K", "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": [], "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": ["RS256", "none"], "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": {"a": 1}, "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "RS256", "algs": ["ES256"], "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "audience_matcher": "most"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "roles": ["a"], "roles_key": []}"#.to_owned(),
+        r#"{"introspection": {}}"#.to_owned(),
+        r#"{"introspection": {"url": "http://as", "client_id": "a", "client_secret": "b"}}"#.to_owned(),
+        r#"{"introspection": {"url": "https://as", "client_id": "a"}}"#.to_owned(),
+        r#"{"providers": [{"introspection": {"url": "https://as", "client_id": "a", "client_secret": "b"}}]}"#.to_owned(),
+        r#"{"introspection": {"url": "https://as", "client_id": "a", "client_secret": "b"}, "providers": [{"issuer": "i", "alg": "RS256", "jwk_url": "https://k"}]}"#.to_owned(),
+        r#"{"providers": [{"issuer": "i", "introspection": {"url": "https://as", "client_id": "a", "client_secret": "b"}}, {"issuer": "j", "introspection": {"url": "https://as", "client_id": "a", "client_secret": "b"}}]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "yes"}}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "required", "dpop_algs": ["HS256"]}}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "required", "dpop_max_age": "1h"}}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "required", "dpop_origins": ["https://a/x"]}}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "required", "dpop_nonce": true, "dpop_nonce_secret": "short"}}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"certificate": "required", "certificate_header": "X-Cert"}}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_local_path": "/does/not/exist"}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_local_ca": "/does/not/exist"}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["%"]}"#.to_owned(),
@@ -146,4 +165,30 @@ fn a_file_that_demands_little_is_told_so_in_one_line() {
     ] {
         assert_eq!(findings(&block(&keys, more)), (0, warnings), "{more}");
     }
+}
+
+#[test]
+fn the_new_forms_are_accepted_without_a_finding_of_their_own() {
+    for text in [
+        r#"{"alg": ["RS256", "ES256"], "jwk_url": "https://k"}"#,
+        r#"{"algs": ["EdDSA", "ML-DSA-65"], "jwk_url": "https://k", "single_key_without_kid": true}"#,
+        r#"{"alg": "RS256", "jwk_url": "https://k", "audience": ["a"], "audience_key": "client_id", "audience_matcher": "any"}"#,
+        r#"{"alg": "RS256", "jwk_url": "https://k", "roles": ["a"], "roles_key": ["r", "a.b"], "roles_as_object": true}"#,
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [[["r", "a.b"], "x-r"]]}"#,
+        r#"{"introspection": {"url": "https://as", "client_id": "a", "client_secret": "b", "auth_method": "client_secret_post"}}"#,
+        r#"{"alg": "RS256", "jwk_url": "https://k", "binding": {"dpop": "optional", "dpop_nonce": true}}"#,
+    ] {
+        assert_eq!(findings(text).0, 0, "{text}");
+    }
+}
+
+#[test]
+fn es256k_is_refused_with_the_reason() {
+    let mut file = File::new(r#"{"alg": "es256k", "jwk_url": "https://k"}"#);
+    file.endpoint(&ENDPOINT, "/x");
+    let hints = file.hints().join("\n");
+    assert!(
+        hints.contains("secp256k1") && hints.contains("ES256"),
+        "{hints}"
+    );
 }

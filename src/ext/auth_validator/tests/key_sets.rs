@@ -93,7 +93,11 @@ async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
         assert_eq!(rejected, Some((401, "unknown_key")));
     }
     assert_eq!(stub.calls(), 2);
-    let failed = validators[0].validator.providers()[0].failed.as_ref();
+    let failed = validators[0].validator.providers()[0]
+        .keys()
+        .unwrap()
+        .failed
+        .as_ref();
     let failed = failed.unwrap();
     assert!(failed.contains("looked-for") && !failed.contains("too-soon-after"));
 }

@@ -34,6 +34,7 @@ fn head<'a>(headers: &'a HeaderMap) -> Head<'a> {
         peer,
         client: peer,
         secure: false,
+        certificate: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What stands around one call: steps, credentials, cache.
 
 use super::*;
+use crate::jose::SubjectToken;
 use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::CacheKey;
 
@@ -77,7 +78,7 @@ fn a_call_that_cannot_be_built_does_not_reach_the_steps() {
 struct Tokens(Mutex<VecDeque<&'static str>>);
 
 impl Credentials for Tokens {
-    fn ready(&self) -> Option<HeaderValue> {
+    fn ready(&self, _: Option<&SubjectToken>) -> Option<HeaderValue> {
         let tokens = self.0.lock().unwrap();
         // The first is known already.
         match tokens.front() {
@@ -86,10 +87,11 @@ impl Credentials for Tokens {
         }
     }
 
-    fn fetch(
-        &self,
+    fn fetch<'a>(
+        &'a self,
+        _: Option<&'a SubjectToken>,
         _: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + 'a>> {
         let token = self.0.lock().unwrap().front().copied();
         Box::pin(async move {
             token
@@ -98,7 +100,7 @@ impl Credentials for Tokens {
         })
     }
 
-    fn rejected(&self, value: &HeaderValue) -> bool {
+    fn rejected(&self, _: Option<&SubjectToken>, value: &HeaderValue) -> bool {
         let mut tokens = self.0.lock().unwrap();
         assert_eq!(tokens.pop_front().unwrap(), value);
         true

@@ -354,6 +354,7 @@ fn call() -> ClientCall {
         params,
         claims: None,
         client: std::net::IpAddr::from([127, 0, 0, 1]),
+        subject: None,
         accept: None,
         body: Bytes::from_static(b"{\"in\":1}"),
         announce_length: false,

@@ -114,6 +114,7 @@ impl Downstream for Memory {
             peer: IpAddr::from([127, 0, 0, 1]),
             client: IpAddr::from([127, 0, 0, 1]),
             secure: false,
+            certificate: None,
         })
     }
 

@@ -1,0 +1,82 @@
+//! Compiles `introspection`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Source;
+use super::introspection::{Asked, Introspection};
+use super::runtime::{Proof, Provider};
+use super::source::own_rules;
+use crate::ext::context::Compile;
+use crate::ext::identity::{Inquiry, Room, check_secret_url, client_auth};
+use crate::jose::Rules;
+use crate::runtime::clock::Clock;
+use crate::telemetry::mask::without_values;
+use crate::upstream::{OUR_USER_AGENT, SideClient};
+
+/// The defaults of `introspection`.
+const ACTIVE_FOR: Duration = Duration::from_secs(60);
+const INACTIVE_FOR: Duration = Duration::from_secs(10);
+const ANSWER_BYTES: u64 = 32 << 20;
+const ANSWER_ENTRIES: usize = 100_000;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The provider that is asked about tokens; `None` if there is no such block, or after an error, which is reported.
+pub(super) fn introspection(
+    file: &Source<'_>,
+    issuer: Option<&str>,
+    rules: &Rules,
+    cx: &mut Compile<'_>,
+) -> Option<Provider> {
+    let block = file.introspection.as_ref()?;
+    let url = block.required("url")?;
+    let sound = check_secret_url(block, "url", &url, block.flag("allow_insecure"));
+    let (auth, tls) = client_auth(block, &url, cx).filter(|_| sound && file.sound)?;
+    let mut rules = own_rules(file, rules);
+    rules.issuer = issuer.map(Box::from);
+    let bytes = block.count("cache_bytes").unwrap_or(ANSWER_BYTES);
+    let asked = Asked {
+        url,
+        auth,
+        issuer: rules.issuer.clone(),
+        active_for: block.duration("cache_duration").unwrap_or(ACTIVE_FOR),
+        inactive_for: block
+            .duration("inactive_cache_duration")
+            .unwrap_or(INACTIVE_FOR),
+        timeout: block.duration("timeout").unwrap_or(ANSWER_TIMEOUT),
+        room: Room {
+            entries: ANSWER_ENTRIES,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        },
+    };
+    // Answers survive a reload that does not change the block.
+    let definition = block.node().value().to_json();
+    let key = format!("auth/validator introspection {issuer:?} {definition}");
+    let clock = Clock::system();
+    let inquiry = cx.try_carry(key, |_| {
+        let name = format!("introspection {}", without_values(&asked.url));
+        Inquiry::new(name, asked.room, clock.clone()).map(Arc::new)
+    });
+    // Token and secret are meant for this server only, so redirects are not followed.
+    let side = SideClient::without_redirects(&tls, &OUR_USER_AGENT);
+    let made = match (inquiry, side) {
+        (Ok(inquiry), Ok(side)) => Ok(Introspection {
+            asked,
+            side,
+            clock,
+            inquiry,
+        }),
+        (Err(error), _) => Err(error.to_string()),
+        (_, Err(error)) => Err(error.to_string()),
+    };
+    match made {
+        Ok(introspection) => Some(Provider {
+            proof: Proof::Introspection(Arc::new(introspection)),
+            rules,
+        }),
+        Err(error) => {
+            block.node().invalid(error);
+            None
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Tokens that are bound to their holder: to a TLS certificate (RFC 8705 §3), or to a key of which the client sends a
+//! proof with each request (DPoP, RFC 9449).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{digest, hmac};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{HeaderName, HeaderValue, Uri};
+use ipnet::IpNet;
+use percent_encoding::percent_decode;
+use serde_json::Value;
+
+use super::replays::{Admission, Replays};
+use crate::jose::dpop::Proof;
+use crate::jose::{Algorithms, Claims, Reason, Rejection};
+use crate::runtime::request::Head;
+
+/// The header with the proof (RFC 9449 §4.1).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// The header with a new nonce (RFC 9449 §8).
+pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// How far ahead the clock of a client may be.
+const AHEAD: Duration = Duration::from_secs(5);
+
+/// How long a nonce is the newest. It is accepted for twice this time.
+const NONCE_LIFE: u64 = 60;
+
+/// Whether a binding is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Demand {
+    #[default]
+    Off,
+    /// A bound token must be with its holder; others pass.
+    Optional,
+    /// Only bound tokens pass.
+    Required,
+}
+
+/// What an endpoint requires.
+#[derive(Debug, Default)]
+pub(super) struct Binding {
+    pub(super) certificate: Demand,
+    /// Where trusted proxies send the client's certificate.
+    pub(super) header: Option<HeaderName>,
+    pub(super) trusted: Box<[IpNet]>,
+    pub(super) dpop: Option<Dpop>,
+}
+
+/// The settings of proofs. Without them `DPoP` is no scheme of the endpoint.
+#[derive(Debug)]
+pub(super) struct Dpop {
+    pub(super) required: bool,
+    pub(super) algorithms: Algorithms,
+    /// How old a proof may be.
+    pub(super) max_age: Duration,
+    /// The public addresses of the gateway, such as `https://api.example.com`. Empty: what the connection says.
+    pub(super) origins: Box<[Box<str>]>,
+    /// The key of nonces. `None` if proofs need none.
+    pub(super) nonce: Option<hmac::Key>,
+    pub(super) replays: Arc<Replays>,
+}
+
+/// How the token was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Bearer,
+    Dpop,
+}
+
+/// The times at which a proof is judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Since the Unix epoch.
+    pub(super) wall: Duration,
+    /// Of the monotonic clock.
+    pub(super) steady: Duration,
+}
+
+impl Binding {
+    /// Whether nothing is looked at.
+    pub(super) fn is_off(&self) -> bool {
+        self.certificate == Demand::Off && self.dpop.is_none()
+    }
+
+    /// Checks that the token is with its holder. Call it last: it uses the proof up. Returns a nonce for the client's
+    /// next proof, if the one of this proof ends soon.
+    pub(super) fn check(
+        &self,
+        head: &Head<'_>,
+        scheme: Scheme,
+        token: &str,
+        claims: &Claims,
+        now: Now,
+    ) -> Result<Option<HeaderValue>, Rejection> {
+        self.check_certificate(head, claims)?;
+        match &self.dpop {
+            Some(dpop) => dpop.check(head, scheme, token, claims, now),
+            None => Ok(None),
+        }
+    }
+
+    fn check_certificate(&self, head: &Head<'_>, claims: &Claims) -> Result<(), Rejection> {
+        if self.certificate == Demand::Off {
+            return Ok(());
+        }
+        let Some(bound) = confirmation(claims, "x5t#S256")? else {
+            return match self.certificate {
+                Demand::Required => Err(unbound("the token is bound to no certificate")),
+                _ => Ok(()),
+            };
+        };
+        let shown = match &self.header {
+            Some(header) if self.trusts(head) => in_header(head, header),
+            _ => head
+                .certificate
+                .map(|thumbprint| URL_SAFE_NO_PAD.encode(thumbprint)),
+        };
+        match shown {
+            Some(shown) if equal(&shown, bound) => Ok(()),
+            Some(_) => Err(unbound("the token is bound to another certificate")),
+            None => Err(unbound(
+                "the token is bound to a certificate, and the client showed none",
+            )),
+        }
+    }
+
+    fn trusts(&self, head: &Head<'_>) -> bool {
+        self.trusted.iter().any(|net| net.contains(&head.peer))
+    }
+}
+
+impl Dpop {
+    fn check(
+        &self,
+        head: &Head<'_>,
+        scheme: Scheme,
+        token: &str,
+        claims: &Claims,
+        now: Now,
+    ) -> Result<Option<HeaderValue>, Rejection> {
+        let bound = confirmation(claims, "jkt")?;
+        match (scheme, bound) {
+            (Scheme::Bearer, None) if !self.required => Ok(None),
+            (Scheme::Bearer, None) => Err(unbound("the token is bound to no key")),
+            // RFC 9449 §7.2.
+            (Scheme::Bearer, Some(_)) => Err(unbound(
+                "the token is bound to a key, and was sent without the scheme DPoP",
+            )),
+            (Scheme::Dpop, None) => Err(unbound("the token is bound to no key")),
+            (Scheme::Dpop, Some(bound)) => self.check_proof(head, token, bound, now),
+        }
+    }
+
+    /// The checks of RFC 9449 §4.3, in their order.
+    fn check_proof(
+        &self,
+        head: &Head<'_>,
+        token: &str,
+        bound: &str,
+        now: Now,
+    ) -> Result<Option<HeaderValue>, Rejection> {
+        let mut sent = head.headers.get_all(&DPOP).iter();
+        let text = match (sent.next(), sent.next()) {
+            (Some(one), None) => one.to_str().map_err(|_| bad("the proof is no text"))?,
+            (None, _) => return Err(bad("there is no proof")),
+            (Some(_), Some(_)) => return Err(bad("there is more than one proof")),
+        };
+        let proof = Proof::verify(text, self.algorithms)?;
+        if proof.text("htm") != Some(head.method.as_str()) {
+            return Err(bad("the proof is for another method"));
+        }
+        if !proof.text("htu").is_some_and(|url| self.is_here(url, head)) {
+            return Err(bad("the proof is for another URL"));
+        }
+        let newer = self.check_nonce(&proof, now.wall)?;
+        self.check_age(&proof, now.wall)?;
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        let hash = URL_SAFE_NO_PAD.encode(hash);
+        if !proof.text("ath").is_some_and(|sent| equal(sent, &hash)) {
+            return Err(bad("the proof is for another token"));
+        }
+        if !equal(&proof.thumbprint, bound) {
+            return Err(unbound("the token is bound to another key"));
+        }
+        let kept = self.max_age + AHEAD + AHEAD;
+        match self.replays.admit(&proof, kept, now.steady) {
+            Admission::New => Ok(newer),
+            Admission::Seen => Err(bad("the proof was used before")),
+            Admission::Full => {
+                log::error!(
+                    "[SERVICE: JOSE] too many proofs are remembered: new ones are rejected"
+                );
+                Err(bad("too many proofs are remembered"))
+            }
+        }
+    }
+
+    /// Whether the URL is that of the request, without query and fragment (RFC 9449 §4.3, number 9). Scheme and host
+    /// are compared without case, and default ports are left out (RFC 3986 §6.2).
+    fn is_here(&self, url: &str, head: &Head<'_>) -> bool {
+        let Some((origin, path)) = parts(url) else {
+            return false;
+        };
+        if path != head.path {
+            return false;
+        }
+        if !self.origins.is_empty() {
+            return self.origins.iter().any(|one| **one == *origin);
+        }
+        let scheme = if head.secure { "https" } else { "http" };
+        parts(&format!("{scheme}://{}", head.host)).is_some_and(|(here, _)| here == origin)
+    }
+
+    fn check_age(&self, proof: &Proof, now: Duration) -> Result<(), Rejection> {
+        let issued = proof.issued_at().map(|date| date.since_epoch());
+        match issued {
+            Some(issued) if issued > now + AHEAD => Err(bad("the proof is from the future")),
+            Some(issued) if issued + self.max_age + AHEAD >= now => Ok(()),
+            _ => Err(bad("the proof is too old")),
+        }
+    }
+
+    /// A nonce is the keyed hash of the minute in which it was made, so that nothing has to be kept.
+    fn check_nonce(&self, proof: &Proof, now: Duration) -> Result<Option<HeaderValue>, Rejection> {
+        let Some(key) = &self.nonce else {
+            return Ok(None);
+        };
+        let sent = proof.text("nonce").unwrap_or_default();
+        let minute = now.as_secs() / NONCE_LIFE;
+        if equal(sent, &nonce(key, minute)) {
+            return Ok(None);
+        }
+        if equal(sent, &nonce(key, minute.saturating_sub(1))) {
+            return Ok(self.fresh_nonce(now));
+        }
+        Err(Rejection::new(
+            Reason::UseNonce,
+            "the proof has no current nonce",
+        ))
+    }
+
+    /// The nonce for the client's next proof.
+    pub(super) fn fresh_nonce(&self, now: Duration) -> Option<HeaderValue> {
+        let key = self.nonce.as_ref()?;
+        HeaderValue::try_from(nonce(key, now.as_secs() / NONCE_LIFE)).ok()
+    }
+}
+
+fn nonce(key: &hmac::Key, minute: u64) -> String {
+    URL_SAFE_NO_PAD.encode(hmac::sign(key, &minute.to_be_bytes()))
+}
+
+/// The origin and the path of a URL, normalized. `None` for what is no URL of a server.
+pub(super) fn parts(url: &str) -> Option<(String, &str)> {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = bare.split_once("://")?;
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let uri: Uri = format!("{scheme}://{authority}/").parse().ok()?;
+    let scheme = scheme.to_ascii_lowercase();
+    let standard = match scheme.as_str() {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    if authority.contains('@') {
+        return None;
+    }
+    let host = uri.host()?.to_ascii_lowercase();
+    let port = match uri.port_u16() {
+        Some(port) if port != standard => format!(":{port}"),
+        _ => String::new(),
+    };
+    Some((format!("{scheme}://{host}{port}"), path))
+}
+
+/// A member of the claim `cnf` (RFC 7800 §3.1). A `cnf` that is no object, or a member that is no text, is no binding
+/// that could be checked, so such a token is rejected.
+fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, Rejection> {
+    let members = match claims.claim("cnf") {
+        None => return Ok(None),
+        Some(Value::Object(members)) => members,
+        Some(_) => return Err(unbound("the claim \"cnf\" is no object")),
+    };
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+        Some(_) => Err(unbound("a member of the claim \"cnf\" is no text")),
+    }
+}
+
+/// The thumbprint of the certificate in a header of a trusted proxy: `:base64:` of its DER (RFC 9440), PEM with or
+/// without percent encoding (nginx), `Hash=…` (Envoy), or the thumbprint itself, in hexadecimal digits or base64url.
+pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> {
+    let mut lines = head.headers.get_all(header).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let text = percent_decode(line.as_bytes()).decode_utf8().ok()?;
+    let text = text.trim();
+    let der = |base64: &str| {
+        let base64: String = base64.split_ascii_whitespace().collect();
+        let der = STANDARD.decode(base64).ok().filter(|der| !der.is_empty())?;
+        Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der)))
+    };
+    if let Some(field) = text
+        .strip_prefix(':')
+        .and_then(|text| text.strip_suffix(':'))
+    {
+        return der(field);
+    }
+    if let Some(pem) = text.strip_prefix("-----BEGIN CERTIFICATE-----") {
+        return der(pem.split("-----END").next()?);
+    }
+    let hash = match text
+        .split([';', ','])
+        .find_map(|pair| pair.trim().strip_prefix("Hash="))
+    {
+        // Several elements mean several proxies. Which of them saw the client is not known.
+        Some(_) if text.contains(',') => return None,
+        Some(hash) => hash.trim_matches('"'),
+        None => text,
+    };
+    let bytes = match hash.len() {
+        64 => hex::decode(hash).ok()?,
+        _ => URL_SAFE_NO_PAD.decode(hash).ok()?,
+    };
+    (bytes.len() == 32).then(|| URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// In constant time: both texts are known to the client, but the habit costs nothing.
+fn equal(one: &str, other: &str) -> bool {
+    verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+}
+
+fn unbound(why: &'static str) -> Rejection {
+    Rejection::new(Reason::WrongBinding, why)
+}
+
+fn bad(why: &'static str) -> Rejection {
+    Rejection::new(Reason::BadProof, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::ext::testing::head;
+
+    #[test]
+    fn urls_are_compared_after_normalization() {
+        for (url, origin, path) in [
+            ("https://a.test/x", "https://a.test", "/x"),
+            ("HTTPS://A.test:443/x?y#z", "https://a.test", "/x"),
+            ("http://a.test:8080", "http://a.test:8080", "/"),
+            ("http://a.test:80/", "http://a.test", "/"),
+            ("https://[::1]:8443/X%2f", "https://[::1]:8443", "/X%2f"),
+        ] {
+            assert_eq!(parts(url), Some((origin.to_owned(), path)), "{url}");
+        }
+        for url in [
+            "",
+            "/x",
+            "a.test/x",
+            "ftp://a/x",
+            "https://u@a/x",
+            "https:///x",
+            "https://a b/x",
+        ] {
+            assert_eq!(parts(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn certificates_of_proxies_are_read_in_all_forms() {
+        let der = b"certificate";
+        let expected = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der));
+        let hexadecimal = hex::encode(digest::digest(&digest::SHA256, der));
+        let base64 = STANDARD.encode(der);
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-cert", HeaderValue::from_str(value).unwrap());
+            }
+            let head = head(&Method::GET, "/x", &headers);
+            in_header(&head, &HeaderName::from_static("x-cert"))
+        };
+        for form in [
+            format!(":{base64}:"),
+            format!("-----BEGIN%20CERTIFICATE-----%0A{base64}%0A-----END%20CERTIFICATE-----%0A"),
+            format!("-----BEGIN CERTIFICATE----- {base64} -----END CERTIFICATE-----"),
+            format!("By=spiffe://a;Hash={hexadecimal};Subject=\"CN=a\""),
+            hexadecimal.clone(),
+            expected.clone(),
+        ] {
+            assert_eq!(read(&[&form]).as_ref(), Some(&expected), "{form}");
+        }
+        for form in [
+            "",
+            "::",
+            ":%%:",
+            "abc",
+            "Hash=",
+            &format!("Hash={hexadecimal},Hash={hexadecimal}"),
+        ] {
+            assert_eq!(read(&[form]), None, "{form}");
+        }
+        assert_eq!(read(&[&expected, &expected]), None);
+    }
+}

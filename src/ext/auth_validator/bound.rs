@@ -1,0 +1,134 @@
+//! Compiles `binding`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::{hmac, rand};
+
+use super::binding::{Binding, Demand as Bound, Dpop, parts};
+use super::compile::header;
+use super::config;
+use super::replays::Replays;
+use crate::config::{Block, ConfigError};
+use crate::ext::context::{Compile, ServiceFacts};
+use crate::jose::{Algorithm, Algorithms};
+
+/// The algorithms of proofs if the file names none.
+const PROOF_ALGORITHMS: [Algorithm; 6] = [
+    Algorithm::Es256,
+    Algorithm::Es384,
+    Algorithm::EdDsa,
+    Algorithm::Ed25519,
+    Algorithm::Rs256,
+    Algorithm::Ps256,
+];
+
+const PROOF_AGE: Duration = Duration::from_secs(60);
+
+/// The longest age: all proofs of this time are remembered.
+const MAX_PROOF_AGE: Duration = Duration::from_secs(600);
+
+/// A shorter secret could be guessed from a nonce.
+const LEAST_NONCE_SECRET: usize = 32;
+
+pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Binding {
+    let Some(block) = &file.binding else {
+        return Binding::default();
+    };
+    let demand = |key: &str| match block.choice(key) {
+        Some("optional") => Bound::Optional,
+        Some("required") => Bound::Required,
+        _ => Bound::Off,
+    };
+    let at = |key: &str| block.get(key).unwrap_or_else(|| block.node().clone());
+    let header_name = block.text("certificate_header");
+    let facts = cx.left::<ServiceFacts>();
+    let trusted = facts.map_or_else(Box::default, |facts| facts.client_address.trusted.clone());
+    if header_name.is_some() && trusted.is_empty() {
+        at("certificate_header").config_error_hint(
+            ConfigError::invalid("no proxy is trusted, so this header is never believed"),
+            "list the addresses of your proxies in \"trusted_proxies\" of \"router\"",
+        );
+    }
+    Binding {
+        certificate: demand("certificate"),
+        header: header_name.and_then(|name| header(&at("certificate_header"), name)),
+        trusted,
+        dpop: match demand("dpop") {
+            Bound::Off => None,
+            dpop => proofs(block, dpop == Bound::Required, cx),
+        },
+    }
+}
+
+fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpop> {
+    let before = cx.report.config_errors();
+    let at = |key: &str| block.get(key).unwrap_or_else(|| block.node().clone());
+    let mut algorithms: Vec<Algorithm> = Vec::new();
+    for name in block.texts("dpop_algs") {
+        match Algorithm::parse(&name) {
+            // RFC 9449 §4.3, number 5.
+            Some(known) if !known.is_symmetric() => algorithms.push(known),
+            _ => at("dpop_algs").invalid(format!("{name:?} is no algorithm of a public key")),
+        }
+    }
+    let algorithms = Algorithms::of(algorithms).or_else(|| Algorithms::of(PROOF_ALGORITHMS))?;
+    let max_age = block.duration("dpop_max_age").unwrap_or(PROOF_AGE);
+    if max_age.is_zero() || max_age > MAX_PROOF_AGE {
+        at("dpop_max_age").config_error(ConfigError::OutOfRange {
+            found: format!("{max_age:?}"),
+            range: "1s to 10m".to_owned(),
+        });
+    }
+    let mut origins: Vec<Box<str>> = Vec::new();
+    for text in block.texts("dpop_origins") {
+        match parts(&text) {
+            Some((origin, "/")) => origins.push(origin.into()),
+            _ => at("dpop_origins").config_error_hint(
+                ConfigError::invalid(format!("{text:?} is no address without a path")),
+                "\"https://api.example.com\"",
+            ),
+        }
+    }
+    let secret = block.string("dpop_nonce_secret");
+    if secret
+        .as_ref()
+        .is_some_and(|secret| secret.len() < LEAST_NONCE_SECRET)
+    {
+        at("dpop_nonce_secret").invalid(format!(
+            "a secret has at least {LEAST_NONCE_SECRET} characters"
+        ));
+    }
+    let nonce = match (block.flag("dpop_nonce"), secret) {
+        (false, _) => None,
+        (true, Some(secret)) => Some(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())),
+        (true, None) => nonce_key(block, cx),
+    };
+    // One memory for all endpoints and for reloads: a proof is for one URL, but nothing is gained by forgetting it.
+    let replays = cx.carry(format!("auth/validator proofs {max_age:?}"), |_| {
+        Arc::new(Replays::default())
+    });
+    (cx.report.config_errors() == before).then_some(Dpop {
+        required,
+        algorithms,
+        max_age,
+        origins: origins.into(),
+        nonce,
+        replays,
+    })
+}
+
+/// The key of the process, which a reload keeps.
+fn nonce_key(block: &Block<'_>, cx: &mut Compile<'_>) -> Option<hmac::Key> {
+    let made = cx.try_carry("auth/validator nonce key", |_| {
+        let mut key = [0; 32];
+        rand::fill(&mut key).map(|()| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    });
+    match made {
+        Ok(key) => Some((*key).clone()),
+        Err(_) => {
+            block.node().invalid("the system has no random numbers");
+            None
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Opaque tokens: the provider is asked whether a token is active, and for its claims (RFC 7662).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, HeaderMap, HeaderValue};
+use serde_json::Value;
+
+use crate::ext::identity::{Inquiry, NoAnswer, Room, Told};
+use crate::jose::{Claims, Reason, Rejection};
+use crate::runtime::clock::Clock;
+use crate::telemetry::mask::without_values;
+use crate::upstream::SideClient;
+use crate::upstream::credentials::{ClientAuth, form};
+
+/// The longest token that is sent to a provider. Headers are rarely allowed to be longer.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The settings of one introspection endpoint.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) url: String,
+    pub(super) auth: ClientAuth,
+    /// Filled into responses without `iss`: the endpoint belongs to this issuer.
+    pub(super) issuer: Option<Box<str>>,
+    /// How long an active token is kept at most. Its `exp` may end it before.
+    pub(super) active_for: Duration,
+    /// How long an inactive token is kept. Zero disables it.
+    pub(super) inactive_for: Duration,
+    /// How long a request waits for an answer.
+    pub(super) timeout: Duration,
+    /// How many bytes of answers are kept.
+    pub(super) room: Room,
+}
+
+/// What the provider said about a token: its claims, or that it is not active.
+pub(super) type Answer = Result<Arc<Claims>, Rejection>;
+
+/// One introspection endpoint, with what it said about tokens.
+pub struct Introspection {
+    pub(super) asked: Asked,
+    pub(super) side: SideClient,
+    pub(super) clock: Clock,
+    pub(super) inquiry: Arc<Inquiry<Answer>>,
+}
+
+impl Introspection {
+    /// The URL without credentials and values of its query.
+    pub(super) fn label(&self) -> String {
+        without_values(&self.asked.url)
+    }
+
+    /// What is known about a token without a call. `None` if the provider must be asked.
+    pub(super) fn known(&self, token: &str) -> Option<Answer> {
+        if !is_token(token) {
+            return Some(Err(Rejection::new(
+                Reason::Malformed,
+                "the token has characters that no bearer token has (RFC 6750 §2.1), or is too long",
+            )));
+        }
+        self.inquiry
+            .known(&self.inquiry.question([token.as_bytes()]))
+    }
+
+    /// Asks the provider, or waits for an equal call, for at most `limit`.
+    pub(super) async fn ask(&self, token: &str, limit: Duration) -> Answer {
+        let question = self.inquiry.question([token.as_bytes()]);
+        let asking = self
+            .inquiry
+            .ask(&question, limit.min(self.asked.timeout), || {
+                self.fetch(token)
+            });
+        match asking.await {
+            Ok(answer) => answer,
+            Err(NoAnswer(why)) => Err(Rejection::new(Reason::IntrospectionUnavailable, why)),
+        }
+    }
+
+    async fn fetch(&self, token: &str) -> Result<Told<Answer>, NoAnswer> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let mut fields = vec![
+            ("token".into(), token.to_owned()),
+            ("token_type_hint".into(), "access_token".to_owned()),
+        ];
+        let now = self.clock.wall();
+        self.asked
+            .auth
+            .apply(&mut headers, &mut fields, now)
+            .map_err(|error| NoAnswer::new(error.to_string()))?;
+        let response = self
+            .side
+            .post_form(&self.asked.url, headers, form(&fields))
+            .await
+            .map_err(|error| NoAnswer::new(error.to_string()))?;
+        if !response.status.is_success() {
+            let status = response.status;
+            return Err(NoAnswer::new(format!("unexpected status {status}")));
+        }
+        let answer = self.answer(&response.body)?;
+        Ok(Told {
+            keep: self.keep(&answer, now),
+            // A JSON tree uses a small multiple of its text.
+            bytes: answer.as_ref().map_or(0, |_| 4 * response.body.len()),
+            refusal: answer.is_err(),
+            answer,
+        })
+    }
+
+    fn keep(&self, answer: &Answer, now: Duration) -> Duration {
+        match answer {
+            Ok(claims) => {
+                let ends = claims.expiry().map(|expiry| expiry.since_epoch());
+                let left = ends.map_or(Duration::MAX, |ends| ends.saturating_sub(now));
+                left.min(self.asked.active_for)
+            }
+            Err(_) => self.asked.inactive_for,
+        }
+    }
+
+    /// Reads a response (RFC 7662 §2.2). A provider that does not say clearly that the token is active has not said
+    /// so.
+    fn answer(&self, body: &[u8]) -> Result<Answer, NoAnswer> {
+        let claims = match Claims::parse(body) {
+            Ok(claims) => claims,
+            // The provider did answer; a rule could not use what it says.
+            Err(rejection) if rejection.reason == Reason::BadClaim => return Ok(Err(rejection)),
+            Err(rejection) => return Err(NoAnswer::new(format!("no JSON object: {rejection}"))),
+        };
+        match claims.claim("active").and_then(Value::as_bool) {
+            Some(true) => Ok(Ok(Arc::new(match &self.asked.issuer {
+                Some(issuer) => claims.or_issuer(issuer),
+                None => claims,
+            }))),
+            Some(false) => Ok(Err(inactive())),
+            None => Err(NoAnswer::new("the answer has no \"active\"")),
+        }
+    }
+}
+
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Introspection").field(&self.label()).finish()
+    }
+}
+
+/// The characters of a bearer token (RFC 6750 §2.1).
+pub(super) fn is_token(text: &str) -> bool {
+    let bytes = text.trim_end_matches('=').as_bytes();
+    !bytes.is_empty()
+        && text.len() <= MAX_TOKEN_BYTES
+        && bytes.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+        })
+}
+
+fn inactive() -> Rejection {
+    Rejection::new(
+        Reason::Inactive,
+        "the provider says that the token is not active",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::SideTls;
+    use crate::upstream::credentials::ClientProof;
+
+    fn introspection(issuer: Option<&str>) -> Introspection {
+        let side =
+            SideClient::without_redirects(&SideTls::default(), &HeaderValue::from_static("x"));
+        let asked = Asked {
+            url: "https://as.example/introspect?x=y".to_owned(),
+            auth: ClientAuth {
+                client_id: "gateway".to_owned(),
+                proof: ClientProof::Basic("secret".to_owned()),
+            },
+            issuer: issuer.map(Box::from),
+            active_for: Duration::from_secs(60),
+            inactive_for: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            room: Room {
+                entries: 10,
+                bytes: 10_000,
+            },
+        };
+        let clock = Clock::manual();
+        let inquiry = Inquiry::new("x".to_owned(), asked.room, clock.clone());
+        Introspection {
+            asked,
+            side: side.unwrap(),
+            inquiry: Arc::new(inquiry.unwrap()),
+            clock,
+        }
+    }
+
+    #[test]
+    fn only_an_active_token_has_claims() {
+        let one = introspection(Some("https://as.example"));
+        let read = |body: &str| match one.answer(body.as_bytes()) {
+            Ok(answer) => answer.map_err(|rejection| rejection.reason),
+            Err(_) => Err(Reason::IntrospectionUnavailable),
+        };
+        let claims = read(r#"{"active":true,"sub":"ada","exp":5}"#).unwrap();
+        assert_eq!(claims.subject(), Some("ada"));
+        assert_eq!(claims.issuer(), Some("https://as.example"));
+        let other = read(r#"{"active":true,"iss":"https://other"}"#).unwrap();
+        assert_eq!(
+            other.issuer(),
+            Some("https://other"),
+            "it stays, and is compared later"
+        );
+        assert_eq!(
+            read(r#"{"active":false,"sub":"ada"}"#),
+            Err(Reason::Inactive)
+        );
+        for unclear in [
+            "",
+            "{}",
+            "true",
+            r#"{"active":"true"}"#,
+            r#"{"active":1}"#,
+            r#"{"active":null}"#,
+            r#"{"active":false,"active":true}"#,
+            r#"[{"active":true}]"#,
+            r#"{"Active":true}"#,
+        ] {
+            assert_eq!(
+                read(unclear),
+                Err(Reason::IntrospectionUnavailable),
+                "{unclear}"
+            );
+        }
+        assert_eq!(
+            read(r#"{"active":true,"exp":"soon"}"#),
+            Err(Reason::BadClaim)
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_no_token_is_not_sent() {
+        let one = introspection(None);
+        for text in ["a b", "a\tb", "é", "a&token=b", "=", "", &"a".repeat(9000)] {
+            let known = one.known(text).unwrap().unwrap_err();
+            assert_eq!(known.reason, Reason::Malformed, "{text}");
+        }
+        for text in ["abc", "a.b~c-d_e+f/g==", "2YotnFZFEjr1zCsicMWpAA"] {
+            assert!(one.known(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_until_the_token_expires_or_for_the_configured_time() {
+        let one = introspection(None);
+        let keep = |body: &str| {
+            let answer = one.answer(body.as_bytes()).unwrap();
+            one.keep(&answer, Duration::from_secs(1000)).as_secs()
+        };
+        assert_eq!(keep(r#"{"active":true,"exp":1030}"#), 30);
+        assert_eq!(keep(r#"{"active":true,"exp":9999}"#), 60);
+        assert_eq!(keep(r#"{"active":true}"#), 60);
+        assert_eq!(keep(r#"{"active":true,"exp":5}"#), 0);
+        assert_eq!(keep(r#"{"active":false,"exp":9999}"#), 10);
+    }
+
+    #[test]
+    fn debug_output_shows_no_secrets() {
+        let shown = format!("{:?}", introspection(None));
+        assert!(shown.contains("as.example"), "{shown}");
+        assert!(
+            !shown.contains("=y") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Keys that verify tokens, and what a request may wait for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ext::identity::PublicKeys;
+use crate::jose::{Origin, Reason, Rejection, Token, Verifier};
+use crate::upstream::keys::{FailedKeys, KeySource};
+
+/// How long a request waits for the first key set of a source. A slower provider may hang, and all requests would wait
+/// for it. The fetch continues, and later requests use its result.
+const FIRST_KEYS: Duration = Duration::from_millis(400);
+
+/// One source of keys, and how they verify tokens.
+#[derive(Debug)]
+pub struct Keys {
+    pub source: Arc<KeySource<PublicKeys>>,
+    pub verifier: Verifier,
+    /// Unknown key ids that were already looked up (`failed_jwk_key_cooldown`).
+    pub failed: Option<FailedKeys>,
+}
+
+/// What a request waits for.
+pub(super) enum Want {
+    /// There is no key set yet.
+    Keys,
+    /// The key set has no such key. The id, if unknown ids are remembered.
+    Newer(Option<String>),
+}
+
+impl Keys {
+    /// The proof that a token was verified with this generation of the source's document.
+    pub(super) fn origin(&self, generation: u64) -> Origin {
+        Origin(generation)
+    }
+
+    pub(super) async fn fetch(&self, want: Want, timeout: Duration) {
+        match want {
+            Want::Keys => self.source.ready(timeout.min(FIRST_KEYS)).await,
+            Want::Newer(id) => {
+                let fetched = self.source.refresh_for_unknown(timeout).await;
+                // An id counts as unknown only after it was looked up.
+                if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
+                    && !self.has(&id)
+                {
+                    failed.insert(&id);
+                }
+            }
+        }
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.source
+            .current()
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
+    }
+
+    /// With `operation_debug`, the reason is logged.
+    pub(super) fn keys_unavailable(&self, debug: bool) -> Rejection {
+        match self.source.status().last_error {
+            Some(error) if debug => Rejection::new(Reason::KeysUnavailable, error),
+            _ => Rejection::keys_unavailable(),
+        }
+    }
+
+    /// What to wait for if a token has an unknown key; `None` if its id is known not to exist.
+    pub(super) fn want(&self, token: &str) -> Option<Want> {
+        let Some(failed) = &self.failed else {
+            return Some(Want::Newer(None));
+        };
+        let id = Token::parse(token)
+            .ok()?
+            .key_id(self.verifier.strategy)
+            .ok()?
+            .into_owned();
+        if failed.contains(&id) {
+            None
+        } else {
+            Some(Want::Newer(Some(id)))
+        }
+    }
+}

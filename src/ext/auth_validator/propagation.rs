@@ -1,0 +1,70 @@
+//! Compiles `propagate_claims`.
+
+use super::compile::header;
+use super::config;
+use super::runtime::Propagation;
+use super::source::claim_path;
+use crate::config::{ConfigError, Data, Node, Typing};
+use crate::jose::ClaimPath;
+
+pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
+    let mut all: Vec<Propagation> = Vec::new();
+    for item in &file.propagate_claims {
+        let Data::List(_) = &item.value().data else {
+            no_pair(item);
+            continue;
+        };
+        let parts = item.items();
+        let [claim, name] = parts.as_slice() else {
+            item.config_error_hint(
+                ConfigError::invalid(format!(
+                    "invalid number of claims to propagate: {}",
+                    item.shown()
+                )),
+                "a pair of claim and header: [\"sub\", \"x-user\"]",
+            );
+            continue;
+        };
+        let (Some(named), Some(name)) = (config::claim_name(claim), name.text(Typing::Strict))
+        else {
+            continue;
+        };
+        let Some(header) = header(item, name) else {
+            continue;
+        };
+        // As in KrakenD: if two claims have the same header, the last one counts.
+        all.retain(|known| known.header != header);
+        all.push(Propagation {
+            claim: claim_path(&named, claim, ClaimPath::dotted_unless_url),
+            header,
+        });
+    }
+    all.into()
+}
+
+/// A claim without a header. The hint shows a whole pair, because a part of it would only cause the next error.
+fn no_pair(item: &Node<'_>) {
+    let config_error = ConfigError::invalid(format!(
+        "{} is {}, but a pair of claim and header is expected",
+        item.shown(),
+        item.value().type_name()
+    ));
+    match &item.value().data {
+        Data::Text(claim) if !claim.is_empty() => {
+            let name = claim.rsplit(['.', '/']).next().unwrap_or(claim);
+            let usable = |c: char| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_lowercase()
+                } else {
+                    '-'
+                }
+            };
+            let name: String = name.chars().map(usable).collect();
+            item.config_error_hint(
+                config_error,
+                format!("[{claim:?}, \"x-{}\"]", name.trim_matches('-')),
+            );
+        }
+        _ => item.config_error_hint(config_error, "[\"sub\", \"x-user\"]"),
+    }
+}

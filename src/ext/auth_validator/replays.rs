@@ -1,0 +1,98 @@
+//! The proofs that were used.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+
+use crate::jose::dpop::Proof;
+
+/// The proofs of the last minutes, by a hash of key and `jti`.
+///
+/// Two generations: the older one is dropped when the newer one has lasted as long as a proof may be used.
+#[derive(Debug, Default)]
+pub(super) struct Replays(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    young: HashSet<[u8; 16]>,
+    old: HashSet<[u8; 16]>,
+    turned: Duration,
+}
+
+/// The number of proofs in one generation. A proof needs about 32 bytes.
+const MAX_PROOFS: usize = 500_000;
+
+/// Whether a proof may be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    New,
+    Seen,
+    /// As many are remembered as may be. A proof that cannot be remembered is not accepted.
+    Full,
+}
+
+impl Replays {
+    pub(super) fn admit(&self, proof: &Proof, kept: Duration, now: Duration) -> Admission {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(proof.thumbprint.as_bytes());
+        context.update(proof.id().as_bytes());
+        let hash = context.finish();
+        let Some(hash) = hash.as_ref().first_chunk::<16>() else {
+            return Admission::Full;
+        };
+        self.enter(*hash, kept, now, MAX_PROOFS)
+    }
+
+    fn enter(&self, hash: [u8; 16], kept: Duration, now: Duration, most: usize) -> Admission {
+        // Every change is complete before the next line that could panic.
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now.saturating_sub(seen.turned);
+        if since >= kept {
+            let old = std::mem::take(&mut seen.young);
+            seen.old = if since >= 2 * kept {
+                HashSet::new()
+            } else {
+                old
+            };
+            seen.turned = now;
+        }
+        if seen.young.contains(&hash) || seen.old.contains(&hash) {
+            return Admission::Seen;
+        }
+        if seen.young.len() >= most {
+            return Admission::Full;
+        }
+        seen.young.insert(hash);
+        Admission::New
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_counts_once_and_the_memory_of_it_ends() {
+        let (replays, kept) = (Replays::default(), Duration::from_secs(60));
+        let enter =
+            |number: u8, at: u64| replays.enter([number; 16], kept, Duration::from_secs(at), 3);
+        assert_eq!(enter(1, 100), Admission::New);
+        assert_eq!(enter(1, 100), Admission::Seen);
+        assert_eq!(enter(1, 159), Admission::Seen);
+        assert_eq!(enter(2, 159), Admission::New);
+        assert_eq!(enter(1, 161), Admission::Seen, "in the older generation");
+        assert_eq!(enter(3, 161), Admission::New);
+        assert_eq!(
+            enter(2, 218),
+            Admission::Seen,
+            "remembered for its whole time"
+        );
+        assert_eq!(enter(4, 218), Admission::New);
+        assert_eq!(enter(5, 218), Admission::New);
+        assert_eq!(enter(6, 218), Admission::Full);
+        assert_eq!(enter(3, 218), Admission::Seen);
+        assert_eq!(enter(6, 500), Admission::New);
+    }
+}

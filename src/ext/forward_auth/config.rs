@@ -1,0 +1,88 @@
+//! The block as configured.
+
+use std::time::Duration;
+
+use crate::config::{Block, Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "url",
+        Kind::Text,
+        "–",
+        "The URL that is called with GET. It gets `X-Forwarded-Method`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Uri` and `X-Forwarded-For`.",
+    ),
+    key(
+        "request_headers",
+        Kind::Texts,
+        "Authorization, Cookie",
+        "Headers of the client that are sent to the service.",
+    ),
+    key(
+        "response_headers",
+        Kind::Texts,
+        "",
+        "Headers of a positive answer that are set for the backends. What the client sent under these names is removed, also if the answer lacks them. The endpoint must list them in `input_headers`.",
+    ),
+    key(
+        "client_headers",
+        Kind::Texts,
+        "Content-Type, Location, Set-Cookie, WWW-Authenticate",
+        "Headers of a negative answer that the client gets.",
+    ),
+    key(
+        "cache_duration",
+        Kind::Duration,
+        "0s",
+        "How long an answer is used for equal requests. With `0s` every request is asked about.",
+    ),
+    key(
+        "cache_key",
+        Kind::Texts,
+        "",
+        "Headers of the client: requests with equal values get the same answer, whatever else they contain. Without it, requests are equal if everything that is sent to the service is.",
+    ),
+    key(
+        "cache_bytes",
+        Kind::Integer,
+        "16777216",
+        "The approximate maximum memory for positive answers.",
+    ),
+    key(
+        "timeout",
+        Kind::Duration,
+        "2s",
+        "How long a request waits for the answer, within the endpoint's timeout.",
+    ),
+];
+
+/// The block.
+#[derive(Debug)]
+pub(super) struct ForwardAuth<'a> {
+    pub(super) block: Block<'a>,
+    pub(super) url: Option<String>,
+    pub(super) request_headers: Option<Vec<String>>,
+    pub(super) response_headers: Vec<String>,
+    pub(super) client_headers: Option<Vec<String>>,
+    pub(super) cache_duration: Option<Duration>,
+    pub(super) cache_key: Option<Vec<String>>,
+    pub(super) cache_bytes: Option<u64>,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl<'a> ForwardAuth<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<ForwardAuth<'a>> {
+        let block = node.block(KEYS)?;
+        let texts = |key: &str| block.has(key).then(|| block.texts(key));
+        Some(ForwardAuth {
+            url: block.required("url"),
+            request_headers: texts("request_headers"),
+            response_headers: block.texts("response_headers"),
+            client_headers: texts("client_headers"),
+            cache_duration: block.duration("cache_duration"),
+            cache_key: texts("cache_key"),
+            cache_bytes: block.count("cache_bytes"),
+            timeout: block.duration("timeout"),
+            block,
+        })
+    }
+}

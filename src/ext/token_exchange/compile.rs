@@ -1,0 +1,133 @@
+//! Compiles the block.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Exchange;
+use super::runtime::{Asked, TokenExchange};
+use crate::config::{ConfigError, Node};
+use crate::ext::auth_validator;
+use crate::ext::context::{BackendSite, Compile};
+use crate::ext::extension::BackendPart;
+use crate::ext::identity::{Inquiry, Room, SubjectWanted, check_secret_url, client_auth};
+use crate::runtime::clock::Clock;
+use crate::telemetry::mask::without_values;
+use crate::upstream::{OUR_USER_AGENT, SideClient};
+
+const KEEP: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const BYTES: u64 = 32 << 20;
+const ENTRIES: usize = 100_000;
+
+/// Parameters that the gateway sets itself.
+const OWN_PARAMETERS: &[&str] = &[
+    "grant_type",
+    "subject_token",
+    "subject_token_type",
+    "assertion",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+];
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    let before = cx.report.config_errors();
+    let Some(file) = Exchange::read(node) else {
+        return BackendPart::Nothing;
+    };
+    let wanted = cx
+        .left::<SubjectWanted>()
+        .filter(|_| site.endpoint.names(&auth_validator::ENDPOINT));
+    if wanted.is_none() && cx.report.config_errors() == before {
+        node.config_error_hint(
+            ConfigError::invalid("the endpoint has no \"auth/validator\": there is no verified token to exchange"),
+            "add \"auth/validator\" to the endpoint, or use \"auth/client-credentials\" for a token of the gateway's own",
+        );
+    }
+    for (name, _) in &file.endpoint_params {
+        if OWN_PARAMETERS.contains(&name.as_str()) {
+            let at = file.block.get("endpoint_params");
+            at.unwrap_or_else(|| node.clone())
+                .invalid(format!("{name:?} is set by the gateway"));
+        }
+    }
+    let Some(url) = &file.token_url else {
+        return BackendPart::Nothing;
+    };
+    check_secret_url(&file.block, "token_url", url, file.allow_insecure);
+    let client = client_auth(&file.block, url, cx);
+    let (Some((auth, tls)), Some(wanted), true) =
+        (client, wanted, cx.report.config_errors() == before)
+    else {
+        return BackendPart::Nothing;
+    };
+    let clock = Clock::system();
+    let room = Room {
+        entries: ENTRIES,
+        bytes: usize::try_from(file.cache_bytes.unwrap_or(BYTES)).unwrap_or(usize::MAX),
+    };
+    // Backends with the same definition share their tokens, and a reload keeps them.
+    let key = format!("portcullis/token-exchange {}", node.value().to_json());
+    let inquiry = cx.try_carry(key, |_| {
+        let name = format!("token exchange {}", without_values(url));
+        Inquiry::new(name, room, clock.clone()).map(Arc::new)
+    });
+    // Token and secret are meant for this server only, so redirects are not followed.
+    let made = match (
+        inquiry,
+        SideClient::without_redirects(&tls, &OUR_USER_AGENT),
+    ) {
+        (Ok(inquiry), Ok(side)) => Ok((inquiry, side)),
+        (Err(error), _) => Err(error.to_string()),
+        (_, Err(error)) => Err(error.to_string()),
+    };
+    match made {
+        Ok((inquiry, side)) => {
+            wanted.want();
+            BackendPart::Credentials(Arc::new(TokenExchange {
+                asked: Asked {
+                    url: url.clone(),
+                    auth,
+                    fields: fields(&file),
+                    is_bearer: file.is_bearer,
+                    keep: file.cache_duration.unwrap_or(KEEP),
+                    timeout: file.timeout.unwrap_or(TIMEOUT),
+                },
+                side,
+                clock,
+                inquiry,
+            }))
+        }
+        Err(error) => {
+            node.invalid(error);
+            BackendPart::Nothing
+        }
+    }
+}
+
+/// The parameters that are the same for every request (RFC 8693 §2.1, RFC 8707).
+fn fields(file: &Exchange<'_>) -> Vec<(String, String)> {
+    let each = |name: &str, values: &[String]| -> Vec<(String, String)> {
+        let values = values.iter();
+        values
+            .map(|value| (name.to_owned(), value.clone()))
+            .collect()
+    };
+    let mut fields = each("audience", &file.audience);
+    fields.extend(each("resource", &file.resource));
+    if !file.scope.is_empty() {
+        fields.push(("scope".to_owned(), file.scope.join(" ")));
+    }
+    if let Some(kind) = &file.requested_token_type {
+        fields.push(("requested_token_type".to_owned(), kind.clone()));
+    }
+    for (name, values) in &file.endpoint_params {
+        fields.extend(each(name, values));
+    }
+    fields
+}

@@ -1,0 +1,54 @@
+//! Blocks and their mistakes. What happens to requests is tested over sockets.
+
+use super::BACKEND;
+use crate::ext::BackendPart;
+use crate::ext::identity::SubjectWanted;
+use crate::ext::testing::File;
+
+fn findings(block: &str, extra: &str) -> (usize, String) {
+    let mut file = File::new(block);
+    file.leave(SubjectWanted::default());
+    let part = file.backend(&BACKEND, extra);
+    if file.config_errors() == 0 {
+        assert!(matches!(part, BackendPart::Credentials(_)), "{block}");
+        assert!(file.left::<SubjectWanted>().unwrap().is_wanted());
+    } else {
+        assert!(matches!(part, BackendPart::Nothing));
+    }
+    (file.config_errors(), file.findings())
+}
+
+const GUARDED: &str = r#"{"auth/validator": {}}"#;
+
+#[test]
+fn a_block_needs_a_server_a_client_and_a_verified_token() {
+    let client = r#""client_id": "gw", "client_secret": "s3cret""#;
+    let good = format!(r#"{{"token_url": "https://as/token", {client}, "audience": "orders"}}"#);
+    assert_eq!(findings(&good, GUARDED).0, 0);
+    let (errors, text) = findings(&good, "{}");
+    assert_eq!(errors, 1);
+    assert!(text.contains("auth/validator"), "{text}");
+    for wrong in [
+        format!("{{{client}}}"),
+        format!(r#"{{"token_url": "http://as/token", {client}}}"#),
+        format!(r#"{{"token_url": "as/token", {client}}}"#),
+        r#"{"token_url": "https://as/token"}"#.to_owned(),
+        r#"{"token_url": "https://as/token", "client_id": "gw"}"#.to_owned(),
+        r#"{"token_url": "https://as/token", "client_id": "gw", "auth_method": "private_key_jwt"}"#
+            .to_owned(),
+        r#"{"token_url": "https://as/token", "client_id": "gw", "auth_method": "tls_client_auth"}"#
+            .to_owned(),
+        format!(r#"{{"token_url": "https://as/token", {client}, "grant": "password"}}"#),
+        format!(
+            r#"{{"token_url": "https://as/token", {client}, "endpoint_params": {{"subject_token": ["x"]}}}}"#
+        ),
+    ] {
+        let (errors, text) = findings(&wrong, GUARDED);
+        assert!(errors > 0, "{wrong}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    let plain = format!(
+        r#"{{"token_url": "http://as/token", {client}, "allow_insecure": true, "scope": ["a", "b"]}}"#
+    );
+    assert_eq!(findings(&plain, GUARDED).0, 0);
+}
