@@ -407,3 +407,74 @@ fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
     let most = 100.0 + 2.0 * 5.0 * start.elapsed().as_secs_f64() + 20.0;
     assert!(all < most, "{all} passed, at most {most:.0} were due");
 }
+
+/// A gateway that shares revocations through this Redis.
+fn revoking(redis: &Redis, signer: &crate::support::Signer, backend: &Stub) -> (Gateway, u16) {
+    let port = crate::support::ports::free();
+    let config = json!({
+        "version": 3, "host": [backend.url()],
+        "extra_config": {
+            "portcullis/redis": {"url": redis.url()},
+            "auth/revoker": {"N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
+                "token_keys": ["jti"], "http_listen": format!("127.0.0.1:{port}"),
+                "secret": "a secret of many letters", "redis": true},
+        },
+        "endpoints": [{"endpoint": "/x", "backend": [{"url_pattern": "/b"}],
+            "extra_config": {"auth/validator": {"alg": "ES256", "jwk_local_path": "keys.json"}}}],
+    });
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    (gateway, port)
+}
+
+fn revoke(port: u16, id: &str) {
+    let body = json!({"key": "jti", "value": id}).to_string();
+    let length = body.len().to_string();
+    let headers = [
+        ("Authorization", "Bearer a secret of many letters"),
+        ("Content-Length", length.as_str()),
+    ];
+    let mut client = Client::connect(port).unwrap();
+    client
+        .send(request("POST", "/revoke", &headers) + &body)
+        .unwrap();
+    assert_eq!(client.response("POST").unwrap().status, 200);
+}
+
+#[test]
+#[ignore = "needs Redis: scripts/test runs it"]
+fn a_revocation_reaches_all_gateways_outlives_restarts_and_waits_for_redis() {
+    let Some(redis) = Redis::start() else { return };
+    let signer = crate::support::Signer::es256("k");
+    let backend = Stub::with(
+        &json!([{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}])
+            .to_string(),
+    );
+    let ((one, port), (two, _)) = (
+        revoking(&redis, &signer, &backend),
+        revoking(&redis, &signer, &backend),
+    );
+    let status = |gateway: &Gateway, id: &str| {
+        let mut claims = crate::support::tokens::claims("api");
+        claims["jti"] = json!(id);
+        let token = format!("Bearer {}", signer.token(&claims));
+        gateway.get_with("/x", &[("Authorization", &token)]).status
+    };
+    assert_eq!((status(&one, "J1"), status(&two, "J1")), (200, 200));
+    revoke(port, "J1");
+    assert_eq!(status(&one, "J1"), 401, "at once where it was revoked");
+    eventually("the other gateway knows", Duration::from_secs(5), || {
+        status(&two, "J1") == 401
+    });
+    assert_eq!(status(&two, "J2"), 200);
+    let (three, _) = revoking(&redis, &signer, &backend);
+    eventually("a new gateway knows", Duration::from_secs(5), || {
+        status(&three, "J1") == 401
+    });
+    redis.end();
+    revoke(port, "J3");
+    assert_eq!((status(&one, "J3"), status(&two, "J3")), (401, 200));
+    redis.begin();
+    eventually("it is told later", Duration::from_secs(30), || {
+        status(&two, "J3") == 401
+    });
+}

@@ -1,4 +1,4 @@
-//! The HTTP interface of the revoker: `POST /revoke` and `POST /check`. The server provides the connection.
+//! The HTTP interface of the revoker: `POST /revoke`, `POST /check` and `POST /logout`. The server provides the connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +8,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::ledger::{Desk, element};
+use super::logout::Logout;
 
-/// The two calls, and the address where they are offered.
+/// The calls, and the address where they are offered.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub address: SocketAddr,
     pub desk: Arc<Desk>,
+    /// Providers that may send logout tokens, which prove themselves.
+    pub logout: Option<Arc<Logout>>,
 }
 
 /// Either elements as the filter stores them, or one claim and its value.
@@ -36,6 +39,12 @@ impl Api {
         authorization: Option<&HeaderValue>,
         body: &[u8],
     ) -> (StatusCode, Vec<u8>) {
+        if let ("/logout", Some(logout)) = (path, &self.logout) {
+            return match *method {
+                Method::POST => (logout.accept(body, &self.desk), Vec::new()),
+                _ => (StatusCode::METHOD_NOT_ALLOWED, Vec::new()),
+            };
+        }
         if !self.is_trusted(authorization) {
             return (StatusCode::UNAUTHORIZED, Vec::new());
         }

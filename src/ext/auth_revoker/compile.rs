@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::api::Api;
 use super::config::Block;
+use super::fleet::{Fleet, share};
 use super::ledger::{Desk, Ledger, TokenRevocation};
+use super::logout::{Logout, Logouts};
 use super::port::{Port, serve};
 use crate::config::{ConfigError, Node};
+use crate::ext::auth_validator::standalone;
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::Revoker;
+use crate::ext::redis::SharedStore;
 use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 
@@ -38,23 +42,30 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(ledger) = ledger(node, &block, cx) else {
         return ServicePart::Nothing;
     };
-    if block.token_keys.is_empty() {
+    if block.token_keys.is_empty() && block.logout.is_empty() {
         node.warn_hint(
             ConfigError::invalid("without \"token_keys\" nothing is ever refused"),
             "\"token_keys\": [\"jti\"]",
         );
     }
     let desk = desk(cx);
+    let fleet = fleet(&block, &desk, cx);
+    let logout = logout(node, &block, cx);
+    if cx.report.config_errors() > before {
+        return ServicePart::Nothing;
+    }
     let port = rpc.map(|address| port(address, &desk, cx));
     if let Some(address) = http {
         cx.leave(Arc::new(Api {
             address,
             desk: Arc::clone(&desk),
+            logout: logout.clone(),
         }));
     }
     cx.leave(Arc::new(Revoker(Arc::new(TokenRevocation::new(
         Arc::clone(&ledger),
         &block.token_keys,
+        logout.is_some(),
     )))));
     let secret = block.secret.clone();
     cx.push(Task::opening("revoker", move || {
@@ -62,10 +73,55 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             port.bind()
                 .map_err(|error| format!("auth/revoker: {}: {error}", port.address()))?;
         }
-        desk.open(&ledger, &secret);
+        desk.open(&ledger, &secret, fleet.as_ref());
         Ok(())
     }));
     ServicePart::Nothing
+}
+
+/// The providers that may say that a session has ended.
+fn logout(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Logout>> {
+    if block.logout.is_empty() {
+        return None;
+    }
+    if block.http_listen.is_none() {
+        node.config_error_hint(
+            ConfigError::Missing("http_listen"),
+            "logout tokens come to POST /logout at this address",
+        );
+    }
+    let blocks = block.logout.iter().cloned();
+    let providers: Vec<_> = blocks.filter_map(|one| standalone(one, cx)).collect();
+    Some(Arc::new(Logout {
+        providers: providers.into(),
+        clock: Clock::system(),
+    }))
+}
+
+/// The other gateways, if the list is shared with them.
+fn fleet(block: &Block<'_>, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Option<Arc<Fleet>> {
+    let at = block.redis.as_ref()?;
+    let Some(shared) = cx.left::<SharedStore>() else {
+        at.config_error_hint(
+            ConfigError::invalid("there is no Redis to share revocations through"),
+            "\"portcullis/redis\": {\"url\": \"redis://host:6379\"} in the service",
+        );
+        return None;
+    };
+    let key = shared.revoked();
+    // An entry counts for two to three times the TTL.
+    let keep = Duration::from_secs(block.ttl_seconds?) * 2;
+    let store = Arc::clone(&shared.store);
+    let name = format!(
+        "auth/revoker fleet {key} {keep:?} {:p}",
+        Arc::as_ptr(&store)
+    );
+    Some(cx.carry(name, |tasks| {
+        let fleet = Arc::new(Fleet::new(store, key, keep));
+        let sharing = share(Arc::downgrade(&fleet), Arc::downgrade(desk));
+        tasks.push(Task::new("revocations of the fleet", sharing));
+        fleet
+    }))
 }
 
 /// The desk, of which there is one per process.
@@ -97,7 +153,12 @@ fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
     let made = cx.try_carry(name, |_| {
         let clock = Clock::system();
         let tokens = RevokedTokens::new(shape, period, clock.now())?;
-        Ok::<_, BloomError>(Arc::new(Ledger { tokens, clock }))
+        Ok::<_, BloomError>(Arc::new(Ledger {
+            tokens,
+            logouts: Logouts::default(),
+            keep: period * 2,
+            clock,
+        }))
     });
     made.map_err(|error| node.invalid(error.to_string())).ok()
 }

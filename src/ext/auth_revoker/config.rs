@@ -1,6 +1,7 @@
 //! The block as configured. As in KrakenD, its keys are case-insensitive.
 
 use crate::config::{Block as Open, Key, Kind, Node, Typing, key};
+use crate::ext::auth_validator::PROVIDER_KEYS;
 
 const REVOKE_SERVER: &str =
     "Ignored: it is for KrakenD's revoke server, which does not exist here.";
@@ -60,6 +61,18 @@ pub(super) const KEYS: &[Key] = &[
         "[]",
         "The claims that are looked up: with `jti` and a token whose jti is J1, `jti-J1`.",
     ),
+    key(
+        "redis",
+        Kind::Bool,
+        "false",
+        "Ours: share revocations with all gateways that use the same `portcullis/redis` and `namespace`. The others learn of them within a second, and they outlive restarts.",
+    ),
+    key(
+        "logout",
+        Kind::Blocks(PROVIDER_KEYS),
+        "[]",
+        "Ours: providers that send logout tokens (OpenID Connect Back-Channel Logout) to `POST /logout` of `http_listen`, with the keys of a provider of `auth/validator`; `issuer` and `audience` are required. The tokens of the session (`sid`) or of the user (`sub`) are then rejected.",
+    ),
     key("headers", Kind::Any, "", "Accepted and ignored."),
     key("revoke_server_ping_url", Kind::Any, "", REVOKE_SERVER),
     key("revoke_server_ping_interval", Kind::Any, "", REVOKE_SERVER),
@@ -83,6 +96,9 @@ pub(super) struct Block<'a> {
     pub(super) http_listen_at: Option<Node<'a>>,
     pub(super) secret: String,
     pub(super) token_keys: Vec<String>,
+    /// The place of `redis`, if it is on.
+    pub(super) redis: Option<Node<'a>>,
+    pub(super) logout: Vec<Open<'a>>,
     pub(super) ignored: Vec<Node<'a>>,
 }
 
@@ -111,6 +127,8 @@ impl<'a> Block<'a> {
             http_listen_at: block.get("http_listen"),
             secret: block.string("secret").unwrap_or_default(),
             token_keys: block.texts("token_keys"),
+            logout: block.blocks("logout"),
+            redis: block.get("redis").filter(|_| block.flag("redis")),
             ignored: ignored.iter().filter_map(|key| block.get(key)).collect(),
         })
     }

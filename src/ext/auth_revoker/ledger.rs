@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::Value;
 use smallvec::SmallVec;
 
+use super::fleet::Fleet;
+use super::logout::{self, Logouts, Noted};
 use crate::ext::identity::Revocation;
 use crate::jose::Claims;
 use crate::jose::bloom::RevokedTokens;
@@ -17,12 +20,23 @@ use crate::runtime::clock::Clock;
 #[derive(Debug)]
 pub struct Ledger {
     pub tokens: RevokedTokens,
+    /// Users who have logged out at their provider.
+    pub logouts: Logouts,
+    /// How long a logout is remembered.
+    pub keep: Duration,
     pub clock: Clock,
 }
 
 impl Ledger {
     fn add(&self, element: &[u8]) {
-        self.tokens.add(element, self.clock.now());
+        let now = self.clock.now();
+        match self.logouts.note(element, now, self.keep) {
+            Noted::Yes => {}
+            Noted::No => self.tokens.add(element, now),
+            Noted::Full => log::error!(
+                "[SERVICE: Revoker] too many logouts are remembered: the tokens of one user are not revoked"
+            ),
+        }
     }
 
     /// Whether an element such as `jti-J1` is in the list.
@@ -37,11 +51,16 @@ pub struct Desk {
     /// The lists in use, the newest last: during a reload the old service still uses the old one.
     ledgers: Mutex<Vec<Weak<Ledger>>>,
     secret: ArcSwapOption<Vec<u8>>,
+    /// The other gateways. The configuration in use owns it.
+    fleet: ArcSwap<Weak<Fleet>>,
 }
 
 impl Desk {
-    /// Adds a list and sets the secret. With an empty secret, no client that must present one is accepted.
-    pub fn open(&self, ledger: &Arc<Ledger>, secret: &str) {
+    /// Adds a list, and sets the secret and the fleet that shares it. With an empty secret, no client that must present
+    /// one is accepted.
+    pub fn open(&self, ledger: &Arc<Ledger>, secret: &str, fleet: Option<&Arc<Fleet>>) {
+        self.fleet
+            .store(Arc::new(fleet.map_or_else(Weak::new, Arc::downgrade)));
         let secret = (!secret.is_empty()).then(|| Arc::new(secret.as_bytes().to_vec()));
         self.secret.store(secret);
         let mut ledgers = self.ledgers();
@@ -59,6 +78,14 @@ impl Desk {
 
     /// Revokes the tokens that `element` identifies.
     pub fn add(&self, element: &[u8]) {
+        self.learn(element);
+        if let Some(fleet) = self.fleet.load().upgrade() {
+            fleet.tell(element);
+        }
+    }
+
+    /// Revokes the tokens that `element` identifies, of which another gateway told.
+    pub fn learn(&self, element: &[u8]) {
         for ledger in self.in_use() {
             ledger.add(element);
         }
@@ -91,28 +118,43 @@ impl fmt::Debug for Desk {
 pub struct TokenRevocation {
     ledger: Arc<Ledger>,
     claims: Box<[Box<str>]>,
+    /// Whether providers send logout tokens.
+    logout: bool,
 }
 
 impl TokenRevocation {
     /// Looks up these claims in this list.
-    pub fn new(ledger: Arc<Ledger>, claims: &[String]) -> TokenRevocation {
+    pub fn new(ledger: Arc<Ledger>, claims: &[String], logout: bool) -> TokenRevocation {
         let claims = claims.iter().map(|claim| claim.as_str().into());
         TokenRevocation {
             ledger,
             claims: claims.collect(),
+            logout,
         }
+    }
+}
+
+impl TokenRevocation {
+    fn has_logged_out(&self, claims: &Claims) -> bool {
+        let sid = claims.claim("sid").and_then(Value::as_str);
+        let ended = claims.issuer().zip(sid).is_some_and(|(issuer, sid)| {
+            self.ledger
+                .contains(logout::session(issuer, sid).as_bytes())
+        });
+        ended || self.ledger.logouts.concern(claims, self.ledger.clock.now())
     }
 }
 
 impl Revocation for TokenRevocation {
     /// As in KrakenD, only claims that are strings are looked up.
     fn is_revoked(&self, claims: &Claims) -> bool {
-        self.claims.iter().any(|name| {
+        let listed = self.claims.iter().any(|name| {
             let Some(Value::String(value)) = claims.claim(name) else {
                 return false;
             };
             self.ledger.contains(&element(name, value))
-        })
+        });
+        listed || self.logout && self.has_logged_out(claims)
     }
 }
 

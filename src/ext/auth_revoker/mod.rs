@@ -14,16 +14,20 @@
 mod api;
 mod compile;
 mod config;
+mod fleet;
 mod gob;
 mod ledger;
+mod logout;
 mod port;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use api::Api;
+pub use fleet::Fleet;
 pub use gob::read_anything;
 pub use ledger::{Desk, Ledger, TokenRevocation};
+pub use logout::{Logout, Logouts};
 
 use super::extension::ServiceExtension;
 

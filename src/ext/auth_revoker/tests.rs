@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::gob::{Decoder, Value, write_run};
 use super::ledger::{Desk, Ledger, TokenRevocation};
+use super::logout::Logouts;
 use super::port::{Port, serve};
 use super::session::Session;
 use super::{Api, SERVICE};
@@ -59,12 +60,17 @@ fn ledger() -> Arc<Ledger> {
     let clock = Clock::manual();
     let shape = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
     let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
-    Arc::new(Ledger { tokens, clock })
+    Arc::new(Ledger {
+        tokens,
+        logouts: Logouts::default(),
+        keep: Duration::from_secs(120),
+        clock,
+    })
 }
 
 fn desk() -> (Arc<Desk>, Arc<Ledger>) {
     let (desk, ledger) = (Arc::new(Desk::default()), ledger());
-    desk.open(&ledger, SECRET);
+    desk.open(&ledger, SECRET, None);
     (desk, ledger)
 }
 
@@ -126,7 +132,7 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
 #[test]
 fn only_listed_claims_that_are_strings_are_looked_up() {
     let (desk, ledger) = desk();
-    let revocation = TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()]);
+    let revocation = TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()], false);
     desk.add(b"jti-J1");
     desk.add(b"num-5");
     desk.add(b"sub-me");
@@ -229,6 +235,7 @@ fn the_http_calls_need_the_secret_and_a_body() {
     let api = Api {
         address: "127.0.0.1:1".parse().unwrap(),
         desk: Arc::clone(&desk),
+        logout: None,
     };
     let good = HeaderValue::try_from(format!("Bearer {SECRET}")).unwrap();
     let wrong = HeaderValue::from_static("Bearer a secret of some lengtH");

@@ -74,6 +74,12 @@ impl SharedStore {
         format!("portcullis:{{{namespace}:session-tickets}}:")
     }
 
+    /// The key of the list of revoked tokens.
+    pub fn revoked(&self) -> String {
+        let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
+        format!("portcullis:{{{namespace}:revoked}}")
+    }
+
     /// The prefix of all keys of one endpoint. It is unique, and a cluster keeps these keys on one node, so that one
     /// script may access all of them.
     pub fn prefix(&self, method: &Method, pattern: &str) -> String {

@@ -8,7 +8,10 @@ mod tests;
 mod tickets;
 
 pub use compile::SharedStore;
-pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
+pub use runtime::{
+    Ask, LIST_PAGE, Late, ListAsk, Listed, OnFailure, Shared, SharedVerdict, Store, StoreOptions,
+    Taken,
+};
 pub use tickets::session_ticket_keys;
 
 use super::extension::ServiceExtension;

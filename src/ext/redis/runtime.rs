@@ -26,6 +26,12 @@ const SCRIPT: &str = include_str!("bucket.lua");
 const AGREE: &str =
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
 
+/// A list of elements with their times. The arguments are described in `list.lua`.
+const LIST: &str = include_str!("list.lua");
+
+/// The maximum number of elements in one answer about a list.
+pub const LIST_PAGE: usize = 5_000;
+
 /// How long Redis is not called after it is given up. A response ends this immediately.
 const REST: Duration = Duration::from_secs(1);
 
@@ -62,6 +68,35 @@ pub trait Shared: Send + Sync + fmt::Debug {
     ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
         Box::pin(std::future::ready(None))
     }
+
+    /// Adds to a shared list and reads it. `None` if the store failed or does not support this. Not for the request
+    /// path.
+    fn list(&self, _ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// A question about a shared list.
+#[derive(Debug, Clone)]
+pub struct ListAsk {
+    pub key: String,
+    /// Elements to add.
+    pub add: Vec<String>,
+    /// Elements that were added before this time are not wanted, in milliseconds of the store's clock.
+    pub since: u64,
+    /// How long an element is kept.
+    pub keep: Duration,
+    /// How many of the wanted elements are already known.
+    pub skip: usize,
+}
+
+/// The answer about a shared list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// In milliseconds of the store's clock.
+    pub now: u64,
+    /// At most [`LIST_PAGE`].
+    pub elements: Vec<String>,
 }
 
 /// The result of a query that is still in progress. `None` if there is no response.
@@ -391,6 +426,29 @@ impl Shared for Store {
             let client = self.pool.next_connected();
             let keep = keep.as_secs().to_string();
             client.eval(AGREE, vec![key], vec![offer, keep]).await.ok()
+        })
+    }
+
+    fn list(&self, ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
+        Box::pin(async move {
+            self.first_contact().await;
+            if !self.is_connected() {
+                return None;
+            }
+            let mut arguments = vec![
+                ask.since.to_string(),
+                ask.keep.as_millis().to_string(),
+                ask.skip.to_string(),
+            ];
+            arguments.extend(ask.add);
+            let client = self.pool.next_connected();
+            let asked = client.eval(LIST, vec![ask.key], arguments);
+            let reply: Vec<String> = tokio::time::timeout(LATEST, asked).await.ok()?.ok()?;
+            let (now, elements) = reply.split_first()?;
+            Some(Listed {
+                now: now.parse().ok()?,
+                elements: elements.to_vec(),
+            })
         })
     }
 }

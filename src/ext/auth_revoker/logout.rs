@@ -1,0 +1,273 @@
+//! Logout tokens (OpenID Connect Back-Channel Logout 1.0): the provider says that a session has ended, or all sessions of
+//! a user. Their tokens are then revoked.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::ledger::Desk;
+use crate::ext::auth_validator::Provider;
+use crate::jose::{Claims, Reason, Rejection, Token};
+use crate::runtime::clock::Clock;
+
+/// The member of `events` that makes a token a logout token (§2.4).
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// How old a logout token without `exp` may be.
+const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Elements in the list of revoked tokens: a session by issuer and `sid`, and a user by issuer and `sub`, with the time
+/// of the logout. Tokens that were issued later are not concerned.
+const SESSION: &str = "logout-sid-";
+const USER: &str = "logout-sub@";
+
+/// The providers whose logout tokens are accepted.
+#[derive(Debug)]
+pub struct Logout {
+    pub(super) providers: Box<[Provider]>,
+    pub(super) clock: Clock,
+}
+
+impl Logout {
+    /// Handles the body of a request of a provider (§2.5): a form with `logout_token`.
+    pub fn accept(&self, body: &[u8], desk: &Desk) -> StatusCode {
+        let mut fields = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
+        let (Some((_, token)), None) = (fields.next(), fields.next()) else {
+            return StatusCode::BAD_REQUEST;
+        };
+        match self.element(&token) {
+            Ok(element) => {
+                desk.add(element.as_bytes());
+                StatusCode::OK
+            }
+            Err(rejection) => {
+                log::warn!("[SERVICE: Revoker] a logout token is rejected: {rejection}");
+                match rejection.reason {
+                    Reason::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::BAD_REQUEST,
+                }
+            }
+        }
+    }
+
+    /// What a valid token revokes (§2.6).
+    fn element(&self, text: &str) -> Result<String, Rejection> {
+        let issuer = Token::parse(text)?.claims()?;
+        let issuer = issuer.issuer();
+        let provider = self
+            .providers
+            .iter()
+            .find(|provider| issuer.is_some() && provider.rules.issuer.as_deref() == issuer)
+            .ok_or_else(|| Rejection::new(Reason::WrongIssuer, "it comes from another issuer"))?;
+        let keys = provider.keys().ok_or_else(Rejection::keys_unavailable)?;
+        let current = keys.source.current();
+        let snapshot = current.as_ref().ok_or_else(Rejection::keys_unavailable)?;
+        let claims = keys.verifier.verify(text, &snapshot.set.0)?;
+        let now = self.clock.wall();
+        provider.rules.check_identity(&claims, now)?;
+        revoked(&claims, now)
+    }
+}
+
+/// The session or the user of a logout token whose signature, issuer, audience and times are right.
+fn revoked(claims: &Claims, now: Duration) -> Result<String, Rejection> {
+    let bad = |why: &'static str| Rejection::new(Reason::BadClaim, why);
+    let event = claims.claim("events").and_then(|events| events.get(EVENT));
+    if !event.is_some_and(Value::is_object) {
+        return Err(bad("it is no logout token: \"events\" lacks the event"));
+    }
+    if claims.claim("nonce").is_some() {
+        return Err(bad("it has a \"nonce\", which is forbidden"));
+    }
+    let at = claims.issued_at().map(|at| at.since_epoch());
+    let at = at.ok_or_else(|| bad("it has no \"iat\""))?;
+    if claims.token_id().is_none() {
+        return Err(bad("it has no \"jti\""));
+    }
+    if claims.expiry().is_none() && at + MAX_AGE < now {
+        return Err(bad("it is too old"));
+    }
+    let issuer = claims.issuer().unwrap_or_default();
+    match (claims.claim("sid"), claims.subject()) {
+        (Some(Value::String(session)), _) => Ok(format!("{SESSION}{issuer} {session}")),
+        (None, Some(user)) => Ok(format!("{USER}{}-{issuer} {user}", at.as_secs())),
+        _ => Err(bad("it names neither a session nor a user")),
+    }
+}
+
+/// The element of the session of a token.
+pub(super) fn session(issuer: &str, session: &str) -> String {
+    format!("{SESSION}{issuer} {session}")
+}
+
+/// The time and the user of an element, if it is one of a user.
+fn user_of(element: &[u8]) -> Option<(u64, &str)> {
+    let text = std::str::from_utf8(element).ok()?.strip_prefix(USER)?;
+    let (at, user) = text.split_once('-')?;
+    Some((at.parse().ok()?, user))
+}
+
+/// The number of users whose logout is remembered.
+const MAX_USERS: usize = 100_000;
+
+/// When users have logged out.
+#[derive(Default)]
+pub struct Logouts(RwLock<HashMap<[u8; 16], Out>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Out {
+    /// Seconds since the Unix epoch.
+    at: u64,
+    /// When it is forgotten, by the monotonic clock.
+    dies: Duration,
+}
+
+/// Whether an element was noted as a logout.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    Yes,
+    /// It is none.
+    No,
+    /// There is no room.
+    Full,
+}
+
+impl Logouts {
+    pub(super) fn note(&self, element: &[u8], now: Duration, keep: Duration) -> Noted {
+        let Some((at, user)) = user_of(element) else {
+            return Noted::No;
+        };
+        let key = key(user);
+        let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= MAX_USERS && !users.contains_key(&key) {
+            users.retain(|_, out| now < out.dies);
+            if users.len() >= MAX_USERS {
+                return Noted::Full;
+            }
+        }
+        let dies = now.saturating_add(keep);
+        let out = users.entry(key).or_insert(Out { at, dies });
+        // An older logout that comes late changes nothing.
+        out.at = out.at.max(at);
+        out.dies = out.dies.max(dies);
+        Noted::Yes
+    }
+
+    /// Whether the token with these claims was issued before its user logged out.
+    pub(super) fn concern(&self, claims: &Claims, now: Duration) -> bool {
+        let (Some(issuer), Some(user)) = (claims.issuer(), claims.subject()) else {
+            return false;
+        };
+        let users = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if users.is_empty() {
+            return false;
+        }
+        let Some(out) = users.get(&key(&format!("{issuer} {user}"))) else {
+            return false;
+        };
+        let issued = claims.issued_at().map(|at| at.since_epoch().as_secs());
+        now < out.dies && issued.is_none_or(|issued| issued <= out.at)
+    }
+}
+
+fn key(user: &str) -> [u8; 16] {
+    let hash = digest::digest(&digest::SHA256, user.as_bytes());
+    let mut key = [0; 16];
+    key.copy_from_slice(hash.as_ref().split_at(16).0);
+    key
+}
+
+impl fmt::Debug for Logouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logouts").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+
+    fn claims(more: Value) -> Claims {
+        let mut all = json!({"iss": "https://i", "aud": "app", "iat": NOW.as_secs(), "jti": "1",
+            "exp": NOW.as_secs() + 60, "events": {EVENT: {}}});
+        for (name, value) in more.as_object().unwrap() {
+            all[name] = value.clone();
+            if value.is_null() {
+                all.as_object_mut().unwrap().remove(name);
+            }
+        }
+        Claims::parse(all.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_a_logout_token_names_what_it_revokes() {
+        let read = |more: Value| revoked(&claims(more), NOW).ok();
+        assert_eq!(
+            read(json!({"sid": "s1", "sub": "ada"})).as_deref(),
+            Some("logout-sid-https://i s1")
+        );
+        assert_eq!(
+            read(json!({"sub": "ada"})).as_deref(),
+            Some("logout-sub@1700000000-https://i ada")
+        );
+        for wrong in [
+            json!({}),
+            json!({"sid": 5, "sub": "ada"}),
+            json!({"sub": "ada", "nonce": "n"}),
+            json!({"sub": "ada", "events": null}),
+            json!({"sub": "ada", "events": {}}),
+            json!({"sub": "ada", "events": {EVENT: true}}),
+            json!({"sub": "ada", "events": [EVENT]}),
+            json!({"sub": "ada", "iat": null}),
+            json!({"sub": "ada", "jti": null}),
+            json!({"sub": "ada", "exp": null, "iat": NOW.as_secs() - 400}),
+        ] {
+            assert_eq!(read(wrong.clone()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_user_who_logged_out_can_log_in_again() {
+        let logouts = Logouts::default();
+        let (start, keep) = (Duration::ZERO, Duration::from_secs(60));
+        let at = NOW.as_secs();
+        let user = format!("logout-sub@{at}-https://i ada");
+        assert_eq!(logouts.note(user.as_bytes(), start, keep), Noted::Yes);
+        let older = format!("logout-sub@{}-https://i ada", at - 50);
+        assert_eq!(logouts.note(older.as_bytes(), start, keep), Noted::Yes);
+        for other in [
+            "jti-J1",
+            "logout-sid-https://i s",
+            "logout-sub@x-y",
+            "logout-sub@5",
+        ] {
+            assert_eq!(
+                logouts.note(other.as_bytes(), start, keep),
+                Noted::No,
+                "{other}"
+            );
+        }
+        let concerned = |more: Value| logouts.concern(&claims(more), start);
+        assert!(concerned(json!({"sub": "ada"})));
+        assert!(concerned(json!({"sub": "ada", "iat": null})));
+        assert!(
+            !concerned(json!({"sub": "ada", "iat": at + 1})),
+            "a new login"
+        );
+        assert!(!concerned(json!({"sub": "bob"})));
+        assert!(!concerned(json!({"sub": "ada", "iss": "https://other"})));
+        assert!(
+            !logouts.concern(&claims(json!({"sub": "ada"})), keep),
+            "forgotten"
+        );
+    }
+}

@@ -1,0 +1,15 @@
+-- A list that several gateways share: each element with the time at which it was added, by the clock of Redis.
+-- KEYS[1]: the list. ARGV: since when elements are wanted (ms), how long they are kept (ms), how many of the answer to
+-- skip, and elements to add. Answer: the time now, and up to 5000 elements.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+for i = 4, #ARGV do
+  redis.call('ZADD', KEYS[1], now, ARGV[i])
+end
+if #ARGV > 3 then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[3], 5000)
+table.insert(found, 1, string.format('%.0f', now))
+return found

@@ -1,0 +1,117 @@
+//! Logout tokens of a provider, sent to the revoker.
+
+use serde_json::{Value, json};
+
+use super::{echo, get};
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Signer, ports, tokens};
+
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+fn logout_token(signer: &Signer, more: &Value) -> String {
+    let mut claims = json!({"iss": "https://as.example", "aud": "app", "iat": tokens::now(),
+        "exp": tokens::now() + 60, "jti": "l1", "events": {EVENT: {}}});
+    for (name, value) in more.as_object().unwrap() {
+        claims[name] = value.clone();
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        }
+    }
+    let header = json!({"alg": "ES256", "kid": "k", "typ": "logout+jwt"});
+    signer.token_with_header(&header, &claims)
+}
+
+#[test]
+fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
+    let (signer, other, backend) = (Signer::es256("k"), Signer::es256("k"), echo());
+    let port = ports::free();
+    let config = json!({
+        "version": 3, "host": [backend.url()],
+        "extra_config": {"auth/revoker": {
+            "N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
+            "http_listen": format!("127.0.0.1:{port}"), "secret": "a secret of many letters",
+            "logout": [{"issuer": "https://as.example", "audience": ["app"], "alg": "ES256",
+                "jwk_local_path": "keys.json"}],
+        }},
+        "endpoints": [{"endpoint": "/x", "backend": [{"url_pattern": "/b"}], "extra_config": {
+            "auth/validator": {"alg": "ES256", "jwk_local_path": "keys.json",
+                "issuer": "https://as.example", "audience": ["api"]}}}],
+    });
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    let send = |token: &str| {
+        let body = format!("logout_token={token}");
+        let length = body.len().to_string();
+        let headers = [
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", length.as_str()),
+        ];
+        let mut client = Client::connect(port).unwrap();
+        client
+            .send(request("POST", "/logout", &headers) + &body)
+            .unwrap();
+        client.response("POST").unwrap().status
+    };
+    let access = |sub: &str, sid: &str, issued: u64| {
+        let mut claims = tokens::claims("api");
+        claims["iss"] = json!("https://as.example");
+        claims["sub"] = json!(sub);
+        claims["sid"] = json!(sid);
+        claims["iat"] = json!(issued);
+        signer.token(&claims)
+    };
+    let now = tokens::now();
+    let (first, second) = (access("ada", "s1", now - 10), access("ada", "s2", now - 10));
+    let bob = access("bob", "s3", now - 10);
+    for token in [&first, &second, &bob] {
+        assert_eq!(get(&gateway, "/x", token).status, 200);
+    }
+    for (what, token) in [
+        ("another key", logout_token(&other, &json!({"sid": "s1"}))),
+        (
+            "another issuer",
+            logout_token(&signer, &json!({"sid": "s1", "iss": "https://other"})),
+        ),
+        (
+            "another audience",
+            logout_token(&signer, &json!({"sid": "s1", "aud": "api"})),
+        ),
+        (
+            "expired",
+            logout_token(&signer, &json!({"sid": "s1", "exp": now - 60})),
+        ),
+        (
+            "no event",
+            logout_token(&signer, &json!({"sid": "s1", "events": {}})),
+        ),
+        (
+            "a nonce",
+            logout_token(&signer, &json!({"sid": "s1", "nonce": "n"})),
+        ),
+        ("nobody", logout_token(&signer, &json!({}))),
+        ("an access token", first.clone()),
+        ("garbage", "x".to_owned()),
+    ] {
+        assert_eq!(send(&token), 400, "{what}");
+    }
+    assert_eq!(get(&gateway, "/x", &first).status, 200);
+    assert_eq!(
+        send(&logout_token(&signer, &json!({"sid": "s1", "sub": "ada"}))),
+        200
+    );
+    let statuses = [&first, &second, &bob].map(|token| get(&gateway, "/x", token).status);
+    assert_eq!(statuses, [401, 200, 200], "one session");
+    assert_eq!(
+        send(&logout_token(
+            &signer,
+            &json!({"sub": "ada", "iat": now - 5})
+        )),
+        200
+    );
+    let statuses = [&first, &second, &bob].map(|token| get(&gateway, "/x", token).status);
+    assert_eq!(statuses, [401, 401, 200], "all sessions of the user");
+    assert_eq!(
+        get(&gateway, "/x", &access("ada", "s4", now)).status,
+        200,
+        "a new login"
+    );
+}
