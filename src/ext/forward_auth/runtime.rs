@@ -50,6 +50,10 @@ pub(super) enum Answer {
 }
 
 impl EndpointStep for Arc<Guard> {
+    fn name(&self) -> &'static str {
+        "portcullis/forward-auth"
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let request = self.request(head, notes);
         let question = self.question(head, notes, &request);
