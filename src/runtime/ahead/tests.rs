@@ -58,6 +58,7 @@ fn routed(ahead: &Ahead, host: &str, target: &str) -> String {
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         secure: false,
+        certificate: None,
     };
     let routed = ahead.route(&head, Some("/healthz"));
     let query = routed
