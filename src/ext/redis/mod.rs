@@ -2,16 +2,15 @@
 
 mod compile;
 mod config;
+mod list;
 mod runtime;
 #[cfg(test)]
 mod tests;
 mod tickets;
 
 pub use compile::SharedStore;
-pub use runtime::{
-    Ask, LIST_PAGE, Late, ListAsk, Listed, OnFailure, Shared, SharedVerdict, Store, StoreOptions,
-    Taken,
-};
+pub use list::{LIST_PAGE, ListAsk, Listed};
+pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
 pub use tickets::session_ticket_keys;
 
 use super::extension::ServiceExtension;

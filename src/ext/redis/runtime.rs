@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use super::list::{LIST, ListAsk, Listed};
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::runtime::clock::Clock;
 
@@ -25,12 +26,6 @@ const SCRIPT: &str = include_str!("bucket.lua");
 /// Sets a key if it does not exist, and returns its value.
 const AGREE: &str =
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
-
-/// A list of elements with their times. The arguments are described in `list.lua`.
-const LIST: &str = include_str!("list.lua");
-
-/// The maximum number of elements in one answer about a list.
-pub const LIST_PAGE: usize = 5_000;
 
 /// How long Redis is not called after it is given up. A response ends this immediately.
 const REST: Duration = Duration::from_secs(1);
@@ -74,29 +69,6 @@ pub trait Shared: Send + Sync + fmt::Debug {
     fn list(&self, _ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
         Box::pin(std::future::ready(None))
     }
-}
-
-/// A question about a shared list.
-#[derive(Debug, Clone)]
-pub struct ListAsk {
-    pub key: String,
-    /// Elements to add.
-    pub add: Vec<String>,
-    /// Elements that were added before this time are not wanted, in milliseconds of the store's clock.
-    pub since: u64,
-    /// How long an element is kept.
-    pub keep: Duration,
-    /// How many of the wanted elements are already known.
-    pub skip: usize,
-}
-
-/// The answer about a shared list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// In milliseconds of the store's clock.
-    pub now: u64,
-    /// At most [`LIST_PAGE`].
-    pub elements: Vec<String>,
 }
 
 /// The result of a query that is still in progress. `None` if there is no response.
