@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::ext::identity::{Inquiry, NoAnswer, Told};
 use crate::runtime::request::{Head, Notes};
-use crate::runtime::response::{Fields, Response};
+use crate::runtime::response::Response;
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::{SideClient, SideResponse};
@@ -44,7 +44,7 @@ pub(super) enum Answer {
     Pass(Vec<SmallVec<[HeaderValue; 1]>>),
     Reject {
         status: StatusCode,
-        fields: Fields,
+        fields: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
     },
 }
@@ -165,7 +165,7 @@ impl Guard {
         if body.len() > MAX_BODY_BYTES {
             return Err(NoAnswer::new("the body of the answer is too large"));
         }
-        let mut fields = Fields::new();
+        let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for name in &self.shown {
             let values = headers.get_all(name).iter();
             fields.extend(values.map(|value| (name.clone(), value.clone())));
@@ -201,7 +201,7 @@ impl Guard {
             } => {
                 notes.rejected = Some("forward_auth");
                 let mut response = Response::empty(*status);
-                response.fields = fields.clone();
+                response.fields = fields.iter().cloned().collect();
                 response.body = body.clone();
                 Gate::Reject(response)
             }
