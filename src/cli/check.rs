@@ -14,7 +14,6 @@ use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::{ConfigError, Environment, Finding, Node, Position, Report, Severity, load};
 use crate::ext::Carry;
 use crate::server::tls::Certificates;
-use crate::telemetry::access;
 use crate::upstream::{Clients, DnsTable};
 
 /// Checks a configuration and prints the result. As with KrakenD's commands, text goes to standard error.
@@ -136,7 +135,7 @@ fn reject(outcome: &mut Outcome, pointer: &str, reason: String) {
 
 /// The logs that a start could not open.
 fn logs(compiled: &Compiled) -> Vec<(&'static str, String)> {
-    let access = compiled.facts.get::<access::Settings>();
+    let access = compiled.blocks.access_log.as_ref();
     let access = access.and_then(|settings| settings.try_open().err());
     let access = access.map(|error| {
         let text = format!("the access log cannot be opened: {error}");
@@ -242,7 +241,7 @@ fn json(name: &str, findings: &[Finding], changes: Option<Vec<Change>>) -> Strin
     let findings = findings::objects(findings);
     let ok = !findings
         .iter()
-        .any(|finding| finding["severity"] == "mistake");
+        .any(|finding| finding["severity"] == "error");
     let mut all = serde_json::json!({ "file": name, "ok": ok, "findings": findings });
     if let Some(changes) = changes {
         let changes = changes.iter().map(|change| {
@@ -280,7 +279,7 @@ mod tests {
              hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
              gateway.json:6:40: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
              hint: did you mean \"url_pattern\"?\n\
-             1 mistake, 1 warning\n"
+             1 error, 1 warning\n"
         );
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["ok"], false);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{check, findings};
 use crate::compile::Compiled;
-use crate::ext::auth_validator::{Guarded, Provider, Validators};
+use crate::ext::auth_validator::{Guarded, Provider};
 use crate::ext::identity::PublicKeys;
 use crate::upstream::keys::KeySource;
 
@@ -63,8 +63,9 @@ pub(super) fn with_keys<T>(
         .build()
         .map_err(|error| format!("{error}\n"))?;
     let guarded = compiled
-        .facts
-        .get::<Validators>()
+        .blocks
+        .validators
+        .as_ref()
         .map(|all| all.list())
         .unwrap_or_default();
     runtime.block_on(fetch(compiled, &sources(&guarded)));
@@ -114,7 +115,7 @@ fn text(source: &KeySource<PublicKeys>) -> String {
             ));
         }
         (None, error) => {
-            let error = error.as_deref().unwrap_or("no answer in time");
+            let error = error.as_deref().unwrap_or("no response in time");
             out.push_str(&format!("  no keys: {error}\n"));
         }
     }

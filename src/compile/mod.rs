@@ -38,5 +38,5 @@ mod service;
 mod summary;
 
 pub use listen::any_address;
-pub use output::{Compiled, Metrics, Outcome};
+pub use output::{Compiled, Metrics, Outcome, ServiceBlocks};
 pub use service::{Inputs, file, text};

@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use crate::config::Finding;
 use crate::config::flexible::{Rendering, Watched};
+use crate::ext::auth_revoker::Api;
+use crate::ext::auth_validator::Validators;
+use crate::ext::identity::IdentityStatus;
+use crate::ext::opentelemetry::{Exporters, Pages};
 use crate::ext::{Carry, CertificateInUse, Facts, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
-use crate::telemetry::logger;
+use crate::telemetry::observe::Native;
+use crate::telemetry::stats::Stats;
+use crate::telemetry::{access, logger};
 
 /// The result for a configuration.
 #[derive(Debug)]
@@ -35,8 +41,8 @@ pub struct Compiled {
     pub listen: Listen,
     /// The metrics page for Prometheus, if there is one.
     pub metrics: Option<Metrics>,
-    /// Values that service-level blocks pass to the server, by type: for example the settings of the log.
-    pub facts: Facts,
+    /// What blocks of the service configure outside of requests.
+    pub blocks: ServiceBlocks,
     /// Every configured certificate.
     pub certificates: Vec<CertificateInUse>,
     /// State for the next compilation.
@@ -45,6 +51,46 @@ pub struct Compiled {
     pub tasks: Vec<Task>,
     /// The output of `check -d`.
     pub summary: Vec<String>,
+}
+
+/// What blocks of the service configure outside of requests: logs, metrics, admin listeners. A field is `None` if the
+/// configuration has no such block.
+#[derive(Debug)]
+pub struct ServiceBlocks {
+    /// `portcullis/access-log`, or the format in `telemetry/logging`.
+    pub access_log: Option<Arc<access::Settings>>,
+    /// `telemetry/logging`.
+    pub logging: Option<Arc<logger::Settings>>,
+    /// The key sets and the token cache, if an endpoint validates tokens.
+    pub identity: Option<Arc<IdentityStatus>>,
+    /// The validators of the endpoints.
+    pub validators: Option<Arc<Validators>>,
+    /// The exporters of `telemetry/opentelemetry`.
+    pub exporters: Option<Arc<Exporters>>,
+    /// The metrics pages of `telemetry/opentelemetry`.
+    pub pages: Option<Arc<Pages>>,
+    /// Our own metrics of backends.
+    pub native: Option<Arc<Native>>,
+    /// `telemetry/metrics`.
+    pub stats: Option<Arc<Stats>>,
+    /// The HTTP interface of `auth/revoker`.
+    pub revocation: Option<Arc<Api>>,
+}
+
+impl ServiceBlocks {
+    pub(super) fn new(facts: &Facts) -> ServiceBlocks {
+        ServiceBlocks {
+            access_log: facts.get(),
+            logging: facts.get(),
+            identity: facts.get(),
+            validators: facts.get(),
+            exporters: facts.get(),
+            pages: facts.get(),
+            native: facts.get(),
+            stats: facts.get(),
+            revocation: facts.get(),
+        }
+    }
 }
 
 /// The metrics page for Prometheus.

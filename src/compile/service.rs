@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::output::{Compiled, Outcome};
+use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::payload::ServiceLimits;
 use crate::compile::{
     ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, summary,
@@ -83,7 +83,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
         findings.for_each(|finding| finding.severity = Severity::ConfigError);
     }
     Outcome {
-        logging: compiled.as_ref().and_then(|all| all.facts.get()),
+        logging: compiled.as_ref().and_then(|all| all.blocks.logging.clone()),
         compiled: compiled.filter(|_| good && !rejected),
         findings,
         rendering,
@@ -174,7 +174,7 @@ fn compile(
             ahead: around.ahead,
             finishing,
         }),
-        facts,
+        blocks: ServiceBlocks::new(&facts),
         certificates,
         carry,
         tasks,
@@ -322,7 +322,7 @@ fn routes(
     }
     let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
         if let Err(error) = builder.add(method, pattern, endpoint) {
-            let hint = "each method and path can be there once";
+            let hint = "each pair of method and path can be defined only once";
             node.config_error_hint(ConfigError::invalid(error.to_string()), hint);
         }
     };

@@ -20,13 +20,12 @@ use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
 use crate::server::{control, start};
-use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::access::AccessLog;
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe::Native;
 use crate::telemetry::page::History;
-use crate::telemetry::stats::Stats;
 use crate::upstream::Clients;
 
 /// Compiles the configuration again for each reload. State whose definition is unchanged is passed from one to the
@@ -113,9 +112,10 @@ impl FileLoader {
     /// The access log for this configuration: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
-            .facts
-            .get::<access::Settings>()
-            .map_or_else(Default::default, |kept| (*kept).clone());
+            .blocks
+            .access_log
+            .as_ref()
+            .map_or_else(Default::default, |kept| (**kept).clone());
         let current = locked(&self.access);
         if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
             return Ok(Arc::clone(open));
@@ -131,7 +131,7 @@ impl FileLoader {
             1 => format!("1 {what}"),
             count => format!("{count} {what}s"),
         };
-        let sets = compiled.facts.get::<IdentityStatus>();
+        let sets = compiled.blocks.identity.as_ref();
         let sets = sets.map_or(0, |status| status.key_sets().len());
         let scheme = if compiled.listen.tls.is_some() {
             "https"
@@ -162,9 +162,10 @@ impl Loader for FileLoader {
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
-            .facts
-            .get::<logger::Settings>()
-            .map_or_else(Default::default, |kept| (*kept).clone());
+            .blocks
+            .logging
+            .as_ref()
+            .map_or_else(Default::default, |kept| (**kept).clone());
         let logging = self
             .logger
             .prepare(logging)
@@ -172,6 +173,7 @@ impl Loader for FileLoader {
         let sides = self.sides(&compiled);
         *locked(&self.served) = self.served(&compiled);
         let history = self.history(&compiled);
+        let blocks = compiled.blocks;
         let tasks = compiled.tasks.iter_mut();
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
@@ -179,14 +181,14 @@ impl Loader for FileLoader {
             logger: (Arc::clone(&self.logger), logging),
             access: (Arc::clone(&self.access), Arc::clone(&access_log)),
             told: Arc::clone(&self.told),
-            identity: compiled.facts.get::<IdentityStatus>(),
-            exporters: compiled.facts.get::<Exporters>(),
+            identity: blocks.identity,
+            exporters: blocks.exporters,
             service: Arc::clone(&compiled.service),
             hash: compiled.hash,
             workers: start::workers(&compiled.listen),
             tells_collectors: compiled.metrics.is_some(),
-            pages: (Arc::clone(&self.pages), compiled.facts.get::<Pages>()),
-            native: compiled.facts.get::<Native>(),
+            pages: (Arc::clone(&self.pages), blocks.pages),
+            native: blocks.native,
             carry: (Arc::clone(&self.carry), compiled.carry),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
@@ -199,7 +201,7 @@ impl Loader for FileLoader {
             service: compiled.service,
             listen: compiled.listen,
             access_log,
-            stats: compiled.facts.get::<Stats>(),
+            stats: blocks.stats,
             tasks: compiled
                 .tasks
                 .into_iter()

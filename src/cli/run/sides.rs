@@ -24,51 +24,30 @@ impl FileLoader {
     /// The admin listeners.
     pub(super) fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
-        if let Some(stats) = compiled.facts.get::<Stats>()
-            && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
-        {
-            let handler = page("/__stats", "application/json; charset=utf-8", move || {
-                stats.render()
-            });
-            sides.push(SideListener {
-                address,
-                handler,
-                optional: true,
-            });
-        }
-        if let Some(api) = compiled.facts.get::<Api>() {
-            sides.push(SideListener {
-                address: api.address,
-                handler: Arc::new(move |asked: &Asked| {
-                    let authorization = asked.headers.get(AUTHORIZATION);
-                    let (status, body) =
-                        api.response(&asked.method, &asked.path, authorization, &asked.body);
-                    whole(status, Api::CONTENT_TYPE, body)
-                }),
-                optional: false,
-            });
-        }
-        if let Some(pages) = compiled.facts.get::<Pages>() {
-            let pages_in_use = &self.pages;
+        sides.extend(compiled.blocks.stats.clone().and_then(stats));
+        sides.extend(compiled.blocks.revocation.clone().map(revocation));
+        if let Some(pages) = &compiled.blocks.pages {
             let list = pages.list.iter();
-            sides.extend(list.map(|page| series_page(pages_in_use, *page)));
+            sides.extend(list.map(|page| series_page(&self.pages, *page)));
         }
-        if let Some(metrics) = &compiled.metrics {
-            let told = Arc::clone(&self.told);
-            let text = move || told.page();
-            let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
-            let handler = if metrics.page {
+        sides.extend(compiled.metrics.map(|metrics| self.metrics_page(metrics)));
+        sides
+    }
+
+    /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
+    fn metrics_page(&self, metrics: compile::Metrics) -> SideListener {
+        let told = Arc::clone(&self.told);
+        let text = move || told.page();
+        let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+        SideListener {
+            address: metrics.listen,
+            handler: if metrics.page {
                 self.with_people(plain)
             } else {
                 plain
-            };
-            sides.push(SideListener {
-                address: metrics.listen,
-                handler,
-                optional: false,
-            });
+            },
+            optional: false,
         }
-        sides
     }
 
     /// The same with the page for people at `/`.
@@ -118,6 +97,32 @@ impl FileLoader {
                 tokio::time::sleep(people::PERIOD).await;
             }
         }))
+    }
+}
+
+/// `/__stats` of `telemetry/metrics`.
+fn stats(stats: Arc<Stats>) -> Option<SideListener> {
+    let address = stats.settings().listen.as_deref().and_then(stats_address)?;
+    Some(SideListener {
+        address,
+        handler: page("/__stats", "application/json; charset=utf-8", move || {
+            stats.render()
+        }),
+        optional: true,
+    })
+}
+
+/// The HTTP interface of `auth/revoker`.
+fn revocation(api: Arc<Api>) -> SideListener {
+    SideListener {
+        address: api.address,
+        handler: Arc::new(move |asked: &Asked| {
+            let authorization = asked.headers.get(AUTHORIZATION);
+            let (status, body) =
+                api.response(&asked.method, &asked.path, authorization, &asked.body);
+            whole(status, Api::CONTENT_TYPE, body)
+        }),
+        optional: false,
     }
 }
 
