@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::runtime::listen::Listen;
 use crate::server::accept::{Door, Doors};
-use crate::server::admin::{self, Side};
+use crate::server::admin::{self, Side, SideListener};
 use crate::server::control::{self, Orders};
 use crate::server::descriptors::{self, Spare};
 use crate::server::folder;
@@ -86,19 +86,7 @@ pub fn run(
     } else {
         Taken::default()
     };
-    let certificates = match &listen.tls {
-        Some(tls) => {
-            // The old process waits for our report, and replies until then.
-            let tickets = if options.upgrade {
-                control::tickets(listen.address.port())
-            } else {
-                None
-            };
-            let tickets = tickets.and_then(|text| Tickets::handed_over(&text));
-            Some(Arc::new(Certificates::take_over(tls.clone(), tickets)?))
-        }
-        None => None,
-    };
+    let certificates = certificates(&listen, options.upgrade)?;
     allow(&loaded.service);
     let draining = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Shared {
@@ -133,19 +121,13 @@ pub fn run(
     );
     let mut open = 1;
     for side in &loaded.sides {
-        let socket = match bind(&mut listeners, side.address) {
-            Ok(socket) => socket,
-            Err(error) if side.optional => {
-                log::error!("[SERVICE: Stats] {error}");
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let app = Arc::new(Side::new(Arc::clone(&side.handler)));
-        let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
-        let door = Door::new("side", socket, app, room, &doors);
-        server.add_service(door.with_spare(Arc::clone(&spare)));
-        open += 1;
+        if let Some(socket) = bind_side(&mut listeners, side)? {
+            let app = Arc::new(Side::new(Arc::clone(&side.handler)));
+            let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
+            let door = Door::new("side", socket, app, room, &doors);
+            server.add_service(door.with_spare(Arc::clone(&spare)));
+            open += 1;
+        }
     }
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
     server.add_service(background_service("upkeep", Upkeep::new(task_receiver)));
@@ -166,15 +148,7 @@ pub fn run(
     server.add_service(door.threads(workers(&listen)));
     let addresses: Vec<SocketAddr> = loaded.sides.iter().map(|side| side.address).collect();
     listeners.keep(&[addresses.as_slice(), &[listen.address]].concat());
-    let (stop, stopped) = watch::channel(false);
-    std::thread::Builder::new()
-        .name("server".to_owned())
-        .spawn(move || {
-            server.run(RunArgs {
-                shutdown_signal: Box::new(Stop(stopped)),
-            })
-        })
-        .map_err(|error| RunError::Start(error.to_string()))?;
+    let stop = spawn(server)?;
     let orders = Orders {
         asks,
         file: loader.source(),
@@ -218,6 +192,50 @@ async fn take(
             taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))
         }
         why = signals.end() => Err(RunError::Start(format!("{why} before it could listen"))),
+    }
+}
+
+/// The certificates of the listener. After an upgrade they have the ticket keys of the old process, which waits for our
+/// report and replies until then.
+fn certificates(listen: &Listen, is_upgrade: bool) -> Result<Option<Arc<Certificates>>, RunError> {
+    let Some(tls) = &listen.tls else {
+        return Ok(None);
+    };
+    let tickets = if is_upgrade {
+        control::tickets(listen.address.port())
+    } else {
+        None
+    };
+    let tickets = tickets.and_then(|text| Tickets::handed_over(&text));
+    let certificates = Certificates::take_over(tls.clone(), tickets)?;
+    Ok(Some(Arc::new(certificates)))
+}
+
+/// Runs the server on a thread of its own. The sender stops it.
+fn spawn(server: Server) -> Result<watch::Sender<bool>, RunError> {
+    let (stop, stopped) = watch::channel(false);
+    std::thread::Builder::new()
+        .name("server".to_owned())
+        .spawn(move || {
+            server.run(RunArgs {
+                shutdown_signal: Box::new(Stop(stopped)),
+            })
+        })
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    Ok(stop)
+}
+
+/// Binds an admin listener. `None` if it is optional and cannot be bound, which is logged.
+fn bind_side(
+    listeners: &mut Listeners,
+    side: &SideListener,
+) -> Result<Option<std::net::TcpListener>, RunError> {
+    match bind(listeners, side.address) {
+        Err(error) if side.optional => {
+            log::error!("[SERVICE: Stats] {error}");
+            Ok(None)
+        }
+        bound => bound.map(Some),
     }
 }
 
