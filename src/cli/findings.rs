@@ -123,7 +123,7 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
         let _ = writeln!(
             out,
             "{}, {}",
-            counted(config_errors, "mistake"),
+            counted(config_errors, "error"),
             counted(warnings, "warning")
         );
     }
@@ -304,7 +304,7 @@ fn counted(count: usize, what: &str) -> String {
 
 fn word(severity: Severity) -> &'static str {
     match severity {
-        Severity::ConfigError => "mistake",
+        Severity::ConfigError => "error",
         Severity::Warning => "warning",
     }
 }
@@ -353,7 +353,7 @@ mod tests {
             ]
         );
         assert_eq!(warnings("f.json", &all[..3]).len(), 3);
-        assert!(list(Paint::default(), "f.json", &all).ends_with("0 mistakes, 3002 warnings\n"));
+        assert!(list(Paint::default(), "f.json", &all).ends_with("0 errors, 3002 warnings\n"));
     }
 
     #[test]

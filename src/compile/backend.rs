@@ -210,7 +210,7 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
                 "no call with it can be made: every call of this backend fails",
             ),
             Some(_) if written.trim() != written => node.warn(ConfigError::invalid(format!(
-                "the blanks around {} are cut",
+                "the blanks around {} are removed",
                 node.shown()
             ))),
             Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
@@ -300,7 +300,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
         Some(Clean { url, cut: false }) => Some(url),
         Some(Clean { url, cut: true }) => {
             node.warn_hint(
-                ConfigError::invalid(format!("what surrounds the host {} is cut", shown())),
+                ConfigError::invalid(format!("the text around the host {} is removed", shown())),
                 if node.value().masked {
                     "write the host alone".to_owned()
                 } else {
@@ -317,7 +317,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
             let hint = if host::is_unfilled(text) {
                 UNFILLED
             } else {
-                "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
+                "\"http://name:port\" or \"https://name:port\"; a path belongs in \"url_pattern\""
             };
             node.config_error_hint(ConfigError::Host { host: shown() }, hint);
             None
@@ -336,7 +336,7 @@ fn calls_fail(node: &Node<'_>, shown: &str) {
         "\"http://name:port\" or \"https://name:port\""
     };
     node.warn_hint(
-        ConfigError::invalid(format!("{shown} is no host: every call to it fails")),
+        ConfigError::invalid(format!("{shown} is not a host: every call to it fails")),
         hint,
     );
 }
@@ -457,7 +457,7 @@ fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
     if named.is_none()
         && let Some(node) = block.get("headers")
     {
-        node.invalid("one of these is no header name");
+        node.invalid("one of these is not a header name");
     }
     Some(PassThrough { headers: named? })
 }
@@ -484,7 +484,7 @@ fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
         };
         match nearest(name, ENCODINGS.iter().copied()) {
             Some(meant) => node.warn_hint(config_error, format!("did you mean \"{meant}\"?")),
-            None => node.warn_hint(config_error, "\"json\" is taken instead"),
+            None => node.warn_hint(config_error, "\"json\" is used instead"),
         }
     }
     Decoder {

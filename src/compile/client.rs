@@ -103,7 +103,7 @@ fn response_header_bytes(file: &Service<'_>) -> Option<usize> {
         && let Some(node) = limits.get("upstream_headers")
     {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is too much", node.shown())),
+            ConfigError::invalid(format!("{} is too large", node.shown())),
             "1 MiB at most",
         );
     }
@@ -152,7 +152,7 @@ fn of_block(tls: &ClientTls<'_>, cx: &Compile<'_>) -> TlsPolicy {
 
 fn warn_insecure(node: &Node<'_>) {
     node.warn(ConfigError::invalid(
-        "the certificates of backends are not checked: whoever sits in between can read and change everything",
+        "the certificates of backends are not checked: anyone on the network path can read and change everything",
     ));
 }
 
@@ -371,7 +371,7 @@ fn discovery(file: &Backend<'_>) -> bool {
                         found: node.shown(),
                         allowed: "static, dns, dns-shared".to_owned(),
                     },
-                    "the hosts are taken as they are listed",
+                    "the hosts are used as they are listed",
                 );
             }
             false

@@ -268,7 +268,7 @@ fn upgrade(
     }
     if !site.streams {
         node.warn_hint(
-            ConfigError::invalid("only a \"no-op\" endpoint can pass a WebSocket on"),
+            ConfigError::invalid("only a \"no-op\" endpoint can pass on a WebSocket"),
             "\"output_encoding\": \"no-op\"",
         );
     }
@@ -302,7 +302,7 @@ fn work(
     if regular.is_empty() {
         if !shadows.is_empty() {
             file.block.node().warn(ConfigError::invalid(
-                "all endpoints must have at least one backend that is no shadow: this one answers 500",
+                "all endpoints must have at least one backend that is not a shadow: this one responds with 500",
             ));
         }
         return Work::Nothing;
@@ -355,8 +355,8 @@ fn streams(file: &Endpoint<'_>, name: &str) -> bool {
     };
     let hint = match (nearest(name, OUTPUT.iter().copied()), passed) {
         (Some(meant), _) => format!("did you mean \"{meant}\"?"),
-        (None, true) => "\"no-op\" is taken instead, as the backend's encoding is".to_owned(),
-        (None, false) => "\"json\" is taken instead".to_owned(),
+        (None, true) => "\"no-op\" is used instead, like the encoding of the backend".to_owned(),
+        (None, false) => "\"json\" is used instead".to_owned(),
     };
     node.warn_hint(config_error, hint);
     passed

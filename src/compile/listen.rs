@@ -148,7 +148,7 @@ fn socket(node: &Node<'_>, text: &str) -> Option<SocketAddr> {
     let socket = full.parse().ok();
     if socket.is_none() {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no address with a port", node.shown())),
+            ConfigError::invalid(format!("{} is not an address with a port", node.shown())),
             "such as \"127.0.0.1:9090\"",
         );
     }
@@ -251,8 +251,8 @@ pub fn versions(
         Some(old) => {
             if let Some(node) = block.get(key) {
                 node.warn_hint(
-                    ConfigError::invalid(format!("{old} is not spoken")),
-                    "TLS12 is taken instead",
+                    ConfigError::invalid(format!("{old} is not supported")),
+                    "TLS12 is used instead",
                 );
             }
             Some(TlsVersion::Tls12)

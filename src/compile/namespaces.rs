@@ -158,7 +158,7 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
             says_nothing(&node);
         } else if wanted.iter().any(|(other, _)| *other == index) {
             node.warn(ConfigError::invalid(format!(
-                "{name:?} is there under another spelling too, which is the one that counts"
+                "{name:?} appears under another spelling too, which takes precedence"
             )));
         } else {
             wanted.push((index, node));
@@ -188,7 +188,7 @@ fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
 fn says_nothing(node: &Node<'_>) {
     match node.rule() {
         Rule::Guard => node.config_error_hint(
-            ConfigError::invalid("null is no block: it would protect nothing"),
+            ConfigError::invalid("null is not a block: it would protect nothing"),
             "remove the name, or put an \"@\" before it to switch the block off",
         ),
         Rule::Core | Rule::Free => node.warn(ConfigError::invalid("null counts as absent")),
@@ -213,7 +213,7 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
 
 /// The hint about a namespace that is at the wrong level.
 fn belongs(level: Level, other: Level, name: &str) -> String {
-    let place = format!("it belongs into the extra_config of {}", other.words());
+    let place = format!("it belongs in the extra_config of {}", other.words());
     let meant = registry::MEANT_IN_SERVICE;
     match meant.iter().find(|(known, _)| *known == name) {
         Some((_, here)) if level == Level::Service => {

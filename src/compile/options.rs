@@ -179,7 +179,7 @@ fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
         .filter_map(|name| {
             let header = HeaderName::from_bytes(name.as_bytes()).ok();
             if header.is_none() {
-                list.invalid(format!("{name:?} is no header name"));
+                list.invalid(format!("{name:?} is not a header name"));
             }
             header
         })
@@ -205,7 +205,10 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
         && let Some(at) = at
     {
         at.config_error_hint(
-            ConfigError::invalid(format!("{} is no address and no network", at.shown())),
+            ConfigError::invalid(format!(
+                "{} is neither an address nor a network",
+                at.shown()
+            )),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
     }
@@ -222,7 +225,7 @@ pub(super) fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
     };
     if read.is_none_or(|bytes| bytes == 0) {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no size", node.shown())),
+            ConfigError::invalid(format!("{} is not a size", node.shown())),
             "a number of bytes, or \"8MiB\"",
         );
         return None;

@@ -184,7 +184,7 @@ impl Work {
                 ConfigError::Unsupported {
                     namespace: name.to_owned(),
                 },
-                format!("it belongs into the extra_config of {}", place(kind)),
+                format!("it belongs in the extra_config of {}", place(kind)),
             );
         }
         let Some(named) = named(kind, &block) else {

@@ -99,7 +99,7 @@ fn look_up(name: &str, environment: &Environment) -> Result<String, String> {
             .get("CREDENTIALS_DIRECTORY")
             .ok_or("CREDENTIALS_DIRECTORY is not set")?;
         if credential.contains('/') || credential.starts_with('.') {
-            return Err(format!("{credential:?} is no name of a credential"));
+            return Err(format!("{credential:?} is not the name of a credential"));
         }
         return secret_file(PathBuf::from(folder).join(credential));
     }

@@ -105,7 +105,7 @@ fn complaints(found: &[CertificateFacts], used_as: CertificateUse, now: i64) -> 
         && let Some(oddity) = &first.oddity
     {
         said.push(format!(
-            "others may refuse the certificate of {:?}: {oddity}",
+            "others may reject the certificate of {:?}: {oddity}",
             first.subject
         ));
     }

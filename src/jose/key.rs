@@ -57,13 +57,13 @@ pub enum KeyFault {
     Roca,
     #[error("a secret of {0} bytes is shorter than the hash")]
     ShortSecret(usize),
-    #[error("it is no valid point of its curve")]
+    #[error("it is not a valid point of its curve")]
     NotOnCurve,
     #[error("its `use` is not `sig`")]
     OtherUse,
     #[error("its `key_ops` lack `{0}`")]
     OtherOperations(&'static str),
-    #[error("its `alg` does not fit the key, or is no signature algorithm we know")]
+    #[error("its `alg` does not fit the key, or is not a known signature algorithm")]
     OtherAlgorithm,
     #[error("its certificate or thumbprint is malformed, or belongs to another key")]
     Certificate,

@@ -31,7 +31,7 @@ pub enum SealedError {
     NotVaults,
     #[error("the key file was not encrypted with the passphrase in `cypher_key`")]
     WrongPassphrase,
-    #[error("this is no encrypted key file: it has less than {LEAST_FILE} bytes")]
+    #[error("this is not an encrypted key file: it has less than {LEAST_FILE} bytes")]
     TooShort,
 }
 

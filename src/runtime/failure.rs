@@ -332,7 +332,7 @@ impl Failure {
     pub fn bad_target() -> Failure {
         Failure {
             status: StatusCode::BAD_REQUEST,
-            ..Failure::new(Kind::Request, "the request target is no text")
+            ..Failure::new(Kind::Request, "the request target is not text")
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reading a request's body whole, bounded.
+//! Reads the whole body of a request, within a limit.
 
 use std::io::ErrorKind;
 
@@ -13,10 +13,10 @@ use crate::upstream::budget::Full;
 use crate::upstream::collect::{Overflow, Pieces, whole};
 use crate::upstream::content_length;
 
-/// Reads the body of the session's request, answering `Expect: 100-continue` first.
+/// Reads the body of the request. Sends `100 Continue` first if the client waits for it.
 ///
 /// # Errors
-/// A body above `most` bytes is refused before it is buffered, by its announced length where it has one.
+/// A body of more than `most` bytes is rejected before it is buffered, if it announces its length.
 pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
     if session.as_downstream_mut().is_body_empty() {
         return Ok(Bytes::new());
@@ -51,11 +51,11 @@ impl Pieces for Session {
     }
 }
 
-/// Tells a client that waits for `100 Continue` to go on. HTTP/1.0 does not know it, whatever the client sent (RFC 9110
+/// Sends `100 Continue` to a client that waits for it. HTTP/1.0 does not have it, whatever the client sent (RFC 9110
 /// §10.1.1).
 ///
 /// # Errors
-/// When the client cannot be written to.
+/// Writing to the client failed.
 pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
     let request = session.req_header();
     let waits = request.version != Version::HTTP_10
@@ -67,25 +67,25 @@ pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
         return Ok(());
     }
     let downstream = session.as_downstream_mut();
-    // Otherwise the interim answer would mark the connection for closing.
+    // Otherwise the interim response would mark the connection for closing.
     downstream.set_close_on_response_before_downstream_finish(false);
     let written = downstream.write_continue_response().await;
     downstream.set_close_on_response_before_downstream_finish(true);
     written
 }
 
-/// Whether reading a body failed because the client stopped, or because others needed its place meanwhile.
+/// Whether reading a body failed because the client stopped sending, or because another client needed its place.
 pub fn is_slow(error: &Error) -> bool {
     *error.etype() == ErrorType::ReadTimedout || io_kind(error) == Some(ErrorKind::TimedOut)
 }
 
-/// What our own connection says of a failed read.
+/// The reason of our own connection for a failed read.
 fn io_kind(error: &Error) -> Option<ErrorKind> {
     let by_us = error.root_cause().downcast_ref::<std::io::Error>();
     by_us.map(std::io::Error::kind)
 }
 
-/// Whether reading a body failed because the client sent something that is no body.
+/// Whether reading a body failed because the client sent something that is not a body.
 pub fn is_malformed(error: &Error) -> bool {
     io_kind(error) == Some(ErrorKind::InvalidData)
         || matches!(

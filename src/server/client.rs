@@ -21,15 +21,14 @@ use crate::server::intake::{self, Intake};
 use crate::server::{body, finish, respond};
 use crate::upstream::{Piece, Source};
 
-/// One request's session.
+/// The session of one request.
 pub(super) struct Client<'s> {
     pub(super) session: &'s mut Session,
     pub(super) address: Option<IpAddr>,
     pub(super) active: &'s Active,
-    /// Whether the whole body was read. A session does not always know: over HTTP/2 trailers may follow that are not
-    /// read.
+    /// Whether the whole body was read. The session does not always know it: over HTTP/2, unread trailers may follow.
     pub(super) has_body: bool,
-    /// Fields that steps left for whatever answer the client gets.
+    /// Headers that steps set for any response to the client.
     pub(super) fields: &'s Fields,
     /// What is done to the response last.
     pub(super) finishing: Option<&'s Finishing>,
@@ -53,7 +52,7 @@ impl Client<'_> {
     }
 }
 
-/// Why the client's body cannot be read on.
+/// The failure for a body of the client that cannot be read further.
 pub(super) fn unread(error: &Error) -> Failure {
     if body::is_slow(error) {
         Failure::new(Kind::BodySlow, "the body stops")
@@ -65,7 +64,7 @@ pub(super) fn unread(error: &Error) -> Failure {
 }
 
 fn gone(error: &Error) -> Failure {
-    log::debug!("the client left: {error}");
+    log::debug!("the client closed the connection: {error}");
     Failure::client_gone()
 }
 
@@ -130,12 +129,14 @@ impl Downstream for Client<'_> {
 
     async fn write_head(&mut self, head: Parts, alone: bool) -> Result<(), Failure> {
         let mut header = ResponseHeader::from(head);
-        respond::replace(&mut header, self.fields)
-            .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        respond::replace(&mut header, self.fields).map_err(|_| {
+            Failure::new(Kind::Broken, "the header of the response cannot be written")
+        })?;
         if let Some(finishing) = self.finishing {
             let finished = finish::head(finishing, self.session.req_header(), &mut header, alone);
-            self.encoder = finished
-                .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+            self.encoder = finished.map_err(|_| {
+                Failure::new(Kind::Broken, "the header of the response cannot be written")
+            })?;
         }
         respond::keep_connection(self.session);
         respond::announce_end(self.session, self.active);
@@ -168,7 +169,7 @@ impl Downstream for Client<'_> {
             .write_body(piece)
             .await
             .map_err(|error| gone(&error))?;
-        let too_long = || Failure::cut_off("the answer broke off: more bytes than announced");
+        let too_long = || Failure::cut_off("the response ended early: more bytes than announced");
         written.ok_or_else(too_long).map(|_| ())
     }
 

@@ -38,7 +38,7 @@ impl ClientAuth {
 pub fn rejected_certificate(error: &std::io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(why) => Some(certificate_words(&why.to_string()).to_owned()),
-        Error::NoCertificatesPresented => Some("the client showed none".to_owned()),
+        Error::NoCertificatesPresented => Some("the client sent none".to_owned()),
         _ => None,
     }
 }

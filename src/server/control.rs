@@ -136,7 +136,7 @@ async fn converse(stream: UnixStream, orders: &Orders) -> io::Result<()> {
         reply(line.trim_ascii(), orders).await
     } else {
         let me = geteuid().as_raw();
-        format!("refused\nonly user {me} and root may give orders to this process\n")
+        format!("refused\nonly user {me} and root may control this process\n")
     };
     writer.write_all(reply.as_bytes()).await?;
     writer.shutdown().await
@@ -158,7 +158,7 @@ async fn reply(line: &[u8], orders: &Orders) -> String {
 }
 
 async fn reload_here(asks: &mpsc::Sender<Ask>) -> Result<(), String> {
-    let leaving = || "the process is leaving".to_owned();
+    let leaving = || "the process is stopping".to_owned();
     let (sender, receiver) = oneshot::channel();
     let ask = Ask {
         reply: Some(sender),
@@ -188,7 +188,7 @@ pub fn reload(port: u16) -> Outcome {
         Ok(reply) => match reply.split_once('\n') {
             Some(("reloaded", _)) => Outcome::Done,
             Some((_, reason)) => Outcome::Rejected(reason.trim_end().to_owned()),
-            None => Outcome::NobodyThere("the gateway ended without an answer".to_owned()),
+            None => Outcome::NobodyThere("the gateway ended without a reply".to_owned()),
         },
     }
 }
@@ -241,13 +241,18 @@ fn ask(port: u16, order: &str) -> Result<String, String> {
             .map(|folder| folder.display().to_string())
             .collect();
         return Err(format!(
-            "no gateway answers: no control socket for port {port} in {}; if one runs, its RUNTIME_DIRECTORY is another, or its user",
+            "no gateway responds: there is no control socket for port {port} in {}; a running gateway may have another RUNTIME_DIRECTORY or another user",
             looked.join(", ")
         ));
     };
     let path = socket(folder, port);
-    ask_at(folder, &path, order)
-        .map_err(|error| format!("no gateway answers at {}: {}", path.display(), told(&error)))
+    ask_at(folder, &path, order).map_err(|error| {
+        format!(
+            "no gateway responds at {}: {}",
+            path.display(),
+            told(&error)
+        )
+    })
 }
 
 fn ask_at(folder: &Path, path: &Path, order: &str) -> io::Result<String> {
@@ -258,7 +263,7 @@ fn ask_at(folder: &Path, path: &Path, order: &str) -> io::Result<String> {
     if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("user {peer} listens there, who is not known to be the gateway"),
+            format!("user {peer} listens there, and may not be the gateway"),
         ));
     }
     let mut stream = stream;
@@ -276,7 +281,7 @@ fn told(error: &io::Error) -> String {
                 .to_owned()
         }
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            "it has not answered in time".to_owned()
+            "it did not respond in time".to_owned()
         }
         _ => error.to_string(),
     }

@@ -39,7 +39,7 @@ async fn has_request(session: &mut Session) -> bool {
     if *error.etype() == ErrorType::InvalidHTTPHeader
         && let Err(error) = session.respond_error(400).await
     {
-        log::debug!("the client left before its error answer: {error}");
+        log::debug!("the client closed the connection before its error response: {error}");
     }
     session.downstream_session.shutdown().await;
     false

@@ -185,5 +185,5 @@ fn append(header: &mut ResponseHeader, name: &Name, values: &[HeaderValue]) -> R
 /// A body whose encoder failed breaks off.
 pub(super) fn broken(error: &io::Error) -> Failure {
     log::error!("compression failed: {error}");
-    Failure::cut_off("the answer broke off: it cannot be compressed")
+    Failure::cut_off("the response ended early: it cannot be compressed")
 }

@@ -70,7 +70,7 @@ fn checked(folder: &Path) -> Result<PathBuf, String> {
     match owner {
         Some(uid) if uid == me => Ok(real),
         Some(uid) => Err(format!("belongs to user {uid}, and this is user {me}")),
-        None => Err("is no folder, or others may write to it".to_owned()),
+        None => Err("is not a folder, or other users may write to it".to_owned()),
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         for (name, mode) in [("sticky", 0o1777), ("group", 0o770), ("all", 0o777)] {
             let folder = with_mode(parent.path(), name, mode);
             let reason = choose(std::slice::from_ref(&folder)).unwrap_err();
-            assert!(reason.contains("others may write"), "{reason}");
+            assert!(reason.contains("other users may write"), "{reason}");
             assert!(reason.contains(HINT), "{reason}");
         }
         let reason = choose(&[parent.path().join("missing")]).unwrap_err();

@@ -152,7 +152,7 @@ impl Front {
                 self.shared.metrics.tls_handshake_failed();
                 match rejected_certificate(&error) {
                     Some(why) => log::warn!(
-                        "[SERVICE: Gateway] TLS: the certificate of a client is refused: {why}"
+                        "[SERVICE: Gateway] TLS: the certificate of a client is rejected: {why}"
                     ),
                     None => log::debug!("TLS handshake failed: {error}"),
                 }
@@ -214,7 +214,7 @@ impl Front {
                 Wait::Rejected(bad) => {
                     self.shared.metrics.bad_request(bad.as_str());
                     log::info!(
-                        "refused a malformed request from {}: {}",
+                        "rejected a malformed request from {}: {}",
                         peer(&conn),
                         bad.as_str()
                     );

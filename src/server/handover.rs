@@ -74,7 +74,7 @@ pub async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
     let _ = std::fs::remove_file(path);
     taken.map_err(|_| {
         io::Error::other(format!(
-            "{address} is in use, and for {} s nobody has handed it over: send SIGQUIT or SIGUSR2 to the process that listens there",
+            "{address} is in use, and no process handed it over within {} s: send SIGQUIT or SIGUSR2 to the process that listens there",
             TIMEOUT.as_secs()
         ))
     })
@@ -90,7 +90,7 @@ async fn taken(socket: &UnixListener, address: SocketAddr) -> Taken {
                 };
                 match received {
                     Ok(taken) => return taken,
-                    Err(error) => log::warn!("[SERVICE: Gateway] no sockets came: {error}"),
+                    Err(error) => log::warn!("[SERVICE: Gateway] no sockets were received: {error}"),
                 }
             }
             () = tokio::time::sleep(POLL) => {
@@ -119,7 +119,7 @@ async fn receive(giver: UnixStream) -> io::Result<Taken> {
         .filter_map(|line| line.parse().ok())
         .collect();
     if addresses.is_empty() || addresses.len() != descriptors.len() {
-        return Err(io::Error::other("the message is not whole"));
+        return Err(io::Error::other("the message is incomplete"));
     }
     let listeners = descriptors.into_iter().map(TcpListener::from);
     Ok(Taken {
@@ -159,7 +159,7 @@ pub enum GiveError {
     Failed(#[from] io::Error),
 }
 
-/// Looks for a process that waits at `path`, for at most `patience`.
+/// Looks for a process that waits at `path`, for at most the given time.
 ///
 /// # Errors
 /// There is none, or it belongs to another user.
@@ -192,7 +192,7 @@ pub async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), Gi
     let response = tokio::time::timeout(READY, taker.read_exact(&mut word)).await;
     match response {
         Ok(Ok(_)) if word == *WORD => Ok(()),
-        Ok(Ok(_)) => Err(io::Error::other("its answer is not understood").into()),
+        Ok(Ok(_)) => Err(io::Error::other("its reply is invalid").into()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }

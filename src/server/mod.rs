@@ -7,7 +7,7 @@
 //! | `listeners`, `handover`, `folder` | the listening sockets, how they are passed on, and the folder of control sockets |
 //! | `accept`, `room`, `descriptors`, `socket` | the accept loop, the limit of connections, file descriptors, a client's socket |
 //! | `front`, `drive`, `conn`, [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
-//! | [`tls`], `client_auth`, [`tickets`], `turns` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
+//! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `quick` | the health response without a session |
 //! | `client`, `body`, `intake`, `respond`, `finish`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |

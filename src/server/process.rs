@@ -234,7 +234,9 @@ impl Process {
             Ok(Gone::Over) => self.drain("hand-over", false, signals).await,
             Ok(Gone::Stopped(why)) => self.drain(why, true, signals).await,
             Err(reason) => {
-                log::error!("[SERVICE: Gateway] {what} failed, this process serves on: {reason}")
+                log::error!(
+                    "[SERVICE: Gateway] {what} failed, this process continues to serve: {reason}"
+                )
             }
         }
     }
@@ -298,7 +300,7 @@ impl Process {
         match &result {
             Ok(()) => log::info!("[SERVICE: Gateway] Configuration reloaded"),
             Err(reason) => log::error!(
-                "[SERVICE: Gateway] Reload refused, the old configuration stays: {reason}"
+                "[SERVICE: Gateway] Reload rejected, the old configuration stays in use: {reason}"
             ),
         }
         self.metrics.reloaded(result.is_ok(), now());
@@ -366,7 +368,7 @@ impl Process {
         let delay = self.listen.shutdown_delay;
         if stop && !delay.is_zero() {
             log::info!(
-                "[SERVICE: Gateway] Not ready any more; accepting connections for {} ms",
+                "[SERVICE: Gateway] No longer ready; accepting connections for {} ms",
                 delay.as_millis()
             );
             self.pause(delay, signals).await;
@@ -397,7 +399,7 @@ impl Process {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             _ = signals.end() => {
-                log::error!("[SERVICE: Gateway] Second signal: leaving at once");
+                log::error!("[SERVICE: Gateway] Second signal: stopping at once");
                 self.leave(1);
             }
         }

@@ -215,7 +215,8 @@ pub fn keep_connection(session: &mut Session) {
     }
 }
 
-/// Says `Connection: close` in an answer that is begun while the process stops, however early its request came.
+/// Adds `Connection: close` to a response that starts while the process is stopping, however early its request
+/// arrived.
 pub fn announce_end(session: &mut Session, active: &Active) {
     if active.is_draining() {
         session.set_keepalive(None);

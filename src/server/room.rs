@@ -117,7 +117,7 @@ impl Watch {
         }
     }
 
-    /// The client has sent or read nothing. Ready when this has lasted longer than `patience` and another client needs
+    /// The client has sent or read nothing. Ready when this has lasted longer than `timeout` and another client needs
     /// the place.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         if self.seat.waiting_since.load(Ordering::Relaxed) == 0 {

@@ -305,17 +305,17 @@ fn read(path: &Path) -> Result<Ring, PemError> {
         let secret =
             secret_of(line).map_err(|why| rejected(format!("line {}: {why}", index + 1)))?;
         let key = TicketKey::new(secret, 0);
-        keys.push(Arc::new(
-            key.ok_or_else(|| rejected("no key can be made of it".to_owned()))?,
-        ));
+        keys.push(Arc::new(key.ok_or_else(|| {
+            rejected("it cannot be used as a key".to_owned())
+        })?));
     }
     match keys.len() {
         0 => Err(rejected(
-            "no key in it (openssl rand -hex 32 makes one)".to_owned(),
+            "it has no key (openssl rand -hex 32 makes one)".to_owned(),
         )),
         1..=MOST_KEYS => Ok(Ring(keys)),
         more => Err(rejected(format!(
-            "{more} keys in it, and {MOST_KEYS} are the most"
+            "it has {more} keys; {MOST_KEYS} are allowed"
         ))),
     }
 }
@@ -331,7 +331,7 @@ fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
     let length = bytes.len();
     bytes
         .try_into()
-        .map_err(|_| format!("a key has {SECRET_BYTES} bytes, and this has {length}"))
+        .map_err(|_| format!("a key has {SECRET_BYTES} bytes, this one has {length}"))
 }
 
 /// Checks a file of ticket keys without keeping any.
@@ -452,12 +452,12 @@ mod tests {
         assert!(there.open(&MTLS, &new, NOW).is_some());
         assert_eq!(here.open(&MTLS, &ticket, NOW + 12 * HOUR), None);
         for (text, words) in [
-            ("", "no key in it"),
-            ("# nothing\n", "no key in it"),
+            ("", "it has no key"),
+            ("# nothing\n", "it has no key"),
             ("secret!\n", "line 1: is neither hexadecimal nor base64"),
-            ("c2hvcnQ=\n", "a key has 32 bytes, and this has 5"),
+            ("c2hvcnQ=\n", "a key has 32 bytes, this one has 5"),
             ("11\n", "line 1: is neither"),
-            (&*format!("{one}\n").repeat(17), "17 keys in it"),
+            (&*format!("{one}\n").repeat(17), "it has 17 keys"),
         ] {
             let error = of(text).unwrap_err();
             assert!(error.contains(words), "{error}");

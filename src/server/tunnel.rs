@@ -1,7 +1,7 @@
-//! WebSocket: the terms are checked at the handshake, then bytes pass both ways as they come.
+//! WebSocket: checks the conditions at the handshake, then copies bytes in both directions.
 //!
-//! Not through Pingora's proxy path: it takes the end of a request without a body for the end of the tunnel when the
-//! upstream answers fast, and watches the silence of each direction by itself.
+//! This does not use Pingora's proxy path: if the upstream responds fast, it takes the end of a request without a body
+//! for the end of the tunnel, and it limits the silence of each direction separately.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ const TOO_LARGE: &str = "a message of the client is too large";
 /// How long a client may take to read why its WebSocket ends.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Whether the client asks for a WebSocket. Other protocols are not switched to: their `Upgrade` is dropped, as a
-/// server that does not know them would do (RFC 9110 §7.8).
+/// Whether the client asks for a WebSocket. The gateway does not switch to other protocols: it drops their `Upgrade`,
+/// like a server that does not know them (RFC 9110 §7.8).
 pub(super) fn is_asked_for(session: &Session) -> bool {
     session.is_upgrade_req() && is_websocket(&session.req_header().headers)
 }
@@ -51,7 +51,7 @@ pub(super) fn wants_upgrade(session: &Session) -> Response {
         .with(header::CONNECTION, HeaderValue::from_static("Upgrade"))
 }
 
-/// Opens a WebSocket and stays until it ends, or says why there is none.
+/// Opens a WebSocket and copies until it ends, or responds with the reason why it cannot be opened.
 pub(super) async fn run(
     client: &mut Client<'_>,
     request: Request<'_>,
@@ -87,7 +87,7 @@ pub(super) async fn run(
             };
         }
     };
-    // Silence is allowed in one direction, and the connection is good for nothing else afterwards.
+    // One direction may be silent, and the connection is not used for anything else afterwards.
     client.session.as_downstream_mut().set_read_timeout(None);
     client.session.set_keepalive(None);
     let rules = upgrade.websocket.as_ref();
@@ -117,7 +117,7 @@ pub(super) async fn run(
     outcome
 }
 
-/// Checks origin and room; the place is given back when the tunnel ends.
+/// Checks the origin and the number of tunnels. The place is freed when the tunnel ends.
 fn admit(
     session: &Session,
     upgrade: &Upgrade,
@@ -134,7 +134,7 @@ fn admit(
     }
 }
 
-/// Tells the client that the protocol has changed, in the upstream's words, and copies both ways.
+/// Sends the upstream's response about the new protocol to the client, and copies in both directions.
 async fn switch(
     client: &mut Client<'_>,
     mut upgraded: Upgraded,
@@ -187,11 +187,11 @@ fn switched(upgraded: &Upgraded, fields: &Fields) -> Result<ResponseHeader> {
     Ok(header)
 }
 
-/// When the token of the handshake expires, where that matters.
+/// The time at which the token of the handshake expires, if that ends the tunnel.
 fn end_of(notes: &Notes, upgrade: &Upgrade) -> Option<Instant> {
     let expiry = notes.claims.as_ref()?.expiry()?;
     let left = expiry.since_epoch().saturating_sub(now());
-    // What lies beyond the clock's own range never comes.
+    // A time beyond the range of the clock never arrives.
     Instant::now()
         .checked_add(left)
         .filter(|_| upgrade.until_expiry)
@@ -252,7 +252,7 @@ impl Passing for Both {
     }
 }
 
-/// Copies both ways until one side closes; otherwise returns why the tunnel was cut.
+/// Copies in both directions until one side closes. Otherwise returns the reason for closing the tunnel.
 async fn pump(
     session: &mut Session,
     upstream: &mut HttpSession,
@@ -308,15 +308,15 @@ async fn decline(
     let upstream = &mut upgraded.session;
     loop {
         let read = tokio::time::timeout(idle, upstream.read_body_bytes()).await;
-        let silent = |_| Failure::cut_off("the answer broke off: the upstream fell silent");
-        let ended = |_| Failure::cut_off("the answer broke off: unexpected EOF");
+        let silent = |_| Failure::cut_off("the response ended early: the upstream was silent");
+        let ended = |_| Failure::cut_off("the response ended early: unexpected EOF");
         match read.map_err(silent)?.map_err(ended)? {
             Some(bytes) => client.write(bytes, false).await?,
             None => break,
         }
     }
     if has_surplus(upstream, false) {
-        log::warn!("the backend of a WebSocket sent more bytes than its answer has");
+        log::warn!("the backend of a WebSocket sent more bytes than its response has");
     }
     client.end().await
 }

@@ -94,7 +94,7 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Where the part of `name=value` begins that nobody should read: behind the `=`, or at 0 when the name tells all.
+/// The start of the secret part of `name=value`: after the `=`, or 0 if the name itself is secret.
 fn first_secret(pair: &str) -> Option<usize> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     if holds_a_credential(name) {

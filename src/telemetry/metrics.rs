@@ -108,17 +108,17 @@ impl Metrics {
         let metrics = Metrics {
             requests: maker.int_counters(
                 "portcullis_http_requests_total",
-                "Requests answered, by route pattern, method and class of status.",
+                "Requests that got a response, by route pattern, method and class of status.",
                 &["route", "method", "status"],
             ),
             duration: maker.histograms(
                 "portcullis_http_request_duration_seconds",
-                "Time from the head of a request to the end of its answer.",
+                "Time from the head of a request to the end of its response.",
                 &["route", "method"],
             ),
             in_flight: maker.int_gauge(
                 "portcullis_http_requests_in_flight",
-                "Requests being answered now.",
+                "Requests in progress.",
             ),
             open: AtomicUsize::new(0),
             connections: maker.int_counter(
@@ -139,26 +139,26 @@ impl Metrics {
             ),
             bad_requests: maker.int_counters(
                 "portcullis_http_bad_requests_total",
-                "Requests refused before they were routed, by reason.",
+                "Requests rejected before they were routed, by reason.",
                 &["reason"],
             ),
             jwt_rejected: maker.int_counters(
                 "portcullis_jwt_rejected_total",
-                "Requests refused for their token, by route pattern and reason.",
+                "Requests rejected for their token, by route pattern and reason.",
                 &["route", "reason"],
             ),
             jwt_without_exp: maker.counter(
                 "portcullis_jwt_without_exp_total",
-                "Requests let in with a token that never expires.",
+                "Requests accepted with a token that never expires.",
             ),
             rejected: maker.int_counters(
                 "portcullis_requests_refused_total",
-                "Requests refused by a policy, by route pattern and reason.",
+                "Requests rejected by a policy, by route pattern and reason.",
                 &["route", "reason"],
             ),
             upstream_errors: maker.int_counters(
                 "portcullis_upstream_errors_total",
-                "Calls to upstreams that gave no usable answer, by route pattern and kind.",
+                "Calls to upstreams that gave no usable response, by route pattern and kind.",
                 &["route", "kind"],
             ),
             buffered_bytes: maker.int_gauge(
@@ -171,7 +171,7 @@ impl Metrics {
             ),
             buffered_rejected: maker.int_counter(
                 "portcullis_buffered_refused_total",
-                "Bodies that found no room: their requests got 503.",
+                "Bodies rejected because the limit was reached: their requests got 503.",
             ),
             panics: maker.int_counter(
                 "portcullis_panics_total",
@@ -202,7 +202,7 @@ impl Metrics {
                 ),
                 keys: maker.int_gauges(
                     "portcullis_jwks_keys",
-                    "Usable keys in the set in use; 0 before the first has come.",
+                    "Usable keys in the set in use; 0 before the first download.",
                     &["source"],
                 ),
                 fetches: maker.counters(
@@ -232,7 +232,7 @@ impl Metrics {
                 ),
                 evictions: maker.counter(
                     "portcullis_token_cache_evictions_total",
-                    "Entries dropped for room.",
+                    "Entries evicted to make room.",
                 ),
                 entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
                 bytes: maker.int_gauge(
@@ -247,7 +247,7 @@ impl Metrics {
             ),
             endpoint_in_flight: maker.int_gauges(
                 "portcullis_endpoint_requests_in_flight",
-                "Requests being answered now, by route pattern and method.",
+                "Requests in progress, by route pattern and method.",
                 &["route", "method"],
             ),
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")

@@ -1,6 +1,7 @@
-//! One call: opened, sent, redirected, and answered by a head and a body, which is streamed or collected up to a limit.
+//! One call: opens it, sends it, follows redirects, and returns a head and a body, which is streamed or collected up
+//! to a limit.
 //!
-//! There is no deadline in here: whoever waits drops the future, which closes the connection.
+//! This module has no deadline: to stop waiting, drop the future, which closes the connection.
 
 use std::future::{Future, pending};
 use std::marker::PhantomData;
@@ -21,12 +22,12 @@ use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
 use super::wire::content_length;
 
-/// What a call may do.
+/// The limits and permissions of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct CallOptions {
     /// Largest body of a response that is collected, as sent and as decoded.
     pub max_body_bytes: u64,
-    /// Send the body again on 307 and 308, where it is at hand.
+    /// Send the body again on 307 and 308, if it is still available.
     pub send_body_on_redirect: bool,
     /// Decode `Content-Encoding: gzip` of a response that is collected.
     pub gunzip: bool,
@@ -38,23 +39,23 @@ pub struct CallOptions {
 #[derive(Debug, Clone, Default)]
 pub struct Call {
     pub out: Outgoing,
-    /// Where it goes instead of the backend's own hosts.
+    /// The hosts of the call, instead of those of the backend.
     pub elsewhere: Option<Arc<HostSet>>,
     pub body: CallBody,
 }
 
-/// Where the body of a call comes from.
+/// The source of the body of a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CallBody {
-    /// It is [`Outgoing::body`], which may be empty.
+    /// The body is [`Outgoing::body`], which may be empty.
     #[default]
     Whole,
-    /// The client's, piece by piece; as long as it says, where it says so.
+    /// The body of the client, piece by piece, with its length if the client announced one.
     Streamed(Option<u64>),
 }
 
 impl Call {
-    /// A call whose body is at hand.
+    /// A call with a complete body.
     pub fn whole(out: Outgoing) -> Call {
         Call {
             out,
@@ -76,17 +77,17 @@ impl Call {
     }
 }
 
-/// The other end while a call waits for its response: it sends the body, and its leaving ends the call.
+/// The client while a call waits for its response: it sends the body, and the call ends if it closes the connection.
 pub trait Source: Send {
     type Error: From<CallError> + Send;
 
-    /// Whether there is anything to wait for at all.
+    /// Whether there is a client to watch.
     const WATCHED: bool;
 
-    /// Called once before a body is streamed: a client may wait to be told to go on.
+    /// Called once before a body is streamed: the client may wait for `100 Continue`.
     fn begin(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The next piece. After the last one this only ends by an error, when the other end has closed its connection.
+    /// The next piece. After the last one this only returns an error, when the client has closed its connection.
     ///
     /// May be cancelled, and called again.
     fn next(&mut self) -> impl Future<Output = Result<Piece, Self::Error>> + Send;
@@ -99,7 +100,7 @@ pub struct Piece {
     pub last: bool,
 }
 
-/// Nobody to watch while a call waits.
+/// No client to watch while a call waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwatched<E>(PhantomData<fn() -> E>);
 
@@ -124,10 +125,11 @@ impl<E: From<CallError> + Send> Source for Unwatched<E> {
 }
 
 impl HostSet {
-    /// Makes a call and waits for the head of its response. Redirects are followed as far as the set's rules allow.
+    /// Makes a call and waits for the head of its response. Follows redirects as far as the rules of the host set
+    /// allow.
     ///
     /// # Errors
-    /// See [`super::CallErrorKind`], or what `source` says. Any answer is a success here, whatever its status.
+    /// See [`super::CallErrorKind`], or the error of `source`. Any response is a success here, whatever its status.
     pub async fn send<'a, S: Source>(
         &'a self,
         call: Call,
@@ -146,7 +148,7 @@ impl HostSet {
                 .status()
                 .is_some_and(|status| status.is_redirection())
         {
-            // Boxed, so that calls without a redirect do not carry this second, equal state around.
+            // Boxed, so that calls without a redirect do not carry this second state.
             return Box::pin(follow(exchange, &self.client, options, source)).await;
         }
         Ok(exchange)
@@ -155,7 +157,7 @@ impl HostSet {
     /// Sends `out` and waits for the whole response.
     ///
     /// # Errors
-    /// See [`super::CallErrorKind`]. Any answer that arrives whole is a success here, whatever its status.
+    /// See [`super::CallErrorKind`]. Any complete response is a success here, whatever its status.
     pub async fn call(&self, out: Outgoing, options: &CallOptions) -> Result<Incoming, CallError> {
         let mut nobody = Unwatched::<CallError>::default();
         let exchange = self.send(Call::whole(out), options, &mut nobody).await?;
@@ -163,7 +165,7 @@ impl HostSet {
     }
 }
 
-/// Goes where the response says, up to ten requests in all.
+/// Follows the redirects of the response, with at most ten requests in total.
 async fn follow<'a, S: Source>(
     mut exchange: Exchange<'a>,
     mut client: &'a Arc<Client>,
@@ -178,7 +180,7 @@ async fn follow<'a, S: Source>(
         };
         let first = exchange.origin();
         exchange.settle().await;
-        // Its room at the host is free for the next call.
+        // This frees its connection slot at the host for the next call.
         drop(exchange);
         requests += 1;
         let NextCall {
@@ -200,7 +202,7 @@ fn framing(out: &Outgoing) -> RequestBody {
     if out.body.is_empty() {
         RequestBody::Empty
     } else if out.headers.contains_key(TRANSFER_ENCODING) {
-        // A step of the file asks for chunks.
+        // A configured step asks for chunks.
         RequestBody::Chunked
     } else {
         RequestBody::Length(out.body.len() as u64)
@@ -221,7 +223,8 @@ impl Exchange<'_> {
             && let Err(broken) = self.write_own_body().await
             && self.read_header().await.is_err()
         {
-            // An upstream may answer and close without reading a body that it does not want; this one did not answer.
+            // An upstream may respond and close the connection without reading a body that it does not want. This one
+            // did not respond.
             return Err(broken.into());
         }
         if !S::WATCHED {
@@ -240,8 +243,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends a piece of the client's body on. An upstream that no longer reads may still have answered; what comes then
-    /// is thrown away, as are pieces of a body that another one has replaced.
+    /// Forwards a piece of the client's body. An upstream that stopped reading may have responded; further pieces are
+    /// then discarded, and so are pieces of a body that a step has replaced.
     pub async fn forward(&mut self, piece: Piece) {
         if self.uploading {
             let read = self.write_body(piece.bytes, piece.last).await.is_ok();
@@ -249,21 +252,21 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the client's body is still sent on.
+    /// Whether the client's body is still forwarded.
     pub fn is_uploading(&self) -> bool {
         self.uploading
     }
 
-    /// Reads the response to its end and gives the connection back.
+    /// Reads the response to its end and returns the connection to the pool.
     ///
     /// # Errors
-    /// It is too large, there is no room for it, or it broke off.
+    /// It is too large, exceeds the budget, or ended early.
     pub async fn collect(mut self, options: &CallOptions) -> Result<Incoming, CallError> {
         let Some((status, headers)) = self.header() else {
             return Err(CallError::truncated());
         };
         let (status, mut headers) = (status, headers.clone());
-        // A HEAD's length is that of the body it does not have.
+        // The length in a response to HEAD is that of a body that is not sent.
         let bodiless = self.head.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let announced = if bodiless {
             Some(0)
@@ -320,7 +323,7 @@ fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
     }
 }
 
-/// The budget is charged twice for a body: what is made of it will be there beside it.
+/// The budget is charged twice for a body, because its decoded form exists at the same time.
 const COPIES: usize = 2;
 
 fn too_much(overflow: Overflow, limit: u64) -> CallError {

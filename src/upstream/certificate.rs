@@ -75,13 +75,13 @@ pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemE
 
 fn certificates_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if !contains(text, b"-----BEGIN CERTIFICATE-----") {
-        return Err(format!("no certificate in it{}", instead(text)));
+        return Err(format!("it has no certificate{}", instead(text)));
     }
     let found: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("cannot be read as PEM: {error}"))?;
     if found.is_empty() {
-        return Err("no certificate in it".to_owned());
+        return Err("it has no certificate".to_owned());
     }
     for (index, certificate) in found.iter().enumerate() {
         X509Certificate::from_der(certificate)
@@ -101,13 +101,13 @@ pub fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
 fn private_key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     if is_encrypted(text) {
         return Err(
-            "the private key is encrypted and nobody is here to type its passphrase; store it decrypted (openssl pkey -in KEY -out PLAIN)"
+            "the private key is encrypted, and the gateway cannot ask for its passphrase; store it decrypted (openssl pkey -in KEY -out PLAIN)"
                 .to_owned(),
         );
     }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => {
-            format!("no private key in it{}", instead(text))
+            format!("it has no private key{}", instead(text))
         }
         error => format!("cannot be read as PEM: {error}"),
     })
@@ -149,7 +149,7 @@ fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Resu
     match owner {
         Some(0) => Ok(()),
         Some(index) => Err(format!(
-            "does not fit the first certificate of {}, but number {}: the owner's certificate comes first, those that signed it behind",
+            "does not fit the first certificate of {}, but number {}: the certificate of the owner must be first, followed by those that signed it",
             path.display(),
             index + 1
         )),
@@ -193,7 +193,7 @@ pub(super) fn oddity(certificate: &CertificateDer<'_>) -> Option<String> {
     };
     if parsed.version() != X509Version::V3 {
         return Some(format!(
-            "it is an X.509 v{} certificate, which has no extensions and so names nobody (openssl x509 -req makes those without -extfile)",
+            "it is an X.509 v{} certificate, which has no extensions and so names no host (openssl x509 -req makes those without -extfile)",
             parsed.version().0.saturating_add(1)
         ));
     }
@@ -202,9 +202,7 @@ pub(super) fn oddity(certificate: &CertificateDer<'_>) -> Option<String> {
     });
     if let Some(extension) = unknown {
         let oid = extension.oid.to_id_string();
-        return Some(format!(
-            "its extension {oid} is critical and not understood here"
-        ));
+        return Some(format!("its extension {oid} is critical and not supported"));
     }
     rsa_bits(certificate)
         .filter(|bits| *bits < LEAST_RSA_BITS)
@@ -246,7 +244,7 @@ fn instead(text: &[u8]) -> String {
         ),
         (
             "CERTIFICATE REQUEST-----",
-            "a certificate request, which an authority has yet to sign",
+            "a certificate request that no authority has signed",
         ),
         ("PUBLIC KEY-----", "a public key"),
     ];

@@ -34,7 +34,7 @@ pub trait Pieces: Send {
 /// piece, which is returned as it came. `copies`: see [`Collector::new`].
 ///
 /// # Errors
-/// The body is too large, by its announced length before it is read; there is no room for it; or it breaks off.
+/// The body is too large (an announced length is checked before reading), exceeds the budget, or ends early.
 pub async fn whole<P: Pieces>(
     from: &mut P,
     announced: Option<u64>,

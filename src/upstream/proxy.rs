@@ -160,7 +160,9 @@ impl ProxyUrl {
         }
         let port = match port {
             None | Some("") => usual,
-            Some(port) => port.parse().map_err(|_| invalid("the port is no number"))?,
+            Some(port) => port
+                .parse()
+                .map_err(|_| invalid("the port is not a number"))?,
         };
         Ok(ProxyUrl {
             scheme,

@@ -179,7 +179,7 @@ async fn head_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             return Ok(head);
         }
         if head.len() > MOST_HEAD {
-            return Err(io::Error::other("the head of its answer is too long"));
+            return Err(io::Error::other("the head of its response is too long"));
         }
     }
 }

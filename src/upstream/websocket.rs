@@ -13,7 +13,7 @@ use super::usage::InUse;
 use super::wire::trimmed;
 use crate::telemetry::observe::Trip;
 
-/// Fields of the handshake that must reach the upstream, whatever `input_headers` says.
+/// The headers of the handshake that the upstream must receive, whatever `input_headers` lists.
 const HANDSHAKE: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
@@ -22,7 +22,7 @@ const HANDSHAKE: [HeaderName; 5] = [
     header::ORIGIN,
 ];
 
-/// An upstream that has answered a handshake, whatever it said.
+/// An upstream that responded to a handshake, in any way.
 pub struct Upgraded {
     pub session: Box<HttpSession>,
     pub status: StatusCode,
@@ -31,7 +31,7 @@ pub struct Upgraded {
     _in_use: InUse,
 }
 
-/// Those of a client's fields that belong to the handshake.
+/// The headers of a client that belong to the handshake.
 pub fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for name in &HANDSHAKE {
@@ -50,10 +50,10 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 impl HostSet {
-    /// Asks for a WebSocket on a connection of its own, and waits for the head of the response.
+    /// Requests a WebSocket on a separate connection, and waits for the head of the response.
     ///
     /// # Errors
-    /// No host would let us in, the handshake cannot be written, or the response is none.
+    /// No host accepts the connection, the handshake cannot be written, or the response is invalid.
     pub async fn upgrade(&self, call: Call, handshake: &HeaderMap) -> Result<Upgraded, CallError> {
         let mut trip = Trip::begin(&call.out.method, &call.out.target);
         let upgraded = self.shake_hands(call, handshake, &mut trip).await;
@@ -112,7 +112,7 @@ impl HostSet {
     }
 }
 
-/// What the endpoint lets through, and the handshake.
+/// The headers that the endpoint passes on, and the handshake.
 fn request(
     out: &Outgoing,
     target: &Target,
@@ -122,7 +122,7 @@ fn request(
     let mut request = RequestHeader::build(out.method.clone(), path.as_bytes(), Some(16))?;
     let host = out.headers.get(header::HOST).unwrap_or(&target.authority);
     request.insert_header(header::HOST, host.clone())?;
-    // A step may have given the handshake a body, which it does not have.
+    // A step may have set a body, but a handshake has none.
     let is_left_out = |name: &HeaderName| {
         matches!(
             *name,

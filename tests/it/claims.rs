@@ -141,7 +141,7 @@ fn a_claim_that_cannot_be_a_segment_reaches_no_backend() {
     });
     let log = running.gateway.output();
     assert!(
-        log.contains("[ENDPOINT: /single][JWTValidator] Token refused: claim \"sub\" cannot be part of a backend's URL"),
+        log.contains("[ENDPOINT: /single][JWTValidator] Token rejected: claim \"sub\" cannot be part of a backend's URL"),
         "{log}"
     );
     assert!(
@@ -411,8 +411,8 @@ fn a_backend_sees_the_verified_identity_and_no_other() {
     }
     let log = running.gateway.output();
     for told in [
-        "claim \"sub\" cannot stand in the header x-user: it has blanks at its start or end",
-        "claim \"groups\" cannot stand in the header x.grp: an item of the list has a comma in it",
+        "claim \"sub\" cannot be sent in the header x-user: it has blanks at its start or end",
+        "claim \"groups\" cannot be sent in the header x.grp: an item of the list has a comma in it",
     ] {
         assert!(log.contains(told), "{log}");
     }

@@ -163,7 +163,7 @@ fn the_first_line_of_a_refusal_is_not_said_twice() {
         err.starts_with("ERROR parsing the configuration file: '"),
         "{err}"
     );
-    assert!(err.ends_with("1 mistake, 1 warning\n"), "{err}");
+    assert!(err.ends_with("1 error, 1 warning\n"), "{err}");
     let (_, _, err) = run(&["check", "nowhere.json"]);
     assert_eq!(err.lines().count(), 1, "{err}");
 }

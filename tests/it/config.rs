@@ -175,7 +175,7 @@ fn all_mistakes_are_reported_together() {
         "/listen_ip: invalid ip address localhost",
         "/host/0: host http://a/b not valid: invalid host",
         "/timeout: \"1d\" is not a duration: unknown unit",
-        "/extra_config/router/trusted_proxies/0: \"nonsense\" is no address and no network",
+        "/extra_config/router/trusted_proxies/0: \"nonsense\" is neither an address nor a network",
         "/endpoints/0/endpoint: ignoring the 'GET /a/*x/y' endpoint, since it is invalid!!!",
         "/endpoints/1/backend: ignoring the 'GET /b' endpoint, since it has 0 backends defined!",
         "/endpoints/2/concurrent_calls: \"many\" is a string, but an integer is expected",
@@ -193,7 +193,7 @@ fn all_mistakes_are_reported_together() {
 #[test]
 fn two_routes_for_the_same_requests_are_refused() {
     for (second, what) in [
-        ("/a/{x}", "is there twice"),
+        ("/a/{x}", "is defined twice"),
         ("/a/{y}", "matches the same paths"),
     ] {
         let text = format!(
@@ -305,7 +305,7 @@ fn what_surrounds_a_host_is_cut_with_a_warning() {
     ] {
         let warned = warnings(&with(host));
         assert_eq!(warned.len(), 1, "{warned:?}");
-        assert!(warned[0].contains("is cut"), "{warned:?}");
+        assert!(warned[0].contains("is removed"), "{warned:?}");
     }
     let rejected = config_errors(&with("http://a b\n"));
     assert!(

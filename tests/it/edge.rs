@@ -147,7 +147,7 @@ fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
     let whole = text(&["/a", "/b"]);
     fs::write(gateway.config_path(), &whole[..whole.len() / 2]).unwrap();
     eventually("the refusal is told", Duration::from_secs(20), || {
-        gateway.output().contains("Reload refused")
+        gateway.output().contains("Reload rejected")
     });
     assert_eq!(gateway.get("/a").status, 200);
     let beside = gateway.dir().join("new.json");

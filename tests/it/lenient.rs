@@ -277,11 +277,11 @@ fn a_guard_whose_meaning_is_not_plain_stops_the_start() {
                 "router",
                 json!({"trusted_proxies": ["10.0.0.0/99"]}),
             ),
-            "no address",
+            "neither an address",
         ),
         (
             extra(endpoint, "auth/validator", Value::Null),
-            "null is no block",
+            "null is not a block",
         ),
         (extra(endpoint, "auth/validatr", json!({})), "unknown here"),
         // At the wrong level.
@@ -363,26 +363,35 @@ fn slips_of_the_core_levels_are_told_and_served() {
         ),
         (
             endpoint(json!({"input_headers": ["X A", "X-B"]})),
-            "no name of a header",
+            "not the name of a header",
         ),
         (
             backend(json!({"input_headers": [""]})),
-            "no name of a header",
+            "not the name of a header",
         ),
         (backend(json!({"method": "GET,POST"})), "Unsupported method"),
-        (backend(json!({"method": " POST"})), "are cut"),
+        (backend(json!({"method": " POST"})), "are removed"),
         (backend(json!({"encoding": "jsn"})), "is none of"),
         (backend(json!({"sd": "consul"})), "is none of"),
         (endpoint(json!({"output_encoding": "JSON"})), "is none of"),
-        (backend(json!({"host": [" http://a.example\n"]})), "is cut"),
-        (backend(json!({"host": ["http://a.example//"]})), "is cut"),
-        (backend(json!({"host": ["//a.example"]})), "is cut"),
-        (backend(json!({"host": ["$BACKEND"]})), "is no host"),
-        (backend(json!({"host": ["{BACKEND}"]})), "is no host"),
-        (backend(json!({"host": ["http://a:700000"]})), "is no host"),
+        (
+            backend(json!({"host": [" http://a.example\n"]})),
+            "is removed",
+        ),
+        (
+            backend(json!({"host": ["http://a.example//"]})),
+            "is removed",
+        ),
+        (backend(json!({"host": ["//a.example"]})), "is removed"),
+        (backend(json!({"host": ["$BACKEND"]})), "is not a host"),
+        (backend(json!({"host": ["{BACKEND}"]})), "is not a host"),
+        (
+            backend(json!({"host": ["http://a:700000"]})),
+            "is not a host",
+        ),
         (
             backend(json!({"host": ["http://${BACKEND}"], "disable_host_sanitize": true})),
-            "is no host",
+            "is not a host",
         ),
     ] {
         starts(&text, words);

@@ -227,7 +227,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         assert_eq!(reload.status.code(), Some(1), "{said}");
         assert!(!said.trim().is_empty());
         eventually("the log tells of it", Duration::from_secs(20), || {
-            gateway.output_since(before).contains("Reload refused")
+            gateway.output_since(before).contains("Reload rejected")
         });
     }
     let page = page();

@@ -191,7 +191,7 @@ fn a_refused_reload_leaves_no_trace_for_the_next_one() {
     let before = gateway.mark();
     gateway.signal("HUP");
     eventually("the refusal is told", Duration::from_secs(20), || {
-        gateway.output_since(before).contains("Reload refused")
+        gateway.output_since(before).contains("Reload rejected")
     });
     fs::write(gateway.config_path(), guarded.to_string()).unwrap();
     gateway.signal("HUP");

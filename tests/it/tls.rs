@@ -246,7 +246,7 @@ fn a_version_1_pair_is_served_and_shown_and_a_client_may_show_it_when_it_is_list
     assert!(
         gateway
             .output()
-            .contains("others may refuse the certificate")
+            .contains("others may reject the certificate")
     );
     let (mut client, _) = credulous_client(port, Some(V1));
     let response = client.get("/a").unwrap();
@@ -268,8 +268,8 @@ fn a_refused_client_certificate_is_in_the_log() {
     credulous_client(gateway.port(), Some((&certificate, &key)));
     ok(&Speaker::default(), &gateway, &authority).unwrap_err();
     for words in [
-        "the certificate of a client is refused: its extension 1.2.3.4 is critical",
-        "the certificate of a client is refused: the client showed none",
+        "the certificate of a client is rejected: its extension 1.2.3.4 is critical",
+        "the certificate of a client is rejected: the client sent none",
     ] {
         eventually("the log says why", Duration::from_secs(5), || {
             gateway.output().contains(words)
@@ -314,7 +314,7 @@ fn check_refuses_the_pairs_that_run_refuses() {
                 &key,
                 &certificate,
                 1,
-                "c: no certificate in it; it holds a private key: are the files swapped?",
+                "c: it has no certificate; it holds a private key: are the files swapped?",
             ),
             (
                 &certificate,
@@ -322,7 +322,7 @@ fn check_refuses_the_pairs_that_run_refuses() {
                 1,
                 "k: the private key is encrypted",
             ),
-            ("", &key, 1, "c: no certificate in it; it is not PEM"),
+            ("", &key, 1, "c: it has no certificate; it is not PEM"),
         ] {
             let (found, said) = checked(&file, &[("c", c), ("k", k)]);
             assert_eq!(found, Some(code), "{said}");

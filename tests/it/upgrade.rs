@@ -135,7 +135,7 @@ fn a_signal_starts_the_process_that_takes_over() {
     old.signal("USR2");
     eventually("the upgrade fails", Duration::from_secs(20), || {
         old.output()
-            .contains("Upgrade failed, this process serves on")
+            .contains("Upgrade failed, this process continues to serve")
     });
     assert_eq!(old.get("/a").status, 200);
 
@@ -294,7 +294,7 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
     let mut new = Successor::start_in(&old, &folder);
     assert!(!new.0.wait().unwrap().success());
     let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
-    assert!(log.contains("others may write to it"), "{log}");
+    assert!(log.contains("other users may write to it"), "{log}");
     assert!(
         old.output().contains("no control socket"),
         "{}",

@@ -188,7 +188,7 @@ fn a_reload_reads_the_files_anew_without_vault() {
         let place = format!("/endpoints/{index}/extra_config/");
         eventually("the refusal", LIMIT, || {
             let log = &gateway.output_since(before);
-            log.contains("Reload refused") && log.contains(&place) && log.contains(name)
+            log.contains("Reload rejected") && log.contains(&place) && log.contains(name)
         });
         std::fs::write(site.path(name), good).unwrap();
         assert_eq!(status(&gateway, "/me", &token), 200);
@@ -205,7 +205,7 @@ fn a_token_that_vault_refuses_opens_nothing() {
     assert_eq!(gateway.get("/sign").status, 401);
     assert_eq!(gateway.get("/__health").status, 200);
     let log = gateway.output();
-    assert!(log.contains("Vault answers 403 Forbidden"), "{log}");
+    assert!(log.contains("Vault responds with 403 Forbidden"), "{log}");
     assert!(!log.contains("hvs.expired"), "{log}");
     // Vault's error messages may contain anything, and are not logged.
     assert_quiet(&log);
@@ -234,7 +234,7 @@ fn an_answer_that_is_not_vaults_opens_nothing() {
     }
     let log = gateway.output();
     for words in [
-        "holds no plaintext",
+        "has no plaintext",
         "not encrypted with the passphrase",
         "larger than",
     ] {

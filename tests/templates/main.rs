@@ -152,7 +152,7 @@ fn all_settings_and_templates_that_are_wrong_are_told_at_once() {
         "settings/c.yaml: warning: this file is ignored",
         "krakend.tmpl:1:4: function \"nope\" not defined",
         "templates/b.tmpl:1:7: missing value for if",
-        "4 mistakes, 1 warning",
+        "4 errors, 1 warning",
     ] {
         assert!(told.contains(want), "lacks {want}:\n{told}");
     }
@@ -386,7 +386,7 @@ fn a_reload_renders_anew_and_a_template_that_fails_changes_nothing() {
     write(&gateway, "settings/svc.json", "{\"paths\": 7.5}");
     gateway.signal("HUP");
     eventually("the refusal is told", SEEN, || {
-        gateway.output().contains("Reload refused")
+        gateway.output().contains("Reload rejected")
     });
     assert!(gateway.output().contains("range can't iterate over 7.5"));
     assert!(gateway.get("/a").text().contains("\"one\":1"));

@@ -402,7 +402,7 @@ async fn a_document_that_trickles_ends_at_its_deadline() {
         assert!(began.elapsed() < LONG, "nobody ends it");
     }
     let error = source.status().last_error.unwrap();
-    assert!(error.contains("no complete answer within 5s"), "{error}");
+    assert!(error.contains("no complete response within 5s"), "{error}");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "2.2.1",
         Level::Medium,
-        "Answers name the version: set \"hide_version_header\" in \"router\".",
+        "Responses contain the version: set \"hide_version_header\" in \"router\".",
         |file| !switched_on(&file.extra, "router", "hide_version_header"),
     ),
     rule(
@@ -151,7 +151,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "2.3.1",
         Level::Medium,
-        "A cache of answers is not bounded: set both \"max_size\" and \"max_items\".",
+        "A response cache has no limit: set both \"max_size\" and \"max_items\".",
         |file| {
             backends(file)
                 .filter_map(|extra| find(extra, "qos/http-cache"))
@@ -231,7 +231,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "5.1.4",
         Level::Low,
-        "An endpoint takes any path below its own.",
+        "An endpoint matches any path below its own.",
         |file| path(file, |path| path.ends_with("/*")),
     ),
     rule(

@@ -168,7 +168,7 @@ pub(in crate::compile) fn header_names<'n>(
     if let (Some(at), false) = (at, bad.is_empty()) {
         for name in bad {
             at.warn(ConfigError::invalid(format!(
-                "{name:?} is no name of a header: it is ignored"
+                "{name:?} is not the name of a header: it is ignored"
             )));
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
     ) {
         node.warn_hint(
             ConfigError::invalid(format!(
-                "0 counts as not set, as in KrakenD: answers are cached for the service's {}",
+                "0 counts as not set, as in KrakenD: responses are cached for the service's {}",
                 duration::print(shared)
             )),
             "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that want it, and not in the service",
@@ -30,7 +30,7 @@ pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
         {
             node.warn_hint(
                 ConfigError::invalid(format!(
-                    "another backend of this endpoint has the group {group:?}: of the two, only the later answer is kept"
+                    "another backend of this endpoint has the group {group:?}: of the two, only the later response is kept"
                 )),
                 "give each backend a group of its own",
             );
@@ -51,7 +51,7 @@ pub(super) fn check_backends(file: &Endpoint<'_>, streams: bool) {
     if streams && file.backend.len() > 1 {
         node.config_error_hint(
             ConfigError::NoOpBackends,
-            "\"output_encoding\": \"json\" merges the answers",
+            "\"output_encoding\": \"json\" merges the responses",
         );
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
             .is_some_and(|name| !matches!(name, "" | "default"))
     {
         combiner.warn(ConfigError::invalid(
-            "only the default combiner exists, and is taken",
+            "only the default combiner exists, and it is used",
         ));
     }
     let propagated = proxy.texts("sequential_propagated_params");

@@ -211,7 +211,7 @@ fn limits(
 fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
     let parsed = HeaderName::try_from(name).ok();
     if parsed.is_none() {
-        at.invalid(format!("{name:?} is no header name"));
+        at.invalid(format!("{name:?} is not a header name"));
     }
     parsed
 }

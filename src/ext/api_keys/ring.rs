@@ -68,9 +68,9 @@ impl fmt::Debug for Stored {
 pub enum KeyRingError {
     #[error("not a hash: {0} hexadecimal digits are expected")]
     NoHash(usize),
-    #[error("this key is there already")]
+    #[error("this key is defined twice")]
     Twice,
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random,
 }
 

@@ -44,7 +44,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     if block.token_keys.is_empty() && block.logout.is_empty() {
         node.warn_hint(
-            ConfigError::invalid("without \"token_keys\" nothing is ever refused"),
+            ConfigError::invalid("without \"token_keys\" no token is ever rejected"),
             "\"token_keys\": [\"jti\"]",
         );
     }
@@ -186,7 +186,7 @@ fn http(block: &Block<'_>) -> Option<SocketAddr> {
     let address = text.parse().ok();
     if let (None, Some(at)) = (address, &block.http_listen_at) {
         at.config_error_hint(
-            ConfigError::invalid(format!("{text:?} is no address")),
+            ConfigError::invalid(format!("{text:?} is not an address")),
             "address and port: \"127.0.0.1:8081\"",
         );
     }

@@ -34,7 +34,7 @@ pub(super) fn endpoint(
     };
     if site.streams {
         node.config_error_hint(
-            ConfigError::invalid("a \"no-op\" answer cannot be signed"),
+            ConfigError::invalid("a \"no-op\" response cannot be signed"),
             "\"output_encoding\": \"json\"",
         );
     }

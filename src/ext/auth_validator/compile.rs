@@ -209,7 +209,7 @@ fn providers(
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
             file.source.place("jwk_url").warn_hint(
-                ConfigError::invalid(format!("{why}: every request is refused with 401")),
+                ConfigError::invalid(format!("{why}: every request is rejected with 401")),
                 "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
             );
             Providers::default()
@@ -375,7 +375,7 @@ fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>, dpop: bool) -> 
 pub(super) fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
     let read = HeaderName::try_from(name).ok();
     if read.is_none() {
-        node.invalid(format!("{name:?} is no header name"));
+        node.invalid(format!("{name:?} is not a header name"));
     }
     read
 }
@@ -457,7 +457,7 @@ fn hint(node: &Node<'_>, validator: &Validator) {
             "\"audience\": [\"https://api.example.com\"]",
         ),
         (false, true) => (
-            "no \"issuer\": a token of anybody who signs with these keys opens this endpoint",
+            "no \"issuer\": a token of any issuer that signs with these keys opens this endpoint",
             "\"issuer\": the \"iss\" of your tokens, exactly",
         ),
         (true, true) => (

@@ -96,7 +96,7 @@ impl Resource {
         });
         if !is_origin {
             node.config_error_hint(
-                ConfigError::invalid(format!("{written:?} is no public address")),
+                ConfigError::invalid(format!("{written:?} is not a public address")),
                 "scheme and host, no path: \"https://api.example.com\"",
             );
             return None;

@@ -383,7 +383,7 @@ impl Validator {
             let name = claim.name();
             Rejection::new(
                 Reason::BadClaim,
-                format!("claim {name:?} cannot stand in the header {header}: {why}"),
+                format!("claim {name:?} cannot be sent in the header {header}: {why}"),
             )
         };
         header_values(claim.find(claims), self.arrays, self.elements)

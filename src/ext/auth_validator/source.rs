@@ -258,7 +258,7 @@ pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
     let read = duration::parse(text).ok().filter(|read| *read >= SECOND);
     if read.is_none() && !text.is_empty() {
         node.warn(ConfigError::invalid(format!(
-            "{} is no duration of at least a second, and is ignored",
+            "{} is not a duration of at least a second, and is ignored",
             node.value().shown()
         )));
     }
@@ -284,7 +284,7 @@ fn tls(file: &Source<'_>, cx: &Compile<'_>) -> SideTls {
     if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
         if let Some(node) = file.block.get("cipher_suites") {
             node.warn(ConfigError::invalid(format!(
-                "suites {unsupported:?} do not exist here and are passed over"
+                "suites {unsupported:?} are not supported and are ignored"
             )));
         }
         tls.cipher_suites
@@ -354,14 +354,14 @@ fn location(
         let node = file.place("disable_jwk_security");
         node.warn_hint(
             ConfigError::invalid(
-                "the keys come over a connection that nobody checks: whoever sits in between can make tokens",
+                "the keys come over an unverified connection: anyone on the network path can create tokens",
             ),
             "an https:// URL without \"disable_jwk_security\"; \"jwk_local_ca\" names a CA of your own",
         );
     }
     if has_no_host(url) {
         let shown = without_values(url);
-        file.block.node().invalid(format!("{shown:?} is no URL"));
+        file.block.node().invalid(format!("{shown:?} is not a URL"));
         return Ok(None);
     }
     Ok(Some(location))
@@ -420,7 +420,7 @@ fn local(file: &Source<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location>
         let node = file.place("cache");
         node.config_error_hint(
             ConfigError::invalid("cache could not be used with jwk_local_path"),
-            "remove \"cache\": a file is always at hand",
+            "remove \"cache\": a file is always available",
         );
         return None;
     }

@@ -24,7 +24,7 @@ pub enum UserError {
     Hash,
     #[error("the cost of a bcrypt hash is 4 to {MOST_COST} here")]
     Cost,
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random,
 }
 

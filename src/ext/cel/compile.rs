@@ -180,7 +180,7 @@ fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     if !matches!(program.kind(), Type::Bool | Type::Dyn) {
         warn(
             format!(
-                "the expression gives {}, and only true lets anything pass",
+                "the expression returns {}, and only true lets a request pass",
                 program.kind()
             ),
             "compare it with something",
@@ -203,7 +203,7 @@ fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
                     moment.words(),
                     variable.name
                 ),
-                "what needs it fails, unless || or && settles the matter without it: better write one expression for \
+                "an operation that needs it fails, unless || or && is decided without it: write one expression for \
                  each moment",
             );
         }

@@ -233,7 +233,7 @@ fn errors_that_krakend_ignores_stop_the_start() {
 fn unlikely_expressions_are_reported_as_warnings() {
     for (expression, words) in [
         ("1 == 1", "never evaluated"),
-        ("req_params.Id + 'x'", "gives string"),
+        ("req_params.Id + 'x'", "returns string"),
         ("resp_data.a == 1", "numbers of \\\"resp_data\\\" are texts"),
         (
             "resp_data.o.a > 1.5",

@@ -30,9 +30,9 @@ pub(super) fn backend(
     if site.endpoint.streams && !block.stream_errors {
         node.warn_hint(
             ConfigError::invalid(
-                "the backend of a \"no-op\" endpoint: statuses of 500 and above are no failures for this breaker",
+                "the backend of a \"no-op\" endpoint: statuses of 500 and above are not failures for this breaker",
             ),
-            "\"stream_errors\": true counts them; without it only calls without an answer count",
+            "\"stream_errors\": true counts them; without it only calls without a response count",
         );
     }
     let seconds = |number: Option<u64>| number.filter(|n| *n > 0).map(Duration::from_secs);

@@ -61,7 +61,7 @@ fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<C
     if !is_address(token_url) {
         let at = block.token_url_at.as_ref().unwrap_or(node);
         at.config_error_hint(
-            ConfigError::invalid("this is no address of a token server"),
+            ConfigError::invalid("this is not the address of a token server"),
             "a whole URL: \"https://issuer.example/oauth/token\"",
         );
         return None;

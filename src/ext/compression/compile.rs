@@ -153,7 +153,7 @@ fn min_size(block: &Block<'_>) -> Option<u64> {
     };
     if read.is_none() {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no size", node.shown())),
+            ConfigError::invalid(format!("{} is not a size", node.shown())),
             "a number of bytes, or \"1KiB\"",
         );
     }

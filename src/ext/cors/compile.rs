@@ -48,7 +48,7 @@ fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
     let origins = origins(node, &block.allow_origins);
     if origins == Origins::Any && block.allow_credentials {
         node.warn_hint(
-            ConfigError::invalid("browsers refuse credentials where every origin is allowed"),
+            ConfigError::invalid("browsers reject credentials if every origin is allowed"),
             "name the origins in \"allow_origins\"",
         );
     }
@@ -97,7 +97,7 @@ fn doubts(node: &Node<'_>, block: &Block<'_>) {
     }
     if block.allow_methods.iter().any(|method| method == "*") {
         at("allow_methods").warn_hint(
-            ConfigError::invalid("\"*\" is no method here, and allows none, as in KrakenD"),
+            ConfigError::invalid("\"*\" is not a method here, and allows none, as in KrakenD"),
             "name the methods: [\"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]",
         );
     }
@@ -144,7 +144,7 @@ fn expose(node: &Node<'_>, list: &[String]) -> Option<HeaderValue> {
     for name in list {
         if name != "*" && HeaderName::try_from(name.as_str()).is_err() {
             let at = node.get("expose_headers").unwrap_or_else(|| node.clone());
-            at.invalid(format!("{name:?} is no header name"));
+            at.invalid(format!("{name:?} is not a header name"));
             return None;
         }
         names.push(canonical(name));

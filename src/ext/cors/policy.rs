@@ -180,7 +180,7 @@ impl Policy {
 
     fn tell(&self, head: &Head<'_>, what: &str, allowed: bool) {
         if self.debug {
-            let word = if allowed { "allowed" } else { "refused" };
+            let word = if allowed { "allowed" } else { "rejected" };
             log::debug!("[CORS] {what} to {} {word}", head.path);
         }
     }

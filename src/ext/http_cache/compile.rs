@@ -65,13 +65,13 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
             Ok(name) if !block.share_identities && identity().any(|known| known == name) => {
                 at.config_error_hint(
                     ConfigError::invalid(format!("{name:?} tells clients apart")),
-                    "\"share_identities\": true gives one client's answer to another",
+                    "\"share_identities\": true gives one client's response to another",
                 );
                 return None;
             }
             Ok(name) => left_out.push(name),
             Err(_) => {
-                at.invalid(format!("{name:?} is no header name"));
+                at.invalid(format!("{name:?} is not a header name"));
                 return None;
             }
         }

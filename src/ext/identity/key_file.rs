@@ -103,7 +103,7 @@ fn cypher_key<T>(
             let at = at.unwrap_or_else(|| block.node().clone());
             at.config_error_hint(
                 ConfigError::invalid(error.to_string()),
-                "standard base64, with padding, of the bytes that the keeper answered when it sealed the passphrase",
+                "standard base64, with padding, of the bytes that the keeper returned when it sealed the passphrase",
             );
             None
         }

@@ -125,7 +125,7 @@ async fn run(push: Push, stats: Weak<Stats>, alive: Weak<Alive>) {
                 Ok(()) => {
                     waiting.pop_front();
                     if std::mem::take(&mut failing) {
-                        log::info!("[SERVICE: InfluxDB] The server takes data again");
+                        log::info!("[SERVICE: InfluxDB] The server accepts data again");
                     }
                 }
                 Err(reason) => {

@@ -122,7 +122,7 @@ fn address(block: &FilterBlock<'_>, cx: &Compile<'_>) -> ClientAddress {
             if header.is_none() {
                 let at = block.block.get("client_ip_headers");
                 let at = at.unwrap_or_else(|| block.block.node().clone());
-                at.invalid(format!("{name:?} is no header name"));
+                at.invalid(format!("{name:?} is not a header name"));
             }
             header
         })
@@ -146,7 +146,10 @@ fn network((text, node): &(String, Node<'_>)) -> Option<IpNet> {
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(network) = parsed else {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no address and no network", node.shown())),
+            ConfigError::invalid(format!(
+                "{} is neither an address nor a network",
+                node.shown()
+            )),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
         return None;

@@ -111,7 +111,7 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let format = match (block.format, cx.left::<access::Settings>()) {
         (Some(_), Some(left)) if matches!(left.format, AccessFormat::Pattern(_)) => {
             let at = node.get("format").unwrap_or_else(|| node.clone());
-            at.invalid("\"access_log_format\" in \"telemetry/logging\" says something else");
+            at.invalid("\"access_log_format\" in \"telemetry/logging\" has another value");
             AccessFormat::Gin
         }
         (Some("json"), _) => AccessFormat::Json,

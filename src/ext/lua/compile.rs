@@ -89,7 +89,7 @@ fn client_script(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Script>> {
             ConfigError::invalid(
                 "\"post\" has no effect here: the script runs before the endpoint",
             ),
-            "\"modifier/lua-proxy\" has a script for the answer",
+            "\"modifier/lua-proxy\" has a script for the response",
         );
     }
     let acts = script.pre.is_some() || !matches!(script.sources, Sources::None);
@@ -237,7 +237,7 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
         let place = node.get(name).unwrap_or_else(|| node.clone());
         if !block.sources.iter().any(|(source, _)| source == name) {
             place.warn(ConfigError::invalid(format!(
-                "{name:?} is none of the sources, and is not looked at"
+                "{name:?} is not one of the sources, and is ignored"
             )));
             continue;
         }

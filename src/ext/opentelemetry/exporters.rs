@@ -64,7 +64,7 @@ pub(super) fn security(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
                 }
                 _ => item
                     .node()
-                    .invalid(format!("{name:?} is no header field that can be sent")),
+                    .invalid(format!("{name:?} is not a header that can be sent")),
             }
         }
         secrets
@@ -84,7 +84,7 @@ pub(super) fn check_names(exporters: Option<&Block<'_>>) {
             let name = block.string("name").unwrap_or_default();
             if !seen.insert(name.clone()) {
                 block.node().config_error_hint(
-                    ConfigError::invalid(format!("another exporter is called {name:?}, too")),
+                    ConfigError::invalid(format!("another exporter also has the name {name:?}")),
                     "give each one a \"name\" of its own",
                 );
             }
@@ -120,7 +120,7 @@ fn page(block: &Block<'_>) -> Option<Page> {
         && let Some(node) = block.get("go_metrics")
     {
         node.warn(ConfigError::invalid(
-            "there is no Go runtime here to report of",
+            "there is no Go runtime here to report on",
         ));
     }
     if block.flag("disable_metrics") {
@@ -162,7 +162,7 @@ pub(super) fn exporters(
     if let Some(secrets) = cx.left::<Secrets>() {
         for (name, _) in secrets.0.iter().filter(|(name, _)| !known.contains(name)) {
             log::warn!(
-                "[SERVICE: OpenTelemetry] \"telemetry/opentelemetry-security\" names an exporter that is not there: {name:?}"
+                "[SERVICE: OpenTelemetry] \"telemetry/opentelemetry-security\" names an exporter that does not exist: {name:?}"
             );
         }
     }
@@ -222,7 +222,7 @@ pub(super) fn jaeger(
     let Some(node) = block.get("endpoint") else {
         block.node().warn_hint(
             ConfigError::Missing("endpoint"),
-            "agents are gone: name a collector, or write \"telemetry/opentelemetry\"",
+            "agents no longer exist: name a collector, or write \"telemetry/opentelemetry\"",
         );
         return None;
     };
@@ -300,7 +300,7 @@ fn exporter(
     }
     if !headers.is_empty() && !collector.secure {
         node.warn_hint(
-            ConfigError::invalid("header fields for the collector go over the wire in plain text"),
+            ConfigError::invalid("headers for the collector are sent in plain text"),
             "\"host\": \"https://…\" asks for TLS",
         );
     }

@@ -36,7 +36,7 @@ fn convention(block: &Block<'_>) -> Convention {
                         found: node.shown(),
                         allowed: "1.27, stable".to_owned(),
                     },
-                    "KrakenD's own names are taken instead",
+                    "KrakenD's own names are used instead",
                 );
             }
             Convention::Krakend

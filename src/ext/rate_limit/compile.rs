@@ -291,7 +291,7 @@ pub(super) fn identity(
         "ip" if key.is_empty() => Some(Identity::Address(prefix)),
         "ip" => {
             key_at.warn_hint(
-                ConfigError::invalid("whoever can write this header chooses its own limit"),
+                ConfigError::invalid("a client that can write this header chooses its own limit"),
                 "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
             );
             header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
@@ -329,7 +329,7 @@ pub(super) fn identity(
 fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
     let parsed = HeaderName::try_from(name).ok();
     if parsed.is_none() {
-        at.invalid(format!("{name:?} is no header name"));
+        at.invalid(format!("{name:?} is not a header name"));
     }
     parsed
 }
@@ -337,7 +337,7 @@ fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
 fn parameter(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Identity {
     if !site.pattern.contains(&format!("{{{name}}}")) {
         at.warn(ConfigError::invalid(format!(
-            "the endpoint has no parameter {name:?}: every request will be refused with 429"
+            "the endpoint has no parameter {name:?}: every request will be rejected with 429"
         )));
     }
     Identity::Param(name.into())
@@ -360,7 +360,7 @@ fn claim(
     };
     if !site.names(&auth_validator::ENDPOINT) {
         at.warn(ConfigError::invalid(
-            "no \"auth/validator\" here: without a verified token every request is refused with 429",
+            "no \"auth/validator\" here: without a verified token every request is rejected with 429",
         ));
     }
     Some(claim)

@@ -100,7 +100,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             // The error may contain the address, and with it the password.
             block
                 .url_at
-                .invalid("this is no address of a Redis: redis://host:6379");
+                .invalid("this is not the address of a Redis: redis://host:6379");
             return ServicePart::Nothing;
         }
     };

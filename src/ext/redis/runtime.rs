@@ -324,7 +324,7 @@ async fn ask(
                 health.answered();
                 return Some(verdict);
             }
-            None => "an answer that is not ours".to_owned(),
+            None => "an unexpected reply".to_owned(),
         },
         Err(error) => error.to_string(),
     };
@@ -377,7 +377,7 @@ impl Shared for Store {
                 Ok(Some(verdict)) => Taken::Told(verdict),
                 Ok(None) => Taken::Failed,
                 Err(_) => {
-                    self.health.failed("no answer in time");
+                    self.health.failed("no response in time");
                     if self.health.rests() {
                         Taken::Failed
                     } else {

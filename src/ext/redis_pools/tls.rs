@@ -31,7 +31,7 @@ pub(super) fn config(node: &Node<'_>, cx: &Compile<'_>) -> Option<ClientConfig> 
         let at = block.get("allow_insecure_connections");
         at.unwrap_or_else(|| node.clone())
             .warn(ConfigError::invalid(
-                "the certificate of Redis is not checked: whoever sits in between can read and change everything",
+                "the certificate of Redis is not checked: anyone on the network path can read and change everything",
             ));
     }
     match tls.config() {

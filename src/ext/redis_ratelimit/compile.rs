@@ -143,7 +143,7 @@ fn identity(block: &LimiterBlock<'_>) -> Option<Identity> {
             let name = field()?;
             let header = HeaderName::try_from(name).ok();
             if header.is_none() {
-                node.invalid(format!("{name:?} is no header name"));
+                node.invalid(format!("{name:?} is not a header name"));
             }
             Identity::Header(header?)
         }

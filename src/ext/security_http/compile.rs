@@ -112,7 +112,7 @@ fn header_names(node: &Node<'_>, key: &str, names: &[String]) -> Box<[HeaderName
         .filter_map(|name| {
             let parsed = HeaderName::try_from(name.as_str()).ok();
             if parsed.is_none() {
-                at(node, key).invalid(format!("{name:?} is no header name"));
+                at(node, key).invalid(format!("{name:?} is not a header name"));
             }
             parsed
         })
@@ -128,7 +128,8 @@ fn secure_headers(node: &Node<'_>, block: &Block) -> Box<[(HeaderName, HeaderVal
                 .ok()
                 .zip(HeaderValue::try_from(value.as_str()).ok());
             if pair.is_none() {
-                at(node, "ssl_proxy_headers").invalid(format!("{name:?}: {value:?} is no header"));
+                at(node, "ssl_proxy_headers")
+                    .invalid(format!("{name:?}: {value:?} is not a header"));
             }
             pair
         })
@@ -153,7 +154,7 @@ fn fields(node: &Node<'_>, block: &Block) -> Fields {
         let Some(value) = value else { return };
         match HeaderValue::try_from(value) {
             Ok(value) => fields.push((name, value)),
-            Err(_) => at(node, key).invalid(format!("{value:?} cannot stand in a header")),
+            Err(_) => at(node, key).invalid(format!("{value:?} cannot be sent in a header")),
         }
     };
     let custom = block.custom_frame_options_value.as_deref();

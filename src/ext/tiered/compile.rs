@@ -48,7 +48,7 @@ fn tiers(node: &Node<'_>, site: Option<&EndpointSite<'_>>, cx: &mut Compile<'_>)
         if header.is_none() {
             let at = block.block.get("tier_key");
             let at = at.unwrap_or_else(|| node.clone());
-            at.invalid(format!("{name:?} is no header name"));
+            at.invalid(format!("{name:?} is not a header name"));
         }
         header
     });

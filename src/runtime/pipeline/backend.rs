@@ -1,4 +1,4 @@
-//! One backend: build the call, make it, read what comes back.
+//! One backend: builds the call, makes it, and reads the response.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -39,22 +39,22 @@ use crate::upstream::{Call, Incoming, Outgoing};
 pub(super) struct Context<'a, C> {
     pub(super) carrier: &'a C,
     pub(super) options: &'a Options,
-    /// The endpoint's.
+    /// The rules of the endpoint.
     pub(super) query: &'a QueryRules,
     pub(super) call: &'a ClientCall,
     pub(super) concurrent_calls: u32,
-    /// `sequential_propagated_params`: what steps of later backends find among the parameters.
+    /// `sequential_propagated_params`: the parameters that steps of later backends see.
     pub(super) propagated: &'a [Box<str>],
     /// Steps around the endpoint may ask where the call went.
     pub(super) watched: bool,
 }
 
-/// What the backends before this one in a sequence answered.
+/// The responses of the backends before this one in a sequence.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Earlier<'a> {
     /// Shaped.
     pub(super) responses: &'a [Value],
-    /// The bodies of those that are `no-op`.
+    /// The bodies of the responses that are `no-op`.
     pub(super) texts: &'a [Option<Bytes>],
 }
 
@@ -62,13 +62,13 @@ pub(super) struct Earlier<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub(super) out: Outgoing,
-    /// We ask for gzip where the client did not.
+    /// The gateway asks for gzip although the client did not.
     pub(super) gzip: bool,
-    /// What the backend's pipe steps see besides; `None` without any.
+    /// What the pipe steps of the backend see in addition. `None` if there are none.
     pub(super) seed: Option<Box<Seed>>,
 }
 
-/// What a request brings to the steps around a call, besides the call itself.
+/// What the steps around a call see of the request, in addition to the call itself.
 #[derive(Debug, Clone)]
 pub(super) struct Seed {
     pub(super) params: Params,
@@ -77,8 +77,8 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    /// What stands in where no step asks.
-    pub(super) fn nobody() -> Seed {
+    /// The value for a call without steps, which no one reads.
+    pub(super) fn empty() -> Seed {
         Seed {
             params: Params::default(),
             claims: None,
@@ -89,8 +89,8 @@ impl Seed {
 
 /// Builds the call to `backend`; `earlier` are the responses of the backends before it in a sequence.
 ///
-/// This comes before the backend's steps: a request that cannot be turned into a call says nothing about the upstream
-/// and must not open its circuit.
+/// It runs before the steps of the backend: a request that cannot be turned into a call says nothing about the
+/// upstream, and must not open its circuit breaker.
 pub(super) fn prepare<C>(
     cx: &Context<'_, C>,
     backend: &Backend,
@@ -100,7 +100,7 @@ pub(super) fn prepare<C>(
     prepare_with(cx, backend, earlier, headers, body)
 }
 
-/// The same with the call's headers and body handed over, by whoever needs them only once.
+/// The same for a call whose headers and body are moved, if the caller needs them only once.
 pub(super) fn prepare_with<C>(
     cx: &Context<'_, C>,
     backend: &Backend,
@@ -146,7 +146,7 @@ pub(super) fn prepare_with<C>(
     Ok(Prepared { out, gzip, seed })
 }
 
-/// The request's parameters, the claims in the backend's URL, and what its sequence propagates.
+/// The parameters of the request, the claims in the URL of the backend, and the values that its sequence propagates.
 pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed {
     let mut params = cx.call.params.clone();
     let sources = Sources {
@@ -188,7 +188,7 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
     }
 }
 
-/// Builds and makes the call, or several at once where `concurrent_calls` asks for it.
+/// Builds and makes the call, or several at once if `concurrent_calls` asks for it.
 pub(super) async fn get<C: Carrier>(
     cx: &Context<'_, C>,
     backend: &Backend,
@@ -244,7 +244,7 @@ async fn guarded<C: Carrier>(
 ) -> Result<Part, Failure> {
     let mut guard = Guard::enter(&backend.steps, limit)?;
     let result = match prepared.seed {
-        // Boxed: what the steps keep is no burden of calls without any.
+        // Boxed, so that calls without steps do not pay for the state of steps.
         Some(_) => {
             let call = piped::exchange(carrier, most_bytes, backend, prepared, limit);
             Box::pin(call).await
@@ -291,7 +291,7 @@ pub(super) fn answered(result: Result<Part, Failure>, status: StatusCode) -> Res
     }
 }
 
-/// A response's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
+/// The data of a response. Only 200 and 201 are success. A `no-op` response has no data, whatever its status.
 pub(super) fn read(
     backend: &Backend,
     incoming: Incoming,
@@ -324,7 +324,7 @@ fn shaped(backend: &Backend, body: &Bytes, limit: &Limit) -> Result<Value, Failu
     })?
 }
 
-/// A response whose status is no success, as `backend/http` wants it shown.
+/// A response whose status is not a success, in the form that `backend/http` asks for.
 fn rejected(
     backend: &Backend,
     incoming: Incoming,
@@ -350,7 +350,7 @@ fn rejected(
     })
 }
 
-/// A response that is passed on: shaped if it is a success, as it came if not.
+/// A response that is passed on: shaped if it is a success, otherwise unchanged.
 fn passed(
     backend: &Backend,
     pass: &PassThrough,
@@ -383,7 +383,7 @@ fn passed(
     })
 }
 
-/// Fields that belong to the body and the connection that we write, not to those that we read.
+/// Headers that belong to the body and the connection that the gateway writes, not to those that it reads.
 pub(super) fn is_ours(name: &HeaderName) -> bool {
     const OURS: [HeaderName; 7] = [
         CONNECTION,
@@ -406,7 +406,7 @@ fn with_body(failure: Failure, incoming: Incoming) -> Failure {
     }
 }
 
-/// As KrakenD says it: with the pattern as its own templates have it, and the whole URL.
+/// In the words of KrakenD: with the pattern in the form of its templates, and the whole URL.
 fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &str) -> Failure {
     let text = format!(
         "invalid status code {} [{method} {}]: {}{}",

@@ -1,4 +1,4 @@
-//! The beginning of a streamed request: its body as far as it must be read first, and its call.
+//! The beginning of a streamed request: reads as much of its body as necessary, and builds its call.
 
 use std::pin::pin;
 
@@ -25,14 +25,14 @@ use crate::upstream::{CallBody, content_length};
 pub(super) struct Begun<'a> {
     /// `None`: a step asked to skip the work.
     pub(super) prepared: Option<Prepared>,
-    /// Where the body comes from, unless a step puts another in its place.
+    /// The source of the body, unless a step replaces the body.
     pub(super) body: CallBody,
     pub(super) outer: Option<Box<Outer<'a>>>,
     /// The status of the empty response that stands in for a call that is not made.
     pub(super) instead: StatusCode,
 }
 
-/// Reads what must be read of the body, and builds the call through the steps around the endpoint.
+/// Reads as much of the body as necessary, and builds the call through the steps around the endpoint.
 pub(super) async fn begin<'a, D: Downstream>(
     client: &mut D,
     request: Request<'_>,
@@ -80,7 +80,8 @@ pub(super) async fn begin<'a, D: Downstream>(
             begun.body = CallBody::Streamed(announced);
         }
         if over_grpc {
-            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            // RFC 9110 §10.1.4: a gRPC server rejects requests without it. It concerns a single connection, so the
+            // gateway sets it.
             let trailers = HeaderValue::from_static("trailers");
             prepared.out.headers.insert(TE, trailers);
         }
@@ -88,8 +89,8 @@ pub(super) async fn begin<'a, D: Downstream>(
     Ok(begun)
 }
 
-/// Whether the client's body must be there before the call is made: to be sent again, for a step that looks at it, and
-/// where the response is read whole, which goes with calls that are whole.
+/// Whether the body of the client must be complete before the call is made: if it may be sent again, if a step reads
+/// it, and if the response is read whole, which needs a call that is whole.
 fn keeps_body(work: &StreamWork) -> bool {
     let backend = &work.backend;
     backend.send_body_on_redirect

@@ -17,8 +17,8 @@ use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming};
 
-/// From the cache if it has a fresh response; otherwise from the upstream, with the cache told about it. Of equal calls
-/// at the same time one is made.
+/// Returns a fresh response from the cache; otherwise calls the upstream and offers the response to the cache. Of
+/// equal calls at the same time only one is made.
 pub(super) async fn cached<C: Carrier>(
     carrier: &C,
     backend: &Backend,
@@ -27,7 +27,7 @@ pub(super) async fn cached<C: Carrier>(
     how: &CallOptions,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    // Caches may be shared between backends: only the host tells their paths apart.
+    // Backends may share a cache, so the host must distinguish their paths.
     let Some(key) = cache.key(origin(backend, &call), &call.out) else {
         return carry(carrier, backend, call, how, limit).await;
     };
@@ -86,15 +86,16 @@ fn observed(found: &Lookup) -> observe::Lookup {
     }
 }
 
-/// How a call takes part in what equal calls do.
+/// The role of a call among equal calls at the same time.
 enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
-    /// It does not.
+    /// No part: it is made by itself.
     None,
 }
 
-/// Looks into the cache. What is not there is waited for if an equal call is under way, as long as the cache allows.
+/// Looks up the response in the cache. If it is missing and an equal call is in progress, waits for that call as long
+/// as the cache allows.
 async fn look<'c>(
     cache: &'c dyn ResponseCache,
     key: &CacheKey,
@@ -109,14 +110,14 @@ async fn look<'c>(
     let until = Instant::now() + timeout;
     loop {
         match cache.single_flights().join(&key.digest) {
-            // Another call may have ended between the two looks.
+            // Another call may have ended between the two lookups.
             Join::Lead(single_flight) => {
                 return (cache.lookup(key, sent), Turn::Lead(single_flight));
             }
             Join::Alone => return (found, Turn::Alone),
             Join::Wait(landing) => match landing.wait(until).await {
                 Some(true) => return (cache.lookup(key, sent), Turn::None),
-                // Its maker went away: one of those who waited makes the call.
+                // The task that made the call was dropped: one of the waiting tasks makes the call.
                 Some(false) => {}
                 None => return (found, Turn::None),
             },
@@ -131,19 +132,19 @@ fn end(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> End {
     }
 }
 
-/// Whether the body of such a response is looked at. As in KrakenD, an error that nobody reads is not kept.
+/// Whether the body of such a response is read. As in KrakenD, an error response that is not read is not stored.
 fn is_read(backend: &Backend, status: StatusCode) -> bool {
     matches!(status, StatusCode::OK | StatusCode::CREATED)
         || backend.errors != ErrorMode::Hide
         || backend.decoder.encoding == decode::Kind::NoOp
 }
 
-/// The host that the call goes to first, or what stands for all of them.
+/// The first host of the call, or a text that represents all hosts.
 fn origin<'c>(backend: &'c Backend, call: &'c Call) -> &'c str {
     call.elsewhere.as_ref().unwrap_or(&backend.hosts).name()
 }
 
-/// The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
+/// The response of the cache instead of the upstream (RFC 9111 §5.2.1.7).
 fn rejected(origin: &str) -> Incoming {
     Incoming {
         status: StatusCode::GATEWAY_TIMEOUT,

@@ -1,4 +1,4 @@
-//! Who carries a call to its backend.
+//! Sends calls to backends.
 
 use std::future::Future;
 
@@ -11,11 +11,11 @@ use crate::upstream::{
     Unwatched,
 };
 
-/// Carries calls to backends. The pipeline's own tests put another in the place of [`Upstream`].
+/// Sends calls to backends. The tests of the pipeline use another implementation than [`Upstream`].
 pub trait Carrier: Clone + Send + Sync + 'static {
     type Response<'a>: Answered;
 
-    /// Makes one call and waits for the head of its response. There is no deadline: whoever waits drops the future.
+    /// Makes one call and waits for the head of its response. There is no deadline: to stop waiting, drop the future.
     fn send<'a, S: Source<Error = Failure>>(
         &self,
         hosts: &'a HostSet,
@@ -39,18 +39,18 @@ pub trait Carrier: Clone + Send + Sync + 'static {
     }
 }
 
-/// A response whose head has come. Reads may be cancelled and repeated.
+/// A response whose head has arrived. Reads may be cancelled and repeated.
 pub trait Answered: Send {
     /// Its status and header fields.
     fn head(&self) -> Option<(StatusCode, &HeaderMap)>;
 
-    /// Whether the call's method is HEAD, whose answer has no body whatever its fields say.
+    /// Whether the method of the call is HEAD, whose response has no body whatever its headers are.
     fn asked_by_head(&self) -> bool;
 
     /// Whether it is complete, so that no further read is needed.
     fn is_done(&mut self) -> bool;
 
-    /// The next piece of its body; `None` after the last one.
+    /// The next piece of the body. `None` after the last one.
     fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send;
 
     /// Whether [`Answered::read_slice`] can be used.
@@ -62,13 +62,13 @@ pub trait Answered: Send {
     /// The trailers that followed the body.
     fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, CallError>> + Send;
 
-    /// Sends a piece of the client's body on, as long as [`Answered::is_uploading`].
+    /// Forwards a piece of the client's body, as long as [`Answered::is_uploading`] is true.
     fn forward(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
 
     /// Whether the upstream still reads the client's body.
     fn is_uploading(&self) -> bool;
 
-    /// Gives the connection back.
+    /// Returns the connection to the pool.
     fn release(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Reads it to its end.

@@ -1,4 +1,4 @@
-//! What the pipeline needs to know of a request, owned.
+//! What the pipeline needs of a request, as owned values.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -19,11 +19,11 @@ use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::service::{Endpoint, Options};
 use crate::runtime::template::{self, Values};
 
-/// A request that has passed its endpoint's steps. It borrows nothing from the server's session, so that the server
+/// A request that passed the steps of its endpoint. It borrows nothing from the session of the server, so the server
 /// can watch the client while the pipeline works.
 #[derive(Debug, Clone)]
 pub struct ClientCall {
-    /// What the endpoint lets through, steps' overrides applied, with the gateway's own fields.
+    /// The headers that the endpoint passes on, with the changes of steps and the gateway's own headers.
     pub headers: HeaderMap,
     /// The raw query.
     pub query: Option<Box<str>>,
@@ -36,9 +36,9 @@ pub struct ClientCall {
     /// The client's `Accept`, for `negotiate`.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
-    /// Whether steps see the body's length: the client sent it, and the endpoint lists `Content-Length`.
+    /// Whether steps see the length of the body: the client sent it, and the endpoint lists `Content-Length`.
     pub announce_length: bool,
-    /// When the endpoint's timeout began to run.
+    /// When the timeout of the endpoint started.
     pub started: Instant,
     /// What only pipe steps and conditions look at; `None` for an endpoint without any.
     pub line: Option<Box<RequestLine>>,
@@ -46,7 +46,7 @@ pub struct ClientCall {
     pub method: Option<Method>,
 }
 
-/// What the client asked for.
+/// The request line of the client.
 #[derive(Debug, Clone)]
 pub struct RequestLine {
     pub method: Method,
@@ -55,7 +55,7 @@ pub struct RequestLine {
 }
 
 impl ClientCall {
-    /// Takes from a request what its endpoint lets through.
+    /// Copies from a request what its endpoint passes on.
     pub fn new(
         options: &Options,
         endpoint: &Endpoint,
@@ -128,7 +128,7 @@ impl ClientCall {
         }
     }
 
-    /// The call with what the pipe steps made of it. Its query needs no filter any more.
+    /// The call with the changes of the pipe steps. Its query needs no further filter.
     pub(super) fn replaced(&self, request: &PipeRequest) -> ClientCall {
         ClientCall {
             headers: request.headers.clone(),
@@ -141,7 +141,7 @@ impl ClientCall {
     }
 }
 
-/// Where the values of a backend's URL come from.
+/// The sources of the values in the URL of a backend.
 pub(super) struct Sources<'a> {
     pub(super) call: &'a ClientCall,
     /// The shaped responses of the backends before this one.

@@ -1,4 +1,4 @@
-//! The head of a streamed response, as the client gets it.
+//! The head of a streamed response, as the client receives it.
 
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING,
@@ -14,10 +14,10 @@ use crate::upstream::trimmed;
 const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
 const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
 
-/// What the head of a response depends on besides the upstream's own.
+/// What the head of a response depends on, in addition to the head of the upstream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
-    /// The version of HTTP that the client speaks.
+    /// The HTTP version of the client.
     pub(super) version: Version,
     /// The client's method is HEAD.
     pub(super) by_head: bool,
@@ -29,10 +29,10 @@ impl Asked {
     }
 }
 
-/// The upstream's head without what concerns its own connection, with ours in place of its `X-Krakend` fields.
-/// `unframe`: neither length nor encoding of the body are those that the upstream announced.
+/// The head of the upstream without headers that concern its own connection, and with our `X-Krakend` headers instead
+/// of its own. `unframe`: the body has neither the length nor the encoding that the upstream announced.
 ///
-/// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
+/// It is built as a plain map: the setters of Pingora parse each name again, which costs too much for every response.
 pub(super) fn for_client(
     asked: Asked,
     options: &Options,
@@ -51,9 +51,9 @@ pub(super) fn for_client(
             CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
             TRAILER => !asked.over_http2(),
             CONTENT_ENCODING => unframe,
-            // Where there is no body, its length would only mislead: as KrakenD's runtime does.
+            // Without a body, a length would be misleading. The runtime of KrakenD does the same.
             CONTENT_LENGTH => unframe || has_no_body(status),
-            // As KrakenD's runtime does: a 304 describes no body.
+            // As in the runtime of KrakenD: a 304 describes no body.
             CONTENT_TYPE => not_modified,
             _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
         };
@@ -62,7 +62,7 @@ pub(super) fn for_client(
                 .iter()
                 .any(|other| other.eq_ignore_ascii_case(name.as_str()))
         {
-            // Only a length that the client sees frames its response: an upstream may have nominated it away.
+            // Only a length that the client receives frames its response: `Connection` may have removed it.
             length_known |= *name == CONTENT_LENGTH;
             parts.headers.append(name, trimmed(value));
         }
@@ -91,7 +91,7 @@ pub(super) fn has_no_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The fields that `Connection` names.
+/// The headers that `Connection` names.
 fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 2]> {
     let lines = headers.get_all(CONNECTION).iter();
     let tokens = lines

@@ -1,5 +1,5 @@
-//! The body of a streamed response, copied to the client as it comes, while the rest of the client's own body goes the
-//! other way.
+//! Copies the body of a streamed response to the client while it arrives, and the rest of the client's body to the
+//! upstream.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::upstream::{Gunzip, Piece, within};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Silence<'a> {
     idle: Duration,
-    /// The stream ends with the endpoint's timeout, too (`"portcullis/stream": {"total_timeout"}`).
+    /// The stream also ends at the timeout of the endpoint (`"portcullis/stream": {"total_timeout"}`).
     total: Option<&'a Limit>,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Silence<'a> {
         }
     }
 
-    /// How long a response under way may still be silent, when the last sign of life was at `alive`.
+    /// How long a response may still be silent if the last data arrived at `alive`.
     fn left(&self, alive: Instant) -> Duration {
         let idle = self.idle.saturating_sub(alive.elapsed());
         match self.total {
@@ -51,15 +51,15 @@ pub(super) struct Copy<'c, D, A> {
 }
 
 fn silent() -> Failure {
-    Failure::cut_off("the answer broke off: the upstream fell silent")
+    Failure::cut_off("the response ended early: the upstream was silent")
 }
 
 fn ended_early<E>(_: E) -> Failure {
-    Failure::cut_off("the answer broke off: unexpected EOF")
+    Failure::cut_off("the response ended early: unexpected EOF")
 }
 
 impl<D: Downstream, A: Answered> Copy<'_, D, A> {
-    /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client gets none of it.
+    /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client receives no body.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
         if !decode && !bodiless && self.response.lends() && self.client.borrows() {
             self.lend().await?;
@@ -71,7 +71,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         Ok(())
     }
 
-    /// Copies a body from one HTTP/1 connection to another straight out of the buffer that it was read into.
+    /// Copies a body from one HTTP/1 connection to another, directly from the buffer that it was read into.
     async fn lend(&mut self) -> Result<(), Failure> {
         let mut alive = Instant::now();
         loop {
@@ -88,7 +88,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                     }
                     if self.response.is_done() {
                         self.client.end().await?;
-                        // What follows the end spoils the connection, not the response.
+                        // Bytes after the end make the connection unusable, not the response.
                         let _ = self.response.read().await;
                         return Ok(());
                     }
@@ -109,7 +109,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                     let Some(bytes) = piece.map_err(ended_early)? else {
                         return self.finish(decoder, bodiless).await;
                     };
-                    // Over HTTP/2 there may be trailers behind the last piece.
+                    // Over HTTP/2, trailers may follow the last piece.
                     let end = decoder.is_none() && !self.over_http2 && self.response.is_done();
                     self.write(decoder.as_mut(), bytes, end).await?;
                     alive = Instant::now();
@@ -122,17 +122,19 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         }
     }
 
-    /// Hands on what the client sends while its response is under way.
+    /// Forwards what the client sends while its response is in progress.
     async fn upload(
         &mut self,
         piece: Result<Piece, Failure>,
         alive: &mut Instant,
     ) -> Result<(), Failure> {
-        // An upstream that waits for its response to be read before it reads on would wait for ever.
+        // An upstream that reads on only after its response was read would wait forever.
         within(self.silence.idle, self.response.forward(piece?))
             .await
-            .ok_or_else(|| Failure::cut_off("the answer broke off: the upstream reads nothing"))?;
-        // A body that goes nowhere keeps nothing alive.
+            .ok_or_else(|| {
+                Failure::cut_off("the response ended early: the upstream does not read")
+            })?;
+        // A body that is not forwarded does not count as activity.
         if self.response.is_uploading() {
             *alive = Instant::now();
         }
@@ -149,16 +151,16 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
             return self.client.write(bytes, end).await;
         };
         decoder.push(bytes);
-        let invalid = |_| Failure::cut_off("the answer broke off: gzip: invalid data");
+        let invalid = |_| Failure::cut_off("the response ended early: gzip: invalid data");
         while let Some(piece) = decoder.next_piece().map_err(invalid)? {
             self.client.write(piece, false).await?;
         }
         Ok(())
     }
 
-    /// Ends the response: what the decoder still holds, announced trailers on HTTP/2, the end itself.
+    /// Ends the response: writes the rest from the decoder, the announced trailers on HTTP/2, and the end.
     async fn finish(&mut self, decoder: Option<Gunzip>, bodiless: bool) -> Result<(), Failure> {
-        let truncated = |_| Failure::cut_off("the answer broke off: gzip: unexpected EOF");
+        let truncated = |_| Failure::cut_off("the response ended early: gzip: unexpected EOF");
         if let Some(mut decoder) = decoder
             && let Some(rest) = decoder.finish().map_err(truncated)?
         {
@@ -175,7 +177,8 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         self.client.end().await
     }
 
-    /// The trailers that may pass. They are part of the response: an upstream that never sends them is silent.
+    /// The trailers that may be forwarded. They are part of the response: an upstream that never sends them counts as
+    /// silent.
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, Failure> {
         let trailers = within(self.silence.idle, self.response.trailers()).await;
         let trailers = trailers.ok_or_else(silent)?.map_err(ended_early)?;

@@ -1,4 +1,4 @@
-//! The client's side of a request, as far as the pipeline needs it.
+//! The client side of a request, as the pipeline uses it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use crate::runtime::failure::Failure;
 use crate::runtime::request::Head;
 use crate::upstream::Source;
 
-/// The client's side of one request: the server implements it for its sessions, tests for memory.
+/// The client side of one request. The server implements it for its sessions, tests implement it in memory.
 ///
-/// As a [`Source`] it reads the request's body piece by piece, and once that is complete it only ends when the client
-/// closes its connection.
+/// As a [`Source`] it reads the body of the request piece by piece. After the body it ends only when the client closes
+/// its connection.
 pub trait Downstream: Source<Error = Failure> {
-    /// The request's head; `None` when its target is not text, which no route matches.
+    /// The head of the request. `None` if its target is not text; no route matches such a target.
     fn head(&self) -> Option<Head<'_>>;
 
-    /// The version of HTTP that the client speaks.
+    /// The HTTP version of the client.
     fn version(&self) -> Version;
 
     /// Whether the request has no body.
@@ -28,7 +28,7 @@ pub trait Downstream: Source<Error = Failure> {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// A body above `most` bytes is refused before it is buffered, by its announced length where it has one.
+    /// A body of more than `most` bytes is rejected before it is buffered, if it announces its length.
     fn read_whole(&mut self, most: u64) -> impl Future<Output = Result<Bytes, Failure>> + Send;
 
     /// Whether the head of a final response has been written.
@@ -57,18 +57,18 @@ pub trait Downstream: Source<Error = Failure> {
     /// Ends the body.
     fn end(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Ends the body with trailers, which HTTP/2 alone has.
+    /// Ends the body with trailers, which only HTTP/2 has.
     fn write_trailers(
         &mut self,
         trailers: HeaderMap,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// Does `work` as long as the client is there. `work` is borrowed: a future handed over would be kept twice, once as
-/// the argument and once as the part that runs.
+/// Runs `work` as long as the client is connected. `work` is borrowed: a future that is passed by value would be stored
+/// twice, as the argument and as the part that runs.
 ///
 /// # Errors
-/// The client has closed its connection, or what it sends is not a body.
+/// The client closed its connection, or sent something that is not a body.
 pub(super) async fn watched<D: Downstream, T>(
     client: &mut D,
     work: Pin<&mut impl Future<Output = Result<T, Failure>>>,

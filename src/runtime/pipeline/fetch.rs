@@ -22,7 +22,7 @@ pub(super) async fn whole<C: Carrier>(
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
     let how = how(backend, most_bytes);
-    // The rare ways are boxed, so that the usual one does not carry their state around.
+    // The rare cases are boxed, so that the usual one does not carry their state.
     match (&backend.credentials, &backend.cache) {
         (None, None) if backend.signer.is_none() => carrier.call(&backend.hosts, call, &how).await,
         (Some(credentials), _) => {
@@ -52,7 +52,8 @@ async fn authorized<C: Carrier>(
     }
 }
 
-/// Within the credentials: through the cache, where there is one. What a token unlocked is kept under that token.
+/// After the credentials: through the cache, if there is one. A response that a token unlocked is stored under that
+/// token.
 async fn within<C: Carrier>(
     carrier: &C,
     backend: &Backend,
@@ -109,7 +110,7 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
     let mut token = Token::new(&**credentials);
     token.put_on(&mut call.out, limit).await?;
     let response = carrier.send(&backend.hosts, call, &how, source).await?;
-    // This response passes even if the token was rejected: the request may have had a body, which is gone.
+    // This response is passed on even if the token was rejected: the body of the request may already be consumed.
     if let Some((status, _)) = response.head() {
         token.is_rejected(status);
     }
@@ -126,8 +127,8 @@ fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
     }
 }
 
-/// A token of ours for one call. One that an upstream rejects is not used any more; a call whose response is collected
-/// is then made once more with a new one.
+/// The gateway's token for one call. If the upstream rejects the token, it is not used again; a call whose response is
+/// collected is then repeated once with a new token.
 struct Token<'c> {
     credentials: &'c dyn Credentials,
     value: Option<HeaderValue>,
@@ -146,7 +147,7 @@ impl<'c> Token<'c> {
         }
     }
 
-    /// Waits for a token until `limit` at the longest.
+    /// Waits for a token, at most until `limit`.
     async fn put_on(&mut self, out: &mut Outgoing, limit: &Limit) -> Result<(), Failure> {
         let subject = out.subject.take();
         let value = match self.credentials.ready(subject.as_ref()) {
@@ -162,7 +163,7 @@ impl<'c> Token<'c> {
         Ok(())
     }
 
-    /// Whether the call is to be made again with a new token.
+    /// Whether the call must be repeated with a new token.
     fn is_rejected(&mut self, status: StatusCode) -> bool {
         let Some(value) = &self.value else {
             return false;
@@ -175,7 +176,7 @@ impl<'c> Token<'c> {
     }
 }
 
-/// The value for a call that is no exchange of messages: a WebSocket.
+/// The value for a WebSocket, which is not an exchange of messages.
 pub(super) async fn authorize(
     credentials: Option<&dyn Credentials>,
     out: &mut Outgoing,

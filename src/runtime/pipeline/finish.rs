@@ -86,7 +86,7 @@ fn encoded(
     }
 }
 
-/// Makes the response out of what came of the backends.
+/// Builds the response from the results of the backends.
 pub(super) fn finish(
     options: &Options,
     endpoint: &Endpoint,
@@ -135,7 +135,7 @@ fn success(
     content_type: HeaderValue,
     body: Bytes,
 ) -> Response {
-    // As KrakenD does: a response without a single member is not complete.
+    // As in KrakenD: a response without any member is not complete.
     let complete = merged.complete && !is_empty(data);
     let mut response = Response {
         body,
@@ -153,8 +153,8 @@ fn is_empty(data: &Value) -> bool {
     !matches!(data, Value::Object(object) if !object.is_empty())
 }
 
-/// Adds the fields that steps set: every line of them, and none that says how the body is sent. A content type takes
-/// the place of the encoder's, unless that is XML.
+/// Adds the headers that steps set: every line, but no header that frames the body. A content type replaces that of
+/// the encoder, unless it is XML.
 fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
     let is_xml = response.fields.iter().any(|(name, value)| {
         *name == CONTENT_TYPE && value.to_str().is_ok_and(|value| value.contains("xml"))
@@ -178,7 +178,7 @@ fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Gives a response the upstream's status and fields; one that has no body there has none here.
+/// Gives a response the status and headers of the upstream. If that status has no body, the response has none.
 fn pass(mut response: Response, passed: Passed) -> Response {
     response.status = passed.status;
     if matches!(
@@ -188,7 +188,7 @@ fn pass(mut response: Response, passed: Passed) -> Response {
         response.body = Bytes::new();
         response.fields.clear();
     }
-    // The upstream's word on caching is better than a constant of ours.
+    // The upstream's own caching header is better than a constant.
     if passed.fields.iter().any(|(name, _)| *name == CACHE_CONTROL) {
         response.fields.retain(|(name, _)| *name != CACHE_CONTROL);
     }
@@ -196,7 +196,7 @@ fn pass(mut response: Response, passed: Passed) -> Response {
     response
 }
 
-/// The response to a failure and its lines in the log, for an endpoint whose work was not done.
+/// The response to a failure and its log lines, for an endpoint that did not run.
 pub(super) fn rejected(
     options: &Options,
     endpoint: &Endpoint,
@@ -211,7 +211,8 @@ pub(super) fn rejected(
     (errors, response)
 }
 
-/// The response when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
+/// The response if no backend responded. Only `return_error_msg` shows the reason, because the texts name internal
+/// hosts.
 pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
     let mut response = Response {
         branding: Branding::Completed(false),
@@ -240,7 +241,7 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
         failures => (joined(failures), None),
     };
     response.body = body;
-    // Never sniffed: an upstream's text must not become a page of ours.
+    // Browsers must not guess the type: a text of an upstream must not become a page of the gateway.
     let content_type = match content_type {
         None if response.body.is_empty() => None,
         None => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
@@ -263,7 +264,7 @@ fn joined(failures: &[Failure]) -> Bytes {
     Bytes::from(texts.join(&b'\n'))
 }
 
-/// `auth/signer`: all or nothing, and none of the gateway's own fields.
+/// `auth/signer`: signs all fields or none, and none of the gateway's own.
 fn signed(
     options: &Options,
     endpoint: &Endpoint,
@@ -289,7 +290,7 @@ fn signed(
     )
 }
 
-/// Lays the static data over the response if its strategy says so. It makes a response where there was none.
+/// Adds the static data to the response if its strategy applies. Without a response, the data become the response.
 fn add_static(given: &StaticData, merged: &mut Merged) {
     let failed = !merged.failures.is_empty();
     let wanted = match given.strategy {
@@ -315,7 +316,7 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
     }
 }
 
-/// Logs each failure that is not the client's own, and hands the texts on for the access log.
+/// Logs each failure that the client did not cause, and returns the texts for the access log.
 fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
     let logged = |failure: &&Failure| matches!(failure.kind.report(), Report::Upstream(_));
     for (index, failure) in merged.failures.iter().filter(logged).enumerate() {
@@ -331,7 +332,7 @@ fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<
     let failures = merged.failures.iter().filter(logged);
     failures
         .map(|failure| match printable(&failure.text) {
-            // Borrowed means unchanged.
+            // Borrowed means that the text did not change.
             Cow::Borrowed(_) => failure.text.clone(),
             Cow::Owned(changed) => Cow::Owned(changed),
         })

@@ -1,4 +1,4 @@
-//! The steps around one call; what was begun is ended exactly once.
+//! The steps around one call. Each step that was entered is ended exactly once.
 
 use smallvec::SmallVec;
 
@@ -6,7 +6,7 @@ use super::limit::Limit;
 use crate::runtime::failure::Failure;
 use crate::runtime::step::{Answer, BackendStep, Outcome, Ticket};
 
-/// The tickets of a call under way.
+/// The tickets of a call in progress.
 #[derive(Debug)]
 pub(super) struct Guard<'a> {
     steps: &'a [Box<dyn BackendStep>],
@@ -15,11 +15,11 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// Passes all steps, outermost first. When one refuses, those outside of it see a failed call: a circuit breaker
-    /// counts refusals of the rate limit within, as KrakenD does.
+    /// Enters all steps, outermost first. If one rejects the call, the steps outside of it see a failed call: as in
+    /// KrakenD, a circuit breaker counts rejections of the rate limit inside it.
     ///
     /// # Errors
-    /// The refusal.
+    /// The rejection.
     pub(super) fn enter(
         steps: &'a [Box<dyn BackendStep>],
         limit: &'a Limit,
@@ -41,7 +41,7 @@ impl<'a> Guard<'a> {
         Ok(guard)
     }
 
-    /// Tells the steps how the call ended, innermost first.
+    /// Reports the end of the call to the steps, innermost first.
     pub(super) fn end(&mut self, outcome: Outcome, answer: Answer) {
         let tickets = std::mem::take(&mut self.tickets);
         for (step, ticket) in self.steps.iter().zip(tickets).rev() {
@@ -52,8 +52,8 @@ impl<'a> Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // Dropped under way: too late is a failure, anything else (the client left, another call won) counts for
-        // nothing.
+        // Dropped in progress: after the limit this is a failure; otherwise (the client closed its connection, another
+        // call won) it counts for nothing.
         if self.limit.has_passed() {
             self.end(Outcome::Failure, Answer::Nothing);
         }

@@ -1,4 +1,4 @@
-//! How long a group of calls may take, and whether it took too long.
+//! The time limit of a group of calls.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::runtime::service::{Composition, Order};
 
-/// The end of a group of calls. Calls that are dropped after it has passed have failed; calls that are dropped before
-/// were given up by a client, or lost a race, and count for nothing.
+/// The end of a group of calls. Calls that are dropped after the end have failed. Calls that are dropped before it
+/// were cancelled by the client, or lost a race, and count for nothing.
 #[derive(Debug)]
 pub struct Limit {
     at: Instant,
@@ -43,9 +43,9 @@ impl Limit {
         Limit::at(self.at.min(Instant::now() + timeout * 75 / 100))
     }
 
-    /// Waits for `work` as long as this allows. What `work` borrowed is free again once the caller has dropped it.
+    /// Waits for `work` until the limit. What `work` borrows is free again when the caller drops it.
     pub async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
-        // A timer that is due waits for the next tick: long enough for a near answer to slip in.
+        // A timer that is due fires at the next tick, and a response could arrive until then.
         if Instant::now() >= self.at {
             self.passed.store(true, Ordering::Relaxed);
             return None;
@@ -59,7 +59,7 @@ impl Limit {
         }
     }
 
-    /// Whether a wait was cut by this limit.
+    /// Whether this limit ended a wait.
     pub fn has_passed(&self) -> bool {
         self.passed.load(Ordering::Relaxed)
     }
@@ -69,7 +69,7 @@ impl Limit {
         self.at
     }
 
-    /// What is left until the end.
+    /// The time until the end.
     pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }

@@ -1,4 +1,4 @@
-//! Parts of a response become one.
+//! Merges the parts of a response.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -10,13 +10,13 @@ use crate::runtime::pipe::Meta;
 use crate::runtime::response::Fields;
 use crate::runtime::step::Answer;
 
-/// What one backend contributed.
+/// The result of one backend.
 #[derive(Debug)]
 pub(super) struct Part {
     /// An object or null.
     pub(super) data: Value,
     pub(super) complete: bool,
-    /// What reaches the client beside the data, with `pass_through`.
+    /// What the client receives in addition to the data, with `pass_through`.
     pub(super) passed: Option<Box<Passed>>,
     /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
     pub(super) text: Option<Bytes>,
@@ -25,7 +25,7 @@ pub(super) struct Part {
     pub(super) answered: Option<StatusCode>,
 }
 
-/// An upstream's status and some of its header fields.
+/// The status and some headers of an upstream.
 #[derive(Debug)]
 pub(super) struct Passed {
     pub(super) status: StatusCode,
@@ -49,7 +49,7 @@ impl Part {
         self.answered.map_or(Answer::NotAsked, Answer::Status)
     }
 
-    /// What stands in for the response of a call that was not made.
+    /// The result of a call that was not made.
     pub(super) fn skipped() -> Part {
         Part {
             complete: false,
@@ -58,19 +58,19 @@ impl Part {
     }
 }
 
-/// What all backends of an endpoint contributed.
+/// The results of all backends of an endpoint.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// `None` when nobody answered.
+    /// `None` if no backend responded.
     pub(super) data: Option<Value>,
     pub(super) complete: bool,
     /// In order of arrival.
     pub(super) failures: SmallVec<[Failure; 1]>,
-    /// Whether the failures are those of a group: its response is 500 whatever they say, and the log numbers them.
+    /// Whether the failures are those of a group: the status is then always 500, and the log numbers them.
     pub(super) group: bool,
-    /// Of the one backend.
+    /// That of the only backend.
     pub(super) passed: Option<Box<Passed>>,
-    /// Of the one backend that has data.
+    /// That of the only backend with data.
     pub(super) meta: Option<Box<Meta>>,
     /// No backend was to be called.
     pub(super) idle: bool,
@@ -109,8 +109,8 @@ impl Merged {
         }
     }
 
-    /// The responses of `total` backends, given in the file's order: of equal names the later backend's wins.
-    /// Null contributes nothing and leaves the whole incomplete; where it is the only answer, the whole is null.
+    /// The responses of `total` backends, in the order of the file: for equal names, the value of the later backend is
+    /// used. A null adds nothing and makes the result incomplete. If it is the only response, the result is null.
     pub(super) fn group(
         parts: impl IntoIterator<Item = Part>,
         total: usize,

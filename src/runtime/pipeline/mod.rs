@@ -1,30 +1,30 @@
-//! Fan out, collect, merge, under one deadline.
+//! Processes a request: calls the backends, merges or streams their responses, under one deadline.
 //!
-//! Everything runs in the task of the request: a client that goes away drops the future, and with it every call.
-//! Only shadow calls are tasks of their own.
+//! Everything runs in the task of the request: if the client closes its connection, the future is dropped with every call.
+//! Only shadow calls are separate tasks.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `client` | [`ClientCall`]: what the pipeline needs to know of a request, owned |
-//! | `road` | [`stream`] and [`compose`]: from a request to an [`Outcome`], the two endings of one road |
-//! | `downstream` | [`Downstream`]: the client's side; the server implements it for its sessions, tests for memory |
-//! | `run` | a composed endpoint: calls, merged |
-//! | `stream` | a streamed endpoint: one call, its response copied as it comes |
+//! | `client` | [`ClientCall`]: what the pipeline needs of a request, as owned values |
+//! | `road` | [`stream`] and [`compose`]: from a request to an [`Outcome`] |
+//! | `downstream` | [`Downstream`]: the client side; implemented by the server, and by tests in memory |
+//! | `run` | a composed endpoint: the calls, merged |
+//! | `stream` | a streamed endpoint: one call, whose response is copied while it arrives |
 //! | `begin`, `seeing` | a streamed request up to its call; the steps that see its response |
 //! | `client_head`, `copy`, `trailers` | the three parts of a streamed response |
 //! | `tunnel` | the handshake of a WebSocket |
 //! | `parallel`, `sequential`, `fallback` | several backends: at once, one after the other, or until one succeeds |
-//! | `backend` | one backend: build the call, make it, read what comes back |
+//! | `backend` | one backend: builds the call, makes it, reads the response |
 //! | `race` | several equal calls at once |
-//! | `piped` | scripts, expressions and schemas around all of it, or around one call |
-//! | `guard` | the steps around one call; what was begun is ended exactly once |
+//! | `piped` | scripts, expressions and schemas around the endpoint or around one call |
+//! | `guard` | the steps around one call; each is ended exactly once |
 //! | `fetch` | credentials and cache around one call |
 //! | `cached` | the cache, and equal calls at the same time |
-//! | `carrier` | who carries a call to its backend: the upstream client, or a test |
-//! | `limit` | how long a group of calls may take, and whether it took too long |
-//! | `merge` | parts of a response become one |
+//! | `carrier` | sends calls to backends: the upstream client, or a test |
+//! | `limit` | the time limit of a group of calls |
+//! | `merge` | merges the parts of a response |
 //! | `finish` | static data, signature, encoding, the response to a failure |
-//! | `shadow` | calls that nobody waits for |
+//! | `shadow` | calls whose responses are ignored |
 
 mod backend;
 mod begin;

@@ -14,10 +14,10 @@ use super::merge::{Merged, Part};
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 
-/// What one backend has answered so far.
+/// The response of one backend so far.
 type Slot = Option<(usize, Result<Part, Failure>)>;
 
-/// Calls all backends and merges what has come when the limit is reached.
+/// Calls all backends and merges the responses that arrived before the limit.
 pub(super) async fn run<C: Carrier>(
     cx: &Context<'_, C>,
     backends: &[Backend],
@@ -27,7 +27,7 @@ pub(super) async fn run<C: Carrier>(
     if backends.is_empty() {
         return Merged::idle();
     }
-    // Outside of what the limit cuts off, so that finished parts survive it.
+    // Outside of the future that the limit drops, so that finished parts are kept.
     let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
     {
         let arrived = &AtomicUsize::new(0);

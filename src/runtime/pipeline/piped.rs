@@ -1,4 +1,4 @@
-//! Pipe steps around a piece of work: all of an endpoint's, or one call to a backend.
+//! Pipe steps around the work of an endpoint or around one call to a backend.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply,
 use crate::runtime::service::Backend;
 use crate::upstream::{Call, HostSet, Incoming, Outgoing};
 
-/// The steps that let a request pass, and what they keep until there is a response.
+/// The steps that a request passed, and their state until there is a response.
 pub(super) struct Entered<'a> {
     steps: &'a [Box<dyn PipeStep>],
-    /// Of those that ran; where one asked to skip the work, those within it did not.
+    /// The states of the steps that ran. If a step asked to skip the work, the steps inside it did not run.
     states: SmallVec<[State; 2]>,
-    /// The work is not to be done.
+    /// The work is skipped.
     pub(super) skip: bool,
 }
 
@@ -63,28 +63,28 @@ impl Entered<'_> {
     }
 }
 
-/// One call that its steps let pass, and what they want to see of its response.
+/// A call that passed its steps, and what they want to see of its response.
 pub(super) struct Admitted<'a> {
     pub(super) call: Call,
-    /// We ask for gzip where the client did not: what comes is decoded for it.
+    /// The gateway asks for gzip although the client did not, and decodes the response.
     pub(super) gunzip: bool,
-    /// The response of a step: nothing is sent.
+    /// The response of a step. Nothing is sent.
     pub(super) local: Option<Reply>,
-    /// A step put the body in place of the client's, which goes nowhere.
+    /// A step replaced the client's body, which is not sent.
     pub(super) replaced: bool,
     pub(super) around: Around<'a>,
 }
 
-/// The steps around one call, while it is made.
+/// The steps around a call in progress.
 pub(super) struct Around<'a> {
     /// What was sent.
     pub(super) request: PipeRequest,
     entered: Entered<'a>,
-    /// The step closest to the wire, where it looks at responses.
+    /// The step closest to the wire, if it reads responses.
     on_wire: Option<&'a dyn CallStep>,
 }
 
-/// Shows a call to the steps around it. What they make of it is what goes out.
+/// Shows a call to the steps around it. The call with their changes is what is sent.
 pub(super) async fn admit<'a>(
     prepared: Prepared,
     backend: &'a Backend,
@@ -104,7 +104,7 @@ pub(super) async fn admit<'a>(
         replaced = matches!(turn, Turn::Replace);
         local = turn.response().await?;
     }
-    // A step took the body away: nothing of what was announced is sent.
+    // A step removed the body: nothing of the announced body is sent.
     replaced |= had_body && request.body.is_empty();
     let mut call = Call::whole(outgoing(&request));
     call.out.subject = subject;
@@ -126,18 +126,17 @@ pub(super) async fn admit<'a>(
 }
 
 impl Around<'_> {
-    /// Whether the work within was skipped.
+    /// Whether the work inside was skipped.
     pub(super) fn skipped(&self) -> bool {
         self.entered.skip
     }
 
-    /// Whether any step looks at the response.
+    /// Whether any step reads the response.
     pub(super) fn sees_responses(&self) -> bool {
         self.on_wire.is_some() || !self.entered.steps.is_empty()
     }
 
-    /// Shows the response, as it came, to the step closest to the wire; a body that it puts in has the length that it
-    /// says.
+    /// Shows the unchanged response to the step closest to the wire. A body that the step sets gets its own length.
     pub(super) fn on_wire(&self, reply: &mut Reply) -> Result<(), Failure> {
         let Some(step) = self.on_wire else {
             return Ok(());
@@ -149,7 +148,7 @@ impl Around<'_> {
         Ok(())
     }
 
-    /// Shows what was made of it to the other steps, innermost first.
+    /// Shows the resulting response to the other steps, innermost first.
     pub(super) async fn leave(self, response: &mut PipeResponse) -> Result<(), Failure> {
         self.entered.leave(&self.request, response).await
     }
@@ -226,7 +225,7 @@ async fn left(
     Ok(part)
 }
 
-/// A whole response as the step closest to the wire leaves it.
+/// A whole response with the changes of the step closest to the wire.
 fn shown(around: &Around<'_>, incoming: Incoming) -> Result<Incoming, Failure> {
     if around.on_wire.is_none() {
         return Ok(incoming);
@@ -240,14 +239,14 @@ fn shown(around: &Around<'_>, incoming: Incoming) -> Result<Incoming, Failure> {
     Ok(reply.map_body(|changed| changed.unwrap_or(body)))
 }
 
-/// An announced length follows the body.
+/// Corrects an announced length to that of the body.
 fn fit(headers: &mut HeaderMap, length: usize) {
     if headers.contains_key(CONTENT_LENGTH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 
-/// The call as it goes out.
+/// The call as it is sent.
 fn outgoing(request: &PipeRequest) -> Outgoing {
     let mut headers = request.headers.clone();
     if !request.body.is_empty() {
@@ -262,7 +261,7 @@ fn outgoing(request: &PipeRequest) -> Outgoing {
     }
 }
 
-/// The one host that the request names, unless that is what the backend's own set calls anyway.
+/// The host that the request names, unless the host set of the backend calls it anyway.
 fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
     let origin = request.origin.as_deref()?;
     match hosts.only() {
@@ -271,7 +270,7 @@ fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
     }
 }
 
-/// What stands in for the response of a streamed call that was passed over.
+/// The response of a streamed call that was skipped.
 pub(super) fn nothing() -> Reply {
     instead(StatusCode::OK)
 }
@@ -285,8 +284,8 @@ impl Prepared {
     /// The call as its steps see it.
     async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
         let Prepared { out, seed, .. } = self;
-        // A call without a seed has no steps, so nobody looks at it.
-        let seed = seed.map_or_else(Seed::nobody, |seed| *seed);
+        // A call without a seed has no steps, so no one reads it.
+        let seed = seed.map_or_else(Seed::empty, |seed| *seed);
         let mut request = PipeRequest {
             method: out.method,
             origin: None,

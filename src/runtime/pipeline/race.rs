@@ -7,8 +7,8 @@ use futures::stream::FuturesUnordered;
 
 use crate::runtime::failure::{Failure, Kind};
 
-/// Makes `many` equal calls. The first response that `wins` ends the others; without one it is the last response, or
-/// else the last failure.
+/// Makes `many` equal calls. The first response for which `wins` is true ends the others. Without such a response the
+/// result is the last response, or else the last failure.
 pub(super) async fn race<T, F>(
     many: u32,
     mut call: impl FnMut() -> F,

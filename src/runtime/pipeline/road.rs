@@ -1,5 +1,5 @@
-//! The road of a request through its endpoint: prepare, steps, call or calls, steps, and one of two endings. The
-//! response of a composed endpoint is made here, that of a streamed one passes by.
+//! The path of a request through its endpoint: prepare, steps, call or calls, steps, and one of two endings. The
+//! response of a composed endpoint is built here; that of a streamed endpoint is copied.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -19,25 +19,25 @@ use crate::runtime::request::Notes;
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StreamWork};
 
-/// A request that has passed its endpoint's steps.
+/// A request that passed the steps of its endpoint.
 #[derive(Debug)]
 pub struct Request<'r> {
     pub options: &'r Options,
     pub endpoint: &'r Endpoint,
     pub notes: &'r Notes,
-    /// The client's body, where a step has read it.
+    /// The body of the client, if a step has read it.
     pub body: Option<Bytes>,
 }
 
-/// What an endpoint says to a request.
+/// The result of an endpoint for a request.
 #[derive(Debug)]
 pub struct Outcome {
     pub ending: Ending,
-    /// What went wrong, a line each, already logged; the access log repeats them as `Error #01: …`.
+    /// The failures, one line each. They are already logged; the access log repeats them as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
-    /// The first failure, for the metrics; also of partial responses.
+    /// The first failure, for the metrics. Partial responses have one, too.
     pub failure: Option<Kind>,
-    /// `None` when the endpoint's work was not begun.
+    /// `None` if the endpoint did not start its work.
     pub ended: Option<Ended>,
 }
 
@@ -48,16 +48,16 @@ pub struct Outcome {
     reason = "there is one for each request, and a box would be one more allocation"
 )]
 pub enum Ending {
-    /// This goes to the client.
+    /// The response for the client.
     Response(Response),
-    /// Nothing: the client has its response.
+    /// Nothing: the client has received its response.
     Streamed,
-    /// The response broke off, or nobody waits for it any more: the connection must end.
+    /// The response ended early, or the client closed its connection: the connection must be closed.
     Broken,
 }
 
-/// How an endpoint's work ended, in the words of `telemetry/metrics`. What is left out of a response and what goes
-/// wrong are two things: a response may be partial without an error, and complete only without one.
+/// How the work of an endpoint ended, in the terms of `telemetry/metrics`. A missing part and an error are different
+/// things: a response may be partial without an error, but it is complete only without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub complete: bool,
@@ -65,7 +65,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// All is there.
+    /// Everything is present.
     pub const WHOLE: Ended = Ended {
         complete: true,
         error: false,
@@ -75,14 +75,14 @@ impl Ended {
         complete: false,
         error: false,
     };
-    /// Nothing came of it.
+    /// The work failed.
     pub const FAILED: Ended = Ended {
         complete: false,
         error: true,
     };
 }
 
-/// Does the work of a composed endpoint for one request.
+/// Runs a composed endpoint for one request.
 pub async fn compose<D: Downstream>(
     client: &mut D,
     request: Request<'_>,
@@ -109,7 +109,7 @@ pub async fn compose<D: Downstream>(
     let call = ClientCall::new(options, endpoint, &head, notes, body, started);
     let composing =
         pin!(async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) });
-    // A client that leaves drops the work, and its calls go with it.
+    // If the client closes its connection, the work is dropped with its calls.
     match watched(client, composing).await {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::broken(options, endpoint, failure),
@@ -126,7 +126,7 @@ async fn read_in_time<D: Downstream>(
     read.unwrap_or_else(|_| Err(Failure::deadline()))
 }
 
-/// Answers a request with what the one backend of a streamed endpoint answers.
+/// Responds with the response of the only backend of a streamed endpoint.
 pub async fn stream<D: Downstream>(
     client: &mut D,
     request: Request<'_>,
@@ -168,7 +168,7 @@ fn failed<D: Downstream>(
 ) -> Outcome {
     let over_grpc = client.version() == http::Version::HTTP_2
         && client.head().is_some_and(|head| is_grpc(head.headers));
-    // The work is done once there is a head, whatever becomes of the body.
+    // The work counts as done when there is a head, whatever happens to the body.
     if client.has_head() {
         return Outcome {
             ended: Some(Ended::WHOLE),
@@ -181,7 +181,7 @@ fn failed<D: Downstream>(
     if failure.kind.is_of_client() {
         return Outcome::rejected(options, endpoint, failure);
     }
-    // Steps around the endpoint stand outside of its static data.
+    // Static data does not apply to failures of steps around the endpoint.
     let data = work.static_data.as_ref().filter(|_| !failure.outside);
     let covered = data.is_some_and(|data| data.covers_failure());
     let failure = if over_grpc {
@@ -217,7 +217,7 @@ impl Outcome {
         }
     }
 
-    /// A failure that the client is told of.
+    /// A failure that the client receives as a response.
     pub fn rejected(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
         let kind = failure.kind;
         let (errors, response) = finish::rejected(options, endpoint, failure);
@@ -228,7 +228,7 @@ impl Outcome {
         }
     }
 
-    /// A failure that nobody can be told of.
+    /// A failure after which no response can be sent.
     fn broken(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
         Outcome {
             ending: Ending::Broken,

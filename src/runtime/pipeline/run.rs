@@ -20,7 +20,7 @@ use crate::runtime::pipe::PipeResponse;
 use crate::runtime::response::Response;
 use crate::runtime::service::{Composition, Endpoint, Options, Order};
 
-/// Does the work of a composed endpoint. To give up, drop the future.
+/// Runs a composed endpoint. To cancel it, drop the future.
 pub async fn run_with<C: Carrier>(
     carrier: &C,
     options: &Options,
@@ -34,14 +34,14 @@ pub async fn run_with<C: Carrier>(
     let merged = if work.pipes.is_empty() {
         compose(carrier, options, endpoint, work, call, &endpoint.query).await
     } else {
-        // Boxed: what the steps keep is no burden of endpoints without any.
+        // Boxed, so that endpoints without steps do not pay for the state of steps.
         Box::pin(piped(carrier, options, endpoint, work, call)).await
     };
     let end = (call.started + endpoint.timeout).into_std();
     finish::finish(options, endpoint, work, call.accept.as_ref(), merged, end)
 }
 
-/// The endpoint's work within its pipe steps.
+/// The work of the endpoint inside its pipe steps.
 async fn piped<C: Carrier>(
     carrier: &C,
     options: &Options,

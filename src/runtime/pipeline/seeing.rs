@@ -17,7 +17,7 @@ pub(super) struct Seeing<'a> {
     pub(super) outer: Option<Box<Outer<'a>>>,
 }
 
-/// The steps around the endpoint, with the request as they left it.
+/// The steps around the endpoint, and the request with their changes.
 pub(super) struct Outer<'a> {
     pub(super) request: PipeRequest,
     pub(super) entered: Entered<'a>,
@@ -31,7 +31,7 @@ impl Seeing<'_> {
     /// Shows the response to the steps, innermost first.
     ///
     /// # Errors
-    /// A step refuses it.
+    /// A step rejects it.
     pub(super) async fn show(self, reply: &mut Reply) -> Result<(), Failure> {
         let mut skipped = false;
         if let Some(inner) = &self.inner {
@@ -62,7 +62,7 @@ impl Seeing<'_> {
     }
 }
 
-/// What framed a response before its steps saw it.
+/// The framing of a response before its steps saw it.
 pub(super) struct Came {
     status: StatusCode,
     length: Option<HeaderValue>,
@@ -76,8 +76,8 @@ impl Came {
         }
     }
 
-    /// A body that streams past is as long as it came, whatever a step wrote: with a length that is made up, or that
-    /// was the length of no body, the client would wait for more or take the rest for the next answer.
+    /// A streamed body keeps its length, whatever header a step wrote. With a wrong length, or with the length of no
+    /// body, the client would wait for more, or take the rest for the next response.
     pub(super) fn frame(&self, reply: &mut Reply) {
         let lengths = reply.headers.get_all(CONTENT_LENGTH).iter();
         let untouched = lengths.eq(self.length.iter());

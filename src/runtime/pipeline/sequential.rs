@@ -15,12 +15,12 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::service::Backend;
 
-/// How far a sequence has come.
+/// The progress of a sequence.
 #[derive(Default)]
 struct Chain {
     /// The shaped responses, from which later URLs take values.
     responses: Vec<Value>,
-    /// The bodies of those that are `no-op`.
+    /// The bodies of the responses that are `no-op`.
     texts: Vec<Option<Bytes>>,
     /// Which of them are of backends that were called.
     called: Vec<bool>,
@@ -28,7 +28,8 @@ struct Chain {
     failure: Option<Failure>,
 }
 
-/// Calls the backends in turn until one fails or answers incompletely. The failure of the first is the endpoint's.
+/// Calls the backends one after another until one fails or responds incompletely. A failure of the first one is the
+/// failure of the endpoint.
 pub(super) async fn run<C: Carrier>(
     cx: &Context<'_, C>,
     backends: &[Backend],

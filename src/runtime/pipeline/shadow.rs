@@ -1,4 +1,4 @@
-//! Calls that nobody waits for.
+//! Calls whose responses are ignored.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use super::limit::Limit;
 use crate::runtime::service::Shadow;
 use crate::telemetry::observe;
 
-/// Calls of one shadow that may be under way: one that does not answer must not pile up memory.
+/// The maximum number of concurrent calls of one shadow, so that a shadow that does not respond cannot use unlimited
+/// memory.
 const MOST: usize = 1024;
 
 /// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
@@ -26,14 +27,14 @@ pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], tim
                 continue;
             }
         }
-        // A request that cannot be built would be no use to the shadow either; the regular backend reports it.
+        // A request that cannot be built is of no use to the shadow either. The regular backend reports it.
         let Ok(out) = prepare(cx, &shadow.backend, Earlier::default()) else {
             continue;
         };
-        // Each call under way holds the shadow, as the service does.
+        // Each call in progress holds a reference to the shadow, and so does the service.
         if Arc::strong_count(shadow) > MOST {
             log::warn!(
-                "[SHADOW: {}] too many calls under way",
+                "[SHADOW: {}] too many calls in progress",
                 shadow.backend.pattern
             );
             continue;

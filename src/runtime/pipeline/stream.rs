@@ -1,6 +1,6 @@
-//! Streamed (`no-op`) endpoints: the response of the one backend, copied to the client as it comes.
+//! Streamed (`no-op`) endpoints: copies the response of the only backend to the client while it arrives.
 //!
-//! The endpoint's timeout ends with the head of the response; from then on only silence ends a stream.
+//! The timeout of the endpoint applies until the head of the response. After that, only silence ends a stream.
 
 use std::pin::pin;
 
@@ -30,14 +30,14 @@ use crate::runtime::step::{Answer, Outcome};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 
-/// A call that was prepared, and what goes with it.
+/// A prepared call, with its body and the steps around the endpoint.
 struct Job<'r> {
     prepared: Prepared,
     body: CallBody,
     outer: Option<Box<Outer<'r>>>,
 }
 
-/// What goes with a streamed request.
+/// The context of a streamed request.
 struct Stream<'r, C> {
     carrier: &'r C,
     options: &'r Options,
@@ -46,10 +46,10 @@ struct Stream<'r, C> {
     asked: Asked,
 }
 
-/// Answers the client with what the endpoint's one backend answers.
+/// Responds to the client with the response of the endpoint's only backend.
 ///
 /// # Errors
-/// There is no response, or it broke off ([`Downstream::has_head`] tells).
+/// There is no response, or it ended early; [`Downstream::has_head`] distinguishes the two.
 pub(super) async fn run<C: Carrier, D: Downstream>(
     carrier: &C,
     client: &mut D,
@@ -57,7 +57,7 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
     work: &StreamWork,
 ) -> Result<(), Failure> {
     let options = request.options;
-    // Racing calls are cut earlier, as with composed endpoints.
+    // Concurrent calls end earlier, as for composed endpoints.
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
     let limit = Limit::at(Instant::now() + request.endpoint.timeout * percent / 100);
     let begun = begin(client, request, work, &limit).await?;
@@ -83,7 +83,7 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
             };
             stream.observed(client, job).await
         }
-        // The response of a step outside of the call, which the backend's steps know nothing of.
+        // The response of a step around the endpoint. The steps of the backend do not see it.
         None => {
             let seeing = Seeing {
                 inner: None,
@@ -97,7 +97,7 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
 }
 
 impl<'r, C: Carrier> Stream<'r, C> {
-    /// Makes the call, and reports it to traces and series where the configuration asks for them.
+    /// Makes the call, and reports it to traces and series if the configuration asks for it.
     async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
         let Some(call) = observe::Call::begin(observer, self.limit.end().into_std()) else {
@@ -111,7 +111,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         result
     }
 
-    /// Makes the call, within the backend's steps.
+    /// Makes the call inside the steps of the backend.
     async fn guarded<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let mut guard = Guard::enter(&self.work.backend.steps, self.limit)?;
         let result = self.call(client, job).await;
@@ -145,7 +145,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             };
             return self.send(client, call, job.prepared.gzip, seeing).await;
         }
-        // Boxed: what the steps keep is no burden of calls without any.
+        // Boxed, so that calls without steps do not pay for the state of steps.
         Box::pin(self.stepped(client, job)).await
     }
 
@@ -169,7 +169,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             replaced,
             around,
         } = admitted.unwrap_or_else(|| Err(Failure::deadline()))?;
-        // Also a body that a step has emptied is one that is at hand.
+        // A body that a step has emptied counts as a body of its own.
         if !replaced && call.out.body.is_empty() {
             call.body = body;
         }
@@ -183,7 +183,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         }
     }
 
-    /// Sends a call that its steps let pass.
+    /// Sends a call that passed its steps.
     async fn send<D: Downstream>(
         &self,
         client: &mut D,
@@ -208,7 +208,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         Box::pin(self.seen(client, response, gunzip, seeing)).await
     }
 
-    /// Waits for the head of a response, which comes from one of several calls where they race.
+    /// Waits for the head of a response: of the only call, or of the first of several concurrent ones.
     async fn open<D: Downstream>(
         &self,
         client: &mut D,
@@ -246,7 +246,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         self.local(client, incoming.map_body(Some), seeing).await
     }
 
-    /// A response that is at hand, through the steps that want to see it.
+    /// Passes a complete response through the steps that want to see it.
     async fn local<D: Downstream>(
         &self,
         client: &mut D,
@@ -261,7 +261,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         self.write(client, reply).await
     }
 
-    /// A response whose head is shown to steps, while its body streams past.
+    /// Shows the head of a response to steps, while its body is streamed.
     async fn seen<D: Downstream>(
         &self,
         client: &mut D,
@@ -286,14 +286,14 @@ impl<'r, C: Carrier> Stream<'r, C> {
             return self.write(client, reply).await;
         }
         came.frame(&mut reply);
-        // A step may give the response a status that has no body: the upstream's own then goes nowhere.
+        // A step may set a status that has no body. The body of the upstream is then discarded.
         let silenced = has_no_body(reply.status) && !has_no_body(status);
         let unframe = decode || self.unframed(&response);
         let parts = self.parts((reply.status, &reply.headers), unframe);
         self.copy(client, response, parts, decode, silenced).await
     }
 
-    /// Whether the length of a response to our HEAD is none of what a client that sent another method gets.
+    /// Whether the length of a response to our HEAD request does not apply to the client, which used another method.
     fn unframed(&self, response: &C::Response<'r>) -> bool {
         response.asked_by_head() && !self.asked.by_head
     }
@@ -303,7 +303,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         for_client(self.asked, self.options, data, head, unframe)
     }
 
-    /// Copies a response to the client as it comes. `silenced`: its body goes nowhere.
+    /// Copies a response to the client while it arrives. `silenced`: its body is discarded.
     async fn copy<D: Downstream>(
         &self,
         client: &mut D,
@@ -315,7 +315,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let status = parts.status;
         let over_http2 = self.asked.over_http2();
         let announced = Announced::of(&parts.headers);
-        // A response that is its header alone must end with it: gRPC takes its status from there then.
+        // A response without a body must end with its head: gRPC then reads its status from the head.
         let bodiless =
             self.asked.by_head || has_no_body(status) || (over_http2 && response.is_done());
         client.write_head(parts, bodiless).await?;
@@ -333,7 +333,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         Ok(status)
     }
 
-    /// Writes a response that is at hand.
+    /// Writes a complete response.
     async fn write<D: Downstream>(
         &self,
         client: &mut D,

@@ -1,4 +1,4 @@
-//! The handshake of a WebSocket with the endpoint's one backend.
+//! The handshake of a WebSocket with the only backend of the endpoint.
 
 use std::pin::pin;
 
@@ -28,7 +28,7 @@ use crate::upstream::{Call, Upgraded, handshake_fields};
 /// Opens a WebSocket to the backend, through all steps, within the endpoint's timeout.
 ///
 /// # Errors
-/// A step refuses, or there is no response that could be passed on.
+/// A step rejects the request, or there is no response that could be passed on.
 pub async fn open_tunnel(
     request: Request<'_>,
     head: &Head<'_>,
@@ -92,7 +92,7 @@ fn restrict(handshake: &mut HeaderMap, rules: &WebSocket) {
     }
 }
 
-/// The head of a response that is no WebSocket, as the client gets it.
+/// The head of a response that is not a WebSocket, as the client receives it.
 pub fn declined(
     options: &Options,
     work: &StreamWork,
@@ -185,7 +185,7 @@ async fn shake_hands(
         let headers = std::mem::take(&mut upgraded.headers);
         let mut reply = Reply::local(upgraded.status, headers, Some(Default::default()));
         let came = Came::of(&reply);
-        // A step may refuse the handshake and change its fields; what follows is not a body of HTTP.
+        // A step may reject the handshake and change its headers. What follows is not an HTTP body.
         seeing.show(&mut reply).await?;
         reply.body = None;
         came.frame(&mut reply);
@@ -195,6 +195,6 @@ async fn shake_hands(
 }
 
 fn answered_by_a_step() -> Failure {
-    let text = "a step answers in place of the backend: there is nobody to tunnel to";
+    let text = "a step responds instead of the backend, so there is no WebSocket to connect to";
     Failure::new(Kind::Rejected, text)
 }

@@ -45,7 +45,7 @@ impl Default for Options {
 /// Why a route conflicts with the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    #[error("{method} {pattern} is there twice")]
+    #[error("{method} {pattern} is defined twice")]
     Duplicate { method: Method, pattern: String },
     /// The two routes differ only in the names of their parameters.
     #[error("{method} {pattern} matches the same paths as {first}")]

@@ -33,9 +33,9 @@ pub enum PatternError {
     Wildcard,
     #[error("paths that end in /__debug, /__echo or /__health belong to the gateway")]
     Reserved,
-    #[error("a segment holds one parameter at most: `{0}`")]
+    #[error("a segment can have only one parameter: `{0}`")]
     TwoParams(String),
-    #[error("a parameter's name holds no slash: `{0}`")]
+    #[error("the name of a parameter cannot contain a slash: `{0}`")]
     SlashInName(String),
 }
 

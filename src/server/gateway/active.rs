@@ -1,4 +1,4 @@
-//! What requests run on: the service, with the handles of its metrics.
+//! The service in use, with the handles of its metrics.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::moment;
 use crate::telemetry::stats::Stats;
 
-/// Methods that most clients use (RFC 9110 §9.3, and PATCH). Their handles are at hand.
+/// Methods that most clients use (RFC 9110 §9.3, and PATCH). Their handles are created in advance.
 const METHODS: [&str; 9] = [
     "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT",
 ];
-/// The others of the IANA's registry. Their series appear with the first request.
+/// The other methods in the registry of IANA. Their series appear with the first request.
 const RARE_METHODS: [&str; 31] = [
     "ACL",
     "BASELINE-CONTROL",
@@ -52,32 +52,32 @@ const RARE_METHODS: [&str; 31] = [
     "UPDATEREDIRECTREF",
     "VERSION-CONTROL",
 ];
-/// Whatever else a client sends.
+/// The label of all other methods.
 const OTHER: &str = "OTHER";
 
-/// The label of a method. There are few of them, whatever clients send.
+/// The label of a method. The number of labels is limited, whatever clients send.
 pub(super) fn method_label(method: &Method) -> &'static str {
     let mut labels = METHODS.iter().chain(&RARE_METHODS);
     let known = labels.find(|known| **known == method.as_str());
     known.copied().unwrap_or(OTHER)
 }
 
-/// What requests run on: one service, with the handles of its endpoints. Swapped whole by a reload.
+/// The service in use, with the handles of its endpoints. A reload replaces it as a whole.
 #[derive(Debug)]
 pub struct Active {
     pub service: Arc<Service>,
     /// By [`Endpoint::id`].
     pub(super) routes: Box<[RouteMetrics]>,
-    /// Everything that no endpoint answered, in the order of [`METHODS`], and other methods last.
+    /// Requests without an endpoint, in the order of [`METHODS`]; other methods are last.
     others: [RouteMetrics; METHODS.len() + 1],
     pub access_log: Arc<AccessLog>,
     pub(super) stats: Option<ActiveStats>,
-    /// The process stops; the same for all configurations.
+    /// Whether the process is stopping; shared by all configurations.
     draining: Arc<AtomicBool>,
 }
 
 impl Active {
-    /// Takes the metric handles of `service`.
+    /// Creates the metric handles of `service`.
     pub fn new(
         service: Arc<Service>,
         metrics: &Metrics,
@@ -105,12 +105,12 @@ impl Active {
 }
 
 impl Active {
-    /// Whether the process stops, so that connections end with their next answer.
+    /// Whether the process is stopping, so connections end with their next response.
     pub(in crate::server) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The handles of a request that no endpoint answered, by the label of its method; `None` for a rare method.
+    /// The handles for a request without an endpoint, by the label of its method. `None` for a rare method.
     pub(super) fn other(&self, label: &str) -> Option<&RouteMetrics> {
         let [known @ .., other] = &self.others;
         let index = METHODS.iter().position(|known| *known == label);
@@ -120,7 +120,7 @@ impl Active {
         }
     }
 
-    /// Reports a health answer that the front loop gave.
+    /// Reports a health response of the front loop.
     pub(in crate::server) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
         if let Some(get) = self.other("GET") {
             get.record(200, took);

@@ -34,7 +34,7 @@ impl ActiveStats {
         }
     }
 
-    /// A request has come to an endpoint, and past what is not counted.
+    /// Counts a new request of an endpoint.
     pub(super) fn began(&self, tls: Option<&SslDigest>) {
         self.stats.record_connected();
         if let Some(tls) = tls {
@@ -42,7 +42,7 @@ impl ActiveStats {
         }
     }
 
-    /// It is answered. `work` is `None` when it was refused before the endpoint's work was begun.
+    /// Counts its end. `work` is `None` if it was rejected before the work of the endpoint started.
     pub(super) fn ended(
         &self,
         endpoint: &Endpoint,

@@ -21,31 +21,31 @@ use crate::telemetry::observe;
 #[derive(Debug)]
 pub struct Ctx {
     pub(in crate::server) started: Instant,
-    /// The service that was in use when the request came; a reload does not change it under way.
+    /// The service that was in use when the request arrived. A reload does not change it.
     pub(in crate::server) active: Arc<Active>,
     pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
     /// After a 405, an endpoint of the same path.
     pub(super) near: Option<Arc<Endpoint>>,
     pub(in crate::server) notes: Notes,
     pub(in crate::server) client: Option<IpAddr>,
-    /// The status of our own response; what a gRPC client got says 200.
+    /// The status of our own response. For a gRPC client the response itself has 200.
     pub(in crate::server) answered: Option<StatusCode>,
-    /// Not in the access log: redirects and preflights, which KrakenD answers before it logs.
+    /// Not in the access log: redirects and preflight requests, to which KrakenD responds before it logs.
     pub(super) silent: bool,
     /// Preflights and health: responses that are not finished (see [`Ctx::finishing`]).
     pub(super) bare: bool,
-    /// Counts the request as long as it lasts, also when its task is dropped.
+    /// Counts the request until it ends, also when its task is dropped.
     _in_flight: InFlight,
-    /// `telemetry/metrics` has seen the request come, and is to see it go.
+    /// `telemetry/metrics` has counted the start of the request, and must count its end.
     pub(in crate::server) counted: bool,
-    /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
+    /// The result of the endpoint's work, and its duration. `None` if the work did not start.
     pub(in crate::server) ended: Option<(Ended, Duration)>,
-    /// For traces and the series of `telemetry/opentelemetry`; `None` where nobody asks for them.
+    /// For traces and the series of `telemetry/opentelemetry`. `None` if they are off.
     pub(in crate::server) observed: Option<Arc<observe::Request>>,
 }
 
 impl Ctx {
-    /// A request that has just come, to be served by `active`.
+    /// A new request, to be served by `active`.
     pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
         Ctx {
             started: Instant::now(),
@@ -82,7 +82,7 @@ impl Ctx {
         finishing.filter(|_| !self.bare)
     }
 
-    /// An answer of our own with the body that `portcullis/errors` gives it.
+    /// Our own response with the body that `portcullis/errors` defines.
     #[inline]
     pub(in crate::server) fn dressed(&mut self, response: Response) -> Response {
         if self.active.service.errors.is_none() {
@@ -98,7 +98,7 @@ impl Ctx {
     #[cold]
     fn dress(&mut self, errors: &ErrorBodies, response: Response) -> Response {
         if self.notes.request_id.is_none() {
-            // The client can name the request, and the access log has it under this name.
+            // The client knows the request by this id, and so does the access log.
             self.notes.request_id = errors.id().map(|value| RequestId {
                 header: HeaderName::from_static("x-request-id"),
                 value,
@@ -120,7 +120,7 @@ impl Drop for Ctx {
     }
 }
 
-/// The head of the session's request; `None` when its target is no text, which no route could match.
+/// The head of the request. `None` if its target is not text, which no route matches.
 pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
     let header = session.req_header();
     let target = std::str::from_utf8(header.raw_path()).ok()?;

@@ -1,4 +1,4 @@
-//! What needs no waiting: steps of the service, routing, endpoints of our own.
+//! What needs no waiting: steps of the service, routing, built-in endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,12 +16,12 @@ use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
 use crate::server::{builtin, files};
 
-/// Whether new requests are welcome; an endpoint of that path in the file goes first.
+/// Whether the gateway accepts new requests. A configured endpoint with this path takes precedence.
 const READY_PATH: &str = "/__ready";
 
-/// What the synchronous part of a request came to.
+/// The result of the synchronous part of a request.
 pub(super) enum Decision {
-    /// Given before the service's own gates.
+    /// A response before the gates of the service.
     Before(Response),
     Response(Response),
     /// The body is read and logged or echoed.
@@ -53,7 +53,7 @@ impl Gateway {
             .get(header::EXPECT)
             .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
         {
-            // RFC 9110 §10.1.1: an expectation that nobody here can meet.
+            // RFC 9110 §10.1.1: an expectation that the gateway cannot meet.
             return Decision::Before(text(
                 StatusCode::EXPECTATION_FAILED,
                 "417 Expectation Failed",
@@ -157,7 +157,7 @@ impl Gateway {
         }
     }
 
-    /// `X-Forwarded-Prefix`, from a proxy that we believe.
+    /// `X-Forwarded-Prefix`, from a trusted proxy.
     fn trusted_prefix<'h>(&self, head: &Head<'h>, service: &Service) -> Option<&'h str> {
         if !service.options.client_address.trusts(head.peer) {
             return None;

@@ -1,4 +1,4 @@
-//! Steps that may have to wait or need the body: around the service, and around an endpoint.
+//! Steps that may wait or need the body: those of the service, and those of an endpoint.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::{body, intake};
 use crate::telemetry::observe;
 
-/// What the service's own gates came to.
+/// The result of the gates of the service.
 pub(super) enum Gated {
     Pass,
     Reject(Box<Response>),
-    /// The body that they need is not there.
+    /// The body that they need could not be read.
     Failed(Failure),
 }
 
@@ -36,7 +36,7 @@ impl Gateway {
         }
     }
 
-    /// What stands around every request, and may have to wait.
+    /// The steps around every request that may wait.
     async fn service_gates(&self, session: &mut Session, ctx: &mut Ctx, active: &Active) -> Gated {
         let gates = &active.service.gates;
         let timeout = self.limits.read;
@@ -68,7 +68,7 @@ impl Gateway {
         }
     }
 
-    /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal, and whether
+    /// Runs the steps one after another, and waits at most `timeout` for each. `Some` is a rejection, and whether
     /// `telemetry/metrics` counts it.
     pub(super) async fn gates(
         &self,
@@ -92,8 +92,8 @@ impl Gateway {
             };
             let mut gate = step.check(&head, &mut ctx.notes);
             loop {
-                // Not only fair: the calls of all who have computed go out together, and the other end is woken once
-                // for them and not once for each (benches/RESULTS.md).
+                // This is fair, and also faster: the calls of all requests that have computed are sent together, and
+                // the other end is woken once for all of them (benches/RESULTS.md).
                 if std::mem::take(&mut ctx.notes.computed) {
                     tokio::task::yield_now().await;
                 }
@@ -103,7 +103,7 @@ impl Gateway {
                         return Some((response, step.is_counted()));
                     }
                     Gate::Wait(mut wait) => {
-                        // A step bounds its own wait; this is the bound of last resort.
+                        // A step limits its own wait; this is an additional limit.
                         let done = pingora_timeout::timeout(timeout, wait.done());
                         let _ = Box::pin(observe::step(step.name(), done)).await;
                         wait.decide(&head, &mut ctx.notes)
@@ -129,7 +129,7 @@ impl Gateway {
         let read = body::read(session, most);
         let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
-            // An endpoint's own time is up whatever it was spent on.
+            // The deadline of an endpoint applies, whatever the time was spent on.
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
             Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
         };

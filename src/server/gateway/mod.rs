@@ -1,12 +1,12 @@
-//! The `ProxyHttp` implementation: where requests come in. It decides and delegates; the work is elsewhere.
+//! The `ProxyHttp` implementation, which receives all requests. It decides and delegates.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `active` | [`Active`]: the service that requests run on, with its handles for metrics |
+//! | `active` | [`Active`]: the service in use, with its handles for metrics |
 //! | `context` | `Ctx`: one request, from its head to its access-log line |
-//! | `decide` | what needs no waiting: steps of the service, routing, endpoints of our own |
-//! | `gates` | steps that may have to wait, or need the body |
-//! | `run` | an endpoint's work |
+//! | `decide` | what needs no waiting: steps of the service, routing, built-in endpoints |
+//! | `gates` | steps that may wait or need the body |
+//! | `run` | the work of an endpoint |
 //! | `report`, `active_stats` | metrics and the access log; `/__stats` |
 
 mod active;
@@ -39,7 +39,7 @@ use crate::server::{builtin, intake, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 pub struct Shared {
     pub active: ArcSwap<Active>,
@@ -60,8 +60,8 @@ impl Gateway {
         Gateway { shared, limits }
     }
 
-    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`:
-    /// the head has too many fields.
+    /// For HTTP/2, checks what the front loop checks for HTTP/1: Pingora creates these sessions itself, without a
+    /// limit. `false`: the head has too many headers.
     fn limit_http2(&self, session: &mut Session) -> bool {
         let downstream = session.as_downstream_mut();
         downstream.set_write_timeout(self.limits.write);
@@ -73,7 +73,7 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// Boxed: Pingora moves it three times into each other, and it is nearly a kilobyte.
+    /// Boxed, because Pingora moves it three times and it has nearly a kilobyte.
     type CTX = Box<Ctx>;
 
     fn new_ctx(&self) -> Box<Ctx> {
@@ -82,12 +82,12 @@ impl ProxyHttp for Gateway {
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
-        // No modules: the default one costs a box per request and compresses nothing.
+        // No modules: the default one costs an allocation for each request and compresses nothing.
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         let active = Arc::clone(&ctx.active);
-        // What follows a response to CONNECT would be taken for a tunnel.
+        // Data after a response to CONNECT would be taken for a tunnel.
         if self.shared.draining.load(Ordering::Relaxed)
             || session.req_header().method == Method::CONNECT
         {
@@ -130,7 +130,7 @@ impl ProxyHttp for Gateway {
             Decision::Before(response) | Decision::Response(response) => {
                 self.local(session, ctx, &active.service, response).await?
             }
-            // Boxed, so that answers of our own do not carry an upstream call's state around.
+            // Boxed, so that our own responses do not carry the state of an upstream call.
             Decision::Endpoint(endpoint) => match ctx.observed.clone() {
                 None => in_place(|| self.endpoint(session, ctx, &active, &endpoint)).await?,
                 Some(request) => {
@@ -163,7 +163,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
-        // Every request is answered in the filter before.
+        // The filter above responds to every request.
         Error::e_explain(ErrorType::InternalError, "nothing is proxied")
     }
 
@@ -192,7 +192,7 @@ impl ProxyHttp for Gateway {
         let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
         let written = respond::write(session, options, response, fields, ctx.finishing());
         if let Err(error) = written.await {
-            log::debug!("the client left before its error answer: {error}");
+            log::debug!("the client closed the connection before its error response: {error}");
         }
         FailToProxy {
             error_code: 500,
@@ -200,7 +200,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// The client's own doing is no error of ours, and what a backend did has its line already.
+    /// What the client caused is not an error of the gateway, and a failure of a backend is already logged.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, error: &Error) -> bool {
         matches!(
             error.esource(),
@@ -208,7 +208,7 @@ impl ProxyHttp for Gateway {
         )
     }
 
-    /// Pingora's own shows the whole target, and with it every token in its query.
+    /// Pingora's own summary shows the whole target, including tokens in the query.
     fn request_summary(&self, session: &Session, ctx: &Self::CTX) -> String {
         match head_of(session, ctx.client) {
             Some(head) => format!("{} {}, Host: {}", head.method, head.path, head.host),

@@ -1,4 +1,4 @@
-//! What is reported of a request: metrics, statistics, the access log.
+//! Reports a request: metrics, statistics, the access log.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::telemetry::access::AccessEvent;
 use crate::telemetry::moment;
 use crate::telemetry::observe;
 
-/// Tells `telemetry/metrics` that an endpoint's request has come.
+/// Reports to `telemetry/metrics` that a request for an endpoint has arrived.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
     if let Some(stats) = &ctx.active.stats {
         let digest = session.digest();
@@ -23,7 +23,7 @@ pub(super) fn count(session: &Session, ctx: &mut Ctx) {
     }
 }
 
-/// Takes up the client's trace, where the configuration asks for traces or series.
+/// Reads the trace context of the client, if the configuration asks for traces or series.
 pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
     let Some(observer) = &active.service.observer else {
         return;
@@ -37,7 +37,7 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
     ctx.observed = Some(observe::Request::begin(observer, &came));
 }
 
-/// Tells traces and series how the request ended.
+/// Reports the end of the request to traces and series.
 fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     let (Some(request), Some(head)) = (&ctx.observed, head_of(session, ctx.client)) else {
         return;
@@ -83,7 +83,7 @@ fn grpc_status(session: &Session, ctx: &Ctx, request: &HeaderMap) -> Option<u32>
 }
 
 impl Gateway {
-    /// Once a request is over.
+    /// Reports a request after its end.
     pub(super) fn report(&self, session: &Session, ctx: &Ctx) {
         let active = &ctx.active;
         let took = ctx.started.elapsed();
@@ -101,7 +101,7 @@ impl Gateway {
         };
         match route {
             Some(route) => route.record(status, took),
-            // Rare, so their series are made when they are needed.
+            // They are rare, so their series are created on first use.
             None => {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared

@@ -1,4 +1,4 @@
-//! An endpoint's work.
+//! Runs an endpoint.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ use crate::server::intake::{self, Intake};
 use crate::server::{files, respond, tunnel};
 
 impl Gateway {
-    /// Passes an endpoint's steps, does its work and answers.
+    /// Runs the steps of an endpoint and its work, and responds.
     pub(super) async fn endpoint(
         &self,
         session: &mut Session,
@@ -71,10 +71,10 @@ impl Gateway {
         self.conclude(session, ctx, service, outcome).await
     }
 
-    /// Reports how a request's work ended, and answers where that was not done.
+    /// Reports the result of the work, and responds if the work did not.
     ///
     /// # Errors
-    /// The client closed its connection, or its response broke off after it had begun: the connection must end.
+    /// The client closed its connection, or its response ended early: the connection must be closed.
     async fn conclude(
         &self,
         session: &mut Session,
@@ -110,7 +110,7 @@ impl Gateway {
         }
     }
 
-    /// Answers a request whose body could not be read, and that is not an endpoint's.
+    /// Rejects a request that is not for an endpoint and whose body could not be read.
     pub(super) async fn reject(
         &self,
         session: &mut Session,
@@ -146,7 +146,7 @@ impl Gateway {
         }
     }
 
-    /// Writes a response that was made here.
+    /// Writes a response of the gateway itself.
     pub(super) async fn local(
         &self,
         session: &mut Session,
@@ -184,7 +184,7 @@ fn prepare(
     Ok(())
 }
 
-/// Does the endpoint's work.
+/// Runs the work of the endpoint.
 async fn work(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -207,7 +207,7 @@ async fn work(
         encoder: None,
         intake: Intake::new(&endpoint.payload, ctx.notes.is_decoded),
     };
-    // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+    // The rare and the large cases are boxed, so that a plain request does not carry their state.
     match &endpoint.work {
         Work::Stream(work) => match &work.upgrade {
             Some(upgrade) if tunnel::is_asked_for(client.session) => {
@@ -223,7 +223,7 @@ async fn work(
     }
 }
 
-/// What ends a connection whose request cannot be answered to its end.
+/// The error that closes a connection whose request cannot be completed.
 fn broken(failure: Option<Kind>) -> Box<Error> {
     let error = Error::new(ErrorType::ConnectionClosed);
     if failure.is_some_and(Kind::is_of_client) {

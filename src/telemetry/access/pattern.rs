@@ -14,9 +14,9 @@ use crate::telemetry::text::{is_printable, push_json, push_query, push_unprintab
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     pieces: Box<[Piece]>,
-    /// Values stand in JSON.
+    /// Values are inside of JSON.
     json: bool,
-    /// What stands for a value that is not there.
+    /// The text for a missing value.
     missing: Box<str>,
 }
 

@@ -125,9 +125,9 @@ pub struct Settings {
     pub reads: bool,
     /// Sends a context to backends.
     pub writes: bool,
-    /// The decision goes on to backends also where spans go nowhere.
+    /// Backends get the sampling decision even if no spans are exported.
     pub keeps_decision: bool,
-    /// Nobody asks for traces: there are no ids to show.
+    /// Traces are off, so there are no ids to show.
     pub quiet: bool,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn look(families: &[MetricFamily]) -> Look {
         let buckets = buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
         look.entry(place(metric)).or_default().buckets = buckets.collect();
     }
-    // A route that nobody asked for needs no memory.
+    // A route without requests needs no memory.
     look.retain(|_, counts| counts.classes.iter().sum::<f64>() > 0.0);
     look
 }

@@ -156,7 +156,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `/x/{id}` as the reference keeps it: `/x/{{.Id}}`.
+/// `/x/{id}` as KrakenD writes it: `/x/{{.Id}}`.
 fn go_template(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;

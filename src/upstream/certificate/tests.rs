@@ -37,22 +37,22 @@ fn errors_of_a_pair_are_reported() {
     rejected(
         &key,
         &certificate,
-        "c.pem: no certificate in it; it holds a private key: are",
+        "c.pem: it has no certificate; it holds a private key: are",
     );
     rejected(
         &certificate,
         &certificate,
-        "k.pem: no private key in it; it holds a certificate",
+        "k.pem: it has no private key; it holds a certificate",
     );
     rejected(
         "garbage",
         &key,
-        "c.pem: no certificate in it; it is not PEM",
+        "c.pem: it has no certificate; it is not PEM",
     );
     rejected(
         &certificate,
         "",
-        "k.pem: no private key in it; it is not PEM",
+        "k.pem: it has no private key; it is not PEM",
     );
     let cut = certificate.lines().take(3).collect::<Vec<_>>().join("\n");
     rejected(&cut, &key, "c.pem: cannot be read as PEM");
@@ -73,7 +73,7 @@ fn an_encrypted_key_is_reported_as_encrypted() {
         rejected(
             key,
             key,
-            "c.pem: no certificate in it; it holds an encrypted private key",
+            "c.pem: it has no certificate; it holds an encrypted private key",
         );
     }
 }

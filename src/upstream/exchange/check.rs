@@ -50,7 +50,9 @@ impl Exchange<'_> {
             return Err(error);
         }
         if coded && self.raw_length() {
-            self.spoil("sent Content-Length beside Transfer-Encoding, which wins");
+            self.spoil(
+                "sent Content-Length together with Transfer-Encoding, which takes precedence",
+            );
         }
         if collapsed.is_some() {
             self.fields = collapsed;
@@ -85,7 +87,7 @@ impl Exchange<'_> {
             trip.read_whole();
         }
         if !self.spoiled && self.has_surplus() {
-            self.spoil("sent more bytes than its answer has");
+            self.spoil("sent more bytes than its response has");
         }
     }
 

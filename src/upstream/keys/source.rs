@@ -198,7 +198,7 @@ impl<S: KeyDocument> KeySource<S> {
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
         let outcome = match tokio::time::timeout(2 * MOST_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
-            Err(_) => Err(FetchError::Document("no answer in time".to_owned())),
+            Err(_) => Err(FetchError::Document("no response in time".to_owned())),
         };
         let brought_news = match outcome {
             Ok(news) => news,

@@ -52,7 +52,7 @@ pub enum SideError {
         url: String,
         reason: String,
     },
-    #[error("{method} \"{url}\": no complete answer within {limit:?}")]
+    #[error("{method} \"{url}\": no complete response within {limit:?}")]
     Time {
         method: &'static str,
         url: String,
@@ -61,7 +61,7 @@ pub enum SideError {
     /// The deadline of the caller has passed.
     #[error("{method} \"{url}\": context deadline exceeded")]
     Late { method: &'static str, url: String },
-    #[error("answer larger than {most_bytes} bytes")]
+    #[error("response larger than {most_bytes} bytes")]
     Size { most_bytes: usize },
     #[error("unexpected status {status}")]
     Status {

@@ -90,7 +90,7 @@ impl GrpcClient {
             }
             Err(_) => {
                 *self.connection.lock().await = None;
-                Err(format!("no answer within {} s", limit.as_secs()))
+                Err(format!("no response within {} s", limit.as_secs()))
             }
         }
     }
@@ -126,7 +126,7 @@ impl GrpcClient {
             let piece = piece.map_err(|error| error.to_string())?;
             let _ = body.flow_control().release_capacity(piece.len());
             if bytes.len() + piece.len() > MOST_BYTES {
-                return Err(format!("an answer larger than {MOST_BYTES} bytes"));
+                return Err(format!("a response larger than {MOST_BYTES} bytes"));
             }
             bytes.extend_from_slice(&piece);
         }
@@ -211,7 +211,7 @@ fn grpc_response(fields: &HeaderMap, body: Bytes) -> Result<GrpcResponse, String
     let details = text("grpc-status-details-bin").map(|text| text.trim_end_matches('='));
     let details = details.and_then(|text| STANDARD_NO_PAD.decode(text).ok());
     Ok(GrpcResponse {
-        status: status.ok_or("an answer without grpc-status")?,
+        status: status.ok_or("a response without grpc-status")?,
         message: message.into_owned(),
         again_after: pushback.map(Duration::from_millis),
         details: details.unwrap_or_default(),

@@ -106,9 +106,9 @@ impl fmt::Debug for VaultSecret {
 pub enum VaultError {
     #[error(transparent)]
     Call(#[from] SideError),
-    #[error("Post \"{url}\": Vault answers {status}: {}", meaning(*status))]
+    #[error("Post \"{url}\": Vault responds with {status}: {}", meaning(*status))]
     Rejected { url: String, status: StatusCode },
-    #[error("Post \"{url}\": the answer holds no plaintext; is this a Vault?")]
+    #[error("Post \"{url}\": the response has no plaintext; is this a Vault?")]
     Response { url: String },
 }
 

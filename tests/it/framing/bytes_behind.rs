@@ -8,7 +8,7 @@ fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
     let chunked = json_head(CHUNKED) + "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
     for whole in [length, chunked] {
         for surplus in ["X", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"] {
-            let told = "sent more bytes than its answer has";
+            let told = "sent more bytes than its response has";
             for response in through(&(whole.clone() + surplus), told) {
                 let got = (response.status, response.text());
                 assert_eq!(got, (200, "{\"ok\":true}".to_owned()));
@@ -40,7 +40,7 @@ fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
     ];
     let response = gateway.get_with("/n", &fields);
     assert_eq!((response.status, response.text().as_str()), (403, "no"));
-    logs(&gateway, "sent more bytes than its answer has", 1);
+    logs(&gateway, "sent more bytes than its response has", 1);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn chunks_win_over_a_length_and_their_connection_ends() {
         format!("{CHUNKED}\r\nContent-Length: 300"),
     ] {
         let chunks = "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
-        let told = "Content-Length beside Transfer-Encoding";
+        let told = "Content-Length together with Transfer-Encoding";
         for response in through(&(json_head(&fields) + chunks), told) {
             let got = (response.status, response.text());
             assert_eq!(got, (200, "{\"ok\":true}".to_owned()));

@@ -71,7 +71,7 @@ fn a_busy_collector_gets_the_batch_again() {
     assert_eq!(rig.get("/a", &[]), 200);
     assert_eq!(rig.collector.wait_for_spans(5).len(), 5);
     eventually("recovery", Duration::from_secs(10), || {
-        rig.gateway.output().contains("takes data again")
+        rig.gateway.output().contains("accepts data again")
     });
 }
 

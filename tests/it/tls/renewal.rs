@@ -45,7 +45,7 @@ fn a_broken_renewal_keeps_the_old_certificate_and_is_told() {
     assert!(told.contains("a.key"), "{told}");
     gateway.signal("HUP");
     eventually("the log says so", Duration::from_secs(10), || {
-        gateway.output().contains("Reload refused")
+        gateway.output().contains("Reload rejected")
     });
     assert_eq!(shown(&gateway, &authority), before);
 }

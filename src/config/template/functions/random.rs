@@ -51,7 +51,7 @@ pub(super) static TABLE: &[Function] = &[
 pub(super) fn fill(bytes: &mut [u8]) -> Result<(), String> {
     SystemRandom::new()
         .fill(bytes)
-        .map_err(|_| "the system gives no random numbers".to_owned())
+        .map_err(|_| "the system provides no random numbers".to_owned())
 }
 
 /// A number below `limit`, which is not zero. The bias of the remainder is below 2^-32 for all limits in use.

@@ -23,7 +23,7 @@ fn is_token(block: &Block<'_>, name: &str) -> bool {
     let fits = HeaderName::from_bytes(name.as_bytes()).is_ok();
     if !fits {
         let node = at(block, "name");
-        node.invalid(format!("{} is no name of a cookie", node.shown()));
+        node.invalid(format!("{} is not the name of a cookie", node.shown()));
     }
     fits
 }
@@ -45,7 +45,7 @@ fn attributes(block: &Block<'_>) -> Option<Attributes> {
             cookie::is_attribute(text) && !(key == "domain" && text.contains([' ', ',', ':']));
         if !fits {
             let node = at(block, key);
-            node.invalid(format!("{} cannot stand in a cookie", node.shown()));
+            node.invalid(format!("{} cannot be part of a cookie", node.shown()));
         }
         fits.then(|| text.to_owned())
     };
@@ -74,7 +74,7 @@ fn expires(block: &Block<'_>) -> Option<Option<String>> {
         Err(_) => {
             let node = at(block, "expires");
             node.config_error_hint(
-                ConfigError::invalid(format!("{} is no time", node.shown())),
+                ConfigError::invalid(format!("{} is not a time", node.shown())),
                 "RFC 3339: \"2030-01-02T03:04:05Z\"",
             );
             None

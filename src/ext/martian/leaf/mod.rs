@@ -70,7 +70,7 @@ pub(super) fn field(block: &Block<'_>, key: &'static str) -> Option<Field> {
 fn named(node: &Node<'_>, text: &str) -> Option<Field> {
     let name = HeaderName::from_bytes(text.as_bytes());
     if name.is_err() {
-        node.invalid(format!("{} is no name of a header", node.shown()));
+        node.invalid(format!("{} is not the name of a header", node.shown()));
     }
     name.ok().map(Field::new)
 }
@@ -79,7 +79,7 @@ fn named(node: &Node<'_>, text: &str) -> Option<Field> {
 fn changed(node: &Node<'_>, field: Field) -> Field {
     if field.kind == Kind::Connection {
         node.warn(ConfigError::invalid(format!(
-            "{} is about one connection: it passes neither way, and changing it has no effect",
+            "{} concerns a single connection: it is not forwarded, and changing it has no effect",
             node.shown()
         )));
     }
@@ -105,7 +105,7 @@ fn header(block: &Block<'_>, scope: Scope) -> Option<(Field, HeaderValue)> {
     if let Some(expected) = expected {
         let node = at(block, "value");
         node.invalid(format!(
-            "{} is no {}: {expected} is expected",
+            "{} is not a valid {}: {expected} is expected",
             node.shown(),
             field.name
         ));
@@ -173,7 +173,7 @@ fn stash(block: &Block<'_>, scope: Scope) -> Option<Change> {
     if scope == Scope::RESPONSE {
         both(
             block,
-            "there is nothing to give to an answer if the request stores nothing",
+            "there is nothing to add to a response if the request stores nothing",
         );
         return None;
     }
@@ -303,7 +303,7 @@ fn body(block: &Block<'_>) -> Option<Body> {
 
 fn files(block: &Block<'_>, scope: Scope, cx: &Compile<'_>) -> Option<Files> {
     if scope != Scope::BOTH {
-        both(block, "a file stands in for the call and for its answer");
+        both(block, "a file replaces the call and its response");
     }
     let explicit = explicit(block);
     let root = cx.path(&block.required("rootPath")?);
@@ -331,7 +331,7 @@ fn explicit(block: &Block<'_>) -> Option<HashMap<Vec<u8>, PathBuf>> {
             let stays =
                 parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
             if !stays {
-                node.invalid(format!("{} is no file below \"rootPath\"", node.shown()));
+                node.invalid(format!("{} is not a file below \"rootPath\"", node.shown()));
                 return None;
             }
             Some((path.as_bytes().to_vec(), file.to_owned()))

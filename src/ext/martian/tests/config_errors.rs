@@ -31,7 +31,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"header.Modifier": {"name": "a b"}}"#,
-            "/header.Modifier/name: \"a b\" is no name of a header",
+            "/header.Modifier/name: \"a b\" is not the name of a header",
         ),
         (
             r#"{"header.Append": {"name": "A", "value": "a\nb"}}"#,
@@ -39,19 +39,19 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"header.Modifier": {"name": "Host", "value": "a/b"}}"#,
-            "/header.Modifier/value: \"a/b\" is no host: a host, perhaps with a port is expected",
+            "/header.Modifier/value: \"a/b\" is not a valid host: a host, perhaps with a port is expected",
         ),
         (
             r#"{"header.Modifier": {"name": "Content-Length", "value": "-1"}}"#,
-            "/header.Modifier/value: \"-1\" is no content-length: a number is expected",
+            "/header.Modifier/value: \"-1\" is not a valid content-length: a number is expected",
         ),
         (
             r#"{"header.Modifier": {"name": "Transfer-Encoding", "value": "gzip"}}"#,
-            "/header.Modifier/value: \"gzip\" is no transfer-encoding: \"chunked\" or \"identity\" is expected",
+            "/header.Modifier/value: \"gzip\" is not a valid transfer-encoding: \"chunked\" or \"identity\" is expected",
         ),
         (
             r#"{"header.Blacklist": {"names": ["A", ":"]}}"#,
-            "/header.Blacklist/names/1: \":\" is no name of a header",
+            "/header.Blacklist/names/1: \":\" is not the name of a header",
         ),
         (
             r#"{"header.Copy": {"from": "A"}}"#,
@@ -119,7 +119,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"cookie.Modifier": {"name": "a;"}}"#,
-            "/cookie.Modifier/name: \"a;\" is no name of a cookie",
+            "/cookie.Modifier/name: \"a;\" is not the name of a cookie",
         ),
         (
             r#"{"cookie.Modifier": {"name": "a", "value": "b;c"}}"#,
@@ -127,11 +127,11 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"cookie.Modifier": {"name": "a", "path": "/;Secure"}}"#,
-            "/cookie.Modifier/path: \"/;Secure\" cannot stand in a cookie",
+            "/cookie.Modifier/path: \"/;Secure\" cannot be part of a cookie",
         ),
         (
             r#"{"cookie.Modifier": {"name": "a", "expires": "tomorrow"}}"#,
-            "/cookie.Modifier/expires: \"tomorrow\" is no time",
+            "/cookie.Modifier/expires: \"tomorrow\" is not a time",
         ),
         (
             r#"{"body.Modifier": {"body": "{}"}}"#,
@@ -139,7 +139,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"stash.Modifier": {"headerName": "A", "scope": ["response"]}}"#,
-            "/stash.Modifier/scope: there is nothing to give to an answer if the request stores nothing",
+            "/stash.Modifier/scope: there is nothing to add to a response if the request stores nothing",
         ),
         (
             r#"{"stash.Modifier": {"headerName": "Content-Length"}}"#,
@@ -147,7 +147,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"static.Modifier": {"rootPath": "/", "scope": ["response"]}}"#,
-            "/static.Modifier/scope: a file stands in for the call and for its answer",
+            "/static.Modifier/scope: a file replaces the call and its response",
         ),
         (
             r#"{"static.Modifier": {"rootPath": "/not/there"}}"#,
@@ -155,7 +155,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"static.Modifier": {"rootPath": "/", "explicitPaths": {"/a": "../b"}}}"#,
-            "/static.Modifier/explicitPaths/~1a: \"../b\" is no file below \"rootPath\"",
+            "/static.Modifier/explicitPaths/~1a: \"../b\" is not a file below \"rootPath\"",
         ),
     ] {
         let lines = found(block);
@@ -175,15 +175,15 @@ fn every_error_is_reported_with_its_location() {
     let group = "/fifo.Group/modifiers";
     let expected = [
         format!(
-            "{group}/0/header.Filter/modifier/header.Modifier/name: \":\" is no name of a header"
+            "{group}/0/header.Filter/modifier/header.Modifier/name: \":\" is not the name of a header"
         ),
         format!("{group}/0/header.Filter/else/nope: unknown modifier: nope"),
         format!(
             "{group}/1/priority.Group/modifiers/0/priority: \"high\" is a string, but an integer is expected"
         ),
         format!("{group}/1/priority.Group/modifiers/1: the key \"modifier\" is missing"),
-        format!("{group}/2/header.Copy/from: \" \" is no name of a header"),
-        format!("{group}/2/header.Copy/to: \" \" is no name of a header"),
+        format!("{group}/2/header.Copy/from: \" \" is not the name of a header"),
+        format!("{group}/2/header.Copy/to: \" \" is not the name of a header"),
     ];
     let mut lines = found(block);
     for line in &expected {

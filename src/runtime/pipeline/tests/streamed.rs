@@ -286,10 +286,10 @@ async fn an_answer_that_breaks_off_ends_the_connection() {
     let mut options = options();
     options.stream_idle_timeout = Duration::from_millis(20);
     for (end, why) in [
-        (End::Early, "the answer broke off: unexpected EOF"),
+        (End::Early, "the response ended early: unexpected EOF"),
         (
             End::Silence,
-            "the answer broke off: the upstream fell silent",
+            "the response ended early: the upstream was silent",
         ),
     ] {
         let mut client = Memory::default();

@@ -125,7 +125,7 @@ impl Trip {
             events: Vec::new(),
             link: None,
             status: if self.read_error {
-                SpanStatus::Error("the body broke off".into())
+                SpanStatus::Error("the body ended early".into())
             } else {
                 SpanStatus::Ok
             },

@@ -61,7 +61,7 @@ impl Sender {
                 }
                 Ok(Sent::Again { after, reason }) => (reason, after, None),
                 Ok(Sent::Rejected { reason }) => (reason, None, Some(Lost::Rejected)),
-                Err(_) => ("no answer in time".to_owned(), None, None),
+                Err(_) => ("no response in time".to_owned(), None, None),
             };
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
             self.complain(signal, &reason);
@@ -119,7 +119,7 @@ impl Sender {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, _)) = trouble.take() {
             log::info!(
-                "[SERVICE: OpenTelemetry] {}: the collector takes data again, after {} s",
+                "[SERVICE: OpenTelemetry] {}: the collector accepts data again, after {} s",
                 self.name,
                 since.elapsed().as_secs()
             );
