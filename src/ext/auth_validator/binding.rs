@@ -124,7 +124,7 @@ impl Binding {
             Some(shown) if equal(&shown, bound) => Ok(()),
             Some(_) => Err(unbound("the token is bound to another certificate")),
             None => Err(unbound(
-                "the token is bound to a certificate, and the client showed none",
+                "the token is bound to a certificate, and the client sent none",
             )),
         }
     }

@@ -85,7 +85,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         match parts(&text) {
             Some((origin, "/")) => origins.push(origin.into()),
             _ => at("dpop_origins").config_error_hint(
-                ConfigError::invalid(format!("{text:?} is no address without a path")),
+                ConfigError::invalid(format!("{text:?} is not an address without a path")),
                 "\"https://api.example.com\"",
             ),
         }

@@ -252,7 +252,7 @@ fn several(
         if issuer.is_none() && !matches!(made, Made::ConfigError | Made::Closed(_)) {
             one.block.missing("issuer");
         } else if providers.iter().any(known) {
-            one.block.node().invalid("this issuer is there twice");
+            one.block.node().invalid("this issuer is listed twice");
         }
         if asked.is_some() && std::mem::replace(&mut asks, true) {
             one.place("introspection").invalid(

@@ -157,7 +157,7 @@ impl Validator {
                 Gate::wait(asking, |answer, head, notes| {
                     let answer = answer.unwrap_or_else(|| {
                         let reason = Reason::IntrospectionUnavailable;
-                        Err(Rejection::new(reason, "no answer in time"))
+                        Err(Rejection::new(reason, "no response in time"))
                     });
                     self.decide(head, notes, Waited::Answer(provider, answer))
                 })
@@ -433,7 +433,7 @@ impl Log {
                 log::warn!("{prefix} Unable to validate the token: {rejection}");
             }
             (Reason::BadClaim | Reason::GroupsOverage, false) => {
-                log::warn!("{prefix} Token refused: {rejection}");
+                log::warn!("{prefix} Token rejected: {rejection}");
             }
             (_, false) => {}
         }

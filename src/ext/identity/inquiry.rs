@@ -61,7 +61,7 @@ pub struct NoAnswer(pub Cow<'static, str>);
 
 impl NoAnswer {
     /// The deadline has passed.
-    pub const LATE: NoAnswer = NoAnswer(Cow::Borrowed("no answer in time"));
+    pub const LATE: NoAnswer = NoAnswer(Cow::Borrowed("no response in time"));
 
     pub fn new(why: impl Into<Cow<'static, str>>) -> NoAnswer {
         NoAnswer(why.into())
