@@ -125,7 +125,7 @@ pub struct Landing(watch::Receiver<bool>);
 
 impl Landing {
     /// Waits for the end, at most until `until`. `Some(false)` if the call was dropped without an end.
-    pub async fn wait(mut self, until: Instant) -> Option<bool> {
+    pub async fn wait(&mut self, until: Instant) -> Option<bool> {
         let ended = tokio::time::timeout_at(until, self.0.changed()).await;
         ended.ok().map(|ended| ended.is_ok())
     }
@@ -147,7 +147,7 @@ mod tests {
         let Join::Lead(first) = single_flights.join(&A) else {
             panic!("nobody was there before")
         };
-        let Join::Wait(landing) = single_flights.join(&A) else {
+        let Join::Wait(mut landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         assert!(matches!(single_flights.join(&[2; 32]), Join::Lead(_)));
@@ -160,7 +160,7 @@ mod tests {
     async fn a_dropped_call_is_made_by_the_next_request() {
         let single_flights = SingleFlights::default();
         let first = single_flights.join(&A);
-        let Join::Wait(landing) = single_flights.join(&A) else {
+        let Join::Wait(mut landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         drop(first);
@@ -189,7 +189,7 @@ mod tests {
     async fn a_wait_ends_at_its_deadline() {
         let single_flights = SingleFlights::default();
         let _first = single_flights.join(&A);
-        let Join::Wait(landing) = single_flights.join(&A) else {
+        let Join::Wait(mut landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         assert_eq!(landing.wait(soon()).await, None);

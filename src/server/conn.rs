@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 use crate::server::room::Watch;
+use crate::server::streams::Streams;
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -32,7 +33,9 @@ const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// How long a client may stop within a request or a response before it makes room for others, if places are scarce.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for an HTTP/2 connection, which may be silent because it waits for responses.
+/// The same between the requests of an HTTP/2 connection, as between those of HTTP/1.
+const H2_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for an HTTP/2 connection with open streams, which may be silent because it waits for responses.
 const H2_TIMEOUT: Duration = Duration::from_secs(10);
 /// The initial size of the buffer for heads. Most heads fit.
 const HEAD_BUFFER_BYTES: usize = 4096;
@@ -60,6 +63,8 @@ pub struct Conn {
     watch: Option<Watch>,
     /// How long the client may do so. `None` for other protocols, which have their own timeouts.
     timeout: Option<Duration>,
+    /// The open streams of HTTP/2, if places are limited.
+    streams: Option<Box<Streams>>,
 }
 
 /// How many bytes after its head belong to a request.
@@ -94,6 +99,7 @@ impl Conn {
             unflushed: false,
             watch: None,
             timeout: None,
+            streams: None,
         }
     }
 
@@ -130,6 +136,7 @@ impl Conn {
             unflushed: false,
             watch: None,
             timeout: None,
+            streams: None,
         }
     }
 
@@ -143,6 +150,7 @@ impl Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self.timeout = Some(H2_TIMEOUT);
+        self.streams = self.watch.is_some().then(Box::default);
         self
     }
 
@@ -286,6 +294,8 @@ impl Conn {
             watch.moved();
             return polled;
         }
+        let is_idle = self.streams.as_ref().is_some_and(|all| all.is_idle());
+        let timeout = if is_idle { H2_IDLE_TIMEOUT } else { timeout };
         watch.poll_stalled(cx, timeout).map(|()| {
             let reason = "the client is silent, and others need its place";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))

@@ -5,7 +5,7 @@
 //! | `processors` | the number of worker threads |
 //! | [`start`], [`process`], `signals`, [`successor`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
 //! | `listeners`, `handover`, `folder` | the listening sockets, how they are passed on, and the folder of control sockets |
-//! | `accept`, `room`, `descriptors`, `socket` | the accept loop, the limit of connections, file descriptors, a client's socket |
+//! | `accept`, `room`, `streams`, `descriptors`, `socket` | the accept loop, the limit of connections and which of them are idle, file descriptors, a client's socket |
 //! | `front`, `drive`, `conn`, [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
@@ -47,6 +47,7 @@ mod room;
 mod signals;
 mod socket;
 pub mod start;
+mod streams;
 pub mod successor;
 pub mod tickets;
 pub mod tls;

@@ -306,8 +306,18 @@ async fn decline(
 ) -> std::result::Result<(), Failure> {
     client.write_head(head, false).await?;
     let upstream = &mut upgraded.session;
+    let mut is_silent = false;
     loop {
-        let read = tokio::time::timeout(idle, upstream.read_body_bytes()).await;
+        let reading = tokio::time::timeout(idle, upstream.read_body_bytes());
+        let read = tokio::select! {
+            biased;
+            read = reading => read,
+            // What was written goes out when the client is read. It has nothing more to say.
+            Err(_) = client.session.as_downstream_mut().read_body_or_idle(true), if !is_silent => {
+                is_silent = true;
+                continue;
+            }
+        };
         let silent = |_| Failure::cut_off("the response ended early: the upstream was silent");
         let ended = |_| Failure::cut_off("the response ended early: unexpected EOF");
         match read.map_err(silent)?.map_err(ended)? {

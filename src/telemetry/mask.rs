@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 29] = [
+const SECRET_ENDINGS: [&str; 30] = [
     "token",
     "secret",
     "password",
@@ -41,6 +41,7 @@ const SECRET_ENDINGS: [&str; 29] = [
     "licencekey",
     "clientkey",
     "functionskey",
+    "devicecode",
 ];
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
@@ -101,6 +102,27 @@ fn first_secret(pair: &str) -> Option<usize> {
         return Some(0);
     }
     is_credential(name, value).then_some(name.len() + 1)
+}
+
+/// A path without credentials: a client may have encoded its query (`/a%3Faccess_token=x`), or put a token into a
+/// segment.
+pub fn masked_path(path: &str) -> Cow<'_, str> {
+    let is_plain = !path.contains(['=', '%', ';']) && !path.contains("eyJ");
+    if is_plain || !path.split('/').any(holds_a_credential) {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| {
+        if !holds_a_credential(segment) {
+            return Cow::Borrowed(segment);
+        }
+        let ends = ["?", ";", "%3F", "%3f", "%3B", "%3b"];
+        let end = ends
+            .iter()
+            .filter_map(|end| Some(segment.find(end)? + end.len()));
+        let kept = end.min().and_then(|end| segment.get(..end));
+        Cow::Owned(format!("{}{MASK}", kept.unwrap_or_default()))
+    });
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
 /// A sentence of ours that may quote a URL or a query, without the credentials in it.
@@ -329,6 +351,19 @@ mod tests {
             ("x-original-url", "https://u:s@a/", "https://u:***@a/"),
         ] {
             assert_eq!(shown_header(name, value), shown, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_paths_are_masked() {
+        for (path, shown) in [
+            ("/a%3Faccess_token=x/b", "/a%3F***/b"),
+            ("/a%3faccess_token%3Dx", "/a%3f***"),
+            ("/a;sid=x", "/a;***"),
+            ("/verify/eyJhbGciOiJIUzI1NiJ9.e30.x", "/verify/***"),
+            ("/a=b/caf%C3%A9;v=1/token", "/a=b/caf%C3%A9;v=1/token"),
+        ] {
+            assert_eq!(masked_path(path), shown);
         }
     }
 

@@ -123,9 +123,18 @@ impl Charge {
     }
 }
 
+impl Default for Charge {
+    /// An empty charge to the budget of this process.
+    fn default() -> Charge {
+        Budget::process().charge()
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes > 0 {
+            self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 

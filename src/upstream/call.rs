@@ -274,7 +274,11 @@ impl Exchange<'_> {
             content_length(&headers)
         };
         let most = options.max_body_bytes;
-        let mut body = whole(&mut self, announced, most, COPIES).await?;
+        self.collecting = true;
+        let collected = whole(&mut self, announced, most, COPIES).await;
+        // From here on the body says nothing about the host: a read that failed was recorded.
+        self.collecting = false;
+        let mut body = collected?;
         let origin = self.origin();
         self.release().await;
         if options.gunzip && !body.is_empty() && is_gzip(&headers) {

@@ -248,6 +248,18 @@ fn nobody_waits_longer_than_the_file_says() {
 }
 
 #[test]
+fn a_slow_first_call_is_good_for_those_who_stopped_waiting() {
+    let backend = Upstream::start(|mut call| {
+        pause(Duration::from_millis(3600));
+        call.send(cacheable(r#"{"n":1}"#))
+    });
+    // After three seconds the others make their own calls, which would end too late.
+    let gateway = with_time(&backend, &json!({}), "6s");
+    let bodies = at_once(&gateway, "/a", 10);
+    assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
+}
+
+#[test]
 fn a_client_that_goes_away_leaves_its_call_to_the_next() {
     let backend = Upstream::start(|mut call| {
         if call.head.contains("X-Forwarded-For: 127.0.0.1")

@@ -26,6 +26,155 @@ fn with_metrics(mut file: Value, port: u16) -> Value {
     file
 }
 
+fn silent(port: u16, count: usize) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
+    (0..count).map(connect).collect()
+}
+
+/// Whether the other end closes within `limit`.
+fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
+    stream.set_read_timeout(Some(limit)).unwrap();
+    matches!(stream.read(&mut [0; 1]), Ok(0))
+}
+
+#[test]
+fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let file = with_metrics(config(&stub.url()), metrics);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    // Some never send anything, others stop within the head.
+    for begun in [&b""[..], b"GET /a HT"] {
+        let clients = silent(gateway.port(), 500);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun);
+        }
+        for _ in 0..20 {
+            let began = Instant::now();
+            assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+    }
+    let mut page = Client::connect(metrics).unwrap();
+    page.send(request("GET", "/metrics", &[])).unwrap();
+    assert_eq!(page.response("GET").unwrap().status, 200);
+}
+
+#[test]
+fn clients_that_stop_within_a_body_make_room() {
+    let stub = Stub::with(OK);
+    let url = stub.url();
+    let mut file = config(&url);
+    for (path, encoding) in [("/composed", "json"), ("/stream", "no-op")] {
+        file["endpoints"].as_array_mut().unwrap().push(json!({
+            "endpoint": path, "method": "POST", "timeout": "60s", "output_encoding": encoding,
+            "backend": [{ "host": [url], "url_pattern": "/a", "encoding": encoding, "method": "POST" }]
+        }));
+    }
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    for begun in [
+        "POST /composed HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ] {
+        let clients = silent(gateway.port(), 300);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+        }
+        for _ in 0..5 {
+            let mut client = gateway.client().timeout(Duration::from_secs(20));
+            client.send(request("GET", "/a", &[])).unwrap();
+            let response = client.response("GET");
+            assert_eq!(
+                response
+                    .unwrap_or_else(|error| panic!("{begun}: {error}"))
+                    .status,
+                200,
+                "{begun}"
+            );
+        }
+    }
+}
+
+#[test]
+fn http2_clients_without_a_request_make_room() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["use_h2c"] = json!(true);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // GET http://a/ (RFC 7541 §6), which is answered with 404.
+    let asked = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+    for begun in [hello.to_vec(), [&hello[..], asked].concat()] {
+        let clients = silent(gateway.port(), 300);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, &begun);
+        }
+        let began = Instant::now();
+        for _ in 0..5 {
+            let mut client = gateway.client().timeout(Duration::from_secs(20));
+            client.send(request("GET", "/a", &[])).unwrap();
+            assert_eq!(client.response("GET").unwrap().status, 200);
+        }
+        // Ten seconds are the time of a connection with open streams.
+        assert!(began.elapsed() < Duration::from_secs(9), "{begun:?}");
+    }
+}
+
+#[test]
+fn five_hundred_clients_are_served_with_256_descriptors() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -n 256; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let mut clients: Vec<Client> = (0..500)
+        .map(|_| Client::connect(gateway.port()).unwrap())
+        .collect();
+    // Clients whose idle connection was closed before their request try again, as browsers do.
+    let mut served = 0;
+    for client in &mut clients {
+        let asked = client.send(request("GET", "/a", &[]));
+        let response = asked.and_then(|()| client.response("GET"));
+        let status = response.map_or_else(|_| gateway.get("/a").status, |response| response.status);
+        served += usize::from(status == 200);
+    }
+    assert_eq!(served, 500, "{}", gateway.output());
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -Sn 64; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
+#[test]
+fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["read_header_timeout"] = json!("300ms");
+    file["idle_timeout"] = json!("60s");
+    let gateway = Gateway::start(&file.to_string());
+    let stream = silent(gateway.port(), 1).remove(0);
+    assert!(closes(&stream, Duration::from_secs(10)));
+    // A client that has sent a request may pause for longer.
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200);
+        pause(Duration::from_millis(700));
+    }
+}
+
 #[test]
 fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
     let stub = Stub::with(OK);
@@ -127,11 +276,9 @@ fn lines_of_the_start_and_of_reloads_obey_the_settings_for_logging() {
     file["extra_config"]["telemetry/logging"] = logging("WARNING");
     let gateway = Gateway::start(&file.to_string());
     assert_eq!(gateway.get("/a").status, 200);
-    assert!(
-        !gateway.output().contains("Signer disabled"),
-        "{}",
-        gateway.output()
-    );
+    let told = gateway.output();
+    assert!(!told.contains("Signer disabled"), "{told}");
+    assert!(!told.contains("Listening on"), "{told}");
     file["extra_config"]["telemetry/logging"] = logging("DEBUG");
     std::fs::write(gateway.config_path(), file.to_string()).unwrap();
     let before = gateway.mark();
@@ -322,6 +469,218 @@ fn gateways_tell_their_own_failures_apart_where_the_file_says_so() {
             assert_eq!(status("/spared"), spared, "{on} {encoding}");
         }
     }
+}
+
+#[test]
+fn bodies_in_flight_share_a_budget() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "2MiB" });
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
+    }));
+    let gateway = Gateway::start(&file.to_string());
+    // Two uploads of 1.5 MiB each stop before their end.
+    let head = request("POST", "/up", &[("Content-Length", "1600000")]);
+    let mut first = gateway.client();
+    first.send(&head).unwrap();
+    first.send(vec![b'x'; 1_500_000]).unwrap();
+    let page = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.response("GET").unwrap().text()
+    };
+    let held = || {
+        let page = page();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("portcullis_buffered_bytes "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    eventually("the first is held", Duration::from_secs(10), || {
+        held() > 1_400_000
+    });
+    let mut second = gateway.client();
+    second.send(&head).unwrap();
+    let _ = second.send(vec![b'x'; 1_500_000]);
+    assert_eq!(second.response("POST").unwrap().status, 503);
+    // The first one continues, and small requests are not affected.
+    assert_eq!(gateway.get("/a").status, 200);
+    first.send(vec![b'x'; 100_000]).unwrap();
+    assert_eq!(first.response("POST").unwrap().status, 200);
+    eventually("it is given back", Duration::from_secs(10), || held() == 0);
+    assert!(page().contains("portcullis_buffered_refused_total 1"));
+    assert!(
+        page().contains("reason=\"buffers_full\",route=\"/up\"} 1"),
+        "{}",
+        page()
+    );
+}
+
+#[test]
+fn trees_of_bodies_share_the_budget_too() {
+    // Each object of eight bytes becomes a node of several hundred.
+    let small = format!("[{}]", vec![r#"{"":1}"#; 60_000].join(","));
+    let plain = format!("[\"{}\"]", "x".repeat(480_000));
+    let response = |data: &str| {
+        let data: Value = serde_json::from_str(data).unwrap();
+        let stub =
+            json!([{ "headers": {"Content-Type": "application/json"}, "body": { "a": data } }]);
+        Stub::with(&stub.to_string())
+    };
+    let (small_response, plain_response) = (response(&small), response(&plain));
+    let stub = Stub::with(OK);
+    let mut endpoints = vec![
+        json!({ "endpoint": "/schema", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
+            "extra_config": { "validation/json-schema": { "type": "array" } } }),
+        json!({ "endpoint": "/graphql", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/",
+            "extra_config": { "backend/graphql": { "type": "mutation", "query": "mutation { a }" } } }] }),
+    ];
+    for (size, stub) in [("small", &small_response), ("plain", &plain_response)] {
+        let backend = json!({ "host": [stub.url()], "url_pattern": "/" });
+        let mut flat = backend.clone();
+        flat["extra_config"] =
+            json!({ "proxy": { "flatmap_filter": [{ "type": "del", "args": ["z"] }] } });
+        let cel = json!({ "validation/cel": [{ "check_expr": "size(resp_data.a) > 0" }] });
+        endpoints.extend([
+            json!({ "endpoint": format!("/{size}/json"), "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/flat"), "backend": [flat] }),
+            json!({ "endpoint": format!("/{size}/yaml"), "output_encoding": "yaml", "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/cel"), "backend": [backend], "extra_config": cel }),
+        ]);
+    }
+    let file = json!({ "version": 3, "timeout": "20s", "endpoints": endpoints,
+        "extra_config": { "portcullis/limits": { "buffered": "16MiB" } } });
+    let gateway = Gateway::start(&file.to_string());
+    let post = |path: &str, body: &str| {
+        let length = body.len().to_string();
+        let head = request("POST", path, &[("Content-Length", &length)]);
+        gateway
+            .send("POST", [head.as_bytes(), body.as_bytes()].concat())
+            .status
+    };
+    assert_eq!(post("/schema", &small), 503, "{}", gateway.output());
+    assert_eq!(post("/schema", &plain), 200, "{}", gateway.output());
+    let variables = |data: &str| format!("{{\"v\":{data}}}");
+    assert_eq!(
+        post("/graphql", &variables(&small)),
+        503,
+        "{}",
+        gateway.output()
+    );
+    assert_eq!(
+        post("/graphql", &variables(&plain)),
+        200,
+        "{}",
+        gateway.output()
+    );
+    // What passes as it is needs no tree.
+    assert_eq!(
+        gateway.get("/small/json").status,
+        200,
+        "{}",
+        gateway.output()
+    );
+    for path in ["flat", "yaml", "cel"] {
+        let status = |size: &str| gateway.get(&format!("/{size}/{path}")).status;
+        assert_eq!(
+            (status("small"), status("plain")),
+            (503, 200),
+            "{path}: {}",
+            gateway.output()
+        );
+    }
+}
+
+#[test]
+fn whatever_is_made_of_bodies_is_within_the_budget() {
+    let metrics = ports::free();
+    let response = |body: &str| {
+        let body: Value = serde_json::from_str(body).unwrap();
+        let headers = json!({ "Content-Type": "application/json" });
+        Stub::with(&json!([{ "headers": headers, "body": body }]).to_string())
+    };
+    let names: Vec<String> = (0..60_000).map(|n| format!("\"{n}\":1")).collect();
+    let members = response(&format!("{{{}}}", names.join(",")));
+    let list = response(&format!(r#"{{"a":[{}]}}"#, vec!["1"; 60_000].join(",")));
+    let text = response(&format!(r#"{{"a":"{}"}}"#, "x".repeat(400_000)));
+    let backend = |stub: &Stub| json!({ "host": [stub.url()], "url_pattern": "/" });
+    let lua = |part: &str, script: &str| json!({ "modifier/lua-proxy": { part: script } });
+    let calls = format!(
+        "local kept = {{}} for i = 1, 40 do kept[i] = http_response.new('{}/') end",
+        text.url()
+    );
+    let few = calls.replace("40", "2");
+    let file = json!({ "version": 3, "timeout": "30s",
+        "extra_config": {
+            "portcullis/limits": { "buffered": "8MiB" },
+            "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") }
+        },
+        "endpoints": [
+            { "endpoint": "/members", "backend": [backend(&members)] },
+            { "endpoint": "/both", "backend": [backend(&members), backend(&members)] },
+            { "endpoint": "/list", "backend": [backend(&list)] },
+            { "endpoint": "/read", "backend": [backend(&list)],
+              "extra_config": lua("post", "response.load():data():get('a')") },
+            { "endpoint": "/calls", "backend": [backend(&list)], "extra_config": lua("pre", &calls) },
+            { "endpoint": "/few", "backend": [backend(&list)], "extra_config": lua("pre", &few) },
+        ] });
+    let gateway = Gateway::start(&file.to_string());
+    for (path, status) in [
+        ("/list", 200),
+        // Each member of an object takes more memory than its text.
+        ("/members", 503),
+        ("/both", 503),
+        // So does each element of a list that a script looks into.
+        ("/read", 503),
+        // Responses that a script keeps.
+        ("/calls", 503),
+        ("/few", 200),
+        ("/few", 200),
+    ] {
+        assert_eq!(
+            gateway.get(path).status,
+            status,
+            "{path}: {}",
+            gateway.output()
+        );
+    }
+    eventually("it is given back", Duration::from_secs(10), || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        let page = client.response("GET").unwrap().text();
+        page.lines()
+            .any(|line| line == "portcullis_buffered_bytes 0")
+    });
+}
+
+#[test]
+fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
+    let text = "x".repeat(3 << 20);
+    let stub = Stub::with(
+        &json!([{ "headers": {"Content-Type": "application/json"},
+        "body": { "text": text } }])
+        .to_string(),
+    );
+    let file = json!({ "version": 3,
+        "extra_config": { "portcullis/limits": { "buffered": "4MiB" } },
+        "endpoints": [
+            { "endpoint": "/whole", "timeout": "20s", "backend": [{ "host": [stub.url()], "url_pattern": "/" }] },
+            { "endpoint": "/stream", "timeout": "20s", "output_encoding": "no-op",
+              "backend": [{ "host": [stub.url()], "url_pattern": "/", "encoding": "no-op" }] }
+        ] });
+    let gateway = Gateway::start(&file.to_string());
+    assert_eq!(gateway.get("/whole").status, 503, "{}", gateway.output());
+    assert!(
+        gateway
+            .output()
+            .contains("too many bytes of bodies are buffered")
+    );
+    let streamed = gateway.get("/stream");
+    assert_eq!(streamed.status, 200);
+    assert!(streamed.body.len() > 3 << 20);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! WebSocket through the gateway, with both ends written by hand (RFC 6455).
 
 use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -336,6 +338,28 @@ fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
     let (mut client, head) = open(&gateway, "/declined", &[]);
     assert_eq!(head.status, 200);
     assert_eq!(client.body(&head, "GET").unwrap(), b"ok");
+}
+
+#[test]
+fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
+    let seen = Arc::new(AtomicBool::new(false));
+    let waits = Arc::clone(&seen);
+    let upstream = Upstream::start(move |mut call| {
+        call.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhello")?;
+        eventually("the client has the head", LIMIT, || {
+            waits.load(Ordering::SeqCst)
+        });
+        call.send("world")
+    });
+    let gateway = gateway(
+        &[endpoint("/ws", &upstream, json!({ "upgrade": true }))],
+        "60s",
+        &[],
+    );
+    let (mut client, head) = open(&gateway, "/ws", &[]);
+    assert_eq!(head.status, 403);
+    seen.store(true, Ordering::SeqCst);
+    assert_eq!(client.body(&head, "GET").unwrap(), b"helloworld");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use portcullis::upstream::{CallErrorKind, CallOptions, HostRules, HostSet, Redirects, Settings};
+use portcullis::upstream::{
+    CallErrorKind, CallOptions, HostRules, HostSet, Redirects, RequestBody, Settings,
+};
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -106,6 +108,45 @@ async fn hosts_that_never_answer_are_left_out() {
     // Two each: one alone may have been a slow request.
     assert!(failed <= 4, "{failed} of 40 calls failed");
     assert!(c.seen().len() <= 2 && d.seen().len() <= 2);
+}
+
+/// A response that announces more than it has.
+fn half() -> Vec<u8> {
+    b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()
+}
+
+#[tokio::test]
+async fn hosts_that_stop_within_their_bodies_are_left_out() {
+    let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
+    let silent = |_| Reply::Trickle(half(), vec![b'x'; 10], Duration::from_secs(20));
+    let (c, d) = (
+        Stub::start(silent).await,
+        Stub::start(|_| Reply::Close(half())).await,
+    );
+    let hosts = hosts(&[c.url(), a.url(), d.url(), b.url()]);
+    let (failed, _) = failed_and_slow(&hosts, 40, Method::GET).await;
+    assert!(failed <= 4, "{failed} of 40 calls failed");
+    assert!(c.seen().len() <= 2 && d.seen().len() <= 2);
+}
+
+#[tokio::test]
+async fn a_host_whose_streams_break_off_is_left_out() {
+    let good = Stub::saying("whole").await;
+    let broken = Stub::start(|_| Reply::Close(half())).await;
+    let hosts = hosts(&[broken.url(), good.url()]);
+    let mut failed = 0;
+    for _ in 0..20 {
+        let mut stream = hosts.open(get("/"), RequestBody::Empty).await.unwrap();
+        stream.read_header().await.unwrap();
+        loop {
+            match stream.read_body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break stream.release().await,
+                Err(_) => break failed += 1,
+            }
+        }
+    }
+    assert_eq!(failed, 2);
 }
 
 #[tokio::test]

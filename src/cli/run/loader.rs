@@ -1,5 +1,6 @@
 //! Loads the configuration at the start and for each reload.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,8 +55,8 @@ pub(super) struct FileLoader {
     pub(super) looking: AtomicBool,
     /// The access log in use. A reload that does not change its settings keeps it.
     pub(super) access: AccessPlace,
-    /// The summary of the last loaded configuration, printed at start.
-    pub(super) served: Mutex<String>,
+    /// The summary of the last loaded configuration, for the start; and whether the file configures the log.
+    pub(super) served: Mutex<(String, bool)>,
 }
 
 impl FileLoader {
@@ -161,17 +162,14 @@ impl Loader for FileLoader {
             return Err(rejection);
         };
         let access_log = self.access_log(&compiled)?;
-        let logging = compiled
-            .blocks
-            .logging
-            .as_ref()
-            .map_or_else(Default::default, |kept| (**kept).clone());
+        let logging = compiled.blocks.logging.as_ref();
+        *locked(&self.served) = (self.served(&compiled), logging.is_some());
+        let logging = logging.map_or_else(Default::default, |kept| (**kept).clone());
         let logging = self
             .logger
             .prepare(logging)
             .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
         let sides = self.sides(&compiled);
-        *locked(&self.served) = self.served(&compiled);
         let history = self.history(&compiled);
         let blocks = compiled.blocks;
         let tasks = compiled.tasks.iter_mut();
@@ -213,9 +211,14 @@ impl Loader for FileLoader {
     }
 
     fn ready(&self) {
-        // Standard output is reserved for the log.
-        if !self.extras.quiet {
-            eprint!("{}", locked(&self.served));
+        let (served, configures_log) = &*locked(&self.served);
+        if *configures_log && !std::io::stderr().is_terminal() {
+            // A collector may read both outputs: all lines have the level and the format that the file asks for.
+            let served = served.trim_end().replace('\n', ", ");
+            log::info!("[SERVICE: Gateway] {served}");
+        } else if !self.extras.quiet {
+            // Standard output is reserved for the log.
+            eprint!("{served}");
         }
         if let Some(text) = &self.extras.ready {
             crate::cli::say(&format!("{text}\n"));

@@ -12,6 +12,7 @@ use crate::ext::identity::Demand;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::json::Growth;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
@@ -148,8 +149,10 @@ impl PipeStep for Checks {
         if self.after.programs.is_empty() {
             return Ok(());
         }
+        let mut growth = Growth::default();
         if !self.reads.is_empty() {
-            response.data.open();
+            let opened = response.data.open_within(&mut growth);
+            opened.map_err(|_| Failure::full())?;
         }
         let mut held = Vec::new();
         for path in &self.reads {

@@ -41,7 +41,7 @@ impl UserData for HttpResponse {
             list(lua, &mut *run(lua)?, values)
         });
         methods.add_method("body", |lua, response, _: MultiValue| {
-            lua.create_string(&response.0.body)
+            run(lua)?.body(lua, &response.0.body)
         });
         // The body was read to its end, so the connection is already released.
         methods.add_method("close", |_, _, _: MultiValue| Ok(()));
@@ -61,7 +61,7 @@ pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
         let answered = run(lua)?.answered.take();
         match answered {
             Some(Ok(response)) => lua.create_userdata(response),
-            Some(Err(text)) => Err(Error::runtime(text)),
+            Some(Err(error)) => Err(error),
             None => Err(Error::runtime("no answer")),
         }
     })?;

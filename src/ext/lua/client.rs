@@ -106,8 +106,8 @@ impl UserData for Client {
             let mut run = run(lua)?;
             let view = client(&mut run)?;
             let Some(value) = args.front() else {
-                return match &view.body {
-                    Some(body) => string(lua, body),
+                return match view.body.clone() {
+                    Some(body) => run.body(lua, &body),
                     None => Err(unread("request")),
                 };
             };

@@ -71,7 +71,7 @@ impl LuaEndpoint {
         notes.errors.push(text.into());
         notes.rejected = Some("script");
         let mut response = Response::empty(StatusCode::INTERNAL_SERVER_ERROR);
-        if *stop == Stop::Busy {
+        if matches!(stop, Stop::Busy | Stop::Full) {
             response.status = StatusCode::SERVICE_UNAVAILABLE;
         }
         if let Stop::Custom(error) = stop {

@@ -3,6 +3,9 @@
 use http::{HeaderValue, StatusCode};
 use mlua::Error;
 
+use super::tree::TreeError;
+use crate::upstream::budget::Full;
+
 /// How a script ended early.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stop {
@@ -16,9 +19,17 @@ pub(super) enum Stop {
     Busy,
     /// It requested more memory than it may have.
     Memory,
+    /// The process holds as many bytes of bodies as it may.
+    Full,
 }
 
 impl Stop {
+    /// Whether the error says that the process holds too much.
+    pub(super) fn is_full(error: &Error) -> bool {
+        let of_tree = error.downcast_ref::<TreeError>();
+        error.downcast_ref::<Full>().is_some() || matches!(of_tree, Some(TreeError::Crowded(_)))
+    }
+
     /// The text for the log, and for `return_error_msg` where the level shows it.
     pub(super) fn text(&self) -> String {
         match self {
@@ -27,13 +38,14 @@ impl Stop {
             Stop::Deadline => "lua: stopped at the deadline of its request".to_owned(),
             Stop::Busy => "lua: stopped, because too many scripts take long at once".to_owned(),
             Stop::Memory => "lua: not enough memory".to_owned(),
+            Stop::Full => format!("lua: {Full}"),
         }
     }
 
     /// Whether the interpreter may be in a state in which it must not be reused.
     pub(super) fn spoils(&self) -> bool {
         match self {
-            Stop::Custom(_) | Stop::Error(_) => false,
+            Stop::Custom(_) | Stop::Error(_) | Stop::Full => false,
             Stop::Deadline | Stop::Busy | Stop::Memory => true,
         }
     }

@@ -18,6 +18,8 @@ use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
 use super::syntax;
+use crate::upstream::SideError;
+use crate::upstream::budget::FREE;
 
 /// The memory limit of one interpreter, whatever it runs.
 pub(super) const MOST_MEMORY: usize = 64 << 20;
@@ -190,9 +192,10 @@ impl Interpreter {
             return Err(Stop::Error(text.to_owned()));
         };
         let answered = self.fetch(call, deadline.into()).await;
-        run(&self.lua)
-            .map_err(|error| self.stop(&error, None))?
-            .answered = Some(answered);
+        let mut run = run(&self.lua).map_err(|error| self.stop(&error, None))?;
+        run.collect |=
+            matches!(&answered, Ok(HttpResponse(response)) if response.body.len() > FREE);
+        run.answered = Some(answered);
         Ok(())
     }
 
@@ -200,7 +203,7 @@ impl Interpreter {
         &self,
         call: HttpCall,
         deadline: tokio::time::Instant,
-    ) -> Result<HttpResponse, String> {
+    ) -> mlua::Result<HttpResponse> {
         let HttpCall {
             method,
             url,
@@ -210,7 +213,10 @@ impl Interpreter {
         let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
         let calling = self.outside.client.call(method, &url, headers, body, limit);
         let response = calling.await.map(HttpResponse);
-        response.map_err(|error| error.to_string())
+        response.map_err(|error| match error {
+            SideError::Full(full) => Error::external(full),
+            error => Error::runtime(error.to_string()),
+        })
     }
 
     /// A part as a function, which is loaded once.
@@ -284,6 +290,11 @@ impl Interpreter {
         run(&self.lua)
     }
 
+    /// Frees what scripts hold outside of Lua's own memory: Lua does not know its size, so it may keep it for long.
+    pub(super) fn collect(&self) -> mlua::Result<()> {
+        self.lua.gc_collect()
+    }
+
     /// Removes the data of a request. `false` if the interpreter must not be reused.
     pub(super) fn clean(&mut self, tainted: bool) -> bool {
         !tainted
@@ -302,6 +313,9 @@ impl Interpreter {
         }
         if let Some(custom) = error.downcast_ref::<CustomError>() {
             return Stop::Custom(custom.clone());
+        }
+        if Stop::is_full(error) {
+            return Stop::Full;
         }
         if let Error::MemoryError(_) = innermost(error) {
             return Stop::Memory;

@@ -129,7 +129,8 @@ impl UserData for Request {
             let mut run = run(lua)?;
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
-                return string(lua, &view.request.body);
+                let body = view.request.body.clone();
+                return run.body(lua, &body);
             };
             view.request.body = bytes(value)?;
             Ok(Value::Nil)
@@ -178,8 +179,8 @@ impl UserData for Response {
             let mut run = run(lua)?;
             let view = response(&mut run)?;
             let Some(value) = args.front() else {
-                return match &view.body {
-                    Some(body) => string(lua, body),
+                return match view.body.clone() {
+                    Some(body) => run.body(lua, &body),
                     None => Err(unread("response")),
                 };
             };

@@ -234,6 +234,7 @@ fn failure(stop: Stop) -> Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,
             ..Failure::new(Kind::Rejected, text)
         },
+        Stop::Full => Failure::full(),
         Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),
     }
 }

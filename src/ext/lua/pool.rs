@@ -85,6 +85,9 @@ impl Pool {
         if !interpreter.clean(spoilt || state.tainted) {
             return state;
         }
+        if state.collect && interpreter.collect().is_err() {
+            return state;
+        }
         for mut idle in self.shards().filter_map(open) {
             if idle.len() < MOST_IDLE {
                 idle.push(interpreter);

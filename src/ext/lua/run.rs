@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use mlua::{AppDataRefMut, Error, Lua};
+use mlua::{AppDataRefMut, Error, Lua, Value};
 
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop};
-use super::interpreter::Pace;
+use super::interpreter::{MOST_MEMORY, Pace};
 use super::tree::{Id, Tree};
 use crate::runtime::forward::alike;
 use crate::runtime::heavy::{Cut, Heavy};
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
+use crate::upstream::budget::{Charge, FREE};
 
 /// The state of a run.
 #[derive(Debug)]
@@ -27,9 +28,13 @@ pub(super) struct Run {
     /// The data of `response`.
     pub(super) response: Option<Box<ResponseView>>,
     pub(super) tree: Tree,
+    /// For the bodies that are strings of Lua.
+    pub(super) held: Charge,
     /// The call of `http_response.new`, and its result.
     pub(super) call: Option<HttpCall>,
-    pub(super) answered: Option<Result<HttpResponse, String>>,
+    pub(super) answered: Option<Result<HttpResponse, Error>>,
+    /// A call has had a large response, which the interpreter must let go of.
+    pub(super) collect: bool,
     /// Custom errors that the script caught. If it raises one of them again, it is still a custom error.
     pub(super) caught: Vec<CustomError>,
     /// The script must end, whatever it catches.
@@ -55,8 +60,10 @@ impl Default for Run {
             request: None,
             response: None,
             tree: Tree::default(),
+            held: Charge::default(),
             call: None,
             answered: None,
+            collect: false,
             caught: Vec::new(),
             stop: None,
             deadline: Instant::now(),
@@ -109,6 +116,17 @@ impl Run {
             self.stop = Some(stop.clone());
             stop
         })
+    }
+
+    /// A body as a string of Lua. Beyond the limit of the process there is none.
+    pub(super) fn body(&mut self, lua: &Lua, body: &[u8]) -> mlua::Result<Value> {
+        // An interpreter never holds more than its limit, however often a script asks.
+        let most = MOST_MEMORY.saturating_sub(self.held.bytes());
+        let held = self.held.bytes() + body.len().min(most);
+        if held > FREE {
+            self.held.cover(held).map_err(Error::external)?;
+        }
+        lua.create_string(body).map(Value::String)
     }
 
     /// Counts memory that a script uses outside of Lua against its limit.

@@ -55,6 +55,8 @@ impl Session {
         match ran {
             Ok(()) => Ok(self),
             Err(stop) => {
+                // What the globals refer to can be freed then.
+                drop(self.env);
                 self.script.pool.give_back(self.interpreter, stop.spoils());
                 Err(stop)
             }
@@ -81,6 +83,8 @@ impl Session {
 
     /// Returns the interpreter to the pool, and returns the state that the scripts left.
     pub(super) fn end(self) -> Run {
+        // What the globals refer to can be freed then.
+        drop(self.env);
         self.script.pool.give_back(self.interpreter, false)
     }
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
 use self::entry::Entries;
-use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
+use crate::runtime::json::{Growth, Kind, MAX_DEPTH, Object, Value};
+use crate::upstream::budget::Full;
 
 /// The index of an object or a list in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub(super) enum Shown {
 pub(super) enum TreeError {
     #[error("not enough memory: the data of a request is bounded")]
     Full,
+    /// The process holds too much.
+    #[error(transparent)]
+    Crowded(#[from] Full),
     #[error("the data is nested too deeply, or contains itself")]
     TooDeep,
 }
@@ -72,6 +76,8 @@ pub(super) struct Tree {
     lists: Vec<List>,
     entries: Entries,
     spent: usize,
+    /// What the process is charged for it.
+    growth: Growth,
 }
 
 impl Tree {
@@ -224,6 +230,7 @@ impl Tree {
             }) => {
                 let bytes = items.iter().map(text_bytes).sum();
                 add(&mut self.spent, bytes)?;
+                self.growth.add(bytes)?;
                 let copy = items.clone();
                 self.add_list(copy, false)?
             }
@@ -313,7 +320,7 @@ impl Tree {
     }
 
     fn opened(&mut self, mut value: Value) -> Result<Node, TreeError> {
-        value.open();
+        value.open_within(&mut self.growth)?;
         match value {
             Value::Object(members) => {
                 self.spend(members.len() * VALUE_BYTES)?;
@@ -361,7 +368,8 @@ impl Tree {
 
     /// Counts memory that a script uses elsewhere too, because one limit applies to all of it.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
-        add(&mut self.spent, bytes)
+        add(&mut self.spent, bytes)?;
+        Ok(self.growth.add(bytes)?)
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::runtime::decode::{feed, xml, yaml};
 use crate::runtime::failure::{self, Failure};
-use crate::runtime::json::{self, Depth, Object, Value};
+use crate::runtime::json::{self, Depth, Growth, Object, Value};
 use crate::upstream::budget::{Charge, Full};
 
 /// How the body of a backend is decoded: `encoding` and `is_collection`.
@@ -43,15 +43,22 @@ impl Kind {
 }
 
 impl Decoder {
-    /// Decodes a body, whatever its `Content-Type`. The result is an object, or null if the JSON was null.
+    /// Decodes a body, whatever its `Content-Type`. The result is an object, or null if the JSON was null, and the
+    /// charge for its memory, which is to be kept as long as the data.
     ///
     /// # Errors
-    /// The body does not match the encoding. The text is KrakenD's.
-    pub fn decode(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
-        let _held = self.charge(body, depth).map_err(|_| Failure::full())?;
+    /// The body does not match the encoding: the text is KrakenD's. Or there is no memory for the result.
+    pub fn decode(&self, body: &Bytes, depth: Depth) -> Result<(Value, Charge), Failure> {
+        let known = self.charge(body, depth).map_err(|_| Failure::full())?;
+        let mut growth = Growth::default();
+        let value = self.value(body, depth, &mut growth)?;
+        Ok((value, known.unwrap_or_else(|| growth.into_charge())))
+    }
+
+    fn value(&self, body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Failure> {
         match self.encoding {
-            Kind::Json => self.json(body, depth),
-            Kind::SafeJson => safe_json(body, depth),
+            Kind::Json => self.json(body, depth, growth),
+            Kind::SafeJson => safe_json(body, depth, growth),
             Kind::String => Ok(wrapped("content", Value::string(text(body)))),
             Kind::Xml => {
                 let data = xml::decode(body).map_err(broken)?;
@@ -67,7 +74,7 @@ impl Decoder {
         }
     }
 
-    /// Charges the tree that decoding builds, while it is built.
+    /// Charges the tree that decoding builds, where its size is known before.
     fn charge(&self, body: &Bytes, depth: Depth) -> Result<Option<Charge>, Full> {
         match self.encoding {
             Kind::Json | Kind::SafeJson if depth == Depth::Full => json::charge(body).map(Some),
@@ -80,8 +87,8 @@ impl Decoder {
         }
     }
 
-    fn json(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
-        self.object(json::parse(body, depth).map_err(broken)?)
+    fn json(&self, body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Failure> {
+        self.object(json::parse_within(body, depth, growth).map_err(not_json)?)
     }
 
     /// An object, or a list if the file says so.
@@ -109,11 +116,12 @@ pub fn decode_anything(encoding: Kind, body: &[u8]) -> Result<Value, Failure> {
         encoding,
         is_collection: false,
     };
-    decoder.decode(&Bytes::copy_from_slice(body), Depth::Full)
+    let decoded = decoder.decode(&Bytes::copy_from_slice(body), Depth::Full);
+    decoded.map(|(value, _)| value)
 }
 
-fn safe_json(body: &Bytes, depth: Depth) -> Result<Value, Failure> {
-    let value = json::parse(body, depth).map_err(broken)?;
+fn safe_json(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Failure> {
+    let value = json::parse_within(body, depth, growth).map_err(not_json)?;
     Ok(match value.kind() {
         json::Kind::Object => value,
         json::Kind::Array => wrapped("collection", value),
@@ -133,6 +141,13 @@ fn text(body: &Bytes) -> String {
         text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
     }
     text
+}
+
+fn not_json(error: json::Error) -> Failure {
+    match error {
+        json::Error::Full(_) => Failure::full(),
+        error => broken(error),
+    }
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {

@@ -11,7 +11,7 @@ fn told(encoding: &str, is_collection: bool, body: &[u8], depth: Depth) -> Strin
         is_collection,
     };
     match decoder.decode(&Bytes::copy_from_slice(body), depth) {
-        Ok(value) => String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap(),
+        Ok((value, _)) => String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap(),
         Err(failure) => format!("! {failure}"),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::MAX_DEPTH;
+use crate::upstream::budget::Full;
 
 /// Why a body is not the expected JSON. The texts are KrakenD's, because operators search for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum Error {
     /// The deadline of the request has passed.
     #[error("context deadline exceeded")]
     Late,
+    /// There is no memory for what the text would become.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// Valid JSON of a type that the encoding does not accept.
     #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
     WrongType {

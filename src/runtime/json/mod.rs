@@ -25,9 +25,9 @@ mod write;
 mod tests;
 
 pub use error::Error;
-pub use parse::{Depth, parse, parse_whole};
+pub use parse::{Depth, parse, parse_whole, parse_within};
 pub use value::{Kind, Object, Raw, Value};
-pub use weight::{charge, charge_xml};
+pub use weight::{Growth, charge, charge_xml};
 pub use write::{Style, to_bytes, write, write_string};
 
 /// The maximum nesting of objects and arrays, which protects the stack.

@@ -8,6 +8,7 @@ use super::MAX_DEPTH;
 use super::error::{Context, Error};
 use super::scan::{self, Next};
 use super::value::{Object, Raw, Value};
+use super::weight::Growth;
 use crate::runtime::heavy::is_late;
 
 /// How much of a body becomes a tree.
@@ -26,14 +27,23 @@ pub enum Depth {
 /// would (a name that occurs twice, half a surrogate pair). Bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// The body is empty, ends early, is not JSON, or is nested deeper than [`MAX_DEPTH`].
+/// The body is empty, ends early, is not JSON, is nested deeper than [`MAX_DEPTH`], or there is no memory for it.
 pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
+    parse_within(body, depth, &mut Growth::default())
+}
+
+/// The same. `growth` counts what is built beside the slices, and charges it as long as it lives. A full tree is
+/// not counted: its weight is known before ([`super::charge`]).
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_within(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Error> {
     let body = repaired(body);
     let at = scan::blank(&body, 0);
     match (depth, body.get(at)) {
         (_, None) => Err(Error::Empty),
-        (Depth::TopLevel, Some(b'{')) => members(&body, at).map(Value::Object),
-        (Depth::TopLevel, Some(_)) => kept(&body, at, 0).map(|(value, _)| value),
+        (Depth::TopLevel, Some(b'{')) => members(&body, at, growth).map(Value::Object),
+        (Depth::TopLevel, Some(_)) => kept(&body, at, 0, growth).map(|(value, _)| value),
         (Depth::Full, Some(_)) => tree(&body, at, 0).map(|(value, _)| value),
     }
 }
@@ -60,10 +70,10 @@ pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
 }
 
 /// Parses one level of a checked slice: members and elements stay slices.
-pub(super) fn open(raw: &Bytes) -> Result<Value, Error> {
+pub(super) fn open(raw: &Bytes, growth: &mut Growth) -> Result<Value, Error> {
     match raw.first() {
-        Some(b'{') => members(raw, 0).map(Value::Object),
-        Some(b'[') => elements(raw).map(Value::Array),
+        Some(b'{') => members(raw, 0, growth).map(Value::Object),
+        Some(b'[') => elements(raw, growth).map(Value::Array),
         _ => tree(raw, 0, 0).map(|(value, _)| value),
     }
 }
@@ -89,7 +99,7 @@ fn repaired(body: &Bytes) -> Bytes {
 }
 
 /// The object at `at`, with its members as slices. The last of several members with the same name wins.
-fn members(body: &Bytes, at: usize) -> Result<Object, Error> {
+fn members(body: &Bytes, at: usize, growth: &mut Growth) -> Result<Object, Error> {
     let mut object = Object::new();
     let mut at = scan::blank(body, at + 1);
     if body.get(at) == Some(&b'}') {
@@ -97,8 +107,9 @@ fn members(body: &Bytes, at: usize) -> Result<Object, Error> {
     }
     loop {
         let (name, value) = scan::name(body, at)?;
-        let key = text_of(body, at, name.end, name.escaped).into();
-        let (member, end) = kept(body, value, 1)?;
+        let key: Box<str> = text_of(body, at, name.end, name.escaped).into();
+        growth.item(key.len())?;
+        let (member, end) = kept(body, value, 1, growth)?;
         object.insert(key, member);
         match scan::next(body, end, b'}')? {
             Next::More(next) => at = next,
@@ -107,14 +118,15 @@ fn members(body: &Bytes, at: usize) -> Result<Object, Error> {
     }
 }
 
-fn elements(body: &Bytes) -> Result<Vec<Value>, Error> {
+fn elements(body: &Bytes, growth: &mut Growth) -> Result<Vec<Value>, Error> {
     let mut array = Vec::new();
     let mut at = scan::blank(body, 1);
     if body.get(at) == Some(&b']') {
         return Ok(array);
     }
     loop {
-        let (element, end) = kept(body, at, 1)?;
+        growth.item(0)?;
+        let (element, end) = kept(body, at, 1, growth)?;
         array.push(element);
         match scan::next(body, end, b']')? {
             Next::More(next) => at = next,
@@ -124,14 +136,22 @@ fn elements(body: &Bytes) -> Result<Vec<Value>, Error> {
 }
 
 /// The value at `at` as a slice, if its text shows the same value as a tree would.
-fn kept(body: &Bytes, at: usize, depth: usize) -> Result<(Value, usize), Error> {
+fn kept(
+    body: &Bytes,
+    at: usize,
+    depth: usize,
+    growth: &mut Growth,
+) -> Result<(Value, usize), Error> {
     let span = scan::value(body, at, depth)?;
     let value = match (body.get(at), span.faithful) {
         (Some(b'n'), _) => Value::Null,
         (Some(b't'), _) => Value::Bool(true),
         (Some(b'f'), _) => Value::Bool(false),
         (_, true) => Value::Raw(Raw::checked(body.slice(at..span.end))),
-        (_, false) => tree(body, at, depth)?.0,
+        (_, false) => {
+            growth.tree(body.get(at..span.end).unwrap_or_default())?;
+            tree(body, at, depth)?.0
+        }
     };
     Ok((value, span.end))
 }

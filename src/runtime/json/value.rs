@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::parse;
+use super::weight::Growth;
 use crate::runtime::heavy::is_late;
+use crate::upstream::budget::Full;
 
 /// The members of an object, sorted by name, which is the order in which they are written.
 pub type Object = BTreeMap<Box<str>, Value>;
@@ -111,9 +113,23 @@ impl Value {
     pub fn open(&mut self) -> &mut Value {
         if let Value::Raw(raw) = self {
             // The slice was checked when it was created, so parsing it again cannot fail.
-            *self = parse::open(&raw.text).unwrap_or_default();
+            *self = parse::open(&raw.text, &mut Growth::uncounted()).unwrap_or_default();
         }
         self
+    }
+
+    /// The same, with what is built charged to `growth`.
+    ///
+    /// # Errors
+    /// There is no memory for it. The value is unchanged.
+    pub fn open_within(&mut self, growth: &mut Growth) -> Result<&mut Value, Full> {
+        if let Value::Raw(raw) = self {
+            *self = match parse::open(&raw.text, growth) {
+                Err(super::Error::Full(full)) => return Err(full),
+                opened => opened.unwrap_or_default(),
+            };
+        }
+        Ok(self)
     }
 
     /// The members of an object. A slice is opened. `None` for any other value.

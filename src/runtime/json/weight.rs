@@ -16,6 +16,8 @@ const LIST: usize = 176;
 const ITEM: usize = 160;
 /// An element of XML becomes a text or a map.
 const ELEMENT: usize = 400;
+/// What a growing tree is charged in advance, so that the budget is not asked for each member.
+const STEP: usize = 64 * 1024;
 /// No single tree may take more than this, because it takes time to free, too.
 const MOST: usize = 1 << 30;
 
@@ -41,6 +43,56 @@ pub fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
         Ok(Budget::process().charge())
     } else {
         covered(text.len() + ELEMENT * elements(text))
+    }
+}
+
+/// Counts what is built from a text while it is built, and charges it in steps. What is small is not charged.
+///
+/// An object of many members needs this even if its values stay slices: each member takes more memory than its text.
+#[derive(Debug, Default)]
+pub struct Growth {
+    bytes: usize,
+    charge: Charge,
+    uncounted: bool,
+}
+
+impl Growth {
+    /// For what was counted before, or is small.
+    pub(super) fn uncounted() -> Growth {
+        Growth {
+            uncounted: true,
+            ..Growth::default()
+        }
+    }
+
+    /// Counts one member or element more, and `bytes` of its name.
+    pub(super) fn item(&mut self, bytes: usize) -> Result<(), Full> {
+        self.add(ITEM + bytes)
+    }
+
+    /// Counts the tree that is about to be built from `text`.
+    pub(super) fn tree(&mut self, text: &[u8]) -> Result<(), Full> {
+        self.add(weight(text))
+    }
+
+    /// Counts `bytes` more.
+    ///
+    /// # Errors
+    /// As [`charge`].
+    pub fn add(&mut self, bytes: usize) -> Result<(), Full> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= FREE || self.bytes <= self.charge.bytes() || self.uncounted {
+            return Ok(());
+        }
+        if self.bytes > MOST {
+            return Err(Full);
+        }
+        self.charge.cover(self.bytes.saturating_add(STEP))
+    }
+
+    /// The charge for all of it.
+    pub fn into_charge(self) -> Charge {
+        self.charge
     }
 }
 
@@ -124,7 +176,8 @@ fn elements(text: &[u8]) -> usize {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::{Depth, parse};
+    use super::super::value::Raw;
+    use super::super::{Depth, parse, parse_within};
     use super::*;
 
     /// What a tree holds: nodes of maps with eleven places, lists with their capacity, texts in pieces of 16 bytes.
@@ -165,6 +218,41 @@ mod tests {
             assert!(told >= held(&tree), "{}: {told}", &text[..30]);
             assert!(tree.weight() >= held(&tree), "{}", &text[..30]);
         }
+    }
+
+    #[test]
+    fn what_is_built_beside_slices_is_counted_as_it_grows() {
+        let list = |item: &str| format!("[{}]", vec![item; 5000].join(","));
+        let names: Vec<String> = (0..5000).map(|n| format!("\"{n}\":1")).collect();
+        let object = format!("{{{}}}", names.join(","));
+        // A lone surrogate makes a tree of what would have stayed a slice.
+        let broken = format!(r#"{{"a":{}}}"#, list(r#"{"b":"\ud800"}"#));
+        for text in [object, broken] {
+            let mut growth = Growth::default();
+            let value = parse_within(&text.clone().into(), Depth::TopLevel, &mut growth).unwrap();
+            let charge = growth.into_charge();
+            assert!(charge.bytes() >= held(&value), "{}", &text[..30]);
+        }
+        let mut growth = Growth::default();
+        let mut value = Value::Raw(Raw::checked(Bytes::from(list("1"))));
+        value.open_within(&mut growth).unwrap();
+        assert!(growth.into_charge().bytes() >= held(&value));
+        let mut growth = Growth::default();
+        parse_within(
+            &Bytes::from_static(b"{\"a\":1}"),
+            Depth::TopLevel,
+            &mut growth,
+        )
+        .unwrap();
+        assert_eq!(growth.into_charge().bytes(), 0);
+    }
+
+    #[test]
+    fn an_object_that_would_be_too_large_is_refused_while_it_is_read() {
+        let mut growth = Growth::default();
+        assert_eq!(growth.add(MOST + 1), Err(Full));
+        // What was counted before is never refused.
+        assert_eq!(Growth::uncounted().add(MOST + 1), Ok(()));
     }
 
     #[test]

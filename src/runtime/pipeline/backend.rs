@@ -33,6 +33,7 @@ use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
 use crate::telemetry::observe;
 use crate::telemetry::text::masked;
+use crate::upstream::budget::Charge;
 use crate::upstream::{Call, Incoming, Outgoing};
 
 /// What all calls of one request share.
@@ -310,17 +311,21 @@ pub(super) fn read(
     }
     match incoming.status {
         StatusCode::OK | StatusCode::CREATED => {
-            Ok(Part::complete(shaped(backend, &incoming.body, limit)?))
+            let (data, held) = shaped(backend, &incoming.body, limit)?;
+            Ok(Part {
+                held,
+                ..Part::complete(data)
+            })
         }
         _ => rejected(backend, incoming, method, target),
     }
 }
 
-/// The decoded body in the backend's shape. A large body takes longer than a worker should be held.
-fn shaped(backend: &Backend, body: &Bytes, limit: &Limit) -> Result<Value, Failure> {
+/// The decoded body in the backend's shape, and the charge for it. A large body takes longer than a worker should be held.
+fn shaped(backend: &Backend, body: &Bytes, limit: &Limit) -> Result<(Value, Charge), Failure> {
     aside(body.len(), limit.end().into_std(), || {
-        let data = backend.decoder.decode(body, backend.shape.depth())?;
-        Ok(backend.shape.apply(data))
+        let (data, held) = backend.decoder.decode(body, backend.shape.depth())?;
+        Ok((backend.shape.apply(data), held))
     })?
 }
 
@@ -372,12 +377,13 @@ fn passed(
             ..with_body(failure, incoming)
         });
     }
-    let data = if incoming.body.is_empty() {
-        Value::Null
+    let (data, held) = if incoming.body.is_empty() {
+        (Value::Null, Charge::default())
     } else {
         shaped(backend, &incoming.body, limit)?
     };
     Ok(Part {
+        held,
         passed: Some(Box::new(Passed { status, fields })),
         ..Part::complete(data)
     })

@@ -12,7 +12,7 @@ use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::{Backend, ErrorMode};
-use crate::runtime::single_flights::{End, Join, SingleFlight};
+use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming};
@@ -51,7 +51,25 @@ pub(super) async fn cached<C: Carrier>(
         }
         Lookup::Miss | Lookup::Bypass => {}
     }
-    let result = carry(carrier, backend, call, how, limit).await;
+    let calling = carry(carrier, backend, call, how, limit);
+    let (late, turn) = match turn {
+        Turn::Late(landing) => (Some(landing), Turn::None),
+        turn => (None, turn),
+    };
+    let result = match late {
+        Some(landing) => {
+            let landed = landed(cache, &key, &sent, landing, limit);
+            tokio::select! {
+                biased;
+                Some(incoming) = landed => {
+                    observe::cache_hit();
+                    return Ok(incoming);
+                }
+                result = calling => result,
+            }
+        }
+        None => calling.await,
+    };
     let (result, end) = match result {
         Ok(response) if revalidating && response.status == StatusCode::NOT_MODIFIED => {
             let updated = cache.revalidated(&key, &sent, &response);
@@ -72,7 +90,7 @@ pub(super) async fn cached<C: Carrier>(
     match turn {
         Turn::Lead(single_flight) => single_flight.end(end),
         Turn::Alone => cache.single_flights().learn(&key.digest, end),
-        Turn::None => {}
+        Turn::None | Turn::Late(_) => {}
     }
     result
 }
@@ -90,6 +108,9 @@ fn observed(found: &Lookup) -> observe::Lookup {
 enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
+    /// It has waited for an equal call as long as it may, and makes its own. If the other one ends first, its response
+    /// is good for both.
+    Late(Landing),
     /// No part: it is made by itself.
     None,
 }
@@ -115,13 +136,28 @@ async fn look<'c>(
                 return (cache.lookup(key, sent), Turn::Lead(single_flight));
             }
             Join::Alone => return (found, Turn::Alone),
-            Join::Wait(landing) => match landing.wait(until).await {
+            Join::Wait(mut landing) => match landing.wait(until).await {
                 Some(true) => return (cache.lookup(key, sent), Turn::None),
                 // The task that made the call was dropped: one of the waiting tasks makes the call.
                 Some(false) => {}
-                None => return (found, Turn::None),
+                None => return (found, Turn::Late(landing)),
             },
         }
+    }
+}
+
+/// The response that an equal call leaves in the cache. `None` if it leaves none.
+async fn landed(
+    cache: &dyn ResponseCache,
+    key: &CacheKey,
+    sent: &HeaderMap,
+    mut landing: Landing,
+    limit: &Limit,
+) -> Option<Incoming> {
+    landing.wait(limit.end()).await?;
+    match cache.lookup(key, sent) {
+        Lookup::Fresh(incoming) => Some(incoming),
+        _ => None,
     }
 }
 

@@ -68,6 +68,9 @@ pub trait Answered: Send {
     /// Whether the upstream still reads the client's body.
     fn is_uploading(&self) -> bool;
 
+    /// Records that the upstream fell silent within the response.
+    fn has_stalled(&mut self);
+
     /// Returns the connection to the pool.
     fn release(&mut self) -> impl Future<Output = ()> + Send;
 
@@ -131,6 +134,10 @@ impl Answered for Exchange<'_> {
 
     fn is_uploading(&self) -> bool {
         self.is_uploading()
+    }
+
+    fn has_stalled(&mut self) {
+        self.has_broken_off();
     }
 
     fn release(&mut self) -> impl Future<Output = ()> + Send {

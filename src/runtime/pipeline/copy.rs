@@ -79,7 +79,10 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
             tokio::select! {
                 biased;
                 piece = within(wait, self.response.read_slice()) => {
-                    let piece = piece.ok_or_else(silent)?;
+                    let Some(piece) = piece else {
+                        self.response.has_stalled();
+                        return Err(silent());
+                    };
                     if let Some(bytes) = piece.map_err(ended_early)?
                         && !bytes.is_empty()
                     {
@@ -105,7 +108,10 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
             tokio::select! {
                 biased;
                 piece = within(wait, self.response.read()) => {
-                    let piece = piece.ok_or_else(silent)?;
+                    let Some(piece) = piece else {
+                        self.response.has_stalled();
+                        return Err(silent());
+                    };
                     let Some(bytes) = piece.map_err(ended_early)? else {
                         return self.finish(decoder, bodiless).await;
                     };

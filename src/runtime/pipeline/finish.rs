@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::backend::is_ours;
 use super::merge::{Merged, Passed};
 use super::road::{Ended, Ending, Outcome};
-use crate::runtime::failure::{Failure, Report};
+use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::response::{Branding, Response};
@@ -222,6 +222,9 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
         let statuses = merged.failures.iter().map(|failure| failure.status(true));
         let own = statuses.filter(StatusCode::is_server_error);
         response.status = own.max().unwrap_or(response.status);
+    } else if merged.failures.iter().any(|f| f.kind == Kind::Full) {
+        // Not a failure of a backend: the gateway itself has no memory for the response.
+        response.status = Kind::Full.status();
     }
     if let ([failure], false) = (&*merged.failures, merged.group) {
         response.status = failure.status(options.gateway_status_codes);

@@ -9,6 +9,7 @@ use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::Meta;
 use crate::runtime::response::Fields;
 use crate::runtime::step::Answer;
+use crate::upstream::budget::Charge;
 
 /// The result of one backend.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Part {
     pub(super) meta: Option<Box<Meta>>,
     /// The status of the upstream. `None` if nobody was called.
     pub(super) answered: Option<StatusCode>,
+    /// For the memory of the data.
+    pub(super) held: Charge,
 }
 
 /// The status and some headers of an upstream.
@@ -41,6 +44,7 @@ impl Part {
             text: None,
             meta: None,
             answered: None,
+            held: Charge::default(),
         }
     }
 
@@ -74,6 +78,8 @@ pub(super) struct Merged {
     pub(super) meta: Option<Box<Meta>>,
     /// No backend was to be called.
     pub(super) idle: bool,
+    /// For the memory of the data, as long as it is needed.
+    pub(super) _held: SmallVec<[Charge; 1]>,
 }
 
 impl Merged {
@@ -96,6 +102,7 @@ impl Merged {
                 passed: part.passed,
                 meta: part.meta,
                 idle: false,
+                _held: SmallVec::from_iter([part.held]),
             },
             Err(failure) => Merged {
                 data: None,
@@ -105,6 +112,7 @@ impl Merged {
                 passed: None,
                 meta: None,
                 idle: false,
+                _held: SmallVec::new(),
             },
         }
     }
@@ -119,6 +127,7 @@ impl Merged {
         let mut merged: Option<Object> = None;
         let mut responses = 0;
         let mut complete = true;
+        let mut held = SmallVec::new();
         let mut metas: SmallVec<[Option<Box<Meta>>; 4]> = SmallVec::new();
         for part in parts {
             if matches!(part.data, Value::Object(_)) {
@@ -126,6 +135,7 @@ impl Merged {
             }
             responses += 1;
             complete &= part.complete;
+            held.push(part.held);
             match (part.data, &mut merged) {
                 (Value::Object(object), None) => merged = Some(object),
                 (Value::Object(object), Some(merged)) => merged.extend(object),
@@ -147,6 +157,7 @@ impl Merged {
                 _ => None,
             },
             idle: false,
+            _held: held,
         }
     }
 }

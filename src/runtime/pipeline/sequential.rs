@@ -14,12 +14,15 @@ use super::merge::{Merged, Part};
 use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::service::Backend;
+use crate::upstream::budget::Charge;
 
 /// The progress of a sequence.
 #[derive(Default)]
 struct Chain {
     /// The shaped responses, from which later URLs take values.
     responses: Vec<Value>,
+    /// For their memory.
+    held: Vec<Charge>,
     /// The bodies of the responses that are `no-op`.
     texts: Vec<Option<Bytes>>,
     /// Which of them are of backends that were called.
@@ -71,6 +74,7 @@ impl Chain {
             any_holds |= is_called && backend.when.is_conditional();
             if !is_called {
                 self.responses.push(Value::Null);
+                self.held.push(Charge::default());
                 self.texts.push(None);
                 self.called.push(false);
                 continue;
@@ -88,6 +92,7 @@ impl Chain {
             match result {
                 Ok(part) => {
                     self.responses.push(part.data);
+                    self.held.push(part.held);
                     self.texts.push(part.text);
                     self.called.push(true);
                     self.complete = part.complete;
@@ -109,10 +114,11 @@ impl Chain {
             None if total == 0 => Merged::idle(),
             failure => {
                 let complete = self.complete;
-                let responses = self.responses.into_iter().zip(self.called);
-                let responses = responses.filter(|(_, called)| *called);
-                let parts = responses.map(|(data, _)| Part {
+                let responses = self.responses.into_iter().zip(self.held);
+                let responses = responses.zip(self.called).filter(|(_, called)| *called);
+                let parts = responses.map(|((data, held), _)| Part {
                     complete,
+                    held,
                     ..Part::complete(data)
                 });
                 Merged::group(parts, total, SmallVec::from_iter(failure))

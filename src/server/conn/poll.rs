@@ -35,7 +35,11 @@ impl AsyncRead for Conn {
                 }
             }
         }
+        let before = buf.filled().len();
         let read = this.poll_body(cx, buf);
+        if let (Some(streams), Poll::Ready(Ok(()))) = (&mut this.streams, &read) {
+            streams.receive(buf.filled().get(before..).unwrap_or_default());
+        }
         this.watched(cx, read)
     }
 }
@@ -52,6 +56,9 @@ impl AsyncWrite for Conn {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         };
+        if let (Some(streams), Poll::Ready(Ok(count))) = (&mut this.streams, &written) {
+            streams.send(buf.get(..*count).unwrap_or_default());
+        }
         this.watched(cx, written)
     }
 
@@ -105,6 +112,14 @@ impl AsyncWrite for Conn {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         };
+        if let (Some(streams), Poll::Ready(Ok(count))) = (&mut this.streams, &written) {
+            let mut left = *count;
+            for part in bufs {
+                let sent = left.min(part.len());
+                streams.send(part.get(..sent).unwrap_or_default());
+                left -= sent;
+            }
+        }
         this.watched(cx, written)
     }
 

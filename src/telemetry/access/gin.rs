@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{AccessEvent, Query};
+use crate::telemetry::mask::masked_path;
 use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration};
 use crate::telemetry::text::{masked_text, push_escaped, push_query, push_quoted};
 
@@ -56,7 +57,8 @@ fn push_right(text: &[u8], width: usize, out: &mut Vec<u8>) {
 
 /// The decoded path and the raw query, quoted as in Go.
 fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
-    let mut target: Cow<'_, [u8]> = percent_encoding::percent_decode_str(event.path).into();
+    let path = masked_path(event.path);
+    let mut target: Cow<'_, [u8]> = percent_encoding::percent_decode_str(&path).into();
     if let (Some(raw), Query::Keep) = (event.query, query) {
         target.to_mut().push(b'?');
         push_query(raw, target.to_mut());

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{AccessEvent, Query, Settings};
+use crate::telemetry::mask::masked_path;
 use crate::telemetry::moment::rfc3339;
 use crate::telemetry::text::{masked_text, push_json, push_query};
 
@@ -77,7 +78,7 @@ impl<'a> Object<'a> {
             "method" => self.text(name, Some(event.method)),
             "scheme" => self.text(name, event.scheme),
             "host" => self.text(name, event.host),
-            "path" => self.text(name, Some(event.path)),
+            "path" => self.text(name, Some(&masked_path(event.path))),
             "query" => self.query(event, settings.query),
             "protocol" => self.text(name, event.protocol),
             "status" => self.number(name, event.status),

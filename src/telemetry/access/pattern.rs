@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{AccessEvent, Query};
-use crate::telemetry::mask::shown_header;
+use crate::telemetry::mask::{masked_path, shown_header};
 use crate::telemetry::moment::GoLayout;
 use crate::telemetry::text::{is_printable, push_json, push_query, push_unprintable};
 
@@ -184,10 +184,10 @@ impl Variable {
             Variable::Latency(unit, name) => latency(event.latency, *unit, name).into(),
             Variable::ClientIp => event.client.to_string().into(),
             Variable::Method => event.method.into(),
-            Variable::Path => event.path.into(),
+            Variable::Path => masked_path(event.path),
             Variable::Uri => match query_text() {
-                Some(query) => format!("{}?{query}", event.path).into(),
-                None => event.path.into(),
+                Some(query) => format!("{}?{query}", masked_path(event.path)).into(),
+                None => masked_path(event.path),
             },
             Variable::Host => event.host?.into(),
             Variable::Scheme => event.scheme?.into(),

@@ -1,5 +1,7 @@
 //! Sends a request a second time, and draws conclusions about a host from the wait for its response.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, RetryType};
@@ -10,6 +12,8 @@ use crate::upstream::host::{Candidate, Peers};
 
 /// How often a request is sent again because the peer reports that it did not process it.
 const MOST_REJECTED: u8 = 3;
+/// A stream that still sends data after this time has proved that its host is alive.
+const STREAMS_FOR: Duration = Duration::from_secs(1);
 /// A streamed body is kept until the response begins, so that it can be sent again. It is discarded with the first
 /// piece that begins beyond this limit. The piece that crosses the limit is kept: it fills the window of a peer that
 /// rejects the request without enlarging the window.
@@ -152,12 +156,20 @@ impl Exchange<'_> {
         true
     }
 
-    /// The response begins: the kept body is discarded, and the host counts as healthy.
+    /// The response begins: the kept body is discarded.
     pub(super) fn is_answered(&mut self) {
         self.header_seen = true;
         if !self.kept.pieces.is_empty() {
             self.kept.pieces = Vec::new();
             self.kept.incomplete = true;
+        }
+    }
+
+    /// The response is complete, or was read for so long that the host is alive: it counts as healthy. A head alone
+    /// proves nothing, because a host may stop behind each head.
+    pub(in crate::upstream) fn is_healthy(&mut self) {
+        if std::mem::replace(&mut self.is_judged, true) {
+            return;
         }
         if let Some(candidate) = self.candidate() {
             candidate.penalty.lift();
@@ -167,7 +179,26 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request was sent and no response came.
+    /// Another piece of the response comes after the first. A stream may never end, so a piece long after the head
+    /// proves health.
+    pub(super) fn has_progressed(&mut self) {
+        if !self.is_judged
+            && self
+                .asked
+                .is_some_and(|asked| asked.elapsed() >= STREAMS_FOR)
+        {
+            self.is_healthy();
+        }
+    }
+
+    /// The response broke off, or its upstream fell silent.
+    pub fn has_broken_off(&mut self) {
+        if !std::mem::replace(&mut self.is_judged, true) {
+            self.is_unanswered();
+        }
+    }
+
+    /// The request was sent and no response came, or no whole one.
     pub(super) fn is_unanswered(&self) {
         if let Some(candidate) = self.candidate() {
             candidate.penalty.unanswered();
@@ -191,12 +222,16 @@ impl Drop for Exchange<'_> {
         if let Some(place) = self.place() {
             place.usage.end_call();
         }
-        let Some(asked) = self
-            .asked
-            .filter(|_| !self.header_seen && !self.has_verdict)
-        else {
+        let Some(asked) = self.asked.filter(|_| !self.has_verdict) else {
             return;
         };
+        if self.header_seen {
+            let is_late = || asked.elapsed() >= self.rules.long_wait();
+            if self.broke || (self.collecting && is_late()) {
+                self.has_broken_off();
+            }
+            return;
+        }
         if let (Some(session), Some(candidate)) = (self.session.as_deref(), self.candidate()) {
             self.client.pool.abandon(session, &candidate.peer, asked);
         }

@@ -73,6 +73,14 @@ pub struct Exchange<'a> {
     pub(super) rejected: u8,
     /// The wait for a response has ended with an error.
     pub(super) has_verdict: bool,
+    /// The body is read as a whole: waiting for the rest of it is waiting for the response.
+    pub(in crate::upstream) collecting: bool,
+    /// What the response says about the host has been recorded.
+    pub(super) is_judged: bool,
+    /// A piece of the body has come.
+    pub(super) has_piece: bool,
+    /// The response broke off.
+    pub(super) broke: bool,
     /// The headers of the response if they differ from Pingora's: there were too many for it, or several equal
     /// `Content-Length`.
     pub(super) fields: Option<Box<HeaderMap>>,
@@ -163,6 +171,10 @@ impl HostSet {
             kept: Kept::default(),
             rejected: 0,
             has_verdict: false,
+            collecting: false,
+            is_judged: false,
+            has_piece: false,
+            broke: false,
             fields: None,
             long: None,
             spoiled: false,
@@ -306,6 +318,10 @@ impl Exchange<'_> {
                     if let Some(trip) = &mut self.trip {
                         trip.read(chunk.len());
                     }
+                    if self.has_piece {
+                        self.has_progressed();
+                    }
+                    self.has_piece = true;
                     return Ok(Some(chunk));
                 }
                 Ok(None) => self.end_response(),
@@ -313,6 +329,7 @@ impl Exchange<'_> {
                     if let Some(trip) = &mut self.trip {
                         trip.read_failed();
                     }
+                    self.broke = true;
                     return Err(CallError::body(&error));
                 }
             }
@@ -329,10 +346,15 @@ impl Exchange<'_> {
         if self.body_done {
             return Ok(None);
         }
+        if self.has_piece {
+            self.has_progressed();
+        }
         let Some(HttpSession::H1(session)) = self.session.as_deref_mut() else {
             return Err(CallError::truncated());
         };
         let read = session.read_body_ref().await;
+        self.has_piece |= matches!(&read, Ok(Some(_)));
+        self.broke |= read.is_err();
         if let Some(trip) = &mut self.trip {
             match &read {
                 Ok(piece) => trip.read(piece.map_or(0, <[u8]>::len)),
@@ -438,6 +460,8 @@ impl Exchange<'_> {
     /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to
     /// its end.
     pub async fn settle(&mut self) {
+        // The response has served its purpose, whatever becomes of its body.
+        self.is_healthy();
         let is_short = async {
             let mut read = 0;
             while let Ok(Some(chunk)) = self.read_body().await {
@@ -459,6 +483,7 @@ impl Exchange<'_> {
         if let Some(mut trip) = self.trip.take() {
             trip.read_whole();
         }
+        self.is_healthy();
         let client = self.client;
         let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
         if let Some(session) = self.session.take()

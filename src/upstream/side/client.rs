@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
+use crate::upstream::budget::Full;
 use crate::upstream::client::ClientError;
+use crate::upstream::collect::{Collector, Overflow};
 use crate::upstream::proof;
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
@@ -63,6 +65,8 @@ pub enum SideError {
     Late { method: &'static str, url: String },
     #[error("response larger than {most_bytes} bytes")]
     Size { most_bytes: usize },
+    #[error(transparent)]
+    Full(Full),
     #[error("unexpected status {status}")]
     Status {
         status: StatusCode,
@@ -271,17 +275,17 @@ async fn exchange(
     }
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
-    let mut body = BytesMut::new();
+    let mut body = Collector::new(0, most_bytes as u64, 1);
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > most_bytes {
-            return Err(SideError::Size { most_bytes });
-        }
-        body.extend_from_slice(&chunk);
+        body.push(&chunk).map_err(|overflow| match overflow {
+            Overflow::TooLarge => SideError::Size { most_bytes },
+            Overflow::Full => SideError::Full(Full),
+        })?;
     }
     Ok(SideResponse {
         status,
         headers,
-        body: body.freeze(),
+        body: body.done(),
     })
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Ended;
 use super::report::reason;
-use crate::telemetry::mask::{masked_query, shown_header};
+use crate::telemetry::mask::{masked_path, masked_query, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
 
@@ -35,7 +35,7 @@ pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>) {
         );
     }
     span.set("url.scheme", if ended.secure { "https" } else { "http" });
-    span.set("url.path", ended.path.to_owned());
+    span.set("url.path", masked_path(ended.path).into_owned());
     if let Some(query) = ended.query {
         span.set("url.query", masked_query(query));
     }
@@ -58,8 +58,8 @@ pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>) {
 
 fn target(ended: &Ended<'_>) -> String {
     match ended.query {
-        Some(query) => format!("{}?{}", ended.path, masked_query(query)),
-        None => ended.path.to_owned(),
+        Some(query) => format!("{}?{}", masked_path(ended.path), masked_query(query)),
+        None => masked_path(ended.path).into_owned(),
     }
 }
 

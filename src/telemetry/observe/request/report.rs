@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::attributes::{krakend_attributes, push_headers, stable_attributes};
 use super::{Ended, Request};
+use crate::telemetry::mask::masked_path;
 use crate::telemetry::observe::{
     Convention, EndpointObserver, ServerNames, ServerSeries, known_method, method_value,
     outcome_labels,
@@ -115,7 +116,7 @@ impl Request {
             state: self.state.clone(),
             name: match convention {
                 Convention::Stable => self.stable_name(ended),
-                _ => ended.path.to_owned().into(),
+                _ => masked_path(ended.path).into_owned().into(),
             },
             kind: SpanKind::Server,
             start,
