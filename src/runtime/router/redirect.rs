@@ -136,10 +136,11 @@ pub(super) fn before_parameters(text: &str) -> &str {
     at.map_or(text, |at| &text[..at])
 }
 
-/// Other readings of a path: decoded again and again, and cut off where a decoded `?` or `#` begins a query or a fragment.
+/// Other readings of a path: decoded again and again, cut off where a decoded `?` or `#` begins a query or a fragment,
+/// and without the blanks and dots at the end of segments, which some file systems ignore.
 pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
     let mut readings = SmallVec::new();
-    if !path.contains('%') {
+    if !path.contains('%') && !path.contains("./") && !path.ends_with('.') {
         return readings;
     }
     let mut decoded = None;
@@ -154,9 +155,26 @@ pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
         if cut.len() < text.len() {
             readings.push(cut.to_owned());
         }
+        let trimmed: Vec<&str> = cut.split('/').map(trimmed).collect();
+        let trimmed = trimmed.join("/");
+        if trimmed != cut {
+            readings.push(clean(&trimmed));
+        }
     }
     readings.extend(decoded);
     readings
+}
+
+/// A segment without the encoded blanks and the dots at its end. Dot segments keep their dots.
+fn trimmed(segment: &str) -> &str {
+    let mut rest = segment;
+    while let Some(shorter) = rest.strip_suffix("%20").or(rest.strip_suffix("%09")) {
+        rest = shorter;
+    }
+    match rest.strip_suffix('.') {
+        Some(shorter) if !matches!(rest, "." | "..") => trimmed(shorter),
+        _ => rest,
+    }
 }
 
 /// The part before the first encoded `?` or `#`.

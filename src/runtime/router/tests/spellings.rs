@@ -47,6 +47,14 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
         "/admin%23/x",
         "/admin%253fx",
         "/%2561dmin%2523",
+        "/admin%20",
+        "/admin%09%20",
+        "/admin.",
+        "/admin%2520",
+        "/admin%20.",
+        "/x/..%20/admin",
+        "/x/.%20/../admin%20",
+        "/team./x",
         "/team%23",
     ] {
         assert_eq!(get(&r, path), "404", "{path}");
@@ -85,6 +93,7 @@ fn a_path_without_another_route_keeps_its_parameters() {
     assert_eq!(get(&r, "/a%25b/100%25"), "/* *=a%25b/100%25");
     assert_eq!(get(&r, "/C%23.pdf/what%3f"), "/* *=C%23.pdf/what%3f");
     assert_eq!(get(&r, "/%2541dmins"), "/* *=%2541dmins");
+    assert_eq!(get(&r, "/a%20b%20/c."), "/* *=a%20b%20/c.");
     assert_eq!(get(&r, "/Admins"), "/* *=Admins");
     assert_eq!(get(&r, "/a/"), "/* *=a/");
 }
