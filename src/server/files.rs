@@ -14,9 +14,10 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::runtime::files::{Asked, Body, Folder, Served, read_part};
+use crate::runtime::finishing::Finishing;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Fields, Response};
-use crate::server::respond;
+use crate::server::{finish, respond};
 
 /// The size of one piece of a file. A smaller file is read at once.
 const PIECE: usize = 128 * 1024;
@@ -105,19 +106,33 @@ fn prepared(served: Served, is_head: bool) -> Found {
     Found::Whole(response)
 }
 
-/// Sends a large file. `extra` are the headers that steps left.
+/// Sends a large file, which is never compressed here. `extra` are the headers that steps left.
 ///
 /// # Errors
 /// The client does not read, or the file cannot be read to its end: the connection must end.
-pub(super) async fn send(session: &mut Session, large: Large, extra: &Fields) -> Result<()> {
+pub(super) async fn send(
+    session: &mut Session,
+    large: Large,
+    extra: &Fields,
+    finishing: Option<&Finishing>,
+) -> Result<()> {
     let mut header = ResponseHeader::build(large.status, Some(large.headers.len() + extra.len()))?;
     for (name, value) in &large.headers {
         header.append_header(name, value)?;
     }
     respond::replace(&mut header, extra)?;
     header.insert_header(CONTENT_LENGTH, large.length)?;
+    let is_head = session.req_header().method == Method::HEAD;
+    match finishing {
+        // The head of a smaller file says what a GET would: it may be compressed.
+        Some(finishing) if is_head && large.length <= PIECE as u64 => {
+            finish::head(finishing, session.req_header(), &mut header, true)?;
+        }
+        Some(finishing) => finish::edit_all(finishing, &mut header)?,
+        None => {}
+    }
     respond::keep_connection(session);
-    let alone = session.req_header().method == Method::HEAD || large.length == 0;
+    let alone = is_head || large.length == 0;
     respond::write_header(session, header, alone).await?;
     if alone {
         return Ok(());

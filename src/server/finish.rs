@@ -146,7 +146,11 @@ fn vary(header: &mut ResponseHeader) -> Result<()> {
     header.append_header(header::VARY, name).map(|_| ())
 }
 
-fn edit_all(finishing: &Finishing, header: &mut ResponseHeader) -> Result<()> {
+/// Changes the headers only.
+///
+/// # Errors
+/// Never for headers that are already valid.
+pub(super) fn edit_all(finishing: &Finishing, header: &mut ResponseHeader) -> Result<()> {
     finishing
         .edits
         .iter()

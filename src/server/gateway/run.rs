@@ -141,7 +141,8 @@ impl Gateway {
             files::Found::Large(large) => {
                 ctx.answered = Some(large.status);
                 respond::announce_end(session, active);
-                files::send(session, large, &ctx.notes.response_fields).await
+                let fields = &ctx.notes.response_fields;
+                files::send(session, large, fields, ctx.finishing()).await
             }
         }
     }

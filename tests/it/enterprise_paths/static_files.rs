@@ -262,3 +262,17 @@ fn files_change_while_the_gateway_runs() {
     std::os::unix::fs::symlink("../../krakend.json", site.join("sub/link")).unwrap();
     assert_eq!(gateway.get("/media/sub/link").status, 404);
 }
+
+#[test]
+fn response_headers_of_the_service_are_on_every_file() {
+    let large = "x".repeat(300_000);
+    let files = [("site/large.txt", &*large), ("site/small.txt", "small")];
+    let mut text = serving(json!({ "prefix": "/media", "path": "site" }));
+    text["extra_config"]["modifier/response-headers"] = json!({ "add": { "X-Site": ["yes"] } });
+    let gateway = Gateway::start_with(&text.to_string(), &files);
+    for path in ["/media/large.txt", "/media/small.txt", "/media/missing"] {
+        assert_eq!(gateway.get(path).header("x-site"), Some("yes"), "{path}");
+    }
+    let head = gateway.send("HEAD", request("HEAD", "/media/small.txt", &[]));
+    assert_eq!(head.header("x-site"), Some("yes"));
+}
