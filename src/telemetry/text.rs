@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-pub use crate::telemetry::mask::{masked, masked_query, masked_text, push_query};
+pub use crate::telemetry::mask::{masked, masked_query, masked_text, push_query, without_password};
 
 /// Appends `text` with control characters written as `\n` or `\x1b`.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {

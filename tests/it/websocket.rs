@@ -346,9 +346,11 @@ fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
     let waits = Arc::clone(&seen);
     let upstream = Upstream::start(move |mut call| {
         call.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhello")?;
-        eventually("the client has the head", LIMIT, || {
-            waits.load(Ordering::SeqCst)
-        });
+        eventually(
+            "the client has the head",
+            std::time::Duration::from_secs(10),
+            || waits.load(Ordering::SeqCst),
+        );
         call.send("world")
     });
     let gateway = gateway(

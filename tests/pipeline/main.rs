@@ -126,6 +126,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         query: None,
         params: Params::default(),
         claims: None,
+        subject: None,
         client: std::net::IpAddr::from([127, 0, 0, 1]),
         accept: None,
         body: Bytes::new(),

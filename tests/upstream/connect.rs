@@ -118,9 +118,8 @@ fn half() -> Vec<u8> {
 #[tokio::test]
 async fn hosts_that_stop_within_their_bodies_are_left_out() {
     let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
-    let silent = |_| Reply::Trickle(half(), vec![b'x'; 10], Duration::from_secs(20));
     let (c, d) = (
-        Stub::start(silent).await,
+        Stub::start(|_| Reply::Trickle(half(), vec![b'x'; 10], Duration::from_secs(20))).await,
         Stub::start(|_| Reply::Close(half())).await,
     );
     let hosts = hosts(&[c.url(), a.url(), d.url(), b.url()]);

@@ -220,6 +220,7 @@ pub fn call(
         target: target.to_owned(),
         headers: headers.iter().map(pair).collect::<HeaderMap>(),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        subject: None,
     }
 }
 

@@ -86,7 +86,8 @@ fn body(body: &Bytes, headers: &HeaderMap) -> Datum {
             encoding: Kind::Xml,
             is_collection: false,
         };
-        decoder.decode(body, Depth::Full).ok()
+        let decoded = decoder.decode(body, Depth::Full);
+        decoded.ok().map(|(value, _charge)| value)
     } else {
         json::parse(body, Depth::Full).ok()
     };

@@ -165,7 +165,7 @@ impl<A: Clone> Inquiry<A> {
                     }
                     return outcome.map(|(answer, _)| answer);
                 }
-                Join::Wait(landing) => {
+                Join::Wait(mut landing) => {
                     if landing.wait(until).await.is_none() {
                         return Err(NoAnswer::LATE);
                     }

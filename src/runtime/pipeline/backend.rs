@@ -32,7 +32,7 @@ use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
 use crate::telemetry::observe;
-use crate::telemetry::text::masked;
+use crate::telemetry::text::{masked, without_password};
 use crate::upstream::budget::Charge;
 use crate::upstream::{Call, Incoming, Outgoing};
 
@@ -418,7 +418,7 @@ fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &
         "invalid status code {} [{method} {}]: {}{}",
         incoming.status.as_u16(),
         backend.url.internal(),
-        incoming.origin.as_deref().unwrap_or_default(),
+        without_password(incoming.origin.as_deref().unwrap_or_default()),
         masked(target),
     );
     Failure::new(Kind::Status, text)

@@ -62,7 +62,7 @@ pub(super) async fn cached<C: Carrier>(
             tokio::select! {
                 biased;
                 Some(incoming) = landed => {
-                    observe::cache_hit();
+                    observe::looked_up(observe::Lookup::Hit);
                     return Ok(incoming);
                 }
                 result = calling => result,

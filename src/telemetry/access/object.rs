@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{AccessEvent, Query, Settings};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::moment::rfc3339;
-use crate::telemetry::text::{masked_text, push_json, push_query};
+use crate::telemetry::text::{masked_text, push_json, push_query, without_password};
 
 /// The members of a JSON line, in their order.
 pub const FIELDS: [&str; 25] = [
@@ -94,7 +94,7 @@ impl<'a> Object<'a> {
             "refused" => self.text(name, event.rejected),
             "request_id" => self.text(name, event.request_id),
             "user_agent" => self.text(name, event.user_agent),
-            "upstream" => self.text(name, event.upstream),
+            "upstream" => self.text(name, event.upstream.map(without_password).as_deref()),
             "upstream_status" => {
                 if let Some(status) = event.upstream_status {
                     self.number(name, status);

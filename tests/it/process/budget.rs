@@ -157,3 +157,65 @@ fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
     assert_eq!(streamed.status, 200);
     assert!(streamed.body.len() > 3 << 20);
 }
+
+#[test]
+fn whatever_is_made_of_bodies_is_within_the_budget() {
+    let metrics = ports::free();
+    let response = |body: &str| {
+        let body: Value = serde_json::from_str(body).unwrap();
+        let headers = json!({ "Content-Type": "application/json" });
+        Stub::with(&json!([{ "headers": headers, "body": body }]).to_string())
+    };
+    let names: Vec<String> = (0..60_000).map(|n| format!("\"{n}\":1")).collect();
+    let members = response(&format!("{{{}}}", names.join(",")));
+    let list = response(&format!(r#"{{"a":[{}]}}"#, vec!["1"; 60_000].join(",")));
+    let text = response(&format!(r#"{{"a":"{}"}}"#, "x".repeat(400_000)));
+    let backend = |stub: &Stub| json!({ "host": [stub.url()], "url_pattern": "/" });
+    let lua = |part: &str, script: &str| json!({ "modifier/lua-proxy": { part: script } });
+    let calls = format!(
+        "local kept = {{}} for i = 1, 40 do kept[i] = http_response.new('{}/') end",
+        text.url()
+    );
+    let few = calls.replace("40", "2");
+    let file = json!({ "version": 3, "timeout": "30s",
+        "extra_config": {
+            "portcullis/limits": { "buffered": "8MiB" },
+            "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") }
+        },
+        "endpoints": [
+            { "endpoint": "/members", "backend": [backend(&members)] },
+            { "endpoint": "/both", "backend": [backend(&members), backend(&members)] },
+            { "endpoint": "/list", "backend": [backend(&list)] },
+            { "endpoint": "/read", "backend": [backend(&list)],
+              "extra_config": lua("post", "response.load():data():get('a')") },
+            { "endpoint": "/calls", "backend": [backend(&list)], "extra_config": lua("pre", &calls) },
+            { "endpoint": "/few", "backend": [backend(&list)], "extra_config": lua("pre", &few) },
+        ] });
+    let gateway = Gateway::start(&file.to_string());
+    for (path, status) in [
+        ("/list", 200),
+        // Each member of an object takes more memory than its text.
+        ("/members", 503),
+        ("/both", 503),
+        // So does each element of a list that a script looks into.
+        ("/read", 503),
+        // Responses that a script keeps.
+        ("/calls", 503),
+        ("/few", 200),
+        ("/few", 200),
+    ] {
+        assert_eq!(
+            gateway.get(path).status,
+            status,
+            "{path}: {}",
+            gateway.output()
+        );
+    }
+    eventually("it is given back", Duration::from_secs(10), || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        let page = client.response("GET").unwrap().text();
+        page.lines()
+            .any(|line| line == "portcullis_buffered_bytes 0")
+    });
+}

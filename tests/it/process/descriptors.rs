@@ -133,3 +133,28 @@ fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() 
         pause(Duration::from_millis(700));
     }
 }
+
+#[test]
+fn http2_clients_without_a_request_make_room() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["use_h2c"] = json!(true);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // GET http://a/ (RFC 7541 §6), which is answered with 404.
+    let asked = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+    for begun in [hello.to_vec(), [&hello[..], asked].concat()] {
+        let clients = silent(gateway.port(), 300);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, &begun);
+        }
+        let began = Instant::now();
+        for _ in 0..5 {
+            let mut client = gateway.client().timeout(Duration::from_secs(20));
+            client.send(request("GET", "/a", &[])).unwrap();
+            assert_eq!(client.response("GET").unwrap().status, 200);
+        }
+        // Ten seconds are the time of a connection with open streams.
+        assert!(began.elapsed() < Duration::from_secs(9), "{begun:?}");
+    }
+}

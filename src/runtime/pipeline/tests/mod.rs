@@ -230,6 +230,8 @@ impl Answered for FakeResponse {
 
     async fn release(&mut self) {}
 
+    fn has_stalled(&mut self) {}
+
     async fn collect(mut self, _: &CallOptions) -> Result<Incoming, CallError> {
         let mut body = Vec::new();
         while let Some(piece) = self.read().await? {
