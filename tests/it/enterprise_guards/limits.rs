@@ -218,7 +218,7 @@ fn mistakes_about_limits_stop_the_start_with_a_hint() {
         ),
         (
             json!({ "qos/ratelimit/service": { "client_max_rate": 1, "strategy": "param", "key": "id" } }),
-            "ip, header",
+            "only endpoints have path parameters",
         ),
         (
             json!({ "qos/ratelimit/service/redis": { "max_rate": 1 } }),
