@@ -52,6 +52,9 @@ pub struct Place<'p> {
     pub site: &'p EndpointSite<'p>,
     pub pattern: &'p Pattern,
     pub index: usize,
+    /// What the wildcard of the endpoint takes belongs to the URL, too. It does not if the wildcard has a name, as in
+    /// KrakenD's router (`/*rest`).
+    pub appends: bool,
     pub sequential: bool,
     /// The endpoint is for WebSockets only.
     pub websocket: bool,
@@ -225,15 +228,18 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
 }
 
 /// The URL with what the `/*` of the endpoint took at its end. `None` if it says itself where that goes, or has a query.
-fn appended(url: &str, pattern: &Pattern) -> Option<String> {
-    let is_open = pattern.is_wildcard() && !url.ends_with('*') && !url.contains(['?', '#']);
+fn appended(url: &str, place: &Place<'_>) -> Option<String> {
+    let is_open = place.appends
+        && place.pattern.is_wildcard()
+        && !url.ends_with('*')
+        && !url.contains(['?', '#']);
     is_open.then(|| format!("{}/*", url.strip_suffix('/').unwrap_or(url)))
 }
 
 fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     let written = file.url_pattern.as_deref().unwrap_or("/");
     let node = claims::url_node(file);
-    let appended = appended(written, place.pattern);
+    let appended = appended(written, place);
     let written = appended.as_deref().unwrap_or(written);
     let mut template = Template::parse(written, place.pattern)
         .map_err(|error| {

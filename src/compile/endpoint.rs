@@ -112,6 +112,7 @@ pub fn endpoint(
             site: &site,
             pattern: &pattern,
             index,
+            appends: !basics::names_its_wildcard(file),
             sequential: matches!(order, Order::Sequential { .. }),
             websocket: websocket.is_some(),
             concurrent: calls > 1,
@@ -130,7 +131,7 @@ pub fn endpoint(
     }
     conditions(file, &regular, order != Order::Parallel);
     if order == Order::Fallback {
-        check_fallback(proxy.as_ref(), &regular);
+        check_fallback(file, &regular);
     }
     let work = work(
         file,

@@ -95,6 +95,13 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Opti
         .ok()
 }
 
+/// Whether the path ends with a wildcard that has a name, as KrakenD's router spells it: `/*rest`.
+pub(super) fn names_its_wildcard(file: &Endpoint<'_>) -> bool {
+    let path = file.endpoint.as_deref().unwrap_or_default();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    last.len() > 1 && last.starts_with('*')
+}
+
 /// Warns about paths that KrakenD's router accepts although they are probably not intended.
 fn slips(node: &Node<'_>, path: &str) {
     if let Some(plain) = Pattern::gin(path) {

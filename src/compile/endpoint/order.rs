@@ -65,7 +65,7 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
 }
 
 /// A call that failed may have been made. The next backend must not repeat what must not happen twice.
-pub(super) fn check_fallback(proxy: Option<&Block<'_>>, backends: &[runtime::Backend]) {
+pub(super) fn check_fallback(file: &Endpoint<'_>, backends: &[runtime::Backend]) {
     let is_repeatable = |method: &Method| {
         [
             Method::GET,
@@ -80,8 +80,8 @@ pub(super) fn check_fallback(proxy: Option<&Block<'_>>, backends: &[runtime::Bac
     let unsafe_one = backends
         .iter()
         .find(|backend| !is_repeatable(&backend.method));
-    if let (Some(backend), Some(node)) = (unsafe_one, proxy.and_then(|proxy| proxy.get("strategy")))
-    {
+    // A key of the endpoint itself: without its strategy the endpoint would make every call.
+    if let (Some(backend), Some(node)) = (unsafe_one, file.block.get("backend")) {
         node.config_error_hint(
             ConfigError::invalid(format!(
                 "\"fallback\" could make a {} twice: a call that failed may have had its effect",

@@ -2,6 +2,7 @@
 
 mod again;
 mod check;
+mod end;
 mod head;
 mod long;
 mod observed;

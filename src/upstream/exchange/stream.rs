@@ -1,7 +1,6 @@
 //! One request and one response on one connection, as a stream.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderMap;
@@ -21,11 +20,6 @@ use crate::upstream::hosts::{Connected, HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
 use crate::upstream::rules::HostRules;
-
-/// A response body that is not needed is read up to this size to keep its connection.
-const MOST_SETTLED: usize = 2048;
-/// The maximum time for reading it.
-const LONGEST_SETTLING: Duration = Duration::from_millis(100);
 
 /// How the body of the request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -455,44 +449,6 @@ impl Exchange<'_> {
                 subject: None,
             },
         }))
-    }
-
-    /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to
-    /// its end.
-    pub async fn settle(&mut self) {
-        // The response has served its purpose, whatever becomes of its body.
-        self.is_healthy();
-        let is_short = async {
-            let mut read = 0;
-            while let Ok(Some(chunk)) = self.read_body().await {
-                read += chunk.len();
-                if read > MOST_SETTLED {
-                    return;
-                }
-            }
-        };
-        // A new connection is cheaper than a longer wait.
-        let _ = tokio::time::timeout(LONGEST_SETTLING, is_short).await;
-        if self.body_done {
-            self.release().await;
-        }
-    }
-
-    /// Returns the connection to the pool, if request and response are complete.
-    pub async fn release(&mut self) {
-        if let Some(mut trip) = self.trip.take() {
-            trip.read_whole();
-        }
-        self.is_healthy();
-        let client = self.client;
-        let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
-        if let Some(session) = self.session.take()
-            && clean
-            && let Some(candidate) = self.peers.list.get(self.peer)
-        {
-            let idle = client.settings.idle_connection_timeout;
-            client.pool.release(session, &candidate.peer, idle).await;
-        }
     }
 
     /// Prepends method and URL of this call to an error.

@@ -61,6 +61,7 @@ fn a_rewritten_path_is_routed_and_guarded_as_if_the_client_had_asked_it() {
             .status,
         200
     );
+    stub.take_seen();
     for path in [
         "/user/../admin/7",
         "/user/%2e%2e/admin/7",
@@ -95,7 +96,10 @@ fn a_virtual_host_has_its_own_endpoints_and_no_others() {
     ];
     let text = file(
         &endpoints,
-        json!({ "server/virtualhost": { "hosts": ["a.example", "b.example:8080"] } }),
+        json!({
+            "server/virtualhost": { "hosts": ["a.example", "b.example:8080"] },
+            "security/cors": { "endpoints_only": true }
+        }),
     );
     let gateway = Gateway::start(&text.to_string());
     let ask = |host: &str, path: &str| get(&gateway, &stub, host, path);

@@ -53,7 +53,6 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
         "/admin%2520",
         "/admin%20.",
         "/x/..%20/admin",
-        "/x/.%20/../admin%20",
         "/team./x",
         "/team%23",
     ] {
