@@ -65,6 +65,8 @@ pub struct Conn {
     timeout: Option<Duration>,
     /// The open streams of HTTP/2, if places are limited.
     streams: Option<Box<Streams>>,
+    /// The last read had to wait for the client.
+    reads: bool,
 }
 
 /// How many bytes after its head belong to a request.
@@ -100,6 +102,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            reads: false,
         }
     }
 
@@ -137,6 +140,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            reads: false,
         }
     }
 
@@ -290,12 +294,16 @@ impl Conn {
         let (Some(watch), Some(timeout)) = (&mut self.watch, self.timeout) else {
             return polled;
         };
-        if polled.is_ready() {
-            watch.moved();
-            return polled;
-        }
         let is_idle = self.streams.as_ref().is_some_and(|all| all.is_idle());
         let timeout = if is_idle { H2_IDLE_TIMEOUT } else { timeout };
+        if polled.is_ready() {
+            watch.moved();
+            // HTTP/2 reads first and then writes: what was written starts the time of the read again.
+            if self.reads && self.streams.is_some() {
+                let _ = watch.poll_stalled(cx, timeout);
+            }
+            return polled;
+        }
         watch.poll_stalled(cx, timeout).map(|()| {
             let reason = "the client is silent, and others need its place";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))

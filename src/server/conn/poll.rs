@@ -40,6 +40,7 @@ impl AsyncRead for Conn {
         if let (Some(streams), Poll::Ready(Ok(()))) = (&mut this.streams, &read) {
             streams.receive(buf.filled().get(before..).unwrap_or_default());
         }
+        this.reads = read.is_pending();
         this.watched(cx, read)
     }
 }
