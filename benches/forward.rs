@@ -46,6 +46,7 @@ fn headers(c: &mut Criterion) {
         peer: address,
         client: address,
         secure: false,
+        certificate: None,
     };
     let (options, notes) = (options(), Notes::default());
     for (name, list) in [

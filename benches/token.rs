@@ -173,6 +173,7 @@ fn endpoint(c: &mut Criterion) {
         peer: address,
         client: address,
         secure: false,
+        certificate: None,
     };
     c.bench_function("validator/RS256/cached", |b| {
         b.iter(|| {

@@ -173,7 +173,7 @@ mod tests {
             signer(Algorithm::Es256)
                 .sign(claims().to_string().as_bytes())
                 .unwrap(),
-            String::from_utf8(set(&[public.clone()])).unwrap(),
+            String::from_utf8(set(std::slice::from_ref(&public))).unwrap(),
             "a".repeat(20_000),
         ];
         for name in ["jti", "htm", "htu", "iat"] {

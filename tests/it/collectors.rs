@@ -141,7 +141,8 @@ fn server(act: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
 
 #[test]
 fn collectors_that_answer_garbage_or_die_cost_their_spans_only() {
-    let kinds: [(&str, fn(TcpStream)); 5] = [
+    type Serve = fn(TcpStream);
+    let kinds: [(&str, Serve); 5] = [
         ("dies at once", drop),
         ("dies within the request", |mut stream| {
             let _ = stream.read(&mut [0; 16]);

@@ -118,17 +118,17 @@ impl Program {
     ///
     /// # Errors
     /// The first error, with its place.
-    pub fn parse(name: &str, text: &str, escape: Escape) -> Result<Program, TemplateError> {
+    pub fn parse(name: &str, text: &str, escape: Escape) -> Result<Program, Box<TemplateError>> {
         let source = Source {
             name: name.to_owned(),
             text: text.to_owned(),
         };
         let parsed = parse::parse(0, &source.name, &source.text, Allowed::Requests);
         let mut trees = Vec::new();
-        for tree in parsed.map_err(|error| *error)? {
+        for tree in parsed? {
             if depth(&tree.nodes) > MAX_DEPTH {
                 let text = format!("blocks are nested too deeply (more than {MAX_DEPTH})");
-                return Err(TemplateError::internal(&text));
+                return Err(Box::new(TemplateError::internal(&text)));
             }
             associate(&mut trees, tree, &mut Vec::new());
         }

@@ -40,6 +40,9 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Policy(Program);
 
+/// What is the matter with an expression, and a hint.
+pub type Flaw = (ConfigError, Option<String>);
+
 impl Policy {
     /// Compiles `text`, which is at `node`. An error is reported there.
     pub fn compile(
@@ -49,7 +52,7 @@ impl Policy {
         site: &EndpointSite<'_>,
         cx: &Compile<'_>,
     ) -> Option<Policy> {
-        match Policy::parse(text, rules) {
+        match Policy::parse(text, rules).map_err(|flaw| *flaw) {
             Ok(policy) => {
                 if rules.subject != Subject::Token {
                     certain::missing(node, &policy.0, site, cx);
@@ -79,7 +82,7 @@ impl Policy {
     ///
     /// # Errors
     /// The expression is invalid.
-    pub fn parse(text: &str, rules: &Rules) -> Result<Policy, (ConfigError, Option<String>)> {
+    pub fn parse(text: &str, rules: &Rules) -> Result<Policy, Box<Flaw>> {
         let dialect = Dialect::Policy {
             macros: rules.macros,
             places: Places {
@@ -90,11 +93,11 @@ impl Policy {
             },
         };
         let program = language::compile_policy(text, &declared(rules), dialect)
-            .map_err(|flaw| (ConfigError::invalid(flaw.to_string()), flaw.hint))?;
+            .map_err(|flaw| Box::new((ConfigError::invalid(flaw.to_string()), flaw.hint)))?;
         if !matches!(program.kind(), Type::Bool | Type::Dyn) {
             let text = format!("the expression gives {} and no bool", program.kind());
             let hint = "compare it with something".to_owned();
-            return Err((ConfigError::invalid(text), Some(hint)));
+            return Err(Box::new((ConfigError::invalid(text), Some(hint))));
         }
         Ok(Policy(program))
     }

@@ -22,8 +22,11 @@ pub struct Target {
     /// Decoded.
     pub path: Box<[Piece]>,
     /// Each pair of the query, as a name on the wire and the pieces of its value.
-    pub query: Box<[(Box<str>, Box<[Piece]>)]>,
+    pub query: Box<[Pair]>,
 }
+
+/// A pair of a query: its name on the wire, and the pieces of its value.
+pub type Pair = (Box<str>, Box<[Piece]>);
 
 /// A piece of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
