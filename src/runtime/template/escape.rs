@@ -70,6 +70,10 @@ const INVISIBLE: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// Characters that are encoded in a decoded path.
+#[cfg_attr(
+    not(any(feature = "lua", feature = "json-schema")),
+    expect(dead_code, reason = "only scripts and schemas need it")
+)]
 pub(crate) const DECODED: &AsciiSet = &INVISIBLE.add(b'%').add(b'?');
 
 /// A byte of a parameter that is not UTF-8 is represented in its text by the character with this number plus the
@@ -154,6 +158,10 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 
 /// A parameter with these bytes, which [`bytes`] returns again. Overlong forms of UTF-8 are not kept, as in
 /// [`decoded`].
+#[cfg_attr(
+    not(any(feature = "lua", test)),
+    expect(dead_code, reason = "only scripts and tests make parameters")
+)]
 pub(crate) fn kept(bytes: &[u8]) -> String {
     if is_overlong(bytes) {
         String::from_utf8_lossy(bytes).into_owned()
