@@ -242,3 +242,17 @@ pub struct BackendSite<'a> {
     /// The sanitised hosts that it calls.
     pub hosts: &'a [String],
 }
+
+impl BackendSite<'_> {
+    /// The name of the state of this backend's block. A reload that changes the block gets a new state.
+    pub fn state(&self, namespace: &str, node: &Node<'_>) -> String {
+        format!(
+            "{namespace} {} {} {} {} {}",
+            self.endpoint.method,
+            self.endpoint.pattern,
+            self.index,
+            self.pattern,
+            node.value().to_json()
+        )
+    }
+}

@@ -129,24 +129,26 @@ pub fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Res
     if size < LARGE {
         return Ok(work());
     }
-    if !on_worker() {
-        return timed(deadline, work);
-    }
-    block_in_place(|| {
-        // If too much work is waiting, the threads are in use anyway. This work is short enough to be done now.
-        let soon = deadline.min(Instant::now() + Duration::from_secs(1));
-        let _lane = LANES.enter(soon, MOST_WAITING).ok();
-        timed(deadline, work)
-    })
+    off_worker(Some(deadline), || timed(deadline, work))
 }
 
 /// The same for work without a deadline, whose size is bounded: one piece of a stream, or a body that a limit covers.
 pub fn aside_whole<T>(size: usize, work: impl FnOnce() -> T) -> T {
-    if size < LARGE || !on_worker() {
+    if size < LARGE {
+        return work();
+    }
+    off_worker(None, work)
+}
+
+/// Runs `work` in a lane, if this thread is a worker. It waits for the lane until `deadline` and no longer than a second.
+fn off_worker<T>(deadline: Option<Instant>, work: impl FnOnce() -> T) -> T {
+    if !on_worker() {
         return work();
     }
     block_in_place(|| {
+        // If too much work is waiting, the threads are in use anyway. This work is short enough to be done now.
         let soon = Instant::now() + Duration::from_secs(1);
+        let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
         let _lane = LANES.enter(soon, MOST_WAITING).ok();
         work()
     })

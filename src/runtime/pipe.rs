@@ -149,16 +149,22 @@ pub enum Sight {
 #[async_trait]
 pub trait PipeStep: Send + Sync + fmt::Debug {
     /// Whether [`PipeStep::before`] needs the client's body. It is always available unless the endpoint streams.
-    fn needs_body(&self) -> bool;
+    fn needs_body(&self) -> bool {
+        false
+    }
 
     /// How much of a response [`PipeStep::after`] needs.
-    fn sight(&self) -> Sight;
+    fn sight(&self) -> Sight {
+        Sight::Nothing
+    }
 
     /// Called before the inner work.
     ///
     /// # Errors
     /// The request is not processed further.
-    async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure>;
+    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
+        Ok(Passed::default())
+    }
 
     /// Called after the inner work, if it gave a response and no failure. `request` is the processed request.
     ///
@@ -166,10 +172,12 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
     /// The response is discarded.
     async fn after(
         &self,
-        state: State,
-        request: &PipeRequest,
-        response: &mut PipeResponse,
-    ) -> Result<(), Failure>;
+        _state: State,
+        _request: &PipeRequest,
+        _response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// A step that is closest to the wire: `modifier/martian`.

@@ -14,6 +14,7 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::telemetry::mask::{is_secret, masked, masked_query};
+use crate::upstream::title_case;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -82,7 +83,7 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Response {
     for (name, value) in head.headers {
         if name != header::HOST {
             headers
-                .entry(canonical(name.as_str()))
+                .entry(title_case(name.as_str()))
                 .or_default()
                 .push(lossy(value.as_bytes()));
         }
@@ -138,21 +139,6 @@ fn query_map(query: &str) -> Value {
         }
     }
     Value::Object(map)
-}
-
-/// Converts `x-request-id` to `X-Request-Id`.
-fn canonical(name: &str) -> String {
-    let mut start = true;
-    let mut out = String::with_capacity(name.len());
-    for letter in name.chars() {
-        out.push(if start {
-            letter.to_ascii_uppercase()
-        } else {
-            letter
-        });
-        start = letter == '-';
-    }
-    out
 }
 
 fn secret(name: &http::HeaderName) -> bool {

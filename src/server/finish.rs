@@ -10,6 +10,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::runtime::compression::{Choice, Coding, Encoder, encode};
 use crate::runtime::failure::Failure;
 use crate::runtime::finishing::{Finishing, HeaderEdits, Name};
+use crate::upstream::content_length;
 
 /// Fields that describe the bytes of a body, and are wrong about an encoded one.
 const OF_PLAIN_BODY: [HeaderName; 5] = [
@@ -74,7 +75,7 @@ pub(super) fn head(
     let length = if alone && !by_head {
         Some(0)
     } else {
-        length(header)
+        content_length(&header.headers)
     };
     let choice = compression.choose(&asked.headers, header.status, &header.headers, length);
     describe(header, choice)?;
@@ -91,11 +92,6 @@ pub(super) fn head(
     }
     let encoder = Encoder::new(setting).or_err(ErrorType::InternalError, "compression failed")?;
     Ok(Some(encoder))
-}
-
-fn length(header: &ResponseHeader) -> Option<u64> {
-    let value = header.headers.get(header::CONTENT_LENGTH)?;
-    value.to_str().ok()?.parse().ok()
 }
 
 /// Says what happens to the body.

@@ -90,4 +90,4 @@ pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy, Versions};
 pub use usage::{HostStates, NameState, Usage};
 pub use websocket::{Upgraded, handshake_fields, is_websocket};
-pub use wire::{OUR_USER_AGENT, content_length, trimmed};
+pub use wire::{OUR_USER_AGENT, content_length, title_case, trimmed};

@@ -212,11 +212,15 @@ fn titled(name: &HeaderName) -> Bytes {
     Bytes::from_static(usual.as_bytes())
 }
 
-/// As Go's canonical form: the first letter and each letter after a hyphen in upper case.
-fn title_case(name: &str) -> String {
+/// The name of a header in Go's canonical form: the first letter and each letter after a hyphen in upper case.
+pub fn title_case(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
-        let titled = if first { c.to_ascii_uppercase() } else { c };
+        let titled = if first {
+            c.to_ascii_uppercase()
+        } else {
+            c.to_ascii_lowercase()
+        };
         first = c == '-';
         titled
     };

@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::Value;
 
-use crate::ext::identity::{Inquiry, NoAnswer, Room, Told};
+use crate::ext::identity::{Inquiry, NoAnswer, Room, Told, ask};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
 use crate::upstream::SideClient;
-use crate::upstream::credentials::{ClientAuth, form};
+use crate::upstream::credentials::ClientAuth;
 
 /// The longest token that is sent to a provider. Headers are rarely allowed to be longer.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -78,22 +77,13 @@ impl Introspection {
     }
 
     async fn fetch(&self, token: &str) -> Result<Told<Answer>, NoAnswer> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut fields = vec![
+        let fields = vec![
             ("token".into(), token.to_owned()),
             ("token_type_hint".into(), "access_token".to_owned()),
         ];
         let now = self.clock.wall();
-        self.asked
-            .auth
-            .apply(&mut headers, &mut fields, now)
-            .map_err(|error| NoAnswer::new(error.to_string()))?;
-        let response = self
-            .side
-            .post_form(&self.asked.url, headers, form(&fields))
-            .await
-            .map_err(|error| NoAnswer::new(error.to_string()))?;
+        let Asked { url, auth, .. } = &self.asked;
+        let response = ask(&self.side, url, auth, fields, now).await?;
         if !response.status.is_success() {
             let status = response.status;
             return Err(NoAnswer::new(format!("unexpected status {status}")));
@@ -164,6 +154,8 @@ fn inactive() -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::upstream::SideTls;
     use crate::upstream::credentials::ClientProof;

@@ -12,6 +12,7 @@ use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::{self, Depth, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
+use crate::upstream::title_case;
 
 /// Larger bodies are not decoded for templates.
 const MOST_BYTES: usize = 8 << 20;
@@ -114,7 +115,7 @@ fn headers(headers: &HeaderMap) -> Datum {
     Datum::map(headers.keys().map(|name| {
         let values = headers.get_all(name).iter();
         let values = Datum::list(values.map(|value| Datum::text(value.as_bytes())));
-        (canonical(name.as_str()), values)
+        (title_case(name.as_str()), values)
     }))
 }
 
@@ -133,12 +134,4 @@ fn first_upper(name: &str) -> String {
     let mut letters = name.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
-}
-
-/// `x-request-id` is `X-Request-Id`.
-fn canonical(name: &str) -> String {
-    name.split('-')
-        .map(first_upper)
-        .collect::<Vec<_>>()
-        .join("-")
 }

@@ -18,7 +18,7 @@ mod tests;
 
 pub(in crate::ext) use compile::{Defaults, maker};
 pub(in crate::ext) use config::KEYS;
-pub(in crate::ext) use maker::Maker;
+pub(in crate::ext) use runtime::MakeRequest;
 
 use super::extension::{BackendExtension, EndpointExtension};
 

@@ -5,14 +5,15 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::maker::Maker;
+use crate::runtime::decode::as_object;
 use crate::runtime::failure::Failure;
-use crate::runtime::json::{self, Depth, Kind, Object, Value};
+use crate::runtime::json::{self, Depth, Value};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
 /// Makes the body that is sent on.
 #[derive(Debug)]
-pub(super) struct MakeRequest {
-    pub(super) maker: Maker,
+pub(in crate::ext) struct MakeRequest {
+    pub(in crate::ext) maker: Maker,
 }
 
 /// Makes the body of the response.
@@ -44,22 +45,9 @@ impl PipeStep for MakeRequest {
         true
     }
 
-    fn sight(&self) -> Sight {
-        Sight::Nothing
-    }
-
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         self.maker.replace(request)?;
         Ok(Passed::default())
-    }
-
-    async fn after(
-        &self,
-        _state: State,
-        _request: &PipeRequest,
-        _response: &mut PipeResponse,
-    ) -> Result<(), Failure> {
-        Ok(())
     }
 }
 
@@ -71,10 +59,6 @@ impl PipeStep for MakeResponse {
 
     fn sight(&self) -> Sight {
         Sight::Whole
-    }
-
-    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
-        Ok(Passed::default())
     }
 
     async fn after(
@@ -91,7 +75,7 @@ impl PipeStep for MakeResponse {
                 reply.headers.remove(CONTENT_ENCODING);
                 reply.body = Some(body);
             }
-            None => response.data = self.data(body)?,
+            None => response.data = self.data(body),
         }
         Ok(())
     }
@@ -99,17 +83,12 @@ impl PipeStep for MakeResponse {
 
 impl MakeResponse {
     /// A made body as the data of a composed response, which is an object.
-    fn data(&self, body: Bytes) -> Result<Value, Failure> {
+    fn data(&self, body: Bytes) -> Value {
         let value = if self.maker.makes_json() {
             json::parse(&body, Depth::TopLevel).unwrap_or_default()
         } else {
             Value::string(String::from_utf8_lossy(&body))
         };
-        let name = match value.kind() {
-            Kind::Object => return Ok(value),
-            Kind::Array => "collection",
-            _ => "content",
-        };
-        Ok(Value::Object(Object::from([(name.into(), value)])))
+        as_object(value)
     }
 }

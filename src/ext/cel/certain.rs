@@ -6,6 +6,7 @@ use super::facts::{REQ_HEADERS, REQ_PARAMS, REQ_QUERY, variables};
 use super::language::Program;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
+use crate::upstream::title_case;
 
 /// Headers that every request has here, regardless of `input_headers`.
 const ALWAYS: [&str; 8] = [
@@ -62,7 +63,7 @@ fn params(node: &Node<'_>, program: &Program, site: &EndpointSite<'_>) {
 fn headers(node: &Node<'_>, program: &Program, passed: &[String], cx: &Compile<'_>) {
     let all = passed.iter().any(|name| name == "*");
     for name in program.members(REQ_HEADERS) {
-        let spelled = canonical(&name);
+        let spelled = title_case(&name);
         if spelled != name {
             let hint = format!("header names are spelled so: {spelled:?}");
             say(node, REQ_HEADERS, &name, hint);
@@ -105,14 +106,6 @@ fn upper(name: &str) -> String {
         first.make_ascii_uppercase();
     }
     name
-}
-
-/// A header name in Go's spelling: each word with a capital.
-fn canonical(name: &str) -> String {
-    let words = name
-        .split('-')
-        .map(|word| upper(&word.to_ascii_lowercase()));
-    words.collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]

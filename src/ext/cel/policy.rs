@@ -14,6 +14,7 @@ use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::geoip::Locator;
 use crate::runtime::failure::Failure;
+use crate::runtime::json::Growth;
 use crate::runtime::pipe::PipeResponse;
 use crate::upstream::budget::Charge;
 
@@ -148,14 +149,17 @@ fn declared(rules: &Rules) -> Vec<Variable> {
     all
 }
 
-/// Parses the parts of a response that policies read. What is charged for them is held by the result.
+/// Parses the parts of a response that expressions read. What is charged for them is held by the result.
 ///
 /// # Errors
 /// There is no memory for them.
 pub fn open_reads(reads: &[Path], response: &mut PipeResponse) -> Result<Vec<Charge>, Failure> {
     let mut held = Vec::new();
     if !reads.is_empty() {
-        response.data.open();
+        let mut growth = Growth::default();
+        let opened = response.data.open_within(&mut growth);
+        opened.map_err(|_| Failure::full())?;
+        held.push(growth.into_charge());
     }
     for path in reads {
         open(&mut response.data, path, &mut held).map_err(|_| Failure::full())?;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::facts::{Moment, Part, RESP_DATA, Request, Response, open, variables};
+use super::facts::{Moment, Part, RESP_DATA, Request, Response, variables};
 use super::language::{Budget, Facts, Path, Program, Value, compile};
+use super::policy::open_reads;
 use crate::ext::identity::Demand;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::json::Growth;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
@@ -118,10 +118,6 @@ impl Checks {
 
 #[async_trait]
 impl PipeStep for Checks {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
     fn sight(&self) -> Sight {
         if self.after.programs.is_empty() {
             Sight::Nothing
@@ -149,15 +145,7 @@ impl PipeStep for Checks {
         if self.after.programs.is_empty() {
             return Ok(());
         }
-        let mut growth = Growth::default();
-        if !self.reads.is_empty() {
-            let opened = response.data.open_within(&mut growth);
-            opened.map_err(|_| Failure::full())?;
-        }
-        let mut held = Vec::new();
-        for path in &self.reads {
-            open(&mut response.data, path, &mut held).map_err(|_| Failure::full())?;
-        }
+        let _held = open_reads(&self.reads, response)?;
         let part = Part::Response(Response::new(response));
         let now = self.clock.wall();
         self.after

@@ -1,7 +1,6 @@
 //! Compiles the block.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::config::Block;
 use super::runtime::{CircuitBreaker, Settings};
@@ -9,9 +8,6 @@ use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::runtime::clock::Clock;
-
-/// KrakenD's default for a pause of 0.
-pub(in crate::ext) const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn backend(
     node: &Node<'_>,
@@ -35,28 +31,18 @@ pub(super) fn backend(
             "\"stream_errors\": true counts them; without it only calls without a response count",
         );
     }
-    let seconds = |number: Option<u64>| number.filter(|n| *n > 0).map(Duration::from_secs);
     let settings = Settings {
-        interval: seconds(block.interval),
-        timeout: seconds(block.timeout).unwrap_or(DEFAULT_PAUSE),
-        max_errors: block.max_errors.unwrap_or(0),
         name: block.name.unwrap_or_default(),
         log_status_change: block.log_status_change,
         stream_errors: block.stream_errors,
+        ..Settings::counting(block.interval, block.timeout, block.max_errors)
     };
     log::debug!(
         "[BACKEND: {}][CB] Creating the circuit breaker named '{}'",
         site.pattern,
         settings.name
     );
-    let key = format!(
-        "qos/circuit-breaker {} {} {} {} {}",
-        site.endpoint.method,
-        site.endpoint.pattern,
-        site.index,
-        site.pattern,
-        node.value().to_json()
-    );
+    let key = site.state("qos/circuit-breaker", node);
     let breaker = cx.carry(key, |_| {
         Arc::new(CircuitBreaker::new(settings, Clock::system()))
     });

@@ -6,7 +6,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub(super) use compile::DEFAULT_PAUSE;
 pub use runtime::{CircuitBreaker, Settings};
 
 use super::extension::BackendExtension;

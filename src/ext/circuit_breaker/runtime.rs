@@ -23,6 +23,28 @@ pub struct Settings {
     pub stream_errors: bool,
 }
 
+/// KrakenD's default for a timeout of 0.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Settings {
+    /// Settings with these numbers as configured: seconds, and a count. Zero means the default.
+    pub fn counting(
+        interval: Option<u64>,
+        timeout: Option<u64>,
+        max_errors: Option<u64>,
+    ) -> Settings {
+        let seconds = |number: Option<u64>| number.filter(|n| *n > 0).map(Duration::from_secs);
+        Settings {
+            interval: seconds(interval),
+            timeout: seconds(timeout).unwrap_or(DEFAULT_TIMEOUT),
+            max_errors: max_errors.unwrap_or(0),
+            name: String::new(),
+            log_status_change: false,
+            stream_errors: false,
+        }
+    }
+}
+
 /// Stops calling an upstream that keeps failing.
 ///
 /// Each change of state, and each window of the closed state, starts a new generation. Results of calls that started

@@ -1,12 +1,11 @@
 //! Compiles the block.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::config::BreakerBlock;
 use super::runtime::HttpBreaker;
 use crate::config::{ConfigError, Node};
-use crate::ext::circuit_breaker::{CircuitBreaker, DEFAULT_PAUSE, Settings};
+use crate::ext::circuit_breaker::{CircuitBreaker, Settings};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::runtime::clock::Clock;
@@ -24,23 +23,12 @@ pub(super) fn backend(
     if cx.report.config_errors() > before {
         return BackendPart::Nothing;
     }
-    let seconds = |number: Option<u64>| number.filter(|n| *n > 0).map(Duration::from_secs);
     let settings = Settings {
-        interval: seconds(block.interval),
-        timeout: seconds(block.timeout).unwrap_or(DEFAULT_PAUSE),
-        max_errors: block.max_errors.unwrap_or(0),
         name: block.name.unwrap_or_default(),
         log_status_change: block.log_status_change,
-        stream_errors: false,
+        ..Settings::counting(block.interval, block.timeout, block.max_errors)
     };
-    let key = format!(
-        "qos/circuit-breaker/http {} {} {} {} {}",
-        site.endpoint.method,
-        site.endpoint.pattern,
-        site.index,
-        site.pattern,
-        node.value().to_json()
-    );
+    let key = site.state("qos/circuit-breaker/http", node);
     let breaker = cx.carry(key, |_| {
         let breaker = CircuitBreaker::new(settings, Clock::system());
         Arc::new(HttpBreaker::new(breaker, valid))

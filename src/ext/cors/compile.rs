@@ -10,6 +10,7 @@ use super::runtime::{Cors, Own};
 use crate::config::{ConfigError, Data, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
+use crate::upstream::title_case;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node, SERVICE_KEYS) else {
@@ -147,27 +148,12 @@ fn expose(node: &Node<'_>, list: &[String]) -> Option<HeaderValue> {
             at.invalid(format!("{name:?} is not a header name"));
             return None;
         }
-        names.push(canonical(name));
+        names.push(title_case(name));
     }
     if names.is_empty() {
         return None;
     }
     HeaderValue::try_from(names.join(", ")).ok()
-}
-
-fn canonical(name: &str) -> String {
-    let mut first = true;
-    name.chars()
-        .map(|c| {
-            let c = if first {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            };
-            first = c == '-';
-            c
-        })
-        .collect()
 }
 
 /// A negative duration counts as 0, and 0 sends no header.

@@ -34,14 +34,7 @@ pub(super) fn backend(
     let entries = if block.shared {
         shared(&block, cx)
     } else {
-        let key = format!(
-            "qos/http-cache {} {} {} {} {}",
-            site.endpoint.method,
-            site.endpoint.pattern,
-            site.index,
-            site.pattern,
-            node.value().to_json()
-        );
+        let key = site.state("qos/http-cache", node);
         cx.carry(key, |_| Arc::new(new_entries(&block)))
     };
     let Some(rules) = rules(node, &block, cx) else {

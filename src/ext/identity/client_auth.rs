@@ -1,13 +1,18 @@
 //! Client authentication of the gateway at a provider, as configured: for introspection and for token exchange.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::header::{ACCEPT, HeaderMap, HeaderValue};
+
+use super::inquiry::NoAnswer;
 use crate::config::{Block, ConfigError, Key, Kind, key};
 use crate::ext::context::Compile;
 use crate::jose::{Algorithm, Serialization, Signer};
-use crate::upstream::credentials::{ClientAuth, ClientProof};
+use crate::upstream::credentials::{ClientAuth, ClientProof, form};
 use crate::upstream::keys::read_key_file;
-use crate::upstream::{CertificatePair, SideTls};
+use crate::upstream::{CertificatePair, SideClient, SideResponse, SideTls};
 
 const METHODS: &[&str] = &[
     "client_secret_basic",
@@ -104,6 +109,27 @@ pub fn client_auth(
         return None;
     };
     (cx.report.config_errors() == before).then_some((ClientAuth { client_id, proof }, tls))
+}
+
+/// Sends a form to a provider as its client. A response with any status is returned. `now` is the time since the Unix
+/// epoch.
+///
+/// # Errors
+/// The client cannot be added to the request, or there is no response.
+pub async fn ask(
+    side: &SideClient,
+    url: &str,
+    auth: &ClientAuth,
+    mut fields: Vec<(Cow<'static, str>, String)>,
+    now: Duration,
+) -> Result<SideResponse, NoAnswer> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    auth.apply(&mut headers, &mut fields, now)
+        .map_err(|error| NoAnswer::new(error.to_string()))?;
+    side.post_form(url, headers, form(&fields))
+        .await
+        .map_err(|error| NoAnswer::new(error.to_string()))
 }
 
 fn certificate(block: &Block<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {

@@ -22,7 +22,7 @@ mod status;
 mod subject;
 mod token_cache;
 
-pub use client_auth::{CLIENT_AUTH_KEYS, check_secret_url, client_auth};
+pub use client_auth::{CLIENT_AUTH_KEYS, ask, check_secret_url, client_auth};
 pub use demand::Demand;
 pub use inquiry::{Inquiry, NoAnswer, Room, Told};
 pub use key_file::{KeyFile, keeper_tls};

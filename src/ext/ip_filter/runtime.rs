@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::networks::Networks;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::service::ClientAddress;
@@ -69,14 +69,6 @@ impl EndpointStep for Filter {
 /// Around a call, where the client's address is the one of the request.
 #[async_trait]
 impl PipeStep for Filter {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
-    fn sight(&self) -> Sight {
-        Sight::Nothing
-    }
-
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         if self.admits_address(request.client) {
             return Ok(Passed::default());
@@ -85,14 +77,5 @@ impl PipeStep for Filter {
             status: StatusCode::FORBIDDEN,
             ..Failure::new(Kind::Rejected, REJECTED)
         })
-    }
-
-    async fn after(
-        &self,
-        _state: State,
-        _request: &PipeRequest,
-        _response: &mut PipeResponse,
-    ) -> Result<(), Failure> {
-        Ok(())
     }
 }

@@ -5,10 +5,11 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use super::expression::Expression;
+use crate::runtime::decode::as_object;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 
 /// Puts the result of an expression in place of a response.
 #[derive(Debug)]
@@ -23,32 +24,14 @@ impl Query {
         let found =
             found.map_err(|text| Failure::new(Kind::Script, format!("jmespath: {text}")))?;
         Ok(match found {
-            Value::Object(_) => found,
             Value::Null => Value::Object(Object::new()),
-            Value::Array(_) => wrapped("collection", found),
-            _ => wrapped("content", found),
+            found => as_object(found),
         })
     }
 }
 
-fn wrapped(name: &str, value: Value) -> Value {
-    Value::Object(Object::from([(name.into(), value)]))
-}
-
 #[async_trait]
 impl PipeStep for Query {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
-    fn sight(&self) -> Sight {
-        Sight::Nothing
-    }
-
-    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
-        Ok(Passed::default())
-    }
-
     async fn after(
         &self,
         _state: State,

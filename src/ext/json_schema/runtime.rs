@@ -12,7 +12,7 @@ use super::schema::{Rejection, Schema};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
 
 /// Rejects bodies that do not match the schema.
 #[derive(Debug)]
@@ -102,21 +102,8 @@ impl PipeStep for BodyCheck {
         true
     }
 
-    fn sight(&self) -> Sight {
-        Sight::Nothing
-    }
-
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         self.check(&request.body, request.deadline.into_std())?;
         Ok(Passed::default())
-    }
-
-    async fn after(
-        &self,
-        _state: State,
-        _request: &PipeRequest,
-        _response: &mut PipeResponse,
-    ) -> Result<(), Failure> {
-        Ok(())
     }
 }

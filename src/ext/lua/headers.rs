@@ -1,5 +1,6 @@
 //! The access of scripts to headers.
 
+use crate::upstream::title_case;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mlua::{Error, Lua, MultiValue, Result, Value};
 
@@ -104,7 +105,7 @@ fn table_of(run: &mut Run, pick: Pick) -> Result<super::tree::Id> {
         .keys()
         .map(|name| {
             let values = fields.get_all(name).iter().map(lossy).collect();
-            (canonical(name.as_str()), values)
+            (title_case(name.as_str()), values)
         })
         .collect();
     let tree = &mut run.tree;
@@ -136,7 +137,7 @@ pub(super) fn values(map: &HeaderMap, name: &[u8], spelling: Spelling) -> Vec<Bo
 
 fn found(name: &[u8], spelling: Spelling) -> Option<HeaderName> {
     let known = HeaderName::from_bytes(name).ok()?;
-    let exact = spelling == Spelling::Any || canonical(known.as_str()).as_bytes() == name;
+    let exact = spelling == Spelling::Any || title_case(known.as_str()).as_bytes() == name;
     exact.then_some(known)
 }
 
@@ -156,19 +157,4 @@ pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
     // The target of a redirect must not see it.
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Converts `x-request-id` to `X-Request-Id`.
-pub(super) fn canonical(name: &str) -> String {
-    let mut start = true;
-    let letters = name.chars().map(|letter| {
-        let letter = if start {
-            letter.to_ascii_uppercase()
-        } else {
-            letter
-        };
-        start = letter == '-';
-        letter
-    });
-    letters.collect()
 }

@@ -102,10 +102,6 @@ impl Policies {
 
 #[async_trait]
 impl PipeStep for Policies {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
     fn sight(&self) -> Sight {
         match self.after {
             Some(_) => Sight::Head,

@@ -183,14 +183,7 @@ pub(super) fn backend(
     let Some(rate) = rate(node, block.max_rate, every) else {
         return BackendPart::Nothing;
     };
-    let key = format!(
-        "qos/ratelimit/proxy {} {} {} {} {}",
-        site.endpoint.method,
-        site.endpoint.pattern,
-        site.index,
-        site.pattern,
-        node.value().to_json()
-    );
+    let key = site.state("qos/ratelimit/proxy", node);
     log::debug!(
         "[BACKEND: {}][Ratelimit] Enabling the rate limiter",
         site.pattern

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 
 /// The bytes that all changes of one response may make.
 const MOST_BYTES: usize = 64 << 20;
@@ -149,18 +149,6 @@ impl Replacer {
 
 #[async_trait]
 impl PipeStep for Replacer {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
-    fn sight(&self) -> Sight {
-        Sight::Nothing
-    }
-
-    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
-        Ok(Passed::default())
-    }
-
     async fn after(
         &self,
         _state: State,

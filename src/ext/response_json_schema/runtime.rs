@@ -12,7 +12,7 @@ use crate::ext::json_schema::{Rejection, Schema, read};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Style};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Reply, Sight, State};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight, State};
 use crate::runtime::response::Fields;
 
 /// Rejects responses that do not match the schema.
@@ -70,16 +70,8 @@ impl ResponseCheck {
 
 #[async_trait]
 impl PipeStep for ResponseCheck {
-    fn needs_body(&self) -> bool {
-        false
-    }
-
     fn sight(&self) -> Sight {
         Sight::Whole
-    }
-
-    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
-        Ok(Passed::default())
     }
 
     async fn after(

@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::config::Block;
-use super::runtime::{AllowedHosts, EndpointHeaders, SecurityHttp, policy_parts};
+use super::runtime::{AllowedHosts, SecurityHeaders, SecurityHttp, policy_parts};
 use crate::config::{ConfigError, Node, re2};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
@@ -23,14 +23,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         host_headers: header_names(node, "host_proxy_headers", &block.host_proxy_headers),
         redirect: block.ssl_redirect && !block.is_development,
         redirect_host: block.ssl_host.as_deref().map(Box::from),
-        secure_headers: secure_headers(node, &block),
-        sts: sts(&block),
-        sts_always: block.force_sts_header,
-        fields: fields(node, &block),
-        policy_parts: block
-            .content_security_policy
-            .as_deref()
-            .and_then(policy_parts),
+        headers: headers(node, &block),
     };
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
@@ -63,20 +56,24 @@ pub(super) fn endpoint(
             );
         }
     }
-    let headers = EndpointHeaders {
-        secure_headers: secure_headers(node, &block),
-        sts: sts(&block),
-        sts_always: block.force_sts_header,
-        fields: fields(node, &block),
-        policy_parts: block
-            .content_security_policy
-            .as_deref()
-            .and_then(policy_parts),
-    };
+    let headers = headers(node, &block);
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
     }
     EndpointPart::step(headers)
+}
+
+fn headers(node: &Node<'_>, block: &Block) -> SecurityHeaders {
+    SecurityHeaders {
+        secure_headers: secure_headers(node, block),
+        sts: sts(block),
+        sts_always: block.force_sts_header,
+        fields: fields(node, block),
+        policy_parts: block
+            .content_security_policy
+            .as_deref()
+            .and_then(policy_parts),
+    }
 }
 
 fn hosts(node: &Node<'_>, block: &Block) -> AllowedHosts {

@@ -36,6 +36,12 @@ pub struct SecurityHttp {
     /// Redirects requests without TLS.
     pub redirect: bool,
     pub redirect_host: Option<Box<str>>,
+    pub headers: SecurityHeaders,
+}
+
+/// The headers of a block. Those of an endpoint replace those of the service.
+#[derive(Debug)]
+pub struct SecurityHeaders {
     /// Headers and values that mean that the client used TLS.
     pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
     pub sts: Option<HeaderValue>,
@@ -55,22 +61,13 @@ impl ServiceStep for SecurityHttp {
             notes.rejected = Some("bad_host");
             return Some(bad_host());
         }
-        let secure = self.is_secure(head);
-        if self.redirect && !secure {
+        if self.redirect && !self.headers.is_secure(head) {
             notes.rejected = Some("ssl_redirect");
             return Some(self.redirect(head, host));
         }
-        notes.response_fields.extend(self.fields.iter().cloned());
-        if secure || self.sts_always {
-            let sts = self.sts.clone();
-            notes
-                .response_fields
-                .extend(sts.map(|value| (STRICT_TRANSPORT_SECURITY, value)));
-        }
-        if let Some(parts) = &self.policy_parts {
-            let policy = with_nonce(parts).map(|value| (CONTENT_SECURITY_POLICY, value));
-            notes.response_fields.extend(policy);
-        }
+        let fields = &mut notes.response_fields;
+        self.headers
+            .each(head, |name, value| fields.push((name, value)));
         None
     }
 }
@@ -82,14 +79,6 @@ impl SecurityHttp {
             .filter_map(|name| head.header(name))
             .find(|value| !value.is_empty())
             .unwrap_or(head.host)
-    }
-
-    fn is_secure(&self, head: &Head<'_>) -> bool {
-        head.secure
-            || self
-                .secure_headers
-                .iter()
-                .any(|(name, value)| head.headers.get(name) == Some(value))
     }
 
     fn redirect(&self, head: &Head<'_>, host: &str) -> Response {
@@ -116,35 +105,35 @@ impl SecurityHttp {
     }
 }
 
-/// The headers of one endpoint, which replace those of the service.
-#[derive(Debug)]
-pub struct EndpointHeaders {
-    pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
-    pub sts: Option<HeaderValue>,
-    pub sts_always: bool,
-    pub fields: Fields,
-    pub policy_parts: Option<Box<[Box<str>]>>,
-}
-
-impl EndpointStep for EndpointHeaders {
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
-        let mut set = |name: HeaderName, value: HeaderValue| {
-            notes.response_fields.retain(|(known, _)| *known != name);
-            notes.response_fields.push((name, value));
-        };
+impl SecurityHeaders {
+    /// Calls `set` with each header of the response.
+    fn each(&self, head: &Head<'_>, mut set: impl FnMut(HeaderName, HeaderValue)) {
         for (name, value) in &self.fields {
             set(name.clone(), value.clone());
         }
-        let is_secure = || {
-            let mut all = self.secure_headers.iter();
-            head.secure || all.any(|(name, value)| head.headers.get(name) == Some(value))
-        };
-        if let Some(sts) = self.sts.as_ref().filter(|_| self.sts_always || is_secure()) {
+        if let Some(sts) = &self.sts
+            && (self.sts_always || self.is_secure(head))
+        {
             set(STRICT_TRANSPORT_SECURITY, sts.clone());
         }
         if let Some(policy) = self.policy_parts.as_deref().and_then(with_nonce) {
             set(CONTENT_SECURITY_POLICY, policy);
         }
+    }
+
+    fn is_secure(&self, head: &Head<'_>) -> bool {
+        let mut all = self.secure_headers.iter();
+        head.secure || all.any(|(name, value)| head.headers.get(name) == Some(value))
+    }
+}
+
+impl EndpointStep for SecurityHeaders {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        let fields = &mut notes.response_fields;
+        self.each(head, |name, value| {
+            fields.retain(|(known, _)| *known != name);
+            fields.push((name, value));
+        });
         Gate::Pass
     }
 }

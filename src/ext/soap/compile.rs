@@ -1,9 +1,8 @@
 //! Compiles the block.
 
-use super::runtime::Soap;
 use crate::config::Node;
 use crate::config::template::Escape;
-use crate::ext::body_generator::{Defaults, maker};
+use crate::ext::body_generator::{Defaults, MakeRequest, maker};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 
@@ -18,7 +17,7 @@ pub(super) fn backend(
     cx: &mut Compile<'_>,
 ) -> BackendPart {
     match maker(node, &DEFAULTS, site.pattern, cx) {
-        Some(maker) => BackendPart::Pipe(Box::new(Soap { maker })),
+        Some(maker) => BackendPart::Pipe(Box::new(MakeRequest { maker })),
         None => BackendPart::Nothing,
     }
 }

@@ -4,7 +4,6 @@
 //! POST, and the response is XML.
 
 mod compile;
-mod runtime;
 #[cfg(test)]
 mod tests;
 

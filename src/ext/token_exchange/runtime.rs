@@ -6,17 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
-use crate::ext::identity::{Inquiry, NoAnswer, Told};
+use crate::ext::identity::{Inquiry, NoAnswer, Told, ask};
 use crate::jose::SubjectToken;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::Credentials;
 use crate::upstream::SideClient;
-use crate::upstream::credentials::{ClientAuth, IssuedToken, TokenError, form, issued_token};
+use crate::upstream::credentials::{ClientAuth, IssuedToken, TokenError, issued_token};
 
 /// How long before its end a token is no longer used, so that it does not expire on its way.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -72,18 +71,9 @@ impl TokenExchange {
     }
 
     async fn exchange(&self, subject: &SubjectToken) -> Result<Told<Answer>, NoAnswer> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut fields = self.fields(subject);
-        self.asked
-            .auth
-            .apply(&mut headers, &mut fields, self.clock.wall())
-            .map_err(|error| NoAnswer::new(error.to_string()))?;
-        let response = self
-            .side
-            .post_form(&self.asked.url, headers, form(&fields))
-            .await
-            .map_err(|error| NoAnswer::new(error.to_string()))?;
+        let Asked { url, auth, .. } = &self.asked;
+        let (fields, now) = (self.fields(subject), self.clock.wall());
+        let response = ask(&self.side, url, auth, fields, now).await?;
         self.told(response.status, issued_token(&response))
     }
 

@@ -121,12 +121,18 @@ pub fn decode_anything(encoding: Kind, body: &[u8]) -> Result<Value, Failure> {
 }
 
 fn safe_json(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Failure> {
-    let value = json::parse_within(body, depth, growth).map_err(not_json)?;
-    Ok(match value.kind() {
+    json::parse_within(body, depth, growth)
+        .map(as_object)
+        .map_err(not_json)
+}
+
+/// An object as it is, a list as the member `collection`, and anything else as the member `content`.
+pub fn as_object(value: Value) -> Value {
+    match value.kind() {
         json::Kind::Object => value,
         json::Kind::Array => wrapped("collection", value),
         _ => wrapped("content", value),
-    })
+    }
 }
 
 fn wrapped(name: &str, value: Value) -> Value {

@@ -9,4 +9,4 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::{Decoder, Kind, decode_anything};
+pub use decoder::{Decoder, Kind, as_object, decode_anything};

@@ -48,7 +48,8 @@ impl SpanId {
     }
 }
 
-/// Exactly `N` bytes in lower-case hexadecimal digits.
+/// Exactly `N` bytes in lower-case hexadecimal digits. The crate `hex` would also accept capitals, which W3C Trace Context
+/// forbids.
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != 2 * N {
