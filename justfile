@@ -32,7 +32,7 @@ features:
 
 # The API documentation of the library.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 # Writes docs/configuration.md anew from the tables of keys.
 keys:

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
-use portcullis::runtime::forward::{HeaderRules, complete, outgoing};
-use portcullis::runtime::request::{Head, Notes, Params};
-use portcullis::runtime::router::Pattern;
-use portcullis::runtime::service::Options;
-use portcullis::runtime::template::Template;
+use portcullis::internals::runtime::forward::{HeaderRules, complete, outgoing};
+use portcullis::internals::runtime::request::{Head, Notes, Params};
+use portcullis::internals::runtime::router::Pattern;
+use portcullis::internals::runtime::service::Options;
+use portcullis::internals::runtime::template::Template;
 
 const CLIENT: [(&str, &str); 8] = [
     ("host", "gateway.example.com"),

@@ -4,9 +4,9 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use portcullis::runtime::flatmap::Flatmap;
-use portcullis::runtime::json::{self, Depth, Style, Value};
-use portcullis::runtime::shape::{Shape, ShapeSpec};
+use portcullis::internals::runtime::flatmap::Flatmap;
+use portcullis::internals::runtime::json::{self, Depth, Style, Value};
+use portcullis::internals::runtime::shape::{Shape, ShapeSpec};
 
 /// A response like those of a product service: some scalars, a few nested objects, a list.
 fn body(items: usize) -> Bytes {

@@ -11,15 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
-use portcullis::compile::{self, Inputs};
-use portcullis::config::Environment;
-use portcullis::config::load::Format;
-use portcullis::ext::Carry;
-use portcullis::runtime::json::{Depth, parse};
-use portcullis::runtime::pipe::{PipeRequest, PipeResponse, PipeStep};
-use portcullis::runtime::request::Params;
-use portcullis::runtime::service::{Service, Work};
-use portcullis::upstream::{Clients, DnsTable};
+use portcullis::internals::compile::{self, Inputs};
+use portcullis::internals::config::Environment;
+use portcullis::internals::config::load::Format;
+use portcullis::internals::ext::Carry;
+use portcullis::internals::runtime::json::{Depth, parse};
+use portcullis::internals::runtime::pipe::{PipeRequest, PipeResponse, PipeStep};
+use portcullis::internals::runtime::request::Params;
+use portcullis::internals::runtime::service::{Service, Work};
+use portcullis::internals::upstream::{Clients, DnsTable};
 use serde_json::{Value, json};
 
 fn service(script: Value) -> Arc<Service> {

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
-use portcullis::runtime::router::{Options, Pattern, Router};
+use portcullis::internals::runtime::router::{Options, Pattern, Router};
 
 fn router(routes: usize) -> Router<usize> {
     let mut builder = Router::builder(Options::default());

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
-use portcullis::compile::{self, Inputs};
-use portcullis::config::Environment;
-use portcullis::config::load::Format;
-use portcullis::ext::Carry;
-use portcullis::jose::{
+use portcullis::internals::compile::{self, Inputs};
+use portcullis::internals::config::Environment;
+use portcullis::internals::config::load::Format;
+use portcullis::internals::ext::Carry;
+use portcullis::internals::jose::{
     Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
     TokenCache, Verifier,
 };
-use portcullis::runtime::request::{Head, Notes};
-use portcullis::runtime::step::{EndpointStep, Gate};
-use portcullis::upstream::{Clients, DnsTable};
+use portcullis::internals::runtime::request::{Head, Notes};
+use portcullis::internals::runtime::step::{EndpointStep, Gate};
+use portcullis::internals::upstream::{Clients, DnsTable};
 use serde_json::{Value, json};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);

@@ -17,15 +17,19 @@
 //! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
-pub mod cli;
-pub mod compile;
-pub mod config;
-pub mod ext;
-pub mod jose;
-pub mod runtime;
-pub mod server;
-pub mod telemetry;
-pub mod upstream;
+mod cli;
+mod compile;
+mod config;
+mod ext;
+mod jose;
+mod runtime;
+mod server;
+mod telemetry;
+mod upstream;
 
-pub use cli::serve;
+#[doc(hidden)]
+pub mod internals;
+
+pub use cli::{main, serve};

@@ -1,7 +1,7 @@
 #![no_main]
 
 use httparse::{Status, parse_chunk_size};
-use portcullis::server::chunks::Chunks;
+use portcullis::internals::server::chunks::Chunks;
 
 // The pieces in which a body arrives change nothing, and an accepted body ends where Pingora's parser of sizes ends it.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

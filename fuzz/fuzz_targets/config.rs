@@ -1,7 +1,7 @@
 #![no_main]
 
-use portcullis::config::load::{Format, parse};
-use portcullis::config::{Environment, Node, Report, Service};
+use portcullis::internals::config::load::{Format, parse};
+use portcullis::internals::config::{Environment, Node, Report, Service};
 
 // No text makes the loader panic, in any format, and the tree that it builds is read without a panic, too.
 libfuzzer_sys::fuzz_target!(|text: &str| {

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| portcullis::jose::dpop::parse_anything(text));
+libfuzzer_sys::fuzz_target!(|text: &str| portcullis::internals::jose::dpop::parse_anything(text));

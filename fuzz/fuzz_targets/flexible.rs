@@ -1,7 +1,7 @@
 #![no_main]
 
-use portcullis::config::template::{Host, Source, render};
-use portcullis::config::{Report, json};
+use portcullis::internals::config::template::{Host, Source, render};
+use portcullis::internals::config::{Report, json};
 
 struct World;
 

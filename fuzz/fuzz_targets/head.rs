@@ -1,8 +1,8 @@
 #![no_main]
 
-use portcullis::runtime::listen::MAX_FIELDS;
-use portcullis::server::head::HeadReader;
-use portcullis::server::rewrite::usual_form;
+use portcullis::internals::runtime::listen::MAX_FIELDS;
+use portcullis::internals::server::head::HeadReader;
+use portcullis::internals::server::rewrite::usual_form;
 
 const MAX_BYTES: usize = 4096;
 

@@ -1,7 +1,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use portcullis::runtime::json::{Depth, Style, parse, to_bytes};
+use portcullis::internals::runtime::json::{Depth, Style, parse, to_bytes};
 
 // A body kept as slices and one parsed as a tree are the same body, and the written text is parsed to the same value.
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {

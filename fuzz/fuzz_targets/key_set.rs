@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portcullis::jose::key_set::parse_anything(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portcullis::internals::jose::key_set::parse_anything(bytes));

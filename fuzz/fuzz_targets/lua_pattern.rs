@@ -1,6 +1,6 @@
 #![no_main]
 
-use portcullis::ext::lua::Matcher;
+use portcullis::internals::ext::lua::Matcher;
 
 // A pattern, a zero, and the text in which it is searched.
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

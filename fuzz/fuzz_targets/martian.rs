@@ -2,7 +2,7 @@
 
 use std::path::Component;
 
-use portcullis::ext::martian::{below, range};
+use portcullis::internals::ext::martian::{below, range};
 
 // A range lies within its body, and no path leads out of a folder.
 libfuzzer_sys::fuzz_target!(|input: (&[u8], u64, &str)| {

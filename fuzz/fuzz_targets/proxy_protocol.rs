@@ -1,6 +1,6 @@
 #![no_main]
 
-use portcullis::server::proxy_protocol::parse;
+use portcullis::internals::server::proxy_protocol::parse;
 
 // A header is decided once: the bytes after it change nothing, and it is never longer than the input.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

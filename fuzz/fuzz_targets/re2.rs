@@ -1,6 +1,6 @@
 #![no_main]
 
-use portcullis::config::re2::{PatternError, sized};
+use portcullis::internals::config::re2::{PatternError, sized};
 
 // The crate that matches accepts what RE2 accepts, unless it is too large.
 libfuzzer_sys::fuzz_target!(|pattern: &str| {

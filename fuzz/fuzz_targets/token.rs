@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portcullis::jose::token::parse_anything(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portcullis::internals::jose::token::parse_anything(bytes));

@@ -1,6 +1,6 @@
 #![no_main]
 
-use portcullis::runtime::decode::{Kind, decode_anything};
+use portcullis::internals::runtime::decode::{Kind, decode_anything};
 
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {
     let _ = decode_anything(Kind::Xml, body);

@@ -28,7 +28,7 @@ const CLIENT: (&str, &str) = ("demo", "demo-secret");
 const TOKEN_SECONDS: u64 = 3600;
 
 /// Serves until it is interrupted.
-pub fn demo(args: &DemoArgs) -> ExitCode {
+pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     jose::install_crypto();
     match start(args) {
         Ok(code) => code,

@@ -19,7 +19,7 @@ struct Probe {
 }
 
 /// Sends one request. The exit code is 0 if the response is a 2xx.
-pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -14,7 +14,7 @@ const SECRETS: [&str; 4] = [
 ];
 
 /// The files with secrets that the configuration names.
-pub fn secrets(root: &Node<'_>, cx: &Compile<'_>) -> SecretFiles {
+pub(super) fn secrets(root: &Node<'_>, cx: &Compile<'_>) -> SecretFiles {
     let mut found = SecretFiles::default();
     collect(root.value(), cx, &mut found);
     found
@@ -38,7 +38,7 @@ fn collect(value: &Value, cx: &Compile<'_>, found: &mut SecretFiles) {
 }
 
 /// Endpoints below the prefix of a folder cannot be reached.
-pub fn sites(file: &Service<'_>, cx: &Compile<'_>) {
+pub(super) fn sites(file: &Service<'_>, cx: &Compile<'_>) {
     let Some(sites) = cx.left::<Sites>() else {
         return;
     };
@@ -83,7 +83,7 @@ fn site(placed: &Placed, file: &Service<'_>) {
 }
 
 /// Endpoints that are missing, and endpoints of hosts that are missing.
-pub fn paths(file: &Service<'_>, cx: &Compile<'_>) {
+pub(super) fn paths(file: &Service<'_>, cx: &Compile<'_>) {
     let declared = |path: &str| {
         let paths = file
             .endpoints

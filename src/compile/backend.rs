@@ -48,7 +48,7 @@ const ENCODINGS: &[&str] = &[
 const NOBODY: &str = "portcullis-nothing";
 
 /// The place of a backend in the configuration.
-pub struct Place<'p> {
+pub(super) struct Place<'p> {
     pub site: &'p EndpointSite<'p>,
     pub pattern: &'p Pattern,
     pub index: usize,
@@ -67,13 +67,13 @@ pub struct Place<'p> {
 }
 
 /// The kind of a backend.
-pub enum Call {
+pub(super) enum Call {
     Regular(runtime::Backend),
     Shadow(Shadow),
 }
 
 /// Compiles one backend. `None` if it cannot be called, after reporting all errors.
-pub fn backend(
+pub(super) fn backend(
     file: &Backend<'_>,
     place: &Place<'_>,
     service: &Service<'_>,
@@ -286,7 +286,7 @@ fn discovers(file: &Backend<'_>) -> bool {
 }
 
 /// A cleaned list of hosts. Invalid ones are reported.
-pub fn cleaned(list: &[Node<'_>]) -> Vec<String> {
+pub(super) fn cleaned(list: &[Node<'_>]) -> Vec<String> {
     list.iter().filter_map(clean).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::upstream::{
 };
 
 /// A file with CA certificates.
-pub fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+pub(super) fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let path = readable(node, cx)?;
     match certificates_in(&path) {
         Ok(_) => {
@@ -26,7 +26,7 @@ pub fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
 }
 
 /// Our own certificate and its key, which must match.
-pub fn pair(
+pub(super) fn pair(
     written: &KeyPair<'_>,
     used_as: CertificateUse,
     cx: &Compile<'_>,
@@ -67,7 +67,7 @@ fn culprit<'w, 'a>(
 }
 
 /// The OCSP response of a pair, which a certificate may require (RFC 7633).
-pub fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+pub(super) fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let Some(node) = &written.ocsp_response else {
         warn_without_response(written, cx);
         return None;

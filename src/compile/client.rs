@@ -27,7 +27,7 @@ const DNS_TTL: Duration = Duration::from_secs(30);
 const LEAST_DNS_TTL: Duration = Duration::from_secs(1);
 
 /// Creates the client that all backends share, and stores it in `cx`.
-pub fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
+pub(super) fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
     let settings = settings(file, cx);
     // Files that cannot be opened are already reported with their location.
     if cx.report.config_errors() > 0 {
@@ -167,7 +167,7 @@ fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
 }
 
 /// The hosts of a backend as a host set. Equal lists share one set, also across reloads.
-pub fn hosts(
+pub(super) fn hosts(
     file: &Backend<'_>,
     hosts: &[String],
     service: &Service<'_>,

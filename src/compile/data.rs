@@ -5,7 +5,7 @@ use serde_json::{Map, Number, Value};
 use crate::config::{Data, Node, Value as FileValue};
 
 /// The members of a configured object, for data in responses or calls.
-pub fn object(node: &Node<'_>) -> Map<String, Value> {
+pub(super) fn object(node: &Node<'_>) -> Map<String, Value> {
     node.value()
         .members()
         .iter()

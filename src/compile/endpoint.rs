@@ -52,7 +52,7 @@ const OUTPUT: &[&str] = &[
 
 /// Compiles one endpoint. `service_hosts` is the service's own list, cleaned. `None` if the endpoint is invalid,
 /// after reporting all errors.
-pub fn endpoint(
+pub(super) fn endpoint(
     file: &Endpoint<'_>,
     id: usize,
     service: &Service<'_>,

@@ -6,7 +6,7 @@ use crate::config::{ConfigError, Node, Typing};
 use crate::ext::Compile;
 
 /// The path in `node`, if the file can be opened. Otherwise an error is reported.
-pub fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+pub(super) fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let path = cx.path(node.text(Typing::Weak)?);
     match std::fs::File::open(&path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_dir() => {
@@ -22,7 +22,7 @@ pub fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
 }
 
 /// The text of the file in `node`.
-pub fn text(node: &Node<'_>, cx: &Compile<'_>) -> Option<String> {
+pub(super) fn text(node: &Node<'_>, cx: &Compile<'_>) -> Option<String> {
     let path = cx.path(node.text(Typing::Weak)?);
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),

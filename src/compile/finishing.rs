@@ -17,7 +17,7 @@ struct OfService {
 }
 
 /// For responses that no endpoint makes. What endpoints need of it is left for them.
-pub fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Finishing>> {
+pub(super) fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Finishing>> {
     let router = file.extra.open(&ROUTER);
     let gzip = router.as_ref().and_then(|block| block.bool("disable_gzip"));
     let setting = compression::service(&file.extra, gzip);
@@ -37,7 +37,7 @@ pub fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Finishing
 }
 
 /// For the responses of an endpoint.
-pub fn endpoint(file: &Endpoint<'_>, cx: &Compile<'_>) -> Option<Box<Finishing>> {
+pub(super) fn endpoint(file: &Endpoint<'_>, cx: &Compile<'_>) -> Option<Box<Finishing>> {
     let service = cx.left::<OfService>()?;
     let compression = match compression::endpoint(&file.extra, &service.compression) {
         Some(own) => own.compiled().map(Arc::new),

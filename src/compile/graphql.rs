@@ -9,7 +9,7 @@ use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
 /// Compiles the block. `None` if it has no effect or is invalid, which is reported.
 ///
 /// As in KrakenD, a plain call is made if the type is unknown or the file of the query cannot be read.
-pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
+pub(super) fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
     let block = node.block(GRAPHQL.keys)?;
     let operation = operation(&block)?;
     let query = query(&block, cx)?;

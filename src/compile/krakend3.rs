@@ -12,7 +12,7 @@ use crate::ext::plugins::PluginKind;
 
 /// A part of a configuration that KrakenD 3.0 would treat differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     pub pointer: String,
     /// KrakenD 3.0 drops the part.
     pub lost: bool,
@@ -59,7 +59,7 @@ const REMOVED: &[(&str, &str)] = &[
 ];
 
 /// The parts of this configuration that KrakenD 3.0 would read differently, in the configured order.
-pub fn changes(root: &Node<'_>) -> Vec<Change> {
+pub(crate) fn changes(root: &Node<'_>) -> Vec<Change> {
     let mut all = Vec::new();
     for (name, node) in root.members() {
         if name.eq_ignore_ascii_case("version") && node.value().to_json().trim_matches('"') == "3" {
@@ -76,7 +76,7 @@ pub fn changes(root: &Node<'_>) -> Vec<Change> {
 }
 
 /// Warns about the parts of a version-4 file that KrakenD 3.0 drops.
-pub fn warn(root: &Node<'_>) {
+pub(crate) fn warn(root: &Node<'_>) {
     for (node, change) in found(root) {
         if change.lost {
             node.warn_hint(

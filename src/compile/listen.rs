@@ -29,7 +29,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 const READY_WAIT: Duration = Duration::from_secs(30);
 
 /// Compiles all settings of the listener. `port` is from the command line and takes precedence.
-pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
+pub(super) fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
     let ip = file.listen_ip.as_deref().and_then(|ip| address(file, ip));
     let port = port.unwrap_or_else(|| port_of(file));
     let server = file.extra.open(&SERVER);
@@ -53,7 +53,7 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
 }
 
 /// The session ticket keys in Redis, if they are configured and the blocks are compiled.
-pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<SharedSecrets> {
+pub(super) fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<SharedSecrets> {
     let node = file.extra.of(&SERVER)?;
     let server = node.block(SERVER.keys)?;
     if !server.flag("session_tickets_in_redis") {
@@ -74,7 +74,7 @@ pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Shared
 }
 
 /// How long `GET /__ready` waits for key sets.
-pub fn ready_wait(file: &Service<'_>) -> Duration {
+pub(super) fn ready_wait(file: &Service<'_>) -> Duration {
     file.extra
         .open(&SERVER)
         .and_then(|server| server.duration("ready_wait"))
@@ -118,7 +118,7 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
 }
 
 /// All addresses of both families, if the machine supports both.
-pub fn any_address() -> IpAddr {
+pub(crate) fn any_address() -> IpAddr {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
         Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
         Err(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -126,7 +126,7 @@ pub fn any_address() -> IpAddr {
 }
 
 /// Our own metrics page for Prometheus.
-pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
+pub(super) fn metrics(file: &Service<'_>) -> Option<Metrics> {
     let node = file.extra.of(&METRICS)?;
     let block = node.block(METRICS.keys)?;
     let listen = match block.get("listen") {
@@ -240,7 +240,7 @@ fn key_files(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<KeyFiles> {
 }
 
 /// The TLS versions. Versions before TLS 1.2 are raised to it with a warning.
-pub fn versions(
+pub(super) fn versions(
     block: &Block<'_>,
     written: Versions,
     default_min: TlsVersion,
@@ -271,7 +271,7 @@ pub fn versions(
 }
 
 /// Numbers of TLS parameters, which have 16 bits.
-pub fn numbers(block: &Block<'_>, key: &str, written: &[i64]) -> Vec<u16> {
+pub(super) fn numbers(block: &Block<'_>, key: &str, written: &[i64]) -> Vec<u16> {
     written
         .iter()
         .filter_map(|number| {

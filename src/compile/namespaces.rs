@@ -15,7 +15,7 @@ use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
 
 /// The level of an `extra_config`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(super) enum Level {
     Service,
     Endpoint,
     Backend,
@@ -107,7 +107,7 @@ fn table(
 
 /// A namespace at any level, by any of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub(super) struct Found {
     pub name: &'static str,
     pub guard: bool,
     /// Whether it has an effect here.
@@ -115,12 +115,12 @@ pub struct Found {
 }
 
 /// Whether a namespace has an effect at this level.
-pub fn is_known(level: Level, name: &str) -> bool {
+pub(super) fn is_known(level: Level, name: &str) -> bool {
     level.known().contains_key(name)
 }
 
 /// Looks up a namespace at any level.
-pub fn lookup(name: &str) -> Option<Found> {
+pub(super) fn lookup(name: &str) -> Option<Found> {
     let mut levels = Level::ALL.iter();
     let known = levels.find_map(|level| level.known().get(name));
     let built = known.map(|known| Found {
@@ -142,7 +142,7 @@ pub fn lookup(name: &str) -> Option<Found> {
 }
 
 /// The configured extensions of a level in the order of their list, each with its block. Unknown names are reported.
-pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
+pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     let mut wanted: Vec<(usize, Node<'a>)> = Vec::new();
     for (name, node) in extra.namespaces() {
         let known = level.known().get(name).copied();

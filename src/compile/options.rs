@@ -21,7 +21,7 @@ use crate::runtime::router;
 use crate::runtime::service::{ClientAddress, Options};
 
 /// Compiles the options. `debug` is from the command line and enables the debug endpoint.
-pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
+pub(super) fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
     let router = block(&file.extra, &ROUTER);
     let flag = |key: &str| router.as_ref().is_some_and(|block| block.flag(key));
     let stream = block(&file.extra, &STREAM);
@@ -89,7 +89,7 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
 }
 
 /// The prefix length that identifies a client by its IPv6 address.
-pub fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
+pub(super) fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
     block(&file.extra, &LIMITS)
         .and_then(|block| block.within("ipv6_prefix", 1, 128))
         .and_then(|bits| u8::try_from(bits).ok())
@@ -98,7 +98,7 @@ pub fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
 }
 
 /// Whether `router.use_h2c` is set, which is an alias of the root key.
-pub fn h2c(extra: &Extra<'_>) -> bool {
+pub(super) fn h2c(extra: &Extra<'_>) -> bool {
     block(extra, &ROUTER).is_some_and(|block| block.flag("use_h2c"))
 }
 
@@ -187,7 +187,7 @@ fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
 }
 
 /// A list of addresses and networks in CIDR notation.
-pub fn networks(block: &Block<'_>, key: &str) -> Vec<IpNet> {
+pub(super) fn networks(block: &Block<'_>, key: &str) -> Vec<IpNet> {
     let items = block.get(key).map(|list| list.items()).unwrap_or_default();
     let texts = block.texts(key);
     let pairs = texts.iter().enumerate();

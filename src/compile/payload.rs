@@ -7,7 +7,7 @@ use crate::runtime::service::Payload;
 
 /// What the service says of bodies.
 #[derive(Debug, Clone, Copy)]
-pub struct ServicePayload {
+pub(super) struct ServicePayload {
     pub payload: Payload,
     /// The limit of bodies that are read whole. `None` if the file sets none.
     pub whole: Option<u64>,
@@ -15,14 +15,14 @@ pub struct ServicePayload {
 
 /// The limits of the service, for its endpoints.
 #[derive(Debug, Clone, Copy)]
-pub struct ServiceLimits {
+pub(super) struct ServiceLimits {
     pub payload: Payload,
     /// The limit of bodies that are read whole.
     pub whole: u64,
 }
 
 /// Compiles the keys of `router`. `limits` is the block of `portcullis/limits`.
-pub fn service(router: Option<&Block<'_>>, limits: Option<&Block<'_>>) -> ServicePayload {
+pub(super) fn service(router: Option<&Block<'_>>, limits: Option<&Block<'_>>) -> ServicePayload {
     let most = router.and_then(max_payload);
     let own = bytes(limits, "request_body");
     if let (Some(most), Some(own)) = (most, own)
@@ -46,7 +46,11 @@ pub fn service(router: Option<&Block<'_>>, limits: Option<&Block<'_>>) -> Servic
 }
 
 /// Compiles the keys of an endpoint's `proxy`, within the limits of the service.
-pub fn endpoint(proxy: Option<&Block<'_>>, site: &EndpointSite<'_>, cx: &Compile<'_>) -> Payload {
+pub(super) fn endpoint(
+    proxy: Option<&Block<'_>>,
+    site: &EndpointSite<'_>,
+    cx: &Compile<'_>,
+) -> Payload {
     let Some(service) = cx.left::<ServiceLimits>() else {
         return Payload::default();
     };

@@ -11,7 +11,7 @@ use crate::ext::plugins::{BUILT_IN, BuiltIn, Moved, PluginKind, built_in, hint};
 
 /// A configuration whose plugins were moved.
 #[derive(Debug)]
-pub struct Rewritten {
+pub(super) struct Rewritten {
     pub root: Value,
     /// The new pointers of blocks, and their places in the file.
     moves: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub struct Rewritten {
 
 impl Rewritten {
     /// Lets a finding point to the place in the file.
-    pub fn locate(&self, finding: &mut Finding) {
+    pub(super) fn locate(&self, finding: &mut Finding) {
         let found = self.moves.iter().find_map(|(new, old)| {
             let rest = finding.pointer.strip_prefix(new.as_str())?;
             (rest.is_empty() || rest.starts_with('/')).then(|| format!("{old}{rest}"))
@@ -33,7 +33,7 @@ impl Rewritten {
 /// The configuration with the blocks of plugins in their own namespaces. `None` if it names no plugin.
 ///
 /// Plugins that are not built in are reported.
-pub fn rewrite(root: &Node<'_>) -> Option<Rewritten> {
+pub(super) fn rewrite(root: &Node<'_>) -> Option<Rewritten> {
     let mut new = root.value().clone();
     let mut work = Work {
         ignored: ignored(root),
@@ -48,7 +48,7 @@ pub fn rewrite(root: &Node<'_>) -> Option<Rewritten> {
 }
 
 /// Whether every plugin that this block names is built in.
-pub fn are_built_in(kind: PluginKind, block: &Node<'_>) -> bool {
+pub(super) fn are_built_in(kind: PluginKind, block: &Node<'_>) -> bool {
     let named = match (block.get("plugins"), block.get("name")) {
         (Some(list), _) => list
             .items()

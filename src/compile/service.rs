@@ -46,7 +46,7 @@ pub struct Inputs<'i> {
 }
 
 /// Compiles the configuration at `path`.
-pub fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
+pub(crate) fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
     let report = Report::new();
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     let root = load::load(path, inputs.environment, &report);

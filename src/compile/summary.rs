@@ -8,7 +8,7 @@ use crate::telemetry::hidden::Hidden;
 use crate::telemetry::mask::without_password;
 
 /// The lines of the summary.
-pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
+pub(super) fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
     let mut lines = vec![
         "Global settings".to_owned(),
         format!("\tName: {}", file.name.as_deref().unwrap_or_default()),

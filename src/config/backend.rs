@@ -9,7 +9,7 @@ use super::service::{filled, texts};
 pub(super) const HOST_DOC: &str = "Hosts as `http://name:port`, called in turn. Backends without a list use the service's list. Without hosts, every call fails.";
 
 /// The keys of a backend.
-pub const BACKEND: &[Key] = &[
+pub(crate) const BACKEND: &[Key] = &[
     key("host", Kind::Texts, "the service's", HOST_DOC),
     key(
         "disable_host_sanitize",

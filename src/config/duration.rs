@@ -15,7 +15,7 @@ const UNITS: &[(&str, u64)] = &[
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
+pub(crate) enum DurationError {
     #[error("invalid duration")]
     Invalid,
     #[error("missing unit in duration")]
@@ -30,7 +30,7 @@ pub enum DurationError {
 
 impl DurationError {
     /// The text of the error, without an allocation.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             DurationError::Invalid => "invalid duration",
             DurationError::MissingUnit => "missing unit in duration",
@@ -45,7 +45,7 @@ impl DurationError {
 ///
 /// # Errors
 /// Any other text, negative values, and values above 2^63-1 nanoseconds (292 years).
-pub fn parse(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -73,7 +73,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// Prints a duration so that [`parse`] returns the same one: `1h2m3.5s`, `300ms`, `0s`.
-pub fn print(duration: Duration) -> String {
+pub(crate) fn print(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
         return "0s".to_owned();

@@ -9,7 +9,7 @@ use super::key::{Key, Kind, key};
 use super::service::filled;
 
 /// The keys of an endpoint.
-pub const ENDPOINT: &[Key] = &[
+pub(crate) const ENDPOINT: &[Key] = &[
     key(
         "endpoint",
         Kind::Text,

@@ -6,7 +6,7 @@ use regex::Regex;
 
 /// A host in the form `scheme://name:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clean {
+pub(crate) struct Clean {
     pub url: String,
     /// The text had more around it than a single slash at its end.
     pub cut: bool,
@@ -18,7 +18,7 @@ pub struct Clean {
 /// and spaces, line feeds, quotes and the like, which may come from environment variables and secret files. Paths,
 /// user names and other schemes are rejected. Unlike in KrakenD, IPv6 addresses in brackets and ports of one digit
 /// are accepted, and `http://` alone is not. `None` if the text is not a host.
-pub fn sanitise(text: &str) -> Option<Clean> {
+pub(crate) fn sanitise(text: &str) -> Option<Clean> {
     if let Some(url) = strict(text) {
         return Some(Clean { url, cut: false });
     }
@@ -36,7 +36,7 @@ pub fn sanitise(text: &str) -> Option<Clean> {
 
 /// Whether KrakenD accepts the text as a host although it is not one. KrakenD searches for a name anywhere in it, and
 /// requires exactly one match.
-pub fn taken_by_krakend(text: &str) -> bool {
+pub(crate) fn taken_by_krakend(text: &str) -> bool {
     static NAME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(https?://)?([a-zA-Z0-9._\-]+)(:[0-9]{2,6})?/?").ok());
     let Some(name) = &*NAME else { return false };
@@ -45,12 +45,12 @@ pub fn taken_by_krakend(text: &str) -> bool {
 
 /// Whether the text contains a placeholder that was not filled in: `$NAME`, `${NAME}`, `{NAME}`, `{{ .name }}`,
 /// `%NAME%`.
-pub fn is_unfilled(text: &str) -> bool {
+pub(crate) fn is_unfilled(text: &str) -> bool {
     text.contains(['$', '{', '%'])
 }
 
 /// A host that is used verbatim, with a path before its query, because a request target needs a path.
-pub fn with_path(text: &str) -> String {
+pub(crate) fn with_path(text: &str) -> String {
     let authority = text.find("://").map_or(0, |at| at + 3);
     let (before, rest) = text.split_at(authority);
     match rest.find(['/', '?', '#']) {

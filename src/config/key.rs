@@ -80,7 +80,12 @@ impl Kind {
 }
 
 /// A short form for the tables: `key("timeout", Kind::Duration, "2s", "…")`.
-pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(crate) const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
     Key {
         name,
         kind,
@@ -91,7 +96,7 @@ pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'s
 }
 
 /// Two tables as one.
-pub const fn joined<const A: usize, const B: usize, const N: usize>(
+pub(crate) const fn joined<const A: usize, const B: usize, const N: usize>(
     a: [Key; A],
     b: [Key; B],
 ) -> [Key; N] {
@@ -109,6 +114,6 @@ pub const fn joined<const A: usize, const B: usize, const N: usize>(
 }
 
 /// Whether a key is a comment of the author: `@comment`, `$schema`, `_x`, `#x`.
-pub fn is_comment(name: &str) -> bool {
+pub(crate) fn is_comment(name: &str) -> bool {
     name.starts_with(['@', '$', '_', '#'])
 }

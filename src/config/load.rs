@@ -10,7 +10,7 @@ use super::value::{Data, Position, Value};
 use super::{environment, expand, flexible, json, toml, yaml};
 
 /// Larger files are rejected before they are read.
-pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Format {
 
 /// Loads the file at `path` to a tree, and applies environment variables and secrets. `None` if there is no tree, for
 /// a reported reason.
-pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Option<Value> {
+pub(crate) fn load(path: &FilePath, environment: &Environment, report: &Report) -> Option<Value> {
     if flexible::is_on(environment) {
         let rendering = flexible::render(path, environment, report)?;
         report.is_rendered(Arc::clone(&rendering));
@@ -171,7 +171,7 @@ pub(super) fn read(path: &FilePath) -> Result<String, String> {
 }
 
 /// Whether the path means standard input.
-pub fn is_stdin(path: &FilePath) -> bool {
+pub(crate) fn is_stdin(path: &FilePath) -> bool {
     path.as_os_str() == "-"
 }
 

@@ -58,7 +58,7 @@ impl Path {
 }
 
 /// A name as escaped in a JSON pointer (RFC 6901 §3).
-pub fn token(name: &str) -> String {
+pub(crate) fn token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 

@@ -36,7 +36,7 @@ impl Rule {
 }
 
 /// The hint for an ignored value.
-pub const IGNORED: &str = "it is ignored";
+pub(crate) const IGNORED: &str = "it is ignored";
 
 /// The clear meaning of a value where a string is required: a number, or a list of one string.
 pub(super) fn text(value: &Value) -> Option<&str> {
@@ -114,7 +114,7 @@ pub(super) fn folded(key: &str) -> impl Iterator<Item = char> {
 }
 
 /// A canonical form of a namespace, independent of letter case, spaces, and `github_com` for `github.com`.
-pub fn spelling(namespace: &str) -> String {
+pub(crate) fn spelling(namespace: &str) -> String {
     let lower = namespace.trim().to_ascii_lowercase();
     match lower.strip_prefix("github_com/") {
         Some(rest) => format!("github.com/{rest}"),

@@ -11,7 +11,7 @@ use super::node::{Node, Typing};
 use super::tls::{CLIENT_TLS, ClientTls, TLS, Tls};
 
 /// The keys of the root.
-pub const SERVICE: &[Key] = &[
+pub(crate) const SERVICE: &[Key] = &[
     key(
         "version",
         Kind::Integer,
@@ -237,7 +237,7 @@ pub const SERVICE: &[Key] = &[
 ];
 
 /// The keys of `plugin`.
-pub const PLUGIN: &[Key] = &[
+pub(crate) const PLUGIN: &[Key] = &[
     key("folder", Kind::Text, "", "The folder of the plugins."),
     key(
         "pattern",

@@ -12,7 +12,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// Parses a whole number and a unit. `None` for any other text.
-pub fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

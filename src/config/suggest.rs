@@ -1,7 +1,7 @@
 //! "Did you mean": the known name that is most similar to a misspelt one.
 
 /// The most similar of `known` to `name`, if it is similar enough.
-pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     // Longer names are not compared, because that takes quadratic time.
     if name.len() > 64 {
         return None;

@@ -27,7 +27,7 @@ const MAX_VERSION: Key = key(
 );
 
 /// The keys of `tls`.
-pub const TLS: &[Key] = &[
+pub(crate) const TLS: &[Key] = &[
     key("disabled", Kind::Bool, "false", "Ignore the block."),
     key(
         "keys",
@@ -83,7 +83,7 @@ pub const TLS: &[Key] = &[
 ];
 
 /// One entry of `tls.keys`.
-pub const KEY_PAIR: &[Key] = &[
+pub(crate) const KEY_PAIR: &[Key] = &[
     key(
         "ocsp_response",
         Kind::Text,
@@ -105,7 +105,7 @@ pub const KEY_PAIR: &[Key] = &[
 ];
 
 /// The keys of `client_tls`.
-pub const CLIENT_TLS: &[Key] = &[
+pub(crate) const CLIENT_TLS: &[Key] = &[
     key(
         "allow_insecure_connections",
         Kind::Bool,
@@ -142,7 +142,7 @@ pub const CLIENT_TLS: &[Key] = &[
 ];
 
 /// One entry of `client_tls.client_certs`.
-pub const CLIENT_CERT: &[Key] = &[
+pub(crate) const CLIENT_CERT: &[Key] = &[
     key(
         "certificate",
         Kind::Text,

@@ -10,7 +10,7 @@ use super::value::{Data, Member, Position, Value};
 ///
 /// # Errors
 /// The error of the `toml` crate, with its position. Duplicate keys are errors in TOML.
-pub fn parse(text: &str) -> Result<Value, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
     let lines = Lines::new(text);
     match DeTable::parse(text) {
         Ok(table) => Ok(Value::new(

@@ -17,7 +17,7 @@ mod scalar;
 ///
 /// # Errors
 /// The error of the parser, with its position.
-pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
+pub(crate) fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 128,

@@ -55,7 +55,7 @@ pub struct Task {
 }
 
 /// Runs the action, or returns why it failed.
-pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
+pub(crate) type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
 impl Task {
     /// Work that is done when the configuration is put to use.

@@ -47,7 +47,7 @@ pub struct CertificateInUse {
 
 /// Records the certificates of the file at `path`, which `node` names. Warns about those that have expired or will
 /// soon, and about those that peers will reject. Errors in reading the file are reported by the code that needs it.
-pub fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<'_>) {
+pub(crate) fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<'_>) {
     let found = certificates_in(path).unwrap_or_default();
     let found: Vec<CertificateFacts> = found.iter().filter_map(facts).collect();
     let now = SystemTime::now()

@@ -20,7 +20,7 @@ use crate::upstream::{Client, Clients, Settings, SideTls};
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
 /// endpoint's own blocks and those of its backends.
 #[derive(Debug)]
-pub struct Compile<'a> {
+pub(crate) struct Compile<'a> {
     /// The report for errors. Every [`Node`] uses the same one.
     pub report: &'a Report,
     /// The folder for relative paths in the configuration.
@@ -43,11 +43,17 @@ pub struct Compile<'a> {
 
 /// The timeout of endpoints that set none, for blocks around all of them. Set by `compile`.
 #[derive(Debug, Clone, Copy)]
-pub struct ServiceTimeout(pub Duration);
+pub(crate) struct ServiceTimeout(
+    #[cfg_attr(
+        not(feature = "lua"),
+        expect(dead_code, reason = "only scripts need it")
+    )]
+    pub Duration,
+);
 
 /// Settings of the service itself, for the blocks of the service. Set by `compile`.
 #[derive(Debug, Clone, Default)]
-pub struct ServiceFacts {
+pub(crate) struct ServiceFacts {
     pub name: Option<String>,
     pub health_path: Option<String>,
     pub client_address: ClientAddress,
@@ -55,11 +61,11 @@ pub struct ServiceFacts {
 
 /// Values that blocks pass to later blocks, one per type.
 #[derive(Debug, Default)]
-pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub(crate) struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Facts {
     /// The value of this type.
-    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+    pub(crate) fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.0
             .get(&TypeId::of::<T>())
             .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
@@ -68,7 +74,7 @@ impl Facts {
 
 impl<'a> Compile<'a> {
     /// `before` is the registry of the configuration in use. It is empty at start.
-    pub fn new(
+    pub(crate) fn new(
         report: &'a Report,
         base: PathBuf,
         environment: &'a Environment,
@@ -92,19 +98,19 @@ impl<'a> Compile<'a> {
 
     /// Records that `header` identifies the client of requests to the current endpoint: a step sets it from the
     /// client's identity, or reads a credential from it. An endpoint's backends are compiled after its own blocks.
-    pub fn identify(&mut self, header: HeaderName) {
+    pub(crate) fn identify(&mut self, header: HeaderName) {
         if !self.identity_headers.contains(&header) {
             self.identity_headers.push(header);
         }
     }
 
     /// The headers that identify the client of requests to the current endpoint.
-    pub fn identity_headers(&self) -> &[HeaderName] {
+    pub(crate) fn identity_headers(&self) -> &[HeaderName] {
         &self.identity_headers
     }
 
     /// Starts the next endpoint and clears the records of the previous one.
-    pub fn begin_endpoint(&mut self) {
+    pub(crate) fn begin_endpoint(&mut self) {
         self.identity_headers.clear();
     }
 
@@ -113,7 +119,7 @@ impl<'a> Compile<'a> {
     /// The key must contain everything that the state depends on: the namespace first, followed by the definition,
     /// for example from [`crate::config::Value::to_json`]. Two blocks share a state if their keys are equal.
     /// Background work of a new state is added to the list that `make` receives.
-    pub fn carry<T: Any + Send + Sync>(
+    pub(crate) fn carry<T: Any + Send + Sync>(
         &mut self,
         key: impl Into<String>,
         make: impl FnOnce(&mut Vec<Task>) -> Arc<T>,
@@ -129,7 +135,7 @@ impl<'a> Compile<'a> {
     ///
     /// # Errors
     /// The error of `make`.
-    pub fn try_carry<T: Any + Send + Sync, E>(
+    pub(crate) fn try_carry<T: Any + Send + Sync, E>(
         &mut self,
         key: impl Into<String>,
         make: impl FnOnce(&mut Vec<Task>) -> Result<Arc<T>, E>,
@@ -147,24 +153,24 @@ impl<'a> Compile<'a> {
     }
 
     /// Work for this configuration only, which a reload does not carry over.
-    pub fn push(&mut self, task: Task) {
+    pub(crate) fn push(&mut self, task: Task) {
         self.tasks.push(task);
     }
 
     /// Passes a value to the blocks that are compiled later, one value per type: for example from a service-level
     /// block to the endpoints.
-    pub fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
+    pub(crate) fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
         self.facts.0.insert(TypeId::of::<T>(), fact);
     }
 
     /// The value that an earlier block passed.
-    pub fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+    pub(crate) fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.facts.get()
     }
 
     /// The TLS settings of our own calls on behalf of backends (tokens, calls of scripts). They are verified like the
     /// backends themselves, by `client_tls`.
-    pub fn client_tls(&self) -> SideTls {
+    pub(crate) fn client_tls(&self) -> SideTls {
         self.left::<Settings>()
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
@@ -172,7 +178,7 @@ impl<'a> Compile<'a> {
     /// A configured path, relative to the folder of the configuration.
     ///
     /// As in KrakenD, a relative path is first looked up in the working directory.
-    pub fn path(&self, text: &str) -> PathBuf {
+    pub(crate) fn path(&self, text: &str) -> PathBuf {
         let path = Path::new(text);
         if path.is_absolute() || path.exists() {
             return path.to_owned();
@@ -181,14 +187,14 @@ impl<'a> Compile<'a> {
     }
 
     /// The state to keep and the work to start when this compilation is put to use.
-    pub fn finish(self) -> (Carry, Vec<Task>, Facts) {
+    pub(crate) fn finish(self) -> (Carry, Vec<Task>, Facts) {
         (self.carry, self.tasks, self.facts)
     }
 }
 
 /// The endpoint that contains a block.
 #[derive(Debug, Clone)]
-pub struct EndpointSite<'a> {
+pub(crate) struct EndpointSite<'a> {
     /// As configured: `/a/{id}`.
     pub pattern: &'a Arc<str>,
     pub method: &'a Method,
@@ -205,7 +211,7 @@ pub struct EndpointSite<'a> {
 
 impl EndpointSite<'_> {
     /// Whether the endpoint's `extra_config` names an extension, under any of its spellings.
-    pub fn names(&self, extension: &EndpointExtension) -> bool {
+    pub(crate) fn names(&self, extension: &EndpointExtension) -> bool {
         let mut spellings = std::iter::once(&extension.namespace).chain(extension.aliases);
         self.extra
             .as_ref()
@@ -215,14 +221,18 @@ impl EndpointSite<'_> {
 
 /// The names that an endpoint lets pass.
 #[derive(Debug, Clone, Copy)]
-pub struct EndpointInputs<'a> {
+pub(crate) struct EndpointInputs<'a> {
     pub headers: &'a [String],
+    #[cfg_attr(
+        not(feature = "cel"),
+        expect(dead_code, reason = "only expressions need it")
+    )]
     pub query: &'a [String],
 }
 
 /// A `{JWT.claim}` in the `url_pattern` of a backend.
 #[derive(Debug, Clone)]
-pub struct UrlClaim<'a> {
+pub(crate) struct UrlClaim<'a> {
     pub name: Box<str>,
     /// True if it is in the path, false if it is in the query.
     pub in_path: bool,
@@ -232,7 +242,7 @@ pub struct UrlClaim<'a> {
 
 /// The backend that contains a block.
 #[derive(Debug, Clone)]
-pub struct BackendSite<'a> {
+pub(crate) struct BackendSite<'a> {
     pub endpoint: &'a EndpointSite<'a>,
     /// Its index in the endpoint's list.
     pub index: usize,
@@ -245,7 +255,7 @@ pub struct BackendSite<'a> {
 
 impl BackendSite<'_> {
     /// The name of the state of this backend's block. A reload that changes the block gets a new state.
-    pub fn state(&self, namespace: &str, node: &Node<'_>) -> String {
+    pub(crate) fn state(&self, namespace: &str, node: &Node<'_>) -> String {
         format!(
             "{namespace} {} {} {} {} {}",
             self.endpoint.method,

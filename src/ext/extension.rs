@@ -17,7 +17,7 @@ use crate::runtime::step::{
 
 /// A namespace of the service's `extra_config`.
 #[derive(Debug)]
-pub struct ServiceExtension {
+pub(crate) struct ServiceExtension {
     pub namespace: &'static str,
     /// Older names, such as `github_com/devopsfaith/krakend-cors`.
     pub aliases: &'static [&'static str],
@@ -34,7 +34,7 @@ pub struct ServiceExtension {
 
 /// The result of a service-level block.
 #[derive(Debug)]
-pub enum ServicePart {
+pub(crate) enum ServicePart {
     Nothing,
     Step(Box<dyn ServiceStep>),
     /// Runs after all steps, and may wait.
@@ -47,7 +47,7 @@ pub enum ServicePart {
 
 /// A namespace of an endpoint's `extra_config`.
 #[derive(Debug)]
-pub struct EndpointExtension {
+pub(crate) struct EndpointExtension {
     pub namespace: &'static str,
     pub aliases: &'static [&'static str],
     pub guard: bool,
@@ -58,7 +58,7 @@ pub struct EndpointExtension {
 
 /// The result of an endpoint-level block.
 #[derive(Debug)]
-pub enum EndpointPart {
+pub(crate) enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
     /// Steps that set these request headers (such as claims) or check their content (such as a key). Headers of the
@@ -82,14 +82,14 @@ pub enum EndpointPart {
 
 impl EndpointPart {
     /// The common case: one step.
-    pub fn step(step: impl EndpointStep + 'static) -> EndpointPart {
+    pub(crate) fn step(step: impl EndpointStep + 'static) -> EndpointPart {
         EndpointPart::Steps(vec![Box::new(step)])
     }
 }
 
 /// A namespace of a backend's `extra_config`.
 #[derive(Debug)]
-pub struct BackendExtension {
+pub(crate) struct BackendExtension {
     pub namespace: &'static str,
     pub aliases: &'static [&'static str],
     pub guard: bool,
@@ -100,7 +100,7 @@ pub struct BackendExtension {
 
 /// The result of a backend-level block.
 #[derive(Debug)]
-pub enum BackendPart {
+pub(crate) enum BackendPart {
     Nothing,
     Step(Box<dyn BackendStep>),
     Pipe(Box<dyn PipeStep>),
@@ -114,4 +114,4 @@ pub enum BackendPart {
 }
 
 /// Called for an endpoint that does not configure the extension.
-pub type Unnamed = fn(&EndpointSite<'_>);
+pub(crate) type Unnamed = fn(&EndpointSite<'_>);

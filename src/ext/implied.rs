@@ -51,7 +51,7 @@ fn add(entry: Entry, cx: &mut Compile<'_>) {
 }
 
 /// The steps for the current endpoint, whose own blocks about identity are compiled.
-pub fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
+pub(crate) fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
     let Some(all) = cx.left::<Implied>() else {
         return Vec::new();
     };

@@ -13,92 +13,91 @@
 //!
 //! A new namespace needs a folder and one line in a list of [`registry`].
 
-pub mod api_keys;
-pub mod auth_revoker;
-pub mod auth_signer;
-pub mod auth_validator;
-pub mod aws_sigv4;
-pub mod backend_client;
-pub mod backend_http;
-pub mod basic;
+pub(crate) mod api_keys;
+pub(crate) mod auth_revoker;
+pub(crate) mod auth_signer;
+pub(crate) mod auth_validator;
+pub(crate) mod aws_sigv4;
+pub(crate) mod backend_client;
+pub(crate) mod backend_http;
+pub(crate) mod basic;
 mod body_extractor;
 mod body_generator;
-pub mod bot_detector;
-pub mod carry;
+pub(crate) mod bot_detector;
+pub(crate) mod carry;
 #[cfg(feature = "cel")]
-pub mod cel;
+pub(crate) mod cel;
 mod certificates;
-pub mod circuit_breaker;
-pub mod circuit_breaker_http;
-pub mod client_credentials;
-pub mod compat;
-pub mod compression;
-pub mod conditional;
-pub mod context;
-pub mod cors;
-pub mod errors;
-pub mod extension;
-pub mod forward_auth;
-pub mod forwarding;
-pub mod geoip;
-pub mod graphql;
-pub mod http_cache;
-pub mod identity;
-pub mod implied;
+pub(crate) mod circuit_breaker;
+pub(crate) mod circuit_breaker_http;
+pub(crate) mod client_credentials;
+pub(crate) mod compat;
+pub(crate) mod compression;
+pub(crate) mod conditional;
+pub(crate) mod context;
+pub(crate) mod cors;
+pub(crate) mod errors;
+pub(crate) mod extension;
+pub(crate) mod forward_auth;
+pub(crate) mod forwarding;
+pub(crate) mod geoip;
+pub(crate) mod graphql;
+pub(crate) mod http_cache;
+pub(crate) mod identity;
+pub(crate) mod implied;
 mod influx;
-pub mod ip_filter;
+pub(crate) mod ip_filter;
 mod jmespath;
-pub mod json;
+pub(crate) mod json;
 #[cfg(feature = "json-schema")]
-pub mod json_schema;
-pub mod limits;
-pub mod logging;
+pub(crate) mod json_schema;
+pub(crate) mod limits;
+pub(crate) mod logging;
 #[cfg(feature = "lua")]
-pub mod lua;
-pub mod martian;
-pub mod metrics;
-pub mod metrics_page;
+pub(crate) mod lua;
+pub(crate) mod martian;
+pub(crate) mod metrics;
+pub(crate) mod metrics_page;
 mod openapi;
-pub mod opentelemetry;
-pub mod pass_through;
-pub mod plugins;
+pub(crate) mod opentelemetry;
+pub(crate) mod pass_through;
+pub(crate) mod plugins;
 #[cfg(feature = "cel")]
-pub mod policies;
-pub mod proxy;
-pub mod rate_limit;
+pub(crate) mod policies;
+pub(crate) mod proxy;
+pub(crate) mod rate_limit;
 mod recent;
-pub mod redis;
-pub mod redis_pools;
-pub mod redis_ratelimit;
-pub mod registry;
-pub mod request_id;
+pub(crate) mod redis;
+pub(crate) mod redis_pools;
+pub(crate) mod redis_ratelimit;
+pub(crate) mod registry;
+pub(crate) mod request_id;
 mod response_body;
-pub mod response_headers;
+pub(crate) mod response_headers;
 #[cfg(feature = "json-schema")]
 mod response_json_schema;
-pub mod router;
-pub mod secrets;
-pub mod security_http;
-pub mod server;
-pub mod soap;
-pub mod static_files;
-pub mod stream;
+pub(crate) mod router;
+pub(crate) mod secrets;
+pub(crate) mod security_http;
+pub(crate) mod server;
+pub(crate) mod soap;
+pub(crate) mod static_files;
+pub(crate) mod stream;
 #[cfg(test)]
 mod testing;
-pub mod tiered;
-pub mod token_exchange;
-pub mod unbuilt;
-pub mod upstream;
+pub(crate) mod tiered;
+pub(crate) mod token_exchange;
+pub(crate) mod unbuilt;
+pub(crate) mod upstream;
 mod url_rewrite;
 mod virtual_host;
-pub mod websocket;
+pub(crate) mod websocket;
 mod wildcard;
 
-pub use carry::{Carry, Open, Task};
-pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};
-pub use context::{
+pub use carry::Carry;
+pub(crate) use carry::{Open, Task};
+pub(crate) use certificates::look as look_at_certificates;
+pub(crate) use certificates::{CertificateInUse, CertificateUse};
+pub(crate) use context::{
     BackendSite, Compile, EndpointSite, Facts, ServiceFacts, ServiceTimeout, UrlClaim,
-};
-pub use extension::{
-    BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// Clients choose the keys. A long key is stored as a digest, so that an entry has at most 41 bytes of key.
 #[derive(Debug)]
-pub struct Recent<V> {
+pub(super) struct Recent<V> {
     shards: Box<[Mutex<Shard<V>>]>,
     hasher: RandomState,
     limits: Limits,
@@ -49,7 +49,7 @@ fn bounded(key: &str) -> Cow<'_, str> {
 
 impl<V> Recent<V> {
     /// A map of at most `entries` (rounded up to two in each shard), with `shards` locks.
-    pub fn new(entries: usize, shards: usize, time_to_live: Duration) -> Recent<V> {
+    pub(super) fn new(entries: usize, shards: usize, time_to_live: Duration) -> Recent<V> {
         let shards = shards.clamp(1, 4096);
         Recent {
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
@@ -63,7 +63,7 @@ impl<V> Recent<V> {
 
     /// Calls `with` on the entry of `key`, which is created by `new` if there is none. The shard is locked meanwhile,
     /// so `with` must be short and must not block.
-    pub fn with<R>(
+    pub(super) fn with<R>(
         &self,
         key: &str,
         now: Duration,
@@ -93,7 +93,7 @@ impl<V> Recent<V> {
 
     /// The current number of entries.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.shards
             .iter()
             .map(|shard| {

@@ -24,7 +24,7 @@ use crate::ext::{
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
-pub const SERVICE: &[&ServiceExtension] = &[
+pub(crate) const SERVICE: &[&ServiceExtension] = &[
     &logging::SERVICE,
     &logging::LOGSTASH,
     &logging::ACCESS,
@@ -67,7 +67,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
-pub const ENDPOINT: &[&EndpointExtension] = &[
+pub(crate) const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &opentelemetry::ENDPOINT,
     &ip_filter::ENDPOINT,
@@ -107,10 +107,10 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
 
 /// The last extension of an endpoint that identifies its client. Steps that a block of the service adds to every
 /// endpoint follow it.
-pub const LAST_IDENTITY: &EndpointExtension = &basic::ENDPOINT;
+pub(crate) const LAST_IDENTITY: &EndpointExtension = &basic::ENDPOINT;
 
 /// Namespaces of endpoints that files have in the service by mistake, and what they mean there.
-pub const MEANT_IN_SERVICE: &[(&str, &str)] = &[
+pub(crate) const MEANT_IN_SERVICE: &[(&str, &str)] = &[
     (
         rate_limit::ENDPOINT.namespace,
         rate_limit::SERVICE.namespace,
@@ -122,7 +122,7 @@ pub const MEANT_IN_SERVICE: &[(&str, &str)] = &[
 ];
 
 /// Names of version 1 for guards, which KrakenD no longer reads, and the names of today.
-pub const VERSION_1: &[(&str, &str)] = &[
+pub(crate) const VERSION_1: &[(&str, &str)] = &[
     (
         "github.com/devopsfaith/krakend-ratelimit/juju/router",
         rate_limit::ENDPOINT.namespace,
@@ -134,19 +134,19 @@ pub const VERSION_1: &[(&str, &str)] = &[
 ];
 
 /// Namespaces whose block is a list of objects with the keys of their table.
-pub const LISTS: &[&str] = &[
+pub(crate) const LISTS: &[&str] = &[
     #[cfg(feature = "cel")]
     cel::ENDPOINT.namespace,
 ];
 
 /// Extensions that log a line for endpoints that do not configure them, in this order.
-pub const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
+pub(crate) const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
     (&auth_signer::ENDPOINT, auth_signer::unnamed),
     (&auth_validator::ENDPOINT, auth_validator::unnamed),
 ];
 
 /// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
-pub const BACKEND: &[&BackendExtension] = &[
+pub(crate) const BACKEND: &[&BackendExtension] = &[
     &opentelemetry::BACKEND,
     &conditional::BACKEND,
     &circuit_breaker::BACKEND,
@@ -178,7 +178,8 @@ pub const BACKEND: &[&BackendExtension] = &[
 /// The modifiers of responses in the order in which they take effect, in endpoints and in backends. The documentation of
 /// KrakenD does not say it. The lists above have them in the opposite order, because what is outermost is last on the
 /// way back.
-pub const BACK: &[&str] = &[
+#[cfg(test)]
+pub(crate) const BACK: &[&str] = &[
     jmespath::NAME,
     response_body::NAME,
     body_generator::RESPONSE,
@@ -187,7 +188,7 @@ pub const BACK: &[&str] = &[
 ];
 
 /// The core's namespaces of the service.
-pub const SERVICE_NAMESPACES: &[&Namespace] = &[
+pub(crate) const SERVICE_NAMESPACES: &[&Namespace] = &[
     &router::ROUTER,
     &secrets::SECRETS,
     &stream::STREAM,
@@ -203,7 +204,7 @@ pub const SERVICE_NAMESPACES: &[&Namespace] = &[
 ];
 
 /// The core's namespaces of an endpoint.
-pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[
+pub(crate) const ENDPOINT_NAMESPACES: &[&Namespace] = &[
     &proxy::PROXY_ENDPOINT,
     &stream::STREAM_ENDPOINT,
     &compression::COMPRESSION_ENDPOINT,
@@ -212,7 +213,7 @@ pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[
 ];
 
 /// The core's namespaces of a backend.
-pub const BACKEND_NAMESPACES: &[&Namespace] = &[
+pub(crate) const BACKEND_NAMESPACES: &[&Namespace] = &[
     &proxy::PROXY_BACKEND,
     &backend_http::HTTP,
     &backend_client::HTTP_CLIENT,

@@ -16,7 +16,7 @@ use crate::runtime::request::Head;
 use crate::upstream::{Clients, DnsTable};
 
 /// One block and its compilation. The memory is leaked, because tests are short.
-pub struct File {
+pub(super) struct File {
     value: &'static Value,
     report: &'static Report,
     compile: Compile<'static>,
@@ -24,17 +24,17 @@ pub struct File {
 
 impl File {
     /// A configuration whose block is `text`, in JSON.
-    pub fn new(text: &str) -> File {
+    pub(super) fn new(text: &str) -> File {
         File::after(text, Box::leak(Box::default()))
     }
 
     /// A configuration that is loaded after another one.
-    pub fn after(text: &str, before: &'static Carry) -> File {
+    pub(super) fn after(text: &str, before: &'static Carry) -> File {
         File::with(text, Environment::default(), before)
     }
 
     /// A configuration that is loaded with these environment variables.
-    pub fn in_environment<const N: usize>(text: &str, variables: [(&str, &str); N]) -> File {
+    pub(super) fn in_environment<const N: usize>(text: &str, variables: [(&str, &str); N]) -> File {
         let environment = Environment::of(variables);
         File::with(text, environment, Box::leak(Box::default()))
     }
@@ -54,17 +54,21 @@ impl File {
         }
     }
 
-    pub fn service(&mut self, extension: &ServiceExtension) -> ServicePart {
+    pub(super) fn service(&mut self, extension: &ServiceExtension) -> ServicePart {
         let node = guarded(self.value, self.report);
         (extension.compile)(&node, &mut self.compile)
     }
 
-    pub fn endpoint(&mut self, extension: &EndpointExtension, pattern: &str) -> EndpointPart {
+    pub(super) fn endpoint(
+        &mut self,
+        extension: &EndpointExtension,
+        pattern: &str,
+    ) -> EndpointPart {
         let text = self.value.to_json();
         self.endpoint_with(extension, &text, pattern, Method::GET)
     }
 
-    pub fn endpoint_with(
+    pub(super) fn endpoint_with(
         &mut self,
         extension: &EndpointExtension,
         block: &str,
@@ -78,7 +82,7 @@ impl File {
     }
 
     /// `extra` is the `extra_config` of the endpoint that contains the backend.
-    pub fn backend(&mut self, extension: &BackendExtension, extra: &str) -> BackendPart {
+    pub(super) fn backend(&mut self, extension: &BackendExtension, extra: &str) -> BackendPart {
         let pattern: Arc<str> = "/e".into();
         let extra = Node::root(parse(extra, self.report), self.report);
         let site = BackendSite {
@@ -92,56 +96,56 @@ impl File {
         (extension.compile)(&node, &site, &mut self.compile)
     }
 
-    pub fn leave<T: std::any::Any + Send + Sync>(&mut self, fact: T) {
+    pub(super) fn leave<T: std::any::Any + Send + Sync>(&mut self, fact: T) {
         self.compile.leave(Arc::new(fact));
     }
 
-    pub fn left<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
+    pub(super) fn left<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.compile.left::<T>()
     }
 
-    pub fn config_errors(&self) -> usize {
+    pub(super) fn config_errors(&self) -> usize {
         self.report.config_errors()
     }
 
     /// All findings, as they would be printed.
-    pub fn findings(&self) -> String {
+    pub(super) fn findings(&self) -> String {
         format!("{:?}", self.report)
     }
 
     /// The hints of all findings.
-    pub fn hints(&self) -> Vec<String> {
+    pub(super) fn hints(&self) -> Vec<String> {
         self.report.shown_hints()
     }
 
     /// `pointer: text` of each error.
-    pub fn config_error_lines(&self) -> Vec<String> {
+    pub(super) fn config_error_lines(&self) -> Vec<String> {
         self.report.shown_config_errors()
     }
 
     /// The background work of this configuration.
-    pub fn into_tasks(self) -> Vec<crate::ext::Task> {
+    pub(super) fn into_tasks(self) -> Vec<crate::ext::Task> {
         self.compile.finish().1
     }
 
     /// The block.
-    pub fn node(&self) -> Node<'static> {
+    pub(super) fn node(&self) -> Node<'static> {
         guarded(self.value, self.report)
     }
 
     /// The compilation itself.
-    pub fn compile(&mut self) -> &mut Compile<'static> {
+    pub(super) fn compile(&mut self) -> &mut Compile<'static> {
         &mut self.compile
     }
 
     /// Ends the compilation. Returns the state, which must be kept, and the background work to start.
-    pub fn work(self) -> (Carry, Vec<crate::ext::Task>) {
+    pub(super) fn work(self) -> (Carry, Vec<crate::ext::Task>) {
         let (carry, tasks, _) = self.compile.finish();
         (carry, tasks)
     }
 
     /// Ends the compilation. Returns the state for the next configuration.
-    pub fn finish(self) -> &'static Carry {
+    pub(super) fn finish(self) -> &'static Carry {
         let (carry, ..) = self.compile.finish();
         Box::leak(Box::new(carry))
     }
@@ -174,7 +178,7 @@ fn parse(text: &str, report: &'static Report) -> &'static Value {
 }
 
 /// A request from 127.0.0.1 for `path`, without TLS.
-pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
+pub(super) fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
     let (path, query) = match path.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path, None),
@@ -196,7 +200,7 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
 }
 
 /// `POST /e` with this body, as a pipe step sees it.
-pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
+pub(super) fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
     crate::runtime::pipe::PipeRequest {
         method: Method::POST,
         origin: None,

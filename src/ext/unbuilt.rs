@@ -5,7 +5,7 @@
 
 /// A known namespace that is not implemented.
 #[derive(Debug)]
-pub struct Unbuilt {
+pub(crate) struct Unbuilt {
     pub namespace: &'static str,
     pub aliases: &'static [&'static str],
     pub verdict: Verdict,
@@ -15,7 +15,7 @@ pub struct Unbuilt {
 
 /// The effect on a configuration that contains the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The gateway starts.
     Ignore,
     /// The gateway does not start.
@@ -29,7 +29,7 @@ const QUEUES: &str = "put a small HTTP service in front of the queue";
 const REMOVE: &str = "remove the block if the endpoint may run without it";
 
 /// The list.
-pub const UNBUILT: &[Unbuilt] = &[
+pub(crate) const UNBUILT: &[Unbuilt] = &[
     // Namespaces that report.
     ignore("telemetry/moesif", &[], ""),
     ignore("telemetry/newrelic", &[], ""),
@@ -127,7 +127,7 @@ pub const UNBUILT: &[Unbuilt] = &[
 ];
 
 /// The entry of a namespace, by any of its names.
-pub fn unbuilt(name: &str) -> Option<&'static Unbuilt> {
+pub(crate) fn unbuilt(name: &str) -> Option<&'static Unbuilt> {
     UNBUILT
         .iter()
         .find(|known| known.namespace == name || known.aliases.contains(&name))

@@ -255,7 +255,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 }
 
 /// FNV-1 with 128 bits: multiply, then xor.
-pub fn fnv1_128(bytes: &[u8]) -> u128 {
+pub(crate) fn fnv1_128(bytes: &[u8]) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     bytes.iter().fold(BASIS, |hash, byte| {

@@ -18,7 +18,7 @@ const MAX_PROOF_BYTES: usize = 12 * 1024;
 
 /// A proof whose signature was verified with the key in it. What it says is still to be compared with the request.
 #[derive(Debug)]
-pub struct Proof {
+pub(crate) struct Proof {
     claims: Claims,
     /// The SHA-256 thumbprint of its key (RFC 7638), in base64url.
     pub thumbprint: String,
@@ -29,7 +29,7 @@ impl Proof {
     ///
     /// # Errors
     /// [`Reason::BadProof`] for every fault.
-    pub fn verify(text: &str, allowed: Algorithms) -> Result<Proof, Rejection> {
+    pub(crate) fn verify(text: &str, allowed: Algorithms) -> Result<Proof, Rejection> {
         if text.len() > MAX_PROOF_BYTES {
             return Err(bad("the proof is too long"));
         }
@@ -68,17 +68,17 @@ impl Proof {
     }
 
     /// The claim with this name, if it is a string: `htm`, `htu`, `ath`, `nonce`.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.claims.claim(name).and_then(Value::as_str)
     }
 
     /// `jti`
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.claims.token_id().unwrap_or_default()
     }
 
     /// `iat`
-    pub fn issued_at(&self) -> Option<NumericDate> {
+    pub(crate) fn issued_at(&self) -> Option<NumericDate> {
         self.claims.issued_at()
     }
 }

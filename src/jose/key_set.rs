@@ -15,10 +15,10 @@ use crate::jose::strict;
 use crate::jose::token::Token;
 
 /// Maximum size of a document in bytes.
-pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// Maximum number of keys in a set. Providers publish a handful; each key uses memory for every algorithm it fits.
-pub const MAX_KEYS: usize = 1000;
+pub(crate) const MAX_KEYS: usize = 1000;
 
 /// The header members of a token that identify its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

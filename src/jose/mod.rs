@@ -20,34 +20,40 @@
 //! Nothing here blocks, opens a connection or reads a clock. The caller passes `now` as the time since the Unix
 //! epoch.
 
-pub mod algorithm;
-pub mod bloom;
-pub mod cache;
-pub mod claims;
-pub mod dpop;
+pub(crate) mod algorithm;
+pub(crate) mod bloom;
+pub(crate) mod cache;
+pub(crate) mod claims;
+pub(crate) mod dpop;
 mod edwards;
-pub mod key;
-pub mod key_set;
+pub(crate) mod key;
+pub(crate) mod key_set;
 mod material;
-pub mod propagate;
-pub mod reason;
-pub mod rules;
-pub mod sealed;
-pub mod sign;
-pub mod strict;
+pub(crate) mod propagate;
+pub(crate) mod reason;
+pub(crate) mod rules;
+pub(crate) mod sealed;
+pub(crate) mod sign;
+pub(crate) mod strict;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thumbprint;
-pub mod token;
-pub mod verifier;
+pub(crate) mod token;
+pub(crate) mod verifier;
 
 pub use algorithm::{Algorithm, Algorithms, install_crypto};
-pub use cache::{CacheLimits, CacheStats, Origin, TokenCache};
-pub use claims::{ClaimPath, Claims, NumericDate};
-pub use key::KeyFault;
-pub use key_set::{KeyIdStrategy, KeySet, KeySetError, Parsed, Skipped};
-pub use reason::{Reason, Rejection};
-pub use rules::{Check, Rules, ScopeMatcher};
+pub(crate) use cache::CacheStats;
+pub use cache::{CacheLimits, Origin, TokenCache};
+pub(crate) use claims::{ClaimPath, Claims};
+pub(crate) use key::KeyFault;
+pub(crate) use key_set::KeySetError;
+pub use key_set::{KeyIdStrategy, KeySet};
+pub use reason::Reason;
+pub(crate) use reason::Rejection;
+pub use rules::Rules;
+pub(crate) use rules::{Check, ScopeMatcher};
 pub use sign::{Serialization, Signer};
-pub use token::{SubjectToken, Token, bearer, dpop_token};
-pub use verifier::{Step, Verified, Verifier};
+pub use token::Token;
+pub(crate) use token::{SubjectToken, bearer, dpop_token};
+pub use verifier::Verifier;
+pub(crate) use verifier::{Step, Verified};

@@ -10,7 +10,7 @@ use crate::jose::reason::{Reason, Rejection};
 
 /// How an array claim becomes headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrays {
+pub(crate) enum Arrays {
     /// One header, with the elements joined by commas.
     Joined,
     /// One header for each element. An empty array gives none.
@@ -19,7 +19,7 @@ pub enum Arrays {
 
 /// How the elements of an array are formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Elements {
+pub(crate) enum Elements {
     /// As in KrakenD, in Go's notation: `1e+06`, `<nil>`, `map[k:1]`.
     Go,
     /// As JSON scalars and strings: `1000000`, `null`, `{"k":1}`.
@@ -35,7 +35,7 @@ pub enum Elements {
 /// A value that the backend could read differently: it contains a control character, has surrounding whitespace,
 /// which recipients remove (RFC 9110 §5.5), or is a list with a comma in an item. Recipients may split such an item
 /// even if each item has a line of its own (RFC 9110 §5.3).
-pub fn header_values(
+pub(crate) fn header_values(
     claim: Option<&Value>,
     arrays: Arrays,
     elements: Elements,
@@ -103,7 +103,7 @@ fn bad(why: &'static str) -> Rejection {
 /// A claim as one path segment, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
 ///
 /// `None` if the claim is absent. Empty values and dot segments are rejected: they would name another resource.
-pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Rejection> {
+pub(crate) fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Rejection> {
     let Some(claim) = claim else {
         return Ok(None);
     };
@@ -118,7 +118,7 @@ pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Rejection> 
 ///
 /// # Errors
 /// A control character, or a list with a comma in an item.
-pub fn url_text(claim: &Value) -> Result<String, Rejection> {
+pub(crate) fn url_text(claim: &Value) -> Result<String, Rejection> {
     texts(Some(claim), Arrays::Joined, Elements::Go).map(|values| values.concat())
 }
 

@@ -15,7 +15,8 @@ use crypto_secretbox::XSalsa20Poly1305;
 use crypto_secretbox::aead::{Aead, KeyInit};
 use md5::{Digest, Md5};
 
-pub use keeper::{Keeper, KeeperError, TransitKey};
+pub use keeper::TransitKey;
+pub(crate) use keeper::{Keeper, KeeperError};
 
 /// The minimum size of a file: a nonce, and the tag of an empty text.
 const LEAST_FILE: usize = NONCE_LEN + 16;
@@ -82,7 +83,7 @@ impl fmt::Debug for Passphrase {
 ///
 /// # Errors
 /// It cannot be one.
-pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
+pub(crate) fn check_file(file: &[u8]) -> Result<(), SealedError> {
     if file.len() < LEAST_FILE {
         Err(SealedError::TooShort)
     } else {
@@ -95,7 +96,7 @@ pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
 ///
 /// # Errors
 /// It was encrypted with another key, or is not such a box.
-pub fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, SealedError> {
+pub(crate) fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, SealedError> {
     let sealed = decoded(cypher_key)?;
     let (nonce, secret) = sealed
         .split_first_chunk::<24>()
@@ -110,7 +111,7 @@ pub fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, Sealed
 ///
 /// # Errors
 /// It was not encrypted by Vault.
-pub fn vault_ciphertext(cypher_key: &str) -> Result<String, SealedError> {
+pub(crate) fn vault_ciphertext(cypher_key: &str) -> Result<String, SealedError> {
     let text = String::from_utf8(decoded(cypher_key)?).map_err(|_| SealedError::NotVaults)?;
     let version = text
         .strip_prefix("vault:v")

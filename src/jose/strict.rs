@@ -11,11 +11,11 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// Maximum nesting of arrays and objects. Deeper nesting is an attack on the stack of a parser.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Why JSON was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StrictError {
+pub(crate) enum StrictError {
     #[error("invalid JSON")]
     Syntax,
     #[error("json: duplicate key in object")]
@@ -27,7 +27,7 @@ pub enum StrictError {
 }
 
 /// Parses one JSON object that fills `bytes` except for surrounding whitespace.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
     let mut map = Map::new();
     members(bytes, |name, value| {
         map.insert(name.into_owned(), value).is_none()
@@ -38,7 +38,7 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
 /// Passes each member of such an object to `take`, which returns whether the name was new.
 ///
 /// What `take` received is valid only if the result is `Ok`: a later member may break a rule.
-pub fn members<'de>(
+pub(crate) fn members<'de>(
     bytes: &'de [u8],
     take: impl FnMut(Cow<'de, str>, Value) -> bool,
 ) -> Result<(), StrictError> {

@@ -18,7 +18,7 @@ use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict;
 
 /// Maximum length of a token. It is higher than the default header limits of common servers.
-pub const MAX_TOKEN_BYTES: usize = 1 << 20;
+pub(crate) const MAX_TOKEN_BYTES: usize = 1 << 20;
 
 /// Maximum length of a `kid` or thumbprint in bytes.
 const MAX_KEY_ID_BYTES: usize = 1024;
@@ -211,7 +211,7 @@ impl KeyId {
 ///
 /// `None` means that the value is empty and that the next place may be searched. A value that is not UTF-8 is an
 /// error.
-pub fn bearer(value: &[u8]) -> Result<Option<&str>, Rejection> {
+pub(crate) fn bearer(value: &[u8]) -> Result<Option<&str>, Rejection> {
     let text = std::str::from_utf8(value).map_err(|_| malformed("illegal base64 data"))?;
     if text.is_empty() {
         return Ok(None);
@@ -249,7 +249,7 @@ impl fmt::Debug for SubjectToken {
 }
 
 /// The token after the scheme `DPoP` (RFC 9449 §7.1). `None` if the value has another scheme.
-pub fn dpop_token(value: &[u8]) -> Option<&str> {
+pub(crate) fn dpop_token(value: &[u8]) -> Option<&str> {
     let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("dpop")

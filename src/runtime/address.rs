@@ -80,7 +80,7 @@ fn parsed(element: &[u8]) -> Option<IpAddr> {
 /// customer (RFC 6177), who could otherwise appear as a new client with each request. IPv4 addresses count as a
 /// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv6Prefix(u8);
+pub(crate) struct Ipv6Prefix(u8);
 
 impl Default for Ipv6Prefix {
     fn default() -> Ipv6Prefix {
@@ -90,12 +90,12 @@ impl Default for Ipv6Prefix {
 
 impl Ipv6Prefix {
     /// `None` unless `bits` is between 1 and 128.
-    pub fn new(bits: u8) -> Option<Ipv6Prefix> {
+    pub(crate) fn new(bits: u8) -> Option<Ipv6Prefix> {
         (1..=128).contains(&bits).then_some(Ipv6Prefix(bits))
     }
 
     /// A representative of all addresses of one client: the address with the bits after the prefix cleared.
-    pub fn client(self, address: IpAddr) -> IpAddr {
+    pub(crate) fn client(self, address: IpAddr) -> IpAddr {
         match address.to_canonical() {
             IpAddr::V4(v4) => IpAddr::V4(v4),
             IpAddr::V6(v6) => {

@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-pub use encoder::{Encoder, encode};
+pub(crate) use encoder::{Encoder, encode};
 
 const EVENT_STREAM: &str = "text/event-stream";
 const GRPC: &str = "application/grpc";

@@ -11,7 +11,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a message is gRPC: `application/grpc`, alone or with `+proto` or the like. gRPC-Web is treated as plain
 /// HTTP.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let Some(value) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
         return false;
@@ -24,7 +24,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The same rejection for gRPC: HTTP 200, with its status as the only trailer (a "Trailers-Only" response).
-pub fn rejection(mut response: Response) -> Response {
+pub(crate) fn rejection(mut response: Response) -> Response {
     let (code, message) = status(response.status);
     response.fields.retain(|(name, _)| *name != CONTENT_TYPE);
     response.body = Bytes::new();

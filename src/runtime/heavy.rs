@@ -55,7 +55,7 @@ impl From<Cut> for Failure {
 
 /// One piece of work, which calls [`Heavy::look`] every 20 to 100 microseconds.
 #[derive(Debug)]
-pub struct Heavy {
+pub(crate) struct Heavy {
     started: Instant,
     deadline: Instant,
     lane: Option<Lane>,
@@ -63,7 +63,7 @@ pub struct Heavy {
 
 impl Heavy {
     /// Work that starts now.
-    pub fn until(deadline: Instant) -> Heavy {
+    pub(crate) fn until(deadline: Instant) -> Heavy {
         Heavy {
             started: Instant::now(),
             deadline,
@@ -72,7 +72,7 @@ impl Heavy {
     }
 
     /// Makes the work end after `time`, if that is before its deadline.
-    pub fn shorten(&mut self, time: Duration) {
+    pub(crate) fn shorten(&mut self, time: Duration) {
         self.deadline = self.deadline.min(Instant::now() + time);
     }
 
@@ -80,7 +80,7 @@ impl Heavy {
     ///
     /// # Errors
     /// The work must stop.
-    pub fn look(&mut self) -> Result<(), Cut> {
+    pub(crate) fn look(&mut self) -> Result<(), Cut> {
         let now = Instant::now();
         if now >= self.deadline {
             return Err(Cut::Deadline);
@@ -102,7 +102,8 @@ impl Heavy {
     ///
     /// # Errors
     /// The work must stop.
-    pub fn look_before(&mut self, size: usize) -> Result<(), Cut> {
+    #[cfg(feature = "lua")]
+    pub(crate) fn look_before(&mut self, size: usize) -> Result<(), Cut> {
         self.look()?;
         if size >= LARGE && self.lane.is_none() {
             self.enter_lane()?;
@@ -125,7 +126,7 @@ impl Heavy {
 ///
 /// # Errors
 /// The deadline has passed during the work.
-pub fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Result<T, Cut> {
+pub(crate) fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Result<T, Cut> {
     if size < LARGE {
         return Ok(work());
     }
@@ -133,7 +134,7 @@ pub fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Res
 }
 
 /// The same for work without a deadline, whose size is bounded: one piece of a stream, or a body that a limit covers.
-pub fn aside_whole<T>(size: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside_whole<T>(size: usize, work: impl FnOnce() -> T) -> T {
     if size < LARGE {
         return work();
     }
@@ -156,7 +157,7 @@ fn off_worker<T>(deadline: Option<Instant>, work: impl FnOnce() -> T) -> T {
 
 /// Whether the work that [`aside`] runs on this thread must stop, because its deadline has passed. Long loops call
 /// this once per value. It is always `false` for work on few bytes.
-pub fn is_late() -> bool {
+pub(crate) fn is_late() -> bool {
     TIMED.with(|timed| {
         let Some(mut state) = timed.get() else {
             return false;

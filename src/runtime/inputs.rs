@@ -15,7 +15,7 @@ use crate::runtime::step::{EndpointStep, Gate};
 
 /// The inputs that the URLs of an endpoint use.
 #[derive(Debug)]
-pub struct Inputs(pub Box<[Input]>);
+pub(crate) struct Inputs(pub Box<[Input]>);
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl PipeRequest {
 
 /// A response as steps see it. The body is `None` where it was not read or is not the step's concern; what a step puts
 /// there replaces it.
-pub type Reply = Response<Option<Bytes>>;
+pub(crate) type Reply = Response<Option<Bytes>>;
 
 /// The result of the inner work.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ pub struct Passed {
 }
 
 /// The state that a step keeps between its two calls.
-pub type State = Option<Box<dyn Any + Send>>;
+pub(crate) type State = Option<Box<dyn Any + Send>>;
 
 /// How much of a streamed (`no-op`) response a step needs in [`PipeStep::after`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

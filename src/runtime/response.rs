@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 /// A few headers, in the order in which they are written. A name may occur several times.
-pub type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
+pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 /// A complete response: status, headers, body. `Content-Length`, `Date` and `Connection` are added when it is
 /// written.

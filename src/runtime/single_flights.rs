@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Identifies equal calls: a digest of everything that is sent.
-pub type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// The maximum number of remembered calls whose responses cannot be shared. Beyond it all of them are dropped.
 const MAX_ALONE: usize = 10_000;

@@ -25,7 +25,7 @@ const NONE_LEFT: [i32; 2] = [24, 23];
 
 /// An accepted connection.
 #[derive(Debug)]
-pub struct Guest {
+pub(super) struct Guest {
     pub tcp: TcpStream,
     pub peer: SocketAddr,
     pub place: Place,
@@ -34,7 +34,7 @@ pub struct Guest {
 }
 
 /// Serves the connections of a listener.
-pub trait App: Send + Sync + 'static {
+pub(super) trait App: Send + Sync + 'static {
     /// A value that a connection holds while it is served.
     type Held: Send + 'static;
 
@@ -52,7 +52,7 @@ pub trait App: Send + Sync + 'static {
 
 /// The communication between the process and its accept loops.
 #[derive(Debug)]
-pub struct Doors {
+pub(super) struct Doors {
     /// True once no more connections are accepted and idle ones must end.
     closing: watch::Sender<bool>,
     /// The number of running accept loops.
@@ -70,14 +70,14 @@ impl Default for Doors {
 
 impl Doors {
     /// Waits until this many loops run, for at most `limit`.
-    pub async fn open(&self, count: usize, limit: Duration) -> bool {
+    pub(super) async fn open(&self, count: usize, limit: Duration) -> bool {
         let mut open = self.open.subscribe();
         let opened = open.wait_for(|running| *running >= count);
         matches!(tokio::time::timeout(limit, opened).await, Ok(Ok(_)))
     }
 
     /// Ends all loops, and waits for their end for at most `limit`.
-    pub async fn close(&self, limit: Duration) {
+    pub(super) async fn close(&self, limit: Duration) {
         self.closing.send_replace(true);
         let mut open = self.open.subscribe();
         let _ = tokio::time::timeout(limit, open.wait_for(|running| *running == 0)).await;
@@ -85,7 +85,7 @@ impl Doors {
 }
 
 /// An accept loop as a Pingora service, which provides its threads.
-pub struct Door<A> {
+pub(super) struct Door<A> {
     name: &'static str,
     threads: usize,
     listener: Option<TcpListener>,
@@ -98,7 +98,7 @@ pub struct Door<A> {
 
 impl<A: App> Door<A> {
     /// A loop that serves the connections of `listener` with `app`, as many at a time as `room` allows.
-    pub fn new(
+    pub(super) fn new(
         name: &'static str,
         listener: TcpListener,
         app: Arc<A>,
@@ -117,12 +117,12 @@ impl<A: App> Door<A> {
     }
 
     /// Sets the number of worker threads. The default is one.
-    pub fn threads(self, threads: usize) -> Door<A> {
+    pub(super) fn threads(self, threads: usize) -> Door<A> {
         Door { threads, ..self }
     }
 
     /// Adds reserved file descriptors, for when none are left.
-    pub fn with_spare(self, spare: Arc<Spare>) -> Door<A> {
+    pub(super) fn with_spare(self, spare: Arc<Spare>) -> Door<A> {
         Door {
             spare: Some(spare),
             ..self

@@ -32,13 +32,13 @@ const IDLE: Duration = Duration::from_secs(60);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The maximum number of connections of an admin listener. A new connection replaces the one that has been silent for
 /// the longest time.
-pub const MAX_CONNECTIONS: usize = 64;
+pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// A request.
 #[derive(Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: Method,
     /// Without the query.
     pub path: String,
@@ -47,11 +47,11 @@ pub struct Asked {
 }
 
 /// Handles a request. It must not block.
-pub type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
 
 /// An admin listener.
 #[derive(Clone)]
-pub struct SideListener {
+pub(crate) struct SideListener {
     pub address: SocketAddr,
     pub handler: Handler,
     /// A port that is in use is logged and does not stop the start, as in KrakenD for its statistics.
@@ -67,7 +67,7 @@ impl fmt::Debug for SideListener {
 }
 
 /// A handler that serves only one page, under `path`.
-pub fn page(
+pub(crate) fn page(
     path: &'static str,
     content_type: &'static str,
     render: impl Fn() -> Vec<u8> + Send + Sync + 'static,
@@ -82,7 +82,7 @@ pub fn page(
 }
 
 /// A response in plain text.
-pub fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
+pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
     whole(
         status,
         "text/plain; charset=utf-8",
@@ -91,7 +91,7 @@ pub fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
 }
 
 /// A response with this body.
-pub fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Vec<u8>> {
+pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Vec<u8>> {
     let response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, content_type)
@@ -101,13 +101,13 @@ pub fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<
 }
 
 /// Serves an admin listener.
-pub struct Side {
+pub(crate) struct Side {
     pages: Arc<HttpServer<Pages>>,
 }
 
 impl Side {
     /// Serves with this handler.
-    pub fn new(handler: Handler) -> Side {
+    pub(crate) fn new(handler: Handler) -> Side {
         Side {
             pages: Arc::new(HttpServer::new_app(Pages { handler })),
         }

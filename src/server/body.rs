@@ -17,7 +17,7 @@ use crate::upstream::content_length;
 ///
 /// # Errors
 /// A body of more than `most` bytes is rejected before it is buffered, if it announces its length.
-pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
+pub(super) async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
     if session.as_downstream_mut().is_body_empty() {
         return Ok(Bytes::new());
     }
@@ -31,7 +31,7 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
 }
 
 /// A body above its limit.
-pub fn too_large() -> Failure {
+pub(super) fn too_large() -> Failure {
     Failure::new(Kind::BodyTooLarge, "the body is too large")
 }
 
@@ -56,7 +56,7 @@ impl Pieces for Session {
 ///
 /// # Errors
 /// Writing to the client failed.
-pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
+pub(super) async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
     let request = session.req_header();
     let waits = request.version != Version::HTTP_10
         && request
@@ -75,7 +75,7 @@ pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
 }
 
 /// Whether reading a body failed because the client stopped sending, or because another client needed its place.
-pub fn is_slow(error: &Error) -> bool {
+pub(super) fn is_slow(error: &Error) -> bool {
     *error.etype() == ErrorType::ReadTimedout || io_kind(error) == Some(ErrorKind::TimedOut)
 }
 
@@ -86,7 +86,7 @@ fn io_kind(error: &Error) -> Option<ErrorKind> {
 }
 
 /// Whether reading a body failed because the client sent something that is not a body.
-pub fn is_malformed(error: &Error) -> bool {
+pub(super) fn is_malformed(error: &Error) -> bool {
     io_kind(error) == Some(ErrorKind::InvalidData)
         || matches!(
             error.etype(),

@@ -21,7 +21,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// `GET /__health`: the response of KrakenD, with a plain time (KrakenD's monotonic suffix is an artefact).
 ///
 /// The text is created once per second and thread, because probes are frequent and need no finer time.
-pub fn health() -> Response {
+pub(super) fn health() -> Response {
     thread_local! {
         static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
     }
@@ -43,7 +43,7 @@ pub fn health() -> Response {
 
 /// `GET /__ready`: 200 while requests are accepted, 503 before the first key sets have arrived and while the process
 /// is draining.
-pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
+pub(super) fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
     let (status, word) = if draining {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else if readiness.is_some_and(|readiness| !readiness.is_ready()) {
@@ -55,7 +55,7 @@ pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
 }
 
 /// `/__debug/*`: logs the request at DEBUG and responds with `pong`.
-pub fn debug(head: &Head<'_>, body: &Bytes) -> Response {
+pub(super) fn debug(head: &Head<'_>, body: &Bytes) -> Response {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", head.path);
     log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
@@ -74,7 +74,7 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Response {
 }
 
 /// `/__echo/*`: the request as JSON, with members in KrakenD's order.
-pub fn echo(head: &Head<'_>, body: &Bytes) -> Response {
+pub(super) fn echo(head: &Head<'_>, body: &Bytes) -> Response {
     let uri = match head.query {
         Some(query) => format!("{}?{query}", head.path),
         None => head.path.to_owned(),

@@ -15,7 +15,7 @@ use crate::upstream::{
 /// The usual verification of a chain, and in addition the configured certificates, which a client may present
 /// themselves: `openssl req -x509` creates a certificate that is also a CA, and a chain must not end with one.
 #[derive(Debug)]
-pub struct ClientAuth {
+pub(super) struct ClientAuth {
     pub listed: ListedCertificates,
     pub chain: Arc<dyn ClientCertVerifier>,
     pub algorithms: WebPkiSupportedAlgorithms,
@@ -35,7 +35,7 @@ impl ClientAuth {
 
 /// Why a handshake failed, if the reason was the client's certificate. This is logged visibly, because the client
 /// only receives an alert.
-pub fn rejected_certificate(error: &std::io::Error) -> Option<String> {
+pub(super) fn rejected_certificate(error: &std::io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(why) => Some(certificate_words(&why.to_string()).to_owned()),
         Error::NoCertificatesPresented => Some("the client sent none".to_owned()),

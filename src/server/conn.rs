@@ -42,7 +42,7 @@ const HEAD_BUFFER_BYTES: usize = 4096;
 
 /// A connection that delivers one request at a time.
 #[derive(Debug)]
-pub struct Conn {
+pub(crate) struct Conn {
     wire: Wire,
     /// Data that was read from the wire and not yet delivered.
     ahead: BytesMut,
@@ -71,7 +71,7 @@ pub struct Conn {
 
 /// How many bytes after its head belong to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
+pub(crate) enum Body {
     Length(u64),
     Chunked,
     /// All bytes: the client requests another protocol.
@@ -86,7 +86,7 @@ enum Wire {
 
 impl Conn {
     /// A connection in plain text.
-    pub fn plain(stream: Stream) -> Conn {
+    pub(crate) fn plain(stream: Stream) -> Conn {
         let socket = stream.get_socket_digest();
         Conn {
             wire: Wire::Plain(stream),
@@ -107,7 +107,7 @@ impl Conn {
     }
 
     /// A connection after its TLS handshake. `socket` is that of the underlying stream.
-    pub fn tls(stream: ServerTlsStream<Stream>, socket: Option<Arc<SocketDigest>>) -> Conn {
+    pub(crate) fn tls(stream: ServerTlsStream<Stream>, socket: Option<Arc<SocketDigest>>) -> Conn {
         let (alpn, digest) = {
             let (_, session) = stream.get_ref();
             let alpn = match session.alpn_protocol() {
@@ -145,12 +145,12 @@ impl Conn {
     }
 
     /// Whether HTTP/2 was negotiated in the TLS handshake.
-    pub fn is_h2(&self) -> bool {
+    pub(crate) fn is_h2(&self) -> bool {
         self.alpn == Some(ALPN::H2)
     }
 
     /// The client uses HTTP/2 without TLS: everything that was read, and everything that follows, belongs to it.
-    pub fn into_h2(mut self) -> Conn {
+    pub(crate) fn into_h2(mut self) -> Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self.timeout = Some(H2_TIMEOUT);
@@ -159,28 +159,28 @@ impl Conn {
     }
 
     /// Sets what is told when the client keeps a request waiting.
-    pub fn set_watch(&mut self, watch: Option<Watch>) {
+    pub(crate) fn set_watch(&mut self, watch: Option<Watch>) {
         self.watch = watch;
     }
 
     /// Replaces the address of the peer, for a connection through a load balancer (PROXY protocol).
-    pub fn set_socket(&mut self, socket: Arc<SocketDigest>) {
+    pub(crate) fn set_socket(&mut self, socket: Arc<SocketDigest>) {
         self.socket = Some(socket);
     }
 
     /// The address of the peer, or the one in the PROXY protocol if it is used.
-    pub fn peer_ip(&self) -> Option<std::net::IpAddr> {
+    pub(crate) fn peer_ip(&self) -> Option<std::net::IpAddr> {
         let address = self.socket.as_ref()?.peer_addr()?.as_inet()?;
         Some(address.ip().to_canonical())
     }
 
     /// Data that was read ahead.
-    pub fn ahead(&mut self) -> &mut BytesMut {
+    pub(crate) fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead
     }
 
     /// Reads once from the wire into [`Conn::ahead`]. 0 means the end of the stream.
-    pub async fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         if self.ahead.capacity() == self.ahead.len() {
             self.ahead.reserve(HEAD_BUFFER_BYTES);
         }
@@ -195,7 +195,7 @@ impl Conn {
     ///
     /// # Errors
     /// The first bytes of a chunked body are not a chunk.
-    pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
+    pub(crate) fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
         self.chunks = None;
         self.timeout = (body != Body::Opaque).then_some(TIMEOUT);
         let there = self.ahead.len() as u64;

@@ -38,13 +38,13 @@ const CONVERSATIONS: usize = 16;
 
 /// A request for a reload, whose sender may wait for the result.
 #[derive(Debug, Default)]
-pub struct Ask {
+pub(crate) struct Ask {
     reply: Option<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Ask {
     /// Sends the result to the waiting sender.
-    pub fn response(self, outcome: Result<(), String>) {
+    pub(crate) fn response(self, outcome: Result<(), String>) {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
         }
@@ -53,7 +53,7 @@ impl Ask {
 
 /// The control socket of a process. Its file is removed on drop.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     path: PathBuf,
     /// Device and inode of our file: a process that took over has replaced it by another one.
     file: Option<(u64, u64)>,
@@ -80,7 +80,7 @@ fn socket(folder: &Path, port: u16) -> PathBuf {
 
 /// The data that the socket serves.
 #[derive(Debug)]
-pub struct Orders {
+pub(crate) struct Orders {
     pub asks: mpsc::Sender<Ask>,
     /// The configuration in use.
     pub file: String,
@@ -93,7 +93,7 @@ pub struct Orders {
 ///
 /// # Errors
 /// The socket cannot be created.
-pub fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Control> {
+pub(crate) fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Control> {
     let path = socket(folder, port);
     // A file of a process that has ended, or of one that hands over to this process, would prevent binding.
     let _ = std::fs::remove_file(&path);
@@ -173,7 +173,7 @@ fn may_order(peer: u32) -> bool {
 
 /// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Done,
     /// The process has rejected it, for this reason.
     Rejected(String),
@@ -182,7 +182,7 @@ pub enum Outcome {
 }
 
 /// Requests a reload from the process that listens at `port`, and waits for the result.
-pub fn reload(port: u16) -> Outcome {
+pub(crate) fn reload(port: u16) -> Outcome {
     match ask(port, "reload") {
         Err(reason) => Outcome::NobodyThere(reason),
         Ok(reply) => match reply.split_once('\n') {
@@ -195,12 +195,12 @@ pub fn reload(port: u16) -> Outcome {
 
 /// The ticket keys of the process that listens at `port`, from which this one takes over. `None` if there is no
 /// reply, or the process belongs to another user.
-pub fn tickets(port: u16) -> Option<String> {
+pub(crate) fn tickets(port: u16) -> Option<String> {
     ask(port, "tickets").ok()
 }
 
 /// The one name of a configuration file. The file itself may be missing, or a link that changes.
-pub fn name_of(file: &Path) -> PathBuf {
+pub(crate) fn name_of(file: &Path) -> PathBuf {
     let whole = || {
         let folder = std::path::absolute(file).ok()?;
         let folder = std::fs::canonicalize(folder.parent()?).ok()?;
@@ -210,7 +210,7 @@ pub fn name_of(file: &Path) -> PathBuf {
 }
 
 /// The port of the process that runs this configuration.
-pub fn port_of(file: &Path) -> Option<u16> {
+pub(crate) fn port_of(file: &Path) -> Option<u16> {
     let wanted = name_of(file);
     folder::candidates()
         .iter()

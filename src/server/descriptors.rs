@@ -17,7 +17,7 @@ const OPERATOR: u64 = 32;
 const SPARE: usize = 4;
 
 /// Raises the soft limit to the hard one, and returns the result. `None` if the system does not report it.
-pub fn raise() -> Option<u64> {
+pub(super) fn raise() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let (soft, hard) = parse(&limits)?;
     if soft >= hard {
@@ -49,7 +49,7 @@ fn parse(limits: &str) -> Option<(u64, u64)> {
 }
 
 /// The number of client connections that leaves enough of `limit` descriptors for everything else.
-pub fn client_share(limit: u64) -> usize {
+pub(super) fn client_share(limit: u64) -> usize {
     let open = fs::read_dir("/proc/self/fd").map_or(OWN, |open| open.count() as u64);
     share(limit, open)
 }
@@ -61,23 +61,23 @@ fn share(limit: u64, open: u64) -> usize {
 
 /// Descriptors that are held open, so that one can be released when a connection of the operator finds none left.
 #[derive(Debug)]
-pub struct Spare(Mutex<Vec<File>>);
+pub(crate) struct Spare(Mutex<Vec<File>>);
 
 impl Spare {
     /// Opens them. There are fewer if the system has no more.
-    pub fn take() -> Spare {
+    pub(crate) fn take() -> Spare {
         let spare = Spare(Mutex::default());
         spare.refill();
         spare
     }
 
     /// Releases one. `false` if none is left.
-    pub fn give(&self) -> bool {
+    pub(crate) fn give(&self) -> bool {
         self.held().pop().is_some()
     }
 
     /// Opens the released ones again, as far as descriptors are available.
-    pub fn refill(&self) {
+    pub(crate) fn refill(&self) {
         let mut held = self.held();
         while held.len() < SPARE {
             match File::open("/dev/null") {

@@ -17,13 +17,14 @@ const SYSTEM: &str = "/run/portcullis";
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The hint in each rejection.
-pub const HINT: &str = "set RUNTIME_DIRECTORY to a folder of mode 0700 that belongs to this user";
+pub(super) const HINT: &str =
+    "set RUNTIME_DIRECTORY to a folder of mode 0700 that belongs to this user";
 
 /// The first private folder of [`candidates`]. `/run/portcullis` is created if necessary and possible.
 ///
 /// # Errors
 /// There is none. The text contains the reason for each candidate.
-pub fn private() -> Result<PathBuf, String> {
+pub(super) fn private() -> Result<PathBuf, String> {
     choose(&candidates())
 }
 
@@ -44,7 +45,7 @@ fn choose(folders: &[PathBuf]) -> Result<PathBuf, String> {
 
 /// The folders that may contain the sockets: only `$RUNTIME_DIRECTORY` if it is set, otherwise `$XDG_RUNTIME_DIR`,
 /// `/run/portcullis` and `/run/user/UID`.
-pub fn candidates() -> Vec<PathBuf> {
+pub(super) fn candidates() -> Vec<PathBuf> {
     // systemd separates several folders by colons.
     if let Some(first) = variable("RUNTIME_DIRECTORY") {
         return vec![first];
@@ -75,7 +76,7 @@ fn checked(folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// The owner of the folder. `None` if other users may write to it, or it is not a folder.
-pub fn owner(folder: &Path) -> io::Result<Option<u32>> {
+pub(super) fn owner(folder: &Path) -> io::Result<Option<u32>> {
     let meta = fs::metadata(folder)?;
     let alone = meta.is_dir() && meta.permissions().mode() & WRITABLE_BY_OTHERS == 0;
     Ok(alone.then(|| meta.uid()))

@@ -34,7 +34,7 @@ use crate::telemetry::metrics::ConnectionGuard;
 use head::{Pause, Wait};
 use reject::{last_words, peer};
 
-pub use http2::limit_http2;
+pub(crate) use http2::limit_http2;
 pub(super) use reject::reject;
 
 /// The timeout of a TLS handshake.
@@ -44,7 +44,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Serves the connections of the gateway's listener.
-pub struct Front {
+pub(super) struct Front {
     /// Serves requests over HTTP/1.
     gateway: Gateway,
     /// Serves connections over HTTP/2, with a gateway of its own over the same service.
@@ -60,7 +60,7 @@ pub struct Front {
 impl Front {
     /// A front for `proxy` with these limits. With certificates it accepts only TLS, and as many handshakes compute
     /// at a time as there are `workers`. `leaving` tells HTTP/2 clients to move to another gateway.
-    pub fn new(
+    pub(super) fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         limits: Limits,
         certificates: Option<Arc<Certificates>>,

@@ -37,13 +37,13 @@ const MESSAGE: usize = 4096;
 const WORD: &[u8] = b"ready\n";
 
 /// The path where the process that will listen at `address` waits for the sockets.
-pub fn path(folder: &Path, address: SocketAddr) -> PathBuf {
+pub(super) fn path(folder: &Path, address: SocketAddr) -> PathBuf {
     folder.join(format!("portcullis-{}-upgrade.sock", address.port()))
 }
 
 /// The sockets that a new process received.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub(super) struct Taken {
     pub listeners: Listeners,
     /// The process that waits for the report that this one accepts connections. `None` if there was none to take over
     /// from.
@@ -52,7 +52,7 @@ pub struct Taken {
 
 impl Taken {
     /// Reports to the old process that this one accepts connections.
-    pub async fn ready(&mut self) {
+    pub(super) async fn ready(&mut self) {
         if let Some(mut giver) = self.giver.take() {
             // The old process may have ended meanwhile, so an error is ignored.
             let _ = giver.write_all(WORD).await;
@@ -65,7 +65,7 @@ impl Taken {
 ///
 /// # Errors
 /// The socket cannot be created, or a process listens at `address` and does not pass its sockets on.
-pub async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
+pub(super) async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
     // A file of an earlier attempt would prevent binding.
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
@@ -152,7 +152,7 @@ fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
 
 /// Why passing the sockets on failed.
 #[derive(Debug, thiserror::Error)]
-pub enum GiveError {
+pub(super) enum GiveError {
     #[error("no process waits for the sockets at {0}")]
     Nobody(PathBuf),
     #[error("the new process did not take over: {0}")]
@@ -163,7 +163,7 @@ pub enum GiveError {
 ///
 /// # Errors
 /// There is none, or it belongs to another user.
-pub async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, GiveError> {
+pub(super) async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, GiveError> {
     let end = tokio::time::Instant::now() + timeout;
     loop {
         match UnixStream::connect(path).await {
@@ -181,7 +181,7 @@ pub async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, GiveErro
 ///
 /// # Errors
 /// It has ended, or takes too long. This process keeps the sockets.
-pub async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), GiveError> {
+pub(super) async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), GiveError> {
     let (message, descriptors): (String, Vec<BorrowedFd<'_>>) = listeners
         .iter()
         .map(|(address, listener)| (format!("{address}\n"), listener.as_fd()))

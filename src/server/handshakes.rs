@@ -12,17 +12,17 @@ use tokio::sync::Semaphore;
 
 /// The permits to compute.
 #[derive(Debug)]
-pub struct HandshakeLimiter(Semaphore);
+pub(super) struct HandshakeLimiter(Semaphore);
 
 impl HandshakeLimiter {
     /// A limiter for a server with this many workers: each may be busy with one handshake.
-    pub fn new(workers: usize) -> HandshakeLimiter {
+    pub(super) fn new(workers: usize) -> HandshakeLimiter {
         HandshakeLimiter(Semaphore::new(workers.max(1)))
     }
 
     /// Runs `work` to its end. It computes only with a permit, and holds none while it waits for the peer, so a
     /// client that stalls does not affect others.
-    pub async fn take<F: Future>(&self, work: F) -> F::Output {
+    pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
             // The semaphore is never closed. Even without a permit the work would be run.

@@ -322,7 +322,7 @@ fn raw_bytes(target: &[u8]) -> usize {
 }
 
 /// Visible ASCII characters that are invalid in a URI, though clients send them.
-pub fn is_raw(byte: u8) -> bool {
+pub(crate) fn is_raw(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
 

@@ -10,11 +10,11 @@ const BACKLOG: i32 = 65_535;
 
 /// Listening sockets, by the requested address.
 #[derive(Debug, Default)]
-pub struct Listeners(Vec<(SocketAddr, TcpListener)>);
+pub(crate) struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
 impl Listeners {
     /// Sockets that another process passed on.
-    pub fn given(sockets: Vec<(SocketAddr, TcpListener)>) -> Listeners {
+    pub(crate) fn given(sockets: Vec<(SocketAddr, TcpListener)>) -> Listeners {
         Listeners(sockets)
     }
 
@@ -22,7 +22,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The address cannot be bound, or no file descriptor is left.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
+    pub(crate) fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let known = self.0.iter().find(|(known, _)| *known == address);
         if let Some((_, listener)) = known {
             return listener.try_clone();
@@ -34,17 +34,17 @@ impl Listeners {
     }
 
     /// Closes the sockets that are not at one of these addresses.
-    pub fn keep(&mut self, addresses: &[SocketAddr]) {
+    pub(crate) fn keep(&mut self, addresses: &[SocketAddr]) {
         self.0.retain(|(address, _)| addresses.contains(address));
     }
 
     /// Closes all of them. The system rejects connections once the accept loops have dropped their handles too.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.0.clear();
     }
 
     /// Each socket with its address.
-    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &TcpListener)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &TcpListener)> {
         self.0
             .iter()
             .map(|(address, listener)| (*address, listener))
@@ -68,7 +68,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Whether no process listens at `address`. The test socket is bound but never listens: otherwise a waiting client
 /// would connect to it and be reset.
-pub fn is_free(address: SocketAddr) -> bool {
+pub(super) fn is_free(address: SocketAddr) -> bool {
     socket(address).is_ok()
 }
 

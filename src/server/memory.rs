@@ -13,7 +13,7 @@ const PAGE: usize = 1 << 20;
 const STACK: usize = 8 << 20;
 
 /// Requests a page from time to time, which makes the allocator check the freed ones.
-pub async fn give_back() {
+pub(super) async fn give_back() {
     loop {
         tokio::time::sleep(EVERY).await;
         drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGE)));
@@ -24,7 +24,7 @@ pub async fn give_back() {
 ///
 /// # Errors
 /// The thread cannot be started, or the work panicked.
-pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+pub(super) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("load".to_owned())

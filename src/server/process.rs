@@ -40,7 +40,7 @@ const BEGIN: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(2);
 
 /// A configuration that was loaded, checked and compiled.
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub service: Arc<Service>,
     pub listen: Listen,
     /// The admin listeners. They are fixed for the life of the process; only what their handlers show changes.
@@ -53,10 +53,10 @@ pub struct Loaded {
 
 /// Applies the parts of a configuration that only the loader knows: its ports and logs, and the state for the next
 /// one. It is not called for a rejected configuration, which therefore has no effect.
-pub type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
+pub(crate) type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
 /// Loads the configuration again. The loader decides what survives a reload.
-pub trait Loader: Send + Sync {
+pub(crate) trait Loader: Send + Sync {
     /// Loads without any effect, which only the [`Adopt`] has.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ pub trait Loader: Send + Sync {
 
 /// The options of a run.
 #[derive(Debug, Clone, Default)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     /// Takes over the listening sockets of the running process.
     pub upgrade: bool,
     /// The files whose changes, like those of certificates, trigger a reload.
@@ -92,7 +92,7 @@ pub struct RunOptions {
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     #[error("listen tcp {address}: bind: {source}")]
     Bind {
         address: SocketAddr,
@@ -108,7 +108,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// See [`Loader::load`].
-pub fn load(loader: &dyn Loader) -> Result<(Loaded, Adopt), String> {
+pub(crate) fn load(loader: &dyn Loader) -> Result<(Loaded, Adopt), String> {
     memory::apart(|| loader.load())?
 }
 

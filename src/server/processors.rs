@@ -11,7 +11,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// The number of worker threads that uses all available processors: machine, affinity, and the quota of the control
 /// group, rounded up.
-pub fn granted() -> usize {
+pub(super) fn granted() -> usize {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     match quota(Path::new(ROOT), &groups) {

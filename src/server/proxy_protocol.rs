@@ -38,7 +38,7 @@ pub struct Preamble {
 ///
 /// # Errors
 /// A trusted peer did not send a complete and valid one.
-pub async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> {
+pub(crate) async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> {
     let peer = conn
         .get_socket_digest()
         .and_then(|digest| digest.peer_addr()?.as_inet().map(|inet| inet.ip()));

@@ -15,7 +15,7 @@ use crate::server::gateway::{Active, Shared};
 use crate::server::head::{BodyFraming, HeadFacts};
 
 /// The complete response to a probe with the head `head`, or `None` if the request must be handled normally.
-pub fn health(
+pub(super) fn health(
     shared: &Shared,
     head: &[u8],
     facts: HeadFacts,

@@ -24,8 +24,8 @@ const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The names of the gateway's own headers, spelled as KrakenD sends them.
-pub const X_KRAKEND: &str = "X-Krakend";
-pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
+pub(super) const X_KRAKEND: &str = "X-Krakend";
+pub(super) const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 
 /// Headers with which an upstream may have decided about origins.
 const UPSTREAM_CORS: [header::HeaderName; 5] = [
@@ -40,7 +40,7 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
 ///
 /// # Errors
 /// Writing to the client failed.
-pub async fn write(
+pub(super) async fn write(
     session: &mut Session,
     options: &Options,
     response: Response,
@@ -80,7 +80,7 @@ pub async fn write(
 ///
 /// # Errors
 /// Writing to the client failed.
-pub async fn write_header(
+pub(super) async fn write_header(
     session: &mut Session,
     mut header: ResponseHeader,
     alone: bool,
@@ -154,7 +154,11 @@ async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
 ///
 /// # Errors
 /// Never for values that `compile` created.
-pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding) -> Result<()> {
+pub(super) fn brand(
+    header: &mut ResponseHeader,
+    options: &Options,
+    branding: Branding,
+) -> Result<()> {
     if branding != Branding::None {
         header.insert_header(X_KRAKEND, options.version_header.clone())?;
     }
@@ -169,7 +173,7 @@ pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding)
 ///
 /// # Errors
 /// Never for headers that are already valid.
-pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
+pub(super) fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
     if fields.is_empty() {
         return Ok(());
     }
@@ -201,7 +205,7 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
 ///
 /// A client that sent `Expect` and received no `100 Continue` may never send its body, and its next request would be
 /// taken for the body. Its connection is closed, as in Go.
-pub fn keep_connection(session: &mut Session) {
+pub(super) fn keep_connection(session: &mut Session) {
     if session.req_header().headers.contains_key(header::EXPECT)
         && !session.as_downstream_mut().is_body_done()
     {
@@ -217,7 +221,7 @@ pub fn keep_connection(session: &mut Session) {
 
 /// Adds `Connection: close` to a response that starts while the process is stopping, however early its request
 /// arrived.
-pub fn announce_end(session: &mut Session, active: &Active) {
+pub(super) fn announce_end(session: &mut Session, active: &Active) {
     if active.is_draining() {
         session.set_keepalive(None);
     }

@@ -62,7 +62,7 @@ pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
 
 /// Joins the `Cookie` headers that HTTP/2 may send separately, because everything else expects one header as in
 /// HTTP/1.1 (RFC 9113 §8.2.3).
-pub fn join_cookies(header: &mut RequestHeader) -> Result<(), Box<Error>> {
+pub(crate) fn join_cookies(header: &mut RequestHeader) -> Result<(), Box<Error>> {
     let mut crumbs = header.headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
         return Ok(());

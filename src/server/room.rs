@@ -27,7 +27,7 @@ const SHARE: usize = 16;
 
 /// The places of a listener.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     places: usize,
     taken: AtomicUsize,
     freed: Notify,
@@ -38,7 +38,7 @@ pub struct Room {
 
 /// The state of one connection.
 #[derive(Debug, Default)]
-pub struct Seat {
+pub(super) struct Seat {
     /// Milliseconds since the room was created, plus one. 0 while a request is handled.
     waiting_since: AtomicU64,
     /// How many milliseconds the client may keep its own request waiting; 0 between requests.
@@ -92,7 +92,7 @@ impl Seat {
 
 /// Records for a connection that its client keeps a request waiting: it does not send the rest of a body, or does not
 /// read its response.
-pub struct Watch {
+pub(crate) struct Watch {
     room: Arc<Room>,
     seat: Arc<Seat>,
     leave: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
@@ -106,12 +106,12 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     /// Whether the client was asked to leave.
-    pub fn has_left(&self) -> bool {
+    pub(crate) fn has_left(&self) -> bool {
         self.seat.left.load(Ordering::Relaxed)
     }
 
     /// The client has sent or read something.
-    pub fn moved(&self) {
+    pub(crate) fn moved(&self) {
         if self.seat.waiting_since.load(Ordering::Relaxed) != 0 {
             self.seat.waiting_since.store(0, Ordering::Relaxed);
         }
@@ -119,7 +119,7 @@ impl Watch {
 
     /// The client has sent or read nothing. Ready when this has lasted longer than `timeout` and another client needs
     /// the place.
-    pub fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
+    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         if self.seat.waiting_since.load(Ordering::Relaxed) == 0 {
             let timeout = timeout.as_millis() as u64;
             self.seat.timeout.store(timeout, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl Watch {
 
 /// A place, which is freed on drop.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     room: Arc<Room>,
     /// The key and the state, only if places are scarce.
     seat: Option<(u64, Arc<Seat>)>,
@@ -142,7 +142,7 @@ pub struct Place {
 impl Room {
     /// Creates a limit of this many connections. If `others`, another limit, is lower, no connection is asked to
     /// close.
-    pub fn new(places: usize, others: usize) -> Arc<Room> {
+    pub(super) fn new(places: usize, others: usize) -> Arc<Room> {
         Arc::new(Room {
             places: if places > others { usize::MAX } else { places },
             taken: AtomicUsize::new(0),
@@ -154,7 +154,7 @@ impl Room {
     }
 
     /// Waits for a place. Cancelling the wait takes none.
-    pub async fn place(self: &Arc<Room>) -> Place {
+    pub(super) async fn place(self: &Arc<Room>) -> Place {
         loop {
             // Created before the check, so that a place that is freed in between is not missed.
             let freed = self.freed.notified();
@@ -184,7 +184,7 @@ impl Room {
     }
 
     /// Asks connections that wait for their client to close, ordered by rank.
-    pub fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         let now = self.now();
         let seats = self.seats();
         let mut waiting: Vec<((u8, u64), &Arc<Seat>)> = seats
@@ -207,7 +207,7 @@ impl Room {
     }
 
     /// Resolves when a place is freed, and at the latest after [`LOOK_AGAIN`].
-    pub async fn change(&self) {
+    pub(super) async fn change(&self) {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
     }
 
@@ -219,7 +219,7 @@ impl Room {
 
 impl Place {
     /// Records that the connection waits for its client.
-    pub fn waits(&self) {
+    pub(super) fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.timeout.store(0, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
@@ -227,7 +227,7 @@ impl Place {
     }
 
     /// The watch for the connection. `None` if places are not limited.
-    pub fn watch(&self) -> Option<Watch> {
+    pub(super) fn watch(&self) -> Option<Watch> {
         let (_, seat) = self.seat.as_ref()?;
         Some(Watch {
             room: Arc::clone(&self.room),
@@ -237,14 +237,14 @@ impl Place {
     }
 
     /// Records that its client has sent data.
-    pub fn works(&self) {
+    pub(super) fn works(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.waiting_since.store(0, Ordering::Relaxed);
         }
     }
 
     /// Records that its client has sent a complete head.
-    pub fn asked(&self) {
+    pub(super) fn asked(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.spoke.store(true, Ordering::Relaxed);
             seat.waiting_since.store(0, Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl Place {
     }
 
     /// Resolves when another connection needs the place.
-    pub fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
         let seat = self.seat.as_ref().map(|(_, seat)| Arc::clone(seat));
         async move {
             match seat {

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The meaning of a signal for the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub(super) enum Told {
     /// Stop, with the word for the log.
     Stop(&'static str),
     HandOver,
@@ -17,7 +17,7 @@ pub enum Told {
 
 /// Signals are kept from the moment of [`Signals::listen`]. Several of one kind count as one.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -32,7 +32,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system rejects the registration.
-    pub fn listen() -> io::Result<Signals> {
+    pub(super) fn listen() -> io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -44,7 +44,7 @@ impl Signals {
     }
 
     /// The next signal. One that ends the process takes precedence.
-    pub async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Told {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Told::Stop("terminated"),
@@ -57,7 +57,7 @@ impl Signals {
     }
 
     /// Waits for a signal that ends the process.
-    pub async fn end(&mut self) -> &'static str {
+    pub(super) async fn end(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "terminated",
             _ = self.interrupt.recv() => "interrupt",

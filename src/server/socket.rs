@@ -25,13 +25,13 @@ const WRITE_BUFFER: usize = 1460;
 const TLS_READ_BUFFER: usize = 4 * 1024;
 
 /// A client's connection for HTTP in plain text. Heads and bodies are read into separate buffers.
-pub fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
+pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
     wrap(BufWriter::with_capacity(WRITE_BUFFER, tcp), fd, peer)
 }
 
 /// A client's connection for TLS.
-pub fn below_tls(tcp: TcpStream, peer: SocketAddr) -> Stream {
+pub(super) fn below_tls(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
     let writer = BufWriter::with_capacity(WRITE_BUFFER, tcp);
     wrap(BufReader::with_capacity(TLS_READ_BUFFER, writer), fd, peer)

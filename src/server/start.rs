@@ -35,7 +35,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// The resources that a process needs before it loads its configuration.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     runtime: tokio::runtime::Runtime,
     signals: Signals,
     /// The limit of open files.
@@ -47,7 +47,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// The system rejects this.
-pub fn prepare() -> Result<Prepared, RunError> {
+pub(crate) fn prepare() -> Result<Prepared, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,7 +67,7 @@ pub fn prepare() -> Result<Prepared, RunError> {
 ///
 /// # Errors
 /// An address cannot be bound, or certificates are not usable.
-pub fn run(
+pub(crate) fn run(
     prepared: Prepared,
     loaded: Loaded,
     loader: Arc<dyn Loader>,
@@ -258,7 +258,7 @@ fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
 }
 
 /// The number of threads that handle requests.
-pub fn workers(listen: &Listen) -> usize {
+pub(crate) fn workers(listen: &Listen) -> usize {
     listen
         .threads
         .unwrap_or_else(crate::server::processors::granted)

@@ -18,7 +18,7 @@ const END_STREAM: u8 = 1;
 
 /// Which streams are open: requested, and not answered to the end or reset.
 #[derive(Debug)]
-pub struct Streams {
+pub(super) struct Streams {
     received: Frames,
     sent: Frames,
     open: HashSet<u32>,
@@ -39,12 +39,12 @@ impl Default for Streams {
 
 impl Streams {
     /// Whether no request is open.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
     /// Looks at bytes of the client, in the order in which they came.
-    pub fn receive(&mut self, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
         let (open, last) = (&mut self.open, &mut self.last);
         self.received.scan(bytes, |frame| match frame.kind {
             HEADERS if frame.stream > *last && open.len() < MOST => {
@@ -59,7 +59,7 @@ impl Streams {
     }
 
     /// Looks at bytes for the client, in the order in which they are sent.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         let open = &mut self.open;
         self.sent.scan(bytes, |frame| {
             let is_end = matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0;

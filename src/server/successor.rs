@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How to start it.
 #[derive(Debug, Clone)]
-pub struct Successor {
+pub(crate) struct Successor {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
 }
@@ -28,7 +28,7 @@ impl Successor {
     ///
     /// Must be called at start: when the file of the program is replaced, the system no longer knows its path. The
     /// path with which the process was started is used as written, so it may be a link to a new version.
-    pub fn of_this_process() -> Option<Successor> {
+    pub(crate) fn of_this_process() -> Option<Successor> {
         let mut arguments = std::env::args_os();
         let program = arguments.next().map(PathBuf::from);
         let program = program.filter(|path| path.components().count() > 1);
@@ -50,7 +50,7 @@ impl Successor {
     /// # Errors
     /// It cannot be started, ends early (its own messages are in the log), or takes too long. This process keeps the
     /// sockets.
-    pub async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
+    pub(crate) async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
         // A file of an earlier attempt must not be mistaken for a sign of life.
         let _ = std::fs::remove_file(path);
         let child = Command::new(&self.program)

@@ -32,7 +32,7 @@ const NAME_BYTES: usize = 16;
 const TIME_BYTES: usize = 8;
 
 /// The keys of this process. The first one encrypts, and all decrypt.
-pub struct Tickets {
+pub(crate) struct Tickets {
     ring: ArcSwap<Ring>,
     /// Whether the keys are our own and are rotated.
     rotates: bool,
@@ -116,14 +116,14 @@ fn expand(strong: &hkdf::Prk, what: &[u8], out: &mut [u8]) -> Option<()> {
 
 impl Tickets {
     /// Our own keys. Without randomness there are no keys and no tickets.
-    pub fn own() -> Tickets {
+    pub(crate) fn own() -> Tickets {
         let tickets = Tickets::with(Ring::default(), true);
         tickets.rotate(now());
         tickets
     }
 
     /// The keys of the previous process, in the format of [`Tickets::to_hand_over`].
-    pub fn handed_over(text: &str) -> Option<Tickets> {
+    pub(crate) fn handed_over(text: &str) -> Option<Tickets> {
         let keys = text.lines().map(|line| {
             let (made, secret) = line.split_once(' ')?;
             TicketKey::new(secret_of(secret).ok()?, made.parse().ok()?).map(Arc::new)
@@ -137,7 +137,7 @@ impl Tickets {
     ///
     /// # Errors
     /// The file cannot be read, contains no key, or has invalid content.
-    pub fn of_file(path: &Path) -> Result<Tickets, PemError> {
+    pub(crate) fn of_file(path: &Path) -> Result<Tickets, PemError> {
         read(path).map(|ring| Tickets::with(ring, false))
     }
 
@@ -152,7 +152,7 @@ impl Tickets {
 
     /// Adds keys that several gateways share. The keys of this value are used for encryption only until those are
     /// available.
-    pub fn shared_by(mut self, secrets: SharedSecrets) -> Tickets {
+    pub(crate) fn shared_by(mut self, secrets: SharedSecrets) -> Tickets {
         self.shared = Some(Foreign {
             secrets,
             made: ArcSwap::default(),
@@ -178,7 +178,7 @@ impl Tickets {
     }
 
     /// Replaces these keys by those of `other`. Our own keys are kept, so that a reload costs no client a handshake.
-    pub fn renew(&self, other: &Tickets) {
+    pub(crate) fn renew(&self, other: &Tickets) {
         if !self.rotates {
             self.ring.store(other.ring.load_full());
         }
@@ -186,7 +186,7 @@ impl Tickets {
 
     /// One line for each of our own keys, for the process that takes over. Empty if the keys are in a file, which
     /// that process reads itself.
-    pub fn to_hand_over(&self) -> String {
+    pub(crate) fn to_hand_over(&self) -> String {
         let mut text = String::new();
         if self.rotates {
             for key in &self.current(now()).0 {
@@ -198,7 +198,7 @@ impl Tickets {
     }
 
     /// Tickets for a listener whose requirements on clients have the digest `binding`.
-    pub fn bound(self: &Arc<Self>, binding: [u8; 32]) -> Arc<dyn ProducesTickets> {
+    pub(crate) fn bound(self: &Arc<Self>, binding: [u8; 32]) -> Arc<dyn ProducesTickets> {
         Arc::new(Bound {
             tickets: Arc::clone(self),
             binding,
@@ -332,14 +332,6 @@ fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
     bytes
         .try_into()
         .map_err(|_| format!("a key has {SECRET_BYTES} bytes, this one has {length}"))
-}
-
-/// Checks a file of ticket keys without keeping any.
-///
-/// # Errors
-/// As [`Tickets::of_file`].
-pub fn check_file(path: &Path) -> Result<(), PemError> {
-    read(path).map(drop)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::upstream::{
 
 /// Why a TLS configuration is not usable. The text names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     #[error("no certificate is configured: `tls.keys` needs a public and a private key")]
     NoKeys,
     #[error(transparent)]
@@ -40,7 +40,7 @@ pub enum TlsError {
 }
 
 /// The listener's certificates and rules. Each handshake uses the current ones.
-pub struct Certificates {
+pub(crate) struct Certificates {
     definition: ServerTls,
     tickets: Arc<Tickets>,
     current: ArcSwap<ServerConfig>,
@@ -59,7 +59,7 @@ impl Certificates {
     ///
     /// # Errors
     /// A file is not readable or usable, or the rules leave nothing to negotiate.
-    pub fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
+    pub(crate) fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
         Certificates::take_over(definition, None)
     }
 
@@ -67,7 +67,7 @@ impl Certificates {
     ///
     /// # Errors
     /// As [`Certificates::load`].
-    pub fn take_over(
+    pub(crate) fn take_over(
         definition: ServerTls,
         tickets: Option<Tickets>,
     ) -> Result<Certificates, TlsError> {
@@ -89,7 +89,7 @@ impl Certificates {
     }
 
     /// The session ticket keys, for the process that takes over.
-    pub fn tickets(&self) -> &Arc<Tickets> {
+    pub(crate) fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
     }
 
@@ -97,7 +97,7 @@ impl Certificates {
     ///
     /// # Errors
     /// As [`Certificates::load`].
-    pub fn renewed(&self) -> Result<Renewed, TlsError> {
+    pub(crate) fn renewed(&self) -> Result<Renewed, TlsError> {
         let tickets = match &self.definition.ticket_keys {
             Some(path) => Some(Tickets::of_file(path)?),
             None => None,
@@ -110,7 +110,7 @@ impl Certificates {
     }
 
     /// Uses `renewed` from the next handshake on. Existing connections are not affected.
-    pub fn put_to_use(&self, renewed: Renewed) {
+    pub(crate) fn put_to_use(&self, renewed: Renewed) {
         if let Some(tickets) = &renewed.tickets {
             self.tickets.renew(tickets);
         }
@@ -118,12 +118,12 @@ impl Certificates {
     }
 
     /// The configuration for the next handshake.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         self.current.load_full()
     }
 
     /// The files to watch for renewals.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.definition
             .keys
             .iter()
@@ -142,7 +142,7 @@ impl Certificates {
 }
 
 /// Certificates that were read again and are valid.
-pub struct Renewed {
+pub(crate) struct Renewed {
     config: Arc<ServerConfig>,
     tickets: Option<Tickets>,
 }

@@ -13,7 +13,7 @@ type Tasks = Vec<BoxFuture<'static, ()>>;
 
 /// Runs the background tasks of each configuration in use. A task ends by itself when its state is no longer used, so
 /// tasks of state that a reload carries over continue.
-pub struct Upkeep {
+pub(super) struct Upkeep {
     next: Mutex<mpsc::UnboundedReceiver<Tasks>>,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Debug for Upkeep {
 
 impl Upkeep {
     /// Receives sets of tasks from `next`.
-    pub fn new(next: mpsc::UnboundedReceiver<Tasks>) -> Upkeep {
+    pub(super) fn new(next: mpsc::UnboundedReceiver<Tasks>) -> Upkeep {
         Upkeep {
             next: Mutex::new(next),
         }

@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// A file or folder whose changes matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Watched {
+pub(crate) enum Watched {
     /// A file, which may not exist yet.
     File(PathBuf),
     /// The files of a folder whose names have this ending.
@@ -24,7 +24,7 @@ pub enum Watched {
 
 /// The watched files. Each load of the configuration may change them.
 #[derive(Debug, Default)]
-pub struct WatchList {
+pub(crate) struct WatchList {
     wanted: Mutex<Wanted>,
     changed: Notify,
 }
@@ -39,7 +39,7 @@ struct Wanted {
 
 impl WatchList {
     /// Replaces the watched files by those of a configuration. `written` is never watched, even if it is one of them.
-    pub fn set(&self, read: Vec<Watched>, written: Option<PathBuf>) {
+    pub(crate) fn set(&self, read: Vec<Watched>, written: Option<PathBuf>) {
         let mut wanted = self.wanted();
         wanted.read = read;
         wanted.written = written;

@@ -16,15 +16,15 @@ use crate::telemetry::syslog::{self, Severity, Syslog};
 use gin::push_gin;
 use object::push_object;
 
-pub use event::AccessEvent;
-pub use object::FIELDS;
-pub use settings::{AccessFormat, Destination, Query, Settings};
+pub(crate) use event::AccessEvent;
+pub(crate) use object::FIELDS;
+pub(crate) use settings::{AccessFormat, Destination, Query, Settings};
 
-pub use pattern::Pattern;
+pub(crate) use pattern::Pattern;
 
 /// The access log of this process.
 #[derive(Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     settings: Settings,
     sink: Sink,
     seen: AtomicU64,
@@ -35,7 +35,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Its file cannot be opened, or no syslog daemon listens.
-    pub fn open(settings: Settings) -> io::Result<AccessLog> {
+    pub(crate) fn open(settings: Settings) -> io::Result<AccessLog> {
         let output = match &settings.destination {
             Destination::Stdout => Output::Stdout,
             Destination::File(path) => Output::File(path.clone()),
@@ -49,7 +49,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// `output` cannot be opened.
-    pub fn over(settings: Settings, output: Output) -> io::Result<AccessLog> {
+    pub(crate) fn over(settings: Settings, output: Output) -> io::Result<AccessLog> {
         Ok(AccessLog {
             sink: Sink::open(output)?,
             settings,
@@ -58,12 +58,12 @@ impl AccessLog {
     }
 
     /// The settings it was opened with.
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// Logs one request. Never blocks.
-    pub fn record(&self, event: &AccessEvent<'_>) {
+    pub(crate) fn record(&self, event: &AccessEvent<'_>) {
         if !self.is_sampled(event) {
             return;
         }
@@ -83,17 +83,17 @@ impl AccessLog {
     }
 
     /// Reopens the file, after a log rotation.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.sink.reopen();
     }
 
     /// Waits until everything is written, at most `limit`. For the end of the process.
-    pub fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         self.sink.flush(limit);
     }
 
     /// The number of lines that were dropped because the writer was too slow.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.sink.dropped()
     }
 

@@ -201,13 +201,13 @@ fn push_trace(event: &Event<'_>, comma: &str, out: &mut Vec<u8>) {
 /// An unknown verb in a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown verb %{{{0}}}")]
-pub struct UnknownVerb(String);
+pub(crate) struct UnknownVerb(String);
 
 /// Parses a custom template.
 ///
 /// # Errors
 /// It contains an unknown verb or one that is not closed.
-pub fn parse_template(template: &str) -> Result<Box<[Part]>, UnknownVerb> {
+pub(crate) fn parse_template(template: &str) -> Result<Box<[Part]>, UnknownVerb> {
     let mut parts = Vec::new();
     let mut rest = template;
     while let Some((text, after)) = rest.split_once("%{") {

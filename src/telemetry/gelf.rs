@@ -35,14 +35,14 @@ pub struct Settings {
 
 /// What one message says besides its text.
 #[derive(Debug, Clone, Default)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub status: Option<u16>,
     pub route: Option<&'a str>,
     pub trace: Option<String>,
 }
 
 /// The severity of a level (RFC 5424 §6.2.1).
-pub fn severity(level: Level) -> u8 {
+pub(crate) fn severity(level: Level) -> u8 {
     match level {
         Level::Critical => 2,
         Level::Error => 3,
@@ -53,7 +53,12 @@ pub fn severity(level: Level) -> u8 {
 }
 
 /// One message. Only the first line of a longer text is the short message.
-pub fn message(since_1970: Duration, severity: u8, text: &str, facts: &Facts<'_>) -> Vec<u8> {
+pub(crate) fn message(
+    since_1970: Duration,
+    severity: u8,
+    text: &str,
+    facts: &Facts<'_>,
+) -> Vec<u8> {
     let text = text.trim_end_matches('\n');
     let mut out = Vec::with_capacity(160 + text.len());
     out.extend_from_slice(b"{\"version\":\"1.1\",\"host\":");
@@ -102,7 +107,7 @@ fn host() -> String {
 
 /// A connection to the collector, made when it is needed.
 #[derive(Debug)]
-pub struct Gelf {
+pub(crate) struct Gelf {
     settings: Settings,
     link: Option<Link>,
     pause: Duration,
@@ -117,7 +122,7 @@ enum Link {
 }
 
 impl Gelf {
-    pub fn new(settings: Settings) -> Gelf {
+    pub(crate) fn new(settings: Settings) -> Gelf {
         Gelf {
             settings,
             link: None,

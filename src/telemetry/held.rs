@@ -11,7 +11,7 @@ thread_local! {
 
 /// A held line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Held {
+pub(crate) struct Held {
     pub level: log::Level,
     pub target: String,
     pub message: String,
@@ -21,7 +21,7 @@ pub struct Held {
 
 /// Runs `work` and returns the lines that it logged on this thread, including those below the level of the current
 /// log.
-pub fn hold<T>(work: impl FnOnce() -> T) -> (T, Vec<Held>) {
+pub(crate) fn hold<T>(work: impl FnOnce() -> T) -> (T, Vec<Held>) {
     let before = log::max_level();
     HELD.with_borrow_mut(|held| *held = Some(Vec::new()));
     log::set_max_level(before.max(log::LevelFilter::Debug));

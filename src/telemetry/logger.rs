@@ -18,7 +18,7 @@ use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 
 /// The target of records that are more severe than errors: `log::error!(target: CRITICAL, "…")`.
-pub const CRITICAL: &str = "critical";
+pub(crate) const CRITICAL: &str = "critical";
 
 /// The maximum number of lines of one statement per second, at WARNING and above.
 const LINES_PER_SECOND: u64 = 100;
@@ -67,14 +67,14 @@ impl Default for Settings {
 
 /// The log of this process. [`Logger::switch`] changes it at run time.
 #[derive(Debug)]
-pub struct Logger {
+pub(crate) struct Logger {
     active: ArcSwap<Active>,
     repeats: Repeats,
 }
 
 /// New settings whose outputs are open but not in use. Empty if they equal those in use.
 #[derive(Debug)]
-pub struct Prepared(Option<(Active, Option<String>)>);
+pub(crate) struct Prepared(Option<(Active, Option<String>)>);
 
 #[derive(Debug)]
 struct Active {
@@ -91,7 +91,7 @@ impl Logger {
     ///
     /// # Errors
     /// No writer thread can be started.
-    pub fn new(settings: Settings) -> io::Result<Logger> {
+    pub(crate) fn new(settings: Settings) -> io::Result<Logger> {
         let (active, trouble) = Active::open(settings)?;
         let logger = Logger {
             active: ArcSwap::from_pointee(active),
@@ -105,7 +105,7 @@ impl Logger {
     ///
     /// # Errors
     /// There is already a logger.
-    pub fn install(logger: &Arc<Logger>) -> Result<(), log::SetLoggerError> {
+    pub(crate) fn install(logger: &Arc<Logger>) -> Result<(), log::SetLoggerError> {
         // It lives as long as the process.
         log::set_logger(Box::leak(Box::new(Installed(Arc::clone(logger)))))?;
         log::set_max_level(logger.filter());
@@ -116,7 +116,7 @@ impl Logger {
     ///
     /// # Errors
     /// No writer thread can be started.
-    pub fn prepare(&self, settings: Settings) -> io::Result<Prepared> {
+    pub(crate) fn prepare(&self, settings: Settings) -> io::Result<Prepared> {
         if self.active.load().settings == settings {
             return Ok(Prepared(None));
         }
@@ -124,7 +124,7 @@ impl Logger {
     }
 
     /// Changes an installed logger, after a reload.
-    pub fn switch(&self, prepared: Prepared) {
+    pub(crate) fn switch(&self, prepared: Prepared) {
         let Prepared(Some((active, trouble))) = prepared else {
             return;
         };
@@ -134,7 +134,7 @@ impl Logger {
     }
 
     /// Writes held lines with the current settings.
-    pub fn release(&self, lines: Vec<Held>) {
+    pub(crate) fn release(&self, lines: Vec<Held>) {
         for held in lines {
             Log::log(
                 self,
@@ -150,7 +150,7 @@ impl Logger {
     }
 
     /// Waits until all logged lines are written, at most `limit`. For the end of the process.
-    pub fn flush_within(&self, limit: Duration) {
+    pub(crate) fn flush_within(&self, limit: Duration) {
         let active = self.active.load();
         for sink in [&active.stdout, &active.syslog, &active.gelf]
             .into_iter()
@@ -161,7 +161,7 @@ impl Logger {
     }
 
     /// The number of lines that were dropped because a writer was too slow.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         let active = self.active.load();
         [&active.stdout, &active.syslog, &active.gelf]
             .into_iter()

@@ -67,7 +67,7 @@ const SECRET_NAMES: [&str; 13] = [
 static NAMED: Lazy<ArcSwap<Vec<Box<str>>>> = Lazy::new(ArcSwap::default);
 
 /// Adds a name of query parameters and headers whose values are masked from now on.
-pub fn add_secret_name(name: &str) {
+pub(crate) fn add_secret_name(name: &str) {
     if is_secret(name) {
         return;
     }
@@ -81,7 +81,7 @@ pub fn add_secret_name(name: &str) {
 /// Appends a raw query with the values of credentials replaced, however their names are spelled.
 ///
 /// `;` and `?` end a pair like `&`, because some backends parse them in this way.
-pub fn push_query(query: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_query(query: &str, out: &mut Vec<u8>) {
     for part in query.split_inclusive(['&', ';', '?']) {
         let pair = part.trim_end_matches(['&', ';', '?']);
         match first_secret(pair) {
@@ -106,7 +106,7 @@ fn first_secret(pair: &str) -> Option<usize> {
 
 /// A path without credentials: a client may have encoded its query (`/a%3Faccess_token=x`), or put a token into a
 /// segment.
-pub fn masked_path(path: &str) -> Cow<'_, str> {
+pub(crate) fn masked_path(path: &str) -> Cow<'_, str> {
     let is_plain = !path.contains(['=', '%', ';']) && !path.contains("eyJ");
     if is_plain || !path.split('/').any(holds_a_credential) {
         return Cow::Borrowed(path);
@@ -126,7 +126,7 @@ pub fn masked_path(path: &str) -> Cow<'_, str> {
 }
 
 /// A sentence of ours that may quote a URL or a query, without the credentials in it.
-pub fn masked_text(text: &str) -> Cow<'_, str> {
+pub(crate) fn masked_text(text: &str) -> Cow<'_, str> {
     const ENDS: [char; 12] = ['&', ';', '?', '#', '"', '\'', '<', '>', '(', ')', ',', '\\'];
     if !text.contains('=') && !text.contains("eyJ") {
         return Cow::Borrowed(text);
@@ -148,14 +148,14 @@ pub fn masked_text(text: &str) -> Cow<'_, str> {
 }
 
 /// A raw query with the values of credentials replaced.
-pub fn masked_query(query: &str) -> String {
+pub(crate) fn masked_query(query: &str) -> String {
     let mut out = Vec::with_capacity(query.len());
     push_query(query, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `url` without the credentials in its query and before its host, for log lines and error texts.
-pub fn masked(url: &str) -> Cow<'_, str> {
+pub(crate) fn masked(url: &str) -> Cow<'_, str> {
     let url = without_password(url);
     match url.split_once('?') {
         Some((before, query)) => Cow::Owned(format!("{before}?{}", masked_query(query))),
@@ -165,7 +165,7 @@ pub fn masked(url: &str) -> Cow<'_, str> {
 
 /// `http://user:password@host/` as `http://user:***@host/`, as in Go. A user name without a password is masked too,
 /// because it may be a token.
-pub fn without_password(url: &str) -> Cow<'_, str> {
+pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
     let start = url.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = url.split_at(start);
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -181,7 +181,7 @@ pub fn without_password(url: &str) -> Cow<'_, str> {
 
 /// Removes secrets from a line of a library, whose meaning is unknown: every value of a query, every password of a
 /// URL and every credential of an `Authorization` is replaced.
-pub fn scrubbed(text: &str) -> Cow<'_, str> {
+pub(crate) fn scrubbed(text: &str) -> Cow<'_, str> {
     let suspicious = ["?", "@", "earer ", "EARER ", "asic ", "ASIC "];
     if !suspicious.iter().any(|part| text.contains(part)) {
         return Cow::Borrowed(text);
@@ -206,7 +206,7 @@ pub fn scrubbed(text: &str) -> Cow<'_, str> {
 }
 
 /// `url` without a password and without any value of its query, for calls with a configured URL.
-pub fn without_values(url: &str) -> String {
+pub(crate) fn without_values(url: &str) -> String {
     values_gone(&without_password(url)).into_owned()
 }
 
@@ -245,7 +245,7 @@ const SECRET_HEADERS: [&str; 5] = [
 ];
 
 /// The value of a header field for logs and spans: without credentials, those in a URL included (`Referer`).
-pub fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
+pub(crate) fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
     if SECRET_HEADERS.contains(&name) || is_secret(name) {
         return Cow::Borrowed(MASK);
     }
@@ -300,7 +300,7 @@ fn looks_like_a_token(value: &str) -> bool {
 }
 
 /// Whether the value of a query parameter or header with this name is a credential.
-pub fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let decoded = percent_decode_str(name).decode_utf8_lossy();
     SECRET_ENDINGS
         .iter()

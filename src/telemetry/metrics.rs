@@ -21,12 +21,12 @@ use prometheus::{
 
 use crate::telemetry::state::State;
 
-pub use guards::{ConnectionGuard, InFlight};
-pub use routes::RouteMetrics;
+pub(crate) use guards::{ConnectionGuard, InFlight};
+pub(crate) use routes::RouteMetrics;
 
 /// All metrics of the process.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Each endpoint has its own series.
     per_endpoint: AtomicBool,
@@ -82,7 +82,7 @@ struct TokenCacheMetrics {
 
 /// The state of a key set, for the page: see [`Metrics::key_set`].
 #[derive(Debug, Clone)]
-pub struct KeySetReport<'a> {
+pub(crate) struct KeySetReport<'a> {
     pub source: &'a str,
     pub age: Option<Duration>,
     pub keys: usize,
@@ -96,7 +96,7 @@ impl Metrics {
     ///
     /// # Panics
     /// Two metrics here have the same name. The first test that calls it would show this.
-    pub fn new() -> Arc<Metrics> {
+    pub(crate) fn new() -> Arc<Metrics> {
         let registry = Registry::new();
         let maker = Maker(&registry);
         let info = maker.int_gauges(
@@ -268,12 +268,12 @@ impl Metrics {
 
     /// Whether each endpoint has its own series, or all share the label `route="*"`. Set it before the handles of a
     /// new configuration are obtained.
-    pub fn set_per_endpoint(&self, per_endpoint: bool) {
+    pub(crate) fn set_per_endpoint(&self, per_endpoint: bool) {
         self.per_endpoint.store(per_endpoint, Ordering::Relaxed);
     }
 
     /// Counts a request as in progress until the guard is dropped.
-    pub fn request(self: &Arc<Metrics>) -> InFlight {
+    pub(crate) fn request(self: &Arc<Metrics>) -> InFlight {
         self.in_flight.inc();
         InFlight {
             metrics: Arc::clone(self),
@@ -281,42 +281,42 @@ impl Metrics {
     }
 
     /// The number of requests in progress.
-    pub fn requests_in_flight(&self) -> i64 {
+    pub(crate) fn requests_in_flight(&self) -> i64 {
         self.in_flight.get()
     }
 
     /// The number of open client connections.
-    pub fn connections_open(&self) -> usize {
+    pub(crate) fn connections_open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub fn bad_request(&self, reason: &'static str) {
+    pub(crate) fn bad_request(&self, reason: &'static str) {
         self.bad_requests.with_label_values(&[reason]).inc();
     }
 
     /// `route` is the pattern of an endpoint, or empty.
-    pub fn jwt_rejected(&self, route: &str, reason: &'static str) {
+    pub(crate) fn jwt_rejected(&self, route: &str, reason: &'static str) {
         self.jwt_rejected
             .with_label_values(&[self.route_label(route), reason])
             .inc();
     }
 
     /// `route` is the pattern of an endpoint, or empty.
-    pub fn rejected(&self, route: &str, reason: &'static str) {
+    pub(crate) fn rejected(&self, route: &str, reason: &'static str) {
         self.rejected
             .with_label_values(&[self.route_label(route), reason])
             .inc();
     }
 
     /// `route` is the pattern of an endpoint.
-    pub fn upstream_error(&self, route: &str, kind: &'static str) {
+    pub(crate) fn upstream_error(&self, route: &str, kind: &'static str) {
         self.upstream_errors
             .with_label_values(&[self.route_label(route), kind])
             .inc();
     }
 
     /// Sets the metrics of buffered bodies: bytes now, the limit, and the bodies rejected since the start.
-    pub fn buffered(&self, used: u64, limit: u64, rejected: u64) {
+    pub(crate) fn buffered(&self, used: u64, limit: u64, rejected: u64) {
         self.buffered_bytes
             .set(i64::try_from(used).unwrap_or(i64::MAX));
         self.buffered_limit
@@ -325,25 +325,25 @@ impl Metrics {
             .inc_by(rejected.saturating_sub(self.buffered_rejected.get()));
     }
 
-    pub fn connection_rejected(&self) {
+    pub(crate) fn connection_rejected(&self) {
         self.connections_rejected.inc();
     }
 
-    pub fn tls_handshake_failed(&self) {
+    pub(crate) fn tls_handshake_failed(&self) {
         self.handshake_failures.inc();
     }
 
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.panics.inc();
     }
 
     /// Records that the process serves its first configuration.
-    pub fn started(&self, now: Duration) {
+    pub(crate) fn started(&self, now: Duration) {
         self.reload_time.set(now.as_secs_f64());
     }
 
     /// Records that a reload was applied or rejected.
-    pub fn reloaded(&self, applied: bool, now: Duration) {
+    pub(crate) fn reloaded(&self, applied: bool, now: Duration) {
         self.reload_success.set(i64::from(applied));
         self.reloads
             .with_label_values(&[if applied { "applied" } else { "refused" }])
@@ -354,7 +354,7 @@ impl Metrics {
     }
 
     /// Sets the metrics of one key set.
-    pub fn key_set(&self, report: &KeySetReport<'_>) {
+    pub(crate) fn key_set(&self, report: &KeySetReport<'_>) {
         let label = &[report.source];
         self.key_sets
             .age
@@ -379,7 +379,7 @@ impl Metrics {
     }
 
     /// Removes the key sets from the page, so that none remains that is no longer configured.
-    pub fn forget_key_sets(&self) {
+    pub(crate) fn forget_key_sets(&self) {
         self.key_sets.age.reset();
         self.key_sets.keys.reset();
         self.key_sets.stale.reset();
@@ -387,7 +387,7 @@ impl Metrics {
 
     /// Sets the metrics of certificates: labels (`use`, `file`, `subject`, `serial`) and seconds since the Unix
     /// epoch.
-    pub fn certificates<'c>(&self, all: impl Iterator<Item = ([&'c str; 4], i64)>) {
+    pub(crate) fn certificates<'c>(&self, all: impl Iterator<Item = ([&'c str; 4], i64)>) {
         self.certificates.reset();
         for (labels, expiry) in all {
             self.certificates
@@ -397,7 +397,7 @@ impl Metrics {
     }
 
     /// Sets the metrics of the token cache: totals since the start, and its current size.
-    pub fn token_cache(
+    pub(crate) fn token_cache(
         &self,
         hits: u64,
         misses: u64,
@@ -417,23 +417,23 @@ impl Metrics {
     }
 
     /// Sets the number of tokens without `exp` that were accepted since the start.
-    pub fn tokens_without_expiry(&self, total: u64) {
+    pub(crate) fn tokens_without_expiry(&self, total: u64) {
         raise(&self.jwt_without_exp, total);
     }
 
     /// Sets the number of log lines that were lost since the start.
-    pub fn log_dropped(&self, total: u64) {
+    pub(crate) fn log_dropped(&self, total: u64) {
         self.log_dropped
             .inc_by(total.saturating_sub(self.log_dropped.get()));
     }
 
     /// Everything that was counted, by name.
-    pub fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+    pub(crate) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
     }
 
     /// The page in Prometheus' text format.
-    pub fn page(&self) -> Vec<u8> {
+    pub(crate) fn page(&self) -> Vec<u8> {
         let mut page = Vec::with_capacity(16 * 1024);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             log::error!("metrics cannot be written: {error}");
@@ -443,7 +443,7 @@ impl Metrics {
 }
 
 /// CPU, memory and descriptors of the process, in the text format.
-pub fn process_metrics() -> String {
+pub(crate) fn process_metrics() -> String {
     let mut page = Vec::new();
     #[cfg(target_os = "linux")]
     {

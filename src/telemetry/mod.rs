@@ -19,23 +19,23 @@
 //! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
 
-pub mod access;
-pub mod format;
-pub mod gelf;
-pub mod held;
-pub mod hidden;
-pub mod logger;
-pub mod mask;
-pub mod metrics;
-pub mod moment;
-pub mod observe;
-pub mod otlp;
-pub mod page;
-pub mod panics;
-pub mod series;
-pub mod sink;
-pub mod state;
-pub mod stats;
-pub mod syslog;
-pub mod text;
-pub mod trace;
+pub(crate) mod access;
+pub(crate) mod format;
+pub(crate) mod gelf;
+pub(crate) mod held;
+pub(crate) mod hidden;
+pub(crate) mod logger;
+pub(crate) mod mask;
+pub(crate) mod metrics;
+pub(crate) mod moment;
+pub(crate) mod observe;
+pub(crate) mod otlp;
+pub(crate) mod page;
+pub(crate) mod panics;
+pub(crate) mod series;
+pub(crate) mod sink;
+pub(crate) mod state;
+pub(crate) mod stats;
+pub(crate) mod syslog;
+pub(crate) mod text;
+pub(crate) mod trace;

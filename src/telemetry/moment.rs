@@ -6,30 +6,30 @@ use std::time::Duration;
 use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
 
 /// A moment, `since_1970`, in the time zone of this machine.
-pub fn local(since_1970: Duration) -> DateTime<Local> {
+pub(crate) fn local(since_1970: Duration) -> DateTime<Local> {
     Local.from_utc_datetime(&utc(since_1970).naive_utc())
 }
 
 /// A moment, `since_1970`, in UTC.
-pub fn utc(since_1970: Duration) -> DateTime<Utc> {
+pub(crate) fn utc(since_1970: Duration) -> DateTime<Utc> {
     let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
     DateTime::from_timestamp(seconds, since_1970.subsec_nanos()).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 /// The moment in RFC 3339 format, in UTC with milliseconds.
-pub fn rfc3339(since_1970: Duration) -> String {
+pub(crate) fn rfc3339(since_1970: Duration) -> String {
     utc(since_1970).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// The current time since the Unix epoch.
-pub fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
 }
 
 /// Appends the local time, `2026/11/23 - 22:22:08`. It is formatted once per second and thread.
-pub fn push_gin_date(since_1970: Duration, out: &mut Vec<u8>) {
+pub(crate) fn push_gin_date(since_1970: Duration, out: &mut Vec<u8>) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
@@ -112,7 +112,7 @@ impl GoLayout {
 }
 
 /// Appends a duration as Go formats it: `1.37ms`, `33.099µs`, `1m10s`.
-pub fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
+pub(crate) fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
     let nanos = duration.as_nanos();
     match nanos {
         0 => out.extend_from_slice(b"0s"),
@@ -154,7 +154,7 @@ fn push_fraction(nanos: u128, digits: u32, unit: &str, out: &mut Vec<u8>) {
 }
 
 /// A latency as the access log rounds it: to 10 µs above 1 ms, to 10 ms above 1 s, to 10 s above 1 min.
-pub fn cut_latency(latency: Duration) -> Duration {
+pub(crate) fn cut_latency(latency: Duration) -> Duration {
     let step = match latency {
         l if l > Duration::from_secs(60) => Duration::from_secs(10),
         l if l > Duration::from_secs(1) => Duration::from_millis(10),

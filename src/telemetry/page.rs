@@ -16,10 +16,10 @@ use crate::telemetry::observe::Native;
 use tables::{breakers, certificates, hosts, key_sets, names, rejections, routes};
 use write::{duration, escaped};
 
-pub use history::History;
+pub(crate) use history::History;
 
 /// Between two looks at the counters.
-pub const PERIOD: Duration = Duration::from_secs(15);
+pub(crate) const PERIOD: Duration = Duration::from_secs(15);
 /// Looks that are kept: five minutes.
 const KEPT: usize = 20;
 /// Rows of one table.
@@ -27,7 +27,7 @@ const MOST_ROWS: usize = 200;
 
 /// What the page says besides metrics.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub version: &'static str,
     pub file: String,
     pub started: Instant,
@@ -44,7 +44,7 @@ fn label<'m>(metric: &'m Metric, name: &str) -> &'m str {
 }
 
 /// The page.
-pub fn html(
+pub(crate) fn html(
     families: &[MetricFamily],
     native: Option<&Native>,
     history: &History,

@@ -7,7 +7,7 @@ use crate::telemetry::logger::CRITICAL;
 
 /// Logs panics from now on. Panics of libraries may quote the text that they processed, including tokens, so the
 /// message is truncated at its first quotation mark.
-pub fn install() {
+pub(crate) fn install() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(
             || "an unknown place".to_owned(),

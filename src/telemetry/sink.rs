@@ -21,7 +21,7 @@ const CAPACITY_BYTES: usize = 8 << 20;
 const BATCH_BYTES: usize = 16 * 1024;
 
 /// The destination of lines.
-pub enum Output {
+pub(crate) enum Output {
     Stdout,
     /// Appended to, and reopened on request, for log rotation.
     File(PathBuf),
@@ -29,13 +29,14 @@ pub enum Output {
     Syslog(Syslog),
     /// Each push is one message.
     Gelf(Gelf),
-    /// Any other writer, for tests.
+    /// Any other writer.
+    #[cfg(test)]
     Writer(Box<dyn Write + Send>),
 }
 
 /// A queue of lines for one [`Output`]. Clones share the same queue.
 #[derive(Debug, Clone)]
-pub struct Sink {
+pub(crate) struct Sink {
     queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
     /// The size of the lines in the queue.
@@ -56,7 +57,7 @@ impl Sink {
     ///
     /// # Errors
     /// A file cannot be opened, or the thread cannot be started.
-    pub fn open(output: Output) -> io::Result<Sink> {
+    pub(crate) fn open(output: Output) -> io::Result<Sink> {
         let (queue, lines) = sync_channel(CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -72,7 +73,7 @@ impl Sink {
     }
 
     /// Queues one or more lines with their line ends. They are dropped and counted if the writer is too slow.
-    pub fn push(&self, lines: Vec<u8>) {
+    pub(crate) fn push(&self, lines: Vec<u8>) {
         // The allocated size counts, not the used size.
         let bytes = lines.capacity();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -84,7 +85,7 @@ impl Sink {
     }
 
     /// Reopens the file, after a log rotation moved it.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         // If the queue is full, the old file stays open. The next request will find space.
         if self.queue.try_send(Message::Reopen).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -92,12 +93,12 @@ impl Sink {
     }
 
     /// The number of dropped pushes.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until everything pushed before is written, at most `limit`. For the end of the process.
-    pub fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             // Neither an ended nor a blocked writer may delay the end of the process.
@@ -132,6 +133,7 @@ impl Writer {
     ) -> io::Result<Writer> {
         let target = match output {
             Output::Stdout => Target::Stream(Box::new(io::stdout())),
+            #[cfg(test)]
             Output::Writer(writer) => Target::Stream(writer),
             Output::File(path) => {
                 let file = append_to(&path)?;

@@ -18,7 +18,7 @@ const OTHERS: &str = "*";
 
 /// The metrics of the current state.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     breakers: IntGaugeVec,
     connections_open: IntGaugeVec,
     connections_idle: IntGaugeVec,
@@ -32,7 +32,7 @@ pub struct State {
 
 /// What is there now.
 #[derive(Debug, Default)]
-pub struct Now {
+pub(crate) struct Now {
     /// By route, backend and name: 0 for closed, 1 for half open, 2 for open.
     pub breakers: BTreeMap<[String; 3], i64>,
     /// Open and idle connections, by host.
@@ -92,14 +92,14 @@ impl State {
     }
 
     /// The configuration in use, and the threads that serve it.
-    pub fn configured(&self, hash: &str, workers: usize) {
+    pub(crate) fn configured(&self, hash: &str, workers: usize) {
         self.config.reset();
         self.config.with_label_values(&[hash]).set(1);
         self.workers.set(count(workers));
     }
 
     /// Replaces what the last call has set.
-    pub fn set(&self, now: &Now) {
+    pub(crate) fn set(&self, now: &Now) {
         let breakers = now.breakers.iter();
         let breakers = breakers.map(|(labels, state)| (labels.each_ref().map(|it| &**it), *state));
         fill(&self.breakers, breakers, i64::max);

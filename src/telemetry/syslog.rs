@@ -31,7 +31,7 @@ impl Facility {
 
 /// RFC 3164 §4.1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     Critical = 2,
     Error = 3,
     Warning = 4,
@@ -40,7 +40,7 @@ pub enum Severity {
 }
 
 /// The start of a message: `<158>Nov 23 22:26:11 tag[1234]: `.
-pub fn push_header(
+pub(crate) fn push_header(
     facility: Facility,
     severity: Severity,
     tag: &str,
@@ -55,7 +55,7 @@ pub fn push_header(
 
 /// A connection to the daemon, which is reopened after the daemon was restarted.
 #[derive(Debug)]
-pub struct Syslog {
+pub(crate) struct Syslog {
     socket: UnixDatagram,
     paths: Box<[Box<Path>]>,
 }
@@ -65,7 +65,7 @@ impl Syslog {
     ///
     /// # Errors
     /// No daemon listens.
-    pub fn connect() -> io::Result<Syslog> {
+    pub(crate) fn connect() -> io::Result<Syslog> {
         Syslog::connect_to(SOCKETS.iter().map(|path| Path::new(path).into()).collect())
     }
 
@@ -73,7 +73,7 @@ impl Syslog {
     ///
     /// # Errors
     /// No daemon listens.
-    pub fn connect_to(paths: Box<[Box<Path>]>) -> io::Result<Syslog> {
+    pub(crate) fn connect_to(paths: Box<[Box<Path>]>) -> io::Result<Syslog> {
         let socket = connect(&paths)?;
         Ok(Syslog { socket, paths })
     }

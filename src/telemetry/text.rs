@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-pub use crate::telemetry::mask::{masked, masked_query, masked_text, push_query, without_password};
+pub(crate) use crate::telemetry::mask::{masked, masked_text, push_query, without_password};
 
 /// Appends `text` with control characters written as `\n` or `\x1b`.
-pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_escaped(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         out.extend_from_slice(text.as_bytes());
         return;
@@ -20,7 +20,7 @@ pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
 }
 
 /// A text without control characters, which could otherwise forge log lines.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
         text.chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -32,7 +32,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Appends `text` as Go's `strconv.Quote` writes it.
-pub fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -51,7 +51,7 @@ pub fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends `text` for HTML or XML, in an element or an attribute, as Go's `html.EscapeString` writes it.
-pub fn push_html(text: &str, out: &mut String) {
+pub(crate) fn push_html(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
@@ -65,7 +65,7 @@ pub fn push_html(text: &str, out: &mut String) {
 }
 
 /// Appends `text` as a JSON string.
-pub fn push_json(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_json(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for c in text.chars() {
         match c {

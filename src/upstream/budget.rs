@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 
 /// A body up to this size is not charged.
-pub const FREE: usize = 16 * 1024;
+pub(crate) const FREE: usize = 16 * 1024;
 /// The limit if neither the system nor the configuration gives one.
 const UNKNOWN: u64 = 512 << 20;
 
@@ -24,7 +24,7 @@ static PROCESS: Budget = Budget {
 
 /// The bytes that are held, and the limit.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     limit: AtomicU64,
     used: AtomicU64,
     rejected: AtomicU64,
@@ -44,31 +44,31 @@ pub struct Charge {
 
 impl Budget {
     /// The budget of this process.
-    pub fn process() -> &'static Budget {
+    pub(crate) fn process() -> &'static Budget {
         &PROCESS
     }
 
     /// Sets the limit. Bytes that are already held are not affected.
-    pub fn set_limit(&self, bytes: u64) {
+    pub(crate) fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// The bytes that are held now.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
     /// The number of bodies rejected since the start.
-    pub fn rejected(&self) -> u64 {
+    pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
 
     /// An empty charge, to be extended.
-    pub fn charge(&'static self) -> Charge {
+    pub(crate) fn charge(&'static self) -> Charge {
         Charge {
             budget: self,
             bytes: 0,
@@ -151,7 +151,7 @@ impl AsRef<[u8]> for Held {
 
 /// Charges a body that was made here, until it is sent. The bodies it was made from were charged before, so it always
 /// succeeds.
-pub fn charged(body: Bytes) -> Bytes {
+pub(crate) fn charged(body: Bytes) -> Bytes {
     if body.len() <= FREE {
         return body;
     }
@@ -166,7 +166,7 @@ pub fn charged(body: Bytes) -> Bytes {
 /// Half of the memory available to this process: of its control group, or of the machine.
 // On 32-bit systems these fields are narrower.
 #[allow(clippy::useless_conversion)]
-pub fn half_of_memory() -> u64 {
+pub(crate) fn half_of_memory() -> u64 {
     let machine = rustix::system::sysinfo();
     let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
     let group = fs::read_to_string("/proc/self/cgroup")

@@ -102,7 +102,7 @@ pub struct Piece {
 
 /// No client to watch while a call waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Unwatched<E>(PhantomData<fn() -> E>);
+pub(crate) struct Unwatched<E>(PhantomData<fn() -> E>);
 
 impl<E> Default for Unwatched<E> {
     fn default() -> Unwatched<E> {

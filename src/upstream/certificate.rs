@@ -13,7 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-pub use ocsp::{OcspResponse, read_ocsp_response};
+pub(crate) use ocsp::{OcspResponse, read_ocsp_response};
 
 /// Our TLS library verifies no signatures of RSA keys with fewer bits.
 pub(super) const LEAST_RSA_BITS: usize = 2048;
@@ -69,7 +69,7 @@ pub struct CertificateFacts {
 ///
 /// # Errors
 /// The file cannot be read, contains no certificate, or contains an invalid one.
-pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub(crate) fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     certificates_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
 }
 
@@ -94,7 +94,7 @@ fn certificates_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 ///
 /// # Errors
 /// The file cannot be read, contains no private key, or contains an encrypted one.
-pub fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+pub(super) fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     private_key_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
 }
 
@@ -118,7 +118,10 @@ fn private_key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 /// # Errors
 /// A file is not usable, or the key does not belong to the certificate. An X.509 v1 certificate is accepted: the peer
 /// decides about it.
-pub fn certificate_pair(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, PemError> {
+pub(crate) fn certificate_pair(
+    certificate: &Path,
+    private_key: &Path,
+) -> Result<CertifiedKey, PemError> {
     let chain = certificates_in(certificate)?;
     let der = private_key_in(private_key)?;
     let provider = provider::default_provider();
@@ -161,7 +164,7 @@ fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Resu
 }
 
 /// The facts about `certificate`. `None` if it is not X.509.
-pub fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
+pub(crate) fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
     Some(CertificateFacts {

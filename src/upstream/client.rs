@@ -35,7 +35,7 @@ const MOST_KEEP_ALIVE: u64 = 32_767;
 const PING_AFTER: Duration = Duration::from_secs(15);
 
 /// The maximum size of a response head in bytes. Pingora reads no more.
-pub const MAX_RESPONSE_HEADER_BYTES: usize = 1 << 20;
+pub(crate) const MAX_RESPONSE_HEADER_BYTES: usize = 1 << 20;
 
 /// Settings of the calls to upstreams: timeouts, pools, TLS, protocol version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

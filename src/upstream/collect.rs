@@ -12,7 +12,7 @@ const BLOCK: usize = 1 << 20;
 
 /// Why a body cannot be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overflow {
+pub(crate) enum Overflow {
     /// The body exceeds its own limit.
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
@@ -20,7 +20,7 @@ pub enum Overflow {
 }
 
 /// A body that comes in pieces.
-pub trait Pieces: Send {
+pub(crate) trait Pieces: Send {
     type Error;
 
     /// The next piece; `None` after the last one.
@@ -35,7 +35,7 @@ pub trait Pieces: Send {
 ///
 /// # Errors
 /// The body is too large (an announced length is checked before reading), exceeds the budget, or ends early.
-pub async fn whole<P: Pieces>(
+pub(crate) async fn whole<P: Pieces>(
     from: &mut P,
     announced: Option<u64>,
     most: u64,
@@ -69,7 +69,7 @@ pub async fn whole<P: Pieces>(
 
 /// A body that is being collected.
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     most: u64,
     copies: usize,
     blocks: Vec<Bytes>,
@@ -82,7 +82,7 @@ impl Collector {
     /// Collects at most `most` bytes, with initial space for `expected` of them. An announced length is not yet
     /// received data, so the initial space is one block at most. `copies` is the number of times that each byte is
     /// charged: more than once if something of the same size will be made from the body.
-    pub fn new(expected: usize, most: u64, copies: usize) -> Collector {
+    pub(crate) fn new(expected: usize, most: u64, copies: usize) -> Collector {
         Collector {
             most,
             copies,
@@ -97,7 +97,7 @@ impl Collector {
     ///
     /// # Errors
     /// The body is too large or the budget is full. The body is discarded then.
-    pub fn push(&mut self, piece: &[u8]) -> Result<(), Overflow> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Overflow> {
         self.length += piece.len();
         if self.length as u64 > self.most {
             return Err(Overflow::TooLarge);
@@ -116,7 +116,7 @@ impl Collector {
     }
 
     /// The whole body. Each block is freed as soon as it is copied.
-    pub fn done(self) -> Bytes {
+    pub(crate) fn done(self) -> Bytes {
         if self.blocks.is_empty() {
             return self.charge.settle(self.last);
         }

@@ -12,7 +12,7 @@ use super::error::CallError;
 const PIECE: usize = 64 * 1024;
 
 /// Whether a response with these headers is gzipped. Names of codings are case-insensitive (RFC 9110 §8.4.1).
-pub fn is_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn is_gzip(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_ENCODING)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
@@ -23,7 +23,7 @@ pub fn is_gzip(headers: &HeaderMap) -> bool {
 /// Add a chunk with [`Gunzip::push`], take pieces with [`Gunzip::next_piece`] until it returns `None`, and call
 /// [`Gunzip::finish`] after the last chunk. Each piece is limited in size. The caller limits their number.
 #[derive(Debug)]
-pub struct Gunzip {
+pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Vec<u8>>,
     input: Bytes,
     started: bool,
@@ -41,7 +41,7 @@ impl Default for Gunzip {
 
 impl Gunzip {
     /// Adds a chunk of input. [`Gunzip::next_piece`] must have returned `None` for the last one.
-    pub fn push(&mut self, chunk: Bytes) {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         self.started |= !chunk.is_empty();
         self.input = chunk;
     }
@@ -50,7 +50,7 @@ impl Gunzip {
     ///
     /// # Errors
     /// The input is not gzip.
-    pub fn next_piece(&mut self) -> Result<Option<Bytes>, CallError> {
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Bytes>, CallError> {
         while !self.input.is_empty() && self.decoder.get_ref().len() < PIECE {
             let used = self.decoder.write(&self.input).map_err(invalid)?;
             if used == 0 && self.decoder.get_ref().is_empty() {
@@ -65,7 +65,7 @@ impl Gunzip {
     ///
     /// # Errors
     /// The stream ended early, or its checksum is wrong.
-    pub fn finish(&mut self) -> Result<Option<Bytes>, CallError> {
+    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, CallError> {
         if self.started {
             self.decoder.try_finish().map_err(invalid)?;
         }

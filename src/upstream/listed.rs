@@ -14,11 +14,11 @@ use x509_parser::prelude::FromDer;
 
 /// The certificates in the configured lists of CAs.
 #[derive(Debug, Clone, Default)]
-pub struct ListedCertificates(Box<[CertificateDer<'static>]>);
+pub(crate) struct ListedCertificates(Box<[CertificateDer<'static>]>);
 
 /// The peer that presents a certificate.
 #[derive(Debug, Clone, Copy)]
-pub enum ShownBy<'a> {
+pub(crate) enum ShownBy<'a> {
     /// A server that was called by this name.
     Server(&'a ServerName<'a>),
     Client,
@@ -35,7 +35,7 @@ impl ListedCertificates {
     ///
     /// # Errors
     /// The certificate has expired, has another purpose, or does not contain the server's name.
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         shown_by: ShownBy<'_>,

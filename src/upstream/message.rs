@@ -20,7 +20,7 @@ pub struct Outgoing {
 }
 
 /// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.
-pub type Incoming = Response<Bytes>;
+pub(crate) type Incoming = Response<Bytes>;
 
 /// A response of an upstream, or of a step in its place.
 #[derive(Debug, Clone)]

@@ -29,12 +29,12 @@
 //! | `keys` | [`KeySetStore`]: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
-pub mod budget;
+pub(crate) mod budget;
 mod call;
 mod certificate;
 mod client;
-pub mod collect;
-pub mod credentials;
+pub(crate) mod collect;
+pub(crate) mod credentials;
 mod dns;
 mod error;
 mod exchange;
@@ -42,7 +42,7 @@ mod gunzip;
 mod handshake;
 mod host;
 mod hosts;
-pub mod keys;
+pub(crate) mod keys;
 mod link;
 mod listed;
 mod message;
@@ -63,31 +63,36 @@ mod usage;
 mod websocket;
 mod wire;
 
-pub use call::{Call, CallBody, CallOptions, Piece, Source, Unwatched};
-pub use certificate::{
+pub use call::CallOptions;
+pub(crate) use call::{Call, CallBody, Piece, Source, Unwatched};
+pub(crate) use certificate::{
     CertificateFacts, OcspResponse, PemError, certificate_pair, certificates_in, facts,
     read_ocsp_response,
 };
-pub use client::{Client, ClientError, Clients, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Settings};
+pub use client::{Client, Clients, HttpVersion, Settings};
+pub(crate) use client::{ClientError, MAX_RESPONSE_HEADER_BYTES};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
-pub use error::{CallError, CallErrorKind};
-pub use exchange::{Exchange, RequestBody, has_surplus, write_context};
-pub use gunzip::{Gunzip, is_gzip};
-pub use hosts::{HostSet, Target};
-pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
-pub use listed::{ListedCertificates, ShownBy};
-pub use message::{Incoming, Outgoing, Response};
-pub use proof::{Signed, explained, verify as verify_signature, words as certificate_words};
-pub use proxy::{Proxies, ProxyError};
-pub use redirect::NextCall;
+pub(crate) use error::CallError;
+pub use error::CallErrorKind;
+pub use exchange::RequestBody;
+pub(crate) use exchange::{Exchange, has_surplus};
+pub(crate) use gunzip::{Gunzip, is_gzip};
+pub use hosts::HostSet;
+pub(crate) use listed::{ListedCertificates, ShownBy};
+pub use message::Outgoing;
+pub(crate) use message::{Incoming, Response};
+pub(crate) use proof::{Signed, explained};
+pub(crate) use proof::{verify as verify_signature, words as certificate_words};
+pub use proxy::Proxies;
 pub use rules::{HostRules, Redirects};
-pub use side::{
-    GrpcClient, GrpcResponse, SideClient, SideError, SideResponse, SideTls, VaultSecret,
-    VaultServer, VaultServerError, retry_after,
-};
-pub use timer::within;
-pub use tls::{CertificatePair, TlsPolicy, Versions};
-pub use usage::{HostStates, NameState, Usage};
-pub use websocket::{Upgraded, handshake_fields, is_websocket};
-pub use wire::{OUR_USER_AGENT, content_length, title_case, trimmed};
+#[cfg(feature = "lua")]
+pub(crate) use side::SideError;
+pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};
+pub use side::{SideClient, SideTls, VaultSecret, VaultServer};
+pub(crate) use timer::within;
+pub(crate) use tls::Versions;
+pub use tls::{CertificatePair, TlsPolicy};
+pub(crate) use usage::HostStates;
+pub(crate) use websocket::{Upgraded, handshake_fields, is_websocket};
+pub(crate) use wire::{OUR_USER_AGENT, content_length, title_case, trimmed};

@@ -22,7 +22,7 @@ use super::certificate::{LEAST_RSA_BITS, oddity, rsa_bits};
 
 /// The signed data and its signature.
 #[derive(Debug, Clone, Copy)]
-pub enum Signed<'a> {
+pub(crate) enum Signed<'a> {
     Tls12(&'a [u8], &'a DigitallySignedStruct),
     Tls13(&'a [u8], &'a DigitallySignedStruct),
 }
@@ -31,7 +31,7 @@ pub enum Signed<'a> {
 ///
 /// # Errors
 /// The signature was not made with that key, or the kind of key is not supported.
-pub fn verify(
+pub(crate) fn verify(
     signed: Signed<'_>,
     certificate: &CertificateDer<'_>,
     algorithms: &WebPkiSupportedAlgorithms,
@@ -107,7 +107,7 @@ fn kind_of(key: &[u8]) -> Option<&[u8]> {
 
 /// Replaces the library's error by a description of what is unusual about the certificate, if the error is not
 /// informative.
-pub fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
+pub(crate) fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
     use CertificateError as Why;
     let Error::InvalidCertificate(why) = &error else {
         return error;
@@ -145,7 +145,7 @@ impl fmt::Debug for Oddity {
 }
 
 /// The library's text about a certificate, without the wrapping around our description.
-pub fn words(certificate: &str) -> &str {
+pub(crate) fn words(certificate: &str) -> &str {
     match certificate.strip_prefix("Other(OtherError(") {
         Some(text) => text.strip_suffix("))").unwrap_or(text),
         None => certificate,

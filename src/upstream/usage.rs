@@ -9,19 +9,19 @@ use pingora_core::upstreams::peer::{Tracer, Tracing};
 
 /// The connections of one client to one host.
 #[derive(Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     open: AtomicUsize,
     /// The calls in progress.
     calls: AtomicUsize,
 }
 
 impl Usage {
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
     /// Open connections without a call. With HTTP/2, a connection with several calls hides as many idle ones.
-    pub fn idle(&self) -> usize {
+    pub(crate) fn idle(&self) -> usize {
         self.open()
             .saturating_sub(self.calls.load(Ordering::Relaxed))
     }
@@ -42,7 +42,7 @@ impl Usage {
 
 /// A connection that is used by one call until the end: a WebSocket.
 #[derive(Debug)]
-pub struct InUse(Arc<Usage>);
+pub(super) struct InUse(Arc<Usage>);
 
 impl InUse {
     pub(super) fn begin(usage: &Arc<Usage>) -> InUse {

@@ -32,7 +32,7 @@ pub struct Upgraded {
 }
 
 /// The headers of a client that belong to the handshake.
-pub fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
+pub(crate) fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for name in &HANDSHAKE {
         for value in sent.get_all(name) {
@@ -43,7 +43,7 @@ pub fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether a message asks for a WebSocket, or agrees to one.
-pub fn is_websocket(headers: &HeaderMap) -> bool {
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     headers
         .get(header::UPGRADE)
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))

@@ -14,7 +14,7 @@ use super::host::{Forward, Place};
 use super::message::Outgoing;
 
 /// The default `User-Agent` of calls.
-pub const OUR_USER_AGENT: HeaderValue =
+pub(crate) const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION")));
 
 /// What the head on the wire depends on, besides the request.
@@ -154,7 +154,7 @@ fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderVal
 }
 
 /// The length that a message announces (RFC 9110 §8.6). `None` if it announces none, or one that is not a number.
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim();
     // `parse` alone would accept a sign.
     text.starts_with(|c: char| c.is_ascii_digit())
@@ -163,7 +163,7 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// The value without surrounding whitespace, which is not part of a header value (RFC 9110 §5.5) and which HTTP/2
 /// forbids (RFC 9113 §8.2.1). A value read from a connection has none, but a script's value may.
-pub fn trimmed(value: &HeaderValue) -> HeaderValue {
+pub(crate) fn trimmed(value: &HeaderValue) -> HeaderValue {
     let bytes = value.as_bytes();
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if !blank(bytes.first()) && !blank(bytes.last()) {
@@ -213,7 +213,7 @@ fn titled(name: &HeaderName) -> Bytes {
 }
 
 /// The name of a header in Go's canonical form: the first letter and each letter after a hyphen in upper case.
-pub fn title_case(name: &str) -> String {
+pub(crate) fn title_case(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
         let titled = if first {

@@ -261,7 +261,7 @@ fn the_schema_is_the_one_that_the_program_prints() {
 #[cfg(feature = "json-schema")]
 #[test]
 fn every_file_and_every_example_fits_the_schema() {
-    let schema = serde_json::from_str(&portcullis::compile::schema::text()).unwrap();
+    let schema = serde_json::from_str(&portcullis::internals::compile::schema::text()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let mut wrong = Vec::new();
     let mut judge = |name: String, text: &str| {

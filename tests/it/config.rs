@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use portcullis::compile::{self, Inputs, Outcome, docs};
-use portcullis::config::load::Format;
-use portcullis::config::{ConfigError, Environment, Finding, Severity};
-use portcullis::ext::Carry;
-use portcullis::upstream::{Client, Clients, DnsTable, Settings};
+use portcullis::internals::compile::{self, Inputs, Outcome, docs};
+use portcullis::internals::config::load::Format;
+use portcullis::internals::config::{ConfigError, Environment, Finding, Severity};
+use portcullis::internals::ext::Carry;
+use portcullis::internals::upstream::{Client, Clients, DnsTable, Settings};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -22,7 +22,7 @@ fn compiled(text: &str) -> Outcome {
 pub(crate) fn compiled_in(text: &str, variables: &[(&str, &str)]) -> Outcome {
     // The system's certificates are read once for all tests.
     static CLIENTS: LazyLock<(Arc<Clients>, Arc<Client>)> = LazyLock::new(|| {
-        portcullis::jose::install_crypto();
+        portcullis::internals::jose::install_crypto();
         let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
         let usual = clients.with(&Settings::default()).unwrap();
         (clients, usual)

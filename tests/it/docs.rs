@@ -118,7 +118,7 @@ fn every_configuration_in_the_documents_passes_check() {
 #[test]
 fn every_reason_of_a_refusal_is_explained() {
     let text = include_str!("../../docs/identity.md");
-    for reason in portcullis::jose::Reason::ALL {
+    for reason in portcullis::internals::jose::Reason::ALL {
         let row = format!("| `{}` | {} |", reason.as_str(), reason.status());
         assert!(text.contains(&row), "docs/identity.md has no row {row}");
     }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis::jose::{Algorithm, Algorithms, KeyIdStrategy, KeySet, Token};
+use portcullis::internals::jose::{Algorithm, Algorithms, KeyIdStrategy, KeySet, Token};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

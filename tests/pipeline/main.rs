@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use portcullis::runtime::decode::{Decoder, Kind};
-use portcullis::runtime::encode::Encoding;
-use portcullis::runtime::forward::{HeaderRules, QueryRules};
-use portcullis::runtime::pipeline::{ClientCall, Ending, Upstream, run_with};
-use portcullis::runtime::request::Params;
-use portcullis::runtime::router::Pattern;
-use portcullis::runtime::service::{
+use portcullis::internals::runtime::decode::{Decoder, Kind};
+use portcullis::internals::runtime::encode::Encoding;
+use portcullis::internals::runtime::forward::{HeaderRules, QueryRules};
+use portcullis::internals::runtime::pipeline::{ClientCall, Ending, Upstream, run_with};
+use portcullis::internals::runtime::request::Params;
+use portcullis::internals::runtime::router::Pattern;
+use portcullis::internals::runtime::service::{
     Backend, Composition, Endpoint, ErrorMode, Options, Order, Work,
 };
-use portcullis::runtime::shape::Shape;
-use portcullis::runtime::template::Template;
-use portcullis::upstream::{Client, DnsTable, HostSet, Settings};
+use portcullis::internals::runtime::shape::Shape;
+use portcullis::internals::runtime::template::Template;
+use portcullis::internals::upstream::{Client, DnsTable, HostSet, Settings};
 use tokio::time::Instant;
 
 /// Answers each connection once, by path: `/ok` with JSON, `/hang` never, anything else with 404.

@@ -470,7 +470,7 @@ fn every_function_has_an_example_on_the_page_and_each_example_is_true() {
         .iter()
         .flat_map(|(it, _)| it.split(|c: char| !c.is_alphanumeric() && c != '_'))
         .collect();
-    for name in portcullis::config::template::function_names() {
+    for name in portcullis::internals::config::template::function_names() {
         assert!(
             name == "call" || name == "fail" || words.contains(&name),
             "{name}"

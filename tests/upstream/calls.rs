@@ -9,7 +9,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Method;
-use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, RequestBody, Settings};
+use portcullis::internals::upstream::{CallErrorKind, CallOptions, HostSet, RequestBody, Settings};
 
 use crate::stub::{OPTIONS, Reply, Stub, call, client, get, ok, response};
 

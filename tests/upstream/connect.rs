@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use portcullis::upstream::{
+use portcullis::internals::upstream::{
     CallErrorKind, CallOptions, HostRules, HostSet, Redirects, RequestBody, Settings,
 };
 use socket2::{Domain, Socket, Type};

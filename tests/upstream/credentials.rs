@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use portcullis::upstream::{ClientCredentials, SideTls, TokenSource, TokenStore};
+use portcullis::internals::upstream::{ClientCredentials, SideTls, TokenSource, TokenStore};
 use tokio::sync::watch;
 
 use crate::stub::{Reply, Seen, Stub, dead_port, response};

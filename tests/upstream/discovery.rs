@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use portcullis::upstream::{Client, DnsTable, HostSet, Settings};
+use portcullis::internals::upstream::{Client, DnsTable, HostSet, Settings};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use portcullis::upstream::{HostRules, HostSet, HttpVersion, RequestBody, Settings};
+use portcullis::internals::upstream::{HostRules, HostSet, HttpVersion, RequestBody, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

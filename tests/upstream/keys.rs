@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use portcullis::upstream::SideTls;
-use portcullis::upstream::keys::{
+use portcullis::internals::upstream::SideTls;
+use portcullis::internals::upstream::keys::{
     KeyDocument, KeySetStore, KeySource, Location, Schedule, SourceSpec,
 };
 use tokio::sync::watch;

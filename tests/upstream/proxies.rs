@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use http::Method;
-use portcullis::upstream::{
+use portcullis::internals::upstream::{
     CallErrorKind, Client, DnsTable, HostSet, HttpVersion, Proxies, Settings,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use portcullis::jose::sealed::TransitKey;
-use portcullis::upstream::keys::{KeySource, Location, Schedule, SealedFile, SourceSpec};
-use portcullis::upstream::{SideTls, VaultSecret, VaultServer};
+use portcullis::internals::jose::sealed::TransitKey;
+use portcullis::internals::upstream::keys::{
+    KeySource, Location, Schedule, SealedFile, SourceSpec,
+};
+use portcullis::internals::upstream::{SideTls, VaultSecret, VaultServer};
 
 use crate::keys::{LONG, SECOND, Store, Words, words};
 use crate::seal::seal;

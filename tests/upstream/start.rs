@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use portcullis::upstream::{
+use portcullis::internals::upstream::{
     ClientCredentials, Clients, DnsTable, HostSet, Settings, SideTls, TlsPolicy, TokenStore,
 };
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use portcullis::upstream::RequestBody;
+use portcullis::internals::upstream::RequestBody;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::stub::{Reply, Stub, call, client, get, ok, response};
-use portcullis::upstream::{HostSet, Settings};
+use portcullis::internals::upstream::{HostSet, Settings};
 
 #[tokio::test]
 async fn a_body_is_streamed_out_and_an_answer_in() {
@@ -247,7 +247,7 @@ async fn http2_in_plain_text_carries_trailers() {
         }
     });
     let settings = Settings {
-        http_version: portcullis::upstream::HttpVersion::H2,
+        http_version: portcullis::internals::upstream::HttpVersion::H2,
         ..Settings::default()
     };
     let hosts = HostSet::fixed(&client(settings), &[url]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use portcullis::upstream::{CallOptions, Client, DnsTable, HostSet, Outgoing, Settings};
+use portcullis::internals::upstream::{CallOptions, Client, DnsTable, HostSet, Outgoing, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use http::HeaderValue;
-use portcullis::upstream::{CertificatePair, HostSet, Settings, SideClient, SideTls, TlsPolicy};
+use portcullis::internals::upstream::{
+    CertificatePair, HostSet, Settings, SideClient, SideTls, TlsPolicy,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -214,8 +216,8 @@ async fn files_that_hold_nothing_usable_are_refused_at_start() {
             tls,
             ..Settings::default()
         };
-        let dns = Arc::new(portcullis::upstream::DnsTable::default());
-        let error = portcullis::upstream::Client::new(settings, dns).unwrap_err();
+        let dns = Arc::new(portcullis::internals::upstream::DnsTable::default());
+        let error = portcullis::internals::upstream::Client::new(settings, dns).unwrap_err();
         assert!(error.to_string().contains("x.pem"), "{error}");
     }
 }

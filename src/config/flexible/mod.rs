@@ -31,7 +31,7 @@ use super::value::{Data, Position, Value};
 use host::World;
 use input::Input;
 use origin::Origins;
-pub use origin::Place;
+pub(crate) use origin::Place;
 
 /// A file or folder that a rendering depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,12 +97,12 @@ impl Rendering {
 }
 
 /// Whether files are templates, which any value of `FC_ENABLE` means.
-pub fn is_on(environment: &Environment) -> bool {
+pub(crate) fn is_on(environment: &Environment) -> bool {
     variable(environment, "FC_ENABLE").is_some()
 }
 
 /// The file that the rendered text is written to, if templates are enabled.
-pub fn kept_at(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn kept_at(environment: &Environment) -> Option<PathBuf> {
     let path = variable(environment, "FC_OUT")?;
     is_on(environment).then(|| PathBuf::from(path))
 }
@@ -114,7 +114,11 @@ fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
 
 /// Renders the file at `path`, and writes the result to `FC_OUT` if that is set. `None` if there is no usable text:
 /// the report says why, and `FC_OUT` is unchanged.
-pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option<Arc<Rendering>> {
+pub(crate) fn render(
+    path: &Path,
+    environment: &Environment,
+    report: &Report,
+) -> Option<Arc<Rendering>> {
     warn_about_variables(environment, report);
     let mut input = Input::read(path, environment);
     let before = report.config_errors();
@@ -208,7 +212,12 @@ fn warn_about_variables(environment: &Environment, report: &Report) {
 }
 
 /// Warns, without `FC_ENABLE`, about variables without effect and about template actions in strings.
-pub fn without(text: &str, root: Option<&Value>, environment: &Environment, report: &Report) {
+pub(crate) fn without(
+    text: &str,
+    root: Option<&Value>,
+    environment: &Environment,
+    report: &Report,
+) {
     let names = ["FC_SETTINGS", "FC_PARTIALS", "FC_TEMPLATES", "FC_OUT"];
     if let Some(name) = names
         .iter()
@@ -236,7 +245,7 @@ pub fn without(text: &str, root: Option<&Value>, environment: &Environment, repo
 }
 
 /// The hint for a file that looks like a template.
-pub const HINT: &str = "this looks like a template: set FC_ENABLE=1 to render it";
+pub(crate) const HINT: &str = "this looks like a template: set FC_ENABLE=1 to render it";
 
 /// The first string with a template action: its position and pointer.
 fn action_in(value: &Value, pointer: &mut String) -> Option<(Position, String)> {

@@ -38,7 +38,7 @@ pub enum PatternError {
 ///
 /// # Errors
 /// RE2 rejects the expression, or it is too large.
-pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
+pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
     sized(pattern, MOST_COMPILED)
 }
 
@@ -55,7 +55,7 @@ pub fn sized(pattern: &str, most: usize) -> Result<Regex, PatternError> {
 ///
 /// # Errors
 /// RE2 rejects one of them, or they are too large together.
-pub fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
+pub(crate) fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
     let translated: Result<Vec<String>, Rejected> = patterns
         .iter()
         .map(|pattern| translate(pattern.as_ref(), Use::Bytes))
@@ -66,7 +66,7 @@ pub fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
 
 /// The crate module that a translation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// `regex::bytes`
     Bytes,
     /// `regex::Regex`, which does not support an ASCII `\B`: the Unicode one is used.
@@ -77,6 +77,6 @@ pub enum Use {
 ///
 /// # Errors
 /// RE2 rejects the expression.
-pub fn translate(pattern: &str, usage: Use) -> Result<String, Rejected> {
+pub(crate) fn translate(pattern: &str, usage: Use) -> Result<String, Rejected> {
     parser::Parser::new(pattern, usage).translated()
 }

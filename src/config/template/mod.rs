@@ -28,11 +28,11 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Place, TemplateError};
+pub(crate) use error::{Place, TemplateError};
 pub(super) use functions::json::{infinite, out_of_range};
 pub(super) use functions::path::clean as clean_path;
 pub use functions::{Host, names as function_names};
-pub use program::{Datum, Escape, Program, Watch};
+pub(crate) use program::{Datum, Escape, Program, Watch};
 
 use tree::Tree;
 use value::{Entries, Value};
@@ -46,7 +46,7 @@ pub struct Source {
 }
 
 /// The data of a rendering: the value of each name.
-pub type Data = Vec<(String, super::value::Value)>;
+pub(crate) type Data = Vec<(String, super::value::Value)>;
 
 /// Something that renders, but probably not as intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub(super) fn place_of(file: usize, text: &str, offset: usize) -> Place {
 }
 
 /// The parse errors of all sources. Nothing is executed.
-pub fn parse_errors(sources: &[Source]) -> Vec<TemplateError> {
+pub(crate) fn parse_errors(sources: &[Source]) -> Vec<TemplateError> {
     parse_all(sources, &mut Vec::new())
         .err()
         .unwrap_or_default()

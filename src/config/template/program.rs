@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 32;
 
 /// How printed values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Escape {
+pub(crate) enum Escape {
     /// As they are.
     Nothing,
     /// `<`, `>`, `&` and quotes as references, unless the action ends in `| safe`.
@@ -37,7 +37,7 @@ pub enum Escape {
 
 /// A parsed template.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     source: Source,
     trees: Vec<Tree>,
     escape: Escape,
@@ -45,38 +45,38 @@ pub struct Program {
 
 /// A value for a template.
 #[derive(Debug, Clone)]
-pub struct Datum(pub(super) Value);
+pub(crate) struct Datum(pub(super) Value);
 
 impl Datum {
-    pub fn null() -> Datum {
+    pub(crate) fn null() -> Datum {
         Datum(Value::Nil)
     }
 
-    pub fn bool(value: bool) -> Datum {
+    pub(crate) fn bool(value: bool) -> Datum {
         Datum(Value::Bool(value))
     }
 
-    pub fn integer(value: i64) -> Datum {
+    pub(crate) fn integer(value: i64) -> Datum {
         Datum(Value::Int(value))
     }
 
     /// A number of JSON. Integers keep their digits as far as 64 bits allow.
-    pub fn number(text: &str) -> Datum {
+    pub(crate) fn number(text: &str) -> Datum {
         match text.parse::<i64>() {
             Ok(value) => Datum(Value::Int(value)),
             Err(_) => Datum(Value::Float(text.parse().unwrap_or_default())),
         }
     }
 
-    pub fn text(text: impl AsRef<[u8]>) -> Datum {
+    pub(crate) fn text(text: impl AsRef<[u8]>) -> Datum {
         Datum(Value::text(text))
     }
 
-    pub fn list(items: impl IntoIterator<Item = Datum>) -> Datum {
+    pub(crate) fn list(items: impl IntoIterator<Item = Datum>) -> Datum {
         Datum(Value::list(items.into_iter().map(|item| item.0).collect()))
     }
 
-    pub fn map<N: AsRef<[u8]>>(members: impl IntoIterator<Item = (N, Datum)>) -> Datum {
+    pub(crate) fn map<N: AsRef<[u8]>>(members: impl IntoIterator<Item = (N, Datum)>) -> Datum {
         let members = members.into_iter();
         let entries: Entries = members
             .map(|(name, value)| (name.as_ref().into(), value.0))
@@ -86,7 +86,7 @@ impl Datum {
 }
 
 /// Called now and then while a template is rendered.
-pub trait Watch {
+pub(crate) trait Watch {
     /// # Errors
     /// The rendering must stop, for this reason.
     fn look(&self) -> Result<(), String>;
@@ -118,7 +118,11 @@ impl Program {
     ///
     /// # Errors
     /// The first error, with its place.
-    pub fn parse(name: &str, text: &str, escape: Escape) -> Result<Program, Box<TemplateError>> {
+    pub(crate) fn parse(
+        name: &str,
+        text: &str,
+        escape: Escape,
+    ) -> Result<Program, Box<TemplateError>> {
         let source = Source {
             name: name.to_owned(),
             text: text.to_owned(),
@@ -143,7 +147,7 @@ impl Program {
     ///
     /// # Errors
     /// The text of the error, with its place in the template.
-    pub fn render(&self, data: Datum, watch: &dyn Watch) -> Result<Vec<u8>, String> {
+    pub(crate) fn render(&self, data: Datum, watch: &dyn Watch) -> Result<Vec<u8>, String> {
         let mut run = Run {
             sources: std::slice::from_ref(&self.source),
             trees: &self.trees,
@@ -161,7 +165,7 @@ impl Program {
 
     /// The first action that prints a part of `.NAME…` inside quotes without a function that escapes it, where NAME
     /// begins with one of `names`.
-    pub fn unescaped(&self, names: &[&str]) -> Option<&str> {
+    pub(crate) fn unescaped(&self, names: &[&str]) -> Option<&str> {
         let mut quoted = false;
         let trees = self.trees.iter();
         let mut found = trees.filter_map(|tree| self.unescaped_in(&tree.nodes, names, &mut quoted));

@@ -12,9 +12,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use ring::{KeyHash, KeyRing, KeyRingError, Stored};
-pub use runtime::{ApiKeyCheck, KeyLimits, Place};
-
 use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/api-keys` of the service.

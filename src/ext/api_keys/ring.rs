@@ -11,7 +11,7 @@ use crate::jose::bloom::fnv1_128;
 
 /// The form of a key in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyHash {
+pub(crate) enum KeyHash {
     /// The key itself.
     Plain,
     Fnv128,
@@ -21,7 +21,7 @@ pub enum KeyHash {
 
 impl KeyHash {
     /// The hash with this name.
-    pub fn parse(name: &str) -> Option<KeyHash> {
+    pub(crate) fn parse(name: &str) -> Option<KeyHash> {
         match name {
             "plain" => Some(KeyHash::Plain),
             "fnv128" => Some(KeyHash::Fnv128),
@@ -55,7 +55,7 @@ impl KeyHash {
 
 /// A stored key, which is never the key itself.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stored(SmallVec<[u8; 32]>);
+pub(crate) struct Stored(SmallVec<[u8; 32]>);
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ impl fmt::Debug for Stored {
 
 /// Why the keys cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyRingError {
+pub(crate) enum KeyRingError {
     #[error("not a hash: {0} hexadecimal digits are expected")]
     NoHash(usize),
     #[error("this key is defined twice")]
@@ -78,7 +78,7 @@ pub enum KeyRingError {
 ///
 /// The table is ordered by a keyed hash whose secret lives as long as the ring. So the duration of a lookup reveals
 /// nothing about the keys, because an attacker cannot target a position in the table.
-pub struct KeyRing {
+pub(crate) struct KeyRing {
     hash: KeyHash,
     salt: Box<[u8]>,
     secret: hmac::Key,
@@ -90,7 +90,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// The system provides no random numbers.
-    pub fn new(hash: KeyHash, salt: &str) -> Result<KeyRing, KeyRingError> {
+    pub(crate) fn new(hash: KeyHash, salt: &str) -> Result<KeyRing, KeyRingError> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| KeyRingError::Random)?;
         Ok(KeyRing {
@@ -105,7 +105,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// The text is not a hash of this kind, or the key exists already.
-    pub fn add(&mut self, text: &str, number: usize) -> Result<Stored, KeyRingError> {
+    pub(crate) fn add(&mut self, text: &str, number: usize) -> Result<Stored, KeyRingError> {
         let stored = match self.hash {
             KeyHash::Plain => self.hashed(text.as_bytes()),
             hash => hex::decode(text)
@@ -121,7 +121,7 @@ impl KeyRing {
     }
 
     /// The number of the key in a request.
-    pub fn find(&self, presented: &[u8]) -> Option<usize> {
+    pub(crate) fn find(&self, presented: &[u8]) -> Option<usize> {
         self.table
             .get(&self.place(&self.hashed(presented)))
             .copied()

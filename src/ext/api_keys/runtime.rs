@@ -18,21 +18,21 @@ use crate::runtime::step::{EndpointStep, Gate};
 
 /// The place of the key in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Header(HeaderName),
     Query(Box<str>),
 }
 
 /// The buckets of an endpoint's keys, in the order of the service's list. They survive a reload.
 #[derive(Debug)]
-pub struct KeyLimits {
+pub(crate) struct KeyLimits {
     pub clock: Clock,
     pub buckets: Box<[Bucket]>,
 }
 
 /// `auth/api-keys` of one endpoint.
 #[derive(Debug)]
-pub struct ApiKeyCheck {
+pub(crate) struct ApiKeyCheck {
     pub ring: Arc<KeyRing>,
     pub place: Place,
     /// For each key of the ring, the role with which it may pass this endpoint, if any.

@@ -146,7 +146,8 @@ mod tests {
 
     use super::*;
     use crate::ext::auth_revoker::ledger::Ledger;
-    use crate::ext::redis::{Ask, Listed, Taken};
+    use crate::ext::redis::Listed;
+    use crate::ext::redis::{Ask, Taken};
     use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
     use crate::runtime::clock::Clock;
 
@@ -189,7 +190,7 @@ mod tests {
         let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
         Arc::new(Ledger {
             tokens,
-            logouts: crate::ext::auth_revoker::Logouts::default(),
+            logouts: crate::ext::auth_revoker::logout::Logouts::default(),
             keep: Duration::from_secs(120),
             clock,
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// Why a message cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum GobError {
+pub(super) enum GobError {
     #[error("the message ends too early")]
     Short,
     #[error("bytes are left over")]
@@ -25,7 +25,7 @@ pub enum GobError {
 
 /// A value. Text is kept as bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     Bool(bool),
     Int(i64),
     Uint(u64),
@@ -38,7 +38,7 @@ pub enum Value {
 
 impl Value {
     /// A field of a struct.
-    pub fn field(&self, name: &str) -> Option<&Value> {
+    pub(super) fn field(&self, name: &str) -> Option<&Value> {
         match self {
             Value::Struct(fields) => fields
                 .iter()
@@ -97,7 +97,7 @@ const CODER: i64 = WIRE + 8;
 
 /// Decodes the messages of one stream.
 #[derive(Debug)]
-pub struct Decoder {
+pub(super) struct Decoder {
     types: HashMap<i64, Type>,
 }
 
@@ -159,7 +159,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The stream is invalid and cannot be decoded further.
-    pub fn message(&mut self, bytes: &[u8]) -> Result<Option<Value>, GobError> {
+    pub(super) fn message(&mut self, bytes: &[u8]) -> Result<Option<Value>, GobError> {
         let mut input = Input { bytes, values: 0 };
         let number = input.int()?;
         let value = match number {
@@ -312,7 +312,7 @@ impl<'m> Input<'m> {
 }
 
 /// The number of bytes of a number after its first one.
-pub fn number_bytes(first: u8) -> Result<usize, GobError> {
+pub(super) fn number_bytes(first: u8) -> Result<usize, GobError> {
     match first {
         0..=127 => Ok(0),
         _ => match usize::from(first.wrapping_neg()) {
@@ -323,7 +323,7 @@ pub fn number_bytes(first: u8) -> Result<usize, GobError> {
 }
 
 /// Appends a number.
-pub fn write_uint(out: &mut Vec<u8>, number: u64) {
+pub(super) fn write_uint(out: &mut Vec<u8>, number: u64) {
     if number < 128 {
         out.push(number as u8);
         return;
@@ -335,7 +335,7 @@ pub fn write_uint(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Appends text or bytes.
-pub fn write_run(out: &mut Vec<u8>, run: &[u8]) {
+pub(super) fn write_run(out: &mut Vec<u8>, run: &[u8]) {
     write_uint(out, run.len() as u64);
     out.extend_from_slice(run);
 }

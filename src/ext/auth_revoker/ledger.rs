@@ -115,7 +115,7 @@ impl fmt::Debug for Desk {
 
 /// The interface for validators.
 #[derive(Debug)]
-pub struct TokenRevocation {
+pub(crate) struct TokenRevocation {
     ledger: Arc<Ledger>,
     claims: Box<[Box<str>]>,
     /// Whether providers send logout tokens.
@@ -124,7 +124,7 @@ pub struct TokenRevocation {
 
 impl TokenRevocation {
     /// Looks up these claims in this list.
-    pub fn new(ledger: Arc<Ledger>, claims: &[String], logout: bool) -> TokenRevocation {
+    pub(crate) fn new(ledger: Arc<Ledger>, claims: &[String], logout: bool) -> TokenRevocation {
         let claims = claims.iter().map(|claim| claim.as_str().into());
         TokenRevocation {
             ledger,

@@ -23,11 +23,8 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use api::Api;
-pub use fleet::Fleet;
+pub(crate) use api::Api;
 pub use gob::read_anything;
-pub use ledger::{Desk, Ledger, TokenRevocation};
-pub use logout::{Logout, Logouts};
 
 use super::extension::ServiceExtension;
 

@@ -30,7 +30,7 @@ const MOST_LINE_BYTES: usize = 1024;
 
 /// The RPC port of a configuration. Its task ends when this is dropped.
 #[derive(Debug)]
-pub struct Port {
+pub(super) struct Port {
     address: SocketAddr,
     bound: Mutex<Bound>,
     _running: watch::Sender<bool>,
@@ -46,7 +46,7 @@ enum Bound {
 
 impl Port {
     /// A port that is not bound yet, and a receiver that tells its task to end.
-    pub fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
+    pub(super) fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
         let (running, ended) = watch::channel(false);
         let port = Port {
             address,
@@ -57,7 +57,7 @@ impl Port {
     }
 
     /// The configured address.
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -65,7 +65,7 @@ impl Port {
     ///
     /// # Errors
     /// Another process uses the port.
-    pub fn bind(&self) -> io::Result<()> {
+    pub(super) fn bind(&self) -> io::Result<()> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*bound, Bound::No) {
             let listener = std::net::TcpListener::bind(self.address)?;
@@ -77,7 +77,7 @@ impl Port {
 
     /// The actual address, for tests with port 0.
     #[cfg(test)]
-    pub fn local_addr(&self) -> Option<SocketAddr> {
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &*self.bound.lock().unwrap_or_else(PoisonError::into_inner) {
             Bound::Waiting(listener) => listener.local_addr().ok(),
             _ => None,
@@ -96,7 +96,7 @@ impl Port {
 
 /// Serves the port until its owner is dropped. If the port is not available, because the previous process still has
 /// it, binding is repeated.
-pub async fn serve(
+pub(super) async fn serve(
     port: std::sync::Weak<Port>,
     desk: Arc<Desk>,
     guarded: bool,

@@ -5,7 +5,7 @@ use super::ledger::Desk;
 
 /// The state of a client: the types that it described, and the types that we described to it.
 #[derive(Debug, Default)]
-pub struct Session {
+pub(super) struct Session {
     decoder: Decoder,
     /// The call whose argument comes next.
     call: Option<Call>,
@@ -44,7 +44,7 @@ impl Session {
     ///
     /// # Errors
     /// The stream is invalid and cannot be decoded further.
-    pub fn message(
+    pub(super) fn message(
         &mut self,
         message: &[u8],
         desk: &Desk,

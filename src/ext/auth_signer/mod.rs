@@ -12,8 +12,6 @@ mod tests;
 
 pub(super) use compile::unnamed;
 
-pub use runtime::{EndpointSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
-
 use super::extension::EndpointExtension;
 
 /// `auth/signer`.

@@ -25,7 +25,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// A signing key that is available, or will be.
 #[derive(Debug)]
-pub struct SigningKey {
+pub(crate) struct SigningKey {
     signer: OnceLock<Signer>,
     /// Whether there was an attempt to fetch it, successful or not.
     attempted: watch::Sender<bool>,
@@ -33,7 +33,7 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// An available key.
-    pub fn here(signer: Signer) -> SigningKey {
+    pub(crate) fn here(signer: Signer) -> SigningKey {
         SigningKey {
             signer: OnceLock::from(signer),
             attempted: watch::Sender::new(true),
@@ -42,7 +42,7 @@ impl SigningKey {
 
     /// A key that is never available: the configuration requests it over an insecure connection without allowing
     /// this.
-    pub fn never() -> SigningKey {
+    pub(crate) fn never() -> SigningKey {
         SigningKey {
             signer: OnceLock::new(),
             attempted: watch::Sender::new(true),
@@ -50,7 +50,7 @@ impl SigningKey {
     }
 
     /// A key that `fetch` will provide.
-    pub fn awaited() -> SigningKey {
+    pub(crate) fn awaited() -> SigningKey {
         SigningKey {
             signer: OnceLock::new(),
             attempted: watch::Sender::new(false),
@@ -64,7 +64,7 @@ impl SigningKey {
 
 /// The requirements of a key.
 #[derive(Debug, Clone)]
-pub struct KeyFetch {
+pub(crate) struct KeyFetch {
     pub kid: String,
     pub algorithm: Algorithm,
     pub typ: String,
@@ -78,7 +78,7 @@ impl KeyFetch {
     ///
     /// # Errors
     /// It is missing, or does not meet the requirements.
-    pub fn signer(&self, document: &[u8]) -> Result<Signer, SignError> {
+    pub(crate) fn signer(&self, document: &[u8]) -> Result<Signer, SignError> {
         Signer::from_key_set(
             document,
             &self.kid,
@@ -91,14 +91,19 @@ impl KeyFetch {
 
 /// The source of the key set.
 #[derive(Debug)]
-pub enum Origin {
+pub(crate) enum Origin {
     Url(String),
     /// An encrypted file, and its passphrase once it is known.
     Sealed(SealedFile, Arc<OnceLock<Passphrase>>),
 }
 
 /// Fetches the key until it is available, or no longer needed.
-pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, origin: Origin, client: SideClient) {
+pub(super) async fn fetch(
+    key: Weak<SigningKey>,
+    what: KeyFetch,
+    origin: Origin,
+    client: SideClient,
+) {
     let mut pause = RETRY.0;
     loop {
         let outcome = attempt(&what, &origin, &client).await;
@@ -140,7 +145,7 @@ async fn attempt(what: &KeyFetch, origin: &Origin, client: &SideClient) -> Resul
 /// Requests that arrive before the first attempt to fetch the key has ended wait for it. The pipeline checks whether
 /// there is a key then.
 #[derive(Debug)]
-pub struct FirstAttempt(pub Arc<SigningKey>);
+pub(crate) struct FirstAttempt(pub Arc<SigningKey>);
 
 impl FirstAttempt {
     fn wait(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -167,7 +172,7 @@ impl EndpointStep for FirstAttempt {
 
 /// Signs members of a response.
 #[derive(Debug)]
-pub struct EndpointSigner {
+pub(crate) struct EndpointSigner {
     pub key: Arc<SigningKey>,
     pub members: Box<[Box<str>]>,
 }

@@ -34,15 +34,12 @@ mod source;
 mod tests;
 mod url_claims;
 
-pub use compile::{Guarded, Validators};
-pub use explain::{Explanation, Line};
+pub(crate) use compile::{Guarded, Validators};
 pub(super) use keys::PROVIDER_KEYS;
 pub(super) use source::standalone;
 pub(super) use url_claims::unnamed;
 
-pub use introspection::Introspection;
-pub use key_source::Keys;
-pub use runtime::{Proof, Propagation, Provider, Validator};
+pub(crate) use runtime::Provider;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 

@@ -77,7 +77,7 @@ pub enum Proof {
 
 /// A claim that is copied to a header.
 #[derive(Debug)]
-pub struct Propagation {
+pub(crate) struct Propagation {
     pub claim: ClaimPath,
     pub header: HeaderName,
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 
 use super::ENDPOINT;
-use crate::ext::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::identity::{Revocation, Revoker};
 use crate::ext::testing::{File, head};
 use crate::jose::testing::{jwk, public_document, token};

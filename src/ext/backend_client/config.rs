@@ -3,7 +3,7 @@
 use crate::config::tls::CLIENT_TLS;
 use crate::config::{Kind, Namespace, key};
 
-pub const HTTP_CLIENT: Namespace = Namespace {
+pub(crate) const HTTP_CLIENT: Namespace = Namespace {
     name: "backend/http/client",
     aliases: &[],
     // It decides whom the calls of a backend trust, and through which proxy they go.

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::HTTP_CLIENT;
+pub(crate) use config::HTTP_CLIENT;

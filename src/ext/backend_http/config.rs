@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const HTTP: Namespace = Namespace {
+pub(crate) const HTTP: Namespace = Namespace {
     name: "backend/http",
     aliases: &["github.com/devopsfaith/krakend/http"],
     guard: false,

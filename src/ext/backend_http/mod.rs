@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::HTTP;
+pub(crate) use config::HTTP;

@@ -17,9 +17,6 @@ mod runtime;
 mod tests;
 mod users;
 
-pub use runtime::{Attempts, BasicCheck};
-pub use users::{Proof, UserError, Users};
-
 use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/basic` of the service.

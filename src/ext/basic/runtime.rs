@@ -34,7 +34,7 @@ const MOST_COUNTED: usize = 65_536;
 
 /// The comparisons in progress, and the number for each client. One per process.
 #[derive(Debug)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     queue: Arc<Queue>,
     clients: Clients,
     /// Comparisons of each client that did not succeed, including those in progress.
@@ -44,7 +44,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// No attempts so far.
-    pub fn new(clock: Clock) -> Attempts {
+    pub(crate) fn new(clock: Clock) -> Attempts {
         Attempts {
             queue: Queue::new(at_once()),
             clients: Clients::new(Rate::new(1.0, GUESSES), 16, MEMORY),
@@ -88,7 +88,7 @@ fn at_once() -> usize {
 
 /// `auth/basic` of one endpoint.
 #[derive(Debug)]
-pub struct BasicCheck {
+pub(crate) struct BasicCheck {
     pub users: Arc<Users>,
     pub attempts: Arc<Attempts>,
     /// The prefix that identifies a client by its IPv6 address.

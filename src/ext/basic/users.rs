@@ -13,11 +13,11 @@ const MOST_COST: u32 = 16;
 
 /// The keyed hash of a name and a password, which is useless outside of this process.
 #[derive(Clone, Copy)]
-pub struct Proof([u8; 32]);
+pub(crate) struct Proof([u8; 32]);
 
 /// Why a user cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UserError {
+pub(crate) enum UserError {
     #[error("a name is not empty and has no colon")]
     Name,
     #[error("not a bcrypt hash ($2y$…, $2a$… or $2b$…)")]
@@ -29,7 +29,7 @@ pub enum UserError {
 }
 
 /// Users and their password hashes.
-pub struct Users {
+pub(crate) struct Users {
     users: HashMap<Box<str>, User>,
     /// The hash for unknown users, so that the response time does not reveal which names exist.
     nobody: Arc<str>,
@@ -47,7 +47,7 @@ impl Users {
     ///
     /// # Errors
     /// The name of the first unusable pair.
-    pub fn new(pairs: &[(String, String)]) -> Result<Users, (String, UserError)> {
+    pub(crate) fn new(pairs: &[(String, String)]) -> Result<Users, (String, UserError)> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| (String::new(), UserError::Random))?;
         let mut users = HashMap::new();
@@ -69,12 +69,12 @@ impl Users {
     }
 
     /// Whether the list is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
     /// The proof for this password. It includes the hash, so a changed hash invalidates old proofs.
-    pub fn proof(&self, name: &str, password: &[u8]) -> Proof {
+    pub(crate) fn proof(&self, name: &str, password: &[u8]) -> Proof {
         let mut signing = hmac::Context::with_key(&self.secret);
         for part in [name.as_bytes(), self.hash(name).as_bytes()] {
             signing.update(&(part.len() as u64).to_be_bytes());
@@ -89,7 +89,7 @@ impl Users {
     }
 
     /// Whether this proof was verified.
-    pub fn knows(&self, name: &str, proof: &Proof) -> bool {
+    pub(crate) fn knows(&self, name: &str, proof: &Proof) -> bool {
         self.users.get(name).is_some_and(|user| {
             let verified = user.verified.load();
             verified
@@ -99,12 +99,12 @@ impl Users {
     }
 
     /// The hash to compare with. For an unknown user, one that matches no password.
-    pub fn hash(&self, name: &str) -> &Arc<str> {
+    pub(crate) fn hash(&self, name: &str) -> &Arc<str> {
         self.users.get(name).map_or(&self.nobody, |user| &user.hash)
     }
 
     /// Records a proof that bcrypt has verified.
-    pub fn learn(&self, name: &str, proof: Proof) {
+    pub(crate) fn learn(&self, name: &str, proof: Proof) {
         if let Some(user) = self.users.get(name) {
             user.verified.store(Some(Arc::new(proof)));
         }

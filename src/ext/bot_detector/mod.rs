@@ -6,8 +6,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::{BotDetector, Rules};
-
 use super::extension::{EndpointExtension, ServiceExtension};
 
 const NAMESPACE: &str = "security/bot-detector";

@@ -20,7 +20,7 @@ const MAX_REMEMBERED_BYTES: usize = 512;
 
 /// The rules that identify bots.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     pub deny: HashSet<Box<[u8]>>,
     pub allow: HashSet<Box<[u8]>>,
     /// Patterns that may match anywhere in the value.
@@ -30,14 +30,14 @@ pub struct Rules {
 
 /// Rejects bots with 403, at the service or at an endpoint.
 #[derive(Debug)]
-pub struct BotDetector {
+pub(crate) struct BotDetector {
     rules: Rules,
     verdicts: Option<Recent<bool>>,
 }
 
 impl BotDetector {
     /// A detector that caches `remember` results. 0 disables the cache.
-    pub fn new(rules: Rules, remember: usize) -> BotDetector {
+    pub(crate) fn new(rules: Rules, remember: usize) -> BotDetector {
         let remember = remember.min(MAX_VERDICTS);
         BotDetector {
             rules,
@@ -47,7 +47,7 @@ impl BotDetector {
     }
 
     /// Whether a client with the `User-Agent` `agent` is a bot.
-    pub fn is_bot(&self, agent: &[u8]) -> bool {
+    pub(crate) fn is_bot(&self, agent: &[u8]) -> bool {
         let text = std::str::from_utf8(agent).ok();
         match (&self.verdicts, text) {
             (Some(verdicts), Some(text)) if text.len() <= MAX_REMEMBERED_BYTES => {

@@ -166,7 +166,7 @@ impl Facts for Moment<'_> {
 
 /// What a policy sees: everything that is known at its moment.
 #[derive(Debug)]
-pub struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     now: Duration,
     request: Option<Request<'a>>,
     response: Option<Response<'a>>,
@@ -178,7 +178,7 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     /// A request, before its work.
-    pub fn request(
+    pub(crate) fn request(
         now: Duration,
         request: &'a PipeRequest,
         locator: Option<&'a Locator>,
@@ -195,7 +195,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A response, and the request that it is for.
-    pub fn response(
+    pub(crate) fn response(
         now: Duration,
         request: &'a PipeRequest,
         response: &'a PipeResponse,
@@ -208,7 +208,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A verified token.
-    pub fn token(now: Duration, claims: &'a Claims) -> Scene<'a> {
+    pub(crate) fn token(now: Duration, claims: &'a Claims) -> Scene<'a> {
         Scene {
             now,
             request: None,

@@ -20,7 +20,7 @@ use crate::upstream::budget::Charge;
 
 /// What a policy judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     Request,
     /// The response, together with the request.
     Response,
@@ -29,7 +29,7 @@ pub enum Subject {
 
 /// How policies of one block are compiled.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub(crate) struct Rules {
     pub subject: Subject,
     pub macros: bool,
     /// Whether the claims of a verified token are known.
@@ -39,14 +39,14 @@ pub struct Rules {
 
 /// A compiled policy.
 #[derive(Debug)]
-pub struct Policy(Program);
+pub(crate) struct Policy(Program);
 
 /// What is the matter with an expression, and a hint.
-pub type Flaw = (ConfigError, Option<String>);
+pub(super) type Flaw = (ConfigError, Option<String>);
 
 impl Policy {
     /// Compiles `text`, which is at `node`. An error is reported there.
-    pub fn compile(
+    pub(crate) fn compile(
         text: &str,
         node: &Node<'_>,
         rules: &Rules,
@@ -83,7 +83,7 @@ impl Policy {
     ///
     /// # Errors
     /// The expression is invalid.
-    pub fn parse(text: &str, rules: &Rules) -> Result<Policy, Box<Flaw>> {
+    pub(crate) fn parse(text: &str, rules: &Rules) -> Result<Policy, Box<Flaw>> {
         let dialect = Dialect::Policy {
             macros: rules.macros,
             places: Places {
@@ -104,7 +104,7 @@ impl Policy {
     }
 
     /// Whether the policy is true. Otherwise the reason for the log. A policy that fails is not true.
-    pub fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), String> {
+    pub(crate) fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), String> {
         match verdict(&self.0, scene, deadline) {
             Verdict::True => Ok(()),
             Verdict::False => Err("false".to_owned()),
@@ -113,12 +113,12 @@ impl Policy {
     }
 
     /// The parts of the response's data that the policy reads.
-    pub fn reads(&self) -> Vec<Path> {
+    pub(crate) fn reads(&self) -> Vec<Path> {
         self.0.reads(RESP_DATA)
     }
 
     /// The names of the path parameters that the policy reads.
-    pub fn params(&self) -> Vec<String> {
+    pub(crate) fn params(&self) -> Vec<String> {
         self.0.members(REQ_PARAMS)
     }
 }
@@ -153,7 +153,10 @@ fn declared(rules: &Rules) -> Vec<Variable> {
 ///
 /// # Errors
 /// There is no memory for them.
-pub fn open_reads(reads: &[Path], response: &mut PipeResponse) -> Result<Vec<Charge>, Failure> {
+pub(crate) fn open_reads(
+    reads: &[Path],
+    response: &mut PipeResponse,
+) -> Result<Vec<Charge>, Failure> {
     let mut held = Vec::new();
     if !reads.is_empty() {
         let mut growth = Growth::default();

@@ -8,11 +8,11 @@ use crate::config::{ConfigError, Node};
 
 /// A compiled expression over `value`.
 #[derive(Debug)]
-pub struct ValueRule(Program);
+pub(crate) struct ValueRule(Program);
 
 impl ValueRule {
     /// Compiles `text`, which is at `node`. An error is reported there.
-    pub fn compile(text: &str, node: &Node<'_>) -> Option<ValueRule> {
+    pub(crate) fn compile(text: &str, node: &Node<'_>) -> Option<ValueRule> {
         let variables = [Variable {
             name: "value",
             kind: Type::String,
@@ -40,7 +40,7 @@ impl ValueRule {
     }
 
     /// Whether the expression is true for `value`. An expression that fails is not.
-    pub fn holds(&self, value: &str) -> bool {
+    pub(crate) fn holds(&self, value: &str) -> bool {
         let deadline = Instant::now() + TOKEN_TIME;
         match verdict(&self.0, &Text(value), deadline) {
             Verdict::True => true,

@@ -6,7 +6,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::{CircuitBreaker, Settings};
+pub(crate) use runtime::{CircuitBreaker, Settings};
 
 use super::extension::BackendExtension;
 

@@ -9,7 +9,7 @@ use crate::runtime::step::{BackendStep, Breaker, Circuit, Outcome, Ticket};
 
 /// The settings of a circuit breaker, with defaults applied.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// How long failures are counted together while the circuit is closed. `None` means forever.
     pub interval: Option<Duration>,
     /// How long the circuit stays open before one call may try again.
@@ -28,7 +28,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Settings {
     /// Settings with these numbers as configured: seconds, and a count. Zero means the default.
-    pub fn counting(
+    pub(crate) fn counting(
         interval: Option<u64>,
         timeout: Option<u64>,
         max_errors: Option<u64>,
@@ -50,7 +50,7 @@ impl Settings {
 /// Each change of state, and each window of the closed state, starts a new generation. Results of calls that started
 /// in an older one are ignored.
 #[derive(Debug)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     settings: Settings,
     clock: Clock,
     machine: Mutex<Machine>,
@@ -76,7 +76,7 @@ enum State {
 
 impl CircuitBreaker {
     /// A closed circuit.
-    pub fn new(settings: Settings, clock: Clock) -> CircuitBreaker {
+    pub(crate) fn new(settings: Settings, clock: Clock) -> CircuitBreaker {
         let ends = settings.interval.map(|interval| clock.now() + interval);
         CircuitBreaker {
             settings,
@@ -89,11 +89,6 @@ impl CircuitBreaker {
                 trial: false,
             }),
         }
-    }
-
-    /// The settings.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     fn locked(&self) -> MutexGuard<'_, Machine> {
@@ -193,7 +188,7 @@ impl BackendStep for CircuitBreaker {
 
 impl CircuitBreaker {
     /// Forgets a call that never reached the upstream: if it was the trial, another call may try.
-    pub fn release(&self, ticket: Ticket) {
+    pub(crate) fn release(&self, ticket: Ticket) {
         let mut machine = self.locked();
         if machine.generation == ticket.0 && machine.state == State::HalfOpen {
             machine.trial = false;
@@ -201,7 +196,7 @@ impl CircuitBreaker {
     }
 
     /// Counts the result of a call.
-    pub fn record(&self, ticket: Ticket, failed: bool) {
+    pub(crate) fn record(&self, ticket: Ticket, failed: bool) {
         let now = self.clock.now();
         let mut machine = self.locked();
         self.catch_up(&mut machine, now);

@@ -6,8 +6,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::HttpBreaker;
-
 use super::extension::BackendExtension;
 
 /// `qos/circuit-breaker/http`.

@@ -8,14 +8,14 @@ use crate::runtime::step::{Answer, BackendStep, Breaker, Outcome, Ticket};
 
 /// A circuit breaker for which only the listed statuses are no failures.
 #[derive(Debug)]
-pub struct HttpBreaker {
+pub(crate) struct HttpBreaker {
     breaker: CircuitBreaker,
     valid: Box<[u16]>,
 }
 
 impl HttpBreaker {
     /// `valid` are the statuses that are no failures.
-    pub fn new(breaker: CircuitBreaker, mut valid: Vec<u16>) -> HttpBreaker {
+    pub(crate) fn new(breaker: CircuitBreaker, mut valid: Vec<u16>) -> HttpBreaker {
         valid.sort_unstable();
         HttpBreaker {
             breaker,

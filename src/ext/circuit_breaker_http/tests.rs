@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{BACKEND, HttpBreaker};
+use super::BACKEND;
+use super::runtime::HttpBreaker;
 use crate::ext::circuit_breaker::{CircuitBreaker, Settings};
 use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;

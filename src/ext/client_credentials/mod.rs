@@ -9,7 +9,6 @@ mod runtime;
 mod tests;
 
 pub(super) use config::lists;
-pub use runtime::{BackendToken, Tokens};
 
 use super::extension::BackendExtension;
 

@@ -18,7 +18,7 @@ use crate::upstream::{ClientCredentials, ClientError, TokenSource, TokenStore};
 /// All tokens of a configuration, with the task that fetches and renews them. The task ends when the last reference
 /// is dropped.
 #[derive(Debug)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     store: Arc<TokenStore>,
     /// Never used for sending: the task notices when it is dropped.
     _running: watch::Sender<bool>,
@@ -26,7 +26,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// An empty store and its task.
-    pub fn started(user_agent: HeaderValue, tasks: &mut Vec<Task>) -> Arc<Tokens> {
+    pub(crate) fn started(user_agent: HeaderValue, tasks: &mut Vec<Task>) -> Arc<Tokens> {
         let store = Arc::new(TokenStore::new(user_agent));
         let (running, ended) = watch::channel(false);
         let fetching = Arc::clone(&store);
@@ -43,14 +43,17 @@ impl Tokens {
     ///
     /// # Errors
     /// No client can be created.
-    pub fn source(&self, credentials: &ClientCredentials) -> Result<Arc<TokenSource>, ClientError> {
+    pub(crate) fn source(
+        &self,
+        credentials: &ClientCredentials,
+    ) -> Result<Arc<TokenSource>, ClientError> {
         self.store.source(credentials)
     }
 }
 
 /// `auth/client-credentials` of one backend.
 #[derive(Debug)]
-pub struct BackendToken {
+pub(crate) struct BackendToken {
     /// Keeps the task alive as long as a request may wait for it.
     _tokens: Arc<Tokens>,
     source: Arc<TokenSource>,
@@ -61,7 +64,7 @@ pub struct BackendToken {
 
 impl BackendToken {
     /// The token of `source` for one backend. `call` is the name of its calls in the log.
-    pub fn new(
+    pub(crate) fn new(
         tokens: Arc<Tokens>,
         source: Arc<TokenSource>,
         drop_on_401: bool,

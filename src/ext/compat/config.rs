@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const COMPAT: Namespace = Namespace {
+pub(crate) const COMPAT: Namespace = Namespace {
     name: "portcullis/compat",
     aliases: &[],
     guard: true,
@@ -29,7 +29,7 @@ pub const COMPAT: Namespace = Namespace {
     ],
 };
 
-pub const COMPAT_BACKEND: Namespace = Namespace {
+pub(crate) const COMPAT_BACKEND: Namespace = Namespace {
     name: "portcullis/compat",
     aliases: &[],
     guard: true,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::{COMPAT, COMPAT_BACKEND};
+pub(crate) use config::{COMPAT, COMPAT_BACKEND};

@@ -6,7 +6,7 @@ use crate::runtime::compression::{self, Coding, Compression, TypePattern};
 
 /// What a file says of compression at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub(crate) struct Setting {
     enabled: bool,
     /// `router.disable_gzip` is true: no block changes this.
     forbidden: bool,
@@ -38,7 +38,7 @@ impl Default for Setting {
 
 impl Setting {
     /// `None` if nothing is compressed.
-    pub fn compiled(&self) -> Option<Compression> {
+    pub(crate) fn compiled(&self) -> Option<Compression> {
         let is_on = self.enabled && !self.forbidden && !self.algorithms.is_empty();
         is_on.then(|| Compression {
             codings: self.algorithms.iter().map(|c| self.of(*c)).collect(),
@@ -87,7 +87,7 @@ impl Setting {
 }
 
 /// Compiles the service's block. `disable_gzip` is the key of `router`.
-pub fn service(extra: &Extra<'_>, disable_gzip: Option<bool>) -> Setting {
+pub(crate) fn service(extra: &Extra<'_>, disable_gzip: Option<bool>) -> Setting {
     let unset = Setting {
         forbidden: disable_gzip == Some(true),
         ..Setting::default()
@@ -104,7 +104,7 @@ pub fn service(extra: &Extra<'_>, disable_gzip: Option<bool>) -> Setting {
 }
 
 /// Compiles an endpoint's block. `None` without one.
-pub fn endpoint(extra: &Extra<'_>, service: &Setting) -> Option<Setting> {
+pub(crate) fn endpoint(extra: &Extra<'_>, service: &Setting) -> Option<Setting> {
     let block = extra.open(&COMPRESSION_ENDPOINT)?;
     Some(service.with(&block))
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Key, Kind, Namespace, key};
 
-pub const COMPRESSION: Namespace = Namespace {
+pub(crate) const COMPRESSION: Namespace = Namespace {
     name: "portcullis/compression",
     aliases: &[],
     guard: true,
@@ -10,7 +10,7 @@ pub const COMPRESSION: Namespace = Namespace {
     keys: KEYS,
 };
 
-pub const COMPRESSION_ENDPOINT: Namespace = Namespace {
+pub(crate) const COMPRESSION_ENDPOINT: Namespace = Namespace {
     name: "portcullis/compression",
     aliases: &[],
     guard: true,

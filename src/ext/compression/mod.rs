@@ -8,5 +8,5 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Setting, endpoint, service};
-pub use config::{COMPRESSION, COMPRESSION_ENDPOINT};
+pub(crate) use compile::{Setting, endpoint, service};
+pub(crate) use config::{COMPRESSION, COMPRESSION_ENDPOINT};

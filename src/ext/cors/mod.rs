@@ -13,8 +13,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use policy::{Allowed, Origins, Policy};
-pub use runtime::{Cors, Own};
+pub(crate) use runtime::Own;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 

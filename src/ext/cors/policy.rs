@@ -27,7 +27,7 @@ const VARY_PRIVATE: HeaderValue = HeaderValue::from_static(
 
 /// The origins of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
+pub(crate) enum Origins {
     /// All origins. The response contains `*`.
     Any,
     /// These origins in lower case, and those that start and end with one of the pairs. The response contains the
@@ -40,7 +40,7 @@ pub enum Origins {
 
 /// The allowed methods or headers of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allowed {
+pub(crate) enum Allowed {
     Any,
     /// Methods in upper case, headers in lower case.
     Some(Box<[Box<str>]>),
@@ -48,7 +48,7 @@ pub enum Allowed {
 
 /// The rules of one block.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub(crate) struct Policy {
     pub origins: Origins,
     pub methods: Allowed,
     pub headers: Allowed,
@@ -65,7 +65,7 @@ pub struct Policy {
 impl Policy {
     /// The response to a preflight request. A rejection has the same status, without the headers that allow the
     /// request.
-    pub fn preflight(&self, head: &Head<'_>) -> Response {
+    pub(crate) fn preflight(&self, head: &Head<'_>) -> Response {
         let mut response = Response::empty(self.success);
         let vary = if self.private_network {
             VARY_PRIVATE
@@ -79,7 +79,7 @@ impl Policy {
     }
 
     /// Adds the headers for a request that is not a preflight.
-    pub fn actual(&self, head: &Head<'_>, fields: &mut Fields) {
+    pub(crate) fn actual(&self, head: &Head<'_>, fields: &mut Fields) {
         fields.push((VARY, VARY_ORIGIN));
         let Some(origin) = head.headers.get(ORIGIN) else {
             return;

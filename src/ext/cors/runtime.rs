@@ -16,7 +16,7 @@ use crate::runtime::step::ServiceStep;
 
 /// Responds to preflight requests, and adds headers to other responses.
 #[derive(Debug)]
-pub struct Cors {
+pub(crate) struct Cors {
     /// `None` if only endpoints have a policy.
     service: Option<Policy>,
     own: Arc<Own>,
@@ -24,7 +24,7 @@ pub struct Cors {
 
 /// The policies of endpoints: collected during compilation, and fixed when the router is built.
 #[derive(Debug, Default)]
-pub struct Own {
+pub(crate) struct Own {
     collected: Mutex<Vec<(Method, Arc<str>, Policy)>>,
     fixed: OnceLock<OwnPolicies>,
 }
@@ -43,7 +43,7 @@ impl Own {
     }
 
     /// Sets the finished router.
-    pub fn fix(&self, router: &Arc<Router<Arc<Endpoint>>>, endpoints: &[Arc<Endpoint>]) {
+    pub(crate) fn fix(&self, router: &Arc<Router<Arc<Endpoint>>>, endpoints: &[Arc<Endpoint>]) {
         let collected = std::mem::take(&mut *self.locked());
         if collected.is_empty() {
             return;
@@ -83,7 +83,7 @@ impl Own {
 
 impl Cors {
     /// CORS with `service` for endpoints without their own policy.
-    pub fn new(service: Option<Policy>, own: Arc<Own>) -> Cors {
+    pub(crate) fn new(service: Option<Policy>, own: Arc<Own>) -> Cors {
         Cors { service, own }
     }
 

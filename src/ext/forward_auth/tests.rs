@@ -1,7 +1,7 @@
 //! Blocks and their mistakes. What happens to requests is tested over sockets.
 
 use super::ENDPOINT;
-use crate::ext::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::testing::File;
 
 fn config_errors(block: &str) -> usize {

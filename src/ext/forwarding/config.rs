@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const FORWARDING: Namespace = Namespace {
+pub(crate) const FORWARDING: Namespace = Namespace {
     name: "portcullis/forwarding",
     aliases: &[],
     guard: true,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::FORWARDING;
+pub(crate) use config::FORWARDING;

@@ -6,12 +6,11 @@ mod config;
 mod place;
 mod runtime;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use place::Place;
-pub use runtime::{HEADER, Locator};
+pub(crate) use runtime::{HEADER, Locator};
 
 use super::extension::ServiceExtension;
 

@@ -10,7 +10,7 @@ type Names = BTreeMap<String, String>;
 /// The place of an address.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all(serialize = "PascalCase"))]
-pub struct Place {
+pub(crate) struct Place {
     city: City,
     continent: Continent,
     country: Country,

@@ -17,10 +17,10 @@ use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
 
 /// The header with the place.
-pub const HEADER: HeaderName = HeaderName::from_static("x-geoip");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-geoip");
 
 /// A database of places, which follows its file.
-pub struct Locator {
+pub(crate) struct Locator {
     path: PathBuf,
     languages: Vec<String>,
     loaded: ArcSwap<Loaded>,
@@ -38,7 +38,7 @@ impl Locator {
     ///
     /// # Errors
     /// The file cannot be read, or is no database of cities. The text is a sentence.
-    pub fn open(path: PathBuf, languages: Vec<String>) -> Result<Locator, String> {
+    pub(crate) fn open(path: PathBuf, languages: Vec<String>) -> Result<Locator, String> {
         let loaded = Loaded::read(&path)?;
         Ok(Locator {
             path,
@@ -49,7 +49,7 @@ impl Locator {
     }
 
     /// Reads the file again if it has changed. One that cannot be read leaves the old data in use.
-    pub fn look(&self) {
+    pub(crate) fn look(&self) {
         let changed = modified(&self.path);
         if changed.is_none() || changed == self.loaded.load().changed {
             return;
@@ -65,7 +65,7 @@ impl Locator {
     }
 
     /// The place of `address`. It is empty if the database has none.
-    pub fn place(&self, address: IpAddr) -> Place {
+    pub(crate) fn place(&self, address: IpAddr) -> Place {
         let loaded = self.loaded.load();
         let found = loaded.reader.lookup(address.to_canonical());
         let mut place = match found.and_then(|found| found.decode::<Place>()) {
@@ -86,7 +86,8 @@ impl Locator {
     }
 
     /// The members of the place, for expressions.
-    pub fn members(&self, address: IpAddr) -> serde_json::Map<String, serde_json::Value> {
+    #[cfg(feature = "cel")]
+    pub(crate) fn members(&self, address: IpAddr) -> serde_json::Map<String, serde_json::Value> {
         match serde_json::to_value(self.place(address)) {
             Ok(serde_json::Value::Object(members)) => members,
             _ => serde_json::Map::new(),

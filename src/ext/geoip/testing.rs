@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const ROOT: usize = 0;
 
 /// A database of type `kind` with a record for each network. Later networks must not contain earlier ones.
-pub fn database(kind: &str, records: &[(&str, Value)]) -> Vec<u8> {
+pub(crate) fn database(kind: &str, records: &[(&str, Value)]) -> Vec<u8> {
     let mut data = Vec::new();
     let mut nodes: Vec<[Slot; 2]> = vec![[Slot::Empty; 2]];
     for (network, record) in records {

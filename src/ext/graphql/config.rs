@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const GRAPHQL: Namespace = Namespace {
+pub(crate) const GRAPHQL: Namespace = Namespace {
     name: "backend/graphql",
     aliases: &["github.com/devopsfaith/krakend/transport/http/client/graphql"],
     guard: false,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::GRAPHQL;
+pub(crate) use config::GRAPHQL;

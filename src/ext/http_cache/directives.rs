@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
 
 /// The directives of a message that this cache uses, in seconds where a directive has them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Directives {
+pub(super) struct Directives {
     pub no_store: bool,
     pub no_cache: bool,
     pub only_if_cached: bool,
@@ -22,14 +22,14 @@ pub struct Directives {
 
 /// The value of a directive that may have no argument, which means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tolerance {
+pub(super) enum Tolerance {
     Any,
     Seconds(u64),
 }
 
 /// How a stored response may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
+pub(super) enum Freshness {
     Fresh,
     Stale,
     /// The client requires a response from the upstream.
@@ -38,7 +38,7 @@ pub enum Freshness {
 
 impl Directives {
     /// The directives of all lines in `headers`.
-    pub fn of(headers: &HeaderMap) -> Directives {
+    pub(super) fn of(headers: &HeaderMap) -> Directives {
         let mut found = Directives::default();
         for line in headers.get_all(CACHE_CONTROL) {
             let Ok(line) = line.to_str() else { continue };
@@ -76,7 +76,7 @@ impl Directives {
 
 /// Whether the stored `answer` is fresh for a request with the headers `sent`. `wall` is the time since the Unix
 /// epoch.
-pub fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> Freshness {
+pub(super) fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> Freshness {
     let (asked, given) = (Directives::of(sent), Directives::of(response));
     let pragma = !sent.contains_key(CACHE_CONTROL)
         && sent
@@ -109,7 +109,7 @@ pub fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> Fres
 }
 
 /// Whether the stored `answer` may replace the response of an upstream that failed.
-pub fn may_stand_in(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> bool {
+pub(super) fn may_stand_in(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> bool {
     let (asked, given) = (Directives::of(sent), Directives::of(response));
     match given.stale_if_error.or(asked.stale_if_error) {
         None => false,

@@ -22,11 +22,11 @@ const OVERHEAD: usize = 512;
 const FIELD_OVERHEAD: usize = 128;
 
 /// The headers that a response depends on (`Vary`), and digests of the values that were sent.
-pub type Varied = Box<[(HeaderName, Digest)]>;
+pub(super) type Varied = Box<[(HeaderName, Digest)]>;
 
 /// A stored response.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub response: Incoming,
     pub varied: Varied,
     /// Whether clients that sent credentials may receive it.
@@ -35,7 +35,7 @@ pub struct Entry {
 
 /// Stored responses by key.
 #[derive(Debug)]
-pub struct Entries {
+pub(crate) struct Entries {
     max_bytes: usize,
     max_items: usize,
     /// Added for each entry, and for each of its headers.
@@ -63,7 +63,7 @@ struct Slot {
 
 impl Entries {
     /// A store of at most `max_items` responses, whose URLs, headers and bodies have at most `max_bytes`.
-    pub fn new(max_bytes: usize, max_items: usize) -> Entries {
+    pub(crate) fn new(max_bytes: usize, max_items: usize) -> Entries {
         Entries {
             max_bytes,
             max_items,
@@ -74,7 +74,7 @@ impl Entries {
     }
 
     /// A store without configured limits.
-    pub fn unconfigured() -> Entries {
+    pub(crate) fn unconfigured() -> Entries {
         Entries {
             overhead: (OVERHEAD, FIELD_OVERHEAD),
             ..Entries::new(MAX_BYTES, MAX_ITEMS)
@@ -82,7 +82,7 @@ impl Entries {
     }
 
     /// The response under `key`, which becomes the most recently used one.
-    pub fn get(&self, key: &Digest) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, key: &Digest) -> Option<Arc<Entry>> {
         let mut table = self.locked();
         let Table {
             entries,
@@ -102,7 +102,7 @@ impl Entries {
     /// Stores a response, and evicts others until all fit. One that could never fit only removes the previous one.
     ///
     /// A copy is stored, because the headers and the body of a response may be small parts of large buffers.
-    pub fn put(&self, key: &CacheKey, entry: Entry) {
+    pub(crate) fn put(&self, key: &CacheKey, entry: Entry) {
         let (per_entry, per_field) = self.overhead;
         let fields = entry.response.headers.len() + entry.varied.len();
         let bytes = per_entry + per_field * fields + size(key, &entry);
@@ -120,12 +120,12 @@ impl Entries {
     }
 
     /// Removes the response under `key`.
-    pub fn remove(&self, key: &Digest) {
+    pub(crate) fn remove(&self, key: &Digest) {
         self.locked().remove(key);
     }
 
     /// The number of stored bytes and responses.
-    pub fn usage(&self) -> (usize, usize) {
+    pub(crate) fn usage(&self) -> (usize, usize) {
         let table = self.locked();
         (table.bytes, table.entries.len())
     }

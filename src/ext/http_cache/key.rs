@@ -32,14 +32,14 @@ const NEVER: [HeaderName; 13] = [
 /// A client controls many parts of a call: for example, its `Host` is sent in `X-Forwarded-Host`. A response that
 /// depends on such a part must not be sent to clients with another value.
 #[derive(Debug, Clone, Default)]
-pub struct KeyRules {
+pub(crate) struct KeyRules {
     /// Headers that the configuration excludes.
     pub left_out: Box<[HeaderName]>,
 }
 
 impl KeyRules {
     /// The digest of a call to `origin`.
-    pub fn digest(&self, origin: &str, out: &Outgoing) -> Digest {
+    pub(crate) fn digest(&self, origin: &str, out: &Outgoing) -> Digest {
         let mut context = Context::new(&SHA256);
         for text in [out.method.as_str(), origin, &out.target] {
             add(&mut context, text.as_bytes());
@@ -67,7 +67,7 @@ impl KeyRules {
 }
 
 /// The digest of all lines of `name`. A missing header differs from an empty one.
-pub fn digest_of(name: &HeaderName, headers: &HeaderMap) -> Digest {
+pub(super) fn digest_of(name: &HeaderName, headers: &HeaderMap) -> Digest {
     let mut context = Context::new(&SHA256);
     for value in headers.get_all(name) {
         add(&mut context, value.as_bytes());

@@ -16,10 +16,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use entries::Entries;
-pub use key::KeyRules;
-pub use runtime::Cache;
-
 use super::extension::BackendExtension;
 
 /// `qos/http-cache`.

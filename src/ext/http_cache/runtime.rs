@@ -20,7 +20,7 @@ use crate::upstream::{Incoming, Outgoing};
 
 /// Stored responses of one backend, or of all backends with `shared`.
 #[derive(Debug)]
-pub struct Cache {
+pub(crate) struct Cache {
     entries: Arc<Entries>,
     rules: KeyRules,
     /// How long a call waits for an equal one. `None` means half of the remaining time of its request.
@@ -30,7 +30,7 @@ pub struct Cache {
 
 impl Cache {
     /// A cache that stores in `entries`, with keys according to `rules`.
-    pub fn new(entries: Arc<Entries>, rules: KeyRules, clock: Clock) -> Cache {
+    pub(crate) fn new(entries: Arc<Entries>, rules: KeyRules, clock: Clock) -> Cache {
         Cache {
             entries,
             rules,
@@ -40,7 +40,7 @@ impl Cache {
     }
 
     /// The same, where no call waits longer than `max_wait` for an equal one.
-    pub fn waiting(self, max_wait: Option<Duration>) -> Cache {
+    pub(crate) fn waiting(self, max_wait: Option<Duration>) -> Cache {
         Cache { max_wait, ..self }
     }
 

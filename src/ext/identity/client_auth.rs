@@ -22,7 +22,7 @@ const METHODS: &[&str] = &[
 ];
 
 /// The keys of client authentication, within the block of the call.
-pub const CLIENT_AUTH_KEYS: [Key; 9] = [
+pub(crate) const CLIENT_AUTH_KEYS: [Key; 9] = [
     key(
         "client_id",
         Kind::Text,
@@ -81,7 +81,7 @@ pub const CLIENT_AUTH_KEYS: [Key; 9] = [
 
 /// Reads the client, and the TLS settings of the call to `url`: those of `client_tls` and the client's certificate.
 /// `None` after an error, which is reported.
-pub fn client_auth(
+pub(crate) fn client_auth(
     block: &Block<'_>,
     url: &str,
     cx: &Compile<'_>,
@@ -116,7 +116,7 @@ pub fn client_auth(
 ///
 /// # Errors
 /// The client cannot be added to the request, or there is no response.
-pub async fn ask(
+pub(crate) async fn ask(
     side: &SideClient,
     url: &str,
     auth: &ClientAuth,
@@ -188,7 +188,7 @@ fn assertion(block: &Block<'_>, url: &str, cx: &Compile<'_>) -> Option<ClientPro
 
 /// Whether this is the URL of a server that may get a secret: `https://`, or `http://` if `insecure` allows it.
 /// Reports an error otherwise.
-pub fn check_secret_url(block: &Block<'_>, name: &str, url: &str, insecure: bool) -> bool {
+pub(crate) fn check_secret_url(block: &Block<'_>, name: &str, url: &str, insecure: bool) -> bool {
     let node = block.get(name).unwrap_or_else(|| block.node().clone());
     let uri = url.parse::<http::Uri>().ok();
     let host = uri.as_ref().and_then(http::Uri::host);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::jose::Claims;
 
 /// A check that may reject a valid token. Called for every request, including those with a cached token.
-pub trait Demand: Send + Sync + fmt::Debug {
+pub(crate) trait Demand: Send + Sync + fmt::Debug {
     /// Whether a token with these claims may pass. Must not block.
     fn admits(&self, claims: &Claims) -> bool;
 }

@@ -29,14 +29,14 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     pub entries: usize,
     pub bytes: usize,
 }
 
 impl Room {
     /// For answers that anyone can cause: nobody can evict the others with them.
-    pub const REFUSALS: Room = Room {
+    pub(crate) const REFUSALS: Room = Room {
         entries: 10_000,
         bytes: 4 << 20,
     };
@@ -44,7 +44,7 @@ impl Room {
 
 /// An answer, and how it is kept.
 #[derive(Debug)]
-pub struct Told<A> {
+pub(crate) struct Told<A> {
     pub answer: A,
     /// Zero if it must not be kept.
     pub keep: Duration,
@@ -57,19 +57,19 @@ pub struct Told<A> {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NoAnswer(pub Cow<'static, str>);
+pub(crate) struct NoAnswer(pub Cow<'static, str>);
 
 impl NoAnswer {
     /// The deadline has passed.
-    pub const LATE: NoAnswer = NoAnswer(Cow::Borrowed("no response in time"));
+    pub(crate) const LATE: NoAnswer = NoAnswer(Cow::Borrowed("no response in time"));
 
-    pub fn new(why: impl Into<Cow<'static, str>>) -> NoAnswer {
+    pub(crate) fn new(why: impl Into<Cow<'static, str>>) -> NoAnswer {
         NoAnswer(why.into())
     }
 }
 
 /// One server, and what it answered.
-pub struct Inquiry<A> {
+pub(crate) struct Inquiry<A> {
     /// Questions are kept by a keyed hash, so that the memory of the process contains no list of credentials.
     key: hmac::Key,
     grants: Mutex<Kept<A>>,
@@ -87,7 +87,7 @@ impl<A: Clone> Inquiry<A> {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(name: String, grants: Room, clock: Clock) -> Result<Inquiry<A>, NoAnswer> {
+    pub(crate) fn new(name: String, grants: Room, clock: Clock) -> Result<Inquiry<A>, NoAnswer> {
         let mut key = [0; 32];
         rand::fill(&mut key).map_err(|_| NoAnswer::new("no random numbers"))?;
         let breaker = Settings {
@@ -111,7 +111,7 @@ impl<A: Clone> Inquiry<A> {
     }
 
     /// Identifies a question by its parts, each with its length, so that no two questions are confused.
-    pub fn question<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
+    pub(crate) fn question<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -123,14 +123,14 @@ impl<A: Clone> Inquiry<A> {
     }
 
     /// The answer that is kept, if any.
-    pub fn known(&self, question: &Digest) -> Option<A> {
+    pub(crate) fn known(&self, question: &Digest) -> Option<A> {
         let now = self.clock.now();
         let granted = lock(&self.grants).get(question, now);
         granted.or_else(|| lock(&self.refusals).get(question, now))
     }
 
     /// Drops an answer that turned out to be wrong.
-    pub fn forget(&self, question: &Digest) {
+    pub(crate) fn forget(&self, question: &Digest) {
         lock(&self.grants).remove(question);
         lock(&self.refusals).remove(question);
     }
@@ -139,7 +139,7 @@ impl<A: Clone> Inquiry<A> {
     ///
     /// # Errors
     /// There is no answer in time, or the call failed.
-    pub async fn ask<F: Future<Output = Result<Told<A>, NoAnswer>>>(
+    pub(crate) async fn ask<F: Future<Output = Result<Told<A>, NoAnswer>>>(
         &self,
         question: &Digest,
         limit: Duration,

@@ -18,7 +18,7 @@ const CA: &str = "VAULT_CACERT";
 
 /// A key file, decrypted as far as possible without a network call.
 #[derive(Debug)]
-pub enum KeyFile {
+pub(crate) enum KeyFile {
     Plain(PathBuf),
     /// It was encrypted. This is the document in it.
     Opened(Bytes),
@@ -28,7 +28,7 @@ pub enum KeyFile {
 
 impl KeyFile {
     /// Reads the configured file at `path`. `None` after an error, which is reported.
-    pub fn read(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<KeyFile> {
+    pub(crate) fn read(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<KeyFile> {
         let url = block.text("secret_url").filter(|url| !url.is_empty());
         let (Some(at), Some(url)) = (block.get("secret_url"), url) else {
             return Some(KeyFile::Plain(path));
@@ -56,7 +56,7 @@ impl KeyFile {
 
 /// How a Vault is verified: like key servers, with Vault's own CA in addition. Verification is never disabled: in
 /// KrakenD a key file requires `disable_jwk_security`, so that setting says nothing about Vault.
-pub fn keeper_tls(mut tls: SideTls, cx: &Compile<'_>) -> SideTls {
+pub(crate) fn keeper_tls(mut tls: SideTls, cx: &Compile<'_>) -> SideTls {
     tls.insecure = false;
     tls.ca_certs
         .extend(variable(CA, cx).map(|path| cx.path(path)));

@@ -61,7 +61,7 @@ pub enum NoPublicKeys {
 /// Key sets and verified tokens, one of each per process and kept across reloads, and the settings of one
 /// configuration.
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub keys: Arc<KeySetStore<PublicKeys>>,
     pub tokens: Arc<TokenCache>,
     /// The number of accepted tokens without an expiry.
@@ -104,7 +104,7 @@ impl Identity {
     ///
     /// # Errors
     /// As [`KeySetStore::source`].
-    pub fn source(
+    pub(crate) fn source(
         &self,
         spec: &SourceSpec,
         schedule: Schedule,
@@ -116,7 +116,7 @@ impl Identity {
 
     /// The identity of this process, created by the first block that needs it. Passes an [`IdentityStatus`] to the
     /// server.
-    pub fn of(cx: &mut Compile<'_>) -> Arc<Identity> {
+    pub(crate) fn of(cx: &mut Compile<'_>) -> Arc<Identity> {
         if let Some(identity) = cx.left::<Identity>() {
             return identity;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::jose::Claims;
 
 /// A list of revoked tokens. Called for every request, including those with a cached token.
-pub trait Revocation: Send + Sync + fmt::Debug {
+pub(crate) trait Revocation: Send + Sync + fmt::Debug {
     /// Whether the token with these claims is revoked. Must not block or allocate much.
     fn is_revoked(&self, claims: &Claims) -> bool;
 }
@@ -14,4 +14,4 @@ pub trait Revocation: Send + Sync + fmt::Debug {
 /// The value that a service-level revoker passes, with [`crate::ext::Compile::leave`], to the validators compiled
 /// after it.
 #[derive(Debug, Clone)]
-pub struct Revoker(pub Arc<dyn Revocation>);
+pub(crate) struct Revoker(pub Arc<dyn Revocation>);

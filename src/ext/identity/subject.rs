@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The value that the validator of an endpoint passes to the endpoint's backends. A backend that exchanges the token
 /// asks for it.
 #[derive(Debug, Default)]
-pub struct SubjectWanted(AtomicBool);
+pub(crate) struct SubjectWanted(AtomicBool);
 
 impl SubjectWanted {
     /// Asks the validator to keep the token.
-    pub fn want(&self) {
+    pub(crate) fn want(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -10,10 +10,10 @@ use crate::jose::CacheLimits;
 
 /// The configured limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds(pub CacheLimits);
+pub(crate) struct Bounds(pub CacheLimits);
 
 /// `portcullis/token-cache`.
-pub const TOKEN_CACHE: ServiceExtension = ServiceExtension {
+pub(crate) const TOKEN_CACHE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/token-cache",
     aliases: &[],
     guard: true,

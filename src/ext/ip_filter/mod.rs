@@ -8,13 +8,10 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use networks::Networks;
-pub use runtime::Filter;
-
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 
 /// The namespace, for the names of plugins.
-pub const NAMESPACE: &str = "security/ip-filter";
+pub(crate) const NAMESPACE: &str = "security/ip-filter";
 const DOC: &str = "Ours, with the keys of KrakenD's plugin `ip-filter`: rejects clients with 403 by their address.";
 
 /// `security/ip-filter` of the service. It stands before the router and also covers the health endpoint.

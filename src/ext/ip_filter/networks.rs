@@ -6,14 +6,14 @@ use ipnet::IpNet;
 
 /// Sorted ranges of addresses that neither overlap nor touch.
 #[derive(Debug, Default)]
-pub struct Networks {
+pub(crate) struct Networks {
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
 }
 
 impl Networks {
     /// The set of all addresses in `networks`. IPv4 addresses that are written as IPv6 (`::ffff:a.b.c.d`) count as IPv4.
-    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Networks {
+    pub(crate) fn new(networks: impl IntoIterator<Item = IpNet>) -> Networks {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for network in networks {
             match (
@@ -35,7 +35,7 @@ impl Networks {
     }
 
     /// Whether `address` is in one of the networks.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => is_in(&self.v4, u32::from(address)),
             IpAddr::V6(address) => is_in(&self.v6, u128::from(address)),

@@ -17,7 +17,7 @@ const REJECTED: &str = "the client's address is rejected";
 
 /// Lets clients pass, or rejects them with 403, by their address.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     pub networks: Networks,
     /// Whether only addresses in these networks pass. Otherwise only addresses outside of them do.
     pub allow: bool,

@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const JSON: Namespace = Namespace {
+pub(crate) const JSON: Namespace = Namespace {
     name: "portcullis/json",
     aliases: &[],
     guard: true,

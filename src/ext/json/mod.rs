@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::JSON;
+pub(crate) use config::JSON;

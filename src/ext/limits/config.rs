@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const LIMITS: Namespace = Namespace {
+pub(crate) const LIMITS: Namespace = Namespace {
     name: "portcullis/limits",
     aliases: &[],
     guard: true,

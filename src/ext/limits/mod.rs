@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::LIMITS;
+pub(crate) use config::LIMITS;

@@ -43,7 +43,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use pattern::{MatchError, Matcher};
+pub use pattern::Matcher;
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 

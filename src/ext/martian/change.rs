@@ -19,7 +19,7 @@ use crate::upstream::HostSet;
 
 /// One change, with precomputed values.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     SetHeader(Field, HeaderValue),
     AddHeader(Field, HeaderValue),
     CopyHeader {
@@ -45,7 +45,7 @@ pub enum Change {
 
 /// Parts to put into a URL. `None` leaves a part unchanged.
 #[derive(Debug, Default)]
-pub struct Url {
+pub(crate) struct Url {
     pub scheme: Option<&'static str>,
     pub host: Option<Box<str>>,
     /// Encoded.
@@ -53,12 +53,16 @@ pub struct Url {
     /// Encoded.
     pub query: Option<Box<str>>,
     /// Keeps the addresses of `host` resolved, so that no call waits for them.
+    #[expect(
+        dead_code,
+        reason = "a name is refreshed as long as something holds it"
+    )]
     pub known: Option<HostSet>,
 }
 
 /// A body that replaces another.
 #[derive(Debug)]
-pub struct Body {
+pub(crate) struct Body {
     pub content_type: Option<HeaderValue>,
     pub body: Bytes,
 }
@@ -68,7 +72,7 @@ impl Change {
     ///
     /// # Errors
     /// The request can no longer be sent.
-    pub fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
+    pub(crate) fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
         let request = &mut *sending.request;
         match self {
             Change::SetHeader(field, value) => field.set(request, value.clone())?,
@@ -106,7 +110,7 @@ impl Change {
     }
 
     /// Changes a response.
-    pub fn response(&self, request: &PipeRequest, reply: &mut Reply) {
+    pub(crate) fn response(&self, request: &PipeRequest, reply: &mut Reply) {
         let headers = &mut reply.headers;
         match self {
             Change::SetHeader(field, value) => field.set_response(headers, value.clone()),

@@ -12,7 +12,7 @@ use crate::runtime::pipe::PipeRequest;
 
 /// One condition. For a response, all but two conditions check its request.
 #[derive(Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// One of the message's own values equals this one.
     Header {
         field: Field,
@@ -37,7 +37,7 @@ pub enum Condition {
 
 /// Parts of a URL that must all be equal. `None` matches any.
 #[derive(Debug, Default)]
-pub struct Url {
+pub(crate) struct Url {
     pub scheme: Option<Box<str>>,
     pub host: Option<Box<str>>,
     /// Decoded.
@@ -48,7 +48,7 @@ pub struct Url {
 
 impl Condition {
     /// Whether it is true for a request.
-    pub fn of_request(&self, request: &PipeRequest) -> bool {
+    pub(crate) fn of_request(&self, request: &PipeRequest) -> bool {
         match self {
             Condition::Header { field, value } => field.any(request, |found| found == &**value),
             Condition::Cookie(wanted) => wanted.is_sent(&request.headers),
@@ -71,7 +71,7 @@ impl Condition {
     }
 
     /// Whether it is true for a response to `request`.
-    pub fn of_response(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
+    pub(crate) fn of_response(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
         match self {
             Condition::Header { field, value } => {
                 let mut lines = headers.get_all(&field.name).iter();

@@ -8,7 +8,7 @@ use crate::runtime::pipe::PipeRequest;
 
 /// A cookie, serialized for both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cookie {
+pub(crate) struct Cookie {
     /// `name=value`
     pub pair: HeaderValue,
     /// Includes its attributes.
@@ -20,7 +20,7 @@ impl Cookie {
     ///
     /// # Errors
     /// The line is not a valid header value.
-    pub fn send(&self, request: &mut PipeRequest) -> Result<(), Failure> {
+    pub(crate) fn send(&self, request: &mut PipeRequest) -> Result<(), Failure> {
         let lines = request.headers.get_all(COOKIE).iter();
         let mut line = Vec::new();
         for cookies in lines.filter(|line| !line.is_empty()).chain([&self.pair]) {
@@ -36,14 +36,14 @@ impl Cookie {
     }
 
     /// Adds the cookie to a response.
-    pub fn set(&self, headers: &mut HeaderMap) {
+    pub(crate) fn set(&self, headers: &mut HeaderMap) {
         headers.append(SET_COOKIE, self.set.clone());
     }
 }
 
 /// A cookie to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub name: Box<[u8]>,
     /// `None` matches any value.
     pub value: Option<Box<[u8]>>,
@@ -51,14 +51,14 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether the request sends it.
-    pub fn is_sent(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_sent(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(COOKIE).iter();
         let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
         pairs.any(|pair| self.is(pair))
     }
 
     /// Whether the response sets it.
-    pub fn is_set(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_set(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(SET_COOKIE).iter();
         let mut pairs = lines.filter_map(|line| line.as_bytes().split(|byte| *byte == b';').next());
         pairs.any(|pair| self.is(pair))
@@ -85,7 +85,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 /// The configured attributes of a cookie.
 #[derive(Debug, Clone, Default)]
-pub struct Attributes {
+pub(super) struct Attributes {
     pub path: String,
     pub domain: String,
     /// In the format of `Expires`.
@@ -97,7 +97,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// `name=value; Path=…`, in Go's order.
-    pub fn write(&self, pair: &str) -> String {
+    pub(super) fn write(&self, pair: &str) -> String {
         let mut line = pair.to_owned();
         let mut add = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -125,7 +125,7 @@ impl Attributes {
 }
 
 /// `name=value`, where a value with a space or a comma is quoted. `None` if a byte is invalid in a value.
-pub fn pair(name: &str, value: &str) -> Option<String> {
+pub(super) fn pair(name: &str, value: &str) -> Option<String> {
     let fits = |byte| matches!(byte, 0x20..0x7f) && !matches!(byte, b'"' | b';' | b'\\');
     if !value.bytes().all(fits) {
         return None;
@@ -138,7 +138,7 @@ pub fn pair(name: &str, value: &str) -> Option<String> {
 }
 
 /// Whether the text is valid as an attribute of a cookie.
-pub fn is_attribute(text: &str) -> bool {
+pub(super) fn is_attribute(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, 0x20..0x7f) && byte != b';')
 }

@@ -16,14 +16,14 @@ use crate::runtime::pipe::PipeRequest;
 
 /// A header name, and its special role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     pub name: HeaderName,
     pub kind: Kind,
 }
 
 /// The role of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// No special role.
     Plain,
     Host,
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Field {
-    pub fn new(name: HeaderName) -> Field {
+    pub(crate) fn new(name: HeaderName) -> Field {
         let kind = match name {
             HOST => Kind::Host,
             CONTENT_LENGTH => Kind::Length,
@@ -51,7 +51,7 @@ impl Field {
     // Requests.
 
     /// The first value in the request. For host and length, the values that will be sent.
-    pub fn first<'r>(&self, request: &'r PipeRequest) -> Option<Cow<'r, HeaderValue>> {
+    pub(crate) fn first<'r>(&self, request: &'r PipeRequest) -> Option<Cow<'r, HeaderValue>> {
         match (request.headers.get(&self.name), self.kind) {
             (Some(value), _) => Some(Cow::Borrowed(value)),
             (None, Kind::Host) => {
@@ -66,7 +66,7 @@ impl Field {
     }
 
     /// Whether `wanted` returns true for one of the request's values.
-    pub fn any(&self, request: &PipeRequest, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    pub(crate) fn any(&self, request: &PipeRequest, wanted: impl Fn(&[u8]) -> bool) -> bool {
         let mut lines = request.headers.get_all(&self.name).iter().peekable();
         if lines.peek().is_none() {
             return self
@@ -80,7 +80,11 @@ impl Field {
     ///
     /// # Errors
     /// The `Host` is invalid.
-    pub fn set(&self, request: &mut PipeRequest, mut value: HeaderValue) -> Result<(), Failure> {
+    pub(crate) fn set(
+        &self,
+        request: &mut PipeRequest,
+        mut value: HeaderValue,
+    ) -> Result<(), Failure> {
         // The target of a redirect must not see it.
         value.set_sensitive(true);
         match self.kind {
@@ -109,7 +113,11 @@ impl Field {
     ///
     /// # Errors
     /// As [`Field::set`].
-    pub fn add(&self, request: &mut PipeRequest, mut value: HeaderValue) -> Result<(), Failure> {
+    pub(crate) fn add(
+        &self,
+        request: &mut PipeRequest,
+        mut value: HeaderValue,
+    ) -> Result<(), Failure> {
         value.set_sensitive(true);
         match self.kind {
             Kind::Plain => {
@@ -121,7 +129,7 @@ impl Field {
     }
 
     /// Removes the header from the request.
-    pub fn remove(&self, request: &mut PipeRequest) {
+    pub(crate) fn remove(&self, request: &mut PipeRequest) {
         if !matches!(self.kind, Kind::Connection | Kind::Coding) {
             request.headers.remove(&self.name);
         }
@@ -130,7 +138,7 @@ impl Field {
     // Responses.
 
     /// Replaces the values in the response by `value`.
-    pub fn set_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    pub(crate) fn set_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain | Kind::Host => {
                 headers.insert(&self.name, value);
@@ -143,7 +151,7 @@ impl Field {
     }
 
     /// Adds `value` to the response.
-    pub fn add_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    pub(crate) fn add_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain => {
                 headers.append(&self.name, value);
@@ -154,7 +162,7 @@ impl Field {
 
     /// Removes the header from the response. `Connection` is kept, because the headers that it names must not be
     /// passed on.
-    pub fn remove_response(&self, headers: &mut HeaderMap) {
+    pub(crate) fn remove_response(&self, headers: &mut HeaderMap) {
         if !matches!(self.kind, Kind::Connection | Kind::Coding) {
             headers.remove(&self.name);
         }

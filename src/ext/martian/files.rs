@@ -31,19 +31,19 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// A folder with files.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     root: PathBuf,
     /// Files for single decoded paths, relative to the folder.
     explicit: HashMap<Vec<u8>, PathBuf>,
 }
 
 impl Files {
-    pub fn new(root: PathBuf, explicit: HashMap<Vec<u8>, PathBuf>) -> Files {
+    pub(crate) fn new(root: PathBuf, explicit: HashMap<Vec<u8>, PathBuf>) -> Files {
         Files { root, explicit }
     }
 
     /// The file for a path of a URL, whether it exists or not. `None` if it cannot be below the folder.
-    pub fn locate(&self, path: &str) -> Option<PathBuf> {
+    pub(crate) fn locate(&self, path: &str) -> Option<PathBuf> {
         let decoded: Vec<u8> = percent_decode_str(path).collect();
         if let Some(file) = self.explicit.get(&decoded) {
             return Some(self.root.join(file));
@@ -55,7 +55,7 @@ impl Files {
     ///
     /// # Errors
     /// The thread could not do its work.
-    pub async fn serve(&self, request: Asked) -> Result<Reply, Failure> {
+    pub(crate) async fn serve(&self, request: Asked) -> Result<Reply, Failure> {
         let Some(file) = self.locate(&request.path) else {
             return Ok(empty(StatusCode::NOT_FOUND));
         };
@@ -69,14 +69,14 @@ impl Files {
 
 /// The parts of a request that matter for a file.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: Method,
     pub path: Box<str>,
     pub headers: HeaderMap,
 }
 
 impl Asked {
-    pub fn of(request: &PipeRequest) -> Asked {
+    pub(crate) fn of(request: &PipeRequest) -> Asked {
         Asked {
             method: request.method.clone(),
             path: request.path.clone(),

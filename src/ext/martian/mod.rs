@@ -27,8 +27,6 @@ mod tests;
 
 pub use crate::runtime::files::range;
 pub use files::below;
-pub use modifier::Modifier;
-pub use runtime::Martian;
 
 use super::extension::BackendExtension;
 

@@ -8,7 +8,7 @@ use crate::runtime::pipe::{PipeRequest, Reply};
 
 /// One definition, including nested ones.
 #[derive(Debug)]
-pub struct Modifier {
+pub(crate) struct Modifier {
     /// The union of the scopes in it.
     pub scope: Scope,
     pub what: What,
@@ -16,14 +16,14 @@ pub struct Modifier {
 
 /// Whether a modifier applies to requests and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Scope {
+pub(crate) struct Scope {
     pub request: bool,
     pub response: bool,
 }
 
 /// The kind of a modifier.
 #[derive(Debug)]
-pub enum What {
+pub(crate) enum What {
     Change(Change),
     Filter {
         condition: Condition,
@@ -42,7 +42,7 @@ pub enum What {
 
 /// An outgoing request.
 #[derive(Debug)]
-pub struct Sending<'m, 'r> {
+pub(crate) struct Sending<'m, 'r> {
     pub request: &'r mut PipeRequest,
     /// The client's body was replaced.
     pub replaced: bool,
@@ -51,27 +51,27 @@ pub struct Sending<'m, 'r> {
 }
 
 impl Scope {
-    pub const BOTH: Scope = Scope {
+    pub(crate) const BOTH: Scope = Scope {
         request: true,
         response: true,
     };
-    pub const REQUEST: Scope = Scope {
+    pub(crate) const REQUEST: Scope = Scope {
         request: true,
         response: false,
     };
-    pub const RESPONSE: Scope = Scope {
+    pub(crate) const RESPONSE: Scope = Scope {
         request: false,
         response: true,
     };
 
-    pub fn and(self, other: Scope) -> Scope {
+    pub(crate) fn and(self, other: Scope) -> Scope {
         Scope {
             request: self.request && other.request,
             response: self.response && other.response,
         }
     }
 
-    pub fn or(self, other: Scope) -> Scope {
+    pub(crate) fn or(self, other: Scope) -> Scope {
         Scope {
             request: self.request || other.request,
             response: self.response || other.response,
@@ -84,7 +84,7 @@ impl Modifier {
     ///
     /// # Errors
     /// The request cannot be sent.
-    pub fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
+    pub(crate) fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
         if !self.scope.request {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Modifier {
     }
 
     /// Changes a response.
-    pub fn response(&self, request: &PipeRequest, reply: &mut Reply) {
+    pub(crate) fn response(&self, request: &PipeRequest, reply: &mut Reply) {
         if !self.scope.response {
             return;
         }

@@ -4,7 +4,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::PipeRequest;
 
 /// The authority of an origin, without credentials, which must not appear in URLs.
-pub fn authority(origin: &str) -> &str {
+pub(super) fn authority(origin: &str) -> &str {
     let authority = origin.split_once("://").map_or(origin, |(_, rest)| rest);
     authority
         .rsplit_once('@')
@@ -12,12 +12,12 @@ pub fn authority(origin: &str) -> &str {
 }
 
 /// The scheme of an origin, in its original case.
-pub fn scheme(origin: &str) -> &str {
+pub(super) fn scheme(origin: &str) -> &str {
     origin.split_once("://").map_or("", |(scheme, _)| scheme)
 }
 
 /// Host and port of an authority. Brackets are kept.
-pub fn split(authority: &str) -> (&str, Option<&str>) {
+pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
@@ -25,7 +25,7 @@ pub fn split(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// The port of an origin, or the default port of its scheme.
-pub fn port(origin: &str) -> Option<u16> {
+pub(super) fn port(origin: &str) -> Option<u16> {
     match split(authority(origin)).1 {
         Some("") | None => Some(usual(scheme(origin))),
         Some(port) => port.parse().ok(),
@@ -41,14 +41,14 @@ fn usual(scheme: &str) -> u16 {
 }
 
 /// The whole URL of the request, without credentials.
-pub fn url(request: &PipeRequest) -> String {
+pub(super) fn url(request: &PipeRequest) -> String {
     let origin = request.origin.as_deref().unwrap_or_default();
     let (scheme, authority) = (scheme(origin), authority(origin));
     format!("{scheme}://{authority}{}", request.target())
 }
 
 /// Whether the text is valid as the authority of a URL: a host with an optional port.
-pub fn is_authority(text: &[u8]) -> bool {
+pub(super) fn is_authority(text: &[u8]) -> bool {
     let Ok(authority) = http::uri::Authority::try_from(text) else {
         return false;
     };
@@ -58,7 +58,7 @@ pub fn is_authority(text: &[u8]) -> bool {
 }
 
 /// Whether a host, including its port, matches `pattern`, where `*` matches any label.
-pub fn host_matches(host: &str, pattern: &str) -> bool {
+pub(super) fn host_matches(host: &str, pattern: &str) -> bool {
     let (mut labels, mut wanted) = (host.split('.'), pattern.split('.'));
     loop {
         match (labels.next(), wanted.next()) {
@@ -72,7 +72,7 @@ pub fn host_matches(host: &str, pattern: &str) -> bool {
 
 /// The change of `port.Modifier`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
+pub(crate) enum Port {
     Set(u16),
     /// The default port of the scheme, written explicitly.
     Usual,
@@ -84,7 +84,7 @@ impl Port {
     ///
     /// # Errors
     /// The `Host` is not a valid header value.
-    pub fn apply(self, request: &mut PipeRequest) -> Result<(), Failure> {
+    pub(crate) fn apply(self, request: &mut PipeRequest) -> Result<(), Failure> {
         let Some(origin) = request.origin.take() else {
             return Ok(());
         };

@@ -14,12 +14,12 @@ const OURS: HeaderValue =
 
 /// `modifier/martian` of one backend.
 #[derive(Debug)]
-pub struct Martian {
+pub(crate) struct Martian {
     root: Modifier,
 }
 
 impl Martian {
-    pub fn new(root: Modifier) -> Martian {
+    pub(crate) fn new(root: Modifier) -> Martian {
         Martian { root }
     }
 }

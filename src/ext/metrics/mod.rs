@@ -4,7 +4,7 @@
 
 mod compile;
 mod config;
-pub mod runtime;
+pub(crate) mod runtime;
 #[cfg(test)]
 mod tests;
 

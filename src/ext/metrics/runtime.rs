@@ -16,7 +16,7 @@ struct Counted {
 }
 
 /// The step that counts calls to `pattern`. `None` if this is disabled.
-pub fn backend(stats: &Stats, pattern: &Arc<str>) -> Option<Box<dyn BackendStep>> {
+pub(crate) fn backend(stats: &Stats, pattern: &Arc<str>) -> Option<Box<dyn BackendStep>> {
     let requests = stats.requests(Layer::Backend, pattern)?;
     Some(Box::new(Counted {
         requests,

@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const METRICS: Namespace = Namespace {
+pub(crate) const METRICS: Namespace = Namespace {
     name: "portcullis/metrics",
     aliases: &[],
     guard: true,

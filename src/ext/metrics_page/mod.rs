@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::METRICS;
+pub(crate) use config::METRICS;

@@ -18,7 +18,7 @@ mod transport;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use overrides::{Observed, backend, endpoint};
+pub(crate) use overrides::{Observed, backend, endpoint};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 use crate::telemetry::otlp::{Exporter, Lost, Signal};

@@ -14,7 +14,7 @@ use crate::telemetry::trace::Attribute;
 
 /// The handles of an endpoint, and its settings for its backends.
 #[derive(Debug)]
-pub struct Observed {
+pub(crate) struct Observed {
     pub observer: Arc<EndpointObserver>,
     backend: Option<BackendLayer>,
 }
@@ -114,7 +114,7 @@ fn of_endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Arc<OfEndpoi
 }
 
 /// The handles of an endpoint, after its blocks were compiled. `None` if nothing is observed.
-pub fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
+pub(crate) fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
     let observer = cx.left::<Observer>()?;
     let own = of_endpoint(site, cx);
     let own = own.as_deref();
@@ -137,7 +137,7 @@ pub fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
 
 /// The handles of a backend, after its blocks were compiled. `reads_errors` means that the body of an error response
 /// is read.
-pub fn backend(
+pub(crate) fn backend(
     observed: Option<&Observed>,
     site: &BackendSite<'_>,
     reads_errors: bool,

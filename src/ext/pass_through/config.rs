@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const PASS_THROUGH: Namespace = Namespace {
+pub(crate) const PASS_THROUGH: Namespace = Namespace {
     name: "portcullis/pass-through",
     aliases: &[],
     guard: true,

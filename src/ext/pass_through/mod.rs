@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::PASS_THROUGH;
+pub(crate) use config::PASS_THROUGH;

@@ -80,7 +80,7 @@ const WORDS: &[(&[&str], &str)] = &[
 ];
 
 /// What to write instead of the plugin `name`.
-pub fn hint(kind: PluginKind, name: &str) -> &'static str {
+pub(crate) fn hint(kind: PluginKind, name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
     let of_words = WORDS
         .iter()

@@ -14,6 +14,6 @@ mod hints;
 mod names;
 mod shape;
 
-pub use hints::hint;
-pub use names::{BUILT_IN, BuiltIn, PluginKind, built_in};
-pub use shape::{Moved, Shape};
+pub(crate) use hints::hint;
+pub(crate) use names::{BUILT_IN, BuiltIn, PluginKind, built_in};
+pub(crate) use shape::Moved;

@@ -4,7 +4,7 @@ use super::shape::Shape;
 
 /// The namespaces of plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PluginKind {
+pub(crate) enum PluginKind {
     /// Around the router.
     Server,
     /// Instead of the HTTP client of a backend.
@@ -17,7 +17,7 @@ pub enum PluginKind {
 
 impl PluginKind {
     /// All kinds.
-    pub const ALL: [PluginKind; 4] = [
+    pub(crate) const ALL: [PluginKind; 4] = [
         PluginKind::Server,
         PluginKind::Client,
         PluginKind::Modifier,
@@ -25,7 +25,7 @@ impl PluginKind {
     ];
 
     /// The namespace of the kind.
-    pub fn namespace(self) -> &'static str {
+    pub(crate) fn namespace(self) -> &'static str {
         match self {
             PluginKind::Server => "plugin/http-server",
             PluginKind::Client => "plugin/http-client",
@@ -49,12 +49,12 @@ impl PluginKind {
     }
 
     /// Both names of the namespace.
-    pub fn spellings(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn spellings(self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.namespace()).chain(self.old_namespace())
     }
 
     /// The kind that has this namespace. `github.com` and `github_com` mean the same.
-    pub fn of(namespace: &str) -> Option<PluginKind> {
+    pub(crate) fn of(namespace: &str) -> Option<PluginKind> {
         let dotted = |name: &str| name.replacen("github_com/", "github.com/", 1);
         let mut kinds = PluginKind::ALL.into_iter();
         kinds.find(|kind| {
@@ -66,7 +66,7 @@ impl PluginKind {
 
 /// A plugin that is built in.
 #[derive(Debug)]
-pub struct BuiltIn {
+pub(crate) struct BuiltIn {
     pub kind: PluginKind,
     pub name: &'static str,
     /// The namespace that does its work.
@@ -78,7 +78,7 @@ pub struct BuiltIn {
 }
 
 /// The table.
-pub const BUILT_IN: &[BuiltIn] = &[
+pub(crate) const BUILT_IN: &[BuiltIn] = &[
     server("geoip", "portcullis/geoip", false),
     server("ip-filter", "security/ip-filter", true),
     server("url-rewrite", "portcullis/url-rewrite", false),
@@ -121,7 +121,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
 ];
 
 /// The built-in of this kind and name. Files of KrakenD 1 write `krakend-` before the name.
-pub fn built_in(kind: PluginKind, name: &str) -> Option<&'static BuiltIn> {
+pub(crate) fn built_in(kind: PluginKind, name: &str) -> Option<&'static BuiltIn> {
     let of = |name: &str| {
         let mut all = BUILT_IN.iter();
         all.find(|known| known.kind == kind && known.name == name)

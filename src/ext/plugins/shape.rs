@@ -5,7 +5,7 @@ use crate::config::{Data, Position, Value};
 
 /// How the block of a plugin becomes the block of a namespace.
 #[derive(Debug, Clone, Copy)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// It has the same keys. The plugin needs its block.
     Same,
     /// `no_redirect` of `backend/http/client`. The plugin has no block.
@@ -20,7 +20,7 @@ pub enum Shape {
 
 /// What a block became.
 #[derive(Debug, PartialEq)]
-pub enum Moved {
+pub(crate) enum Moved {
     /// The block of the namespace.
     Block(Value),
     /// One key of it, which may stand beside others.
@@ -33,7 +33,7 @@ impl Shape {
     ///
     /// # Errors
     /// What is wrong with the plugin's block.
-    pub fn moved(self, block: Option<&Value>, at: Position) -> Result<Moved, String> {
+    pub(crate) fn moved(self, block: Option<&Value>, at: Position) -> Result<Moved, String> {
         match self {
             Shape::Nothing(why) => Ok(Moved::Nothing(why)),
             Shape::NoRedirect => Ok(Moved::Key("no_redirect", Value::new(at, Data::Bool(true)))),

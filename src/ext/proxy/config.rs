@@ -2,7 +2,7 @@
 
 use crate::config::{Key, Kind, Namespace, key};
 
-pub const PROXY_ENDPOINT: Namespace = Namespace {
+pub(crate) const PROXY_ENDPOINT: Namespace = Namespace {
     name: "proxy",
     aliases: &["github.com/devopsfaith/krakend/proxy"],
     guard: false,
@@ -86,7 +86,7 @@ const FLATMAP: &[Key] = &[
     ),
 ];
 
-pub const PROXY_BACKEND: Namespace = Namespace {
+pub(crate) const PROXY_BACKEND: Namespace = Namespace {
     name: "proxy",
     aliases: &["github.com/devopsfaith/krakend/proxy"],
     guard: false,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::{PROXY_BACKEND, PROXY_ENDPOINT};
+pub(crate) use config::{PROXY_BACKEND, PROXY_ENDPOINT};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The capacity and the fill rate of a bucket, fixed when the configuration is compiled.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
+pub(crate) struct Rate {
     interval_nanos: u64,
     capacity: u64,
     /// The number of bits of the word that store tokens. The others count intervals.
@@ -25,7 +25,7 @@ const SLOWEST: f64 = 1e-9;
 
 /// The result of a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// A token was available.
     Allowed {
         /// The remaining tokens.
@@ -40,7 +40,7 @@ pub enum Verdict {
 
 impl Rate {
     /// A rate of `per_second` tokens (at least one in 10⁹ s) with a bucket of `capacity` (at least 1, below 2⁴⁰).
-    pub fn new(per_second: f64, capacity: u64) -> Rate {
+    pub(crate) fn new(per_second: f64, capacity: u64) -> Rate {
         let per_second = if per_second.is_finite() {
             per_second.max(SLOWEST)
         } else {
@@ -57,17 +57,17 @@ impl Rate {
     }
 
     /// The number of tokens in a full bucket.
-    pub fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         self.capacity
     }
 
     /// The time in which one token is added.
-    pub fn interval(&self) -> Duration {
+    pub(crate) fn interval(&self) -> Duration {
         Duration::from_nanos(self.interval_nanos)
     }
 
     /// The word of a new, full bucket.
-    pub fn full(&self) -> u64 {
+    pub(crate) fn full(&self) -> u64 {
         self.pack(self.capacity, 0)
     }
 
@@ -79,7 +79,7 @@ impl Rate {
     /// 3. The tokens of these intervals are added. If they exceed the capacity, the bucket is filled and this token
     ///    is free.
     #[must_use]
-    pub fn take(&self, word: u64, age: Duration) -> (u64, Verdict) {
+    pub(crate) fn take(&self, word: u64, age: Duration) -> (u64, Verdict) {
         let (tokens, paid) = self.unpack(word);
         if tokens > 0 {
             let left = tokens - 1;
@@ -103,7 +103,7 @@ impl Rate {
     }
 
     /// The word of a bucket with this `age` that contains `tokens` now.
-    pub fn holding(&self, tokens: u64, age: Duration) -> u64 {
+    pub(crate) fn holding(&self, tokens: u64, age: Duration) -> u64 {
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         self.pack(tokens.min(self.capacity), age / self.interval_nanos)
     }
@@ -124,7 +124,7 @@ impl Rate {
 
 /// A bucket that several requests share.
 #[derive(Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     born: Duration,
     word: AtomicU64,
@@ -132,7 +132,7 @@ pub struct Bucket {
 
 impl Bucket {
     /// A full bucket, created at `now`.
-    pub fn new(rate: Rate, now: Duration) -> Bucket {
+    pub(crate) fn new(rate: Rate, now: Duration) -> Bucket {
         Bucket {
             rate,
             born: now,
@@ -141,19 +141,19 @@ impl Bucket {
     }
 
     /// The rate of this bucket.
-    pub fn rate(&self) -> &Rate {
+    pub(crate) fn rate(&self) -> &Rate {
         &self.rate
     }
 
     /// Sets the number of tokens at `now`, to that of the bucket that several gateways share.
-    pub fn hold(&self, tokens: u64, now: Duration) {
+    pub(crate) fn hold(&self, tokens: u64, now: Duration) {
         let age = now.saturating_sub(self.born);
         self.word
             .store(self.rate.holding(tokens, age), Ordering::Release);
     }
 
     /// Takes one token at `now`.
-    pub fn take(&self, now: Duration) -> Verdict {
+    pub(crate) fn take(&self, now: Duration) -> Verdict {
         let age = now.saturating_sub(self.born);
         let mut word = self.word.load(Ordering::Acquire);
         loop {

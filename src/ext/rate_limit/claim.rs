@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::jose::{ClaimPath, Claims};
 
 /// The claim at `path` as text. Strings, numbers and booleans have a text; lists and objects do not.
-pub fn text<'a>(claims: &'a Claims, path: &ClaimPath) -> Option<Cow<'a, str>> {
+pub(super) fn text<'a>(claims: &'a Claims, path: &ClaimPath) -> Option<Cow<'a, str>> {
     match path.find(claims)? {
         Value::String(text) => Some(text.as_str().into()),
         Value::Number(number) => Some(number.to_string().into()),

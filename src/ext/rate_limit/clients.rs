@@ -7,14 +7,14 @@ use super::ledger::Ledger;
 use crate::ext::recent::Recent;
 
 /// The maximum number of clients of one endpoint. The least recently seen ones are dropped first.
-pub const MAX_CLIENTS: usize = 1_000_000;
+pub(crate) const MAX_CLIENTS: usize = 1_000_000;
 
 /// More locks have no benefit: KrakenD's 2048 would use a quarter of a megabyte for each limited endpoint.
 const MAX_SHARDS: usize = 64;
 
 /// The buckets of an endpoint's clients, limited in number and dropped when unused.
 #[derive(Debug)]
-pub struct Clients {
+pub(crate) struct Clients {
     rate: Rate,
     time_to_live: Duration,
     buckets: Recent<Client>,
@@ -30,7 +30,7 @@ struct Client {
 
 impl Clients {
     /// Buckets with `rate`, each dropped after `time_to_live` without use.
-    pub fn new(rate: Rate, shards: usize, time_to_live: Duration) -> Clients {
+    pub(crate) fn new(rate: Rate, shards: usize, time_to_live: Duration) -> Clients {
         let shards = shards.clamp(1, MAX_SHARDS);
         Clients {
             rate,
@@ -40,12 +40,12 @@ impl Clients {
     }
 
     /// The rate of each client.
-    pub fn rate(&self) -> &Rate {
+    pub(crate) fn rate(&self) -> &Rate {
         &self.rate
     }
 
     /// Takes one token of client `who`. A client that was not seen for long, or never, starts with a full bucket.
-    pub fn take(&self, who: &str, now: Duration) -> Verdict {
+    pub(crate) fn take(&self, who: &str, now: Duration) -> Verdict {
         self.with(who, now, |client| {
             let (word, verdict) = self.rate.take(client.word, now.saturating_sub(client.born));
             client.word = word;
@@ -54,7 +54,7 @@ impl Clients {
     }
 
     /// Sets the number of tokens of client `who`, to that of the bucket that several gateways share.
-    pub fn hold(&self, who: &str, tokens: u64, now: Duration) {
+    pub(crate) fn hold(&self, who: &str, tokens: u64, now: Duration) {
         self.with(who, now, |client| {
             let age = now.saturating_sub(client.born);
             client.word = self.rate.holding(tokens, age);
@@ -62,7 +62,12 @@ impl Clients {
     }
 
     /// Calls `with` on the ledger of client `who`.
-    pub fn ledger<R>(&self, who: &str, now: Duration, with: impl FnOnce(&mut Ledger) -> R) -> R {
+    pub(crate) fn ledger<R>(
+        &self,
+        who: &str,
+        now: Duration,
+        with: impl FnOnce(&mut Ledger) -> R,
+    ) -> R {
         self.with(who, now, |client| with(&mut client.ledger))
     }
 

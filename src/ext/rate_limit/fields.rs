@@ -14,7 +14,7 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// The families of headers that an endpoint sends (`limit_headers`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Families {
+pub(crate) struct Families {
     /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
     pub draft: bool,
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, for the client's limit or else for the endpoint's.
@@ -23,7 +23,7 @@ pub struct Families {
 
 /// One limit, as the headers describe it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Described {
+pub(crate) struct Described {
     pub name: &'static str,
     /// The number of tokens in a window.
     pub quota: u64,
@@ -34,14 +34,14 @@ pub struct Described {
 
 /// The state of a limit after a request: the remaining tokens, and the wait for the next one if there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub(crate) struct Left {
     pub tokens: u64,
     pub wait: Option<Duration>,
 }
 
 /// Writes the headers for an endpoint's limits.
 #[derive(Debug)]
-pub struct LimitFields {
+pub(crate) struct LimitFields {
     families: Families,
     limits: Box<[Described]>,
     policy: Option<HeaderValue>,
@@ -49,7 +49,7 @@ pub struct LimitFields {
 
 impl LimitFields {
     /// The headers for `limits`, the client's before the endpoint's.
-    pub fn new(families: Families, limits: Vec<Described>) -> LimitFields {
+    pub(crate) fn new(families: Families, limits: Vec<Described>) -> LimitFields {
         let policy: Vec<String> = limits
             .iter()
             .map(|limit| {
@@ -65,12 +65,12 @@ impl LimitFields {
     }
 
     /// Whether any headers are sent.
-    pub fn are_wanted(&self) -> bool {
+    pub(crate) fn are_wanted(&self) -> bool {
         self.families.draft || self.families.legacy
     }
 
     /// Adds the headers for the current state, with one item for each limit that was checked, by name.
-    pub fn write(&self, left: &[(&'static str, Left)], into: &mut Fields) {
+    pub(crate) fn write(&self, left: &[(&'static str, Left)], into: &mut Fields) {
         if self.families.draft {
             into.extend(self.policy.clone().map(|policy| (POLICY, policy)));
             let state: Vec<String> = left.iter().map(|(name, left)| state(name, left)).collect();
@@ -96,7 +96,7 @@ impl LimitFields {
 }
 
 /// Rounded up to whole seconds: `Retry-After` has no fractions (RFC 9110 §10.2.3).
-pub fn seconds_up(duration: Duration) -> u64 {
+pub(crate) fn seconds_up(duration: Duration) -> u64 {
     let up = u64::from(duration.subsec_nanos() > 0);
     duration.as_secs().saturating_add(up).max(1)
 }

@@ -13,7 +13,7 @@ use crate::runtime::request::{Head, Notes};
 
 /// How an endpoint distinguishes its clients (`strategy` and `key`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// The client's address.
     Address(Ipv6Prefix),
     /// The address in this header, or the client's address if there is none.
@@ -41,7 +41,7 @@ impl Identity {
     ///
     /// Headers are those that earlier steps left: a header that the client sends in place of a propagated claim is
     /// not used.
-    pub fn of<'a>(&self, head: &Head<'a>, notes: &'a Notes) -> Cow<'a, str> {
+    pub(crate) fn of<'a>(&self, head: &Head<'a>, notes: &'a Notes) -> Cow<'a, str> {
         match self {
             Identity::Address(prefix) => prefix.client(head.client).to_string().into(),
             Identity::AddressIn(name, prefix) => {

@@ -15,7 +15,7 @@ const CREDIT_LIFE: Duration = Duration::from_secs(1);
 /// costs the next one its token (a debt). So as many requests pass as the store gave tokens, however late they
 /// arrive.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     balance: i32,
     /// Hundredths of a second at the last change. Wraps after 497 days.
     changed: u32,
@@ -23,25 +23,25 @@ pub struct Ledger {
 
 impl Ledger {
     /// Whether there is a credit.
-    pub fn has_credit(&mut self, rate: &Rate, now: Duration) -> bool {
+    pub(crate) fn has_credit(&mut self, rate: &Rate, now: Duration) -> bool {
         self.forget_old(rate, now);
         self.balance > 0
     }
 
     /// Takes one token of the existing credit. Returns the rest.
-    pub fn spend(&mut self) -> u64 {
+    pub(crate) fn spend(&mut self) -> u64 {
         self.balance = (self.balance - 1).max(0);
         u64::from(self.balance.unsigned_abs())
     }
 
     /// Whether requests passed without a token.
-    pub fn owes(&mut self, rate: &Rate, now: Duration) -> bool {
+    pub(crate) fn owes(&mut self, rate: &Rate, now: Duration) -> bool {
         self.forget_old(rate, now);
         self.balance < 0
     }
 
     /// Pays a debt, if there is one, with a token that arrived in time.
-    pub fn pays(&mut self, rate: &Rate, now: Duration) -> bool {
+    pub(crate) fn pays(&mut self, rate: &Rate, now: Duration) -> bool {
         let owes = self.owes(rate, now);
         if owes {
             self.balance += 1;
@@ -50,7 +50,7 @@ impl Ledger {
     }
 
     /// Settles a late result: whether the request had passed, and whether there was a token for it.
-    pub fn settle(&mut self, admitted: bool, given: bool, rate: &Rate, now: Duration) {
+    pub(crate) fn settle(&mut self, admitted: bool, given: bool, rate: &Rate, now: Duration) {
         let change = match (admitted, given) {
             (true, false) => -1,
             (false, true) => 1,

@@ -29,13 +29,11 @@ pub(in crate::ext) use compile::ipv6_prefix;
 pub(in crate::ext) use config::{ENDPOINT_REDIS_KEYS, TIER_KEYS};
 pub(in crate::ext) use wide::{Spot, clients, in_redis, limit};
 
-pub use bucket::{Bucket, Rate, Verdict};
-pub use clients::{Clients, MAX_CLIENTS};
-pub use fields::{Described, Families, Left, LimitFields, seconds_up};
-pub use identity::Identity;
-pub use ledger::Ledger;
-pub use runtime::{BackendLimit, EndpointLimit, Limits, Scope};
-pub use shared::Cluster;
+pub(crate) use bucket::{Bucket, Rate, Verdict};
+pub(crate) use clients::Clients;
+pub(crate) use fields::seconds_up;
+pub(crate) use identity::Identity;
+pub(crate) use runtime::{EndpointLimit, Scope};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 

@@ -24,7 +24,7 @@ const EXCEEDED: &str = "rate limit exceded";
 
 /// The names of the two limits of a block, for the headers that inform clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// The limit of each client.
     pub client: &'static str,
     /// The limit of all clients together.
@@ -33,12 +33,12 @@ pub struct Scope {
 
 impl Scope {
     /// The limits of an endpoint.
-    pub const ENDPOINT: Scope = Scope {
+    pub(crate) const ENDPOINT: Scope = Scope {
         client: "client",
         all: "endpoint",
     };
     /// The limits of the service.
-    pub const SERVICE: Scope = Scope {
+    pub(crate) const SERVICE: Scope = Scope {
         client: "service-client",
         all: "service",
     };
@@ -46,7 +46,7 @@ impl Scope {
 
 /// The buckets of one block: the state that survives a reload.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     pub clock: Clock,
     pub scope: Scope,
     pub clients: Option<Clients>,
@@ -72,7 +72,7 @@ impl Limits {
 
 /// A block of limits: first the client's own limit, then the one that all clients share.
 #[derive(Debug)]
-pub struct EndpointLimit {
+pub(crate) struct EndpointLimit {
     limits: Arc<Limits>,
     identity: Identity,
     fields: LimitFields,
@@ -89,7 +89,7 @@ pub(super) struct Decision {
 
 impl EndpointLimit {
     /// The limits in `limits`, for clients distinguished by `identity`.
-    pub fn new(
+    pub(crate) fn new(
         limits: Arc<Limits>,
         identity: Identity,
         fields: LimitFields,
@@ -206,14 +206,14 @@ pub(super) fn fingerprint(who: &str) -> String {
 
 /// `qos/ratelimit/proxy`: one bucket for all calls to a backend.
 #[derive(Debug)]
-pub struct BackendLimit {
+pub(crate) struct BackendLimit {
     clock: Clock,
     bucket: Bucket,
 }
 
 impl BackendLimit {
     /// A full bucket with `rate`.
-    pub fn new(rate: Rate, clock: Clock) -> BackendLimit {
+    pub(crate) fn new(rate: Rate, clock: Clock) -> BackendLimit {
         BackendLimit {
             bucket: Bucket::new(rate, clock.now()),
             clock,

@@ -13,7 +13,7 @@ use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
 /// The shared store of the buckets.
 #[derive(Debug, Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub store: Arc<dyn Shared>,
     /// The prefix of every key: namespace and endpoint.
     pub prefix: Box<str>,

@@ -36,7 +36,7 @@ const IN_KEYS: &AsciiSet = &CONTROLS.add(b'{').add(b'}').add(b'%').add(b' ').add
 
 /// A Redis, for the blocks that count there.
 #[derive(Debug, Clone)]
-pub struct SharedStore {
+pub(crate) struct SharedStore {
     pub store: Arc<dyn Shared>,
     pub on_failure: OnFailure,
     namespace: Box<str>,
@@ -75,14 +75,14 @@ impl SharedStore {
     }
 
     /// The key of the list of revoked tokens.
-    pub fn revoked(&self) -> String {
+    pub(crate) fn revoked(&self) -> String {
         let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
         format!("portcullis:{{{namespace}:revoked}}")
     }
 
     /// The prefix of all keys of one endpoint. It is unique, and a cluster keeps these keys on one node, so that one
     /// script may access all of them.
-    pub fn prefix(&self, method: &Method, pattern: &str) -> String {
+    pub(crate) fn prefix(&self, method: &Method, pattern: &str) -> String {
         let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
         let pattern = utf8_percent_encode(pattern, IN_KEYS);
         format!("portcullis:{{{namespace}:{method}:{pattern}}}:")

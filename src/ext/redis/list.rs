@@ -6,11 +6,11 @@ use std::time::Duration;
 pub(super) const LIST: &str = include_str!("list.lua");
 
 /// The maximum number of elements in one answer about a list.
-pub const LIST_PAGE: usize = 5_000;
+pub(crate) const LIST_PAGE: usize = 5_000;
 
 /// A question about a shared list.
 #[derive(Debug, Clone)]
-pub struct ListAsk {
+pub(crate) struct ListAsk {
     pub key: String,
     /// Elements to add.
     pub add: Vec<String>,
@@ -24,7 +24,7 @@ pub struct ListAsk {
 
 /// The answer about a shared list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// In milliseconds of the store's clock.
     pub now: u64,
     /// At most [`LIST_PAGE`].

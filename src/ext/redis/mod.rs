@@ -8,10 +8,12 @@ mod runtime;
 mod tests;
 mod tickets;
 
-pub use compile::SharedStore;
-pub use list::{LIST_PAGE, ListAsk, Listed};
-pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
-pub use tickets::session_ticket_keys;
+pub(crate) use compile::SharedStore;
+#[cfg(test)]
+pub(crate) use list::Listed;
+pub(crate) use list::{LIST_PAGE, ListAsk};
+pub(crate) use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
+pub(crate) use tickets::session_ticket_keys;
 
 use super::extension::ServiceExtension;
 

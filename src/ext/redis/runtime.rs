@@ -46,7 +46,7 @@ const FIRST_CONTACT: Duration = Duration::from_secs(1);
 const MAX_QUEUED: usize = 10_000;
 
 /// Buckets that several gateways share.
-pub trait Shared: Send + Sync + fmt::Debug {
+pub(crate) trait Shared: Send + Sync + fmt::Debug {
     /// Whether queries are useful at the moment.
     fn is_ready(&self) -> bool;
 
@@ -72,10 +72,10 @@ pub trait Shared: Send + Sync + fmt::Debug {
 }
 
 /// The result of a query that is still in progress. `None` if there is no response.
-pub type Late = Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send>>;
+pub(crate) type Late = Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send>>;
 
 /// The result of a query for tokens.
-pub enum Taken {
+pub(crate) enum Taken {
     Told(SharedVerdict),
     /// There is no response yet. When it arrives, tokens may have been taken, so it must be evaluated.
     Late(Late),
@@ -85,7 +85,7 @@ pub enum Taken {
 
 /// A bucket to take a token from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
+pub(crate) struct Ask {
     pub key: String,
     pub rate: Rate,
     /// How long an unused bucket is kept.
@@ -94,11 +94,11 @@ pub struct Ask {
 
 /// The results of the buckets, in order. Buckets after a rejection were not queried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedVerdict(pub SmallVec<[Verdict; 2]>);
+pub(crate) struct SharedVerdict(pub SmallVec<[Verdict; 2]>);
 
 /// How a request is decided while the store does not respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFailure {
+pub(crate) enum OnFailure {
     /// Each gateway counts by itself.
     #[default]
     Local,
@@ -109,7 +109,7 @@ pub enum OnFailure {
 }
 
 /// A Redis server or cluster.
-pub struct Store {
+pub(crate) struct Store {
     pool: Pool,
     script: Arc<str>,
     timeout: Duration,
@@ -124,7 +124,7 @@ pub struct Store {
 
 /// How a store connects and waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreOptions {
+pub(crate) struct StoreOptions {
     pub connections: usize,
     /// The longest time that a query waits.
     pub timeout: Duration,
@@ -203,7 +203,7 @@ impl Store {
     ///
     /// # Errors
     /// The client cannot be created from the configuration.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         connections: usize,
         timeout: Duration,
@@ -222,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// The client cannot be created from the configuration.
-    pub fn with(
+    pub(crate) fn with(
         mut config: Config,
         options: StoreOptions,
         clock: Clock,
@@ -263,7 +263,7 @@ impl Store {
     /// Opens the connections. They are kept open, and reopened, in the background until the store is dropped.
     ///
     /// Waits briefly, so that an unreachable Redis is logged before the first request needs it.
-    pub async fn connect(&self) {
+    pub(crate) async fn connect(&self) {
         self.opened.store(true, Ordering::Release);
         for client in self.pool.clients() {
             let (trouble, contact) = (Arc::clone(&self.trouble), self.contact.clone());

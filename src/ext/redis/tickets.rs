@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The keys in the configured Redis, updated in the background. `None` without `portcullis/redis`.
-pub fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
+pub(crate) fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
     let shared = cx.left::<SharedStore>()?;
     let prefix = shared.tickets();
     let kept = cx.carry(format!("portcullis/redis {prefix}"), |tasks| {

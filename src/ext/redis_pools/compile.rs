@@ -27,7 +27,7 @@ const PORT: u16 = 6379;
 
 /// The connections of `redis`, by name.
 #[derive(Debug, Default)]
-pub struct Pools(HashMap<String, Definition>);
+pub(crate) struct Pools(HashMap<String, Definition>);
 
 /// How a connection is made.
 #[derive(Clone)]

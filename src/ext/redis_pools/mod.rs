@@ -6,7 +6,6 @@ mod config;
 mod tests;
 mod tls;
 
-pub use compile::Pools;
 pub(in crate::ext) use compile::{Definition, connection, open, split};
 
 use super::extension::ServiceExtension;

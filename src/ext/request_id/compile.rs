@@ -27,7 +27,7 @@ const TAKEN: [&str; 9] = [
 
 /// The header that the service sets on every request, for the rules that remove similar names.
 #[derive(Debug)]
-pub struct IdHeader(pub HeaderName);
+pub(crate) struct IdHeader(pub HeaderName);
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {

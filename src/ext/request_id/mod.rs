@@ -6,8 +6,8 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use compile::IdHeader;
-pub use runtime::{RequestIds, random};
+pub(crate) use compile::IdHeader;
+pub(crate) use runtime::random;
 
 use super::extension::ServiceExtension;
 

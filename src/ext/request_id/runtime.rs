@@ -12,7 +12,7 @@ const MAX_LENGTH: usize = 128;
 
 /// Gives each request its id.
 #[derive(Debug)]
-pub struct RequestIds {
+pub(crate) struct RequestIds {
     header: HeaderName,
     trust: bool,
     respond: bool,
@@ -20,7 +20,7 @@ pub struct RequestIds {
 
 impl RequestIds {
     /// Ids in `header`. With `trust` a client's own id is kept, and with `respond` the response contains the id.
-    pub fn new(header: HeaderName, trust: bool, respond: bool) -> RequestIds {
+    pub(crate) fn new(header: HeaderName, trust: bool, respond: bool) -> RequestIds {
         RequestIds {
             header,
             trust,
@@ -65,7 +65,7 @@ fn is_sane(id: &[u8]) -> bool {
 }
 
 /// A random UUID (RFC 9562 §5.4); `None` without randomness.
-pub fn random() -> Option<HeaderValue> {
+pub(crate) fn random() -> Option<HeaderValue> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).ok()?;
     let bits = u128::from_be_bytes(bytes);

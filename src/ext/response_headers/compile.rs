@@ -29,14 +29,14 @@ const PROTECTING: &[&str] = &[
 ];
 
 /// Compiles the service's block. The flag tells whether the health endpoint is covered.
-pub fn service(extra: &Extra<'_>) -> Option<(Arc<HeaderEdits>, bool)> {
+pub(crate) fn service(extra: &Extra<'_>) -> Option<(Arc<HeaderEdits>, bool)> {
     let block = extra.open(&RESPONSE_HEADERS)?;
     let health = block.flag("health");
     Some((edits(&block), health))
 }
 
 /// Compiles an endpoint's block.
-pub fn endpoint(extra: &Extra<'_>) -> Option<Arc<HeaderEdits>> {
+pub(crate) fn endpoint(extra: &Extra<'_>) -> Option<Arc<HeaderEdits>> {
     let block = extra.open(&RESPONSE_HEADERS_ENDPOINT)?;
     Some(edits(&block))
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Key, Kind, Namespace, key};
 
-pub const RESPONSE_HEADERS: Namespace = Namespace {
+pub(crate) const RESPONSE_HEADERS: Namespace = Namespace {
     name: "modifier/response-headers",
     aliases: &[],
     guard: true,
@@ -10,7 +10,7 @@ pub const RESPONSE_HEADERS: Namespace = Namespace {
     keys: KEYS,
 };
 
-pub const RESPONSE_HEADERS_ENDPOINT: Namespace = Namespace {
+pub(crate) const RESPONSE_HEADERS_ENDPOINT: Namespace = Namespace {
     name: "modifier/response-headers",
     aliases: &[],
     guard: true,

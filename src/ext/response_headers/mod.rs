@@ -7,5 +7,5 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{endpoint, service};
-pub use config::{RESPONSE_HEADERS, RESPONSE_HEADERS_ENDPOINT};
+pub(crate) use compile::{endpoint, service};
+pub(crate) use config::{RESPONSE_HEADERS, RESPONSE_HEADERS_ENDPOINT};

@@ -2,7 +2,7 @@
 
 use crate::config::{Key, Kind, Namespace, key};
 
-pub const ROUTER: Namespace = Namespace {
+pub(crate) const ROUTER: Namespace = Namespace {
     name: "router",
     aliases: &["github_com/luraproject/lura/router/gin"],
     guard: false,

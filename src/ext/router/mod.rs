@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::ROUTER;
+pub(crate) use config::ROUTER;

@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const SECRETS: Namespace = Namespace {
+pub(crate) const SECRETS: Namespace = Namespace {
     name: "portcullis/secrets",
     aliases: &[],
     guard: true,

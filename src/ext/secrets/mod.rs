@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::SECRETS;
+pub(crate) use config::SECRETS;

@@ -6,8 +6,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::{AllowedHosts, SecurityHttp};
-
 use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `security/http`.

@@ -20,7 +20,7 @@ const NONCE: &str = "$NONCE";
 
 /// The accepted values of `Host`.
 #[derive(Debug)]
-pub enum AllowedHosts {
+pub(crate) enum AllowedHosts {
     Any,
     /// Compared case-insensitively, including the port.
     Exact(Box<[Box<str>]>),
@@ -30,7 +30,7 @@ pub enum AllowedHosts {
 
 /// The compiled `security/http`, without the parts that `is_development` disables.
 #[derive(Debug)]
-pub struct SecurityHttp {
+pub(crate) struct SecurityHttp {
     pub hosts: AllowedHosts,
     pub host_headers: Box<[HeaderName]>,
     /// Redirects requests without TLS.
@@ -41,7 +41,7 @@ pub struct SecurityHttp {
 
 /// The headers of a block. Those of an endpoint replace those of the service.
 #[derive(Debug)]
-pub struct SecurityHeaders {
+pub(crate) struct SecurityHeaders {
     /// Headers and values that mean that the client used TLS.
     pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
     pub sts: Option<HeaderValue>,

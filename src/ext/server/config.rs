@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const SERVER: Namespace = Namespace {
+pub(crate) const SERVER: Namespace = Namespace {
     name: "portcullis/server",
     aliases: &[],
     guard: true,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::SERVER;
+pub(crate) use config::SERVER;

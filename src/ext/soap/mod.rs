@@ -22,6 +22,6 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
 };
 
 /// Whether a backend with these namespaces calls a SOAP service.
-pub fn is_wanted(extra: &Extra<'_>) -> bool {
+pub(crate) fn is_wanted(extra: &Extra<'_>) -> bool {
     extra.find(BACKEND.namespace, BACKEND.aliases).is_some()
 }

@@ -15,15 +15,15 @@ use crate::runtime::files::{Folder, names};
 
 /// The prefixes of the service's folders, for a look at the endpoints below them.
 #[derive(Debug)]
-pub struct Sites(pub Vec<Placed>);
+pub(crate) struct Sites(pub Vec<Placed>);
 
 /// Files with secrets that the configuration names. Set by `compile`.
 #[derive(Debug, Default)]
-pub struct SecretFiles(pub Vec<PathBuf>);
+pub(crate) struct SecretFiles(pub Vec<PathBuf>);
 
 /// A prefix, and what is excepted from it.
 #[derive(Debug)]
-pub struct Placed {
+pub(crate) struct Placed {
     pub site: Arc<Site>,
     /// Where the block is.
     pub pointer: String,

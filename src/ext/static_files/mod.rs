@@ -9,7 +9,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Placed, SecretFiles, Sites};
+pub(crate) use compile::{Placed, SecretFiles, Sites};
 
 use super::extension::{BackendExtension, ServiceExtension};
 

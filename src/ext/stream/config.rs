@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-pub const STREAM: Namespace = Namespace {
+pub(crate) const STREAM: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     guard: true,
@@ -23,7 +23,7 @@ pub const STREAM: Namespace = Namespace {
     ],
 };
 
-pub const STREAM_ENDPOINT: Namespace = Namespace {
+pub(crate) const STREAM_ENDPOINT: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     guard: true,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::{STREAM, STREAM_ENDPOINT};
+pub(crate) use config::{STREAM, STREAM_ENDPOINT};

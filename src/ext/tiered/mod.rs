@@ -6,8 +6,6 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::Tiers;
-
 use super::extension::{EndpointExtension, ServiceExtension};
 
 const NAMESPACE: &str = "qos/ratelimit/tiered";

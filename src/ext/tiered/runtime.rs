@@ -11,7 +11,7 @@ use crate::runtime::step::{EndpointStep, Gate};
 
 /// The tiers of one block, in their order.
 #[derive(Debug)]
-pub struct Tiers {
+pub(crate) struct Tiers {
     pub(super) header: HeaderName,
     pub(super) tiers: Box<[Tier]>,
     pub(super) allows_unmatched: bool,

@@ -1,7 +1,7 @@
 //! Blocks and their mistakes. What happens to requests is tested over sockets.
 
 use super::BACKEND;
-use crate::ext::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::ext::identity::SubjectWanted;
 use crate::ext::testing::File;
 

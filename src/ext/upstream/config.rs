@@ -2,7 +2,7 @@
 
 use crate::config::{Key, Kind, Namespace, key};
 
-pub const UPSTREAM: Namespace = Namespace {
+pub(crate) const UPSTREAM: Namespace = Namespace {
     name: "portcullis/upstream",
     aliases: &[],
     guard: true,
@@ -20,7 +20,7 @@ pub const UPSTREAM: Namespace = Namespace {
     ],
 };
 
-pub const UPSTREAM_SERVICE: Namespace = Namespace {
+pub(crate) const UPSTREAM_SERVICE: Namespace = Namespace {
     name: "portcullis/upstream",
     aliases: &[],
     guard: true,

@@ -2,4 +2,4 @@
 
 mod config;
 
-pub use config::{UPSTREAM, UPSTREAM_SERVICE};
+pub(crate) use config::{UPSTREAM, UPSTREAM_SERVICE};

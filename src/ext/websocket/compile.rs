@@ -10,13 +10,8 @@ use crate::runtime::service::WebSocket;
 /// As in KrakenD.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Whether an endpoint with these namespaces is one for WebSockets.
-pub fn is_wanted(extra: &Extra<'_>) -> bool {
-    extra.of(&WEBSOCKET).is_some()
-}
-
 /// Compiles the block, and returns it with its `input_headers`.
-pub fn websocket(extra: &Extra<'_>) -> Option<(WebSocket, Vec<String>)> {
+pub(crate) fn websocket(extra: &Extra<'_>) -> Option<(WebSocket, Vec<String>)> {
     let block = extra.open(&WEBSOCKET)?;
     if !block.flag("enable_direct_communication") {
         block.node().config_error_hint(
@@ -37,7 +32,7 @@ pub fn websocket(extra: &Extra<'_>) -> Option<(WebSocket, Vec<String>)> {
 }
 
 /// A host as the client calls it: `ws` is HTTP, and `wss` is HTTPS.
-pub fn host(written: &str) -> Cow<'_, str> {
+pub(crate) fn host(written: &str) -> Cow<'_, str> {
     let scheme = |name: &str| {
         let start = written.get(..name.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(name))

@@ -6,7 +6,7 @@ const MULTIPLEXING: &str = "it belongs to multiplexing, which does not exist her
 const BUFFERS: &str = "frames pass as they come, without a queue";
 const PINGS: &str = "the two ends keep the connection alive themselves";
 
-pub const WEBSOCKET: Namespace = Namespace {
+pub(crate) const WEBSOCKET: Namespace = Namespace {
     name: "websocket",
     aliases: &[],
     guard: true,

@@ -7,5 +7,5 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{host, is_wanted, websocket};
-pub use config::WEBSOCKET;
+pub(crate) use compile::{host, websocket};
+pub(crate) use config::WEBSOCKET;

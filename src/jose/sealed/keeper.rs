@@ -19,7 +19,7 @@ const TRANSIT: &str = "transit";
 
 /// The service or key that decrypts `cypher_key`.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Keeper {
+pub(crate) enum Keeper {
     /// `base64key://`: the URL contains the key.
     Here([u8; 32]),
     /// `hashivault://`: a key in a Vault, which decrypts and never reveals the key.
@@ -36,7 +36,7 @@ pub struct TransitKey {
 
 /// Why a URL is not a valid `secret_url`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeeperError {
+pub(crate) enum KeeperError {
     #[error("base64key:// or hashivault:// is expected")]
     Unknown,
     #[error("{0} is not supported by this version, base64key:// or hashivault:// is expected")]
@@ -60,7 +60,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The keeper is not supported, or its URL is incomplete.
-    pub fn parse(url: &str) -> Result<Keeper, KeeperError> {
+    pub(crate) fn parse(url: &str) -> Result<Keeper, KeeperError> {
         match url.split_once("://") {
             Some(("base64key", key)) => here(key).map(Keeper::Here),
             Some(("hashivault", rest)) => TransitKey::parse(rest).map(Keeper::Vault),

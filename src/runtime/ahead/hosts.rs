@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 /// The first segment of the paths of virtual hosts.
-pub const VIRTUAL: &str = "/__virtual/";
+pub(crate) const VIRTUAL: &str = "/__virtual/";
 
 /// The prefixes by the name of the host, in lower case, with a port unless it is 80 or 443.
 #[derive(Debug, Default)]

@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use crate::runtime::request::Head;
 
-pub use hosts::{Hosts, VIRTUAL};
-pub use rewrites::{Piece, Rewrites, Target, decoded};
-pub use site::Site;
-pub use wildcards::Wildcards;
+pub(crate) use hosts::{Hosts, VIRTUAL};
+pub(crate) use rewrites::{Piece, Rewrites, Target, decoded};
+pub(crate) use site::Site;
+pub(crate) use wildcards::Wildcards;
 
 /// All of it, in the order in which it is asked.
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// A pair of a query: its name on the wire, and the pieces of its value.
-pub type Pair = (Box<str>, Box<[Piece]>);
+pub(super) type Pair = (Box<str>, Box<[Piece]>);
 
 /// A piece of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Rewrites {
 
 /// The text of a raw path, decoded once. `None` for paths that could be read in two ways: dot segments, encoded
 /// separators, control characters, and what is no UTF-8.
-pub fn decoded(path: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') || !escape::is_well_formed(path) {
         return None;
     }

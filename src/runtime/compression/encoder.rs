@@ -17,7 +17,7 @@ const WINDOW: u32 = 18;
 const BUFFER: usize = 16 * 1024;
 
 /// An encoder of one body.
-pub enum Encoder {
+pub(crate) enum Encoder {
     Gzip(Box<GzEncoder<Vec<u8>>>),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Encoder {
 impl Encoder {
     /// # Errors
     /// Zstandard has no memory for its state.
-    pub fn new(setting: Setting) -> io::Result<Encoder> {
+    pub(crate) fn new(setting: Setting) -> io::Result<Encoder> {
         let level = setting.level;
         Ok(match setting.coding {
             Coding::Gzip => {
@@ -68,7 +68,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The encoder failed.
-    pub fn push(&mut self, piece: &[u8]) -> io::Result<Bytes> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> io::Result<Bytes> {
         aside_whole(piece.len(), || {
             let writer = self.writer();
             writer.write_all(piece)?;
@@ -86,7 +86,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The encoder failed.
-    pub fn finish(self) -> io::Result<Bytes> {
+    pub(crate) fn finish(self) -> io::Result<Bytes> {
         let rest = match self {
             Encoder::Gzip(writer) => writer.finish()?,
             // Its end is written when it is taken apart.
@@ -101,7 +101,7 @@ impl Encoder {
 ///
 /// # Errors
 /// The encoder failed.
-pub fn encode(setting: Setting, body: &[u8]) -> io::Result<Bytes> {
+pub(crate) fn encode(setting: Setting, body: &[u8]) -> io::Result<Bytes> {
     aside_whole(body.len(), || {
         let mut encoder = Encoder::new(setting)?;
         encoder.writer().write_all(body)?;

@@ -127,7 +127,7 @@ fn safe_json(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, F
 }
 
 /// An object as it is, a list as the member `collection`, and anything else as the member `content`.
-pub fn as_object(value: Value) -> Value {
+pub(crate) fn as_object(value: Value) -> Value {
     match value.kind() {
         json::Kind::Object => value,
         json::Kind::Array => wrapped("collection", value),

@@ -9,4 +9,5 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::{Decoder, Kind, as_object, decode_anything};
+pub(crate) use decoder::as_object;
+pub use decoder::{Decoder, Kind, decode_anything};

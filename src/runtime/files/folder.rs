@@ -288,7 +288,7 @@ fn siblings(root: &OwnedFd, relative: &[u8], headers: &HeaderMap) -> (bool, Opti
 ///
 /// # Errors
 /// The file cannot be read, or it is shorter than it was.
-pub fn read_part(file: &mut File, left: u64, most: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_part(file: &mut File, left: u64, most: usize) -> io::Result<Vec<u8>> {
     let size = usize::try_from(left).unwrap_or(usize::MAX).min(most);
     let mut piece = Vec::with_capacity(size);
     file.take(size as u64).read_to_end(&mut piece)?;

@@ -37,7 +37,7 @@ const TYPES: &[(&str, &str)] = &[
 ];
 
 /// The type of a file called `path`. Unknown types are served as bytes.
-pub fn of(path: &Path) -> HeaderValue {
+pub(crate) fn of(path: &Path) -> HeaderValue {
     let ending = path.extension().and_then(|ending| ending.to_str());
     let known = ending.and_then(|ending| {
         TYPES

@@ -14,12 +14,12 @@
 mod condition;
 mod folder;
 mod listing;
-pub mod media;
+pub(crate) mod media;
 mod name;
 mod open;
 pub mod range;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Asked, Body, Folder, Served, read_part};
-pub use name::{Name, names};
+pub(crate) use folder::{Asked, Body, Folder, Served, read_part};
+pub(crate) use name::names;

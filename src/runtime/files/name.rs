@@ -6,7 +6,7 @@ use crate::runtime::template::escape;
 
 /// The names that a path consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     /// Joined with slashes, decoded once. Empty for the folder itself.
     pub relative: Vec<u8>,
     /// Whether the path ends in a slash, as that of a folder does.
@@ -15,7 +15,7 @@ pub struct Name {
 
 /// The names in the raw path `rest`, which is what follows a prefix. `None` if one of them is not to be served: a dot
 /// segment, a hidden name, a name with a separator or a NUL in it, an empty name, or a broken escape.
-pub fn names(rest: &str) -> Option<Name> {
+pub(crate) fn names(rest: &str) -> Option<Name> {
     if !escape::is_well_formed(rest) {
         return None;
     }

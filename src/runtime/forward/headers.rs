@@ -148,14 +148,14 @@ impl HeaderRules {
 }
 
 /// Whether a backend may confuse the two names, by comparing only letters and digits.
-pub fn alike(one: &HeaderName, other: &HeaderName) -> bool {
+pub(crate) fn alike(one: &HeaderName, other: &HeaderName) -> bool {
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
     let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
     one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
 }
 
 /// Sets the header `name` to `value`, and removes every header that a backend may confuse with it.
-pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+pub(crate) fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     let twins: SmallVec<[HeaderName; 1]> = headers
         .keys()
         .filter(|known| *known != name && alike(known, name))
@@ -262,7 +262,7 @@ pub fn complete(
 
 /// Removes our own `Accept-Encoding` if a step turned the call into one that must not have it: see [`complete`].
 /// Returns `false` if it was removed.
-pub fn keeps_gzip(out: &mut Outgoing) -> bool {
+pub(crate) fn keeps_gzip(out: &mut Outgoing) -> bool {
     let keeps = out.method != Method::HEAD && !out.headers.contains_key(RANGE);
     if !keeps {
         out.headers.remove(ACCEPT_ENCODING);

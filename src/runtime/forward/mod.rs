@@ -3,5 +3,9 @@
 mod headers;
 mod query;
 
-pub use headers::{HeaderRules, alike, complete, keeps_gzip, outgoing, set_alone};
-pub use query::{Pair, Pairs, QueryRules};
+#[cfg(feature = "lua")]
+pub(crate) use headers::alike;
+pub use headers::{HeaderRules, complete, outgoing};
+pub(crate) use headers::{keeps_gzip, set_alone};
+pub(crate) use query::Pair;
+pub use query::QueryRules;

@@ -23,7 +23,7 @@ pub struct Pair<'q> {
 }
 
 /// The pairs of a request that pass, sorted bytewise by name. Values of the same name keep their order.
-pub type Pairs<'q> = SmallVec<[Pair<'q>; 8]>;
+pub(crate) type Pairs<'q> = SmallVec<[Pair<'q>; 8]>;
 
 impl QueryRules {
     /// Compiles an endpoint's list. `*` lets all pairs pass.

@@ -24,11 +24,15 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use error::Error;
-pub use parse::{Depth, parse, parse_whole, parse_within};
-pub use value::{Kind, Object, Raw, Value};
-pub use weight::{Growth, charge, charge_xml};
-pub use write::{Style, to_bytes, write, write_string};
+pub(crate) use error::Error;
+pub use parse::{Depth, parse};
+pub(crate) use parse::{parse_whole, parse_within};
+pub(crate) use value::Kind;
+pub use value::Object;
+pub use value::Value;
+pub(crate) use weight::{Growth, charge, charge_xml};
+pub use write::{Style, to_bytes};
+pub(crate) use write::{write, write_string};
 
 /// The maximum nesting of objects and arrays, which protects the stack.
-pub const MAX_DEPTH: usize = 512;
+pub(crate) const MAX_DEPTH: usize = 512;

@@ -37,7 +37,11 @@ pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_within(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Error> {
+pub(crate) fn parse_within(
+    body: &Bytes,
+    depth: Depth,
+    growth: &mut Growth,
+) -> Result<Value, Error> {
     let body = repaired(body);
     let at = scan::blank(&body, 0);
     match (depth, body.get(at)) {
@@ -52,7 +56,7 @@ pub fn parse_within(body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<V
 ///
 /// # Errors
 /// As [`parse`], with KrakenD's words for whole texts, and for any text after the value.
-pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
+pub(crate) fn parse_whole(body: &Bytes) -> Result<Value, Error> {
     let body = repaired(body);
     let at = scan::blank(&body, 0);
     let whole = |error| match error {

@@ -26,7 +26,7 @@ const MOST: usize = 1 << 30;
 ///
 /// # Errors
 /// The process holds too much already, or the tree would be too large.
-pub fn charge(text: &[u8]) -> Result<Charge, Full> {
+pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
     if text.len() <= FREE {
         Ok(Budget::process().charge())
     } else {
@@ -38,7 +38,7 @@ pub fn charge(text: &[u8]) -> Result<Charge, Full> {
 ///
 /// # Errors
 /// As [`charge`].
-pub fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
+pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
     if text.len() <= FREE {
         Ok(Budget::process().charge())
     } else {

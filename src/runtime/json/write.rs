@@ -32,7 +32,7 @@ pub fn to_bytes(value: &Value, style: Style) -> Bytes {
 }
 
 /// Appends the JSON text of `value` to `out`.
-pub fn write(out: &mut Vec<u8>, value: &Value, style: Style) {
+pub(crate) fn write(out: &mut Vec<u8>, value: &Value, style: Style) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -69,7 +69,7 @@ pub fn write(out: &mut Vec<u8>, value: &Value, style: Style) {
 }
 
 /// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     out.push(b'"');
     let mut from = 0;

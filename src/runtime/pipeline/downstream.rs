@@ -15,7 +15,7 @@ use crate::upstream::Source;
 ///
 /// As a [`Source`] it reads the body of the request piece by piece. After the body it ends only when the client closes
 /// its connection.
-pub trait Downstream: Source<Error = Failure> {
+pub(crate) trait Downstream: Source<Error = Failure> {
     /// The head of the request. `None` if its target is not text; no route matches such a target.
     fn head(&self) -> Option<Head<'_>>;
 

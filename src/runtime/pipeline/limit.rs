@@ -12,14 +12,14 @@ use crate::runtime::service::{Composition, Order};
 /// The end of a group of calls. Calls that are dropped after the end have failed. Calls that are dropped before it
 /// were cancelled by the client, or lost a race, and count for nothing.
 #[derive(Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     at: Instant,
     passed: AtomicBool,
 }
 
 impl Limit {
     /// A limit that ends at `at`.
-    pub fn at(at: Instant) -> Limit {
+    pub(super) fn at(at: Instant) -> Limit {
         Limit {
             at,
             passed: AtomicBool::new(false),
@@ -44,7 +44,7 @@ impl Limit {
     }
 
     /// Waits for `work` until the limit. What `work` borrows is free again when the caller drops it.
-    pub async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
+    pub(super) async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
         // A timer that is due fires at the next tick, and a response could arrive until then.
         if Instant::now() >= self.at {
             self.passed.store(true, Ordering::Relaxed);
@@ -60,17 +60,17 @@ impl Limit {
     }
 
     /// Whether this limit ended a wait.
-    pub fn has_passed(&self) -> bool {
+    pub(super) fn has_passed(&self) -> bool {
         self.passed.load(Ordering::Relaxed)
     }
 
     /// The end.
-    pub fn end(&self) -> Instant {
+    pub(super) fn end(&self) -> Instant {
         self.at
     }
 
     /// The time until the end.
-    pub fn remaining(&self) -> Duration {
+    pub(super) fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 }

@@ -56,9 +56,10 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-pub use carrier::{Answered, Carrier, Upstream};
-pub use client::{ClientCall, RequestLine};
-pub use downstream::Downstream;
-pub use road::{Ended, Ending, Outcome, Request, compose, stream, stream_with};
+pub use carrier::Upstream;
+pub use client::ClientCall;
+pub(crate) use downstream::Downstream;
+pub use road::Ending;
+pub(crate) use road::{Ended, Outcome, Request, compose, stream};
 pub use run::run_with;
-pub use tunnel::{declined, open_tunnel};
+pub(crate) use tunnel::{declined, open_tunnel};

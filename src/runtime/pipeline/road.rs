@@ -21,7 +21,7 @@ use crate::runtime::service::{Composition, Endpoint, Options, StreamWork};
 
 /// A request that passed the steps of its endpoint.
 #[derive(Debug)]
-pub struct Request<'r> {
+pub(crate) struct Request<'r> {
     pub options: &'r Options,
     pub endpoint: &'r Endpoint,
     pub notes: &'r Notes,
@@ -83,7 +83,7 @@ impl Ended {
 }
 
 /// Runs a composed endpoint for one request.
-pub async fn compose<D: Downstream>(
+pub(crate) async fn compose<D: Downstream>(
     client: &mut D,
     request: Request<'_>,
     work: &Composition,
@@ -127,7 +127,7 @@ async fn read_in_time<D: Downstream>(
 }
 
 /// Responds with the response of the only backend of a streamed endpoint.
-pub async fn stream<D: Downstream>(
+pub(crate) async fn stream<D: Downstream>(
     client: &mut D,
     request: Request<'_>,
     work: &StreamWork,
@@ -136,7 +136,7 @@ pub async fn stream<D: Downstream>(
 }
 
 /// The same with another [`Carrier`].
-pub async fn stream_with<C: Carrier, D: Downstream>(
+pub(crate) async fn stream_with<C: Carrier, D: Downstream>(
     carrier: &C,
     client: &mut D,
     request: Request<'_>,

@@ -29,7 +29,7 @@ use crate::upstream::{Call, Upgraded, handshake_fields};
 ///
 /// # Errors
 /// A step rejects the request, or there is no response that could be passed on.
-pub async fn open_tunnel(
+pub(crate) async fn open_tunnel(
     request: Request<'_>,
     head: &Head<'_>,
     work: &StreamWork,
@@ -93,7 +93,7 @@ fn restrict(handshake: &mut HeaderMap, rules: &WebSocket) {
 }
 
 /// The head of a response that is not a WebSocket, as the client receives it.
-pub fn declined(
+pub(crate) fn declined(
     options: &Options,
     work: &StreamWork,
     version: Version,

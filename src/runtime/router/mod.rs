@@ -15,7 +15,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Builder, Options, RouteError};
-pub use pattern::{CATCH_ALL, Pattern, PatternError, Segment};
-pub use redirect::{Redirect, moved_permanently};
-pub use search::{BuiltIn, Match, Router, check_params, route_anything};
+pub use build::Options;
+pub(crate) use build::RouteError;
+pub(crate) use pattern::CATCH_ALL;
+pub use pattern::Pattern;
+pub(crate) use redirect::{Redirect, moved_permanently};
+pub(crate) use search::{BuiltIn, Match, check_params};
+pub use search::{Router, route_anything};

@@ -12,11 +12,11 @@ pub struct Pattern {
 }
 
 /// The endpoint for all paths and methods that no other endpoint has.
-pub const CATCH_ALL: &str = "/__catchall";
+pub(crate) const CATCH_ALL: &str = "/__catchall";
 
 /// The part between two slashes of a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     Fixed(Box<str>),
     /// A parameter, with the fixed text around it: `report-{id}.json`.
     Param {

@@ -62,7 +62,7 @@ impl Redirect {
 }
 
 /// The page of a redirect, as Go's `http.Redirect` writes it.
-pub fn moved_permanently(location: &str) -> String {
+pub(crate) fn moved_permanently(location: &str) -> String {
     let mut page = String::from("<a href=\"");
     push_html(location, &mut page);
     page.push_str("\">Moved Permanently</a>.\n\n");

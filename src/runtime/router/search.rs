@@ -384,7 +384,7 @@ pub(super) fn method_list<'m>(methods: impl Iterator<Item = &'m Method>) -> Head
 ///
 /// # Errors
 /// The text of the 400 response.
-pub fn check_params(params: &Params) -> Result<(), Cow<'static, str>> {
+pub(crate) fn check_params(params: &Params) -> Result<(), Cow<'static, str>> {
     check(params, true)
 }
 

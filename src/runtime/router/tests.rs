@@ -3,6 +3,7 @@ mod spellings;
 use http::{Method, StatusCode};
 use proptest::prelude::*;
 
+use super::build::Builder;
 use super::*;
 use crate::runtime::request::Params;
 

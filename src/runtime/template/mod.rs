@@ -10,5 +10,6 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{Template, TemplateError};
-pub use render::{Values, query, render_anything};
+pub use parse::Template;
+pub use render::render_anything;
+pub(crate) use render::{Values, query};

@@ -196,7 +196,7 @@ impl Place {
 }
 
 /// Pairs as a form-encoded query. `None` if there are none.
-pub fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
+pub(crate) fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
     let mut query = String::from("?");
     append(&mut query, pairs, true);
     match query.len() {

@@ -54,7 +54,7 @@ const H2_FIELD_BYTES: usize = 32;
 const H2_PSEUDO_FIELDS: usize = 10;
 
 /// Applies the limits to HTTP/2 connections, which Pingora reads itself.
-pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
+pub(crate) fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     let bytes = limits
         .max_header_bytes
         .saturating_add(H2_PSEUDO_FIELDS * H2_FIELD_BYTES)

@@ -64,7 +64,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 
 /// The service in use, with the handles of its endpoints. A reload replaces it as a whole.
 #[derive(Debug)]
-pub struct Active {
+pub(crate) struct Active {
     pub service: Arc<Service>,
     /// By [`Endpoint::id`].
     pub(super) routes: Box<[RouteMetrics]>,
@@ -78,7 +78,7 @@ pub struct Active {
 
 impl Active {
     /// Creates the metric handles of `service`.
-    pub fn new(
+    pub(crate) fn new(
         service: Arc<Service>,
         metrics: &Metrics,
         access_log: Arc<AccessLog>,

@@ -19,7 +19,7 @@ use crate::telemetry::observe;
 
 /// One request, from its head to its access-log line.
 #[derive(Debug)]
-pub struct Ctx {
+pub(crate) struct Ctx {
     pub(in crate::server) started: Instant,
     /// The service that was in use when the request arrived. A reload does not change it.
     pub(in crate::server) active: Arc<Active>,

@@ -27,7 +27,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-pub use self::active::Active;
+pub(crate) use self::active::Active;
 pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
@@ -41,7 +41,7 @@ use crate::telemetry::observe;
 
 /// The state that all requests share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     pub active: ArcSwap<Active>,
     pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
@@ -49,14 +49,14 @@ pub struct Shared {
 
 /// The application behind the front loop.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     shared: Arc<Shared>,
     limits: Limits,
 }
 
 impl Gateway {
     /// The application over `shared`; `limits` are the listener's.
-    pub fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
+    pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
         Gateway { shared, limits }
     }
 

@@ -9,7 +9,7 @@ use crate::telemetry::moment::rfc3339;
 use crate::telemetry::text::{masked_text, push_json, push_query, without_password};
 
 /// The members of a JSON line, in their order.
-pub const FIELDS: [&str; 25] = [
+pub(crate) const FIELDS: [&str; 25] = [
     "time",
     "client",
     "method",

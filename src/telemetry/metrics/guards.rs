@@ -7,7 +7,7 @@ use super::Metrics;
 
 /// Counts one request until it is dropped, also if its task is dropped or panics.
 #[derive(Debug)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -22,13 +22,13 @@ impl Drop for InFlight {
 
 /// Counts one client connection until it is dropped.
 #[derive(Debug)]
-pub struct ConnectionGuard {
+pub(crate) struct ConnectionGuard {
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl ConnectionGuard {
     /// `None` if `most` connections are already open.
-    pub fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
+    pub(crate) fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
         if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
             metrics.open.fetch_sub(1, Ordering::Relaxed);
             return None;

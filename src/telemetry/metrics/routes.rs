@@ -14,7 +14,7 @@ const ALL_ROUTES: &str = "*";
 
 /// The handles of one endpoint.
 #[derive(Debug)]
-pub struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     /// By the first digit of the status, 1 to 5.
     classes: [IntCounter; 5],
     pub(super) duration: Histogram,
@@ -23,16 +23,16 @@ pub struct RouteMetrics {
 
 impl RouteMetrics {
     /// Counts a request as in progress, until [`RouteMetrics::left`].
-    pub fn entered(&self) {
+    pub(crate) fn entered(&self) {
         self.in_flight.inc();
     }
 
-    pub fn left(&self) {
+    pub(crate) fn left(&self) {
         self.in_flight.dec();
     }
 
     /// Counts a request with its response.
-    pub fn record(&self, status: u16, took: Duration) {
+    pub(crate) fn record(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         if let Some(counter) = self.classes.get(class) {
             counter.inc();
@@ -42,7 +42,7 @@ impl RouteMetrics {
 }
 
 impl Metrics {
-    pub fn per_endpoint(&self) -> bool {
+    pub(crate) fn per_endpoint(&self) -> bool {
         self.per_endpoint.load(Ordering::Relaxed)
     }
 
@@ -56,7 +56,7 @@ impl Metrics {
     }
 
     /// The handles for a route. The same pattern and method give the same series after a reload.
-    pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
+    pub(crate) fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
         let pattern = self.route_label(pattern);
         let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
         RouteMetrics {
@@ -83,7 +83,7 @@ impl Metrics {
 
     /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
     /// enlarge the page and the memory.
-    pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+    pub(crate) fn keep_routes(&self, patterns: &HashSet<&str>) {
         let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
         let patterns = &labels;
         keep(&self.requests, patterns);

@@ -40,7 +40,7 @@ pub(super) struct Under {
 /// A call in progress. If it is dropped without a result, it was cancelled: its deadline passed, or its result is no
 /// longer needed.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Call {
     under: Arc<Under>,
     id: SpanId,
     began: Instant,
@@ -49,14 +49,21 @@ pub struct Call {
 
 impl Call {
     /// Starts a call of the backend, within the request that the current task handles. `deadline` is its deadline.
-    pub fn begin(observer: Option<&Arc<BackendObserver>>, deadline: Instant) -> Option<Call> {
+    pub(crate) fn begin(
+        observer: Option<&Arc<BackendObserver>>,
+        deadline: Instant,
+    ) -> Option<Call> {
         let observer = observer?;
         let request = super::current()?;
         Some(Call::of(observer, request, deadline))
     }
 
     /// The same for a request of another task.
-    pub fn of(observer: &Arc<BackendObserver>, request: Arc<Request>, deadline: Instant) -> Call {
+    pub(crate) fn of(
+        observer: &Arc<BackendObserver>,
+        request: Arc<Request>,
+        deadline: Instant,
+    ) -> Call {
         let id = SpanId::random();
         let staged = observer.layer.traces.stage && !observer.endpoint.skipped;
         let parent = if staged {
@@ -81,7 +88,7 @@ impl Call {
     }
 
     /// Runs `work` as part of this call.
-    pub fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         let current = Current {
             request: Arc::clone(&self.under.request),
             call: Some(Arc::clone(&self.under)),
@@ -90,7 +97,7 @@ impl Call {
     }
 
     /// Reports the result.
-    pub fn end(mut self, outcome: Outcome) {
+    pub(crate) fn end(mut self, outcome: Outcome) {
         self.report(outcome);
     }
 
@@ -208,7 +215,7 @@ impl Drop for Call {
 
 /// What a response cache had for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     Hit,
     Miss,
     /// A response that the host must confirm.
@@ -229,7 +236,7 @@ impl Lookup {
 }
 
 /// Records what a cache had for the call of the current task.
-pub fn looked_up(lookup: Lookup) {
+pub(crate) fn looked_up(lookup: Lookup) {
     let _ = CURRENT.try_with(|current| {
         if let Some(call) = &current.call {
             if lookup == Lookup::Hit {

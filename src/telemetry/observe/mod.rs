@@ -17,7 +17,7 @@ mod call;
 mod names;
 mod native;
 mod request;
-pub mod settings;
+pub(crate) mod settings;
 mod step;
 mod trip;
 
@@ -27,12 +27,12 @@ use std::sync::Arc;
 
 use http::Method;
 
-pub use call::{Call, Lookup, Outcome, looked_up};
-pub use native::Native;
-pub use request::{Came, Ended, Request, grpc_status};
-pub use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
-pub use step::step;
-pub use trip::Trip;
+pub(crate) use call::{Call, Lookup, Outcome, looked_up};
+pub(crate) use native::Native;
+pub(crate) use request::{Came, Ended, Request, grpc_status};
+pub(crate) use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
+pub(crate) use step::step;
+pub(crate) use trip::Trip;
 
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::series::{Counter, Grown, Histogram, Store};
@@ -274,7 +274,10 @@ tokio::task_local! {
 }
 
 /// Runs `work` as part of `request`.
-pub fn within<F: Future>(request: &Arc<Request>, work: F) -> impl Future<Output = F::Output> {
+pub(crate) fn within<F: Future>(
+    request: &Arc<Request>,
+    work: F,
+) -> impl Future<Output = F::Output> {
     let current = Current {
         request: Arc::clone(request),
         call: None,
@@ -283,19 +286,19 @@ pub fn within<F: Future>(request: &Arc<Request>, work: F) -> impl Future<Output 
 }
 
 /// The request that the current task handles, if it is observed.
-pub fn current() -> Option<Arc<Request>> {
+pub(crate) fn current() -> Option<Arc<Request>> {
     CURRENT
         .try_with(|current| Arc::clone(&current.request))
         .ok()
 }
 
 /// The trace and span of log lines of the current task.
-pub fn ids() -> Option<(TraceId, SpanId, bool)> {
+pub(crate) fn ids() -> Option<(TraceId, SpanId, bool)> {
     CURRENT.try_with(|current| current.request.ids()).ok()?
 }
 
 /// The reason of a failure, as one of a few words. `kind` and `text` are those of the failure.
-pub fn error_type(kind: &'static str, text: &str) -> &'static str {
+pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match kind {
         "deadline" => "timeout",

@@ -27,14 +27,14 @@ const fn unit(
 
 /// The instruments for client requests.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerNames {
+pub(super) struct ServerNames {
     pub duration: Instrument,
     pub size: Instrument,
 }
 
 /// The instruments for round trips to backends.
 #[derive(Debug, Clone, Copy)]
-pub struct ClientNames {
+pub(super) struct ClientNames {
     pub duration: Instrument,
     pub request_size: Instrument,
     pub response_size: Instrument,
@@ -44,27 +44,29 @@ pub struct ClientNames {
     pub tls: Instrument,
 }
 
-pub const PROXY: Instrument = plain("krakend.proxy.duration", SECONDS);
-pub const BACKEND: Instrument = plain("krakend.backend.duration", SECONDS);
+pub(super) const PROXY: Instrument = plain("krakend.proxy.duration", SECONDS);
+pub(super) const BACKEND: Instrument = plain("krakend.backend.duration", SECONDS);
 
-pub const STARTED: Instrument = plain("http.client.request.started.count", COUNT);
-pub const FAILED: Instrument = plain("http.client.request.failed.count", COUNT);
-pub const TIMED_OUT: Instrument = plain("http.client.request.timedout.count", COUNT);
-pub const CANCELED: Instrument = plain("http.client.request.canceled.count", COUNT);
+pub(super) const STARTED: Instrument = plain("http.client.request.started.count", COUNT);
+pub(super) const FAILED: Instrument = plain("http.client.request.failed.count", COUNT);
+pub(super) const TIMED_OUT: Instrument = plain("http.client.request.timedout.count", COUNT);
+pub(super) const CANCELED: Instrument = plain("http.client.request.canceled.count", COUNT);
 
-pub const READ_SIZE: Instrument = unit("http.client.response.read.size", "b", "", COUNT);
-pub const READ_SIZES: Instrument = unit("http.client.response.read.size-hist", "b", "", SIZES);
-pub const READ_TIME: Instrument = unit(
+pub(super) const READ_SIZE: Instrument = unit("http.client.response.read.size", "b", "", COUNT);
+pub(super) const READ_SIZES: Instrument =
+    unit("http.client.response.read.size-hist", "b", "", SIZES);
+pub(super) const READ_TIME: Instrument = unit(
     "http.client.response.read.time",
     "s",
     "",
     Kind::Counter(Measure::Seconds),
 );
-pub const READ_TIMES: Instrument = unit("http.client.response.read.time-hist", "s", "", SECONDS);
-pub const READ_ERRORS: Instrument = plain("http.client.response.read.errors", COUNT);
+pub(super) const READ_TIMES: Instrument =
+    unit("http.client.response.read.time-hist", "s", "", SECONDS);
+pub(super) const READ_ERRORS: Instrument = plain("http.client.response.read.errors", COUNT);
 
 impl ServerNames {
-    pub const fn of(convention: Convention) -> ServerNames {
+    pub(super) const fn of(convention: Convention) -> ServerNames {
         match convention {
             Convention::Krakend => ServerNames {
                 duration: plain("http.server.duration", SECONDS),
@@ -89,7 +91,7 @@ impl ServerNames {
 }
 
 impl ClientNames {
-    pub const fn of(convention: Convention) -> ClientNames {
+    pub(super) const fn of(convention: Convention) -> ClientNames {
         match convention {
             Convention::Krakend => ClientNames {
                 duration: plain("http.client.duration", SECONDS),

@@ -22,14 +22,14 @@ pub(super) use attributes::{header_attributes, split_host};
 const NO_GRPC: u32 = u32::MAX;
 
 /// The value of `grpc-status`, in the head of a response or in its trailers.
-pub fn grpc_status(fields: &HeaderMap) -> Option<u32> {
+pub(crate) fn grpc_status(fields: &HeaderMap) -> Option<u32> {
     let status = fields.get("grpc-status")?.to_str().ok()?.trim().parse();
     status.ok().filter(|status| *status != NO_GRPC)
 }
 
 /// What is known about a request when it arrives.
 #[derive(Debug)]
-pub struct Came<'a> {
+pub(crate) struct Came<'a> {
     pub path: &'a str,
     pub headers: &'a HeaderMap,
     /// The peer is a trusted proxy.
@@ -39,7 +39,7 @@ pub struct Came<'a> {
 
 /// One request.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     pub(super) observer: Arc<Observer>,
     pub trace: TraceId,
     parent: Option<SpanId>,
@@ -72,7 +72,7 @@ pub struct Request {
 
 /// What is known about a request when it has ended.
 #[derive(Debug)]
-pub struct Ended<'a> {
+pub(crate) struct Ended<'a> {
     pub endpoint: Option<&'a EndpointObserver>,
     pub method: &'a Method,
     pub path: &'a str,
@@ -97,7 +97,7 @@ pub struct Ended<'a> {
 
 impl Request {
     /// Reads the client's context and decides whether the request is recorded.
-    pub fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
+    pub(crate) fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
         let settings = &observer.settings;
         let parent = if settings.reads {
             Parent::read(came.headers, settings.formats)
@@ -145,7 +145,7 @@ impl Request {
     }
 
     /// Records the endpoint that handles the request.
-    pub fn routed(&self, endpoint: Option<&Arc<EndpointObserver>>) {
+    pub(crate) fn routed(&self, endpoint: Option<&Arc<EndpointObserver>>) {
         if let (true, Some(endpoint)) = (self.recorded, endpoint) {
             let _ = self.routed.set(Arc::clone(endpoint));
         }
@@ -167,7 +167,7 @@ impl Request {
     }
 
     /// `grpc-status` of the last response of a host.
-    pub fn grpc_status(&self) -> Option<u32> {
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
         let status = self.grpc.load(Ordering::Relaxed);
         (status != NO_GRPC).then_some(status)
     }
@@ -179,18 +179,18 @@ impl Request {
     }
 
     /// Records the start of the endpoint's work.
-    pub fn works(&self) {
+    pub(crate) fn works(&self) {
         let _ = self.worked.set(Instant::now());
     }
 
     /// Trace and span for log lines, and whether they are recorded.
-    pub fn ids(&self) -> Option<(TraceId, SpanId, bool)> {
+    pub(crate) fn ids(&self) -> Option<(TraceId, SpanId, bool)> {
         let quiet = self.observer.settings.quiet;
         (!quiet).then_some((self.trace, self.server, self.recorded))
     }
 
     /// Host and status of the first response, and the duration of the slowest call.
-    pub fn upstream(&self) -> Option<(&Arc<str>, u16, Duration)> {
+    pub(crate) fn upstream(&self) -> Option<(&Arc<str>, u16, Duration)> {
         let (host, status) = self.upstream.get()?;
         let time = Duration::from_nanos(self.upstream_nanos.load(Ordering::Relaxed));
         Some((host, *status, time))

@@ -146,7 +146,7 @@ impl Settings {
 }
 
 /// A pattern in the notation of KrakenD's router: `/a/{id}` becomes `/a/:id`.
-pub fn route(pattern: &str) -> String {
+pub(crate) fn route(pattern: &str) -> String {
     pattern
         .replace("/{*", "/*")
         .replace('{', ":")
@@ -154,7 +154,7 @@ pub fn route(pattern: &str) -> String {
 }
 
 /// The pattern of a backend, with placeholders in lower case.
-pub fn backend_route(pattern: &str) -> String {
+pub(crate) fn backend_route(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut inside = false;
     for c in pattern.chars() {

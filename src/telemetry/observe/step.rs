@@ -17,7 +17,7 @@ struct Step {
 }
 
 /// Runs `work` with a span called `name`, if the request of the current task is recorded.
-pub async fn step<F: Future>(name: &'static str, work: F) -> F::Output {
+pub(crate) async fn step<F: Future>(name: &'static str, work: F) -> F::Output {
     let _step = Step::begin(name);
     work.await
 }

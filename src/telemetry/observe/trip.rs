@@ -23,7 +23,7 @@ pub(super) const OTHER_HOSTS: &str = "*";
 
 /// A round trip in progress, reported on drop.
 #[derive(Debug)]
-pub struct Trip {
+pub(crate) struct Trip {
     under: Arc<Under>,
     id: SpanId,
     method: Method,
@@ -51,7 +51,7 @@ pub struct Trip {
 
 impl Trip {
     /// Starts a round trip within the call of the current task, if it is observed.
-    pub fn begin(method: &Method, target: &str) -> Option<Box<Trip>> {
+    pub(crate) fn begin(method: &Method, target: &str) -> Option<Box<Trip>> {
         let under = CURRENT.try_with(|current| current.call.clone()).ok()??;
         Some(Box::new(Trip {
             under,
@@ -79,7 +79,7 @@ impl Trip {
     }
 
     /// Records the connection to `host`. `handshake` is the duration of TLS on a new one; `None` means a reused connection.
-    pub fn connected(&mut self, host: &Arc<str>, handshake: Option<Duration>, http2: bool) {
+    pub(crate) fn connected(&mut self, host: &Arc<str>, handshake: Option<Duration>, http2: bool) {
         self.host = Arc::clone(host);
         self.connected = Some(self.began.elapsed());
         self.handshake = handshake.unwrap_or_default();
@@ -88,12 +88,12 @@ impl Trip {
     }
 
     /// Records that the request is sent again on a new connection.
-    pub fn retried(&mut self) {
+    pub(crate) fn retried(&mut self) {
         self.retries += 1;
     }
 
     /// Records that the request head is sent with these headers, and `length` bytes of body if known.
-    pub fn sends(&mut self, headers: &HeaderMap, length: Option<u64>) {
+    pub(crate) fn sends(&mut self, headers: &HeaderMap, length: Option<u64>) {
         self.sent = length.unwrap_or(0);
         let layer = &self.under.observer.layer.traces;
         if self.under.request.recorded && layer.report_headers {
@@ -102,7 +102,7 @@ impl Trip {
     }
 
     /// The headers that send the trace context to the host. Each replaces the client's header with the same name.
-    pub fn context(&self) -> SmallVec<[Field; 4]> {
+    pub(crate) fn context(&self) -> SmallVec<[Field; 4]> {
         let settings = &self.under.request.observer.settings;
         if !settings.writes {
             return SmallVec::new();
@@ -121,7 +121,7 @@ impl Trip {
     }
 
     /// Records the head of the response, and the length of the body that it announces.
-    pub fn answered(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) {
+    pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) {
         if self.answered.is_some() {
             return;
         }
@@ -139,30 +139,30 @@ impl Trip {
     }
 
     /// Records the trailers of the response.
-    pub fn trailers(&self, trailers: &HeaderMap) {
+    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
         self.under.request.answered_grpc(trailers);
     }
 
     /// Records received bytes of the response body.
-    pub fn read(&mut self, bytes: usize) {
+    pub(crate) fn read(&mut self, bytes: usize) {
         self.reading.get_or_insert_with(Instant::now);
         self.read += bytes as u64;
     }
 
     /// The body is complete.
-    pub fn read_whole(&mut self) {
+    pub(crate) fn read_whole(&mut self) {
         let since = *self.reading.get_or_insert_with(Instant::now);
         self.read_to_end.get_or_insert_with(|| since.elapsed());
     }
 
     /// Records that the body ended early.
-    pub fn read_failed(&mut self) {
+    pub(crate) fn read_failed(&mut self) {
         self.read_error = true;
         self.read_whole();
     }
 
     /// Records that there is no response: see [`super::error_type`].
-    pub fn failed(&mut self, error: &'static str) {
+    pub(crate) fn failed(&mut self, error: &'static str) {
         self.error = Some(error);
     }
 

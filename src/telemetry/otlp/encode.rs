@@ -20,7 +20,7 @@ const SCHEMA: &str = "https://opentelemetry.io/schemas/1.21.0";
 pub(super) const CUMULATIVE: u64 = 2;
 
 /// `ExportTraceServiceRequest`.
-pub fn spans(resource: &[Attribute], spans: &[Box<Span>]) -> Vec<u8> {
+pub(crate) fn spans(resource: &[Attribute], spans: &[Box<Span>]) -> Vec<u8> {
     let mut request = Message::new();
     request.message(1, |one| {
         one.message(1, |message| attributes(1, resource, message));
@@ -103,7 +103,11 @@ fn value(value: &Value, out: &mut Message) {
 const MOST_BYTES: usize = 1 << 20;
 
 /// `ExportMetricsServiceRequest`s: the series of `store`, and our own. None if nothing was measured yet.
-pub fn metrics(resource: &[Attribute], store: &Store, own: Option<&Gathered>) -> Vec<Vec<u8>> {
+pub(crate) fn metrics(
+    resource: &[Attribute],
+    store: &Store,
+    own: Option<&Gathered>,
+) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     encode_store(store, &|instrument| instrument.name.to_owned(), &mut all);
     if let Some(own) = own {
@@ -237,7 +241,7 @@ fn example(example: &Example, measure: Measure, out: &mut Message) {
 }
 
 /// The number of rejected items, from the `partial_success` of a collector's response.
-pub fn rejected(response: &[u8]) -> u64 {
+pub(crate) fn rejected(response: &[u8]) -> u64 {
     let Some(partial) = field(response, 1) else {
         return 0;
     };
@@ -255,7 +259,7 @@ pub fn rejected(response: &[u8]) -> u64 {
 }
 
 /// The delay of a `google.rpc.RetryInfo` within the details of a `google.rpc.Status`.
-pub fn retry_delay(status: &[u8]) -> Option<Duration> {
+pub(crate) fn retry_delay(status: &[u8]) -> Option<Duration> {
     let mut rest = status;
     while let Some((number, wire, after)) = tag(rest) {
         if (number, wire) == (3, 2)

@@ -24,7 +24,7 @@ use crate::telemetry::trace::{Attribute, Span};
 use sender::Sender;
 use worker::Worker;
 
-pub use counts::{Counts, Lost};
+pub(crate) use counts::{Counts, Lost};
 
 /// The maximum size of waiting spans.
 const MOST_BYTES: usize = 8 << 20;

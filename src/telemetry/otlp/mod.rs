@@ -1,11 +1,11 @@
 //! Exports to OpenTelemetry collectors: the messages, and the worker that sends them.
 
-pub mod encode;
+pub(crate) mod encode;
 mod exporter;
 mod family;
 mod own;
 mod proto;
 
-pub use encode::retry_delay;
-pub use exporter::{Counts, Exporter, Lost, Sent, Settings, Signal, Transport};
-pub use own::{Gathered, Own};
+pub(crate) use encode::retry_delay;
+pub(crate) use exporter::{Exporter, Lost, Sent, Settings, Signal, Transport};
+pub(crate) use own::{Gathered, Own};

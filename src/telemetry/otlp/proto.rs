@@ -3,7 +3,7 @@
 
 /// A message that is being written.
 #[derive(Debug, Default)]
-pub struct Message(Vec<u8>);
+pub(super) struct Message(Vec<u8>);
 
 /// The wire types (<https://protobuf.dev/programming-guides/encoding/#structure>).
 const VARINT: u32 = 0;
@@ -11,69 +11,73 @@ const FIXED64: u32 = 1;
 const LENGTH: u32 = 2;
 
 impl Message {
-    pub fn new() -> Message {
+    pub(super) fn new() -> Message {
         Message::default()
     }
 
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// A string. An empty one is the default and is omitted.
-    pub fn text(&mut self, field: u32, text: &str) {
+    pub(super) fn text(&mut self, field: u32, text: &str) {
         self.bytes(field, text.as_bytes());
     }
 
     /// Bytes. Empty bytes are the default and are omitted.
-    pub fn bytes(&mut self, field: u32, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.required_bytes(field, bytes);
         }
     }
 
     /// Bytes of a `oneof`, where an empty value must be present too.
-    pub fn required_bytes(&mut self, field: u32, bytes: &[u8]) {
+    pub(super) fn required_bytes(&mut self, field: u32, bytes: &[u8]) {
         self.tag(field, LENGTH);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
     /// A nested message, even if it is empty.
-    pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
+    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
         let mut inner = Message::new();
         write(&mut inner);
         self.required_bytes(field, &inner.0);
     }
 
     /// An unsigned integer, an enumeration or a bool. 0 is the default and is omitted.
-    pub fn uint(&mut self, field: u32, value: u64) {
+    pub(super) fn uint(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.required_uint(field, value);
         }
     }
 
     /// The same in a `oneof`.
-    pub fn required_uint(&mut self, field: u32, value: u64) {
+    pub(super) fn required_uint(&mut self, field: u32, value: u64) {
         self.tag(field, VARINT);
         self.varint(value);
     }
 
     /// A `fixed64`, or an `sfixed64` in two's complement.
-    pub fn fixed64(&mut self, field: u32, value: u64) {
+    pub(super) fn fixed64(&mut self, field: u32, value: u64) {
         self.tag(field, FIXED64);
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub fn double(&mut self, field: u32, value: f64) {
+    pub(super) fn double(&mut self, field: u32, value: f64) {
         self.fixed64(field, value.to_bits());
     }
 
     /// A packed list of `fixed64`.
-    pub fn packed_fixed64(&mut self, field: u32, values: impl ExactSizeIterator<Item = u64>) {
+    pub(super) fn packed_fixed64(
+        &mut self,
+        field: u32,
+        values: impl ExactSizeIterator<Item = u64>,
+    ) {
         self.tag(field, LENGTH);
         self.varint(values.len() as u64 * 8);
         for value in values {

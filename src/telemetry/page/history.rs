@@ -22,11 +22,11 @@ type Look = BTreeMap<(String, String), Counts>;
 
 /// The last minutes of the counters.
 #[derive(Debug, Default)]
-pub struct History(pub(super) Mutex<VecDeque<(Instant, Look)>>);
+pub(crate) struct History(pub(super) Mutex<VecDeque<(Instant, Look)>>);
 
 impl History {
     /// Looks at the counters; to be called every [`PERIOD`].
-    pub fn look(&self, metrics: &Metrics) {
+    pub(crate) fn look(&self, metrics: &Metrics) {
         let look = look(&metrics.families());
         let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         history.push_back((Instant::now(), look));

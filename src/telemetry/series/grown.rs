@@ -7,7 +7,7 @@ const MOST_KEYS: usize = 256;
 
 /// Values by key, in insertion order. It suits a handful of keys, such as statuses.
 #[derive(Debug)]
-pub struct Grown<K, V>(OnceLock<Box<Node<K, V>>>);
+pub(crate) struct Grown<K, V>(OnceLock<Box<Node<K, V>>>);
 
 #[derive(Debug)]
 struct Node<K, V> {
@@ -24,7 +24,7 @@ impl<K, V> Default for Grown<K, V> {
 
 impl<K: PartialEq + Clone, V> Grown<K, V> {
     /// The value of `key`, which is created if it does not exist.
-    pub fn get_or_make(&self, key: &K, make: impl Fn() -> V) -> &V {
+    pub(crate) fn get_or_make(&self, key: &K, make: impl Fn() -> V) -> &V {
         let mut place = &self.0;
         loop {
             let node = place.get_or_init(|| {
@@ -43,7 +43,12 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
 
     /// The same for keys that others can invent, such as hosts that backends redirect to. A new key beyond the limit
     /// gets the value of `others`, for which `make` is called with that key.
-    pub fn get_or_make_bounded<'v>(&'v self, key: &K, others: &K, make: impl Fn(&K) -> V) -> &'v V {
+    pub(crate) fn get_or_make_bounded<'v>(
+        &'v self,
+        key: &K,
+        others: &K,
+        make: impl Fn(&K) -> V,
+    ) -> &'v V {
         let known = self.iter().find(|(known, _)| *known == key);
         if let Some((_, value)) = known {
             return value;
@@ -54,7 +59,7 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
     }
 
     /// All values.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let first = self.0.get();
         let nodes = std::iter::successors(first, |node| node.next.get());
         nodes.map(|node| (&node.key, &node.value))

@@ -4,12 +4,12 @@
 
 mod grown;
 mod histogram;
-pub mod page;
+pub(crate) mod page;
 mod store;
 
-pub use grown::Grown;
-pub use histogram::{Counter, Example, Histogram, Measure, Reading};
-pub use store::{
+pub(crate) use grown::Grown;
+pub(crate) use histogram::{Counter, Example, Histogram, Measure};
+pub(crate) use store::{
     Instrument, Kind, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Series, Store,
     TIME_BOUNDS,
 };

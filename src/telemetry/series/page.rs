@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::histogram::{Example, Histogram, Measure};
-pub use super::store::push_label;
+pub(crate) use super::store::push_label;
 use super::store::{Instrument, Kind, Numbers, Series, Store, plain_name};
 use crate::telemetry::trace::Attribute;
 
 /// The instrumentation scope of KrakenD's series.
-pub const SCOPE: &str = "io.krakend.krakend-otel";
+pub(crate) const SCOPE: &str = "io.krakend.krakend-otel";
 
 const SCOPE_LABELS: &str = "otel_scope_name=\"io.krakend.krakend-otel\",otel_scope_version=\"\"";
 
 /// The requested format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// `text/plain; version=0.0.4`.
     Text,
     /// `application/openmetrics-text; version=1.0.0`.
@@ -24,7 +24,7 @@ pub enum Form {
 
 impl Form {
     /// The format that a scraper accepts.
-    pub fn accepted(accept: Option<&str>) -> Form {
+    pub(crate) fn accepted(accept: Option<&str>) -> Form {
         match accept {
             Some(accept) if accept.contains("application/openmetrics-text") => Form::OpenMetrics,
             _ => Form::Text,
@@ -32,7 +32,7 @@ impl Form {
     }
 
     /// A page in the text format in this format. OpenMetrics names a counter without `_total` where its type is told.
-    pub fn converted(self, page: String) -> String {
+    pub(crate) fn converted(self, page: String) -> String {
         if self == Form::Text {
             return page;
         }
@@ -48,7 +48,7 @@ impl Form {
         lines.collect()
     }
 
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Form::Text => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
             Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -57,7 +57,7 @@ impl Form {
 }
 
 /// The page: the series of `store`, and the resource that they belong to.
-pub fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
+pub(crate) fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
     let mut families: BTreeMap<String, String> = BTreeMap::new();
     for (instrument, series) in store.families() {
         let name = metric_name(&instrument);
@@ -94,7 +94,7 @@ pub fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
 }
 
 /// Only the series, without a scope, for our own page.
-pub fn render_plain(store: &Store) -> String {
+pub(crate) fn render_plain(store: &Store) -> String {
     let mut families: BTreeMap<String, String> = BTreeMap::new();
     for (instrument, series) in store.families() {
         let name = metric_name(&instrument);
@@ -133,7 +133,7 @@ fn info(name: &str, help: &str, labels: &str, form: Form, out: &mut String) {
 }
 
 /// As KrakenD's exporter does: appends the unit, and `_total` for a counter.
-pub fn metric_name(instrument: &Instrument) -> String {
+pub(crate) fn metric_name(instrument: &Instrument) -> String {
     let mut name = plain_name(instrument.name);
     let unit = match instrument.unit {
         "s" => "_seconds",
@@ -256,7 +256,7 @@ fn push_example(example: &Example, measure: Measure, out: &mut String) {
 }
 
 /// As Go formats the shortest form of a number (`%g`).
-pub fn go_float(value: f64) -> String {
+pub(crate) fn go_float(value: f64) -> String {
     let short = format!("{value:e}");
     let Some((digits, exponent)) = short.split_once('e') else {
         return short;

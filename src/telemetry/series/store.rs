@@ -10,12 +10,12 @@ use crate::telemetry::trace::Attribute;
 use crate::telemetry::trace::attribute::Value;
 
 /// Bucket limits of KrakenD's duration histograms, in seconds.
-pub const TIME_BOUNDS: &[f64] = &[
+pub(crate) const TIME_BOUNDS: &[f64] = &[
     0.01, 0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0, 1.5,
     2.0, 3.5, 5.0, 10.0,
 ];
 /// Bucket limits of KrakenD's size histograms, in bytes.
-pub const SIZE_BOUNDS: &[f64] = &[
+pub(crate) const SIZE_BOUNDS: &[f64] = &[
     128.0,
     256.0,
     512.0,
@@ -33,12 +33,12 @@ pub const SIZE_BOUNDS: &[f64] = &[
     67_108_864.0,
 ];
 /// The limits that the OpenTelemetry conventions recommend for durations of HTTP requests, in seconds.
-pub const STABLE_TIME_BOUNDS: &[f64] = &[
+pub(crate) const STABLE_TIME_BOUNDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
 /// The maximum number of series of one instrument. Further ones are counted together in one series.
-pub const MOST_SERIES: usize = 2000;
+pub(crate) const MOST_SERIES: usize = 2000;
 
 /// The label of the series that counts the excess.
 const OVERFLOW: &str = "otel.metric.overflow";
@@ -76,7 +76,7 @@ pub struct Series {
 }
 
 #[derive(Debug)]
-pub struct Family {
+pub(super) struct Family {
     pub instrument: Instrument,
     pub series: Vec<Arc<Series>>,
     known: HashMap<String, usize>,
@@ -242,7 +242,7 @@ fn label_text(labels: &[Attribute]) -> String {
 }
 
 /// A name with `_` for every character that Prometheus does not allow.
-pub fn plain_name(name: &str) -> String {
+pub(super) fn plain_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut plain: String = name
         .chars()
@@ -255,7 +255,7 @@ pub fn plain_name(name: &str) -> String {
 }
 
 /// The value of a label (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-pub fn push_label(value: &str, out: &mut String) {
+pub(crate) fn push_label(value: &str, out: &mut String) {
     for c in value.chars() {
         match c {
             '\\' => out.push_str("\\\\"),

@@ -10,7 +10,7 @@ const SAMPLE: usize = 1028;
 
 /// The values of one period. It uses almost no memory until the first value is added.
 #[derive(Debug, Default)]
-pub struct Histogram(Mutex<Values>);
+pub(super) struct Histogram(Mutex<Values>);
 
 #[derive(Debug, Default, Clone)]
 struct Values {
@@ -26,7 +26,7 @@ struct Values {
 
 impl Histogram {
     /// Adds one value.
-    pub fn add(&self, value: u64) {
+    pub(super) fn add(&self, value: u64) {
         let mut values = self.locked();
         values.min = if values.count == 0 {
             value
@@ -42,12 +42,12 @@ impl Histogram {
     }
 
     /// Starts a new period.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.locked() = Values::default();
     }
 
     /// Adds its figures to the page, with names that begin with `name`.
-    pub fn add_to(&self, page: &mut BTreeMap<String, String>, name: &str) {
+    pub(super) fn add_to(&self, page: &mut BTreeMap<String, String>, name: &str) {
         let mut values = self.locked().clone();
         values.sample.sort_unstable();
         let count = values.count.max(1) as f64;

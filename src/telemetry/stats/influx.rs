@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::{Layer, MEMORY, Stats, lock, resident_bytes, threads};
 
 /// Counters at the push before, by line.
-pub type Before = BTreeMap<String, u64>;
+pub(super) type Before = BTreeMap<String, u64>;
 
 impl Stats {
     /// One push: lines with this time, in seconds since 1970.

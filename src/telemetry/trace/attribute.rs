@@ -15,7 +15,7 @@ pub enum Value {
 }
 
 /// A name and a value.
-pub type Attribute = (Cow<'static, str>, Value);
+pub(crate) type Attribute = (Cow<'static, str>, Value);
 
 impl Value {
     /// The value as a label.

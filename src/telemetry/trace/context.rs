@@ -4,9 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::ids::{SpanId, TraceId};
 
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const B3: HeaderName = HeaderName::from_static("b3");
 const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
 const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
@@ -66,7 +66,7 @@ impl Formats {
 
 /// The client's trace context.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
+pub(crate) struct Parent {
     pub trace: TraceId,
     pub span: SpanId,
     pub sampled: bool,
@@ -77,7 +77,7 @@ pub struct Parent {
 
 /// The context for a backend.
 #[derive(Debug)]
-pub struct Outbound<'a> {
+pub(crate) struct Outbound<'a> {
     pub trace: TraceId,
     pub span: SpanId,
     pub sampled: bool,
@@ -88,7 +88,7 @@ pub struct Outbound<'a> {
 
 impl Parent {
     /// Reads the first format that is present. Malformed headers are ignored.
-    pub fn read(headers: &HeaderMap, formats: Formats) -> Option<Parent> {
+    pub(crate) fn read(headers: &HeaderMap, formats: Formats) -> Option<Parent> {
         let w3c = || trace_parent(headers);
         let single = || b3(headers.get(B3)?.as_bytes());
         let multi = || b3_multi(headers);
@@ -151,7 +151,7 @@ fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The client's `baggage`, joined and limited.
-pub fn baggage(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn baggage(headers: &HeaderMap) -> Option<HeaderValue> {
     joined(headers, &BAGGAGE, MOST_BAGGAGE_MEMBERS, MOST_BAGGAGE_BYTES)
 }
 
@@ -228,11 +228,11 @@ fn b3_trace(digits: &[u8]) -> Option<TraceId> {
 }
 
 /// A header that replaces the client's header with the same name. No value removes it.
-pub type Field = (HeaderName, &'static str, Option<HeaderValue>);
+pub(crate) type Field = (HeaderName, &'static str, Option<HeaderValue>);
 
 impl Outbound<'_> {
     /// The headers to write, with their names as in HTTP/1.
-    pub fn fields(&self, formats: Formats) -> smallvec::SmallVec<[Field; 4]> {
+    pub(crate) fn fields(&self, formats: Formats) -> smallvec::SmallVec<[Field; 4]> {
         let mut fields = smallvec::SmallVec::new();
         let value = |text: String| HeaderValue::try_from(text).ok();
         if formats.trace_context {

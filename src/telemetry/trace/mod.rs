@@ -1,10 +1,10 @@
 //! Traces: spans, their ids, and how their context is sent.
 
-pub mod attribute;
-pub mod context;
-pub mod ids;
-pub mod span;
+pub(crate) mod attribute;
+pub(crate) mod context;
+pub(crate) mod ids;
+pub(crate) mod span;
 
-pub use attribute::{Attribute, Value};
-pub use ids::{SpanId, TraceId};
-pub use span::{Clock, Span, SpanEvent, SpanKind, SpanStatus};
+pub(crate) use attribute::{Attribute, Value};
+pub(crate) use ids::{SpanId, TraceId};
+pub(crate) use span::{Clock, Span, SpanEvent, SpanKind, SpanStatus};

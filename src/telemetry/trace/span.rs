@@ -78,14 +78,14 @@ impl Span {
 
 /// A clock with nanoseconds since the Unix epoch that never goes back within one request.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     began: Instant,
     since_1970: u64,
 }
 
 impl Clock {
     /// A clock that starts at `began`, which was recently.
-    pub fn started(began: Instant) -> Clock {
+    pub(crate) fn started(began: Instant) -> Clock {
         Clock {
             began,
             since_1970: nanos(moment::now().saturating_sub(began.elapsed())),
@@ -93,12 +93,12 @@ impl Clock {
     }
 
     /// Nanoseconds since the Unix epoch at this instant.
-    pub fn at(&self, instant: Instant) -> u64 {
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
         self.since_1970 + nanos(instant.saturating_duration_since(self.began))
     }
 }
 
 /// A duration in nanoseconds.
-pub fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,7 @@ use super::{PemError, contains, read};
 
 /// An OCSP response in a file (RFC 6960 §4.2.1).
 #[derive(Debug)]
-pub struct OcspResponse {
+pub(crate) struct OcspResponse {
     pub der: Vec<u8>,
     /// Its nextUpdate in seconds since 1970. After this time clients reject it.
     pub until: Option<i64>,
@@ -21,7 +21,7 @@ pub struct OcspResponse {
 
 impl OcspResponse {
     /// Whether clients accept it now.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         self.is_current_at(now.map_or(0, |now| now.as_secs() as i64))
     }
@@ -35,7 +35,7 @@ impl OcspResponse {
 ///
 /// # Errors
 /// The file cannot be read, is not an OCSP response, or contains a response that reports an error of the server.
-pub fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
+pub(crate) fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
     let rejected = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
     let der = if contains(&text, b"-----BEGIN OCSP RESPONSE-----") {

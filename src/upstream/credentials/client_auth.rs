@@ -22,14 +22,14 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 
 /// A client and its proof of identity (OpenID Connect Core §9).
 #[derive(Clone)]
-pub struct ClientAuth {
+pub(crate) struct ClientAuth {
     pub client_id: String,
     pub proof: ClientProof,
 }
 
 /// The methods of client authentication.
 #[derive(Clone)]
-pub enum ClientProof {
+pub(crate) enum ClientProof {
     /// `client_secret_basic` (RFC 6749 §2.3.1)
     Basic(String),
     /// `client_secret_post` (RFC 6749 §2.3.1)
@@ -48,7 +48,7 @@ impl ClientAuth {
     ///
     /// # Errors
     /// The assertion cannot be signed, or the credentials cannot be sent in a header.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         headers: &mut HeaderMap,
         fields: &mut Vec<(Cow<'static, str>, String)>,

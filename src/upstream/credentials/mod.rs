@@ -12,8 +12,10 @@ mod response;
 mod source;
 mod store;
 
-pub use client_auth::{ClientAuth, ClientProof};
-pub use request::{ClientCredentials, form};
-pub use response::{Token as IssuedToken, TokenError, token as issued_token};
+pub(crate) use client_auth::{ClientAuth, ClientProof};
+pub use request::ClientCredentials;
+pub(crate) use request::form;
+pub(crate) use response::TokenError;
+pub(crate) use response::{Token as IssuedToken, token as issued_token};
 pub use source::TokenSource;
 pub use store::TokenStore;

@@ -85,7 +85,7 @@ pub(super) fn basic(client_id: &str, secret: &str) -> Result<HeaderValue, TokenE
 }
 
 /// The body of a form (`application/x-www-form-urlencoded`).
-pub fn form<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)]) -> String {
+pub(crate) fn form<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)]) -> String {
     let pairs = fields.iter().map(|(name, value)| {
         format!(
             "{}={}",

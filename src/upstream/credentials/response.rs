@@ -28,7 +28,7 @@ pub enum TokenError {
 
 /// A token in the form that `Authorization` uses.
 #[derive(Clone)]
-pub struct Token {
+pub(crate) struct Token {
     pub authorization: HeaderValue,
     /// `None` means that it never expires.
     pub life: Option<Duration>,
@@ -49,7 +49,7 @@ struct Response {
 }
 
 /// Reads the token from a response (RFC 6749 §5).
-pub fn token(response: &SideResponse) -> Result<Token, TokenError> {
+pub(crate) fn token(response: &SideResponse) -> Result<Token, TokenError> {
     let fields = fields(response);
     let rejected = !response.status.is_success();
     let error = fields

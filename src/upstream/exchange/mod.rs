@@ -8,6 +8,7 @@ mod long;
 mod observed;
 mod stream;
 
-pub use check::has_surplus;
-pub use observed::{handshake, write_context};
-pub use stream::{Exchange, RequestBody};
+pub(crate) use check::has_surplus;
+pub(crate) use observed::{handshake, write_context};
+pub(crate) use stream::Exchange;
+pub use stream::RequestBody;

@@ -13,7 +13,7 @@ use crate::upstream::wire::content_length;
 
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
 /// case.
-pub fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
+pub(crate) fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
     for (name, titled, value) in trip.context() {
         // A value of ours can always be written.
         let _ = match value {
@@ -28,7 +28,7 @@ pub fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
 }
 
 /// The duration of the TLS handshake of a connection, which is the layer above TCP.
-pub fn handshake(digest: &Digest) -> Option<Duration> {
+pub(crate) fn handshake(digest: &Digest) -> Option<Duration> {
     let layer = digest.timing_digest.get(1)?.as_ref()?;
     layer.establishment_duration
 }

@@ -11,8 +11,10 @@ mod source;
 mod spec;
 mod store;
 
-pub use failed::FailedKeys;
+pub(crate) use failed::FailedKeys;
 pub use sealed::SealedFile;
-pub use source::{KeyDocument, KeySource, Snapshot, SourceStatus};
-pub use spec::{FetchError, Location, SourceSpec, read_key_file};
+pub use source::{KeyDocument, KeySource};
+pub(crate) use source::{Snapshot, SourceStatus};
+pub(crate) use spec::read_key_file;
+pub use spec::{Location, SourceSpec};
 pub use store::{KeySetStore, Schedule};

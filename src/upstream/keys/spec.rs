@@ -161,7 +161,7 @@ pub(super) fn local(
 ///
 /// # Errors
 /// The file cannot be read, or is larger than a key set may be.
-pub fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
+pub(crate) fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
     let most = MOST_BYTES as u64;
     let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;

@@ -15,11 +15,11 @@ use crate::upstream::collect::{Collector, Overflow};
 use crate::upstream::proof;
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
-pub const MOST_BYTES: usize = 1 << 20;
+pub(crate) const MOST_BYTES: usize = 1 << 20;
 /// The maximum size of a response to [`SideClient::call`].
-pub const MOST_CALL_BYTES: usize = 16 << 20;
+pub(super) const MOST_CALL_BYTES: usize = 16 << 20;
 /// The maximum duration of a side call.
-pub const MOST_TIME: Duration = Duration::from_secs(5);
+pub(crate) const MOST_TIME: Duration = Duration::from_secs(5);
 /// The same number as in KrakenD.
 const MOST_REDIRECTS: usize = 10;
 
@@ -78,7 +78,7 @@ pub enum SideError {
 }
 
 /// The time in `Retry-After`, as seconds or as a date (RFC 9110 §10.2.3).
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));

@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// A client for one server.
 #[derive(Debug)]
-pub struct GrpcClient {
+pub(crate) struct GrpcClient {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
@@ -34,7 +34,7 @@ pub struct GrpcClient {
 
 /// The response of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrpcResponse {
+pub(crate) struct GrpcResponse {
     /// `grpc-status`. 0 means success.
     pub status: u32,
     pub message: String,
@@ -51,7 +51,11 @@ impl GrpcClient {
     ///
     /// # Errors
     /// Files of the TLS settings are not usable.
-    pub fn new(host: &str, port: u16, tls: Option<&SideTls>) -> Result<GrpcClient, ClientError> {
+    pub(crate) fn new(
+        host: &str,
+        port: u16,
+        tls: Option<&SideTls>,
+    ) -> Result<GrpcClient, ClientError> {
         let tls = match tls {
             Some(tls) => {
                 let mut config = (*client_config(tls)?).clone();
@@ -72,7 +76,7 @@ impl GrpcClient {
     ///
     /// # Errors
     /// Why there was no response, for the log. The call may be repeated.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         path: &str,
         headers: &HeaderMap,

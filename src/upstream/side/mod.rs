@@ -5,8 +5,10 @@ mod grpc;
 mod tls;
 mod vault;
 
-pub use client::{MOST_BYTES, MOST_TIME, SideClient, SideError, SideResponse, retry_after};
-pub use grpc::{GrpcClient, GrpcResponse};
+pub use client::SideClient;
+pub(crate) use client::{MOST_BYTES, MOST_TIME, SideError, SideResponse, retry_after};
+pub(crate) use grpc::{GrpcClient, GrpcResponse};
 pub use tls::SideTls;
 pub(super) use tls::client_config;
-pub use vault::{VaultError, VaultSecret, VaultServer, VaultServerError};
+pub(crate) use vault::{VaultError, VaultServerError};
+pub use vault::{VaultSecret, VaultServer};

@@ -12,7 +12,7 @@ use crypto_secretbox::aead::{Aead as _, KeyInit as _};
 use md5::{Digest as _, Md5};
 
 /// The content of a key file that this passphrase decrypts.
-pub fn seal(passphrase: &[u8], document: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(passphrase: &[u8], document: &[u8]) -> Vec<u8> {
     let key: String = Md5::digest(passphrase)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -26,7 +26,7 @@ pub fn seal(passphrase: &[u8], document: &[u8]) -> Vec<u8> {
 }
 
 /// The `cypher_key` of a passphrase under the key of a `base64key://`.
-pub fn seal_box(key: &[u8; 32], passphrase: &[u8]) -> String {
+pub(crate) fn seal_box(key: &[u8; 32], passphrase: &[u8]) -> String {
     let nonce: [u8; 24] = random();
     let sealed = XSalsa20Poly1305::new(key.into())
         .encrypt(&nonce.into(), passphrase)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, Settings};
+use portcullis::internals::upstream::{CallErrorKind, CallOptions, HostSet, Settings};
 
 use crate::stub::{OPTIONS, Reply, Stub, call, client, dead_port, get, ok, response};
 

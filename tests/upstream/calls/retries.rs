@@ -1,7 +1,7 @@
 //! What is sent again, and what is not.
 
 use http::Method;
-use portcullis::upstream::CallErrorKind;
+use portcullis::internals::upstream::CallErrorKind;
 
 use crate::stub::{OPTIONS, Reply, Stub, call, get, ok};
 

@@ -7,20 +7,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
-pub enum Mood {
+pub(super) enum Mood {
     Responses(Vec<u8>),
     HangsUp,
     Hangs,
 }
 
-pub struct Stub {
+pub(super) struct Stub {
     pub url: String,
     pub mood: Arc<Mutex<Mood>>,
     calls: Arc<AtomicUsize>,
 }
 
 impl Stub {
-    pub async fn start(mood: Mood) -> Stub {
+    pub(super) async fn start(mood: Mood) -> Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stub = Stub {
             url: format!("http://{}/keys", listener.local_addr().unwrap()),
@@ -57,11 +57,11 @@ impl Stub {
         stub
     }
 
-    pub fn turns(&self, mood: Mood) {
+    pub(super) fn turns(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
-    pub fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }

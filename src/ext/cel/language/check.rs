@@ -13,14 +13,14 @@ use crate::config::suggest::nearest;
 
 /// A name that an expression may use.
 #[derive(Debug, Clone)]
-pub struct Variable {
+pub(crate) struct Variable {
     pub name: &'static str,
     pub kind: Type,
 }
 
 /// The functions that an expression may use, besides those of the standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub(crate) enum Dialect {
     /// None.
     Standard,
     /// Those of policies.
@@ -33,7 +33,7 @@ pub enum Dialect {
 
 /// The indexes of the variables that macros of policies read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
+pub(crate) struct Places {
     pub headers: usize,
     pub query: usize,
     pub client: usize,
@@ -42,7 +42,7 @@ pub struct Places {
 
 /// An error in an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub(crate) struct Flaw {
     /// The character at which it begins, counted from 1.
     pub at: Option<usize>,
     pub text: String,

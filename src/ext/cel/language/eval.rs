@@ -14,7 +14,7 @@ use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy};
 
 /// The source of the values of variables.
-pub trait Facts: fmt::Debug {
+pub(crate) trait Facts: fmt::Debug {
     /// The variable at this index of the list that the program was compiled with. `None` if it has no value now.
     fn variable(&self, index: usize) -> Option<Value<'_>>;
 
@@ -27,7 +27,7 @@ const UNITS_PER_LOOK: u64 = 1_000;
 
 /// The remaining work of a run: about one unit for each step, each element and each eight bytes of text.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     left: Cell<u64>,
     until_look: Cell<u64>,
     heavy: RefCell<Heavy>,
@@ -35,7 +35,7 @@ pub struct Budget {
 
 impl Budget {
     /// `units` of work, and none after `deadline`.
-    pub fn new(units: u64, deadline: Instant) -> Budget {
+    pub(crate) fn new(units: u64, deadline: Instant) -> Budget {
         Budget {
             left: Cell::new(units),
             until_look: Cell::new(UNITS_PER_LOOK),
@@ -81,7 +81,7 @@ impl Budget {
 /// Why an expression has no value, in cel-go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Failed(Cow<'static, str>);
+pub(crate) struct Failed(Cow<'static, str>);
 
 impl Failed {
     pub(super) const NO_OVERLOAD: Failed = Failed(Cow::Borrowed("no such overload"));
@@ -108,7 +108,7 @@ impl Program {
     ///
     /// # Errors
     /// A required value is missing or has the wrong type, or the evaluation exceeds `budget`.
-    pub fn run<'a>(
+    pub(crate) fn run<'a>(
         &'a self,
         facts: &'a (dyn Facts + 'a),
         budget: &'a Budget,

@@ -31,18 +31,18 @@ mod tree;
 mod types;
 mod value;
 
-pub use check::{Dialect, Flaw, Places, Variable};
-pub use eval::{Budget, Facts};
-pub use time::rfc3339;
-pub use tree::{Path, Program};
-pub use types::Type;
-pub use value::{Elements, List, Map, Members, Value};
+pub(crate) use check::{Dialect, Flaw, Places, Variable};
+pub(crate) use eval::{Budget, Facts};
+pub(crate) use time::rfc3339;
+pub(crate) use tree::{Path, Program};
+pub(crate) use types::Type;
+pub(crate) use value::{Elements, List, Map, Members, Value};
 
 /// Compiles an expression with these variables.
 ///
 /// # Errors
 /// It is not CEL, uses an undeclared name, or has types that do not match.
-pub fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
+pub(super) fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
     check::program(&syntax::parse(text)?, variables, Dialect::Standard)
 }
 
@@ -50,7 +50,7 @@ pub fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
 ///
 /// # Errors
 /// As [`compile`]. The hint of an undeclared function is the list of all functions.
-pub fn compile_policy(
+pub(super) fn compile_policy(
     text: &str,
     variables: &[Variable],
     dialect: Dialect,

@@ -15,7 +15,7 @@ use super::value::Value;
 type Given<'a> = Result<Value<'a>, Failed>;
 
 /// `now` for expressions: RFC 3339 in UTC with milliseconds, without trailing zeros.
-pub fn rfc3339(since_epoch: Duration) -> String {
+pub(crate) fn rfc3339(since_epoch: Duration) -> String {
     let time = i64::try_from(since_epoch.as_millis())
         .ok()
         .and_then(DateTime::<Utc>::from_timestamp_millis)

@@ -6,7 +6,7 @@ use super::types::Type;
 
 /// A checked expression, which can be evaluated any number of times.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     pub(super) root: Expr,
     /// The type of the result, as far as it is known.
     pub(super) kind: Type,
@@ -15,7 +15,7 @@ pub struct Program {
 }
 
 /// The members on the path from a variable to the part that is read. Empty means all of it.
-pub type Path = Box<[Box<str>]>;
+pub(crate) type Path = Box<[Box<str>]>;
 
 #[derive(Debug)]
 pub(super) enum Expr {
@@ -86,7 +86,7 @@ pub(super) enum Literal {
 
 /// The types of values, which are values themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TypeName {
+pub(crate) enum TypeName {
     Null,
     Bool,
     Int,
@@ -183,24 +183,24 @@ pub(super) enum Part {
 
 impl Program {
     /// The type of the result, as far as it is known.
-    pub fn kind(&self) -> &Type {
+    pub(crate) fn kind(&self) -> &Type {
         &self.kind
     }
 
     /// The variables that the expression uses, as indexes into the list that it was compiled with.
-    pub fn names(&self) -> &[usize] {
+    pub(crate) fn names(&self) -> &[usize] {
         &self.names
     }
 
     /// The parts of a variable that the expression reads.
-    pub fn reads(&self, variable: usize) -> Vec<Path> {
+    pub(crate) fn reads(&self, variable: usize) -> Vec<Path> {
         let mut paths = Vec::new();
         reads(&self.root, variable, &mut paths);
         paths
     }
 
     /// The members of a variable that the expression reads by name, each once: `v.a`, `v['a']`, `'a' in v`.
-    pub fn members(&self, variable: usize) -> Vec<String> {
+    pub(crate) fn members(&self, variable: usize) -> Vec<String> {
         let mut names = Vec::new();
         members(&self.root, variable, &mut names);
         names.sort();
@@ -209,7 +209,7 @@ impl Program {
     }
 
     /// Whether a part of `variable` is somewhere compared or computed with a number without a conversion.
-    pub fn takes_as_number(&self, variable: usize) -> bool {
+    pub(crate) fn takes_as_number(&self, variable: usize) -> bool {
         takes_as_number(&self.root, variable)
     }
 }

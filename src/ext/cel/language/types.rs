@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A static type. [`Type::Dyn`] matches every type: the actual type is known only when the expression runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Type {
+pub(crate) enum Type {
     Dyn,
     Null,
     Bool,
@@ -23,12 +23,12 @@ pub enum Type {
 
 impl Type {
     /// `list(of)`
-    pub fn list(of: Type) -> Type {
+    pub(crate) fn list(of: Type) -> Type {
         Type::List(Box::new(of))
     }
 
     /// `map(string, of)`
-    pub fn map(of: Type) -> Type {
+    pub(crate) fn map(of: Type) -> Type {
         Type::Map(Box::new(Type::String), Box::new(of))
     }
 

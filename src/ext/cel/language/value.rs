@@ -11,7 +11,7 @@ use super::tree::{Literal, TypeName};
 
 /// A value. Cheap to clone.
 #[derive(Debug, Clone)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Bool(bool),
     Int(i64),
@@ -29,32 +29,32 @@ pub enum Value<'a> {
 }
 
 #[derive(Debug, Clone)]
-pub enum Text<'a> {
+pub(crate) enum Text<'a> {
     Borrowed(&'a str),
     Made(Rc<str>),
 }
 
 #[derive(Debug, Clone)]
-pub enum List<'a> {
+pub(crate) enum List<'a> {
     Foreign(&'a (dyn Elements + 'a)),
     Made(Rc<[Value<'a>]>),
 }
 
 #[derive(Debug, Clone)]
-pub enum Map<'a> {
+pub(crate) enum Map<'a> {
     Foreign(&'a (dyn Members + 'a)),
     /// A map literal. No key occurs twice.
     Made(Rc<[(Value<'a>, Value<'a>)]>),
 }
 
 /// A list whose elements belong to the request.
-pub trait Elements: fmt::Debug {
+pub(crate) trait Elements: fmt::Debug {
     fn count(&self) -> usize;
     fn get(&self, index: usize) -> Option<Value<'_>>;
 }
 
 /// A map whose members belong to the request. Its keys are strings.
-pub trait Members: fmt::Debug {
+pub(crate) trait Members: fmt::Debug {
     fn count(&self) -> usize;
     fn get(&self, name: &str) -> Option<Value<'_>>;
     fn names(&self) -> Vec<Value<'_>>;
@@ -62,12 +62,12 @@ pub trait Members: fmt::Debug {
 
 impl<'a> Value<'a> {
     /// A borrowed string.
-    pub fn text(text: &'a str) -> Value<'a> {
+    pub(crate) fn text(text: &'a str) -> Value<'a> {
         Value::String(Text::Borrowed(text))
     }
 
     /// An owned string.
-    pub fn made(text: impl Into<Rc<str>>) -> Value<'a> {
+    pub(crate) fn made(text: impl Into<Rc<str>>) -> Value<'a> {
         Value::String(Text::Made(text.into()))
     }
 
@@ -196,7 +196,7 @@ fn against(double: f64, whole: i128) -> Option<Ordering> {
 }
 
 impl Text<'_> {
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Text::Borrowed(text) => text,
             Text::Made(text) => text,

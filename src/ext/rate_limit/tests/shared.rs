@@ -8,6 +8,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::*;
+use crate::ext::rate_limit::fields::{Families, LimitFields};
+use crate::ext::rate_limit::runtime::Limits;
+use crate::ext::rate_limit::shared::Cluster;
 use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict, Taken};
 use crate::runtime::clock::Clock;
 use crate::runtime::request::Notes;

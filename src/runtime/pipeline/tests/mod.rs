@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
 use super::*;
 use crate::runtime::decode::{Decoder, Kind as Encoded};

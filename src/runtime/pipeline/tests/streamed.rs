@@ -7,6 +7,7 @@ use http::response::Parts;
 use http::{HeaderName, Version};
 
 use super::calls::{counted, with_tokens};
+use super::road::stream_with;
 use super::*;
 use crate::runtime::failure::Report;
 use crate::runtime::request::{Head, Notes};

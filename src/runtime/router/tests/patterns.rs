@@ -1,6 +1,7 @@
 //! Patterns, and the paths that they match.
 
 use super::*;
+use crate::runtime::router::pattern::PatternError;
 
 #[test]
 fn a_question_mark_after_a_parameter_is_not_part_of_the_path() {

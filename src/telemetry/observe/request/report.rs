@@ -17,7 +17,7 @@ use crate::telemetry::trace::{Span, SpanKind, SpanStatus, Value};
 
 impl Request {
     /// Reports the whole request.
-    pub fn end(&self, ended: &Ended<'_>) {
+    pub(crate) fn end(&self, ended: &Ended<'_>) {
         let endpoint = ended.endpoint.filter(|endpoint| !endpoint.skipped);
         let example = self.recorded.then_some((self.trace, self.server));
         if let (Some(endpoint), Some((complete, error, took))) = (endpoint, ended.work) {
