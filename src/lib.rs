@@ -2,18 +2,18 @@
 //!
 //! | folder | content |
 //! |---|---|
-//! | [`cli`] | `run`, `check`, `demo`, …: parses arguments, prints text, returns exit codes |
-//! | [`config`] | parses a configuration: types named after its keys, where absent values stay absent |
-//! | [`compile`] | compiles a configuration: applies defaults, resolves names, reports every error |
-//! | [`ext`] | one folder for each `extra_config` namespace, and the lists of them |
-//! | [`runtime`] | request processing: match the route, call the backends, merge, filter, encode the response |
-//! | [`jose`] | tokens, key sets, signatures: functions over bytes, independent of HTTP |
-//! | [`upstream`] | connections to backends: host sets, load balancing, pools, TLS; no other module opens a connection |
-//! | [`server`] | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
-//! | [`telemetry`] | log lines, counters, the access log |
+//! | `cli` | `run`, `check`, `demo`, …: parses arguments, prints text, returns exit codes |
+//! | `config` | parses a configuration: types named after its keys, where absent values stay absent |
+//! | `compile` | compiles a configuration: applies defaults, resolves names, reports every error |
+//! | `ext` | one folder for each `extra_config` namespace, and the lists of them |
+//! | `runtime` | request processing: match the route, call the backends, merge, filter, encode the response |
+//! | `jose` | tokens, key sets, signatures: functions over bytes, independent of HTTP |
+//! | `upstream` | connections to backends: host sets, load balancing, pools, TLS; no other module opens a connection |
+//! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
+//! | `telemetry` | log lines, counters, the access log |
 //!
 //! Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
-//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module may use [`telemetry`].
+//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module may use `telemetry`.
 //! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
 
 #![forbid(unsafe_code)]

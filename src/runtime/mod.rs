@@ -15,13 +15,13 @@
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | from an upstream's body to the body of the response |
 //! | [`grpc`] | rejections for gRPC clients |
 //! | [`graphql`], [`signing`] | GraphQL operations; signed responses |
-//! | [`address`], [`answer`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
+//! | [`address`], [`response`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
 //! | [`compression`], [`finishing`] | compression of responses; what is done to every response before it is written |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
-//! | [`flights`] | single-flight for equal concurrent calls |
+//! | [`single_flights`] | single-flight for equal concurrent calls |
 //! | [`clock`] | the clock of limits and caches |
 //! | [`boxed`] | futures in boxes, without a copy |
 //!

@@ -59,7 +59,7 @@ pub struct Settings {
     /// The number of concurrent calls to one host. Further calls wait, as long as their deadlines allow. `None` means
     /// no limit.
     pub max_in_flight_per_host: Option<usize>,
-    /// The maximum size of a response head in bytes, at most [`MAX_RESPONSE_HEADER_BYTES`].
+    /// The maximum size of a response head in bytes, at most `MAX_RESPONSE_HEADER_BYTES`.
     pub max_response_header_bytes: usize,
     pub tls: TlsPolicy,
     /// The calls that go through a proxy.

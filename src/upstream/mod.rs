@@ -26,7 +26,7 @@
 //! | `error` | [`CallError`]: why a call failed, with the text for the log |
 //! | `single_flight` | work of a background task that requests wait for together |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
-//! | `keys` | [`KeySetStore`]: key sets, refreshed in the background and read without waiting |
+//! | `keys` | `KeySetStore`: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
 pub(crate) mod budget;

@@ -42,7 +42,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
     sized(pattern, MOST_COMPILED)
 }
 
-/// Like [`compile`], with a custom limit of the compiled size in bytes.
+/// Like `compile`, with a custom limit of the compiled size in bytes.
 ///
 /// # Errors
 /// RE2 rejects the expression, or it is too large.

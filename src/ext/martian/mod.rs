@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `config` | the tables of keys: every modifier with its members |
-//! | `compile`, `filter`, `leaf` | compiles a definition to a [`Modifier`], and reports its errors |
+//! | `compile`, `filter`, `leaf` | compiles a definition to a `Modifier`, and reports its errors |
 //! | `modifier`, `runtime` | the tree of modifiers, and the step that runs it |
 //! | `change`, `condition` | the changes of modifiers, and the conditions of filters |
 //! | `field` | headers, including those that describe the message itself |

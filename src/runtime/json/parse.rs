@@ -27,7 +27,7 @@ pub enum Depth {
 /// would (a name that occurs twice, half a surrogate pair). Bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// The body is empty, ends early, is not JSON, is nested deeper than [`MAX_DEPTH`], or there is no memory for it.
+/// The body is empty, ends early, is not JSON, is nested deeper than `MAX_DEPTH`, or there is no memory for it.
 pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
     parse_within(body, depth, &mut Growth::default())
 }

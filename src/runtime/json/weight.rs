@@ -37,7 +37,7 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// The same for an XML text.
 ///
 /// # Errors
-/// As [`charge`].
+/// As `charge`.
 pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
     if text.len() <= FREE {
         Ok(Budget::process().charge())
@@ -78,7 +78,7 @@ impl Growth {
     /// Counts `bytes` more.
     ///
     /// # Errors
-    /// As [`charge`].
+    /// As `charge`.
     pub fn add(&mut self, bytes: usize) -> Result<(), Full> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes <= FREE || self.bytes <= self.charge.bytes() || self.uncounted {
@@ -100,7 +100,7 @@ impl Value {
     /// Charges a copy of this value without slices ([`Value::expanded`]).
     ///
     /// # Errors
-    /// As [`charge`].
+    /// As `charge`.
     pub fn charge_expanded(&self) -> Result<Charge, Full> {
         match self.weight() {
             small if small <= FREE => Ok(Budget::process().charge()),

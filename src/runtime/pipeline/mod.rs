@@ -6,7 +6,7 @@
 //! | module | content |
 //! |---|---|
 //! | `client` | [`ClientCall`]: what the pipeline needs of a request, as owned values |
-//! | `road` | [`stream`] and [`compose`]: from a request to an [`Outcome`] |
+//! | `road` | [`stream()`] and [`compose`]: from a request to an [`Outcome`] |
 //! | `downstream` | [`Downstream`]: the client side; implemented by the server, and by tests in memory |
 //! | `run` | a composed endpoint: the calls, merged |
 //! | `stream` | a streamed endpoint: one call, whose response is copied while it arrives |

@@ -156,7 +156,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A parameter with these bytes, which [`bytes`] returns again. Overlong forms of UTF-8 are not kept, as in
+/// A parameter with these bytes, which [`bytes()`] returns again. Overlong forms of UTF-8 are not kept, as in
 /// [`decoded`].
 #[cfg_attr(
     not(any(feature = "lua", test)),

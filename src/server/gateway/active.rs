@@ -66,7 +66,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub service: Arc<Service>,
-    /// By [`Endpoint::id`].
+    /// By `Endpoint::id`.
     pub(super) routes: Box<[RouteMetrics]>,
     /// Requests without an endpoint, in the order of [`METHODS`]; other methods are last.
     others: [RouteMetrics; METHODS.len() + 1],

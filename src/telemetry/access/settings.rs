@@ -15,7 +15,7 @@ pub struct Settings {
     pub query: Query,
     /// The fraction of requests that is logged, 0 to 1. Responses with status 500 and above are always logged.
     pub sample: f64,
-    /// The members of a JSON line; empty: all of [`FIELDS`].
+    /// The members of a JSON line; empty: all of `FIELDS`.
     pub fields: Box<[&'static str]>,
     /// The claim of the token that is shown under its own name.
     pub claim: Option<Box<str>>,

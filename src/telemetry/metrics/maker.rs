@@ -11,7 +11,7 @@ const SECONDS: &[f64] = &[
     7.5, 10.0,
 ];
 
-/// Creates a metric and registers it. The names above are all different, which [`Metrics::new`] relies on.
+/// Creates a metric and registers it. The names above are all different, which `Metrics::new` relies on.
 pub(in crate::telemetry) struct Maker<'a>(pub(super) &'a Registry);
 
 macro_rules! make {

@@ -7,7 +7,7 @@
 //! | [`Request`] | request of a client |
 //! | [`Call`] | call of a backend within a request |
 //! | [`Trip`] | round trip to a host within a call |
-//! | [`step`] | step that waits |
+//! | [`mod@step`] | step that waits |
 //!
 //! A configuration without telemetry has no [`Observer`], and a request then only checks an `Option`. The current
 //! request and call are task-local values ([`within`]), so that the code between server and wire need not pass them

@@ -25,7 +25,7 @@ type Look = BTreeMap<(String, String), Counts>;
 pub(crate) struct History(pub(super) Mutex<VecDeque<(Instant, Look)>>);
 
 impl History {
-    /// Looks at the counters; to be called every [`PERIOD`].
+    /// Looks at the counters; to be called every `PERIOD`.
     pub(crate) fn look(&self, metrics: &Metrics) {
         let look = look(&metrics.families());
         let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);

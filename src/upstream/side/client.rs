@@ -152,7 +152,7 @@ impl SideClient {
     /// one of them.
     ///
     /// # Errors
-    /// See [`SideError`].
+    /// See `SideError`.
     pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideResponse, SideError> {
         let request = self.http.request(Method::GET, url);
         let response = self.send(request, "Get", url, MOST_TIME).await?;
@@ -176,7 +176,7 @@ impl SideClient {
     /// Posts a form. A response with any status is returned.
     ///
     /// # Errors
-    /// See [`SideError`].
+    /// See `SideError`.
     pub async fn post_form(
         &self,
         url: &str,
@@ -190,7 +190,7 @@ impl SideClient {
     /// Posts JSON. A response with any status is returned.
     ///
     /// # Errors
-    /// See [`SideError`].
+    /// See `SideError`.
     pub async fn post_json(
         &self,
         url: &str,
@@ -219,7 +219,7 @@ impl SideClient {
     /// Makes any call, for at most `limit`. A response with any status is returned.
     ///
     /// # Errors
-    /// See [`SideError`].
+    /// See `SideError`.
     pub async fn call(
         &self,
         method: Method,
