@@ -4,17 +4,8 @@ use std::sync::Arc;
 
 use crate::config::{Endpoint, Service};
 use crate::ext::router::ROUTER;
-use crate::ext::{Compile, compression, response_headers};
-use crate::runtime::compression::Compression;
-use crate::runtime::finishing::{Finishing, HeaderEdits};
-
-/// The service's part, for its endpoints.
-#[derive(Debug)]
-struct OfService {
-    edits: Option<Arc<HeaderEdits>>,
-    compression: compression::Setting,
-    shared: Option<Arc<Compression>>,
-}
+use crate::ext::{Compile, ServiceFinishing, compression, response_headers};
+use crate::runtime::finishing::Finishing;
 
 /// For responses that no endpoint makes. What endpoints need of it is left for them.
 pub(super) fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Finishing>> {
@@ -28,7 +19,7 @@ pub(super) fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Fi
         compression: shared.clone(),
         covers_health: edits.as_ref().is_some_and(|(_, health)| *health),
     };
-    cx.leave(Arc::new(OfService {
+    cx.leave(Arc::new(ServiceFinishing {
         edits: edits.map(|(edits, _)| edits),
         compression: setting,
         shared,
@@ -38,7 +29,7 @@ pub(super) fn service(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Box<Fi
 
 /// For the responses of an endpoint.
 pub(super) fn endpoint(file: &Endpoint<'_>, cx: &Compile<'_>) -> Option<Box<Finishing>> {
-    let service = cx.left::<OfService>()?;
+    let service = cx.left::<ServiceFinishing>()?;
     let compression = match compression::endpoint(&file.extra, &service.compression) {
         Some(own) => own.compiled().map(Arc::new),
         None => service.shared.clone(),

@@ -2,7 +2,7 @@
 
 use crate::compile::options::bytes;
 use crate::config::{Block, ConfigError, Data, Typing};
-use crate::ext::{Compile, EndpointSite};
+use crate::ext::{Compile, EndpointSite, ServiceLimits};
 use crate::runtime::service::Payload;
 
 /// What the service says of bodies.
@@ -11,14 +11,6 @@ pub(super) struct ServicePayload {
     pub payload: Payload,
     /// The limit of bodies that are read whole. `None` if the file sets none.
     pub whole: Option<u64>,
-}
-
-/// The limits of the service, for its endpoints.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ServiceLimits {
-    pub payload: Payload,
-    /// The limit of bodies that are read whole.
-    pub whole: u64,
 }
 
 /// Compiles the keys of `router`. `limits` is the block of `portcullis/limits`.

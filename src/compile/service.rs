@@ -8,7 +8,6 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
-use crate::compile::payload::ServiceLimits;
 use crate::compile::{
     ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, summary,
 };
@@ -20,7 +19,7 @@ use crate::config::{
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::SERVICE as EXTENSIONS;
-use crate::ext::{Carry, Compile, ServiceFacts, ServiceTimeout, cors};
+use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, cors};
 use crate::runtime::ahead::Ahead;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::readiness::Readiness;

@@ -1,8 +1,7 @@
 //! The context in which an extension compiles its block.
 
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +12,12 @@ use http::{HeaderName, Method};
 use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
 use crate::ext::certificates::CertificateInUse;
+use crate::ext::compression::Setting;
 use crate::ext::extension::EndpointExtension;
-use crate::runtime::service::ClientAddress;
+use crate::ext::facts::{Fact, Facts};
+use crate::runtime::compression::Compression;
+use crate::runtime::finishing::HeaderEdits;
+use crate::runtime::service::{ClientAddress, Payload};
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
@@ -51,25 +54,28 @@ pub(crate) struct ServiceTimeout(
     pub Duration,
 );
 
+/// The limits of the service, for its endpoints. Set by `compile`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServiceLimits {
+    pub payload: Payload,
+    /// The limit of bodies that are read whole.
+    pub whole: u64,
+}
+
+/// What the service does to every response, for its endpoints. Set by `compile`.
+#[derive(Debug)]
+pub(crate) struct ServiceFinishing {
+    pub edits: Option<Arc<HeaderEdits>>,
+    pub compression: Setting,
+    pub shared: Option<Arc<Compression>>,
+}
+
 /// Settings of the service itself, for the blocks of the service. Set by `compile`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceFacts {
     pub name: Option<String>,
     pub health_path: Option<String>,
     pub client_address: ClientAddress,
-}
-
-/// Values that blocks pass to later blocks, one per type.
-#[derive(Debug, Default)]
-pub(crate) struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
-
-impl Facts {
-    /// The value of this type.
-    pub(crate) fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.0
-            .get(&TypeId::of::<T>())
-            .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
-    }
 }
 
 impl<'a> Compile<'a> {
@@ -157,14 +163,13 @@ impl<'a> Compile<'a> {
         self.tasks.push(task);
     }
 
-    /// Passes a value to the blocks that are compiled later, one value per type: for example from a service-level
-    /// block to the endpoints.
-    pub(crate) fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
-        self.facts.0.insert(TypeId::of::<T>(), fact);
+    /// Passes a value to the blocks that are compiled later: for example from a service-level block to the endpoints.
+    pub(crate) fn leave<T: Fact>(&mut self, fact: Arc<T>) {
+        *T::place_mut(&mut self.facts) = Some(fact);
     }
 
     /// The value that an earlier block passed.
-    pub(crate) fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+    pub(crate) fn left<T: Fact>(&self) -> Option<Arc<T>> {
         self.facts.get()
     }
 

@@ -10,7 +10,7 @@ use crate::runtime::step::EndpointStep;
 
 /// The steps so far, in the order of their blocks.
 #[derive(Debug, Default, Clone)]
-struct Implied(Vec<Entry>);
+pub(in crate::ext) struct Implied(Vec<Entry>);
 
 #[derive(Debug, Clone)]
 struct Entry {

@@ -5,6 +5,7 @@
 //! | [`extension`] | what an extension declares, and what its block contributes |
 //! | [`registry`] | the lists of extensions, and of the namespaces that `compile` reads itself |
 //! | [`context`] | the context in which an extension compiles its block |
+//! | [`facts`] | what a block passes to blocks that are compiled later |
 //! | [`carry`] | state that survives a reload, and background work |
 //! | `implied` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
@@ -38,6 +39,7 @@ pub(crate) mod context;
 pub(crate) mod cors;
 pub(crate) mod errors;
 pub(crate) mod extension;
+pub(crate) mod facts;
 pub(crate) mod forward_auth;
 pub(crate) mod forwarding;
 pub(crate) mod geoip;
@@ -99,5 +101,7 @@ pub(crate) use carry::{Open, Task};
 pub(crate) use certificates::look as look_at_certificates;
 pub(crate) use certificates::{CertificateInUse, CertificateUse};
 pub(crate) use context::{
-    BackendSite, Compile, EndpointSite, Facts, ServiceFacts, ServiceTimeout, UrlClaim,
+    BackendSite, Compile, EndpointSite, ServiceFacts, ServiceFinishing, ServiceLimits,
+    ServiceTimeout, UrlClaim,
 };
+pub(crate) use facts::Facts;

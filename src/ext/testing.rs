@@ -96,11 +96,11 @@ impl File {
         (extension.compile)(&node, &site, &mut self.compile)
     }
 
-    pub(super) fn leave<T: std::any::Any + Send + Sync>(&mut self, fact: T) {
+    pub(super) fn leave<T: super::facts::Fact>(&mut self, fact: T) {
         self.compile.leave(Arc::new(fact));
     }
 
-    pub(super) fn left<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
+    pub(super) fn left<T: super::facts::Fact>(&self) -> Option<Arc<T>> {
         self.compile.left::<T>()
     }
 

@@ -17,7 +17,7 @@ use crate::telemetry::mask::add_secret_name;
 
 /// The compiled service block, for the endpoints.
 #[derive(Debug)]
-struct Keys {
+pub(in crate::ext) struct Keys {
     ring: Arc<KeyRing>,
     /// The roles of each key, in the configured order.
     roles: Vec<Vec<String>>,

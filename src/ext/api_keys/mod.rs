@@ -12,6 +12,8 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compile::Keys;
+
 use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/api-keys` of the service.

@@ -36,7 +36,7 @@ const LEEWAY: Duration = Duration::from_secs(1);
 
 /// How long key sets are kept if the endpoint does not set a duration.
 #[derive(Debug)]
-struct SharedLife(Duration);
+pub(in crate::ext) struct SharedLife(Duration);
 
 /// All validators of the file, for `token explain` and `jwks`.
 #[derive(Debug, Default)]

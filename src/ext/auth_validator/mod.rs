@@ -36,10 +36,13 @@ mod url_claims;
 
 pub(crate) use compile::{Guarded, Validators};
 pub(super) use keys::PROVIDER_KEYS;
+pub(super) use resource::Resource;
 pub(super) use source::standalone;
 pub(super) use url_claims::unnamed;
 
 pub(crate) use runtime::Provider;
+
+pub(super) use compile::SharedLife;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 

@@ -20,7 +20,7 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// The settings of the service's block. The endpoints add themselves.
 #[derive(Debug)]
-pub(super) struct Resource {
+pub(in crate::ext) struct Resource {
     /// `https://api.example.com`
     origin: String,
     servers: Vec<String>,

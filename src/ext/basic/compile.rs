@@ -19,7 +19,7 @@ const MOST_FILE_BYTES: u64 = 4 << 20;
 
 /// The compiled service block, for the endpoints.
 #[derive(Debug)]
-struct Shared {
+pub(in crate::ext) struct Shared {
     users: Arc<Users>,
     challenge: HeaderValue,
 }

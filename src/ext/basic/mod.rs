@@ -17,6 +17,8 @@ mod runtime;
 mod tests;
 mod users;
 
+pub(super) use compile::Shared;
+
 use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/basic` of the service.

@@ -17,11 +17,11 @@ use crate::runtime::clock::Clock;
 
 /// The store of all backends with `shared` and limits, created by the first of them.
 #[derive(Debug)]
-struct Limited(Arc<Entries>);
+pub(in crate::ext) struct Limited(Arc<Entries>);
 
 /// The store of all backends with `shared` and without limits.
 #[derive(Debug)]
-struct Unlimited(Arc<Entries>);
+pub(in crate::ext) struct Unlimited(Arc<Entries>);
 
 pub(super) fn backend(
     node: &Node<'_>,

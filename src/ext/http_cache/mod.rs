@@ -16,6 +16,8 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compile::{Limited, Unlimited};
+
 use super::extension::BackendExtension;
 
 /// `qos/http-cache`.

@@ -30,4 +30,4 @@ pub(crate) use keys::{Identity, PublicKeys};
 pub(crate) use revocation::{Revocation, Revoker};
 pub(crate) use status::IdentityStatus;
 pub(crate) use subject::SubjectWanted;
-pub(crate) use token_cache::TOKEN_CACHE;
+pub(crate) use token_cache::{Bounds, TOKEN_CACHE};

@@ -87,13 +87,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         kept: block.count("buffer_size").unwrap_or(0).min(MOST_KEPT) as usize,
     };
     let key = format!("telemetry/influx {}", node.value().to_json());
-    let alive = cx.carry(key, |tasks| {
+    cx.carry(key, |tasks| {
         let alive = Arc::new(Alive);
         let run = run(push, Arc::downgrade(&stats), Arc::downgrade(&alive));
         tasks.push(Task::new("influx", run));
         alive
     });
-    cx.leave(alive);
     ServicePart::Nothing
 }
 

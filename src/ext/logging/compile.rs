@@ -17,7 +17,7 @@ const TAG: &str = "portcullis";
 
 /// The module name of `telemetry/logstash`: the prefix of the logger.
 #[derive(Debug)]
-struct Prefix(String);
+pub(in crate::ext) struct Prefix(String);
 
 pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Logging::read(node) else {

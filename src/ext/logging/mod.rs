@@ -9,6 +9,8 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compile::Prefix;
+
 use super::extension::ServiceExtension;
 
 /// `telemetry/logging`.

@@ -44,6 +44,7 @@ mod tree;
 mod tests;
 
 pub use pattern::Matcher;
+pub(super) use pool::Pool;
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 

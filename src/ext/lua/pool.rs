@@ -34,7 +34,7 @@ impl Outside {
 
 /// All interpreters of a service. Scripts share them, and each request sees a fresh state.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(in crate::ext) struct Pool {
     idle: [Mutex<Vec<Interpreter>>; SHARDS],
     outside: Arc<Outside>,
     scripts: AtomicUsize,

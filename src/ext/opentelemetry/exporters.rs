@@ -21,7 +21,7 @@ use crate::upstream::{CertificatePair, GrpcClient, OUR_USER_AGENT, SideClient, S
 
 /// Headers by exporter, from `telemetry/opentelemetry-security`.
 #[derive(Debug, Default)]
-pub(super) struct Secrets(Vec<(String, HeaderMap)>);
+pub(in crate::ext) struct Secrets(Vec<(String, HeaderMap)>);
 
 /// The common settings of all exporters.
 pub(super) struct Shared<'a> {

@@ -18,7 +18,9 @@ mod transport;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub(super) use exporters::Secrets;
 pub(crate) use overrides::{Observed, backend, endpoint};
+pub(super) use overrides::{OfBackend, OfEndpoint};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 use crate::telemetry::otlp::{Exporter, Lost, Signal};

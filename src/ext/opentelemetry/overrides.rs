@@ -21,7 +21,7 @@ pub(crate) struct Observed {
 
 /// The block of the endpoint that was compiled last.
 #[derive(Debug)]
-struct OfEndpoint {
+pub(in crate::ext) struct OfEndpoint {
     place: (String, String),
     proxy: Option<Layer>,
     metric_attributes: Vec<Attribute>,
@@ -31,7 +31,7 @@ struct OfEndpoint {
 
 /// The block of the backend that was compiled last.
 #[derive(Debug)]
-struct OfBackend {
+pub(in crate::ext) struct OfBackend {
     place: (String, String, usize),
     layer: Option<BackendLayer>,
 }

@@ -6,7 +6,7 @@ mod config;
 mod tests;
 mod tls;
 
-pub(in crate::ext) use compile::{Definition, connection, open, split};
+pub(in crate::ext) use compile::{Definition, Pools, connection, open, split};
 
 use super::extension::ServiceExtension;
 
