@@ -168,20 +168,26 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
     wanted
 }
 
-/// A guard whose name differs only in letter case or spaces. KrakenD ignores it, but its meaning is clear.
-fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
+/// A guard whose name differs only in letter case or spaces, or is that of version 1.
+fn guard_spelled(level: Level, name: &str) -> Option<Known> {
     let spelled = rule::spelling(name);
     let of_version_1 = registry::VERSION_1.iter().find(|(old, _)| *old == spelled);
     let spelled = of_version_1.map_or(spelled, |(_, name)| (*name).to_owned());
     let known = level.known().iter();
-    let (_, known) = known
+    known
         .filter(|(_, known)| known.guard && known.extension.is_some())
-        .find(|(spelling, _)| rule::spelling(spelling) == spelled)?;
+        .find(|(spelling, _)| rule::spelling(spelling) == spelled)
+        .map(|(_, known)| *known)
+}
+
+/// The same. KrakenD ignores such a name, but its meaning is clear.
+fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
+    let known = guard_spelled(level, name)?;
     node.warn_hint(
         ConfigError::invalid(format!("{name:?} is taken as {:?}", known.name)),
         "KrakenD ignores the name as it is written",
     );
-    Some(*known)
+    Some(known)
 }
 
 /// Handles a block that is `null`: a template value that was not filled in must not silently remove a guard.
@@ -196,9 +202,10 @@ fn says_nothing(node: &Node<'_>) {
 }
 
 fn stranger(level: Level, name: &str, node: &Node<'_>) {
-    let elsewhere = Level::ALL
-        .into_iter()
-        .find_map(|other| Some((other, other.known().get(name)?)));
+    let elsewhere = Level::ALL.into_iter().find_map(|other| {
+        let known = other.known().get(name).copied();
+        Some((other, known.or_else(|| guard_spelled(other, name))?))
+    });
     match (elsewhere, unbuilt(name)) {
         (Some((other, known)), _) => node.clone().ruled(Rule::of(known.guard)).config_error_hint(
             ConfigError::UnknownNamespace {
@@ -235,23 +242,26 @@ fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
 }
 
 fn unknown(level: Level, name: &str, node: &Node<'_>) {
-    let known = level.known();
     let config_error = ConfigError::UnknownNamespace {
         namespace: name.to_owned(),
     };
-    let names = known.keys().copied();
-    let meant = nearest(
-        name,
-        names.chain(UNBUILT.iter().map(|known| known.namespace)),
-    );
-    let Some(meant) = meant else {
+    let names = Level::ALL
+        .iter()
+        .flat_map(|any| any.known().keys().copied());
+    let here = level.known().keys().copied();
+    // This level first: of two names that are equally near, the one that has an effect here is meant.
+    let all = here
+        .chain(names)
+        .chain(UNBUILT.iter().map(|known| known.namespace));
+    let Some(meant) = nearest(name, all) else {
         return node.warn(config_error);
     };
     let hint = format!("did you mean \"{meant}\"?");
-    match known.get(meant) {
-        // The intended namespace is a guard, which would be missing.
-        Some(Known { guard: true, .. }) => node.config_error_hint(config_error, hint),
-        _ => node.warn_hint(config_error, hint),
+    // The intended namespace is a guard, which would be missing.
+    if lookup(meant).is_some_and(|found| found.guard) {
+        node.config_error_hint(config_error, hint);
+    } else {
+        node.warn_hint(config_error, hint);
     }
 }
 

@@ -48,6 +48,7 @@ impl<'a> Block<'a> {
                 Some(known) if matches!(known.kind, Kind::Leftover) => {
                     block.leftover(member, known)
                 }
+                Some(known) if member.value.is_null() => block.without_value(member, known),
                 Some(known) if typing == Typing::Strict && known.name != &*member.name => {
                     block.respelled(member, known)
                 }
@@ -55,6 +56,19 @@ impl<'a> Block<'a> {
             }
         }
         Some(block)
+    }
+
+    /// Reports a key that is `null`. A template value that was not filled in must not silently take a requirement away.
+    fn without_value(&self, member: &Member, known: &Key) {
+        if !known.guard && self.node.rule() != Rule::Guard {
+            return;
+        }
+        let path = self.node.path().key(&member.name);
+        let node = Node::at_path(&member.value, path, self.node.report());
+        node.ruled(Rule::Guard).config_error_hint(
+            ConfigError::invalid("null is not a value: the key would require nothing"),
+            "remove the key, or put an \"@\" before it",
+        );
     }
 
     /// Opens `node` without a check for unknown keys, for blocks whose other keys are names that the author chose.

@@ -111,7 +111,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "Largest request head. As in KrakenD, 4096 bytes are added. Larger heads get 431.",
     ),
     key("use_h2c", Kind::Bool, "false", "HTTP/2 without TLS."),
-    key("tls", Kind::Block(TLS), "", "TLS for clients."),
+    key("tls", Kind::Block(TLS), "", "TLS for clients.").guarding(),
     key(
         "client_tls",
         Kind::Block(CLIENT_TLS),

@@ -302,8 +302,45 @@ fn a_guard_whose_meaning_is_not_plain_stops_the_start() {
             service(json!({"tls": {"public_key": 7, "private_key": {}}})),
             "private_key",
         ),
+        // At the wrong level, and misspelt or under an old name.
+        (extra(backend, "Auth/Validator", json!({})), "unknown here"),
+        (extra(backend, "auth/validatr", json!({})), "unknown here"),
+        (
+            extra(service, "Qos/RateLimit/Router", json!({"max_rate": 1})),
+            "unknown here",
+        ),
+        (
+            extra(
+                service,
+                "github.com/devopsfaith/krakend-ratelimit/juju/router",
+                json!({"maxRate": 1}),
+            ),
+            "unknown here",
+        ),
     ] {
         is_rejected(&text, words);
+    }
+}
+
+#[test]
+fn a_member_of_a_guard_that_is_null_is_rejected() {
+    for text in [
+        service(json!({"tls": null})),
+        extra(
+            endpoint,
+            "auth/validator",
+            json!({"alg": "RS256", "roles": null}),
+        ),
+        extra(
+            endpoint,
+            "qos/ratelimit/router",
+            json!({"client_max_rate": null}),
+        ),
+        extra(endpoint, "validation/cel", json!([{"check_expr": null}])),
+        extra(service, "router", json!({"trusted_proxies": null})),
+        extra(service, "portcullis/limits", json!({"request_body": null})),
+    ] {
+        is_rejected(&text, "null is not a value");
     }
 }
 

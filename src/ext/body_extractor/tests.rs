@@ -147,7 +147,7 @@ fn broken_blocks_stop_the_start() {
             with("on_conflict", json!("merge")),
             "none of skip, replace, append",
         ),
-        (with("on_conflict", Value::Null), "on_conflict"),
+        (with("on_conflict", json!("")), "on_conflict"),
         (with("expression", json!("a..b")), "dotted path"),
         (with("target", json!("a b")), "not the name of a header"),
         (with("target", json!("Host")), "decided by the gateway"),

@@ -173,7 +173,7 @@ fn parts_of_a_url_are_replaced() {
     for (port, expected, host) in [
         (r#""port": 90"#, "http://h:90", "mine:90"),
         (r#""defaultForScheme": true"#, "http://h:80", "mine:80"),
-        (r#""remove": true, "port": null"#, "http://h", "mine"),
+        (r#""remove": true"#, "http://h", "mine"),
     ] {
         let request = changed(
             &format!(r#"{{"port.Modifier": {{{port}}}}}"#),
