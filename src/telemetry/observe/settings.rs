@@ -134,13 +134,14 @@ pub struct Settings {
 impl Settings {
     /// Whether requests for this path, or endpoints with this pattern, are excluded.
     pub fn skips(&self, path: &str) -> bool {
-        let plain = path.replace(['{', '}'], "");
-        self.skip.iter().any(|skip| {
-            let skip_plain = skip.replace(['{', '}'], "").replace("/:", "/");
-            match skip.strip_suffix('/') {
-                Some(_) if skip.len() > 1 => path.starts_with(&**skip),
-                _ => *skip == path || (path.contains('{') && skip_plain == plain),
-            }
+        let pattern = path.contains('{').then(|| path.replace(['{', '}'], ""));
+        let is_pattern = |skip: &str| {
+            let skip = || skip.replace(['{', '}'], "").replace("/:", "/");
+            pattern.as_ref().is_some_and(|pattern| skip() == *pattern)
+        };
+        self.skip.iter().any(|skip| match skip.strip_suffix('/') {
+            Some(_) if skip.len() > 1 => path.starts_with(&**skip),
+            _ => *skip == path || is_pattern(skip),
         })
     }
 }

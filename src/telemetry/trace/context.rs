@@ -231,14 +231,21 @@ fn b3_trace(digits: &[u8]) -> Option<TraceId> {
 pub(crate) type Field = (HeaderName, &'static str, Option<HeaderValue>);
 
 impl Outbound<'_> {
+    /// The value of `traceparent` (W3C Trace Context §3.2).
+    fn trace_parent(&self) -> Option<HeaderValue> {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex::encode_to_slice(self.trace.0, &mut text[3..35]).ok()?;
+        hex::encode_to_slice(self.span.0, &mut text[36..52]).ok()?;
+        text[54] += u8::from(self.sampled) | u8::from(self.random) << 1;
+        HeaderValue::from_bytes(&text).ok()
+    }
+
     /// The headers to write, with their names as in HTTP/1.
     pub(crate) fn fields(&self, formats: Formats) -> smallvec::SmallVec<[Field; 4]> {
         let mut fields = smallvec::SmallVec::new();
         let value = |text: String| HeaderValue::try_from(text).ok();
         if formats.trace_context {
-            let flags = u8::from(self.sampled) | u8::from(self.random) << 1;
-            let parent = value(format!("00-{}-{}-{flags:02x}", self.trace, self.span));
-            fields.push((TRACEPARENT, "Traceparent", parent));
+            fields.push((TRACEPARENT, "Traceparent", self.trace_parent()));
             fields.push((TRACESTATE, "Tracestate", self.state.cloned()));
         }
         let sampled = u8::from(self.sampled);

@@ -24,7 +24,7 @@ impl TraceId {
 
     /// Parses lower-case hexadecimal digits. `None` for zero.
     pub fn parse(text: &[u8]) -> Option<TraceId> {
-        let id = TraceId(hex(text)?);
+        let id = TraceId(unhex(text)?);
         (id.0 != [0; 16]).then_some(id)
     }
 
@@ -43,14 +43,14 @@ impl SpanId {
 
     /// Parses lower-case hexadecimal digits. `None` for zero.
     pub fn parse(text: &[u8]) -> Option<SpanId> {
-        let id = SpanId(hex(text)?);
+        let id = SpanId(unhex(text)?);
         (id.0 != [0; 8]).then_some(id)
     }
 }
 
 /// Exactly `N` bytes in lower-case hexadecimal digits. The crate `hex` would also accept capitals, which W3C Trace Context
 /// forbids.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != 2 * N {
         return None;
@@ -93,15 +93,22 @@ fn next() -> u64 {
     })
 }
 
+/// Writes the digits at once: each request with telemetry does it several times.
+fn write_hex<const DIGITS: usize>(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut digits = [0; DIGITS];
+    hex::encode_to_slice(bytes, &mut digits).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+}
+
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex::<32>(&self.0, f)
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex::<16>(&self.0, f)
     }
 }
 
