@@ -42,6 +42,11 @@ keys:
 fuzz TARGET:
     fuzz/run {{TARGET}} -max_total_time=60
 
+# Instructions per request, against their budget; needs valgrind.
+instructions *ARGS:
+    cargo build --locked --profile measure --no-default-features --features mimalloc
+    benches/instructions --check {{ARGS}} target/measure/portcullis
+
 # What continuous integration runs.
 ci:
     .ci/run
