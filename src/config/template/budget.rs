@@ -65,10 +65,19 @@ impl Budget {
             return Err("the rendering takes too many steps".to_owned());
         }
         let is_due = self.steps.is_multiple_of(1024);
-        if is_due && Instant::now() > self.until {
-            return Err("the rendering takes too long".to_owned());
+        if is_due {
+            self.in_time()?;
         }
         Ok(is_due)
+    }
+
+    /// # Errors
+    /// The time is over.
+    pub(super) fn in_time(&self) -> Result<(), String> {
+        if Instant::now() > self.until {
+            return Err("the rendering takes too long".to_owned());
+        }
+        Ok(())
     }
 
     /// Announces that `count` elements or bytes are about to be created.

@@ -126,6 +126,11 @@ impl<'t> Frame<'t> {
         }
     }
 
+    fn on_time(&self, run: &Run<'_>) -> Evaluated<()> {
+        let checked = run.budget.in_time().and_then(|()| run.host.look());
+        checked.or_else(|text| self.error(run, text))
+    }
+
     fn walk(&mut self, run: &mut Run<'_>, dot: &Value, nodes: &'t [Node]) -> Evaluated<Flow> {
         for node in nodes {
             self.step(run)?;

@@ -351,6 +351,7 @@ mod tests {
             "htpasswd",
             "encryptAES",
             "decryptAES",
+            "derivePassword",
         ] {
             let text = format!("{{{{ {name} \"a\" }}}}");
             let error = rendered(&text, Escape::Nothing).unwrap_err();
@@ -399,6 +400,20 @@ mod tests {
                 .unwrap_err()
                 .contains("stopped")
         );
+    }
+
+    #[test]
+    fn slow_calls_end_in_time_although_they_are_few() {
+        for slow in ["sha256sum $a", "regexMatch \"(a|b)*c\" $a", "$a | toJson"] {
+            let text = format!(
+                "{{{{ $a := repeat 2000000 \"a\" }}}}{{{{ range 900 }}}}{{{{ $x := {slow} }}}}{{{{ end }}}}"
+            );
+            let started = std::time::Instant::now();
+            let error = rendered(&text, Escape::Nothing).unwrap_err();
+            let took = started.elapsed();
+            assert!(error.contains("too long"), "{slow}: {error}");
+            assert!(took < Duration::from_secs(3), "{slow} took {took:?}");
+        }
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl<'t> Frame<'t> {
         };
         let result = (function.run)(&mut call, arguments);
         let warnings = call.warnings;
+        // A single call may take long, and many calls are few steps.
+        self.on_time(run)?;
         for text in warnings {
             self.warn(run, text);
         }

@@ -191,6 +191,7 @@ pub(super) enum Allowed {
 const NOT_FOR_REQUESTS: &[&str] = &[
     "bcrypt",
     "decryptAES",
+    "derivePassword",
     "encryptAES",
     "env",
     "expandenv",
