@@ -10,7 +10,7 @@ use portcullis::internals::upstream::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::stub::{OPTIONS, Stub, call, dead_port, get};
+use crate::stub::{OPTIONS, Reply, Stub, call, dead_port, get};
 
 /// Connects everybody to the same host, or says what it is told, and remembers the heads.
 struct Proxy {
@@ -134,6 +134,24 @@ async fn a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() {
         let expected = format!("Get \"https://backend.invalid/\": proxyconnect tcp: {text}");
         assert_eq!(error.to_string(), expected);
     }
+}
+
+#[tokio::test]
+async fn a_forward_proxy_that_wants_another_password_is_a_failure() {
+    let text = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno";
+    let rejecting = Stub::start(|_| Reply::Keep(text.into())).await;
+    let url = format!("http://us:secret@{}", rejecting.address);
+    let hosts = hosts(&url, HttpVersion::H1, "http://backend.invalid:80");
+    let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Connect);
+    let expected =
+        "Get \"http://backend.invalid:80/\": proxyconnect tcp: 407 Proxy Authentication Required";
+    assert_eq!(error.to_string(), expected);
+    // The same status of a backend is a response.
+    let client = Client::new(Settings::default(), Arc::new(DnsTable::default())).unwrap();
+    let direct = HostSet::fixed(&client, &[&format!("http://{}", rejecting.address)]);
+    let incoming = direct.call(get("/"), &OPTIONS).await.unwrap();
+    assert_eq!(incoming.status, 407);
 }
 
 #[tokio::test]

@@ -43,6 +43,18 @@ impl Exchange<'_> {
         } else {
             None
         };
+        if response.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && self
+                .place()
+                .is_some_and(|place| place.route.forward().is_some())
+        {
+            // RFC 9110 §11.7.1: it is about the connection to the proxy, of which the client knows nothing.
+            let rejected =
+                CallError::new(CallErrorKind::Connect, "407 Proxy Authentication Required");
+            let error = self.failed(rejected.through(true));
+            self.session = None;
+            return Err(error);
+        }
         let collapsed = collapsed(self.fields.as_deref().unwrap_or(&response.headers));
         if let Some(text) = doubt {
             let error = self.failed(CallError::framing(text));
