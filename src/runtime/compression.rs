@@ -149,6 +149,10 @@ impl Compression {
         if !self.is_compressible(status, headers) {
             return Choice::Untouched;
         }
+        // RFC 9110 §15.3.7: a part has the Vary that the whole would have.
+        if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
+            return Choice::Varies;
+        }
         let is_large = length.is_none_or(|length| length >= self.min_size && length > 0);
         match self.preferred(asked) {
             Some(setting) if is_large => Choice::Encode(setting),
@@ -158,19 +162,12 @@ impl Compression {
 
     fn is_compressible(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let has_body = !status.is_informational()
-            && !matches!(
-                status,
-                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT
-            );
+            && !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         let is_encoded = headers
             .get_all(CONTENT_ENCODING)
             .iter()
             .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
-        has_body
-            && !is_encoded
-            && !headers.contains_key(CONTENT_RANGE)
-            && !is_final(headers)
-            && self.has_type(headers)
+        has_body && !is_encoded && !is_final(headers) && self.has_type(headers)
     }
 
     fn has_type(&self, headers: &HeaderMap) -> bool {
@@ -363,9 +360,10 @@ mod tests {
             assert!(is_encoded(200, headers, None), "{headers:?}");
             assert!(is_encoded(404, headers, Some(100)), "{headers:?}");
             assert_eq!(choice(200, headers, Some(99)), Choice::Varies);
-            for status in [100, 204, 205, 206] {
+            for status in [100, 204, 205] {
                 assert_eq!(choice(status, headers, None), Choice::Untouched);
             }
+            assert_eq!(choice(206, headers, None), Choice::Varies);
             assert_eq!(choice(304, headers, None), Choice::NotModified);
         }
         for headers in [
@@ -376,11 +374,12 @@ mod tests {
             &[("content-type", "application/grpc+json")],
             &[("content-type", "textual/html")],
             &[json, ("content-encoding", "br")],
-            &[json, ("content-range", "bytes 0-9/10")],
             &[json, ("cache-control", "max-age=3, No-Transform")],
         ] {
             assert_eq!(choice(200, headers, None), Choice::Untouched, "{headers:?}");
         }
+        let part = [json, ("content-range", "bytes 0-9/10")];
+        assert_eq!(choice(200, &part, None), Choice::Varies);
         let plain = compression().choose(&HeaderMap::new(), StatusCode::OK, &map(&[json]), None);
         assert_eq!(plain, Choice::Varies);
     }
