@@ -157,6 +157,7 @@ impl Chain {
                 self.json(Method::GET, url, headers, TIME).await?.lent()?
             }
             Origin::Metadata { base } => self.of_metadata(base).await?,
+            Origin::Nowhere => return Err("the environment names no source of keys".to_owned()),
         };
         match &self.role {
             Some(role) => self.assume(role, &lent.keys).await,

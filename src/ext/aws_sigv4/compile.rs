@@ -42,14 +42,14 @@ pub(super) fn backend(
     let session = session(name.as_deref());
     let sts_region = block.sts_region.unwrap_or_else(|| region.clone());
     let origin = match Origin::find(cx.environment, &sts_region, &session) {
-        Ok(Some(origin)) => origin,
-        Ok(None) => {
-            node.config_error_hint(
-                ConfigError::invalid("the environment names no source of keys"),
+        Ok(Origin::Nowhere) => {
+            node.warn_hint(
+                ConfigError::invalid("the environment names no source of keys: every call fails"),
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, a container, a profile, or the metadata of the machine",
             );
-            return BackendPart::Nothing;
+            Origin::Nowhere
         }
+        Ok(origin) => origin,
         Err(why) => {
             node.invalid(why);
             return BackendPart::Nothing;

@@ -34,6 +34,8 @@ pub(super) enum Origin {
     Metadata {
         base: String,
     },
+    /// The environment names none, and the metadata of the machine are switched off.
+    Nowhere,
 }
 
 impl Origin {
@@ -45,23 +47,23 @@ impl Origin {
         environment: &Environment,
         region: &str,
         session: &str,
-    ) -> Result<Option<Origin>, String> {
+    ) -> Result<Origin, String> {
         let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         if let (Some(id), Some(secret)) = (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
-            return Ok(Some(Origin::Fixed(Keys {
+            return Ok(Origin::Fixed(Keys {
                 id: id.to_owned(),
                 secret: secret.to_owned(),
                 session_token: get("AWS_SESSION_TOKEN").map(str::to_owned),
-            })));
+            }));
         }
         if let (Some(file), Some(role)) = (get("AWS_WEB_IDENTITY_TOKEN_FILE"), get("AWS_ROLE_ARN"))
         {
-            return Ok(Some(Origin::WebIdentity {
+            return Ok(Origin::WebIdentity {
                 token_file: file.into(),
                 role: role.to_owned(),
                 session: get("AWS_ROLE_SESSION_NAME").unwrap_or(session).to_owned(),
                 sts: sts(environment, region),
-            }));
+            });
         }
         if let Some(url) = container(&get) {
             if !is_of_container(&url) {
@@ -69,11 +71,11 @@ impl Origin {
                     "{url}: keys over http come only from this machine or from the container's agent"
                 ));
             }
-            return Ok(Some(Origin::Container {
+            return Ok(Origin::Container {
                 url,
                 token: get("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(str::to_owned),
                 token_file: get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from),
-            }));
+            });
         }
         let named = get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
         let usual = || Some(PathBuf::from(get("HOME")?).join(".aws/credentials"));
@@ -81,18 +83,18 @@ impl Origin {
         if let Some(path) = named.clone().or_else(usual)
             && (named.is_some() || profile.is_some() || path.exists())
         {
-            return Ok(Some(Origin::File {
+            return Ok(Origin::File {
                 path,
                 profile: profile.unwrap_or("default").to_owned(),
-            }));
+            });
         }
         if get("AWS_EC2_METADATA_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true")) {
-            return Ok(None);
+            return Ok(Origin::Nowhere);
         }
         let base = get("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or(METADATA);
-        Ok(Some(Origin::Metadata {
+        Ok(Origin::Metadata {
             base: base.trim_end_matches('/').to_owned(),
-        }))
+        })
     }
 }
 

@@ -225,6 +225,15 @@ fn without_keys_the_gateway_starts_and_calls_fail_with_the_reason() {
     assert_eq!(failed.status, 500);
     assert!(failed.text().contains("403"), "{}", failed.text());
     assert!(stub.take_seen().is_empty());
+    let gateway = signing(&stub, &[], json!({}));
+    let failed = gateway.get("/json");
+    assert_eq!(failed.status, 500);
+    assert!(
+        failed.text().contains("no source of keys"),
+        "{}",
+        failed.text()
+    );
+    assert!(stub.take_seen().is_empty());
 }
 
 #[test]
