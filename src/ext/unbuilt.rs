@@ -26,7 +26,9 @@ pub(crate) enum Verdict {
 const LUA: &str =
     "this build has no Lua: take one with the feature \"lua\", which is on by default";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
-const REMOVE: &str = "remove the block if the endpoint may run without it";
+const GRPC: &str = "clients that speak gRPC pass through a \"no-op\" endpoint over HTTP/2; for JSON put a small HTTP service in front of the gRPC server";
+const QUOTA: &str =
+    "\"qos/ratelimit/tiered\" limits by plan, and counts in Redis; long windows are not offered";
 
 /// The list.
 pub(crate) const UNBUILT: &[Unbuilt] = &[
@@ -102,17 +104,29 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
     ),
     reject("backend/pubsub/subscriber/kafka", &[], QUEUES),
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
-    reject("backend/grpc", &[], REMOVE),
+    reject("backend/grpc", &[], GRPC),
     reject(
         "async/amqp",
         &["github.com/devopsfaith/krakend-amqp/agent"],
         QUEUES,
     ),
     reject("async/kafka", &[], QUEUES),
-    reject("workflow", &[], REMOVE),
-    reject("grpc", &[], REMOVE),
-    reject("ai/mcp", &[], REMOVE),
-    reject("ai/llm", &[], REMOVE),
+    reject(
+        "workflow",
+        &[],
+        "call an endpoint of this gateway as a backend (\"host\": [\"http://127.0.0.1:PORT\"]), or use \"proxy\": {\"sequential\": true}",
+    ),
+    reject("grpc", &[], GRPC),
+    reject(
+        "ai/mcp",
+        &[],
+        "pass on an MCP server with a \"no-op\" endpoint",
+    ),
+    reject(
+        "ai/llm",
+        &[],
+        "make the provider a backend: its host, the key by \"modifier/martian\", the body by \"modifier/request-body-generator\"",
+    ),
     // Namespaces that protect.
     #[cfg(not(feature = "cel"))]
     reject(
@@ -120,10 +134,18 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
         &[],
         "this binary was built without the cargo feature \"cel\"",
     ),
-    reject("auth/ntlm", &[], REMOVE),
-    reject("auth/gcp", &[], REMOVE),
-    reject("governance/processors", &[], REMOVE),
-    reject("governance/quota", &[], REMOVE),
+    reject(
+        "auth/ntlm",
+        &[],
+        "put a small proxy that speaks NTLM in front of the backend",
+    ),
+    reject(
+        "auth/gcp",
+        &[],
+        "\"auth/client-credentials\" gets tokens from a token server; else put a small proxy in front of the backend",
+    ),
+    reject("governance/processors", &[], QUOTA),
+    reject("governance/quota", &[], QUOTA),
 ];
 
 /// The entry of a namespace, by any of its names.
@@ -161,6 +183,15 @@ const fn reject(
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_rejection_says_what_to_write_instead() {
+        for known in super::UNBUILT {
+            let says = !known.hint.is_empty() && !known.hint.starts_with("remove");
+            let rejects = known.verdict == super::Verdict::Reject;
+            assert!(says || !rejects, "{}", known.namespace);
+        }
+    }
+
     #[test]
     fn namespaces_without_their_feature_are_rejected_by_name() {
         for (built, namespace, older) in [
