@@ -31,9 +31,9 @@ const TLS: Key = key(
 );
 const CLIENT_NAME: Key = key(
     "client_name",
-    Kind::Text,
+    Kind::Leftover,
     "",
-    "Accepted and ignored: the client library has no name for a connection.",
+    "the client library has no name for a connection",
 );
 const POOL_SIZE: Key = key(
     "pool_size",
@@ -66,20 +66,20 @@ const MAX_BACKOFF: Key = key(
     "The longest such pause.",
 );
 
-const fn ignored(name: &'static str, kind: Kind) -> Key {
+const fn ignored(name: &'static str) -> Key {
     key(
         name,
-        kind,
+        Kind::Leftover,
         "",
-        "Accepted and ignored: connections are shared and stay open, and no command is repeated.",
+        "connections are shared and stay open, and no command is repeated",
     )
 }
 
 const TELEMETRY: Key = key(
     "opentelemetry",
-    Kind::Object,
+    Kind::Leftover,
     "",
-    "Accepted and ignored: calls to Redis have no traces or metrics of their own.",
+    "calls to Redis have no traces or metrics of their own",
 );
 
 const POOL: &[Key] = &[
@@ -96,13 +96,13 @@ const POOL: &[Key] = &[
     DIAL_TIMEOUT,
     MIN_BACKOFF,
     MAX_BACKOFF,
-    ignored("pool_timeout", Kind::Duration),
-    ignored("min_idle_conns", Kind::Integer),
-    ignored("max_idle_conns", Kind::Integer),
-    ignored("max_active_conns", Kind::Integer),
-    ignored("conn_max_idle_time", Kind::Duration),
-    ignored("conn_max_life_time", Kind::Duration),
-    ignored("max_retries", Kind::Integer),
+    ignored("pool_timeout"),
+    ignored("min_idle_conns"),
+    ignored("max_idle_conns"),
+    ignored("max_active_conns"),
+    ignored("conn_max_idle_time"),
+    ignored("conn_max_life_time"),
+    ignored("max_retries"),
     TELEMETRY,
 ];
 
@@ -123,14 +123,14 @@ const CLUSTER: &[Key] = &[
     DIAL_TIMEOUT,
     MIN_BACKOFF,
     MAX_BACKOFF,
-    ignored("pool_timeout", Kind::Duration),
-    ignored("min_idle_conns", Kind::Integer),
-    ignored("max_idle_conns", Kind::Integer),
-    ignored("max_active_conns", Kind::Integer),
-    ignored("conn_max_idle_time", Kind::Duration),
-    ignored("conn_max_life_time", Kind::Duration),
-    ignored("max_retries", Kind::Integer),
-    ignored("max_redirects", Kind::Integer),
+    ignored("pool_timeout"),
+    ignored("min_idle_conns"),
+    ignored("max_idle_conns"),
+    ignored("max_active_conns"),
+    ignored("conn_max_idle_time"),
+    ignored("conn_max_life_time"),
+    ignored("max_retries"),
+    ignored("max_redirects"),
     TELEMETRY,
 ];
 
