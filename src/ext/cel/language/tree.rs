@@ -283,8 +283,34 @@ fn members(expr: &Expr, variable: usize, names: &mut Vec<String>) {
     {
         names.push(name.to_string());
     }
+    names.extend(asked_for(expr, variable));
     for child in expr.children() {
         members(child, variable, names);
+    }
+}
+
+/// The member that a function of policies reads: `hasHeader('X-User')`, `getCookie('session')`.
+fn asked_for(expr: &Expr, variable: usize) -> Option<String> {
+    let Expr::Call {
+        function: Function::Policy(function),
+        args,
+    } = expr
+    else {
+        return None;
+    };
+    let (Expr::Variable(found), Expr::Literal(Literal::String(name))) =
+        (args.first()?, args.get(1)?)
+    else {
+        return None;
+    };
+    if *found != variable {
+        return None;
+    }
+    match function {
+        Policy::HasHeader | Policy::GetHeader => Some(crate::ext::cel::usual(name)),
+        Policy::HasQuery | Policy::GetQuery => Some(name.to_string()),
+        Policy::HasCookie | Policy::GetCookie | Policy::ContainsCookie => Some("Cookie".to_owned()),
+        _ => None,
     }
 }
 
