@@ -14,34 +14,49 @@ pub(super) struct Frames {
     message: u64,
     /// A close frame has begun: nothing may follow it.
     closed: bool,
+    /// Control frames must be as RFC 6455 §5.5 says.
+    strict: bool,
 }
 
-/// A message is larger than allowed.
+/// Why a client's frames must not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub(super) enum Fault {
+    /// A message is larger than allowed.
+    TooLarge,
+    /// A control frame of more than 125 bytes, or in several parts (RFC 6455 §5.5). It would pass any limit.
+    Control,
+}
 
 /// Reasons to close (RFC 6455 §7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     GoingAway = 1001,
+    Protocol = 1002,
     Policy = 1008,
     TooBig = 1009,
     Internal = 1011,
 }
 
 impl Frames {
-    pub(super) fn new(most: Option<u64>) -> Frames {
+    /// Those of a client, whose messages have at most `most` bytes.
+    pub(super) fn of_client(most: Option<u64>) -> Frames {
         Frames {
             most,
+            strict: true,
             ..Frames::default()
         }
+    }
+
+    /// Those of a backend, which pass as they are.
+    pub(super) fn of_backend() -> Frames {
+        Frames::default()
     }
 
     /// Follows these bytes.
     ///
     /// # Errors
-    /// A message is too large. The frame says so before its payload has come.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), TooLarge> {
+    /// A message is too large, or a frame is not as it must be. The frame says so before its payload has come.
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len() as u64);
@@ -88,7 +103,7 @@ impl Frames {
     }
 
     /// A head is complete.
-    fn begin(&mut self) -> Result<(), TooLarge> {
+    fn begin(&mut self) -> Result<(), Fault> {
         let [first, second, ..] = self.head;
         let extended = |bytes: &[u8]| bytes.iter().fold(0, |sum, b| sum << 8 | u64::from(*b));
         self.left = match second & 0x7f {
@@ -100,11 +115,15 @@ impl Frames {
         let is_control = first & 0x08 != 0;
         self.closed |= first & 0x0f == 0x08;
         if is_control {
+            let is_final = first & 0x80 != 0;
+            if self.strict && (self.left > 125 || !is_final) {
+                return Err(Fault::Control);
+            }
             return Ok(());
         }
         self.message = self.message.saturating_add(self.left);
         if self.most.is_some_and(|most| self.message > most) {
-            return Err(TooLarge);
+            return Err(Fault::TooLarge);
         }
         if first & 0x80 != 0 {
             self.message = 0;
@@ -140,7 +159,7 @@ mod tests {
     #[test]
     fn messages_are_measured_over_their_frames() {
         let fits =
-            |frames: &[Vec<u8>], most| Frames::new(Some(most)).pass(&frames.concat()).is_ok();
+            |frames: &[Vec<u8>], most| Frames::of_client(Some(most)).pass(&frames.concat()).is_ok();
         let parts = [
             frame(0x01, 60, true),
             frame(0x89, 100, true),
@@ -151,17 +170,32 @@ mod tests {
         assert!(fits(&two, 70_000) && !fits(&two, 69_999));
         // The head alone tells.
         assert_eq!(
-            Frames::new(Some(10)).pass(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 11, 1, 2, 3, 4]),
-            Err(TooLarge)
+            Frames::of_client(Some(10)).pass(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 11, 1, 2, 3, 4]),
+            Err(Fault::TooLarge)
         );
         let huge = [0x81, 0x7f, 255, 255, 255, 255, 255, 255, 255, 255];
-        let mut frames = Frames::new(None);
+        let mut frames = Frames::of_backend();
         assert_eq!(frames.pass(&[&huge[..], &huge].concat()), Ok(()));
     }
 
     #[test]
+    fn control_frames_do_not_pass_the_limit() {
+        for opcode in [0x8, 0x9, 0xa, 0xb, 0xf] {
+            let pass = |frame: &[u8]| Frames::of_client(None).pass(frame);
+            assert_eq!(pass(&frame(0x80 | opcode, 125, true)), Ok(()));
+            for size in [126, 70_000] {
+                let result = pass(&frame(0x80 | opcode, size, true));
+                assert_eq!(result, Err(Fault::Control), "{opcode:x} {size}");
+            }
+            assert_eq!(pass(&frame(opcode, 3, true)), Err(Fault::Control));
+            let backend = Frames::of_backend().pass(&frame(0x80 | opcode, 126, false));
+            assert_eq!(backend, Ok(()));
+        }
+    }
+
+    #[test]
     fn nothing_follows_a_close() {
-        let mut frames = Frames::new(None);
+        let mut frames = Frames::of_backend();
         frames.pass(&frame(0x81, 3, false)).unwrap();
         assert!(frames.is_between());
         frames.pass(&frame(0x88, 2, false)).unwrap();
@@ -176,7 +210,7 @@ mod tests {
         ) {
             let all: Vec<u8> = sizes.iter().flat_map(|size| frame(0x82, *size, is_masked)).collect();
             let largest = sizes.iter().max().copied().unwrap() as u64;
-            let mut frames = Frames::new(Some(largest));
+            let mut frames = Frames::of_client(Some(largest));
             for piece in all.chunks(cut) {
                 prop_assert_eq!(frames.pass(piece), Ok(()));
             }
@@ -185,7 +219,7 @@ mod tests {
 
         #[test]
         fn anything_can_be_followed(bytes: Vec<u8>) {
-            let _ = Frames::new(Some(3)).pass(&bytes);
+            let _ = Frames::of_client(Some(3)).pass(&bytes);
         }
     }
 }

@@ -24,13 +24,14 @@ use crate::runtime::request::Notes;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::service::{StreamWork, Upgrade};
 use crate::server::client::Client;
-use crate::server::frames::{Frames, Reason, close};
+use crate::server::frames::{Fault, Frames, Reason, close};
 use crate::server::respond;
 use crate::telemetry::moment::now;
 use crate::upstream::{Upgraded, has_surplus, is_websocket};
 
 const EXPIRED: &str = "the token of the WebSocket has expired";
 const TOO_LARGE: &str = "a message of the client is too large";
+const CONTROL: &str = "a control frame of the client is not as it must be (RFC 6455 §5.5)";
 /// How long a client may take to read why its WebSocket ends.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -223,18 +224,20 @@ struct Both {
 impl Both {
     fn new(most: Option<u64>) -> Both {
         Both {
-            from_client: Frames::new(most),
-            from_upstream: Frames::new(None),
+            from_client: Frames::of_client(most),
+            from_upstream: Frames::of_backend(),
         }
     }
 
     /// What the client is told about the end, if it can be told: only between the frames of the backend.
     fn reason(&self, why: Option<&'static str>) -> Option<Reason> {
-        if !self.from_upstream.is_between() || self.from_client.is_closed() {
+        let has_said_goodbye = self.from_client.is_closed() && why != Some(CONTROL);
+        if !self.from_upstream.is_between() || has_said_goodbye {
             return None;
         }
         Some(match why {
             Some(TOO_LARGE) => Reason::TooBig,
+            Some(CONTROL) => Reason::Protocol,
             Some(EXPIRED) => Reason::Policy,
             Some(_) => Reason::GoingAway,
             None => Reason::Internal,
@@ -244,7 +247,11 @@ impl Both {
 
 impl Passing for Both {
     fn client_sent(&mut self, bytes: &[u8]) -> Option<&'static str> {
-        self.from_client.pass(bytes).err().map(|_| TOO_LARGE)
+        let fault = self.from_client.pass(bytes).err()?;
+        Some(match fault {
+            Fault::TooLarge => TOO_LARGE,
+            Fault::Control => CONTROL,
+        })
     }
 
     fn upstream_sent(&mut self, bytes: &[u8]) {

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::backend::Prepared;
@@ -50,11 +50,9 @@ pub(crate) async fn open_tunnel(
         Instant::now(),
     );
     let mut handshake = handshake_fields(head.headers);
-    if let Some(rules) = work
-        .upgrade
-        .as_ref()
-        .and_then(|upgrade| upgrade.websocket.as_ref())
-    {
+    let upgrade = work.upgrade.as_ref();
+    let rules = upgrade.and_then(|upgrade| upgrade.websocket.as_ref());
+    if let Some(rules) = rules {
         restrict(&mut handshake, rules);
     }
     let opening = async {
@@ -66,9 +64,40 @@ pub(crate) async fn open_tunnel(
         observed(work, begun, &handshake, &limit).await
     };
     let opened = limit.wait(pin!(opening)).await;
-    opened
+    let opened = opened
         .unwrap_or_else(|| Err(Failure::deadline()))
-        .map_err(|failure| failure.hiding(work.backend.url.hidden()))
+        .map_err(|failure| failure.hiding(work.backend.url.hidden()));
+    match rules {
+        Some(rules) => agreed(opened, rules),
+        None => opened,
+    }
+}
+
+/// What an endpoint that is only for WebSockets makes of a handshake: 502 where the backend neither agrees nor says why.
+fn agreed(opened: Result<Upgraded, Failure>, rules: &WebSocket) -> Result<Upgraded, Failure> {
+    let failed = |failure| Failure {
+        status: StatusCode::BAD_GATEWAY,
+        ..failure
+    };
+    match opened {
+        Ok(upgraded) => {
+            let status = upgraded.status;
+            let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+            // RFC 6455 §4.1: an extension that was not offered. The size of a message would not be that of its frames.
+            let extends = rules.max_message_bytes.is_some()
+                && upgraded.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
+            let text = if switches && extends {
+                "the backend uses an extension that was not offered".to_owned()
+            } else if switches || status.as_u16() >= 400 {
+                return Ok(upgraded);
+            } else {
+                format!("the backend does not agree to a WebSocket: {status}")
+            };
+            Err(failed(Failure::new(Kind::Status, text)))
+        }
+        Err(failure) if failure.kind == Kind::Broken => Err(failed(failure)),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Applies the rules of a `websocket` block to a client's handshake.
