@@ -5,6 +5,7 @@
 
 use crate::compile::namespaces::{self, Level};
 use crate::config::path::token;
+use crate::config::suggest::nearest;
 use crate::config::value::Member;
 use crate::config::{ConfigError, Data, Finding, Node, Typing, Value};
 use crate::ext::plugins::{BUILT_IN, BuiltIn, Moved, PluginKind, built_in, hint};
@@ -239,10 +240,6 @@ impl Work {
                             error,
                             "\"providers\" of \"auth/validator\" name several key sets, each with its issuer",
                         ),
-                        "basic-auth" => node.config_error_hint(
-                            error,
-                            "\"auth/basic\" in the service names the users, and in an endpoint asks for one",
-                        ),
                         _ => node.config_error(error),
                     };
                 }
@@ -382,18 +379,36 @@ fn of_version_3<'a>(
             node,
         });
     }
-    if named.is_empty() {
+    let beside = kind == PluginKind::Client && !named.is_empty();
+    let mut misspelt = false;
+    for (name, node) in block.members() {
+        if name == "name" || beside || named.iter().any(|plugin| plugin.name == name) {
+            continue;
+        }
+        if let Some(meant) = list_of_names(kind, name) {
+            misspelt = true;
+            node.config_error_hint(
+                ConfigError::invalid(format!("{name:?} names no plugin to run")),
+                format!("did you mean \"{meant}\"?"),
+            );
+        } else {
+            inactive(kind, name, &node);
+        }
+    }
+    if named.is_empty() && !misspelt {
         block.warn(ConfigError::invalid(
             "no plugin is named here: the block has no effect",
         ));
     }
-    let beside = kind == PluginKind::Client && !named.is_empty();
-    for (name, node) in block.members() {
-        if name != "name" && !beside && !named.iter().any(|plugin| plugin.name == name) {
-            inactive(kind, name, &node);
-        }
-    }
     Some(named)
+}
+
+/// The key that is meant by a misspelt one, whose plugins would not run.
+fn list_of_names(kind: PluginKind, name: &str) -> Option<&'static str> {
+    if built_in(kind, name).is_some() {
+        return None;
+    }
+    nearest(name, ["name", "plugins"].into_iter())
 }
 
 /// An object whose name is not in the list. KrakenD does not run such a plugin.

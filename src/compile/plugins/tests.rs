@@ -96,6 +96,20 @@ fn a_block_that_is_not_in_the_list_is_told() {
 }
 
 #[test]
+fn a_list_of_names_under_a_misspelt_key_stops_the_start() {
+    for (key, meant) in [("plugin", "plugins"), ("names", "name"), ("Name", "name")] {
+        let text = format!(
+            r#"{{"extra_config": {{"plugin/http-server": {{"{key}": ["ip-filter"], "ip-filter": {{}}}}}}}}"#
+        );
+        let (_, errors, _) = rewritten(&text);
+        assert!(
+            errors.iter().any(|error| error.contains("names no plugin")),
+            "{key}, which is {meant}: {errors:?}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_a_plugin_is_an_error() {
     for block in [
         r#""plugin/http-client": null"#,

@@ -15,5 +15,5 @@ mod names;
 mod shape;
 
 pub(crate) use hints::hint;
-pub(crate) use names::{BUILT_IN, BuiltIn, PluginKind, built_in};
+pub(crate) use names::{BUILT_IN, BuiltIn, PluginKind, built_in, meant};
 pub(crate) use shape::Moved;

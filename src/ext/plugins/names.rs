@@ -129,6 +129,15 @@ pub(crate) fn built_in(kind: PluginKind, name: &str) -> Option<&'static BuiltIn>
     of(name).or_else(|| of(name.strip_prefix("krakend-")?))
 }
 
+/// The built-in that is meant by a namespace of its name: `ip-filter`, `plugin/ip-filter`, `krakend-ip_filter`.
+pub(crate) fn meant(namespace: &str) -> Option<&'static BuiltIn> {
+    let last = namespace.rsplit('/').next()?;
+    let name = last.trim().to_ascii_lowercase().replace('_', "-");
+    PluginKind::ALL
+        .into_iter()
+        .find_map(|kind| built_in(kind, &name))
+}
+
 const fn server(name: &'static str, namespace: &'static str, guard: bool) -> BuiltIn {
     BuiltIn {
         kind: PluginKind::Server,
@@ -190,6 +199,21 @@ mod tests {
         ] {
             assert_eq!(PluginKind::of(name), kind, "{name}");
         }
+    }
+
+    #[test]
+    fn a_namespace_of_the_name_of_a_plugin_is_recognised() {
+        for name in [
+            "ip-filter",
+            "krakend-ip-filter",
+            "plugin/ip-filter",
+            "IP_Filter",
+            "github.com/x/krakend-ip-filter",
+        ] {
+            let found = meant(name).map(|known| known.namespace);
+            assert_eq!(found, Some("security/ip-filter"), "{name}");
+        }
+        assert!(meant("some/unknown").is_none());
     }
 
     #[test]
