@@ -61,6 +61,7 @@ fn request() -> PipeRequest {
         headers.insert(name, HeaderValue::from_static("some value"));
     }
     PipeRequest {
+        peer: None,
         method: Method::GET,
         origin: None,
         path: "/m/7".into(),

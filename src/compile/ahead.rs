@@ -1,21 +1,38 @@
 //! Checks what precedes the router, together with the endpoints.
 
+use crate::config::flexible::{self, Watched};
 use crate::config::{ConfigError, Data, Node, Service, Value};
 use crate::ext::Compile;
 use crate::ext::static_files::{Placed, SecretFiles, Sites};
 use crate::runtime::ahead::{Hosts, VIRTUAL, Wildcards};
 
 /// Keys whose values are the paths of files with secrets.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 7] = [
     "private_key",
+    "private_key_path",
+    "tls_key",
     "htpasswd_path",
     "jwk_local_path",
     "secrets_file",
+    "session_ticket_keys",
 ];
 
-/// The files with secrets that the configuration names.
+/// The files that the configuration consists of, and the files with secrets that it names.
 pub(super) fn secrets(root: &Node<'_>, cx: &Compile<'_>) -> SecretFiles {
     let mut found = SecretFiles::default();
+    for watched in cx.report.watched() {
+        match watched {
+            Watched::File(path) => found.0.push(path),
+            Watched::Folder(path, _) => {
+                // A file of the folder may be a link to a file elsewhere.
+                let inside = std::fs::read_dir(&path).into_iter().flatten().flatten();
+                found.0.extend(inside.map(|entry| entry.path()));
+                found.0.push(path);
+            }
+        }
+    }
+    found.0.extend(flexible::kept_at(cx.environment));
+    found.0.extend(cx.report.secret_files());
     collect(root.value(), cx, &mut found);
     found
 }

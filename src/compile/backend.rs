@@ -1,14 +1,15 @@
 //! Compiles a backend.
 
+mod hosts;
+
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
-use crate::config::host::{self, Clean};
 use crate::config::suggest::nearest;
-use crate::config::{Backend, Block, ConfigError, Node, Rule, Service, Typing};
+use crate::config::{Backend, Block, ConfigError, Rule, Service};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::backend_http::HTTP;
 use crate::ext::compat::COMPAT_BACKEND;
@@ -18,7 +19,7 @@ use crate::ext::opentelemetry::{self, Observed};
 use crate::ext::pass_through::PASS_THROUGH;
 use crate::ext::proxy::PROXY_BACKEND;
 use crate::ext::registry::BACKEND as EXTENSIONS;
-use crate::ext::{BackendSite, Compile, EndpointSite, soap, websocket};
+use crate::ext::{BackendSite, Compile, EndpointSite, soap};
 use crate::runtime::condition::When;
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
@@ -29,8 +30,10 @@ use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
 use crate::runtime::template::Template;
-use crate::telemetry::mask::masked;
 use crate::telemetry::stats::Stats;
+use hosts::hosts;
+
+pub(super) use hosts::cleaned;
 
 /// The accepted values of `encoding`.
 const ENCODINGS: &[&str] = &[
@@ -130,6 +133,11 @@ pub(super) fn backend(
             "\"output_encoding\": \"no-op\" passes it to the client",
         );
     }
+    // A file that is the response is encoded as the client asks, and not as the gateway would ask an upstream.
+    let asks_upstream = !parts
+        .on_wire
+        .as_ref()
+        .is_some_and(|step| step.is_the_backend());
     let call = runtime::Backend {
         headers: headers(file),
         query: (!file.input_query_strings.is_empty())
@@ -151,7 +159,7 @@ pub(super) fn backend(
             .and_then(|node| graphql::graphql(&node, cx)),
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
-        compression: !service.disable_compression,
+        compression: !service.disable_compression && asks_upstream,
         pattern: Arc::clone(&pattern),
         method: method.clone(),
         hosts: client::hosts(file, &hosts, service, place.site.timeout, cx)?,
@@ -263,97 +271,9 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     Some(template)
 }
 
-/// The cleaned hosts of this backend, or those of the service.
-fn hosts(file: &Backend<'_>, service_hosts: &[String], websocket: bool) -> Vec<String> {
-    if file.host.is_empty() {
-        return service_hosts.to_vec();
-    }
-    if websocket {
-        let hosts = file.host.iter().filter_map(verbatim);
-        return hosts
-            .map(|host| websocket::host(&host).into_owned())
-            .collect();
-    }
-    if file.disable_host_sanitize {
-        return file.host.iter().filter_map(verbatim).collect();
-    }
-    cleaned(&file.host)
-}
-
 /// SRV lookups need a name, whose absence is a separate error.
 fn discovers(file: &Backend<'_>) -> bool {
     matches!(file.sd.as_deref(), Some("dns" | "dns-shared"))
-}
-
-/// A cleaned list of hosts. Invalid ones are reported.
-pub(super) fn cleaned(list: &[Node<'_>]) -> Vec<String> {
-    list.iter().filter_map(clean).collect()
-}
-
-fn clean(node: &Node<'_>) -> Option<String> {
-    let text = node.text(Typing::Weak)?;
-    let shown = || {
-        if node.value().masked {
-            "[redacted]".to_owned()
-        } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            // Escaped, so that a space or a line feed at its end is visible.
-            format!("{:?}", masked(text))
-        } else {
-            masked(text).into_owned()
-        }
-    };
-    match host::sanitise(text) {
-        Some(Clean { url, cut: false }) => Some(url),
-        Some(Clean { url, cut: true }) => {
-            node.warn_hint(
-                ConfigError::invalid(format!("the text around the host {} is removed", shown())),
-                if node.value().masked {
-                    "write the host alone".to_owned()
-                } else {
-                    format!("write \"{url}\"")
-                },
-            );
-            Some(url)
-        }
-        None if host::taken_by_krakend(text) => {
-            calls_fail(node, &shown());
-            Some(text.to_owned())
-        }
-        None => {
-            let hint = if host::is_unfilled(text) {
-                UNFILLED
-            } else {
-                "\"http://name:port\" or \"https://name:port\"; a path belongs in \"url_pattern\""
-            };
-            node.config_error_hint(ConfigError::Host { host: shown() }, hint);
-            None
-        }
-    }
-}
-
-const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
-                        {\"expand\": true} fills in ${NAME}";
-
-/// A text that is not a host, but that KrakenD accepts.
-fn calls_fail(node: &Node<'_>, shown: &str) {
-    let hint = if host::is_unfilled(shown) {
-        UNFILLED
-    } else {
-        "\"http://name:port\" or \"https://name:port\""
-    };
-    node.warn_hint(
-        ConfigError::invalid(format!("{shown} is not a host: every call to it fails")),
-        hint,
-    );
-}
-
-/// A host that is used unchanged.
-fn verbatim(node: &Node<'_>) -> Option<String> {
-    let text = node.text(Typing::Weak)?;
-    if host::is_unfilled(text) && !node.value().masked {
-        calls_fail(node, &masked(text));
-    }
-    Some(host::with_path(text))
 }
 
 /// The results of the backend's extensions.
@@ -388,6 +308,13 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
                 "keep one of the two",
             ),
             BackendPart::OnWire(step) => parts.on_wire = Some(step),
+            BackendPart::Credentials(_) if parts.credentials.is_some() => node
+                .clone()
+                .ruled(Rule::Guard)
+                .config_error_hint(
+                    ConfigError::invalid("another block of the backend sets Authorization, too"),
+                    "keep one of \"auth/client-credentials\" and \"portcullis/token-exchange\"",
+                ),
             BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
             BackendPart::Cache(cache) => parts.cache = Some(cache),
             BackendPart::When(when) => parts.when = when,

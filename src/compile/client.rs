@@ -334,7 +334,11 @@ fn proxies(file: &Backend<'_>, hosts: &[String]) -> Option<Proxies> {
     let block = block(file, &HTTP_CLIENT)?;
     let node = block.get("proxy_address")?;
     let address = block.text("proxy_address")?;
-    if address.is_empty() {
+    if address.trim().is_empty() {
+        node.config_error_hint(
+            ConfigError::invalid("must not be empty: calls would not pass any proxy"),
+            "\"http://proxy:3128\", or remove the key",
+        );
         return None;
     }
     if address.trim_start().starts_with("https:") && hosts.iter().any(|host| is_secure(host)) {

@@ -4,6 +4,7 @@ mod basics;
 mod catch_all;
 mod checks;
 mod order;
+mod taken;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, finishing, payload};
 use crate::config::suggest::nearest;
 use crate::config::{ConfigError, Endpoint, Service};
+use crate::ext::body_extractor::TakenByService;
 use crate::ext::context::EndpointInputs;
 use crate::ext::extension::EndpointPart;
 use crate::ext::proxy::PROXY_ENDPOINT;
@@ -34,6 +36,7 @@ use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout}
 use catch_all::{is_catch_all, warn_encodings};
 use checks::{check_backends, conditions, doubts};
 use order::{check_fallback, order, propagate, static_data, takes_responses};
+use taken::Taken;
 
 pub(super) use basics::header_names;
 pub(super) use order::flatmap;
@@ -152,6 +155,9 @@ pub(super) fn endpoint(
     let more = websocket
         .as_ref()
         .map_or(&[][..], |(_, headers)| headers.as_slice());
+    let mut payload = payload::endpoint(proxy.as_ref(), &site, cx);
+    // Otherwise a client could hide from these steps what its body says.
+    payload.gunzip |= parts.steps.iter().any(|step| step.parses_body()) || work.parses_body();
     let compiled = runtime::Endpoint {
         pattern: Arc::clone(pattern.as_str()),
         timeout: site.timeout,
@@ -167,7 +173,7 @@ pub(super) fn endpoint(
         id,
         method: method.clone(),
         observer: observed.map(|observed| observed.observer),
-        payload: payload::endpoint(proxy.as_ref(), &site, cx),
+        payload,
         finishing: finishing::endpoint(file, cx),
     };
     Some((pattern, compiled))
@@ -195,6 +201,8 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         .iter()
         .position(|extension| extension.namespace == LAST_IDENTITY.namespace);
     let mut is_identified = false;
+    let mut taken = Taken::default();
+    taken.sets(&parts.guarded, None);
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
@@ -214,10 +222,25 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         match part {
             EndpointPart::Nothing => {}
             EndpointPart::Steps(steps) => parts.steps.extend(steps),
-            EndpointPart::Setting { steps, headers } => {
+            EndpointPart::Setting {
+                steps,
+                headers,
+                credential,
+            } => {
+                parts.steps.extend(steps);
+                taken.sets(&headers, credential.as_ref());
+                let names = headers.into_iter().chain(credential);
+                names.clone().for_each(|name| cx.identify(name));
+                parts.guarded.extend(names);
+            }
+            EndpointPart::Taking {
+                steps,
+                headers,
+                early,
+            } => {
                 parts.steps.extend(steps);
                 headers.iter().for_each(|name| cx.identify(name.clone()));
-                parts.guarded.extend(headers);
+                taken.take(headers, early, &node);
             }
             EndpointPart::Piped { steps, pipes } => {
                 parts.steps.extend(steps);
@@ -232,6 +255,10 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
     if !is_identified {
         parts.steps.extend(implied::steps(cx));
     }
+    if let Some(service) = cx.left::<TakenByService>() {
+        taken.take(service.0.iter().cloned(), true, file.block.node());
+    }
+    parts.guarded.extend(taken.checked());
     parts
 }
 

@@ -11,6 +11,7 @@ use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::{
     ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, summary,
 };
+use crate::config::flexible::Watched;
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{
@@ -19,7 +20,7 @@ use crate::config::{
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::SERVICE as EXTENSIONS;
-use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, cors};
+use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, cors, implied};
 use crate::runtime::ahead::Ahead;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::readiness::Readiness;
@@ -49,6 +50,7 @@ pub(crate) fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
     let report = Report::new();
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     let root = load::load(path, inputs.environment, &report);
+    report.depends_on(&[Watched::File(path.to_owned())]);
     outcome(root, base, inputs, report)
 }
 
@@ -117,7 +119,7 @@ fn compile(
     not_ours(&file, names_plugins, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
     listener.limits.h2c |= options::h2c(&file.extra);
-    let (options, routing) = options::options(&file, inputs.debug);
+    let (mut options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     cx.leave(Arc::new(options::ipv6_prefix(&file)));
     if let Some(timeout) = file.timeout {
@@ -139,6 +141,8 @@ fn compile(
     }
     cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
+    let unrouted = implied::unrouted(&cx);
+    options.payload.gunzip |= around.gates.iter().any(|gate| gate.parses_body());
     ahead::sites(&file, &cx);
     ahead::paths(&file, &cx);
     observe(&mut cx);
@@ -166,6 +170,7 @@ fn compile(
             endpoints,
             steps: around.steps.into(),
             gates: around.gates.into(),
+            unrouted: unrouted.into(),
             readiness,
             observer,
             options,
@@ -327,6 +332,7 @@ fn routes(
     };
     let hosts = backend::cleaned(&file.host);
     let mut endpoints = Vec::with_capacity(file.endpoints.len());
+    let mut catch_all = Vec::new();
     for written in &file.endpoints {
         let node = written
             .block
@@ -337,23 +343,42 @@ fn routes(
         {
             let compiled = Arc::new(compiled);
             endpoints.push(Arc::clone(&compiled));
-            let methods = if compiled.is_catch_all() {
-                all_methods()
+            if compiled.is_catch_all() {
+                catch_all.push((pattern, compiled, node));
             } else {
-                vec![compiled.method.clone()]
-            };
-            for method in methods {
-                add(method, pattern.clone(), Arc::clone(&compiled), &node);
+                add(compiled.method.clone(), pattern, compiled, &node);
             }
         }
+    }
+    let methods = all_methods(&endpoints);
+    for (pattern, endpoint, node) in &catch_all {
+        for method in &methods {
+            add(method.clone(), pattern.clone(), Arc::clone(endpoint), node);
+        }
+    }
+    if let Some((pattern, endpoint, _)) = catch_all.into_iter().next() {
+        builder.add_others(pattern, endpoint);
     }
     (builder.build(), endpoints.into())
 }
 
-/// The methods of the endpoint for everything else. Neither TRACE nor CONNECT is ever passed on.
-fn all_methods() -> Vec<Method> {
-    let names = [
-        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY",
+/// The methods whose requests the endpoint for everything else takes beside those of other endpoints. Neither TRACE nor
+/// CONNECT is ever passed on.
+fn all_methods(endpoints: &[Arc<runtime::Endpoint>]) -> Vec<Method> {
+    let mut methods = vec![
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
     ];
-    names.iter().filter_map(|name| name.parse().ok()).collect()
+    for endpoint in endpoints {
+        let is_passed = !matches!(endpoint.method, Method::TRACE | Method::CONNECT);
+        if is_passed && !methods.contains(&endpoint.method) {
+            methods.push(endpoint.method.clone());
+        }
+    }
+    methods
 }

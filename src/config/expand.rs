@@ -39,7 +39,7 @@ fn wanted(root: &Value, report: &Report) -> bool {
 
 fn walk(value: &mut Value, path: &Path, environment: &Environment, report: &Report) {
     match &mut value.data {
-        Data::Text(text) if text.contains("${") => match expanded(text, environment) {
+        Data::Text(text) if text.contains("${") => match expanded(text, environment, report) {
             Ok(full) => {
                 *text = full.into();
                 value.masked = true;
@@ -66,7 +66,7 @@ fn walk(value: &mut Value, path: &Path, environment: &Environment, report: &Repo
 }
 
 /// The text with every `${…}` replaced. `$${` becomes a literal `${`.
-fn expanded(text: &str, environment: &Environment) -> Result<String, String> {
+fn expanded(text: &str, environment: &Environment, report: &Report) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -82,16 +82,16 @@ fn expanded(text: &str, environment: &Environment) -> Result<String, String> {
         let Some((name, after)) = inside.split_once('}') else {
             return Err("\"${\" without its \"}\"".to_owned());
         };
-        out.push_str(&look_up(name, environment)?);
+        out.push_str(&look_up(name, environment, report)?);
         rest = after;
     }
     out.push_str(rest);
     Ok(out)
 }
 
-fn look_up(name: &str, environment: &Environment) -> Result<String, String> {
+fn look_up(name: &str, environment: &Environment, report: &Report) -> Result<String, String> {
     if let Some(path) = name.strip_prefix("file:") {
-        return secret_file(PathBuf::from(path));
+        return secret_file(PathBuf::from(path), report);
     }
     if let Some(credential) = name.strip_prefix("credential:") {
         // systemd provides credentials in a separate folder (systemd.exec, LoadCredential=).
@@ -101,7 +101,7 @@ fn look_up(name: &str, environment: &Environment) -> Result<String, String> {
         if credential.contains('/') || credential.starts_with('.') {
             return Err(format!("{credential:?} is not the name of a credential"));
         }
-        return secret_file(PathBuf::from(folder).join(credential));
+        return secret_file(PathBuf::from(folder).join(credential), report);
     }
     environment
         .get(name)
@@ -110,7 +110,7 @@ fn look_up(name: &str, environment: &Environment) -> Result<String, String> {
 }
 
 /// The content of a file without its last line end.
-fn secret_file(path: PathBuf) -> Result<String, String> {
+fn secret_file(path: PathBuf, report: &Report) -> Result<String, String> {
     let says = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = std::fs::File::open(&path).map_err(|error| says(&error))?;
     let mut text = String::new();
@@ -120,6 +120,7 @@ fn secret_file(path: PathBuf) -> Result<String, String> {
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(says(&"larger than 1 MiB"));
     }
+    report.has_secret_of(path);
     let trimmed = text.strip_suffix('\n').unwrap_or(&text);
     Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
 }

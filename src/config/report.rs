@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::flexible::{Place, Rendering, Watched};
@@ -166,6 +167,7 @@ pub struct Report {
     config_errors: Cell<usize>,
     rendering: OnceCell<Arc<Rendering>>,
     watched: RefCell<Vec<Watched>>,
+    secret_files: RefCell<Vec<PathBuf>>,
 }
 
 impl Report {
@@ -199,6 +201,16 @@ impl Report {
     /// The files added with [`Report::depends_on`].
     pub fn watched(&self) -> Vec<Watched> {
         self.watched.borrow().clone()
+    }
+
+    /// Adds a file whose content became a value of the configuration.
+    pub fn has_secret_of(&self, file: PathBuf) {
+        self.secret_files.borrow_mut().push(file);
+    }
+
+    /// The files added with [`Report::has_secret_of`].
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        self.secret_files.borrow().clone()
     }
 
     /// Reports that a key occurs twice in one object.

@@ -61,11 +61,19 @@ pub(crate) struct EndpointExtension {
 pub(crate) enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
-    /// Steps that set these request headers (such as claims) or check their content (such as a key). Headers of the
-    /// client that a backend could confuse with them (`X_User` with `X-User`) do not pass.
+    /// Steps that set these request headers (such as claims), or check the credential in one. Headers of the client that
+    /// a backend could confuse with them (`X_User` with `X-User`) do not pass.
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
+        credential: Option<HeaderName>,
+    },
+    /// Steps that take these request headers from the client's body, before tokens are checked or after. They must not be
+    /// those that [`EndpointPart::Setting`] sets.
+    Taking {
+        steps: Vec<Box<dyn EndpointStep>>,
+        headers: Vec<HeaderName>,
+        early: bool,
     },
     /// Steps, and wrappers of the endpoint's work. The wrappers also apply where responses are signed.
     Piped {

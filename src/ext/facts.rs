@@ -15,8 +15,8 @@ use super::lua;
 use super::opentelemetry::{Exporters, Pages};
 use super::redis::SharedStore;
 use super::{
-    api_keys, auth_validator, basic, cors, geoip, http_cache, implied, logging, opentelemetry,
-    redis_pools, request_id, static_files,
+    api_keys, auth_validator, basic, body_extractor, cors, geoip, http_cache, implied,
+    jwk_aggregator, logging, opentelemetry, redis_pools, request_id, static_files,
 };
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::ahead::{Hosts, Wildcards};
@@ -125,6 +125,10 @@ facts! {
     api_keys: api_keys::Keys,
     /// Set by the service's `auth/basic`; read by its endpoints.
     basic: basic::Shared,
+    /// Set by `portcullis/jwk-aggregator`; read by `auth/validator` of endpoints.
+    jwk_aggregator: jwk_aggregator::Aggregator,
+    /// The headers that the service's body extractors set; read by endpoints.
+    taken: body_extractor::TakenByService,
     /// Set by `portcullis/request-id`; read by endpoints and caches.
     request_id: request_id::IdHeader,
     /// Set by the service's `security/cors`; read by its endpoints.

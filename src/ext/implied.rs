@@ -75,6 +75,17 @@ pub(crate) fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
     steps.collect()
 }
 
+/// The steps for requests that no endpoint takes, whose clients are not known by anything but their address.
+pub(crate) fn unrouted(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
+    let Some(all) = cx.left::<Implied>() else {
+        return Vec::new();
+    };
+    let steps = all.0.iter().filter(|entry| entry.trusted.is_none());
+    steps
+        .map(|entry| Box::new(Arc::clone(&entry.step)) as Box<dyn EndpointStep>)
+        .collect()
+}
+
 /// The warning about a tier that the client names itself.
 pub(super) fn clients_choose(header: &HeaderName) -> ConfigError {
     ConfigError::invalid(format!(

@@ -22,7 +22,7 @@ pub(crate) mod aws_sigv4;
 pub(crate) mod backend_client;
 pub(crate) mod backend_http;
 pub(crate) mod basic;
-mod body_extractor;
+pub(crate) mod body_extractor;
 mod body_generator;
 pub(crate) mod bot_detector;
 pub(crate) mod carry;
@@ -53,6 +53,7 @@ mod jmespath;
 pub(crate) mod json;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json_schema;
+pub(crate) mod jwk_aggregator;
 pub(crate) mod limits;
 pub(crate) mod logging;
 #[cfg(feature = "lua")]

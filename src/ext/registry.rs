@@ -16,11 +16,11 @@ use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
     basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http,
     client_credentials, compat, compression, conditional, cors, errors, forward_auth, forwarding,
-    geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, limits, logging,
-    martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis,
-    redis_pools, redis_ratelimit, request_id, response_body, response_headers, router, secrets,
-    security_http, server, soap, static_files, stream, tiered, token_exchange, upstream,
-    url_rewrite, virtual_host, websocket, wildcard,
+    geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, jwk_aggregator,
+    limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy,
+    rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body, response_headers,
+    router, secrets, security_http, server, soap, static_files, stream, tiered, token_exchange,
+    upstream, url_rewrite, virtual_host, websocket, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -52,10 +52,13 @@ pub(crate) const SERVICE: &[&ServiceExtension] = &[
     &rate_limit::SERVICE_REDIS,
     &tiered::SERVICE,
     &identity::TOKEN_CACHE,
+    &jwk_aggregator::SERVICE,
     &auth_validator::SERVICE,
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    // After the limits, which limit guesses too.
+    &basic::EVERYWHERE,
     &url_rewrite::SERVICE,
     &wildcard::SERVICE,
     &virtual_host::SERVICE,

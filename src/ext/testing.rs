@@ -202,6 +202,7 @@ pub(super) fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap
 /// `POST /e` with this body, as a pipe step sees it.
 pub(super) fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
     crate::runtime::pipe::PipeRequest {
+        peer: None,
         method: Method::POST,
         origin: None,
         path: "/e".into(),

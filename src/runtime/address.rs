@@ -33,10 +33,13 @@ impl ClientAddress {
         if !self.by_header || !self.trusts(peer) {
             return Some(peer);
         }
-        match self.headers.iter().find(|name| is_said(headers, name)) {
-            Some(name) => self.claimed(headers, name),
-            None => Some(peer),
-        }
+        let name = self.headers.iter().find(|name| is_said(headers, name))?;
+        self.claimed(headers, name)
+    }
+
+    /// Whether no header says who the client is, as in a request of a proxy itself.
+    pub fn is_silent(&self, headers: &HeaderMap) -> bool {
+        !self.headers.iter().any(|name| is_said(headers, name))
     }
 
     /// The address in one header. The header is read as bytes: invalid text affects only its element and not the
@@ -249,7 +252,8 @@ mod tests {
         for (value, want) in [
             ("9.9.9.9", Some("9.9.9.9")),
             ("fe80::1%eth0", Some("fe80::1")),
-            ("", Some(PEER)),
+            ("", None),
+            (" ", None),
             ("junk", None),
             ("9.9.9.9%eth0", None),
             ("9.9.9.9, junk", None),
@@ -257,6 +261,9 @@ mod tests {
             assert_eq!(named(&trusting, value).as_deref(), want, "{value}");
         }
         assert_eq!(named(&rules(&[]), "junk").as_deref(), Some(PEER));
+        assert_eq!(named(&rules(&[]), "").as_deref(), Some(PEER));
+        let silent = trusting.named(PEER.parse().unwrap(), &HeaderMap::new());
+        assert_eq!(silent, None, "no header");
     }
 
     #[test]

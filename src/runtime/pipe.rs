@@ -42,8 +42,18 @@ pub struct PipeRequest {
     pub claims: Option<Arc<Claims>>,
     /// The client's address.
     pub client: IpAddr,
+    /// Only for steps that ask for it ([`PipeStep::reads_peer`]).
+    pub peer: Option<Arc<Peer>>,
     /// The deadline of the inner work. A script that does not end is stopped here.
     pub deadline: Instant,
+}
+
+/// The other end of the client's connection, and what it says about the client.
+#[derive(Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// All headers as sent.
+    pub headers: HeaderMap,
 }
 
 impl PipeRequest {
@@ -153,6 +163,17 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether [`PipeStep::before`] reads [`PipeRequest::peer`].
+    fn reads_peer(&self) -> bool {
+        false
+    }
+
+    /// Whether [`PipeStep::before`] or [`PipeStep::after`] reads what the client's body says, so that it must not be
+    /// compressed.
+    fn parses_body(&self) -> bool {
+        false
+    }
+
     /// How much of a response [`PipeStep::after`] needs.
     fn sight(&self) -> Sight {
         Sight::Nothing
@@ -184,6 +205,11 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
 pub trait CallStep: Send + Sync + fmt::Debug {
     /// Whether [`CallStep::response`] needs to be called. Otherwise a streamed response is not passed to the step.
     fn sees_responses(&self) -> bool;
+
+    /// Whether the step takes the place of the upstream: it answers every call, and nothing is ever sent.
+    fn is_the_backend(&self) -> bool {
+        false
+    }
 
     /// Called before the call is sent. Decides immediately, or returns a future to wait for. The common case
     /// allocates nothing.

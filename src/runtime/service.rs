@@ -43,6 +43,8 @@ pub struct Service {
     pub steps: Box<[Box<dyn ServiceStep>]>,
     /// Run after the steps, for every request that has no response yet. They may wait.
     pub gates: Box<[Box<dyn EndpointStep>]>,
+    /// Run after the gates for requests that no endpoint takes: files, 404 and 405.
+    pub unrouted: Box<[Box<dyn EndpointStep>]>,
     /// The conditions of `GET /__ready`, if there are any.
     pub readiness: Option<Arc<Readiness>>,
     /// Traces and series of requests, in addition to logs and our own metrics. `None` if disabled.
@@ -277,6 +279,29 @@ impl Work {
             Work::Compose(work) => {
                 let shadows = || work.shadows.iter().map(|shadow| &shadow.backend);
                 !work.pipes.is_empty() || work.backends.iter().chain(shadows()).any(conditional)
+            }
+            Work::Nothing => false,
+        }
+    }
+
+    /// Whether a pipe step reads what the client's body says.
+    pub fn parses_body(&self) -> bool {
+        self.any_pipe(|step| step.parses_body())
+    }
+
+    /// Whether a pipe step asks for the other end of the client's connection.
+    pub fn reads_peer(&self) -> bool {
+        self.any_pipe(|step| step.reads_peer())
+    }
+
+    fn any_pipe(&self, is: impl Fn(&dyn PipeStep) -> bool) -> bool {
+        let any = |pipes: &[Box<dyn PipeStep>]| pipes.iter().any(|step| is(&**step));
+        match self {
+            Work::Stream(work) => any(&work.pipes) || any(&work.backend.pipes),
+            Work::Compose(work) => {
+                let shadows = work.shadows.iter().map(|shadow| &shadow.backend);
+                let mut backends = work.backends.iter().chain(shadows);
+                any(&work.pipes) || backends.any(|backend| any(&backend.pipes))
             }
             Work::Nothing => false,
         }

@@ -45,6 +45,11 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether the step reads what the body says, so that it must not be compressed.
+    fn parses_body(&self) -> bool {
+        false
+    }
+
     /// Whether `telemetry/metrics` counts the requests that the step rejects. It does not count those of the
     /// outermost steps.
     fn is_counted(&self) -> bool {
@@ -64,6 +69,10 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
 impl<T: EndpointStep + ?Sized> EndpointStep for Arc<T> {
     fn needs_body(&self) -> bool {
         (**self).needs_body()
+    }
+
+    fn parses_body(&self) -> bool {
+        (**self).parses_body()
     }
 
     fn is_counted(&self) -> bool {

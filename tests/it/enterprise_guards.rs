@@ -81,6 +81,28 @@ fn an_ip_filter_of_the_service_stands_before_the_router() {
 }
 
 #[test]
+fn a_proxy_that_names_no_client_is_rejected_but_for_its_own_probes() {
+    let stub = Stub::with(OK);
+    for (allow, cidr) in [(true, "127.0.0.0/8"), (false, "192.0.2.0/24")] {
+        let extra = json!({
+            "router": { "trusted_proxies": ["127.0.0.1"] },
+            "security/ip-filter": { "CIDR": [cidr], "allow": allow }
+        });
+        let own = json!({ "security/ip-filter": { "CIDR": [cidr], "allow": allow } });
+        let gateway = Gateway::start(&file(
+            &[endpoint("/a", &stub, json!({})), endpoint("/b", &stub, own)],
+            &extra,
+        ));
+        assert_eq!(gateway.get("/a").status, 403, "{allow}");
+        assert_eq!(gateway.get("/b").status, 403, "{allow}");
+        assert_eq!(gateway.get_with("/a", &from("")).status, 403, "{allow}");
+        assert_eq!(gateway.get("/__health").status, 200, "{allow}");
+        assert_eq!(gateway.get_with("/__health", &from("junk")).status, 403);
+    }
+    assert!(stub.take_seen().is_empty());
+}
+
+#[test]
 fn an_ip_filter_reads_no_header_of_a_peer_that_is_no_proxy() {
     let stub = Stub::with(OK);
     let extra = json!({ "security/ip-filter": { "CIDR": ["192.0.2.0/24"], "allow": true } });
@@ -124,6 +146,32 @@ fn endpoints_and_backends_have_their_own_ip_filters() {
     assert_eq!(partial.header("x-krakend-completed"), Some("false"));
     let whole = gateway.get_with("/two", &from("192.0.2.8"));
     assert_eq!(whole.header("x-krakend-completed"), Some("true"));
+}
+
+#[test]
+fn the_filter_of_a_backend_may_name_its_own_proxies() {
+    let stub = Stub::with(OK);
+    let filter = json!({ "plugin/req-resp-modifier": { "name": ["ip-filter"], "ip-filter": {
+        "CIDR": ["192.0.2.7"], "allow": false,
+        "client_ip_headers": ["X-Client"], "trusted_proxies": ["127.0.0.1"] } } });
+    let mut endpoints = Vec::new();
+    for (path, encoding) in [("/stream", "no-op"), ("/json", "json")] {
+        let mut one = endpoint(path, &stub, json!({}));
+        one["output_encoding"] = json!(encoding);
+        one["backend"][0]["extra_config"] = filter.clone();
+        endpoints.push(one);
+    }
+    let gateway = Gateway::start(&file(&endpoints, &json!({})));
+    for path in ["/stream", "/json"] {
+        let ask = |value: &str| gateway.get_with(path, &[("X-Client", value)]).status;
+        assert_eq!((ask("192.0.2.7"), ask("192.0.2.8")), (403, 200), "{path}");
+        // The proxy does not name the client.
+        assert_eq!(
+            (ask("junk"), gateway.get(path).status),
+            (403, 403),
+            "{path}"
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod compression;
+mod extractor;
 mod payload;
 mod response_headers;
 mod websocket;

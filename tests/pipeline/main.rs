@@ -131,6 +131,8 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         accept: None,
         body: Bytes::new(),
         announce_length: false,
+        made: false,
+        peer: None,
         started: Instant::now(),
     };
     let outcome = run_with(&Upstream, &options(), &endpoint, &work, &call).await;

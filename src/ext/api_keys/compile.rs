@@ -138,13 +138,14 @@ pub(super) fn endpoint(
         propagate: keys.propagate.clone(),
         limits: limits(&block, &keys, site, cx),
     };
-    let carrier = match &check.place {
+    let credential = match &check.place {
         Place::Header(name) => Some(name.clone()),
         Place::Query(_) => None,
     };
     EndpointPart::Setting {
-        headers: check.propagate.iter().cloned().chain(carrier).collect(),
+        headers: check.propagate.iter().cloned().collect(),
         steps: vec![Box::new(check)],
+        credential,
     }
 }
 

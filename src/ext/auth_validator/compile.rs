@@ -142,13 +142,13 @@ pub(super) fn endpoint(
         .propagate
         .iter()
         .map(|one| one.header.clone())
-        .chain([validator.places.header.clone()])
         .collect();
-    cx.identify(validator.places.header.clone());
+    let credential = Some(validator.places.header.clone());
     note(site, &validator, cx);
     EndpointPart::Setting {
         steps: vec![Box::new(validator)],
         headers,
+        credential,
     }
 }
 

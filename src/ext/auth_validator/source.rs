@@ -12,6 +12,7 @@ use super::runtime::{Proof, Provider};
 use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
+use crate::ext::jwk_aggregator::Aggregator;
 use crate::ext::{CertificateUse, look_at_certificates};
 use crate::jose::{Algorithm, Algorithms, ClaimPath, KeyIdStrategy, Rules, ScopeMatcher, Verifier};
 use crate::telemetry::mask::without_values;
@@ -78,6 +79,11 @@ pub(super) fn provider(
     };
     let tls = match location {
         Location::Sealed(_) => keeper_tls(tls, cx),
+        // `disable_jwk_security` was about the way to the plugin, and not about the origins behind it.
+        Location::Union(_) => SideTls {
+            insecure: false,
+            ..tls
+        },
         _ => tls,
     };
     let spec = SourceSpec { location, tls };
@@ -339,7 +345,10 @@ fn location(
             None => return Ok(None),
         },
         None => match file.jwk_url {
-            Some(url) => Location::Url(url.to_owned()),
+            Some(url) => match aggregated(file, url, rules, insecure, cx)? {
+                Some(union) => union,
+                None => Location::Url(url.to_owned()),
+            },
             None => return Err("there is neither jwk_url nor jwk_local_path"),
         },
     };
@@ -365,6 +374,32 @@ fn location(
         return Ok(None);
     }
     Ok(Some(location))
+}
+
+/// The key sets of `portcullis/jwk-aggregator`, if the URL is its address.
+fn aggregated(
+    file: &Source<'_>,
+    url: &str,
+    rules: &Rules,
+    insecure: bool,
+    cx: &Compile<'_>,
+) -> Result<Option<Location>, &'static str> {
+    let Some(aggregator) = cx.left::<Aggregator>().filter(|one| one.is_at(url)) else {
+        return Ok(None);
+    };
+    let is_plain = |origin: &String| !origin.starts_with("https://");
+    if !insecure && aggregator.origins.iter().any(is_plain) {
+        return Err(INSECURE);
+    }
+    if rules.issuer.is_none() {
+        file.place("jwk_url").warn_hint(
+            ConfigError::invalid(
+                "any issuer of \"portcullis/jwk-aggregator\" speaks for this endpoint",
+            ),
+            "\"issuer\", or \"providers\", which have one key set for each issuer",
+        );
+    }
+    Ok(Some(Location::Union(aggregator.origins.clone())))
 }
 
 /// Whether the URL leads to this machine.

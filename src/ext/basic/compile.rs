@@ -38,34 +38,46 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
+/// Guards everything that the gateway answers, as KrakenD's plugin of this name.
+pub(super) fn everywhere(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    match check(node, cx) {
+        Some(check) => ServicePart::Gate(Box::new(check)),
+        None => ServicePart::Nothing,
+    }
+}
+
 pub(super) fn endpoint(
     node: &Node<'_>,
     _site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let Some(block) = Block::read(node) else {
-        return EndpointPart::Nothing;
-    };
+    match check(node, cx) {
+        Some(check) => EndpointPart::step(check),
+        None => EndpointPart::Nothing,
+    }
+}
+
+/// `None` after an error, which is reported.
+fn check(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<BasicCheck> {
+    let block = Block::read(node)?;
     let shared = cx.left::<Shared>();
     let users = match (has_users(&block), &shared) {
         (true, _) => users(node, &block, cx),
         (false, Some(shared)) => Some(Arc::clone(&shared.users)),
         (false, None) => {
             nobody(node);
-            return EndpointPart::Nothing;
+            return None;
         }
     };
     let challenge = match (&block.realm, &shared) {
         (None, Some(shared)) => Some(shared.challenge.clone()),
         _ => challenge(&block),
     };
-    let (Some(users), Some(challenge)) = (users, challenge) else {
-        return EndpointPart::Nothing;
-    };
+    let (users, challenge) = (users?, challenge?);
     let attempts = cx.carry("auth/basic attempts", |_| {
         Arc::new(Attempts::new(Clock::system()))
     });
-    EndpointPart::step(BasicCheck {
+    Some(BasicCheck {
         users,
         attempts,
         prefix: cx

@@ -31,6 +31,16 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: compile::service,
 };
 
+/// The plugin `basic-auth`.
+pub(super) const EVERYWHERE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/basic-auth",
+    aliases: &[],
+    guard: true,
+    doc: "Every request needs a user with the right password: those to endpoints, to files and to unknown paths, but not to the health endpoint. It is KrakenD's plugin `basic-auth` under a name of its own.",
+    keys: config::KEYS,
+    compile: compile::everywhere,
+};
+
 /// `auth/basic` of an endpoint.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/basic",

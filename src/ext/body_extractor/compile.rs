@@ -1,5 +1,7 @@
 //! Compiles the blocks.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::config::KEYS;
@@ -26,54 +28,71 @@ const REFUSED: &[&str] = &[
     "x-real-ip",
 ];
 
+/// The headers that the blocks of the service set, for each endpoint.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct TakenByService(pub Vec<HeaderName>);
+
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    gate(extractor(node, false, cx))
+    let extractor = extractor(node, false);
+    gate(extractor, cx)
 }
 
 pub(super) fn service_early(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    gate(extractor(node, true, cx))
+    let extractor = extractor(node, true);
+    gate(extractor, cx)
 }
 
 pub(super) fn endpoint(
     node: &Node<'_>,
     _site: &EndpointSite<'_>,
-    cx: &mut Compile<'_>,
+    _cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    setting(extractor(node, false, cx))
+    taking(extractor(node, false), false)
 }
 
 pub(super) fn endpoint_early(
     node: &Node<'_>,
     _site: &EndpointSite<'_>,
-    cx: &mut Compile<'_>,
+    _cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    setting(extractor(node, true, cx))
+    taking(extractor(node, true), true)
 }
 
-fn gate(extractor: Option<Extractor>) -> ServicePart {
-    match extractor {
-        Some(extractor) => ServicePart::Gate(Box::new(extractor)),
-        None => ServicePart::Nothing,
-    }
+fn gate(extractor: Option<Extractor>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(extractor) = extractor else {
+        return ServicePart::Nothing;
+    };
+    let mut taken = cx
+        .left::<TakenByService>()
+        .map(|taken| (*taken).clone())
+        .unwrap_or_default();
+    taken.0.extend(targets(&extractor));
+    cx.leave(Arc::new(taken));
+    ServicePart::Gate(Box::new(extractor))
 }
 
 /// Headers of the client that a backend could take for the targets do not pass.
-fn setting(extractor: Option<Extractor>) -> EndpointPart {
-    let Some(extractor) = extractor else {
-        return EndpointPart::Nothing;
-    };
+fn taking(extractor: Option<Extractor>, early: bool) -> EndpointPart {
+    match extractor {
+        Some(extractor) => EndpointPart::Taking {
+            headers: targets(&extractor),
+            steps: vec![Box::new(extractor)],
+            early,
+        },
+        None => EndpointPart::Nothing,
+    }
+}
+
+fn targets(extractor: &Extractor) -> Vec<HeaderName> {
     let targets = extractor.operations.iter();
     let headers = targets.filter_map(|operation| match &operation.target {
         Target::Header(name) => Some(name.clone()),
         Target::Query(_) => None,
     });
-    EndpointPart::Setting {
-        headers: headers.collect(),
-        steps: vec![Box::new(extractor)],
-    }
+    headers.collect()
 }
 
-fn extractor(node: &Node<'_>, early: bool, cx: &Compile<'_>) -> Option<Extractor> {
+fn extractor(node: &Node<'_>, early: bool) -> Option<Extractor> {
     let block = node.block(KEYS)?;
     let operations = block.blocks("operations");
     if operations.is_empty() {
@@ -82,13 +101,13 @@ fn extractor(node: &Node<'_>, early: bool, cx: &Compile<'_>) -> Option<Extractor
     }
     let compiled = operations
         .iter()
-        .filter_map(|block| operation(block, early, cx));
+        .filter_map(|block| operation(block, early));
     Some(Extractor {
         operations: compiled.collect(),
     })
 }
 
-fn operation(block: &Block<'_>, early: bool, cx: &Compile<'_>) -> Option<Operation> {
+fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
     for key in ["type", "strategy", "expression", "target", "on_conflict"] {
         if !block.has(key) {
             block.missing(key);
@@ -102,7 +121,7 @@ fn operation(block: &Block<'_>, early: bool, cx: &Compile<'_>) -> Option<Operati
     };
     let written = block.required("target")?;
     let target = match block.choice("type")? {
-        "header" => Target::Header(header(&written, block, cx)?),
+        "header" => Target::Header(header(&written, block)?),
         _ => Target::Query(written.into()),
     };
     if early
@@ -140,22 +159,21 @@ fn source(block: &Block<'_>) -> Option<Source> {
     Some(Source::Path(path))
 }
 
-fn header(written: &str, block: &Block<'_>, cx: &Compile<'_>) -> Option<HeaderName> {
+/// The header that an operation sets. Whether it is one of those that identify the client is checked when all blocks of
+/// the endpoint are compiled.
+fn header(written: &str, block: &Block<'_>) -> Option<HeaderName> {
     let node = block.get("target")?;
     let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
         node.invalid(format!("{written:?} is not the name of a header"));
         return None;
     };
-    let text = name.as_str();
-    if REFUSED.contains(&text) || text.starts_with("x-forwarded-") {
+    // Many backends do not tell `X_Real_IP` from `X-Real-IP`.
+    let text = name
+        .as_str()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    if REFUSED.contains(&&*text) || text.starts_with("x-forwarded-") {
         node.invalid(format!(
             "{written} is decided by the gateway or the connection"
-        ));
-        return None;
-    }
-    if cx.identity_headers().contains(&name) {
-        node.invalid(format!(
-            "{written} tells backends who the client is: a body must not set it"
         ));
         return None;
     }

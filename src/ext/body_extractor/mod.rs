@@ -9,6 +9,8 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use compile::TakenByService;
+
 use super::extension::{EndpointExtension, ServiceExtension};
 
 const LATE: &str = "modifier/request-body-extractor";

@@ -76,6 +76,10 @@ impl EndpointStep for Extractor {
         true
     }
 
+    fn parses_body(&self) -> bool {
+        true
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let Some(body) = notes.body.clone().filter(|_| may_be_json(head)) else {
             return Gate::Pass;

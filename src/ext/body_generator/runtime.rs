@@ -45,6 +45,10 @@ impl PipeStep for MakeRequest {
         true
     }
 
+    fn parses_body(&self) -> bool {
+        true
+    }
+
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         self.maker.replace(request)?;
         Ok(Passed::default())
@@ -54,6 +58,10 @@ impl PipeStep for MakeRequest {
 #[async_trait]
 impl PipeStep for MakeResponse {
     fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn parses_body(&self) -> bool {
         true
     }
 

@@ -34,6 +34,7 @@ fn request(body: &'static str, content_type: &'static str) -> PipeRequest {
     headers.append("x-request-id", HeaderValue::from_static("7"));
     headers.append("content-encoding", HeaderValue::from_static("br"));
     let mut request = PipeRequest {
+        peer: None,
         path: "/e/es".into(),
         query: Some("a=1&a=2&b=x+y".into()),
         headers,

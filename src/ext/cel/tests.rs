@@ -48,6 +48,7 @@ fn request() -> PipeRequest {
     params.0.push((Arc::from("id"), "7".to_owned()));
     params.0.push((Arc::from("userName"), "ada l".to_owned()));
     PipeRequest {
+        peer: None,
         path: "/a/b%20c".into(),
         query: Some("q=1&q=2&na%20me=x+y&empty".into()),
         params,

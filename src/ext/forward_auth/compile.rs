@@ -120,6 +120,7 @@ pub(super) fn endpoint(
     EndpointPart::Setting {
         steps: vec![Box::new(Arc::new(guard))],
         headers: set.to_vec(),
+        credential: None,
     }
 }
 

@@ -21,12 +21,13 @@ const HEADERS: [HeaderName; 3] = [
 ];
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let Some((filter, networks)) = filter(node, cx) else {
+    let Some((mut filter, networks)) = filter(node, cx) else {
         return ServicePart::Nothing;
     };
     let health = cx
         .left::<ServiceFacts>()
         .and_then(|facts| facts.health_path.clone());
+    filter.health = health.as_deref().map(Box::from);
     if let Some(path) = health
         && filter.allow
         && !networks.iter().any(is_internal)
@@ -57,14 +58,6 @@ pub(super) fn backend(
     _site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    for key in ["client_ip_headers", "trusted_proxies"] {
-        if let Some(node) = node.get(key) {
-            node.config_error_hint(
-                ConfigError::invalid(format!("{key:?} has no effect at a backend")),
-                "the client's address is that of \"trusted_proxies\" of \"router\"",
-            );
-        }
-    }
     match filter(node, cx) {
         Some((filter, _)) => BackendPart::Pipe(Box::new(filter)),
         None => BackendPart::Nothing,
@@ -104,6 +97,7 @@ fn filter(node: &Node<'_>, cx: &Compile<'_>) -> Option<(Filter, Vec<IpNet>)> {
         networks: Networks::new(networks.iter().copied()),
         allow,
         address,
+        health: None,
     };
     Some((filter, networks))
 }

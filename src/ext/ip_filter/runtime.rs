@@ -23,6 +23,8 @@ pub(crate) struct Filter {
     pub allow: bool,
     /// The proxies that are trusted, and the headers in which they name the client.
     pub address: ClientAddress,
+    /// The health endpoint, where a proxy without a header asks for itself. Only for the filter of the service.
+    pub health: Option<Box<str>>,
 }
 
 impl Filter {
@@ -32,9 +34,13 @@ impl Filter {
 
     /// A proxy that names no address leaves the client unknown, and an unknown client is rejected in both modes.
     fn admits(&self, head: &Head<'_>) -> bool {
-        self.address
-            .named(head.peer, head.headers)
-            .is_some_and(|address| self.admits_address(address))
+        let named = self.address.named(head.peer, head.headers);
+        let is_probe =
+            || self.health.as_deref() == Some(head.path) && self.address.is_silent(head.headers);
+        match named {
+            Some(address) => self.admits_address(address),
+            None => is_probe() && self.admits_address(head.peer.to_canonical()),
+        }
     }
 
     fn reject(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
@@ -66,11 +72,19 @@ impl EndpointStep for Filter {
     }
 }
 
-/// Around a call, where the client's address is the one of the request.
+/// Around a call.
 #[async_trait]
 impl PipeStep for Filter {
+    fn reads_peer(&self) -> bool {
+        true
+    }
+
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
-        if self.admits_address(request.client) {
+        let client = match &request.peer {
+            Some(peer) => self.address.named(peer.address, &peer.headers),
+            None => Some(request.client),
+        };
+        if client.is_some_and(|client| self.admits_address(client)) {
             return Ok(Passed::default());
         }
         Err(Failure {

@@ -115,7 +115,10 @@ fn the_block_names_its_own_header() {
     let mut file = File::new(block);
     let step = step(&mut file);
     assert!(!passes(&*step, &[("x-client", "192.0.2.7")]));
-    assert!(passes(&*step, &[(FORWARDED, "192.0.2.7")]));
+    let other = [("x-client", "192.0.2.8"), (FORWARDED, "192.0.2.7")];
+    assert!(passes(&*step, &other));
+    // The proxy does not name the client.
+    assert!(!passes(&*step, &[(FORWARDED, "192.0.2.8")]));
 }
 
 #[test]

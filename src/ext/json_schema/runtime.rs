@@ -102,6 +102,10 @@ impl PipeStep for BodyCheck {
         true
     }
 
+    fn parses_body(&self) -> bool {
+        true
+    }
+
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         self.check(&request.body, request.deadline.into_std())?;
         Ok(Passed::default())

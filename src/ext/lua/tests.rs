@@ -61,6 +61,7 @@ fn request() -> PipeRequest {
     headers.append("x-t", HeaderValue::from_static("a"));
     headers.append("x-t", HeaderValue::from_static("b"));
     PipeRequest {
+        peer: None,
         method: Method::GET,
         origin: None,
         path: "/m/7".into(),

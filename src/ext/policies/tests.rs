@@ -23,6 +23,7 @@ fn request() -> PipeRequest {
     let mut params = Params::default();
     params.0.push((Arc::from("id"), "7".to_owned()));
     PipeRequest {
+        peer: None,
         method: Method::GET,
         query: Some("page=2&page=3&q=".into()),
         params,

@@ -1,12 +1,12 @@
 //! From the blocks to the folders that are served.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
 use super::config::{BACKEND_KEYS, SERVICE_KEYS, Written};
 use super::runtime::FileCall;
+use super::secret::publishes;
 use crate::config::{ConfigError, Data, Node, Typing};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::{BackendPart, ServicePart};
@@ -16,10 +16,6 @@ use crate::runtime::files::{Folder, names};
 /// The prefixes of the service's folders, for a look at the endpoints below them.
 #[derive(Debug)]
 pub(crate) struct Sites(pub Vec<Placed>);
-
-/// Files with secrets that the configuration names. Set by `compile`.
-#[derive(Debug, Default)]
-pub(crate) struct SecretFiles(pub Vec<PathBuf>);
 
 /// A prefix, and what is excepted from it.
 #[derive(Debug)]
@@ -155,15 +151,13 @@ fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
         }
     };
     if !written.allow_config_dir
-        && let Some(secret) = secret_below(&real, cx)
-    {
-        node.config_error_hint(
-            ConfigError::invalid(format!(
-                "the folder contains {}, which everybody could read",
-                secret.display()
-            )),
+        && publishes(
+            &node,
+            &real,
             "serve a folder of its own; \"allow_config_dir\": true serves this one nevertheless",
-        );
+            cx,
+        )
+    {
         return None;
     }
     let mut folder = Folder::new(absolute);
@@ -178,25 +172,6 @@ fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
         }
     }
     Some(folder)
-}
-
-/// A file below `folder` that must stay secret: the configuration, or a file with secrets.
-fn secret_below(folder: &Path, cx: &Compile<'_>) -> Option<PathBuf> {
-    let base = if cx.base.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        &cx.base
-    };
-    let base = base.canonicalize().ok()?;
-    if base.starts_with(folder) {
-        return Some(base);
-    }
-    let secrets = cx.left::<SecretFiles>()?;
-    let is_below = |path: &&PathBuf| {
-        path.canonicalize()
-            .is_ok_and(|real| real.starts_with(folder))
-    };
-    secrets.0.iter().find(is_below).cloned()
 }
 
 pub(super) fn backend(

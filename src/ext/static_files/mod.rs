@@ -6,10 +6,12 @@
 mod compile;
 mod config;
 mod runtime;
+mod secret;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use compile::{Placed, SecretFiles, Sites};
+pub(crate) use compile::{Placed, Sites};
+pub(crate) use secret::{SecretFiles, publishes};
 
 use super::extension::{BackendExtension, ServiceExtension};
 

@@ -48,6 +48,10 @@ impl FileCall {
 }
 
 impl CallStep for FileCall {
+    fn is_the_backend(&self) -> bool {
+        true
+    }
+
     fn sees_responses(&self) -> bool {
         false
     }

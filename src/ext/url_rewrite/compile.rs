@@ -4,7 +4,7 @@ use super::config::KEYS;
 use crate::config::{ConfigError, Node, Typing, re2};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::runtime::ahead::{AheadPart, Piece, Rewrites, Target, VIRTUAL, decoded};
+use crate::runtime::ahead::{AheadPart, Piece, Rewrites, Target, VIRTUAL, decoded, is_path};
 
 pub(super) fn service(node: &Node<'_>, _: &mut Compile<'_>) -> ServicePart {
     let Some(block) = node.block(KEYS) else {
@@ -118,15 +118,19 @@ fn target(text: &str, groups: Option<&[Option<String>]>, node: &Node<'_>) -> Opt
         Some((path, query)) => (path, query),
         None => (text, ""),
     };
-    if groups.is_none() && decoded(path).is_none() || groups.is_some() && path.contains("..") {
-        node.config_error_hint(
-            ConfigError::invalid(format!("{text:?} is no path")),
-            "it begins with a slash, and has no dot segments",
-        );
-        return None;
-    }
+    let is_plain = match groups {
+        None => decoded(path).is_some_and(|path| is_path(&path)),
+        Some(_) => !path.contains("..") && !path.contains("//"),
+    };
     if path.starts_with("/__") && !path.starts_with(VIRTUAL) {
         node.invalid(format!("{path} is a path of the gateway itself"));
+        return None;
+    }
+    if !is_plain {
+        node.config_error_hint(
+            ConfigError::invalid(format!("{text:?} is no path")),
+            "it begins with one slash, and has no empty and no dot segments",
+        );
         return None;
     }
     let pieces = |text: &str| match groups {

@@ -31,6 +31,11 @@ pub(crate) fn websocket(extra: &Extra<'_>) -> Option<(WebSocket, Vec<String>)> {
     Some((rules, block.texts("input_headers")))
 }
 
+/// Whether a host is written as one for WebSockets.
+pub(crate) fn is_host(written: &str) -> bool {
+    matches!(host(written), Cow::Owned(_))
+}
+
 /// A host as the client calls it: `ws` is HTTP, and `wss` is HTTPS.
 pub(crate) fn host(written: &str) -> Cow<'_, str> {
     let scheme = |name: &str| {

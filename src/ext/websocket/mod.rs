@@ -7,5 +7,5 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use compile::{host, websocket};
+pub(crate) use compile::{host, is_host, websocket};
 pub(crate) use config::WEBSOCKET;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::runtime::request::Head;
 
 pub(crate) use hosts::{Hosts, VIRTUAL};
-pub(crate) use rewrites::{Piece, Rewrites, Target, decoded};
+pub(crate) use rewrites::{Piece, Rewrites, Target, decoded, is_path};
 pub(crate) use site::Site;
 pub(crate) use wildcards::Wildcards;
 
@@ -127,6 +127,19 @@ impl Ahead {
             routed.way = Way::Site(Arc::clone(site), rest);
         }
         routed
+    }
+
+    /// Whether the path is one that only a rewrite leads to.
+    pub fn hides(&self, path: &str) -> bool {
+        let of_wildcard = |endpoint: &str| {
+            path.strip_prefix(endpoint)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.hosts.is_some() && path.starts_with(VIRTUAL)
+            || self
+                .wildcards
+                .as_ref()
+                .is_some_and(|all| all.endpoints().any(of_wildcard))
     }
 
     /// Whether clients reach this endpoint only by a rewrite, and not by its own path.

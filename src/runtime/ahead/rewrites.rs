@@ -105,7 +105,7 @@ fn finished(
 
 /// Whether a decoded path may go to the router: a rewrite must not make what the router would not take from a client,
 /// nor reach the gateway's own endpoints.
-fn is_path(path: &str) -> bool {
+pub(crate) fn is_path(path: &str) -> bool {
     let segments = path.strip_prefix('/').map(|rest| rest.split('/'));
     let Some(segments) = segments else {
         return false;

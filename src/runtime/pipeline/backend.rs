@@ -25,7 +25,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value, write_string};
-use crate::runtime::pipe::{Called, Meta};
+use crate::runtime::pipe::{Called, Meta, Peer};
 use crate::runtime::request::Params;
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
@@ -75,6 +75,7 @@ pub(super) struct Seed {
     pub(super) params: Params,
     pub(super) claims: Option<Arc<Claims>>,
     pub(super) client: IpAddr,
+    pub(super) peer: Option<Arc<Peer>>,
 }
 
 impl Seed {
@@ -84,6 +85,7 @@ impl Seed {
             params: Params::default(),
             claims: None,
             client: IpAddr::from([0, 0, 0, 0]),
+            peer: None,
         }
     }
 }
@@ -126,7 +128,11 @@ pub(super) fn prepare_with<C>(
     };
     let mut announce = call.announce_length || backend.send_body_on_redirect;
     if let Some(rules) = &backend.headers {
+        let of_body = out.headers.get(CONTENT_TYPE).filter(|_| call.made).cloned();
         rules.narrow(&mut out.headers);
+        if let Some(value) = of_body {
+            out.headers.insert(CONTENT_TYPE, value);
+        }
         announce =
             (call.announce_length && rules.announces_length()) || backend.send_body_on_redirect;
     }
@@ -186,6 +192,7 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
         params,
         claims: cx.call.claims.clone(),
         client: cx.call.client,
+        peer: cx.call.peer.clone(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::jose::propagate::url_text;
 use crate::jose::{Claims, Rejection, SubjectToken};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
-use crate::runtime::pipe::PipeRequest;
+use crate::runtime::pipe::{Peer, PipeRequest};
 use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::service::{Endpoint, Options};
 use crate::runtime::template::{self, Values};
@@ -38,6 +38,10 @@ pub struct ClientCall {
     pub body: Bytes,
     /// Whether steps see the length of the body: the client sent it, and the endpoint lists `Content-Length`.
     pub announce_length: bool,
+    /// A step around the endpoint made the body. Its `Content-Type` belongs to it, whatever a backend lists.
+    pub made: bool,
+    /// What steps around calls may ask for.
+    pub peer: Option<Arc<Peer>>,
     /// When the timeout of the endpoint started.
     pub started: Instant,
     /// What only pipe steps and conditions look at; `None` for an endpoint without any.
@@ -84,6 +88,13 @@ impl ClientCall {
             body,
             announce_length: endpoint.headers.announces_length()
                 && head.headers.contains_key(CONTENT_LENGTH),
+            made: false,
+            peer: endpoint.work.reads_peer().then(|| {
+                Arc::new(Peer {
+                    address: head.peer,
+                    headers: head.headers.clone(),
+                })
+            }),
             started,
         }
     }
@@ -104,6 +115,7 @@ impl ClientCall {
             body: self.body.clone(),
             claims: self.claims.clone(),
             client: self.client,
+            peer: self.peer.clone(),
             deadline: limit.end(),
         }
     }
@@ -124,6 +136,7 @@ impl ClientCall {
             body: Bytes::new(),
             claims: self.claims.clone(),
             client: self.client,
+            peer: self.peer.clone(),
             deadline: limit.end(),
         }
     }
@@ -136,6 +149,7 @@ impl ClientCall {
             params: request.params.clone(),
             claims: request.claims.clone(),
             body: request.body.clone(),
+            made: !request.body.is_empty() && request.body.as_ptr() != self.body.as_ptr(),
             ..self.clone()
         }
     }

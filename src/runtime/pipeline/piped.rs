@@ -296,6 +296,7 @@ impl Prepared {
             body: out.body,
             claims: seed.claims,
             client: seed.client,
+            peer: seed.peer,
             deadline: limit.end(),
         };
         match backend.hosts.next_place().await {

@@ -64,6 +64,7 @@ pub struct Builder<T> {
     routes: Vec<Route<T>>,
     /// The method and pattern of each route, for messages and for OPTIONS.
     origins: Vec<(Method, Pattern)>,
+    others: Option<Tree>,
 }
 
 impl<T> Builder<T> {
@@ -73,6 +74,7 @@ impl<T> Builder<T> {
             trees: Vec::new(),
             routes: Vec::new(),
             origins: Vec::new(),
+            others: None,
         }
     }
 
@@ -120,6 +122,15 @@ impl<T> Builder<T> {
         self.insert(method, pattern, Target::Endpoint(endpoint))
     }
 
+    /// Adds the endpoint of all paths for the methods that no other endpoint has, except TRACE and CONNECT.
+    pub fn add_others(&mut self, pattern: Pattern, endpoint: T) {
+        let mut tree = Tree::new();
+        // The first route of a tree has no other one to collide with.
+        let _ = tree.add(&pattern, self.routes.len() as u32);
+        self.others = Some(tree);
+        self.keep(Method::GET, pattern, Target::Endpoint(endpoint));
+    }
+
     /// The finished router.
     pub fn build(mut self) -> Router<T> {
         if self.options.auto_options {
@@ -129,6 +140,7 @@ impl<T> Builder<T> {
             options: self.options,
             trees: self.trees.into_boxed_slice(),
             routes: self.routes.into_boxed_slice(),
+            others: self.others,
         }
     }
 
@@ -155,6 +167,11 @@ impl<T> Builder<T> {
                 }
             });
         }
+        self.keep(method, pattern, target);
+        Ok(())
+    }
+
+    fn keep(&mut self, method: Method, pattern: Pattern, target: Target<T>) {
         self.routes.push(Route {
             names: names(&pattern),
             wildcard: pattern.is_wildcard(),
@@ -162,7 +179,6 @@ impl<T> Builder<T> {
             target,
         });
         self.origins.push((method, pattern));
-        Ok(())
     }
 
     /// Adds OPTIONS for the path of each endpoint, with the sorted list of its methods.
@@ -180,6 +196,7 @@ impl<T> Builder<T> {
         }
         for (pattern, mut methods) in paths {
             methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            methods.dedup();
             let allow = method_list(methods.iter());
             // An existing OPTIONS route takes precedence.
             let _ = self.insert(Method::OPTIONS, pattern, Target::Options(allow));

@@ -21,6 +21,12 @@ pub struct Redirect {
 }
 
 impl Redirect {
+    /// The path of its location.
+    pub fn path(&self) -> &str {
+        let location = self.location.to_str().unwrap_or_default();
+        location.split('?').next().unwrap_or_default()
+    }
+
     /// The same redirect without so many bytes at the beginning of its path. `None` if the rest is no path.
     pub fn without(&self, bytes: usize) -> Option<Redirect> {
         let location = self.location.to_str().ok()?.get(bytes..)?;

@@ -21,6 +21,8 @@ pub struct Router<T> {
     /// In the order in which each method was first registered.
     pub(super) trees: Box<[(Method, Tree)]>,
     pub(super) routes: Box<[Route<T>]>,
+    /// For methods without a tree, except TRACE and CONNECT, which are never passed on.
+    pub(super) others: Option<Tree>,
 }
 
 #[derive(Debug)]
@@ -101,8 +103,7 @@ impl<T> Router<T> {
             Cow::Borrowed(path)
         };
         let bare = path.strip_prefix('/').unwrap_or(&path);
-        let tree = self.trees.iter().find(|(known, _)| known == method);
-        if let Some((_, tree)) = tree {
+        if let Some(tree) = self.tree(method) {
             let mut captures = Captures::new();
             if let Some(leaf) = tree.find(bare, &mut captures) {
                 let asked = Asked {
@@ -125,6 +126,15 @@ impl<T> Router<T> {
             }
         }
         self.unmatched(method, bare)
+    }
+
+    fn tree(&self, method: &Method) -> Option<&Tree> {
+        let found = self.trees.iter().find(|(known, _)| known == method);
+        if let Some((_, tree)) = found {
+            return Some(tree);
+        }
+        let passes = !matches!(*method, Method::TRACE | Method::CONNECT);
+        self.others.as_ref().filter(|_| passes)
     }
 
     /// Handles a route with parameters. A backend may treat another spelling of the path as equal, and that spelling

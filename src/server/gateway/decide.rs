@@ -83,9 +83,21 @@ impl Gateway {
             (Some(routed), Some(ahead)) => {
                 let prefix = prefix.filter(|_| routed.shown == Shown::All);
                 let query = routed.query.as_deref();
-                let found = service
-                    .router
-                    .route(head.method, &routed.path, query, prefix);
+                let to = |prefix| {
+                    service
+                        .router
+                        .route(head.method, &routed.path, query, prefix)
+                };
+                let found = match to(None) {
+                    // It would tell which of these endpoints exist.
+                    Match::Redirect(redirect)
+                        if !routed.is_rewritten() && ahead.hides(redirect.path()) =>
+                    {
+                        Match::NotFound
+                    }
+                    Match::Redirect(_) => to(prefix),
+                    found => found,
+                };
                 as_shown(found, routed, ahead)
             }
             _ => service
@@ -194,6 +206,7 @@ fn as_shown<'r>(
             near: Some(endpoint),
             ..
         } if is_direct && ahead.is_internal(&endpoint.pattern) => Match::NotFound,
+        Match::Options { .. } if is_direct && ahead.hides(&routed.path) => Match::NotFound,
         Match::Redirect(redirect) => {
             let shown = match routed.shown {
                 Shown::All => Some(redirect),

@@ -126,6 +126,17 @@ impl ProxyHttp for Gateway {
                 }
             },
         };
+        let decision = match decision {
+            Decision::Before(_) | Decision::Endpoint(_) => decision,
+            decision if active.service.unrouted.is_empty() => decision,
+            decision => {
+                let steps = &active.service.unrouted;
+                match Box::pin(self.gates(session, ctx, steps, self.limits.read)).await {
+                    Some((response, _)) => Decision::Response(response),
+                    None => decision,
+                }
+            }
+        };
         match decision {
             Decision::Before(response) | Decision::Response(response) => {
                 self.local(session, ctx, &active.service, response).await?

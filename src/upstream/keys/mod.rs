@@ -10,6 +10,7 @@ mod sealed;
 mod source;
 mod spec;
 mod store;
+mod union;
 
 pub(crate) use failed::FailedKeys;
 pub use sealed::SealedFile;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, SourceSpec};
 use super::store::Schedule;
+use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::side::{MOST_TIME, SideClient};
@@ -52,6 +53,8 @@ pub struct KeySource<S> {
     pub(super) schedule: Mutex<Schedule>,
     /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
+    /// What the sets of a union consist of.
+    parts: Parts,
     current: ArcSwapOption<Snapshot<S>>,
     generations: Arc<AtomicU64>,
     log: Mutex<Log>,
@@ -110,6 +113,7 @@ impl<S: KeyDocument> KeySource<S> {
             single_flight: SingleFlight::default(),
             schedule: Mutex::new(schedule),
             passphrase: OnceLock::new(),
+            parts: Parts::new(schedule),
             current: ArcSwapOption::empty(),
             generations,
             log: Mutex::default(),
@@ -195,7 +199,7 @@ impl<S: KeyDocument> KeySource<S> {
         self.single_flight.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
-        let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
+        let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase, &self.parts);
         let outcome = match tokio::time::timeout(2 * MOST_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no response in time".to_owned())),

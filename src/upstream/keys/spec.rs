@@ -12,6 +12,7 @@ use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 use super::sealed::SealedFile;
+use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::side::{MOST_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
@@ -51,12 +52,18 @@ pub enum Location {
     Sealed(SealedFile),
     /// A document in memory, for example a decrypted file.
     Inline(Bytes),
+    /// The keys of several URLs together.
+    Union(Vec<String>),
 }
 
 impl Location {
     /// The name of this source in logs, metrics and tables: a URL without credentials and query, or a path.
     pub fn label(&self) -> String {
         match self {
+            Location::Union(urls) => {
+                let labels = urls.iter().map(|url| Location::Url(url.clone()).label());
+                labels.collect::<Vec<_>>().join(" ")
+            }
             Location::Url(url) | Location::Issuer(url) => {
                 let bare = url.split(['?', '#']).next().unwrap_or_default();
                 match (bare.split_once("://"), bare.rsplit_once('@')) {
@@ -129,8 +136,10 @@ pub(super) async fn fetch(
     spec: &SourceSpec,
     side: &SideClient,
     passphrase: &OnceLock<Passphrase>,
+    parts: &Parts,
 ) -> Result<Document, FetchError> {
     match &spec.location {
+        Location::Union(urls) => parts.fetch(side, urls).await,
         Location::Url(url) => key_set(side, url).await,
         Location::Issuer(issuer) => {
             let url = discover(side, issuer, spec.tls.insecure).await?;
@@ -149,7 +158,7 @@ pub(super) fn local(
     passphrase: &OnceLock<Passphrase>,
 ) -> Option<Result<Document, FetchError>> {
     let bytes = match location {
-        Location::Url(_) | Location::Issuer(_) => return None,
+        Location::Url(_) | Location::Issuer(_) | Location::Union(_) => return None,
         Location::Sealed(file) => file.at_hand(passphrase).transpose()?,
         Location::Inline(bytes) => Ok(bytes.clone()),
         Location::File(path) => read_key_file(path).map_err(|error| FetchError::file(path, error)),
@@ -171,7 +180,7 @@ pub(crate) fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {
+pub(super) async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {
     let response = side.get(url, &KEY_SET_TYPES).await.map_err(|error| {
         if matches!(error, SideError::ContentType) {
             FetchError::ContentType

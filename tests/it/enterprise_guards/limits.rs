@@ -90,6 +90,27 @@ fn a_claim_is_the_client_of_a_limit_of_the_service() {
 }
 
 #[test]
+fn a_limit_by_claim_counts_requests_that_no_endpoint_takes_by_address() {
+    let stub = Stub::with(OK);
+    let limit = json!({ "client_max_rate": 2, "client_capacity": 2, "every": "1h", "strategy": "jwt", "key": "sub" });
+    for path in ["/nowhere", "/s/a.txt"] {
+        let extra = json!({ "qos/ratelimit/service": limit,
+            "server/static-filesystem": { "prefix": "/s", "path": "site" } });
+        let config = file(&[endpoint("/a", &stub, json!({}))], &extra);
+        let gateway = Gateway::start_with(&config, &[("site/a.txt", "a")]);
+        let first = if path == "/nowhere" { 404 } else { 200 };
+        assert_eq!(
+            statuses(&gateway, path, &[], 3),
+            [first, first, 429],
+            "{path}"
+        );
+        // Requests to endpoints without a validator are of the same client.
+        assert_eq!(gateway.get("/a").status, 429);
+        assert_eq!(gateway.get("/__health").status, 200);
+    }
+}
+
+#[test]
 fn tiers_limit_by_a_plan_that_a_token_names() {
     let stub = Stub::with(OK);
     let signer = Signer::es256("k");

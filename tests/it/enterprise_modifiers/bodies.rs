@@ -8,7 +8,7 @@ use crate::support::http::request;
 use crate::support::{Gateway, Response, Upstream};
 
 /// Answers with what it got.
-fn echo() -> Upstream {
+pub(super) fn echo() -> Upstream {
     Upstream::start(|mut call| {
         let body = call.body()?;
         let field = |name: &str| {
@@ -37,7 +37,7 @@ fn answering(content_type: &str, body: &str) -> Upstream {
     ))
 }
 
-fn template(text: &str, more: Value) -> Value {
+pub(super) fn template(text: &str, more: Value) -> Value {
     let mut block = json!({ "template": STANDARD.encode(text) });
     block
         .as_object_mut()
@@ -46,7 +46,13 @@ fn template(text: &str, more: Value) -> Value {
     block
 }
 
-fn endpoint(path: &str, method: &str, upstream: &Upstream, extra: Value, backend: Value) -> Value {
+pub(super) fn endpoint(
+    path: &str,
+    method: &str,
+    upstream: &Upstream,
+    extra: Value,
+    backend: Value,
+) -> Value {
     let mut call = json!({ "host": [upstream.url()], "url_pattern": "/b" });
     call.as_object_mut()
         .unwrap()
@@ -63,13 +69,13 @@ fn endpoint(path: &str, method: &str, upstream: &Upstream, extra: Value, backend
     })
 }
 
-fn gateway(endpoints: &[Value]) -> Gateway {
+pub(super) fn gateway(endpoints: &[Value]) -> Gateway {
     let file = json!({ "version": 3, "endpoints": endpoints,
         "extra_config": { "router": { "return_error_msg": true } } });
     Gateway::start(&file.to_string())
 }
 
-fn post(gateway: &Gateway, path: &str, body: &str) -> Response {
+pub(super) fn post(gateway: &Gateway, path: &str, body: &str) -> Response {
     let length = body.len().to_string();
     let headers = [
         ("Content-Type", "application/json"),

@@ -225,3 +225,82 @@ fn multiplexing_is_refused_by_name() {
     );
     assert!(said.contains("enable_direct_communication"), "{said}");
 }
+
+/// Opens a WebSocket at a backend that answers the handshake with these bytes.
+fn answered(bytes: &'static str, block: Value) -> u16 {
+    let upstream = Upstream::raw(bytes);
+    let gateway = gateway(&upstream, block);
+    open(&gateway, &[]).1.status
+}
+
+#[test]
+fn a_backend_that_does_not_agree_is_502_unless_it_says_why() {
+    let direct = || json!({ "enable_direct_communication": true });
+    for (bytes, status) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 502),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+            502,
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+            502,
+        ),
+        ("no http\r\n\r\n", 502),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403),
+        ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 503),
+    ] {
+        assert_eq!(answered(bytes, direct()), status, "{bytes}");
+    }
+    let extended = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    let limited = json!({ "enable_direct_communication": true, "max_message_size": 100 });
+    assert_eq!(answered(extended, direct()), 101);
+    assert_eq!(answered(extended, limited), 502);
+}
+
+#[test]
+fn control_frames_are_limited_too() {
+    let upstream = chat();
+    let gateway = gateway(
+        &upstream,
+        json!({ "enable_direct_communication": true, "max_message_size": 100 }),
+    );
+    for frame in [
+        masked(0x89, &[b'p'; 126]),
+        masked(0x8a, &[b'p'; 1000]),
+        masked(0x88, &[b'c'; 5000]),
+        masked(0x8b, &[b'x'; 200]),
+        masked(0x09, b"in parts"),
+    ] {
+        let (mut client, _) = open(&gateway, &[]);
+        receive(&mut client);
+        client.send(&frame).unwrap();
+        let reason = (0x88, 1002_u16.to_be_bytes().to_vec());
+        assert_eq!(receive(&mut client), reason, "{:x}", frame[0]);
+        assert!(client.is_closed_by_peer());
+    }
+}
+
+#[test]
+fn a_host_for_websockets_needs_the_block() {
+    let upstream = chat();
+    for (extra, sanitised) in [
+        (json!({}), false),
+        (json!({}), true),
+        (json!({ "websocket": null }), false),
+    ] {
+        let mut file = file(&upstream, json!({}));
+        file["endpoints"][0]["extra_config"] = extra;
+        file["endpoints"][0]["backend"][0]["disable_host_sanitize"] = json!(!sanitised);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("krakend.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let output = command().args(["check", "-c"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("websocket"),
+            "{said}"
+        );
+    }
+}

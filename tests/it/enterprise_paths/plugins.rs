@@ -1,6 +1,10 @@
 //! Names of plugins that are built in.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
+use crate::support::{Signer, tokens};
 
 #[test]
 fn client_plugins_work_as_their_blocks_do() {
@@ -103,4 +107,77 @@ fn an_error_in_a_plugins_block_names_its_place_in_the_file() {
         &[],
         "/endpoints/0/backend/0/extra_config/plugin~1http-client/http-proxy",
     );
+}
+
+#[test]
+fn the_password_plugin_guards_everything_but_the_health_endpoint() {
+    let stub = Stub::with(r#"[{"body": "ok"}]"#);
+    let text = file(
+        &[endpoint("/a", &stub.url(), "/", "no-op")],
+        json!({
+            "plugin/http-server": { "name": ["basic-auth"], "basic-auth": { "htpasswd_path": "secret/users" } },
+            "server/static-filesystem": { "prefix": "/s", "path": "site" }
+        }),
+    );
+    let users = format!("ada:{}\n", bcrypt::hash("geheim", 4).unwrap());
+    let files = [("secret/users", &*users), ("site/a.txt", "file")];
+    let basic = |credentials: &str| format!("Basic {}", STANDARD.encode(credentials));
+    let gateway = Gateway::start_with(&text.to_string(), &files);
+    for path in ["/a", "/s/a.txt", "/nowhere"] {
+        let refused = gateway.get(path);
+        assert_eq!(refused.status, 401, "{path}");
+        let asked = refused.header("www-authenticate").unwrap_or_default();
+        assert!(asked.starts_with("Basic "), "{path}: {asked}");
+        let wrong = gateway.get_with(path, &[("Authorization", &basic("ada:wrong"))]);
+        assert_eq!(wrong.status, 401, "{path}");
+    }
+    assert!(stub.take_seen().is_empty());
+    let right = basic("ada:geheim");
+    for (path, status) in [("/a", 200), ("/s/a.txt", 200), ("/nowhere", 404)] {
+        let passed = gateway.get_with(path, &[("Authorization", &right)]);
+        assert_eq!(passed.status, status, "{path}");
+    }
+    assert_eq!(gateway.get("/__health").status, 200);
+    let nobody = file(
+        &[],
+        json!({ "plugin/http-server": { "name": ["basic-auth"], "basic-auth": {} } }),
+    );
+    is_rejected(&nobody, &[], "there are no users");
+}
+
+#[test]
+fn several_key_sets_are_one_and_one_of_them_may_fail() {
+    let signers = [Signer::es256("a"), Signer::es256("b"), Signer::es256("c")];
+    let serving = |signer: &Signer| {
+        let document: Value = serde_json::from_str(&signer.jwks()).unwrap();
+        let answer =
+            json!([{ "headers": { "Content-Type": "application/json" }, "body": document }]);
+        Stub::with(&answer.to_string())
+    };
+    let (one, two) = (serving(&signers[0]), serving(&signers[1]));
+    let broken = Stub::with(r#"[{"status": 500, "body": "no"}]"#);
+    let backend = Stub::with(r#"[{"body": "ok"}]"#);
+    let mut guarded = endpoint("/a", &backend.url(), "/", "no-op");
+    guarded["extra_config"] = json!({ "auth/validator": {
+        "alg": "ES256", "jwk_url": "http://localhost:9876", "disable_jwk_security": true, "cache": true } });
+    let origins = [one.url(), broken.url(), two.url()];
+    let block = json!({ "port": 9876, "cache": true, "origins": origins });
+    let mut text = file(
+        &[guarded],
+        json!({ "plugin/http-server": { "name": ["jwk-aggregator"], "jwk-aggregator": block } }),
+    );
+    let gateway = Gateway::start(&text.to_string());
+    let ask = |signer: &Signer| {
+        let token = format!("Bearer {}", signer.token(&tokens::claims("api")));
+        gateway.get_with("/a", &[("Authorization", &token)]).status
+    };
+    assert_eq!(signers.each_ref().map(ask), [200, 200, 401]);
+    let log = gateway.output();
+    assert!(log.contains("any issuer"), "{log}");
+    // Without the flag, keys over http close the endpoint.
+    text["endpoints"][0]["extra_config"]["auth/validator"]["disable_jwk_security"] = json!(false);
+    let gateway = Gateway::start(&text.to_string());
+    let token = format!("Bearer {}", signers[0].token(&tokens::claims("api")));
+    let closed = gateway.get_with("/a", &[("Authorization", &token)]);
+    assert!(closed.status >= 400, "{}", closed.status);
 }

@@ -120,10 +120,15 @@ fn a_virtual_host_has_its_own_endpoints_and_no_others() {
             "//__virtual/a.example/foo",
         ] {
             let (status, called) = ask(host, path);
-            assert!(
-                matches!(status, 301 | 404) && called.is_none(),
-                "{host}{path}: {status}"
-            );
+            assert!(status == 404 && called.is_none(), "{host}{path}: {status}");
+        }
+        // Nor do they learn which exist.
+        for path in [
+            "/__virtual/b.example:8080/foo/",
+            "//__virtual/b.example:8080/foo",
+            "/__VIRTUAL/b.example:8080/nope",
+        ] {
+            assert_eq!(ask(host, path), (404, None), "{host}{path}");
         }
     }
     let post = to_host("a.example", "POST", "/foo", &[]);
@@ -185,7 +190,14 @@ fn wildcards_go_to_their_endpoint_with_the_rest_of_the_path() {
     assert_eq!(ask("/foo"), called("/to/"));
     assert_eq!(ask("/aliases/foo/x"), called("/to/x"));
     assert_eq!(ask("/foobar"), called("/plain"));
-    assert_eq!(ask("/__wildcard/foo/x"), (404, None));
+    for path in [
+        "/__wildcard/foo/x",
+        "/__wildcard/foo",
+        "/__WILDCARD/foo",
+        "/__wildcard/no",
+    ] {
+        assert_eq!(ask(path), (404, None), "{path}");
+    }
     assert_eq!(ask("/foo/../x").0, 404);
     let missing = file(
         &[],
@@ -221,7 +233,9 @@ fn one_endpoint_takes_everything_else() {
     assert_eq!(ask("/known"), called("/plain"));
     assert_eq!(ask("/a/b%20c?x=1&y=2"), called("/rest/a/b%20c?x=1&y=2"));
     assert_eq!(ask("/"), called("/rest/"));
-    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+    for method in [
+        "POST", "PUT", "DELETE", "PATCH", "PROPFIND", "REPORT", "MKCOL", "LOCK", "PURGE", "QUERY",
+    ] {
         let response = gateway.send(method, request(method, "/known", &[("X-Any", "1")]));
         let last = stub.take_seen().pop().unwrap();
         assert_eq!(

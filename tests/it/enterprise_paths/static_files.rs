@@ -170,6 +170,102 @@ fn a_folder_that_must_not_be_public_stops_the_start() {
     is_rejected(&with(json!(null)), &SITE, "static-filesystem");
 }
 
+/// `check` of the file at `etc/krakend.json`, which may be a link, with these variables.
+fn checked_in(folder: &std::path::Path, variables: &[(&str, &str)]) -> (bool, String) {
+    let output = command()
+        .args(["check", "-c"])
+        .arg(folder.join("etc/krakend.json"))
+        .envs(variables.iter().copied())
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
+#[test]
+fn no_file_that_the_configuration_consists_of_is_public() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["etc", "www/fc", "www/sub", "settings"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    let text = serving(json!({ "prefix": "/s", "path": at("www") }));
+    fs::write(at("www/sub/krakend.json"), text.to_string()).unwrap();
+    std::os::unix::fs::symlink("../www/sub/krakend.json", at("etc/krakend.json")).unwrap();
+    let (good, said) = checked_in(folder.path(), &[]);
+    assert!(!good && said.contains("everybody could read"), "{said}");
+    fs::remove_file(at("www/sub/krakend.json")).unwrap();
+    fs::remove_file(at("etc/krakend.json")).unwrap();
+    fs::write(at("etc/krakend.json"), text.to_string()).unwrap();
+    assert!(checked_in(folder.path(), &[]).0);
+    fs::write(at("www/fc/secrets.json"), "{\"key\": \"x\"}").unwrap();
+    fs::write(at("www/fc/part.tmpl"), "x").unwrap();
+    std::os::unix::fs::symlink("../www/fc/secrets.json", at("settings/s.json")).unwrap();
+    let (inside, out) = (at("www/fc"), at("www/out.json"));
+    let (inside, out) = (inside.to_str().unwrap(), out.to_str().unwrap());
+    let linked = at("settings");
+    for (name, value) in [
+        ("FC_SETTINGS", inside),
+        ("FC_TEMPLATES", inside),
+        ("FC_OUT", out),
+        ("FC_SETTINGS", linked.to_str().unwrap()),
+    ] {
+        let (good, said) = checked_in(folder.path(), &[("FC_ENABLE", "1"), (name, value)]);
+        assert!(
+            !good && said.contains("everybody could read"),
+            "{name}: {said}"
+        );
+    }
+    // A value that the file takes from another one.
+    let mut text = text;
+    fs::remove_file(at("www/out.json")).unwrap();
+    text["extra_config"]["portcullis/secrets"] = json!({ "expand": true });
+    text["name"] = json!(format!("${{file:{inside}/part.tmpl}}"));
+    fs::write(at("etc/krakend.json"), text.to_string()).unwrap();
+    let (good, said) = checked_in(folder.path(), &[]);
+    assert!(!good && said.contains("everybody could read"), "{said}");
+}
+
+#[test]
+fn martian_publishes_no_configuration_either() {
+    let martian = |path: &str| {
+        let mut one = endpoint("/{x}", "http://127.0.0.1:1", "/{x}", "no-op");
+        one["backend"][0]["extra_config"] = json!({ "modifier/martian": {
+            "static.Modifier": { "scope": ["request", "response"], "rootPath": path } } });
+        file(&[one], json!({}))
+    };
+    is_rejected(&martian("."), &SITE, "everybody could read");
+    starts(&martian("site"), &SITE, "Syntax OK!");
+}
+
+#[test]
+fn a_backend_gives_an_encoded_file_only_to_clients_that_asked_for_it() {
+    let of = |path: &str, headers: Value| {
+        json!({ "endpoint": path, "output_encoding": "no-op", "input_headers": headers,
+            "backend": [{ "url_pattern": "/*", "extra_config": { "backend/static-filesystem": { "path": "site" } } }] })
+    };
+    let endpoints = [
+        of("/plain/*", json!(["Range"])),
+        of("/asked/*", json!(["Accept-Encoding"])),
+    ];
+    let gateway = Gateway::start_with(&file(&endpoints, json!({})).to_string(), &SITE);
+    for (path, accept, body) in [
+        ("/plain/app.js", "gzip", "plain"),
+        ("/plain/app.js", "identity", "plain"),
+        ("/plain/app.js", "gzip;q=0", "plain"),
+        ("/asked/app.js", "gzip", "zipped"),
+        ("/asked/app.js", "br", "plain"),
+        ("/asked/app.js", "gzip;q=0", "plain"),
+    ] {
+        let response = gateway.get_with(path, &[("Accept-Encoding", accept)]);
+        assert_eq!(response.text(), body, "{path} {accept}");
+        let coding = (body == "zipped").then_some("gzip");
+        assert_eq!(response.header("content-encoding"), coding);
+    }
+    assert_eq!(gateway.get("/asked/app.js").text(), "plain");
+}
+
 #[test]
 fn the_plugin_is_the_same_block() {
     let text = file(

@@ -17,6 +17,7 @@ use super::modifier::Scope;
 use super::place::{self, Port};
 use crate::config::{Block, ConfigError, Node, Typing};
 use crate::ext::context::Compile;
+use crate::ext::static_files;
 use crate::runtime::template::escape;
 use crate::upstream::HostSet;
 
@@ -307,11 +308,16 @@ fn files(block: &Block<'_>, scope: Scope, cx: &Compile<'_>) -> Option<Files> {
     }
     let explicit = explicit(block);
     let root = cx.path(&block.required("rootPath")?);
-    if !root.is_dir() {
+    let real = root.canonicalize().ok().filter(|real| real.is_dir());
+    let Some(real) = real else {
         at(block, "rootPath").config_error(ConfigError::File {
             path: root.display().to_string(),
             reason: "not a folder".to_owned(),
         });
+        return None;
+    };
+    let hint = "serve a folder of its own; \"allow_config_dir\": true of \"backend/static-filesystem\" serves any";
+    if static_files::publishes(&at(block, "rootPath"), &real, hint, cx) {
         return None;
     }
     Some(Files::new(root, explicit?))

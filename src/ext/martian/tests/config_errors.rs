@@ -146,7 +146,7 @@ fn an_invalid_definition_stops_the_start() {
             "/stash.Modifier/headerName: \"Content-Length\" is not free for this",
         ),
         (
-            r#"{"static.Modifier": {"rootPath": "/", "scope": ["response"]}}"#,
+            r#"{"static.Modifier": {"rootPath": "/usr", "scope": ["response"]}}"#,
             "/static.Modifier/scope: a file replaces the call and its response",
         ),
         (

@@ -38,6 +38,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 /// `GET http://h:81/u%20v?b=2&a=1` with these headers.
 fn request(pairs: &[(&'static str, &str)]) -> PipeRequest {
     PipeRequest {
+        peer: None,
         method: Method::GET,
         origin: Some("http://h:81".into()),
         path: "/u%20v".into(),

@@ -361,6 +361,8 @@ fn call() -> ClientCall {
         accept: None,
         body: Bytes::from_static(b"{\"in\":1}"),
         announce_length: false,
+        made: false,
+        peer: None,
         started: Instant::now(),
     }
 }
