@@ -1,5 +1,7 @@
 //! HTTP/2 towards upstreams, frame by frame (RFC 9113).
 
+mod early;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,6 +31,12 @@ enum Does {
     RejectHead,
     /// Read and answer nothing any more, not even PING.
     Deaf,
+    /// Respond with this status (by its index in HPACK's static table) as soon as the head has come. The window stays
+    /// closed, and no RST_STREAM comes.
+    EarlyResponse(u8),
+    /// The head of the response with status 200 as soon as that of the request has come. The window opens much later,
+    /// and the response ends after the request.
+    EarlyHead,
 }
 
 const DATA: u8 = 0;
@@ -148,6 +156,15 @@ async fn serve(
                     rejected.insert(id);
                     frame(&mut stream, RST_STREAM, 0, id, &[0, 0, 0, 7]).await;
                 }
+                Does::EarlyResponse(status) => {
+                    nth += 1;
+                    rejected.insert(id);
+                    frame(&mut stream, HEADERS, END_HEADERS, id, &[0x80 | status]).await;
+                    frame(&mut stream, DATA, END_STREAM, id, b"early").await;
+                }
+                Does::EarlyHead => {
+                    frame(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await;
+                }
                 _ => {}
             }
         }
@@ -155,7 +172,15 @@ async fn serve(
             body.clear();
             continue;
         }
-        if kind == DATA && length > 0 {
+        if kind == DATA && matches!(does(nth + 1), Does::EarlyHead) {
+            // What the first window holds.
+            if body.len() == 65_535 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let count = (1_u32 << 20).to_be_bytes();
+                frame(&mut stream, WINDOW_UPDATE, 0, 0, &count).await;
+                frame(&mut stream, WINDOW_UPDATE, 0, id, &count).await;
+            }
+        } else if kind == DATA && length > 0 {
             let count = length.to_be_bytes();
             frame(&mut stream, WINDOW_UPDATE, 0, 0, &count).await;
             frame(&mut stream, WINDOW_UPDATE, 0, id, &count).await;
@@ -179,7 +204,11 @@ async fn serve(
                 frame(&mut stream, GOAWAY, 0, 0, &last).await;
             }
             Does::Drop | Does::GoAwayAndReset => return Ok(()),
-            Does::RejectHead => {}
+            Does::EarlyHead => {
+                bodies.lock().unwrap().push(complete);
+                frame(&mut stream, DATA, END_STREAM, id, b"late").await;
+            }
+            Does::RejectHead | Does::EarlyResponse(_) => {}
             Does::Deaf => std::future::pending().await,
         }
     }

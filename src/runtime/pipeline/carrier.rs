@@ -68,6 +68,9 @@ pub trait Answered: Send {
     /// Whether the upstream still reads the client's body.
     fn is_uploading(&self) -> bool;
 
+    /// Whether the upstream has not yet taken the last piece. Reading the response continues to send it.
+    fn is_backed_up(&self) -> bool;
+
     /// Records that the upstream fell silent within the response.
     fn has_stalled(&mut self);
 
@@ -134,6 +137,10 @@ impl Answered for Exchange<'_> {
 
     fn is_uploading(&self) -> bool {
         self.is_uploading()
+    }
+
+    fn is_backed_up(&self) -> bool {
+        self.is_backed_up()
     }
 
     fn has_stalled(&mut self) {

@@ -123,7 +123,9 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                         return Ok(());
                     }
                 }
-                piece = self.client.next() => self.upload(piece, &mut alive).await?,
+                piece = self.client.next(), if !self.response.is_backed_up() => {
+                    self.upload(piece, &mut alive).await?;
+                }
             }
         }
     }

@@ -85,13 +85,10 @@ impl Exchange<'_> {
 
     /// Writes a piece of a body that is too long to be kept.
     async fn write_lost(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
-        let Some(session) = self.session.as_mut() else {
-            return Err(self.failed(CallError::truncated()));
-        };
-        let written = session.write_request_body(chunk, end).await;
+        let written = self.put(chunk, end).await;
         written.map_err(|error| self.failed(CallError::header(&error)))?;
         if end {
-            self.request_is_sent();
+            self.note_sent();
         }
         Ok(())
     }
@@ -108,22 +105,18 @@ impl Exchange<'_> {
 
     /// Writes the kept pieces that the current connection has not received. Errors show when the response is read.
     pub(super) async fn replay(&mut self) {
-        let kept = &mut self.kept;
-        let Some(session) = self.session.as_mut() else {
-            return;
-        };
-        while let Some(piece) = kept.pieces.get(kept.written) {
-            kept.torn = true;
-            let written = session.write_request_body(piece.clone(), false).await;
-            kept.torn = false;
-            kept.written += 1;
+        while let Some(piece) = self.kept.pieces.get(self.kept.written).cloned() {
+            self.kept.torn = true;
+            let written = self.put(piece, false).await;
+            self.kept.torn = false;
+            self.kept.written += 1;
             if written.is_err() {
-                kept.written = kept.pieces.len();
+                self.kept.written = self.kept.pieces.len();
             }
         }
-        if kept.ended && !self.request_done {
-            let _ = session.finish_request_body().await;
-            self.request_is_sent();
+        if self.kept.ended && !self.request_done && self.session.is_some() {
+            let _ = self.put_end().await;
+            self.note_sent();
         }
     }
 
@@ -138,6 +131,7 @@ impl Exchange<'_> {
     pub(super) fn rewind(&mut self) {
         self.kept.written = 0;
         self.kept.torn = false;
+        self.upload = None;
     }
 
     /// Whether the request may be sent again after this error.

@@ -47,10 +47,7 @@ impl Exchange<'_> {
 
     /// Writes a piece of the body to the connection that received the head.
     pub(super) async fn write_piece(&mut self, piece: Bytes, end: bool) -> Result<(), CallError> {
-        let written = match self.session.as_mut() {
-            Some(session) => session.write_request_body(piece, end).await,
-            None => return Err(CallError::truncated()),
-        };
+        let written = self.put(piece, end).await;
         written.map_err(|error| self.failed(CallError::header(&error)))
     }
 
@@ -59,12 +56,9 @@ impl Exchange<'_> {
         if self.request_done {
             return Ok(());
         }
-        let finished = match self.session.as_mut() {
-            Some(session) => session.finish_request_body().await,
-            None => return Err(CallError::truncated()),
-        };
+        let finished = self.put_end().await;
         finished.map_err(|error| self.failed(CallError::header(&error)))?;
-        self.request_is_sent();
+        self.note_sent();
         Ok(())
     }
 
@@ -107,6 +101,13 @@ impl Exchange<'_> {
         self.asked = Some(now);
         let limit = self.client.settings.response_header_timeout;
         self.header_deadline = limit.map(|limit| now + limit);
+    }
+
+    /// The same if nothing of the body waits.
+    pub(super) fn note_sent(&mut self) {
+        if !self.is_backed_up() {
+            self.request_is_sent();
+        }
     }
 
     /// The head as it is written on the wire.

@@ -41,6 +41,10 @@ struct Parsed {
 impl Exchange<'_> {
     /// Reads the next header section, with any number of headers.
     pub(super) async fn next_header(&mut self) -> Result<(), Box<Error>> {
+        if let Some(early) = self.early_head() {
+            early?;
+            return self.check_size();
+        }
         if self.long.is_none() {
             let Some(session) = self.session.as_mut() else {
                 return Err(Error::new(ErrorType::ConnectionClosed));

@@ -7,6 +7,7 @@ mod head;
 mod long;
 mod observed;
 mod stream;
+mod upload;
 
 pub(crate) use check::has_surplus;
 pub(crate) use observed::{handshake, write_context};

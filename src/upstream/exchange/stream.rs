@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::again::Kept;
 use super::long::LongHead;
+use super::upload::Upload;
 use crate::telemetry::observe::Trip;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
@@ -63,6 +64,8 @@ pub struct Exchange<'a> {
     /// The host that was called first, where redirects led to another one.
     pub(in crate::upstream) first: Option<Arc<str>>,
     pub(super) kept: Kept,
+    /// The body on an HTTP/2 connection, once its first piece was written.
+    pub(super) upload: Option<Box<Upload>>,
     /// How often the peer reported that it did not process the request.
     pub(super) rejected: u8,
     /// The wait for a response has ended with an error.
@@ -163,6 +166,7 @@ impl HostSet {
             uploading: false,
             first: None,
             kept: Kept::default(),
+            upload: None,
             rejected: 0,
             has_verdict: false,
             collecting: false,
@@ -303,10 +307,14 @@ impl Exchange<'_> {
     /// The transfer ended early.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>, CallError> {
         while !self.body_done {
-            let Some(session) = self.session.as_mut() else {
-                return Err(CallError::truncated());
+            let read = if self.is_backed_up() {
+                Box::pin(self.read_beside_upload()).await
+            } else {
+                let session = self.session.as_mut();
+                let session = session.ok_or_else(CallError::truncated)?;
+                session.read_response_body().await
             };
-            match session.read_response_body().await {
+            match read {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
                 Ok(Some(chunk)) => {
                     if let Some(trip) = &mut self.trip {

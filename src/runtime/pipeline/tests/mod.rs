@@ -229,6 +229,10 @@ impl Answered for FakeResponse {
         self.uploading
     }
 
+    fn is_backed_up(&self) -> bool {
+        false
+    }
+
     async fn release(&mut self) {}
 
     fn has_stalled(&mut self) {}
