@@ -1,6 +1,7 @@
 //! The step.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -13,6 +14,9 @@ use crate::runtime::json::{self, Depth, Style, Value};
 use crate::runtime::request::{Head, Notes, Seen};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
+
+/// The longest time that an expression may take. The step does not know the deadline of the request.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Takes fields of a body into headers and query parameters.
 #[derive(Debug)]
@@ -47,11 +51,13 @@ pub(super) enum OnConflict {
 }
 
 impl Source {
-    /// The field of a body as a text. `None` if it is missing or null.
-    fn find(&self, body: &Value) -> Option<String> {
+    /// The field of a body of `size` bytes as a text. `None` if it is missing or null.
+    fn find(&self, body: &Value, size: usize) -> Option<String> {
         let found = match self {
-            Source::Path(path) => at(body.clone(), path)?,
-            Source::Jmespath(expression) => expression.apply(body).ok()?,
+            Source::Path(path) => aside_whole(size, || at(body.clone(), path))?,
+            Source::Jmespath(expression) => {
+                expression.apply(body, Instant::now() + LONGEST).ok()?
+            }
         };
         match found.expanded() {
             Value::Null => None,
@@ -87,7 +93,7 @@ impl EndpointStep for Extractor {
         let Ok(_held) = json::charge(&body) else {
             return Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
         };
-        let Some(values) = aside_whole(body.len(), || self.values(&body)) else {
+        let Some(values) = self.values(&body) else {
             return Gate::Pass;
         };
         let mut seen = None;
@@ -119,11 +125,12 @@ impl EndpointStep for Extractor {
 impl Extractor {
     /// The value of each operation. `None`: the body is not JSON.
     fn values(&self, body: &Bytes) -> Option<SmallVec<[Option<String>; 2]>> {
-        let body = json::parse(body, Depth::TopLevel).ok()?;
+        let size = body.len();
+        let body = aside_whole(size, || json::parse(body, Depth::TopLevel)).ok()?;
         let operations = self.operations.iter();
         Some(
             operations
-                .map(|operation| operation.source.find(&body))
+                .map(|operation| operation.source.find(&body, size))
                 .collect(),
         )
     }

@@ -1,12 +1,14 @@
-//! A compiled expression. This is the only module that uses the crate.
+//! A compiled expression. Only this module and `evaluate` use the crate.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use jmespath::ast::Ast;
-use jmespath::{Rcvar, Variable};
+use jmespath::{Context, Rcvar, Variable};
 
+use super::evaluate::{Fault, Meter, evaluate};
 use crate::runtime::json::{Object, Value};
 
 /// Longer expressions are rejected.
@@ -60,21 +62,22 @@ impl Expression {
     /// Applies the expression.
     ///
     /// # Errors
-    /// A function got a value that it cannot take.
-    pub(in crate::ext) fn apply(&self, value: &Value) -> Result<Value, String> {
+    /// A function got a value that it cannot take, the result is too large, or the deadline has passed.
+    pub(in crate::ext) fn apply(&self, value: &Value, deadline: Instant) -> Result<Value, Fault> {
         let run = || {
-            let data = Rcvar::new(variable(value));
-            self.inner.search(data).map(|found| of(&found))
+            let mut meter = Meter::until(deadline);
+            let data = Rcvar::new(variable(value, &mut meter)?);
+            meter.limit();
+            let mut cx = Context::new(self.inner.as_str(), &jmespath::DEFAULT_RUNTIME);
+            let found = evaluate(&data, self.inner.as_ast(), &mut meter, &mut cx)?;
+            of(&found, &mut meter)
         };
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(first_line(&error.to_string())),
-            Err(_) => Err("the expression cannot be applied".to_owned()),
-        }
+        let failed = || Fault::Refused("the expression cannot be applied".to_owned());
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(failed()))
     }
 }
 
-fn first_line(text: &str) -> String {
+pub(super) fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
@@ -108,9 +111,16 @@ fn depth(ast: &Ast) -> usize {
     }
 }
 
-fn variable(value: &Value) -> Variable {
-    match value {
-        Value::Null => Variable::Null,
+fn variable(value: &Value, meter: &mut Meter) -> Result<Variable, Fault> {
+    if let Value::Raw(_) = value {
+        return variable(&value.expanded(), meter);
+    }
+    meter.step(match value {
+        Value::String(text) | Value::Number(text) => text.len(),
+        _ => 0,
+    })?;
+    Ok(match value {
+        Value::Null | Value::Raw(_) => Variable::Null,
         Value::Bool(value) => Variable::Bool(*value),
         // Beyond 64 bits the digits are those of a float.
         Value::Number(text) => match text.parse::<serde_json::Number>() {
@@ -119,30 +129,41 @@ fn variable(value: &Value) -> Variable {
         },
         Value::String(text) => Variable::String(text.to_string()),
         Value::Array(items) => {
-            let items = items.iter().map(|item| Rcvar::new(variable(item)));
-            Variable::Array(items.collect())
+            let items = items
+                .iter()
+                .map(|item| variable(item, meter).map(Rcvar::new));
+            Variable::Array(items.collect::<Result<_, _>>()?)
         }
         Value::Object(members) => {
-            let members = members.iter();
-            let members =
-                members.map(|(name, value)| (name.to_string(), Rcvar::new(variable(value))));
-            Variable::Object(members.collect::<BTreeMap<_, _>>())
+            let members = members.iter().map(|(name, value)| {
+                meter.step(name.len())?;
+                Ok((name.to_string(), Rcvar::new(variable(value, meter)?)))
+            });
+            Variable::Object(members.collect::<Result<BTreeMap<_, _>, Fault>>()?)
         }
-        Value::Raw(_) => variable(&value.expanded()),
-    }
+    })
 }
 
-fn of(variable: &Variable) -> Value {
-    match variable {
+fn of(variable: &Variable, meter: &mut Meter) -> Result<Value, Fault> {
+    meter.step(match variable {
+        Variable::String(text) => text.len(),
+        _ => 0,
+    })?;
+    Ok(match variable {
         Variable::Null | Variable::Expref(_) => Value::Null,
         Variable::Bool(value) => Value::Bool(*value),
         Variable::Number(number) => Value::Number(number.to_string().into()),
         Variable::String(text) => Value::string(text.as_str()),
-        Variable::Array(items) => Value::Array(items.iter().map(|item| of(item)).collect()),
-        Variable::Object(members) => {
-            let members = members.iter();
-            let members = members.map(|(name, value)| (name.as_str().into(), of(value)));
-            Value::Object(members.collect::<Object>())
+        Variable::Array(items) => {
+            let items = items.iter().map(|item| of(item, meter));
+            Value::Array(items.collect::<Result<_, _>>()?)
         }
-    }
+        Variable::Object(members) => {
+            let members = members.iter().map(|(name, value)| {
+                meter.step(name.len())?;
+                Ok((name.as_str().into(), of(value, meter)?))
+            });
+            Value::Object(members.collect::<Result<Object, Fault>>()?)
+        }
+    })
 }

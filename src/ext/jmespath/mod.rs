@@ -1,11 +1,11 @@
 //! `modifier/jmespath`, in endpoints and backends: applies a JMESPath expression to the decoded response.
 //!
-//! Expressions are parsed and evaluated by the crate `jmespath`, behind one file (`expression`) that bounds them and
-//! catches its panics. An expression cannot refer to the whole document from within a projection, so that a run is
-//! bounded by the size of the expression and that of the response.
+//! Expressions are parsed by the crate `jmespath`, which also has the functions. The evaluation is ours (`evaluate`): it
+//! counts steps and bytes, and ends at the deadline of the request.
 
 mod compile;
 mod config;
+mod evaluate;
 mod expression;
 mod runtime;
 #[cfg(test)]

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use super::expression::Expression;
 use crate::runtime::decode::as_object;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 
@@ -19,10 +18,9 @@ pub(super) struct Query {
 
 impl Query {
     fn apply(&self, data: &Value, deadline: Instant) -> Result<Value, Failure> {
-        let held = data.charge_expanded().map_err(|_| Failure::full())?;
-        let found = aside(held.bytes(), deadline, || self.expression.apply(data))?;
-        let found =
-            found.map_err(|text| Failure::new(Kind::Script, format!("jmespath: {text}")))?;
+        let _held = data.charge_expanded().map_err(|_| Failure::full())?;
+        let found = self.expression.apply(data, deadline);
+        let found = found.map_err(|fault| fault.failure(Kind::Script))?;
         Ok(match found {
             Value::Null => Value::Object(Object::new()),
             found => as_object(found),

@@ -1,5 +1,7 @@
 //! What the block accepts, and what expressions make of a response.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::json;
 
@@ -18,13 +20,18 @@ fn step(expr: &str) -> Box<dyn PipeStep> {
 }
 
 async fn found(expr: &str, body: &'static str) -> Result<String, String> {
+    within(Duration::from_secs(300), expr, body).await
+}
+
+async fn within(limit: Duration, expr: &str, body: &'static str) -> Result<String, String> {
     let mut response = PipeResponse {
         data: data::parse(&Bytes::from_static(body.as_bytes()), Depth::TopLevel).unwrap(),
         complete: true,
         reply: None,
         meta: Meta::default(),
     };
-    let request = pipe_request(Bytes::new());
+    let mut request = pipe_request(Bytes::new());
+    request.deadline = tokio::time::Instant::now() + limit;
     match step(expr).after(None, &request, &mut response).await {
         Ok(()) => {
             let text = data::to_bytes(&response.data, Style::Canonical);
@@ -65,6 +72,34 @@ async fn a_deep_response_does_not_exhaust_the_stack() {
     let deep: &'static str = Box::leak(deep.into_boxed_str());
     let text = found("{s: to_string(a), a: a}", deep).await.unwrap();
     assert!(text.len() > 2000);
+}
+
+/// Expressions whose result shares values, so that it is small until it is written, and functions that repeat others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn expressions_with_endless_results_end() {
+    let items = vec![json!({"k": "x".repeat(20), "n": [1, 2, 3]}); 300];
+    let body = json!({"a": items, "s": "y".repeat(200_000)}).to_string();
+    let body: &'static str = Box::leak(body.into_boxed_str());
+    let again = "[@,@,@,@,@,@,@,@]";
+    let twice = format!("a.{again}.{again}.{again}.{again}.{again}.{again}");
+    let texts = format!("[s,s,s,s,s].{again}.{again}.{again}");
+    for expr in [
+        twice.clone(),
+        format!("to_string({twice})"),
+        format!("length(to_string({twice}))"),
+        format!("({twice}) == ({twice})"),
+        "a[].[@,@,@,@,@,@][].[@,@,@,@,@,@][].[@,@,@,@,@,@][].[@,@,@,@,@,@][]".to_owned(),
+        texts.clone(),
+        format!("join('', {texts}[][][][])"),
+        format!("sort_by(a, &length(to_string({again}.{again}.{again}.{again}.{again})))"),
+    ] {
+        let error = found(&expr, body).await.unwrap_err();
+        assert!(error.contains("too large"), "{expr}: {error}");
+    }
+    let error = within(Duration::from_millis(20), &twice, body).await;
+    assert_eq!(error.unwrap_err(), "context deadline exceeded");
+    let whole = found("sort_by(a, &k)[].n[] | length(@)", body).await;
+    assert_eq!(whole.unwrap(), r#"{"content":900}"#);
 }
 
 #[test]

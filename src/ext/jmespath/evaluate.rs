@@ -1,0 +1,282 @@
+//! Evaluates an expression as the crate `jmespath` does, within limits.
+//!
+//! The crate cannot be interrupted, and small expressions make large results: `[@, @][].[@, @][]` shares its values,
+//! but a result is written without sharing. So every step is counted here, and so is everything that a function of
+//! the crate is about to read.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jmespath::ast::Ast;
+use jmespath::{Context, Rcvar, Variable};
+
+use crate::runtime::failure::Failure;
+use crate::runtime::heavy::{Cut, Heavy};
+
+/// The steps that an expression may take, besides those that grow with the document.
+const STEPS: usize = 1_000_000;
+/// The same for each value of the document.
+const STEPS_PER_VALUE: usize = 8;
+/// The bytes of strings that it may copy, besides those that grow with the document.
+const COPIED: usize = 16 << 20;
+/// The same for each byte of strings in the document.
+const COPIED_PER_BYTE: usize = 4;
+/// Steps between two checks of the clock: some tens of microseconds.
+const STEPS_PER_LOOK: usize = 64;
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::ext) enum Fault {
+    /// The deadline has passed, or there is too much heavy work.
+    Cut(Cut),
+    /// The expression does not apply to this document, or exceeds the limits.
+    Refused(String),
+}
+
+impl From<Cut> for Fault {
+    fn from(cut: Cut) -> Fault {
+        Fault::Cut(cut)
+    }
+}
+
+impl From<jmespath::JmespathError> for Fault {
+    fn from(error: jmespath::JmespathError) -> Fault {
+        Fault::Refused(super::expression::first_line(&error.to_string()))
+    }
+}
+
+impl Fault {
+    /// The failure of a request whose response was to be changed.
+    pub(super) fn failure(self, kind: crate::runtime::failure::Kind) -> Failure {
+        match self {
+            Fault::Cut(cut) => cut.into(),
+            Fault::Refused(text) => Failure::new(kind, format!("jmespath: {text}")),
+        }
+    }
+}
+
+/// What an expression may still do.
+pub(super) struct Meter {
+    heavy: Heavy,
+    values: usize,
+    bytes: usize,
+    steps: usize,
+    copied: usize,
+}
+
+impl Meter {
+    /// A meter that only counts, while the document is read.
+    pub(super) fn until(deadline: Instant) -> Meter {
+        Meter {
+            heavy: Heavy::until(deadline),
+            values: 0,
+            bytes: 0,
+            steps: usize::MAX,
+            copied: usize::MAX,
+        }
+    }
+
+    /// Sets the limits for a document that was counted.
+    pub(super) fn limit(&mut self) {
+        let growth = self.values.saturating_mul(STEPS_PER_VALUE);
+        self.steps = STEPS.saturating_add(growth);
+        let growth = self.bytes.saturating_mul(COPIED_PER_BYTE);
+        self.copied = COPIED.saturating_add(growth);
+    }
+
+    /// Counts one value with `bytes` bytes of its own.
+    pub(super) fn step(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.values = self.values.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        let left = self
+            .steps
+            .checked_sub(1)
+            .zip(self.copied.checked_sub(bytes));
+        let Some((steps, copied)) = left else {
+            return Err(Fault::Refused("the result is too large".to_owned()));
+        };
+        (self.steps, self.copied) = (steps, copied);
+        if self.steps % STEPS_PER_LOOK == 0 {
+            self.heavy.look()?;
+        }
+        Ok(())
+    }
+
+    /// Counts all of a value that is about to be read or copied.
+    fn walk(&mut self, value: &Variable) -> Result<(), Fault> {
+        match value {
+            Variable::String(text) => self.step(text.len()),
+            Variable::Array(items) => {
+                self.step(0)?;
+                items.iter().try_for_each(|item| self.walk(item))
+            }
+            Variable::Object(members) => {
+                self.step(0)?;
+                members.iter().try_for_each(|(name, value)| {
+                    self.step(name.len())?;
+                    self.walk(value)
+                })
+            }
+            _ => self.step(0),
+        }
+    }
+}
+
+/// The value of `node` for `data`.
+pub(super) fn evaluate(
+    data: &Rcvar,
+    node: &Ast,
+    meter: &mut Meter,
+    cx: &mut Context<'_>,
+) -> Result<Rcvar, Fault> {
+    meter.step(0)?;
+    let mut of = |data: &Rcvar, node: &Ast| evaluate(data, node, meter, cx);
+    let value = match node {
+        Ast::Subexpr { lhs, rhs, .. } => {
+            let left = of(data, lhs)?;
+            return of(&left, rhs);
+        }
+        Ast::Or { lhs, rhs, .. } => {
+            let left = of(data, lhs)?;
+            return if left.is_truthy() {
+                Ok(left)
+            } else {
+                of(data, rhs)
+            };
+        }
+        Ast::And { lhs, rhs, .. } => {
+            let left = of(data, lhs)?;
+            return if left.is_truthy() {
+                of(data, rhs)
+            } else {
+                Ok(left)
+            };
+        }
+        Ast::Not { node, .. } => Variable::Bool(!of(data, node)?.is_truthy()),
+        Ast::Condition {
+            predicate, then, ..
+        } => {
+            if of(data, predicate)?.is_truthy() {
+                return of(data, then);
+            }
+            Variable::Null
+        }
+        Ast::Comparison {
+            comparator,
+            lhs,
+            rhs,
+            ..
+        } => {
+            let (left, right) = (of(data, lhs)?, of(data, rhs)?);
+            meter.walk(&left)?;
+            let compared = left.compare(comparator, &right);
+            compared.map_or(Variable::Null, Variable::Bool)
+        }
+        Ast::ObjectValues { node, .. } => match &*of(data, node)? {
+            Variable::Object(members) => array(members.values(), meter)?,
+            _ => Variable::Null,
+        },
+        Ast::Projection { lhs, rhs, .. } => {
+            let left = of(data, lhs)?;
+            let Some(items) = left.as_array() else {
+                return Ok(Rcvar::new(Variable::Null));
+            };
+            let mut found = Vec::new();
+            for item in items {
+                let value = of(item, rhs)?;
+                if !value.is_null() {
+                    found.push(value);
+                }
+            }
+            Variable::Array(found)
+        }
+        Ast::Flatten { node, .. } => flat(&*of(data, node)?, meter)?,
+        Ast::MultiList { elements, .. } if !data.is_null() => {
+            let elements = elements.iter().map(|node| of(data, node));
+            Variable::Array(elements.collect::<Result<_, _>>()?)
+        }
+        Ast::MultiHash { elements, .. } if !data.is_null() => {
+            let elements = elements
+                .iter()
+                .map(|pair| Ok((pair.key.clone(), of(data, &pair.value)?)));
+            Variable::Object(elements.collect::<Result<BTreeMap<_, _>, Fault>>()?)
+        }
+        Ast::MultiList { .. } | Ast::MultiHash { .. } => Variable::Null,
+        Ast::Function { name, args, .. } => {
+            let args = args.iter().map(|arg| of(data, arg));
+            let args = args.collect::<Result<Vec<_>, _>>()?;
+            return call(name, node, &args, meter, cx);
+        }
+        Ast::Slice { step: 0, .. } => {
+            let text = "the step of a slice cannot be 0";
+            return Err(Fault::Refused(text.to_owned()));
+        }
+        Ast::Slice {
+            start, stop, step, ..
+        } => match data.slice(*start, *stop, *step) {
+            Some(items) => array(items.iter(), meter)?,
+            None => Variable::Null,
+        },
+        Ast::Field { name, .. } => return Ok(data.get_field(name)),
+        Ast::Identity { .. } => return Ok(Rcvar::clone(data)),
+        Ast::Literal { value, .. } => return Ok(Rcvar::clone(value)),
+        Ast::Index { idx, .. } => {
+            let at = usize::try_from(idx.unsigned_abs()).unwrap_or(usize::MAX);
+            return Ok(match idx {
+                0.. => data.get_index(at),
+                _ => data.get_negative_index(at),
+            });
+        }
+        Ast::Expref { ast, .. } => Variable::Expref((**ast).clone()),
+    };
+    Ok(Rcvar::new(value))
+}
+
+fn array<'a>(items: impl Iterator<Item = &'a Rcvar>, meter: &mut Meter) -> Result<Variable, Fault> {
+    let mut all = Vec::new();
+    for item in items {
+        meter.step(0)?;
+        all.push(Rcvar::clone(item));
+    }
+    Ok(Variable::Array(all))
+}
+
+/// The items of a list, and those of lists in it.
+fn flat(value: &Variable, meter: &mut Meter) -> Result<Variable, Fault> {
+    let Some(items) = value.as_array() else {
+        return Ok(Variable::Null);
+    };
+    let inner = items.iter().flat_map(|item| match item.as_array() {
+        Some(inner) => inner.iter(),
+        None => std::slice::from_ref(item).iter(),
+    });
+    array(inner, meter)
+}
+
+/// A function of the crate. What it reads is counted before. Functions such as `sort_by` evaluate an expression for
+/// each item of a list, without a limit: so that is done here first, at the same cost.
+fn call(
+    name: &str,
+    node: &Ast,
+    args: &[Rcvar],
+    meter: &mut Meter,
+    cx: &mut Context<'_>,
+) -> Result<Rcvar, Fault> {
+    for arg in args {
+        let Variable::Expref(inner) = &**arg else {
+            meter.walk(arg)?;
+            continue;
+        };
+        for item in args.iter().filter_map(|arg| arg.as_array()).flatten() {
+            let value = evaluate(item, inner, meter, cx)?;
+            meter.walk(&value)?;
+        }
+    }
+    if let Ast::Function { offset, .. } = node {
+        cx.offset = *offset;
+    }
+    match cx.runtime.get_function(name) {
+        Some(function) => Ok(function.evaluate(args, cx)?),
+        None => Err(Fault::Refused(format!("there is no function {name}()"))),
+    }
+}
