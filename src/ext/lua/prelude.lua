@@ -188,10 +188,16 @@ return function(env, level, open)
     local changed = setfenv(f, new)
     return changed
   end
-  env.newproxy = function(...) taint() return base.newproxy(...) end
+  -- Only userdata have finalizers (`__gc`), which run where no deadline ends them. So a proxy is a table, and of the
+  -- metatable of a userdata a script gets a copy.
+  env.newproxy = function(like)
+    local metatable
+    if like == true then metatable = {} elseif type(like) == 'table' then metatable = raw_getmetatable(like) end
+    return base.setmetatable({}, metatable)
+  end
   env.getmetatable = function(value)
     local metatable = raw_getmetatable(value)
-    if metatable and type(value) == 'userdata' then taint() end
+    if type(value) == 'userdata' and type(metatable) == 'table' then return copy(metatable) end
     return metatable
   end
 

@@ -134,6 +134,26 @@ async fn long_copies_do_not_block_the_only_worker() {
     }
 }
 
+/// Lua calls finalizers while it collects garbage, where the instruction hook does not run.
+#[tokio::test]
+async fn scripts_cannot_install_finalizers() {
+    for script in [
+        "local p = newproxy(true) getmetatable(p).__gc = function() error('ran') end p = nil",
+        "local p = newproxy(newproxy(true)) getmetatable(p).__gc = function() error('ran') end p = nil",
+        "local f = io.tmpfile() getmetatable(f).__gc = function() RAN = true end f = nil",
+        "getmetatable(request.load()).__gc = function() RAN = true end",
+        "getmetatable(luaTable.new()).__gc = function() RAN = true end",
+    ] {
+        let script = format!(
+            "(function() pcall(function() {script} end) collectgarbage() return RAN end)()"
+        );
+        assert_eq!(shown(open, &script).await, "nil", "{script}");
+    }
+    let proxies =
+        "(function() local p = newproxy(true) getmetatable(p).__index = {a = 7} return p.a end)()";
+    assert_eq!(shown(open, proxies).await, "7");
+}
+
 #[tokio::test]
 async fn code_that_is_too_long_is_not_loaded() {
     let long = "select(2, loadstring(('-'):rep(2e6)))";
