@@ -143,7 +143,7 @@ pub(super) fn before_parameters(text: &str) -> &str {
 }
 
 /// Other readings of a path: decoded again and again, cut off where a decoded `?` or `#` begins a query or a fragment,
-/// and without the blanks and dots at the end of segments, which some file systems ignore.
+/// and without the blanks and dots at the end of segments, encoded or not, which some file systems ignore.
 pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
     let mut readings = SmallVec::new();
     if !path.contains('%') && !path.contains("./") && !path.ends_with('.') {
@@ -171,17 +171,27 @@ pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
     readings
 }
 
-/// A segment without the encoded blanks and the dots at its end. Dot segments keep their dots.
+/// A segment without the encoded blanks and the dots at its end, encoded or not. Dot segments keep their dots.
 fn trimmed(segment: &str) -> &str {
+    let without = |text: &'_ str, ends: &[&str]| {
+        let rest = ends.iter().find_map(|end| text.strip_suffix(end));
+        rest.map(str::len)
+    };
     let mut rest = segment;
-    while let Some(shorter) = rest.strip_suffix("%20").or(rest.strip_suffix("%09")) {
-        rest = shorter;
-    }
-    match rest.strip_suffix('.') {
-        Some(shorter) if !matches!(rest, "." | "..") => trimmed(shorter),
-        _ => rest,
+    loop {
+        let shorter = match without(rest, &["%20", "%09"]) {
+            Some(length) => length,
+            None => match without(rest, DOTS) {
+                Some(length) if length > 0 && !DOTS.contains(&&rest[..length]) => length,
+                _ => return rest,
+            },
+        };
+        rest = &rest[..shorter];
     }
 }
+
+/// The spellings of a dot.
+const DOTS: &[&str] = &[".", "%2e", "%2E"];
 
 /// The part before the first encoded `?` or `#`.
 fn before_query(text: &str) -> &str {

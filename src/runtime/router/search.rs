@@ -227,7 +227,7 @@ impl<T> Router<T> {
             path,
             prefixed: true,
         });
-        let others = [slashed, self.in_another_case(tree, path)];
+        let others = [slashed, self.in_another_case(tree, path, true)];
         others
             .into_iter()
             .flatten()
@@ -284,11 +284,12 @@ impl<T> Router<T> {
 
     fn folded(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         let fixed = self.options.redirect_fixed_path;
-        fixed.then(|| self.in_another_case(tree, path))?
+        let slash = self.options.redirect_trailing_slash;
+        fixed.then(|| self.in_another_case(tree, path, slash))?
     }
 
-    fn in_another_case(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
-        let slash = self.options.redirect_trailing_slash;
+    /// `slash`: a route with another trailing slash counts too.
+    fn in_another_case(&self, tree: &Tree, path: &str, slash: bool) -> Option<Elsewhere> {
         let clean = redirect::clean(path);
         let mut spelling = String::with_capacity(clean.len());
         tree.find_folded(clean.strip_prefix('/')?, slash, &mut spelling)

@@ -52,6 +52,13 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
         "/admin.",
         "/admin%2520",
         "/admin%20.",
+        "/admin%2e",
+        "/admin%2E%2e",
+        "/admin%20%2e",
+        "/admin%2e%20.",
+        "/admin%252e",
+        "/team%2e/x",
+        "/users%2E/7",
         "/x/..%20/admin",
         "/team./x",
         "/team%23",
@@ -68,6 +75,20 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
     }
     assert_eq!(get(&r, "/x/"), "/* *=x/");
     assert_eq!(get(&r, "/team/"), "/team/* *=");
+    for path in ["/Admin/", "/ADMIN/", "//aDmin/", "/Users/1/", "/Team"] {
+        let got = get(&r, path);
+        assert!(got == "404" || got.starts_with("301 /"), "{path}: {got}");
+    }
+    let neither = Options {
+        redirect_trailing_slash: false,
+        redirect_fixed_path: false,
+        ..Options::default()
+    };
+    let r = router_with(neither, &["/*", "/admin", "/team/*", "/users/{id}"]);
+    for path in ["/Admin/", "/ADMIN/", "//Admin/", "/Users/1/", "/Team"] {
+        assert_eq!(get(&r, path), "404", "{path}");
+    }
+    assert_eq!(get(&r, "/Admins/"), "/* *=Admins/");
 }
 
 #[test]
@@ -93,6 +114,7 @@ fn a_path_without_another_route_keeps_its_parameters() {
     assert_eq!(get(&r, "/C%23.pdf/what%3f"), "/* *=C%23.pdf/what%3f");
     assert_eq!(get(&r, "/%2541dmins"), "/* *=%2541dmins");
     assert_eq!(get(&r, "/a%20b%20/c."), "/* *=a%20b%20/c.");
+    assert_eq!(get(&r, "/a%2e/c%2E"), "/* *=a%2e/c%2E");
     assert_eq!(get(&r, "/Admins"), "/* *=Admins");
     assert_eq!(get(&r, "/a/"), "/* *=a/");
 }
