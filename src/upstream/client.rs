@@ -123,6 +123,8 @@ impl From<PemError> for ClientError {
 pub struct Client {
     pub(super) pool: Pool,
     pub(super) settings: Settings,
+    /// The TLS policy of the settings, loaded.
+    tls: Arc<ClientConfig>,
     pub(super) dns: Arc<DnsTable>,
     /// Separates the connections of different TLS policies, because Pingora's pool key does not include the CA.
     group_key: u64,
@@ -165,6 +167,7 @@ impl Client {
         };
         Ok(Arc::new(Client {
             pool: pool(&settings, &tls),
+            tls,
             group_key: hasher.finish(),
             pool_keys: RandomState::new(),
             settings,
@@ -240,6 +243,7 @@ impl Client {
             name: name.into(),
             port,
             timeout: self.settings.dialer_timeout,
+            tls: Arc::clone(&self.tls),
         };
         let peer = self.peer(address, secure, name);
         peer.through(tunnel, &self.pool_keys)

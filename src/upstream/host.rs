@@ -152,7 +152,7 @@ impl Place {
             .ok()
             .filter(|_| authority.bytes().all(|byte| byte.is_ascii_graphic()))
             .ok_or("invalid character in host name")?;
-        let route = Route::of(settings, (secure, name, port), authority)?;
+        let route = Route::of(settings, (secure, name, port), authority);
         let entry = match route.proxy() {
             Some(proxy) => dns.name(&proxy.name),
             None => dns.name(name),
@@ -287,26 +287,19 @@ impl Place {
 }
 
 impl Route {
-    fn of(
-        settings: &Settings,
-        (secure, name, port): (bool, &str, u16),
-        authority: &str,
-    ) -> Result<Route, Box<str>> {
+    fn of(settings: &Settings, (secure, name, port): (bool, &str, u16), authority: &str) -> Route {
         let Some(proxy) = settings.proxies.find(secure, name, port) else {
-            return Ok(Route::Direct);
+            return Route::Direct;
         };
         // A proxy cannot be expected to forward HTTP/2 with prior knowledge.
         let forwards = !secure && settings.http_version != HttpVersion::H2;
         match proxy.scheme {
-            ProxyScheme::Http | ProxyScheme::Https if forwards => Ok(Route::Forward(Forward {
+            ProxyScheme::Http | ProxyScheme::Https if forwards => Route::Forward(Forward {
                 origin: format!("http://{authority}").into(),
                 authorization: proxy.authorization().and_then(|value| secret(&value)),
                 proxy: proxy.clone(),
-            })),
-            ProxyScheme::Https => Err(
-                "a proxy that is itself called over https forwards plain http only: use an http or socks5 proxy".into(),
-            ),
-            ProxyScheme::Http | ProxyScheme::Socks5 => Ok(Route::Tunnel(proxy.clone())),
+            }),
+            _ => Route::Tunnel(proxy.clone()),
         }
     }
 

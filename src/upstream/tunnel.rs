@@ -1,7 +1,9 @@
 //! A connection through a proxy: `CONNECT` (RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928, RFC 1929).
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr as InetAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,16 +11,20 @@ use pingora_core::connectors::l4::Connect;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::{Error, ErrorType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::proxy::{ProxyScheme, ProxyUrl};
 
 /// The maximum size of the head of a response to `CONNECT`.
 const MOST_HEAD: usize = 16 << 10;
+/// How long one direction of a tunnel over TLS stays open after the other.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How to reach one host through a proxy. TLS and HTTP are then spoken with the host itself.
-#[derive(Debug)]
 pub(super) struct Tunnel {
     pub(super) proxy: ProxyUrl,
     /// A name or an address literal, without brackets.
@@ -26,6 +32,17 @@ pub(super) struct Tunnel {
     pub(super) port: u16,
     /// Applies to the connection and the proxy's response together.
     pub(super) timeout: Option<Duration>,
+    /// For a proxy that is itself called over TLS: as for a backend, like in Go.
+    pub(super) tls: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Tunnel");
+        shown.field("proxy", &self.proxy);
+        shown.field("name", &self.name).field("port", &self.port);
+        shown.finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -42,12 +59,11 @@ impl Connect for Tunnel {
                 Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "proxy"),
             },
         }
-        .map(Stream::from)
     }
 }
 
 impl Tunnel {
-    async fn open(&self, address: InetAddr) -> pingora_core::Result<TcpStream> {
+    async fn open(&self, address: InetAddr) -> pingora_core::Result<Stream> {
         let connected = TcpStream::connect(address).await;
         let mut stream = connected.map_err(|error| {
             let kind = match error.kind() {
@@ -60,13 +76,25 @@ impl Tunnel {
             };
             Error::because(kind, "proxy", error)
         })?;
-        let shaken = match self.proxy.scheme {
-            ProxyScheme::Socks5 => self.socks(&mut stream).await,
-            ProxyScheme::Http | ProxyScheme::Https => self.ask(&mut stream).await,
+        let opened = match self.proxy.scheme {
+            ProxyScheme::Socks5 => self.socks(&mut stream).await.map(|()| stream.into()),
+            ProxyScheme::Http => self.ask(&mut stream).await.map(|()| stream.into()),
+            ProxyScheme::Https => self.open_tls(stream).await.map(Stream::from),
         };
         // This text appears in the log. It contains the proxy's words, never ours.
-        shaken.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))?;
-        Ok(stream)
+        opened.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))
+    }
+
+    /// The same over TLS. Pingora adds a second layer of TLS only to a socket, so the data passes a pair of sockets.
+    async fn open_tls(&self, stream: TcpStream) -> io::Result<UnixStream> {
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(self.proxy.name.to_string()).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        let mut proxy = connector.connect(name, stream).await?;
+        self.ask(&mut proxy).await?;
+        let (ours, theirs) = UnixStream::pair()?;
+        tokio::spawn(pass(theirs, proxy));
+        Ok(ours)
     }
 
     /// `host:port`, with brackets around an IPv6 literal.
@@ -78,7 +106,7 @@ impl Tunnel {
         }
     }
 
-    async fn ask(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn ask(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
         let authority = self.authority();
         let mut head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
         if let Some(authorization) = self.proxy.authorization() {
@@ -160,28 +188,35 @@ fn append(request: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
 }
 
 /// Reads exactly up to the blank line: what follows comes from the host behind the proxy.
-async fn head_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(256);
-    loop {
-        let mut ahead = [0; 1024];
-        let seen = stream.peek(&mut ahead).await?;
-        if seen == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let old = head.len();
-        head.extend_from_slice(&ahead[..seen]);
-        let from = old.saturating_sub(3);
-        let end = head[from..].windows(4).position(|four| four == b"\r\n\r\n");
-        let taken = end.map_or(seen, |at| from + at + 4 - old);
-        stream.read_exact(&mut ahead[..taken]).await?;
-        head.truncate(old + taken);
-        if end.is_some() {
-            return Ok(head);
-        }
+    while !head.ends_with(b"\r\n\r\n") {
         if head.len() > MOST_HEAD {
             return Err(io::Error::other("the head of its response is too long"));
         }
+        // Byte by byte, because TLS cannot be asked what it holds. It is a short text, once for each connection.
+        head.push(stream.read_u8().await?);
     }
+    Ok(head)
+}
+
+/// Copies in both directions until one ends.
+async fn pass(ours: UnixStream, proxy: impl AsyncRead + AsyncWrite) {
+    let (mut from_us, mut to_us) = split(ours);
+    let (mut from_proxy, mut to_proxy) = split(proxy);
+    let up = async {
+        let _ = copy(&mut from_us, &mut to_proxy).await;
+        let _ = to_proxy.shutdown().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_proxy, &mut to_us).await;
+        let _ = to_us.shutdown().await;
+    };
+    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+    let _ = tokio::select! {
+        () = &mut up => tokio::time::timeout(LINGER, down).await,
+        () = &mut down => tokio::time::timeout(LINGER, up).await,
+    };
 }
 
 /// A 2xx opens the tunnel. Any other status is reported as in KrakenD: without the HTTP version.

@@ -3,18 +3,19 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
 use http::HeaderValue;
 use portcullis::internals::upstream::{
-    CertificatePair, HostSet, Settings, SideClient, SideTls, TlsPolicy,
+    CertificatePair, HostSet, Proxies, Settings, SideClient, SideTls, TlsPolicy,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::stub::{OPTIONS, client, get, ok};
 
@@ -196,6 +197,83 @@ async fn we_show_our_certificate_to_who_asks() {
     assert!(call(policy.clone(), address).await.is_err());
     policy.client_certs.push(authority.client_pair());
     assert_eq!(call(policy, address).await.as_deref(), Ok("hello"));
+}
+
+/// A proxy for `CONNECT` that is itself called over TLS. It remembers the heads.
+async fn proxy_over_tls(authority: &Authority) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let (leaf, key) = authority.leaf();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else {
+                    return;
+                };
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let port = head.split([' ', ':']).nth(2).unwrap().parse().unwrap();
+                seen.lock().unwrap().push(head);
+                let mut host = tokio::net::TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut host).await;
+            });
+        }
+    });
+    (address, heads)
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_called_over_tls_opens_a_tunnel_for_tls_and_for_other_protocols() {
+    let authority = Authority::new();
+    let (backend, _) = authority.serve(false);
+    let (proxy, heads) = proxy_over_tls(&authority).await;
+    let settings = |ca_certs: Vec<PathBuf>| Settings {
+        tls: TlsPolicy {
+            ca_certs,
+            ..TlsPolicy::default()
+        },
+        proxies: Proxies::always(&format!("https://us:secret@localhost:{}", proxy.port())).unwrap(),
+        ..Settings::default()
+    };
+    let trusting = client(settings(vec![authority.file()]));
+    let host = format!("https://localhost:{}", backend.port());
+    let hosts = HostSet::fixed(&trusting, &[host.clone()]);
+    let incoming = hosts.call(get("/"), &OPTIONS).await.unwrap();
+    assert_eq!(&*incoming.body, b"hello");
+    // For example for a WebSocket.
+    let plain = HostSet::fixed(&trusting, &[format!("http://localhost:{}", backend.port())]);
+    drop(plain.dial().await.unwrap());
+    {
+        let heads = heads.lock().unwrap();
+        assert_eq!(heads.len(), 2);
+        let line = format!("CONNECT localhost:{} HTTP/1.1\r\n", backend.port());
+        assert!(
+            heads.iter().all(|head| head.starts_with(&line)),
+            "{heads:?}"
+        );
+        let authorization = "\r\nProxy-Authorization: Basic dXM6c2VjcmV0\r\n";
+        assert!(heads.iter().all(|head| head.contains(authorization)));
+    }
+    // The proxy is verified like a backend.
+    let distrusting = HostSet::fixed(&client(settings(Vec::new())), &[host]);
+    let error = distrusting.call(get("/"), &OPTIONS).await.unwrap_err();
+    assert!(error.to_string().contains("proxyconnect tcp: "), "{error}");
+    assert_eq!(heads.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(crate) const HTTP_CLIENT: Namespace = Namespace {
             "proxy_address",
             Kind::Text,
             "",
-            "The proxy for this backend, `http://[user:password@]host:port`; also `socks5://`, and `https://` for backends without TLS. Without it, the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply, unless `proxy_from_env` of `portcullis/upstream` is off.",
+            "The proxy for this backend, `http://[user:password@]host:port`; also `https://` and `socks5://`. Without it, the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply, unless `proxy_from_env` of `portcullis/upstream` is off.",
         ),
     ],
 };

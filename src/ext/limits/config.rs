@@ -30,7 +30,7 @@ pub(crate) const LIMITS: Namespace = Namespace {
             "upstream_headers",
             Kind::Any,
             "1MiB",
-            "Largest head of a backend's response: status line and headers, regardless of their number. At most 1 MiB.",
+            "Largest head of a backend's response: status line and headers, of which there are at most 10000. At most 1 MiB.",
         ),
         key(
             "connections",
