@@ -85,11 +85,12 @@ impl ResponseCache for Cache {
     fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming) {
         let (asked, given) = (Directives::of(sent), Directives::of(&response.headers));
         let personal = carries_credentials(sent) || response.headers.contains_key(SET_COOKIE);
-        // As in KrakenD, `private` alone does not prevent sharing: it only cancels a `public`.
-        let public = given.public && !given.private;
+        let public = given.public;
         let varied = varied(sent, &response.headers);
         let rejected = asked.no_store
             || given.no_store
+            // The cache is shared by all clients (RFC 9111 §3).
+            || given.private
             || (personal && !public)
             || response.status == StatusCode::PARTIAL_CONTENT
             || response.status == StatusCode::NOT_MODIFIED

@@ -59,15 +59,26 @@ fn an_anonymous_response_is_not_sent_to_clients_with_credentials_unless_public()
 }
 
 #[test]
-fn private_responses_are_shared_by_clients_without_credentials() {
+fn private_responses_are_not_stored() {
+    for given in [
+        "private, max-age=60",
+        "max-age=60, Private",
+        "public, private, max-age=60",
+        "private=\"set-cookie\", max-age=60",
+    ] {
+        for sent in [
+            &[][..],
+            &[("cookie", "a=b")],
+            &[("authorization", "Bearer x")],
+        ] {
+            let bench = apart();
+            bench.put(sent, "1", &[("cache-control", given)]);
+            assert_eq!(bench.get(sent), "miss", "{given} {sent:?}");
+        }
+    }
     let bench = apart();
-    let given = [("cache-control", "private, max-age=60")];
-    bench.put(&[], "1", &given);
-    assert_eq!(bench.get(&[]), "1");
-    assert_eq!(bench.get(&[("cookie", "a=b")]), "miss");
-    let bench = apart();
-    let given = [("cache-control", "private, public, max-age=60")];
-    bench.put(&[("authorization", "Bearer x")], "1", &given);
+    bench.put(&[], "before", A_MINUTE);
+    bench.put(&[], "now", &[("cache-control", "private, max-age=60")]);
     assert_eq!(bench.get(&[]), "miss");
 }
 
