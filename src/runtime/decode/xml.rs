@@ -120,6 +120,9 @@ fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
     let mut attributes = Vec::new();
     // The library's check for equal names compares each with each, which a backend could exploit.
     for attribute in start.attributes().with_checks(false) {
+        if is_late() {
+            return Err(Error::Late);
+        }
         spend()?;
         let attribute = attribute.map_err(|error| Error::Syntax(error.to_string()))?;
         let value = unescape(&attribute.value).map_err(|error| match error {

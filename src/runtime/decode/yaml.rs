@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
+use crate::runtime::heavy::is_late;
 use crate::runtime::json::{Object, Value};
 use crate::upstream::budget::{Budget, Charge};
 
@@ -57,6 +58,9 @@ impl Used {
     }
 
     fn add<E: Error>(&self, text: usize) -> Result<(), E> {
+        if is_late() {
+            return Err(E::custom("the deadline has passed"));
+        }
         let bytes = self.bytes.get() + NODE + text;
         self.bytes.set(bytes);
         let Some(mut charge) = self.charge.take() else {
@@ -164,7 +168,10 @@ impl<'de> Visitor<'de> for Node<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::runtime::heavy::{Cut, aside};
     use crate::runtime::json::{Style, to_bytes};
 
     fn json(text: &str) -> Result<String, String> {
@@ -189,6 +196,24 @@ mod tests {
         ] {
             assert_eq!(json(text).as_deref(), Ok(want), "{text}");
         }
+    }
+
+    #[test]
+    fn a_large_document_ends_at_its_deadline() {
+        let text = "- {a: 1, b: [x, y, z], c: 'some text'}\n".repeat(40_000);
+        let began = Instant::now();
+        decode(text.as_bytes()).unwrap();
+        let whole = began.elapsed();
+        let began = Instant::now();
+        let cut = aside(text.len(), began + whole / 20, || {
+            decode(text.as_bytes()).is_ok()
+        });
+        assert_eq!(cut, Err(Cut::Deadline));
+        assert!(
+            began.elapsed() < whole / 2,
+            "{:?} of {whole:?}",
+            began.elapsed()
+        );
     }
 
     #[test]
