@@ -191,6 +191,8 @@ fn is_secret(name: &HeaderName) -> bool {
     SECRET_NAMES.contains(&name)
         || name.starts_with("x-forwarded")
         || name.starts_with("proxy-")
+        // `x-key`, `ocp-apim-subscription-key`.
+        || name.ends_with("key")
         || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 

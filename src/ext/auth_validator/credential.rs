@@ -79,9 +79,16 @@ impl Places {
         }
     }
 
-    /// Whether this is the configured cookie with a different token.
+    /// Whether this is the configured cookie with a different token. Some backends also separate cookies by commas, as
+    /// RFC 2109 did, or accept quotes around a name.
     fn is_other(&self, pair: &[u8], token: &str) -> bool {
-        value_of(pair, self.cookie.as_bytes()).is_some_and(|value| value != token.as_bytes())
+        pair.split(|byte| *byte == b',').any(|part| {
+            let is_other = |part: &[u8]| {
+                let value = value_of(part, self.cookie.as_bytes());
+                value.is_some_and(|value| value != token.as_bytes())
+            };
+            is_other(part) || unquoted_name(part).is_some_and(|part| is_other(&part))
+        })
     }
 
     /// A `Cookie` header without such cookies; `None` if nothing is left.
@@ -129,7 +136,16 @@ fn is_other_parameter(pair: &str, token: &str) -> bool {
         b'.' | b' ' => b'_',
         byte => byte.to_ascii_lowercase(),
     });
+    // In PHP and others `access_token[]` sets `access_token` too.
+    let folded = folded.take_while(|byte| *byte != b'[');
     folded.eq(NAME.iter().copied()) && !percent_decode_str(value).eq(token.bytes())
+}
+
+/// `name=value` of `"name"=value`.
+fn unquoted_name(pair: &[u8]) -> Option<Vec<u8>> {
+    let rest = pair.trim_ascii_start().strip_prefix(b"\"")?;
+    let end = memchr::memchr(b'"', rest)?;
+    Some([rest.get(..end)?, rest.get(end + 1..)?].concat())
 }
 
 /// The pairs of a `Cookie` header (RFC 6265 §4.2.1).
@@ -158,4 +174,33 @@ fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
         .strip_prefix(b"\"")
         .and_then(|value| value.strip_suffix(b"\""));
     Some(unquoted.unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_spellings_of_the_parameter_are_found() {
+        for pair in [
+            "access_token=x",
+            "ACCESS.token=x",
+            "access+token=x",
+            "%61ccess%5Ftoken=x",
+            "access_token[]=x",
+            "access_token%5B0%5D=x",
+            "access_token",
+        ] {
+            assert!(is_other_parameter(pair, "t"), "{pair}");
+        }
+        for pair in [
+            "access_token=t",
+            "access_tokens=x",
+            "x[access_token]=y",
+            "a=b",
+            "",
+        ] {
+            assert!(!is_other_parameter(pair, "t"), "{pair}");
+        }
+    }
 }

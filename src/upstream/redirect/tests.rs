@@ -190,6 +190,8 @@ fn another_origin_receives_only_client_headers_and_no_credentials() {
         "proxy-authorization",
         "host",
         "x-api-key",
+        "x-key",
+        "ocp-apim-subscription-key",
         "x-forwarded-for",
         "referer",
         "x-session-id",

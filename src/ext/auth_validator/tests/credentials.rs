@@ -66,7 +66,7 @@ async fn no_second_token_goes_on_beside_the_verified_one() {
     let x_token = HeaderName::from_static("x-token");
     let own_cookie = format!("a=1; access_token={token}; b=2");
     let behind_tab = "bearer\tforged.by.me";
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 16] = [
         (
             &other_header,
             vec![(x_token.clone(), &token), (AUTHORIZATION, behind_tab)],
@@ -108,6 +108,33 @@ async fn no_second_token_goes_on_beside_the_verified_one() {
             ],
             &bearer,
             "a=1; b=2",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "c=1; a=1, access_token=forged; b=2"),
+            ],
+            &bearer,
+            "c=1; b=2",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1; \"access_token\"=forged; b=2,3"),
+            ],
+            &bearer,
+            "a=1; b=2,3",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1, \"access_token\" = forged"),
+            ],
+            &bearer,
+            "",
         ),
         (
             &usual,
