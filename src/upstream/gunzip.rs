@@ -131,6 +131,42 @@ mod tests {
         assert_eq!(decode(&[]).unwrap().0, b"");
     }
 
+    /// A gzip body is a series of members (RFC 1952 §2.2). Anything else behind a member is an error, as in Go.
+    #[test]
+    fn members_are_joined_and_everything_else_behind_one_is_an_error() {
+        let (one, two) = (gzip(b"hello, "), gzip(b"world"));
+        let both = [&one[..], &two].concat();
+        assert_eq!(decode(&[&both]).unwrap().0, b"hello, world");
+        for cut in 0..both.len() {
+            let pieces = decode(&[&both[..cut], &both[cut..]]);
+            assert_eq!(pieces.unwrap().0, b"hello, world", "{cut}");
+            let is_whole = cut == 0 || cut == one.len();
+            assert_eq!(decode(&[&both[..cut]]).is_ok(), is_whole, "{cut}");
+        }
+        for surplus in [
+            &b"\0"[..],
+            &[0; 512],
+            b"x",
+            b"{}",
+            b"\x1f",
+            b"\x1f\x8b",
+            b"\x1f\x8b\x07",
+            b"garbage garbage",
+        ] {
+            let joined = [&one[..], surplus].concat();
+            assert!(decode(&[&joined]).is_err(), "{surplus:?}");
+            assert!(
+                decode(&[&one, surplus]).is_err(),
+                "{surplus:?} in a chunk of its own"
+            );
+        }
+        for (at, name) in [(one.len() - 8, "checksum"), (one.len() - 4, "length")] {
+            let mut wrong = both.clone();
+            wrong[at] ^= 1;
+            assert!(decode(&[&wrong]).is_err(), "wrong {name}");
+        }
+    }
+
     proptest! {
         #[test]
         fn compressed_data_is_restored(bytes: Vec<u8>, cut: prop::sample::Index) {
