@@ -42,6 +42,9 @@ impl Rig {
         for status in [404, 418, 500] {
             routes.push(json!({"path": format!("/s/{status}"), "status": status, "body": "no"}));
         }
+        // Each of these two waits for the other.
+        routes.push(json!({"path": "/w/404", "waits_for": "/w/1", "status": 404, "body": "no"}));
+        routes.push(json!({"path": "/w/1", "waits_for": "/w/404", "headers": good, "body": ok}));
         routes.push(json!({"headers": good, "body": ok}));
         let stub = Stub::with(&Value::Array(routes).to_string());
         let collector = Collector::start();

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -198,7 +198,26 @@ fn one_exchange(reader: &mut BufReader<TcpStream>, script: &Mutex<Script>) -> io
         body,
     };
     let (route, fill) = choose(&seen, script);
+    if let Some(other) = route.field("waits_for").and_then(Json::text) {
+        wait_for(other, script);
+    }
     response(reader.get_mut(), &route, &fill, &seen)
+}
+
+/// Waits until a request for `path` has come, so that two calls surely overlap.
+fn wait_for(path: &str, script: &Mutex<Script>) {
+    let end = Instant::now() + Duration::from_secs(20);
+    let has_come = || {
+        script
+            .lock()
+            .unwrap()
+            .seen
+            .iter()
+            .any(|seen| seen.path == path)
+    };
+    while !has_come() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn read_body(

@@ -231,7 +231,7 @@ fn each_call_of_a_request_has_a_span_below_its_work() {
     let rig = Rig::of(
         grpc(),
         json!([
-            {"endpoint": "/p", "backend": [{"url_pattern": "/x/1"}, {"url_pattern": "/s/404"}]},
+            {"endpoint": "/p", "timeout": "20s", "backend": [{"url_pattern": "/w/1"}, {"url_pattern": "/w/404"}]},
             {"endpoint": "/n", "output_encoding": "no-op", "backend": [{"url_pattern": "/s/418"}]},
             {"endpoint": "/sh", "backend": [{"url_pattern": "/x/m"},
                 {"url_pattern": "/x/s", "extra_config": {"proxy": {"shadow": true}}}]},
@@ -268,8 +268,8 @@ fn each_call_of_a_request_has_a_span_below_its_work() {
         .collect();
     let wanted = [
         ("/n", "/s/418"),
-        ("/p", "/s/404"),
-        ("/p", "/x/1"),
+        ("/p", "/w/404"),
+        ("/p", "/w/1"),
         ("/sh", "/x/m"),
         ("/sh", "/x/s"),
         ("/sq", "/x/1"),
@@ -283,7 +283,7 @@ fn each_call_of_a_request_has_a_span_below_its_work() {
         let mut of_p = backends.iter().filter(|span| span.parent == proxy("/p").id);
         of_p.find(|span| span.name == name).unwrap()
     };
-    assert!(of("/x/1").start <= of("/s/404").end && of("/s/404").start <= of("/x/1").end);
+    assert!(of("/w/1").start <= of("/w/404").end && of("/w/404").start <= of("/w/1").end);
 }
 
 #[test]
