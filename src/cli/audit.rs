@@ -9,15 +9,17 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::cli::findings::Paint;
 use crate::cli::{AuditArgs, Format, check, findings};
 use crate::config::flexible::Rendering;
 use crate::config::{Environment, Node, Report, Service, load};
-use rules::{RULES, Rule};
+use rules::{Level, RULES, Rule};
 
 /// Prints the recommendations, to standard error as KrakenD does. The exit code is 1 if there are any.
 pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     let file = args.config.path();
     let name = check::shown_name(file);
+    let paint = Paint::of_stderr();
     let ignored = match ignored(args) {
         Ok(ids) => ids,
         Err(reason) => {
@@ -27,7 +29,8 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     };
     let outcome = check::outcome(file);
     if outcome.compiled.is_none() {
-        eprint!("{}", findings::rejection(&name, &outcome.findings));
+        let rejection = findings::painted_rejection(paint, &name, &outcome.findings);
+        eprint!("{rejection}");
         return ExitCode::FAILURE;
     }
     let Some(mut raised) = raised(file, outcome.rendering.as_deref()) else {
@@ -44,7 +47,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     raised.retain(wanted);
     match args.format {
         _ if args.quiet => {}
-        Format::Text => eprint!("{}", text(&raised)),
+        Format::Text => eprint!("{}", text(paint, &raised)),
         Format::Json => super::say(&format!("{}\n", json(&raised))),
     }
     if raised.is_empty() {
@@ -77,14 +80,18 @@ fn raised(path: &Path, rendering: Option<&Rendering>) -> Option<Vec<&'static Rul
     Some(RULES.iter().filter(|rule| (rule.raised)(&file)).collect())
 }
 
-fn text(raised: &[&Rule]) -> String {
+fn text(paint: Paint, raised: &[&Rule]) -> String {
     let line = |rule: &&Rule| {
-        format!(
-            "{}\t{:<12}\t{}\n",
-            rule.id,
-            format!("[{}]", rule.level.as_str()),
-            rule.message
-        )
+        let level = rule.level.as_str();
+        let shown = format!("[{level}]");
+        // Colour codes have no width, so the blanks come after them.
+        let blanks = " ".repeat(12_usize.saturating_sub(shown.len()));
+        let shown = match rule.level {
+            Level::Critical | Level::High => paint.bad(&shown),
+            Level::Medium => paint.doubtful(&shown),
+            Level::Low => shown,
+        };
+        format!("{}\t{shown}{blanks}\t{}\n", rule.id, rule.message)
     };
     raised.iter().map(line).collect()
 }
@@ -169,6 +176,26 @@ mod tests {
             let raised = with(root, extra, endpoint);
             assert!(raised.contains(&id), "{id}: {raised:?}");
         }
+    }
+
+    #[test]
+    fn severities_are_coloured_on_a_terminal_and_aligned() {
+        let rules: Vec<&Rule> = RULES.iter().collect();
+        let plain = text(Paint::default(), &rules);
+        let coloured = text(Paint::always(), &rules);
+        assert!(!plain.contains('\x1b'));
+        for (level, code) in [("CRITICAL", "1;31"), ("HIGH", "1;31"), ("MEDIUM", "33")] {
+            assert!(
+                coloured.contains(&format!("\x1b[{code}m[{level}]\x1b[0m")),
+                "{level}"
+            );
+        }
+        assert!(coloured.contains("\t[LOW] "));
+        let codes = ["\x1b[1;31m", "\x1b[33m", "\x1b[0m"];
+        let bare = codes
+            .iter()
+            .fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(bare, plain);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use crate::compile::krakend3::{self, Change};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::{ConfigError, Environment, Finding, Node, Position, Report, Severity, load};
 use crate::ext::Carry;
+use crate::server::listeners::try_bind;
 use crate::server::tls::Certificates;
 use crate::upstream::{Clients, DnsTable};
 
@@ -124,13 +124,18 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
 /// Adds an error that only a start would find.
 fn reject(outcome: &mut Outcome, pointer: &str, reason: String) {
     outcome.compiled = None;
-    outcome.findings.push(Finding {
-        severity: Severity::ConfigError,
+    let error = finding(Severity::ConfigError, pointer, reason);
+    outcome.findings.push(error);
+}
+
+fn finding(severity: Severity, pointer: &str, reason: String) -> Finding {
+    Finding {
+        severity,
         at: Position::default(),
         pointer: pointer.to_owned(),
         config_error: ConfigError::invalid(reason),
         hint: None,
-    });
+    }
 }
 
 /// The logs that a start could not open.
@@ -144,22 +149,31 @@ fn logs(compiled: &Compiled) -> Vec<(&'static str, String)> {
     access.into_iter().collect()
 }
 
-/// Checks whether the addresses are free, for `-t`.
+/// Checks whether a start could bind every address of the configuration, for `-t`.
 fn ports(outcome: &mut Outcome) {
     let Some(compiled) = &outcome.compiled else {
         return;
     };
-    let metrics = compiled.metrics.map(|metrics| metrics.listen);
-    let addresses = std::iter::once(("/port", compiled.listen.address));
-    let addresses = addresses.chain(metrics.map(|address| ("/extra_config", address)));
-    let taken: Vec<(&str, String)> = addresses
-        .filter_map(|(pointer, address)| {
-            let error = TcpListener::bind(address).err()?;
-            Some((pointer, format!("listen tcp {address}: bind: {error}")))
+    let gateway = ("/port".to_owned(), compiled.listen.address, false);
+    let sides = compile::sides(compiled).into_iter();
+    let sides = sides.map(|side| (side.pointer(), side.address, side.is_optional()));
+    let taken: Vec<(String, bool, String)> = std::iter::once(gateway)
+        .chain(sides)
+        .filter_map(|(pointer, address, optional)| {
+            let error = try_bind(address).err()?;
+            let text = format!("listen tcp {address}: bind: {error}");
+            Some((pointer, optional, text))
         })
         .collect();
-    for (pointer, reason) in taken {
-        reject(outcome, pointer, reason);
+    for (pointer, optional, reason) in taken {
+        if optional {
+            let reason = format!("{reason}: the gateway starts without this page");
+            outcome
+                .findings
+                .push(finding(Severity::Warning, &pointer, reason));
+        } else {
+            reject(outcome, &pointer, reason);
+        }
     }
 }
 

@@ -22,6 +22,11 @@ impl Paint {
         Paint(std::io::stderr().is_terminal() && !rejected && !dumb)
     }
 
+    #[cfg(test)]
+    pub(super) fn always() -> Paint {
+        Paint(true)
+    }
+
     fn with(self, code: &str, text: &str) -> String {
         if self.0 && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
+use crate::cli::findings::Paint;
 use crate::cli::told::{AccessPlace, Told};
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
@@ -111,7 +112,11 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",
-            findings::rejection(&args.config.display().to_string(), &outcome.findings)
+            findings::painted_rejection(
+                Paint::of_stderr(),
+                &args.config.display().to_string(),
+                &outcome.findings
+            )
         ),
     }
     ExitCode::FAILURE
@@ -169,13 +174,14 @@ fn serve(
         looking: AtomicBool::new(false),
         access,
         served: Mutex::default(),
+        rejected: Mutex::default(),
     });
     let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));
     let mut loaded = match first {
         Ok(loaded) => loaded,
         Err(report) => {
             logger.flush_within(FLUSH);
-            eprint!("{report}");
+            eprint!("{}", loader.painted(report));
             return ExitCode::FAILURE;
         }
     };

@@ -8,6 +8,7 @@
 //! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
 //! | `payload`, `finishing` | how request bodies are read; the last changes to responses |
+//! | `sides` | the admin listeners, and addresses that two listeners want |
 //! | `certificates` | the contents of certificate and key files |
 //! | `namespaces` | which extension compiles which block |
 //! | `plugins` | the blocks of plugins that are built in, moved to their own namespaces |
@@ -35,6 +36,7 @@ mod payload;
 mod plugins;
 pub(crate) mod schema;
 mod service;
+mod sides;
 mod summary;
 
 pub(crate) use listen::any_address;
@@ -42,3 +44,4 @@ pub use output::Outcome;
 pub(crate) use output::{Compiled, Metrics};
 pub(crate) use service::file;
 pub use service::{Inputs, text};
+pub(crate) use sides::{Content, sides};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Finding;
 use crate::config::flexible::{Rendering, Watched};
-use crate::ext::auth_revoker::Api;
+use crate::ext::auth_revoker::{Api, RpcAddress};
 use crate::ext::auth_validator::Validators;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
@@ -75,6 +75,8 @@ pub struct ServiceBlocks {
     pub stats: Option<Arc<Stats>>,
     /// The HTTP interface of `auth/revoker`.
     pub revocation: Option<Arc<Api>>,
+    /// The RPC port of `auth/revoker`.
+    pub revoker_port: Option<Arc<RpcAddress>>,
 }
 
 impl ServiceBlocks {
@@ -89,6 +91,7 @@ impl ServiceBlocks {
             native: facts.get(),
             stats: facts.get(),
             revocation: facts.get(),
+            revoker_port: facts.get(),
         }
     }
 }

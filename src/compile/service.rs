@@ -9,7 +9,7 @@ use http::Method;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::{
-    ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, summary,
+    ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, sides, summary,
 };
 use crate::config::flexible::Watched;
 use crate::config::load::{self, Format};
@@ -159,7 +159,7 @@ fn compile(
     }
     let observer = cx.left::<Observer>();
     let (carry, tasks, facts) = cx.finish();
-    Some(Compiled {
+    let compiled = Compiled {
         summary: summary::lines(&file, &listener),
         name: file.name.clone(),
         hash,
@@ -182,7 +182,9 @@ fn compile(
         certificates,
         carry,
         tasks,
-    })
+    };
+    sides::report_conflicts(&compiled, whole, report);
+    Some(compiled)
 }
 
 /// With templates and variables filled in, so that gateways with the same configuration have the same.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::auth_revoker::Api;
+use super::auth_revoker::{Api, RpcAddress};
 use super::auth_validator::Validators;
 use super::context::{ServiceFacts, ServiceFinishing, ServiceLimits, ServiceTimeout};
 use super::identity::{Bounds, Identity, IdentityStatus, Revoker, SubjectWanted};
@@ -121,6 +121,8 @@ facts! {
     revoker: Revoker,
     /// Set by `auth/revoker`; read when its listener is opened.
     revoker_api: Api,
+    /// Set by `auth/revoker`; read by `check -t`.
+    revoker_port: RpcAddress,
     /// Set by the service's `auth/api-keys`; read by its endpoints.
     api_keys: api_keys::Keys,
     /// Set by the service's `auth/basic`; read by its endpoints.

@@ -66,10 +66,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether no process listens at `address`. The test socket is bound but never listens: otherwise a waiting client
-/// would connect to it and be reset.
+/// Whether no process listens at `address`.
 pub(super) fn is_free(address: SocketAddr) -> bool {
-    socket(address).is_ok()
+    try_bind(address).is_ok()
+}
+
+/// Tries whether a start could listen at `address`. The test socket is bound but never listens: otherwise a waiting
+/// client would connect to it and be reset.
+///
+/// # Errors
+/// The address cannot be bound.
+pub(crate) fn try_bind(address: SocketAddr) -> io::Result<()> {
+    socket(address).map(drop)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ mod handover;
 mod handshakes;
 pub(crate) mod head;
 mod intake;
-mod listeners;
+pub(crate) mod listeners;
 mod memory;
 pub(crate) mod process;
 mod processors;

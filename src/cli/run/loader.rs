@@ -9,11 +9,11 @@ use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 
 use super::{Extras, FLUSH, SEND, Source};
-use crate::cli::findings;
+use crate::cli::findings::{self, Paint};
 use crate::cli::told::{AccessPlace, Told};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::load::{self, Format};
-use crate::config::{Environment, flexible};
+use crate::config::{Environment, Finding, flexible};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
 use crate::ext::{Carry, CertificateInUse, Open};
@@ -57,6 +57,8 @@ pub(super) struct FileLoader {
     pub(super) access: AccessPlace,
     /// The summary of the last loaded configuration, for the start; and whether the file configures the log.
     pub(super) served: Mutex<(String, bool)>,
+    /// The findings that stopped the start.
+    pub(super) rejected: Mutex<Vec<Finding>>,
 }
 
 impl FileLoader {
@@ -110,6 +112,15 @@ impl FileLoader {
         log::error!("[SERVICE: Gateway] {}", rejection.trim_end());
     }
 
+    /// The report of a failed start, as it is printed.
+    pub(super) fn painted(&self, report: String) -> String {
+        let findings = std::mem::take(&mut *locked(&self.rejected));
+        if findings.is_empty() {
+            return report;
+        }
+        findings::painted_rejection(Paint::of_stderr(), &self.name, &findings)
+    }
+
     /// The access log for this configuration: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
@@ -159,6 +170,9 @@ impl Loader for FileLoader {
         let Some(mut compiled) = outcome.compiled else {
             let rejection = findings::rejection(&self.name, &outcome.findings);
             self.rejected_at_start(outcome.logging, &rejection, lines);
+            if locked(&self.access).is_none() {
+                *locked(&self.rejected) = outcome.findings;
+            }
             return Err(rejection);
         };
         let access_log = self.access_log(&compiled)?;

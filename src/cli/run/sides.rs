@@ -1,6 +1,5 @@
 //! The admin listeners: metrics, the page for people, statistics, revocation.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,42 +10,50 @@ use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::loader::FileLoader;
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
 use crate::ext::opentelemetry::{Page, Pages};
 use crate::server::admin::{Asked, Handler, SideListener, page, plain, whole};
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
 use crate::telemetry::series::page::{Form, render};
-use crate::telemetry::stats::Stats;
 
 impl FileLoader {
     /// The admin listeners.
     pub(super) fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
-        let mut sides = self.extras.sides.clone();
-        sides.extend(compiled.blocks.stats.clone().and_then(stats));
-        sides.extend(compiled.blocks.revocation.clone().map(revocation));
-        if let Some(pages) = &compiled.blocks.pages {
-            let list = pages.list.iter();
-            sides.extend(list.map(|page| series_page(&self.pages, *page)));
-        }
-        sides.extend(compiled.metrics.map(|metrics| self.metrics_page(metrics)));
-        sides
+        let served = compile::sides(compiled).into_iter().filter_map(|side| {
+            Some(SideListener {
+                address: side.address,
+                optional: side.is_optional(),
+                handler: self.handler(side.content)?,
+            })
+        });
+        self.extras.sides.iter().cloned().chain(served).collect()
+    }
+
+    /// Answers requests at an admin listener. `None` if it serves itself.
+    fn handler(&self, content: Content) -> Option<Handler> {
+        Some(match content {
+            Content::Stats(stats) => {
+                let text = move || stats.render();
+                page("/__stats", "application/json; charset=utf-8", text)
+            }
+            Content::Revocation(api) => revocation(api),
+            Content::Series(page) => series_page(&self.pages, page),
+            Content::Metrics(metrics) => self.metrics_page(metrics),
+            Content::Rpc => return None,
+        })
     }
 
     /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
-    fn metrics_page(&self, metrics: compile::Metrics) -> SideListener {
+    fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
         let told = Arc::clone(&self.told);
         let text = move || told.page();
         let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
-        SideListener {
-            address: metrics.listen,
-            handler: if metrics.page {
-                self.with_people(plain)
-            } else {
-                plain
-            },
-            optional: false,
+        if metrics.page {
+            self.with_people(plain)
+        } else {
+            plain
         }
     }
 
@@ -100,36 +107,19 @@ impl FileLoader {
     }
 }
 
-/// `/__stats` of `telemetry/metrics`.
-fn stats(stats: Arc<Stats>) -> Option<SideListener> {
-    let address = stats.settings().listen.as_deref().and_then(stats_address)?;
-    Some(SideListener {
-        address,
-        handler: page("/__stats", "application/json; charset=utf-8", move || {
-            stats.render()
-        }),
-        optional: true,
+/// The HTTP interface of `auth/revoker`.
+fn revocation(api: Arc<Api>) -> Handler {
+    Arc::new(move |asked: &Asked| {
+        let authorization = asked.headers.get(AUTHORIZATION);
+        let (status, body) = api.response(&asked.method, &asked.path, authorization, &asked.body);
+        whole(status, Api::CONTENT_TYPE, body)
     })
 }
 
-/// The HTTP interface of `auth/revoker`.
-fn revocation(api: Arc<Api>) -> SideListener {
-    SideListener {
-        address: api.address,
-        handler: Arc::new(move |asked: &Asked| {
-            let authorization = asked.headers.get(AUTHORIZATION);
-            let (status, body) =
-                api.response(&asked.method, &asked.path, authorization, &asked.body);
-            whole(status, Api::CONTENT_TYPE, body)
-        }),
-        optional: false,
-    }
-}
-
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
-fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> SideListener {
+fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> Handler {
     let pages = Arc::clone(pages);
-    let handler = move |asked: &Asked| {
+    Arc::new(move |asked: &Asked| {
         if asked.path != "/metrics" {
             return plain(StatusCode::NOT_FOUND, "404 page not found");
         }
@@ -149,18 +139,5 @@ fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> SideListener {
             text.clear();
         }
         whole(StatusCode::OK, form.content_type(), text.into_bytes())
-    };
-    SideListener {
-        address: page.address,
-        handler: Arc::new(handler),
-        optional: false,
-    }
-}
-
-/// `:8090` means all addresses, as in KrakenD.
-fn stats_address(listen: &str) -> Option<SocketAddr> {
-    match listen.strip_prefix(':') {
-        Some(port) => Some(SocketAddr::new(compile::any_address(), port.parse().ok()?)),
-        None => listen.parse().ok(),
-    }
+    })
 }

@@ -9,7 +9,7 @@ use super::config::Block;
 use super::fleet::{Fleet, share};
 use super::ledger::{Desk, Ledger, TokenRevocation};
 use super::logout::{Logout, Logouts};
-use super::port::{Port, serve};
+use super::port::{Port, RpcAddress, serve};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator::standalone;
 use crate::ext::carry::Task;
@@ -53,6 +53,9 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let logout = logout(node, &block, cx);
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
+    }
+    if let Some(address) = rpc {
+        cx.leave(Arc::new(RpcAddress(address)));
     }
     let port = rpc.map(|address| port(address, &desk, cx));
     if let Some(address) = http {

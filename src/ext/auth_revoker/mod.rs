@@ -25,6 +25,7 @@ mod tests;
 
 pub(crate) use api::Api;
 pub use gob::read_anything;
+pub(crate) use port::RpcAddress;
 
 use super::extension::ServiceExtension;
 

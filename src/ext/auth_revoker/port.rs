@@ -28,6 +28,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The maximum length of the first line, which is `AUTH` and the secret.
 const MOST_LINE_BYTES: usize = 1024;
 
+/// The address of the RPC port, for reports.
+#[derive(Debug, Clone, Copy)]
+pub struct RpcAddress(pub SocketAddr);
+
 /// The RPC port of a configuration. Its task ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Port {
