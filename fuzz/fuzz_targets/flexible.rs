@@ -10,8 +10,8 @@ impl Host for World {
         (name == "A").then(|| "a".to_owned())
     }
 
-    fn partial(&self, name: &str) -> Result<Option<String>, String> {
-        Ok((name == "a").then(|| "part".to_owned()))
+    fn partial(&self, name: &str) -> Result<Option<std::sync::Arc<str>>, String> {
+        Ok((name == "a").then(|| "part".into()))
     }
 
     fn zone(&self) -> Option<String> {

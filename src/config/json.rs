@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
+use ahash::RandomState;
+
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
 
 /// Deeper nesting is rejected, so that a malicious file cannot exhaust the stack.
 const MAX_DEPTH: usize = 128;
+/// In objects with more members, names are looked up in a table.
+const FEW: usize = 16;
 
 /// Parses a text. Duplicate keys give a warning, and the last one wins.
 ///
@@ -36,6 +40,53 @@ struct Parser<'t> {
     report: &'t Report,
 }
 
+/// The way from the root to a value. It becomes a path only for a message: nearly all values need none.
+enum Trail<'p> {
+    Root,
+    Key(&'p Trail<'p>, &'p str),
+    Index(&'p Trail<'p>, usize),
+}
+
+impl Trail<'_> {
+    fn path(&self) -> Path {
+        match self {
+            Trail::Root => Path::root(),
+            Trail::Key(parent, name) => parent.path().key(name),
+            Trail::Index(parent, index) => parent.path().index(*index),
+        }
+    }
+}
+
+/// The members of an object while it is read.
+#[derive(Default)]
+struct Members {
+    list: Vec<Member>,
+    /// The index of each name, once there are more than [`FEW`].
+    table: HashMap<Box<str>, usize, RandomState>,
+}
+
+impl Members {
+    fn index_of(&self, name: &str) -> Option<usize> {
+        if self.table.is_empty() {
+            return self.list.iter().position(|member| *member.name == *name);
+        }
+        self.table.get(name).copied()
+    }
+
+    fn push(&mut self, member: Member) {
+        self.list.push(member);
+        let count = self.list.len();
+        let new = match count {
+            0..=FEW => return,
+            count if self.table.is_empty() => 0..count,
+            count => count - 1..count,
+        };
+        let names = self.list[new.clone()].iter();
+        let names = names.map(|member| member.name.clone());
+        self.table.extend(names.zip(new));
+    }
+}
+
 impl Parser<'_> {
     fn document(&mut self) -> Result<Value, SyntaxError> {
         if self.text.starts_with('\u{feff}') {
@@ -45,7 +96,7 @@ impl Parser<'_> {
             ));
         }
         self.blanks();
-        let value = self.value(&Path::root(), 0)?;
+        let value = self.value(&Trail::Root, 0)?;
         self.blanks();
         match self.peek() {
             None => Ok(value),
@@ -53,15 +104,15 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, path: &Path, depth: usize) -> Result<Value, SyntaxError> {
+    fn value(&mut self, trail: &Trail<'_>, depth: usize) -> Result<Value, SyntaxError> {
         let at = self.mark();
         if depth > MAX_DEPTH {
             return Err(self.error("nested too deeply (more than 128 levels)", None));
         }
         let data = match self.peek() {
-            Some(b'{') => self.object(path, depth)?,
-            Some(b'[') => self.list(path, depth)?,
-            Some(b'"') => Data::Text(self.string()?.into()),
+            Some(b'{') => self.object(trail, depth)?,
+            Some(b'[') => self.list(trail, depth)?,
+            Some(b'"') => Data::Text(self.string()?),
             Some(b't') => self.word("true", Data::Bool(true))?,
             Some(b'f') => self.word("false", Data::Bool(false))?,
             Some(b'n') => self.word("null", Data::Null)?,
@@ -77,13 +128,12 @@ impl Parser<'_> {
         Ok(Value::new(at, data))
     }
 
-    fn object(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
+    fn object(&mut self, trail: &Trail<'_>, depth: usize) -> Result<Data, SyntaxError> {
         self.offset += 1;
-        let mut members: Vec<Member> = Vec::new();
-        let mut seen: HashMap<Box<str>, usize> = HashMap::new();
+        let mut members = Members::default();
         self.blanks();
         if self.take(b'}') {
-            return Ok(Data::Object(members));
+            return Ok(Data::Object(members.list));
         }
         loop {
             self.blanks();
@@ -94,28 +144,25 @@ impl Parser<'_> {
                     trailing_comma(self.peek(), b'}'),
                 ));
             }
-            let name: Box<str> = self.string()?.into();
+            let name = self.string()?;
             self.blanks();
             if !self.take(b':') {
                 return Err(self.unexpected("after object key", None));
             }
             self.blanks();
-            let inner = path.key(&name);
-            let value = self.value(&inner, depth + 1)?;
+            let value = self.value(&Trail::Key(trail, &name), depth + 1)?;
             let member = Member { name, at, value };
-            match seen.get(&member.name) {
+            match members.index_of(&member.name) {
                 Some(index) => {
-                    self.report.duplicate(&member.name, member.at, &inner);
-                    members[*index] = member;
+                    let path = trail.path().key(&member.name);
+                    self.report.duplicate(&member.name, member.at, &path);
+                    members.list[index] = member;
                 }
-                None => {
-                    seen.insert(member.name.clone(), members.len());
-                    members.push(member);
-                }
+                None => members.push(member),
             }
             self.blanks();
             if self.take(b'}') {
-                return Ok(Data::Object(members));
+                return Ok(Data::Object(members.list));
             }
             if !self.take(b',') {
                 return Err(self.unexpected("after object key:value pair", None));
@@ -123,7 +170,7 @@ impl Parser<'_> {
         }
     }
 
-    fn list(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
+    fn list(&mut self, trail: &Trail<'_>, depth: usize) -> Result<Data, SyntaxError> {
         self.offset += 1;
         let mut items = Vec::new();
         self.blanks();
@@ -138,7 +185,7 @@ impl Parser<'_> {
                     trailing_comma(self.peek(), b']'),
                 ));
             }
-            items.push(self.value(&path.index(items.len()), depth + 1)?);
+            items.push(self.value(&Trail::Index(trail, items.len()), depth + 1)?);
             self.blanks();
             if self.take(b']') {
                 return Ok(Data::List(items));
@@ -190,7 +237,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<String, SyntaxError> {
+    fn string(&mut self) -> Result<Box<str>, SyntaxError> {
         self.offset += 1;
         let mut out = String::new();
         loop {
@@ -199,12 +246,16 @@ impl Parser<'_> {
                 .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20))
                 .count();
             let piece = &self.text[self.offset..self.offset + run];
-            out.push_str(piece);
             self.offset += run;
+            if out.is_empty() && self.peek() == Some(b'"') {
+                self.offset += 1;
+                return Ok(piece.into());
+            }
+            out.push_str(piece);
             match self.peek() {
                 Some(b'"') => {
                     self.offset += 1;
-                    return Ok(out);
+                    return Ok(out.into());
                 }
                 Some(b'\\') => out.push(self.escape()?),
                 _ => return Err(self.unexpected("in string literal", None)),
@@ -389,6 +440,24 @@ mod tests {
         assert_eq!(value.to_json(), r#"{"a":3,"b":2}"#);
         assert_eq!(report.config_errors(), 0);
         assert_eq!(report.into_findings().len(), 1);
+    }
+
+    #[test]
+    fn equal_keys_are_found_in_objects_of_any_size() {
+        for count in [1, FEW - 1, FEW, FEW + 1, FEW + 2, 100] {
+            for twice in [0, count / 2, count - 1] {
+                let mut names: Vec<String> = (0..count).map(|n| format!("k{n}")).collect();
+                names.push(format!("k{twice}"));
+                let members: Vec<String> =
+                    names.iter().map(|name| format!("{name:?}: 1")).collect();
+                let text = format!(r#"{{"a": [0, {{{}}}]}}"#, members.join(", "));
+                let report = Report::new();
+                parse(&text, &report).unwrap();
+                let findings = report.into_findings();
+                assert_eq!(findings.len(), 1, "{count} {twice}");
+                assert_eq!(findings[0].pointer, format!("/a/1/k{twice}"));
+            }
+        }
     }
 
     #[test]

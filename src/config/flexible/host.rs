@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -20,9 +20,9 @@ pub(super) struct World<'e> {
     environment: &'e Environment,
     folder: Option<&'e str>,
     /// Each partial is read once, so that one rendering always sees the same content.
-    partials: Mutex<BTreeMap<PathBuf, Option<String>>>,
+    partials: Mutex<BTreeMap<PathBuf, Option<Arc<str>>>>,
     /// The same by the name that a template writes, which costs no path: loops include a partial thousands of times.
-    named: Mutex<BTreeMap<String, Option<String>>>,
+    named: Mutex<BTreeMap<String, Option<Arc<str>>>>,
     secrets: Mutex<BTreeSet<String>>,
 }
 
@@ -91,7 +91,7 @@ impl Host for World<'_> {
         Some(value.to_owned())
     }
 
-    fn partial(&self, name: &str) -> Result<Option<String>, String> {
+    fn partial(&self, name: &str) -> Result<Option<Arc<str>>, String> {
         if let Some(known) = locked(&self.named).get(name) {
             return Ok(known.clone());
         }
@@ -99,7 +99,7 @@ impl Host for World<'_> {
         let mut partials = locked(&self.partials);
         let content = match partials.get(&path) {
             Some(known) => known.clone(),
-            None => read(&path)?,
+            None => read(&path)?.map(Arc::from),
         };
         partials.insert(path, content.clone());
         locked(&self.named).insert(name.to_owned(), content.clone());

@@ -58,7 +58,7 @@ pub struct Rendering {
 impl Rendering {
     /// The place in the template that printed the text at `at`.
     pub fn origin(&self, at: Position) -> Option<Place> {
-        self.origins.of(at)
+        self.origins.of(at, &self.text)
     }
 
     /// The text with `***` in place of every value that came from the environment.
@@ -134,7 +134,7 @@ pub(crate) fn render(
     let rendered = template::render(&input.sources, &input.data, &world);
     report.depends_on(&world.watched());
     let secrets = world.into_secrets();
-    let rendered = match rendered {
+    let mut rendered = match rendered {
         Ok(rendered) => rendered,
         Err(errors) => {
             let problems = errors
@@ -160,10 +160,11 @@ pub(crate) fn render(
         )));
         return None;
     }
-    let text = match std::str::from_utf8(&rendered.text) {
-        Ok(text) => text.to_owned(),
-        Err(_) => String::from_utf8_lossy(&rendered.text).into_owned(),
-    };
+    let text = String::from_utf8(std::mem::take(&mut rendered.text)).unwrap_or_else(|error| {
+        // Positions count what was printed, not what replaces it.
+        rendered.text = error.into_bytes();
+        String::from_utf8_lossy(&rendered.text).into_owned()
+    });
     Some(Arc::new(Rendering {
         text,
         format: kept_at.as_deref().map_or_else(|| Format::of(path), of_kept),

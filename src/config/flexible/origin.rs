@@ -1,5 +1,7 @@
 //! Maps a position in the rendered text to the template that printed it.
 
+use std::sync::OnceLock;
+
 use super::input::Input;
 use crate::config::template::{Rendered, place_of};
 use crate::config::value::Position;
@@ -17,23 +19,26 @@ pub struct Place {
 pub(super) struct Origins {
     rendered: Rendered,
     input: Input,
-    /// The offset at which each line of the rendered text starts.
-    lines: Vec<usize>,
+    /// The offset at which each line of the rendered text starts. Only a message needs them.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl Origins {
     pub(super) fn new(rendered: Rendered, input: Input) -> Origins {
-        let ends = memchr::memchr_iter(b'\n', &rendered.text).map(|at| at + 1);
-        let lines = std::iter::once(0).chain(ends).collect();
         Origins {
             rendered,
             input,
-            lines,
+            lines: OnceLock::new(),
         }
     }
 
-    pub(super) fn of(&self, at: Position) -> Option<Place> {
-        let (file, offset) = self.rendered.origin(self.offset(at)?)?;
+    /// The origin of a position in the rendered text, which is `text` unless it was not UTF-8.
+    pub(super) fn of(&self, at: Position, text: &str) -> Option<Place> {
+        let text = match &*self.rendered.text {
+            [] => text.as_bytes(),
+            raw => raw,
+        };
+        let (file, offset) = self.rendered.origin(self.offset(at, text)?)?;
         let source = self.input.sources.get(file)?;
         let place = place_of(file, &source.text, offset);
         Some(Place {
@@ -43,11 +48,15 @@ impl Origins {
     }
 
     /// The byte offset of a position. Each run of bytes that are not UTF-8 counts as one character.
-    fn offset(&self, at: Position) -> Option<usize> {
+    fn offset(&self, at: Position, text: &[u8]) -> Option<usize> {
+        let lines = self.lines.get_or_init(|| {
+            let ends = memchr::memchr_iter(b'\n', text).map(|at| at + 1);
+            std::iter::once(0).chain(ends).collect()
+        });
         let line = usize::try_from(at.line).ok()?.checked_sub(1)?;
-        let mut offset = *self.lines.get(line)?;
+        let mut offset = *lines.get(line)?;
         let mut left = usize::try_from(at.column).ok()?.checked_sub(1)?;
-        for chunk in self.rendered.text[offset..].utf8_chunks() {
+        for chunk in text[offset..].utf8_chunks() {
             for c in chunk.valid().chars() {
                 if left == 0 {
                     return Some(offset);

@@ -40,6 +40,11 @@ impl Run<'_> {
     }
 }
 
+/// Whether a text holds `%!`, with which Go marks a formatting error.
+fn has_formatting_error(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', text).any(|at| text.get(at + 1) == Some(&b'!'))
+}
+
 type Evaluated<T = Value> = Result<T, Box<TemplateError>>;
 
 enum Flow {
@@ -179,8 +184,8 @@ impl<'t> Frame<'t> {
         verbatim: bool,
     ) -> Evaluated<()> {
         let origin = Origin {
-            file: self.tree.file,
-            offset: start,
+            file: self.tree.file as u32,
+            offset: start as u32,
             verbatim,
         };
         match run.output.push(bytes, origin) {
@@ -204,7 +209,7 @@ impl<'t> Frame<'t> {
                 run,
                 format!("{term} has no value: \"<no value>\" stands in the output"),
             );
-        } else if matches!(value, Value::Text(_)) && memchr::memmem::find(text, b"%!").is_some() {
+        } else if matches!(value, Value::Text(_)) && has_formatting_error(text) {
             let term = self.term(run);
             self.warn(
                 run,

@@ -62,7 +62,7 @@ pub struct Warning {
 pub struct Rendered {
     pub text: Vec<u8>,
     pub warnings: Vec<Warning>,
-    pieces: Vec<(usize, output::Origin)>,
+    pieces: Vec<(u32, output::Origin)>,
 }
 
 impl Rendered {
@@ -70,11 +70,15 @@ impl Rendered {
     pub fn origin(&self, offset: usize) -> Option<(usize, usize)> {
         let index = self
             .pieces
-            .partition_point(|(start, _)| *start <= offset)
+            .partition_point(|(start, _)| *start as usize <= offset)
             .checked_sub(1)?;
         let (start, origin) = self.pieces[index];
-        let within = if origin.verbatim { offset - start } else { 0 };
-        Some((origin.file, origin.offset + within))
+        let within = if origin.verbatim {
+            offset - start as usize
+        } else {
+            0
+        };
+        Some((origin.file as usize, origin.offset as usize + within))
     }
 }
 

@@ -6,9 +6,9 @@ const MOST: usize = crate::config::load::MAX_FILE_BYTES as usize;
 /// The origin of a piece of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
-    pub(super) file: usize,
-    /// The byte offset of the text, or of the action that printed it.
-    pub(super) offset: usize,
+    pub(super) file: u32,
+    /// The byte offset of the text, or of the action that printed it. No file has as many as a `u32` can count.
+    pub(super) offset: u32,
     /// Whether the piece is text of the template, so that offsets within it are added.
     pub(super) verbatim: bool,
 }
@@ -18,7 +18,7 @@ pub(super) struct Origin {
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     /// The offset in `bytes` at which each piece starts, ascending.
-    pub(super) pieces: Vec<(usize, Origin)>,
+    pub(super) pieces: Vec<(u32, Origin)>,
     /// Up to where quotes have been tracked, which is done only when somebody asks.
     tracked: usize,
     quoted: bool,
@@ -40,7 +40,7 @@ impl Output {
                 MOST >> 20
             ));
         }
-        self.pieces.push((self.bytes.len(), origin));
+        self.pieces.push((self.bytes.len() as u32, origin));
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! that computes keys. Their values come from clients, so their time, steps and sizes are bounded more tightly, and they
 //! run on the stack of a worker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Budget, Limits};
@@ -100,7 +101,7 @@ impl Host for Nowhere<'_> {
         None
     }
 
-    fn partial(&self, _: &str) -> Result<Option<String>, String> {
+    fn partial(&self, _: &str) -> Result<Option<Arc<str>>, String> {
         Ok(None)
     }
 

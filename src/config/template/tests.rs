@@ -11,8 +11,8 @@ impl Host for World {
         (name == "HOST").then(|| "http://h:80".to_owned())
     }
 
-    fn partial(&self, name: &str) -> Result<Option<String>, String> {
-        Ok((name == "a.txt").then(|| "part {{ 1 }}\n".to_owned()))
+    fn partial(&self, name: &str) -> Result<Option<std::sync::Arc<str>>, String> {
+        Ok((name == "a.txt").then(|| "part {{ 1 }}\n".into()))
     }
 
     fn zone(&self) -> Option<String> {

@@ -1,11 +1,15 @@
 //! JSON as Go's `encoding/json` writes and parses it.
 
-use super::Kind::{Any, Text};
+use std::collections::HashMap;
+
+use ahash::RandomState;
+
+use super::Kind::{self, Any};
 use super::{Call, Function, Outcome, fixed, string};
 use crate::config::json;
 use crate::config::report::Report;
 use crate::config::template::format;
-use crate::config::template::value::{Entries, Object, Value};
+use crate::config::template::value::{Entries, Object, Text, Value};
 use crate::config::value::{Data, Position, Value as Tree};
 
 /// Values nested deeper are not written, because a map may contain itself.
@@ -33,10 +37,10 @@ pub(super) static TABLE: &[Function] = &[
     fixed("mustToRawJson", &[Any], |call, arguments| {
         must(call, &arguments[0], Style::RAW)
     }),
-    fixed("fromJson", &[Text], |call, arguments| {
+    fixed("fromJson", &[Kind::Text], |call, arguments| {
         Ok(decode(call, &arguments).unwrap_or(Value::Nil))
     }),
-    fixed("mustFromJson", &[Text], |call, arguments| {
+    fixed("mustFromJson", &[Kind::Text], |call, arguments| {
         decode(call, &arguments)
     }),
 ];
@@ -160,6 +164,17 @@ impl Writer {
 
     fn text(&mut self, bytes: &[u8]) {
         self.out.push('"');
+        // The usual text is written as it is.
+        let is_plain = |byte: &u8| {
+            (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+        };
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && bytes.iter().all(is_plain)
+        {
+            self.out.push_str(text);
+            self.out.push('"');
+            return;
+        }
         for chunk in bytes.utf8_chunks() {
             for c in chunk.valid().chars() {
                 self.letter(c);
@@ -240,17 +255,31 @@ pub(in crate::config) fn out_of_range(text: &str) -> String {
 
 /// A JSON value as a template sees it: every number is a float.
 pub(in crate::config::template) fn from_tree(tree: &Tree) -> Value {
+    converted(tree, &mut Keys::default())
+}
+
+/// The keys of a document. Lists of objects repeat the same ones, which are made once.
+type Keys<'t> = HashMap<&'t str, Text, RandomState>;
+
+fn converted<'t>(tree: &'t Tree, keys: &mut Keys<'t>) -> Value {
     match &tree.data {
         Data::Null => Value::Nil,
         Data::Bool(value) => Value::Bool(*value),
         Data::Number(text) => Value::Float(text.parse().unwrap_or_default()),
         Data::Text(text) => Value::text(text.as_bytes()),
-        Data::List(items) => Value::list(items.iter().map(from_tree).collect()),
+        Data::List(items) => {
+            let items = items.iter().map(|item| converted(item, keys));
+            Value::list(items.collect())
+        }
         Data::Object(members) => {
-            let entries: Entries = members
-                .iter()
-                .map(|member| (member.name.as_bytes().into(), from_tree(&member.value)))
-                .collect();
+            let mut entries = Entries::new();
+            for member in members {
+                let key = keys
+                    .entry(&member.name)
+                    .or_insert_with(|| member.name.as_bytes().into())
+                    .clone();
+                entries.insert(key, converted(&member.value, keys));
+            }
             Value::map(entries)
         }
     }

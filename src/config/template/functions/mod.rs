@@ -21,6 +21,7 @@ mod types;
 mod url;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 
@@ -36,7 +37,7 @@ pub trait Host {
     ///
     /// # Errors
     /// The partial is too large or is not UTF-8.
-    fn partial(&self, name: &str) -> Result<Option<String>, String>;
+    fn partial(&self, name: &str) -> Result<Option<Arc<str>>, String>;
 
     /// Whether the name leads out of the folder of partials.
     fn is_outside(&self, _name: &str) -> bool {
@@ -168,10 +169,11 @@ static GROUPS: &[&[Function]] = &[
     random::TABLE,
 ];
 
-static BY_NAME: Lazy<HashMap<&'static str, &'static Function>> = Lazy::new(|| {
-    let all = GROUPS.iter().flat_map(|group| group.iter());
-    all.map(|function| (function.name, function)).collect()
-});
+static BY_NAME: Lazy<HashMap<&'static str, &'static Function, ahash::RandomState>> =
+    Lazy::new(|| {
+        let all = GROUPS.iter().flat_map(|group| group.iter());
+        all.map(|function| (function.name, function)).collect()
+    });
 
 /// The function with this name.
 pub(super) fn find(name: &str) -> Option<&'static Function> {

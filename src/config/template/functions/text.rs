@@ -176,7 +176,7 @@ fn include(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
             "interface conversion: interface {{}} is {kind}, not string"
         ));
     };
-    let name = String::from_utf8_lossy(name).into_owned();
+    let name = String::from_utf8_lossy(name);
     if call.host.is_outside(&name) {
         call.warnings.push(format!(
             "the partial {} lies outside the folder of the partials",
@@ -184,7 +184,7 @@ fn include(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         ));
     }
     match call.host.partial(&name)? {
-        Some(content) => Ok(Value::text(content)),
+        Some(content) => Ok(Value::text(&*content)),
         None => {
             call.warnings.push(format!(
                 "the partial {} cannot be read: its place stays empty",
