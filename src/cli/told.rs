@@ -64,6 +64,16 @@ impl Told {
         })))
     }
 
+    /// How often a series was requested beyond the limit of its metric.
+    fn overflowed(&self) -> u64 {
+        let service = self.service.load();
+        let observer = service.as_ref().and_then(|all| all.observer.as_ref());
+        let store = observer.and_then(|observer| observer.store.as_ref());
+        let native = self.native.load();
+        let native = native.as_ref().map_or(0, |native| native.0.overflowed());
+        native + store.map_or(0, |store| store.overflowed())
+    }
+
     /// Reads the metrics after those were set that are kept elsewhere.
     fn up_to_date<T>(&self, read: impl FnOnce(&Metrics) -> T) -> T {
         let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +87,7 @@ impl Told {
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = access.as_ref().map_or(0, |access| access.dropped());
         self.metrics.log_dropped(self.logger.dropped() + lost);
+        self.metrics.series_overflow(self.overflowed());
         drop(access);
         let budget = Budget::process();
         self.metrics

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     reload_time: Gauge,
     reloads: IntCounterVec,
     log_dropped: IntCounter,
+    series_overflow: IntCounter,
     key_sets: KeySetMetrics,
     token_cache: TokenCacheMetrics,
     certificates: GaugeVec,
@@ -193,6 +194,10 @@ impl Metrics {
             log_dropped: maker.int_counter(
                 "portcullis_log_lines_dropped_total",
                 "Log lines lost to a full queue.",
+            ),
+            series_overflow: maker.int_counter(
+                "portcullis_metrics_overflow_total",
+                "Series that were folded into one, because their metric had reached its limit of series.",
             ),
             key_sets: KeySetMetrics {
                 age: maker.gauges(
@@ -425,6 +430,13 @@ impl Metrics {
     pub(crate) fn log_dropped(&self, total: u64) {
         self.log_dropped
             .inc_by(total.saturating_sub(self.log_dropped.get()));
+    }
+
+    /// Sets how often a series was folded into the overflow series since the start. A reload that starts new series
+    /// does not lower it.
+    pub(crate) fn series_overflow(&self, total: u64) {
+        self.series_overflow
+            .inc_by(total.saturating_sub(self.series_overflow.get()));
     }
 
     /// Everything that was counted, by name.

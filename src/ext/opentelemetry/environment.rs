@@ -32,6 +32,13 @@ pub(super) fn flag(environment: &Environment, name: &str) -> bool {
     text(environment, name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
+/// The maximum number of characters in a span's attribute. The limit for spans wins over the one for all attributes.
+pub(super) fn longest_value(environment: &Environment) -> Option<usize> {
+    let limit = |name| text(environment, name)?.parse().ok();
+    limit("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+        .or_else(|| limit("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"))
+}
+
 /// The variable of a signal, or else the one for all signals: `OTEL_EXPORTER_OTLP_TRACES_HEADERS`.
 pub(super) fn headers(environment: &Environment) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -93,6 +100,22 @@ mod tests {
         assert_eq!(headers["x-a"], "b");
         assert_eq!(headers.len(), 2);
         assert_eq!(resource(&environment)[0].1, Value::from("a,b".to_owned()));
+    }
+
+    #[test]
+    fn the_limit_for_spans_wins_over_the_one_for_all_attributes() {
+        const ALL: &str = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+        const SPANS: &str = "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+        for (all, spans, limit) in [
+            ("", "", None),
+            ("100", "", Some(100)),
+            ("100", "20", Some(20)),
+            ("", "0", Some(0)),
+            ("", "-1", None),
+        ] {
+            let environment = Environment::of([(ALL, all), (SPANS, spans)]);
+            assert_eq!(longest_value(&environment), limit, "{all} {spans}");
+        }
     }
 
     #[test]

@@ -341,6 +341,7 @@ fn settings(collector: &Collector, shared: &Shared<'_>, environment: &Environmen
         queue: environment::count(environment, "OTEL_BSP_MAX_QUEUE_SIZE")
             .unwrap_or(2048)
             .min(65_536),
+        longest_value: environment::longest_value(environment),
         resource: Arc::clone(shared.resource),
     }
 }

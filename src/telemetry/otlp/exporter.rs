@@ -83,6 +83,8 @@ pub struct Settings {
     pub batch: usize,
     /// The maximum number of waiting spans.
     pub queue: usize,
+    /// The maximum number of characters in the value of a span's attribute. Longer ones are cut.
+    pub longest_value: Option<usize>,
     pub resource: Arc<[Attribute]>,
 }
 
@@ -94,6 +96,7 @@ type Item = (Box<Span>, usize);
 pub struct Exporter {
     name: Arc<str>,
     spans: Option<mpsc::Sender<Item>>,
+    longest_value: Option<usize>,
     counts: Arc<Counts>,
     /// The deadline at the end of the process.
     end: watch::Sender<Option<Instant>>,
@@ -117,6 +120,7 @@ impl Exporter {
         Exporter {
             name: Arc::clone(&settings.name),
             spans: settings.traces.then_some(spans),
+            longest_value: settings.longest_value,
             end,
             done,
             loops,
@@ -195,8 +199,11 @@ impl Exporter {
     }
 
     /// Queues a span. It is dropped and counted if the worker is too slow.
-    pub fn push(&self, span: Box<Span>) {
+    pub fn push(&self, mut span: Box<Span>) {
         let Some(queue) = &self.spans else { return };
+        if let Some(most) = self.longest_value {
+            span.shorten(most);
+        }
         let size = span.size();
         let before = self.counts.bytes.fetch_add(size, Ordering::Relaxed);
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);

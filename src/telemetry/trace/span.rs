@@ -70,6 +70,14 @@ impl Span {
         size_of::<Span>() + self.name.len() + of(&self.attributes) + events
     }
 
+    /// Cuts the values of all attributes to `most` characters (OpenTelemetry specification, "Attribute Limits").
+    pub fn shorten(&mut self, most: usize) {
+        let events = self.events.iter_mut().map(|event| &mut event.attributes);
+        for (_, value) in events.chain([&mut self.attributes]).flatten() {
+            value.shorten(most);
+        }
+    }
+
     /// Adds an attribute.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         self.attributes.push((name.into(), value.into()));

@@ -37,6 +37,7 @@ fn settings(queue: usize) -> Settings {
         delay: Duration::from_millis(20),
         batch: 4,
         queue,
+        longest_value: None,
         resource: [].into(),
     }
 }
