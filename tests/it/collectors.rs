@@ -302,3 +302,179 @@ fn a_batch_is_bounded_in_bytes() {
     let largest = largest.load(Ordering::SeqCst);
     assert!((500_000..3_000_000).contains(&largest), "{largest}");
 }
+
+/// A real collector with a file for what it received. It ends when this is dropped.
+struct Real {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Real {
+    /// The program that `scripts/collector` built.
+    fn program() -> Option<std::path::PathBuf> {
+        let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
+        let path = path.join("collector");
+        path.is_file().then_some(path)
+    }
+
+    fn start(program: &std::path::Path, protocol: &str, pair: Option<&(String, String)>) -> Real {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let port = ports::free();
+        let mut protocols = json!({protocol: {"endpoint": format!("127.0.0.1:{port}")}});
+        if let Some((certificate, key)) = pair {
+            std::fs::write(file("cert.pem"), certificate).unwrap();
+            std::fs::write(file("key.pem"), key).unwrap();
+            protocols[protocol]["tls"] =
+                json!({"cert_file": file("cert.pem"), "key_file": file("key.pem")});
+        }
+        let pipeline = json!({"receivers": ["otlp"], "exporters": ["file"]});
+        // JSON is YAML, too.
+        let config = json!({
+            "receivers": {"otlp": {"protocols": protocols}},
+            "exporters": {"file": {"path": file("got.json")}},
+            "service": {
+                "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "warn"}},
+                "pipelines": {"traces": pipeline, "metrics": pipeline}
+            }
+        });
+        std::fs::write(file("config.yaml"), config.to_string()).unwrap();
+        let child = std::process::Command::new(program)
+            .args(["--config", &file("config.yaml")])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(file("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let real = Real {
+            child,
+            folder,
+            port,
+        };
+        eventually("the collector listens", LIMIT, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        real
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Every message that it wrote, as OTLP in JSON.
+    fn got(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("got.json"));
+        let text = text.unwrap_or_default();
+        // The last line may be incomplete.
+        let lines = text.lines().map(serde_json::from_str);
+        lines.filter_map(Result::ok).collect()
+    }
+
+    /// The members called `name` of all messages, at any depth.
+    fn all(&self, name: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        for message in self.got() {
+            collect(&message, name, &mut found);
+        }
+        found
+    }
+}
+
+fn collect(value: &Value, name: &str, found: &mut Vec<Value>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::Array(items) if key == name => found.extend(items.iter().cloned()),
+                    value => collect(value, name, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, name, found)),
+        _ => {}
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Spans and metrics over both protocols, with and without TLS, as the collector of the OpenTelemetry project reads them.
+#[test]
+fn a_real_collector_accepts_everything_where_there_is_one() {
+    let Some(program) = Real::program() else {
+        eprintln!("there is no collector: scripts/collector builds one");
+        return;
+    };
+    let authority = Authority::new();
+    let pair = authority.pair("localhost");
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let variables = [("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.to_str().unwrap())];
+    for (protocol, tls) in [
+        ("http", false),
+        ("grpc", false),
+        ("http", true),
+        ("grpc", true),
+    ] {
+        let real = Real::start(&program, protocol, tls.then_some(&pair));
+        let host = if tls {
+            "https://localhost"
+        } else {
+            "127.0.0.1"
+        };
+        let rig = start(exporter(host, real.port, protocol == "http"), &variables);
+        rig.is_fast();
+        eventually("spans", LIMIT, || real.all("spans").len() >= 50);
+        for name in ["http.server.duration", "portcullis_http_requests_total"] {
+            eventually(name, LIMIT, || {
+                real.all("metrics")
+                    .iter()
+                    .any(|metric| metric["name"] == name)
+            });
+        }
+        assert!(rig.gateway.stop(LIMIT).unwrap().success());
+        let spans = real.all("spans");
+        assert_eq!(
+            spans.len(),
+            50,
+            "{protocol} {tls}: no span is lost or sent twice"
+        );
+        let ids: std::collections::HashSet<&str> = spans
+            .iter()
+            .map(|span| span["spanId"].as_str().unwrap())
+            .collect();
+        let roots = spans
+            .iter()
+            .filter(|span| match span["parentSpanId"].as_str() {
+                None | Some("") => true,
+                Some(parent) => {
+                    assert!(ids.contains(parent), "{span}");
+                    false
+                }
+            });
+        assert_eq!(roots.count(), 10, "one for each request");
+        assert_eq!(real.log(), "", "the collector has nothing to complain of");
+    }
+}
+
+#[test]
+fn values_of_attributes_are_cut_to_the_limit() {
+    let collector = Collector::start();
+    let variables = [("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "7")];
+    let rig = start(exporter("127.0.0.1", collector.http(), true), &variables);
+    assert_eq!(rig.gateway.get("/a").status, 200);
+    let spans = collector.wait_for_spans(5);
+    let mut cut = 0;
+    for value in spans.iter().flat_map(|span| span.attributes.values()) {
+        let length = value.as_str().map_or(0, |text| text.chars().count());
+        assert!(length <= 7, "{value}");
+        cut += usize::from(length == 7);
+    }
+    assert!(cut > 0, "{spans:?}");
+}
