@@ -18,6 +18,16 @@ fn the_page_shows_the_counters() {
 }
 
 #[test]
+fn the_count_of_folded_series_never_falls() {
+    let metrics = Metrics::new();
+    for total in [10, 3, 12, 0] {
+        metrics.series_overflow(total);
+    }
+    let page = String::from_utf8(metrics.page()).unwrap();
+    assert!(page.contains("\nportcullis_metrics_overflow_total 12\n"));
+}
+
+#[test]
 fn series_of_removed_routes_are_removed() {
     let metrics = Metrics::new();
     for route in ["", "/old", "/new"] {
