@@ -31,6 +31,8 @@ pub(super) fn secrets(root: &Node<'_>, cx: &Compile<'_>) -> SecretFiles {
             }
         }
     }
+    // A partial is read only where a template includes it.
+    found.0.extend(flexible::folders(cx.environment));
     found.0.extend(flexible::kept_at(cx.environment));
     found.0.extend(cx.report.secret_files());
     collect(root.value(), cx, &mut found);

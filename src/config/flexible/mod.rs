@@ -107,6 +107,15 @@ pub(crate) fn kept_at(environment: &Environment) -> Option<PathBuf> {
     is_on(environment).then(|| PathBuf::from(path))
 }
 
+/// The folders of settings, partials and templates, if templates are enabled.
+pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
+    let names = ["FC_SETTINGS", "FC_PARTIALS", "FC_TEMPLATES"];
+    let set = names.iter().filter_map(|name| variable(environment, name));
+    set.filter(|_| is_on(environment))
+        .map(PathBuf::from)
+        .collect()
+}
+
 /// A variable. An empty value counts as unset.
 fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
     environment.get(name).filter(|value| !value.is_empty())

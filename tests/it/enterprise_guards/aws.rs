@@ -237,6 +237,19 @@ fn without_keys_the_gateway_starts_and_calls_fail_with_the_reason() {
 }
 
 #[test]
+fn two_credentials_for_one_backend_stop_the_start() {
+    let token =
+        json!({ "client_id": "a", "client_secret": "b", "token_url": "https://t.example/t" });
+    let backend = json!({ "host": ["https://b.example"], "url_pattern": "/", "extra_config": {
+        "auth/client-credentials": token, "portcullis/token-exchange": token } });
+    let validator =
+        json!({ "auth/validator": { "alg": "RS256", "jwk_url": "https://a.example/k" } });
+    let endpoint = json!({ "endpoint": "/a", "backend": [backend], "extra_config": validator });
+    let (good, text) = checked(&file(&[endpoint], &json!({})));
+    assert!(!good && text.contains("sets Authorization, too"), "{text}");
+}
+
+#[test]
 fn unclear_signing_stops_the_start() {
     let whole = json!({ "region": "eu-west-1", "service": "sqs" });
     let backend = |hosts: Value, block: Value, more: Value| {

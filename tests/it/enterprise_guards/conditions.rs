@@ -50,6 +50,31 @@ fn an_http_circuit_breaker_counts_unexpected_statuses_also_for_no_op() {
 
 #[cfg(feature = "cel")]
 #[test]
+fn a_policy_about_a_header_that_never_passes_is_told() {
+    let stub = Stub::with(r#"[{"body": "ok"}]"#);
+    let of = |policy: &str| {
+        let extra = json!({ "security/policies": { "req": { "policies": [policy] } } });
+        checked(&file(&[endpoint("/a", &stub, extra)], &json!({}))).1
+    };
+    for (policy, name) in [
+        ("!hasHeader('X-Debug')", "X-Debug"),
+        ("getHeader('x-debug') == ''", "X-Debug"),
+        ("getQuerystring('raw') != '1'", "raw"),
+        ("!hasQuerystring('raw')", "raw"),
+        ("!hasCookie('s')", "Cookie"),
+    ] {
+        let told = of(policy);
+        assert!(
+            told.contains(&format!("never has {name:?}")),
+            "{policy}: {told}"
+        );
+    }
+    let fine = of("!hasHeader('User-Agent')");
+    assert!(!fine.contains("never has"), "{fine}");
+}
+
+#[cfg(feature = "cel")]
+#[test]
 fn policies_guard_requests_responses_tokens_and_backends() {
     let routes = json!([
         { "path": "/mine", "headers": { "Content-Type": "application/json" }, "body": { "owner": "ada" } },

@@ -208,6 +208,7 @@ fn no_file_that_the_configuration_consists_of_is_public() {
     for (name, value) in [
         ("FC_SETTINGS", inside),
         ("FC_TEMPLATES", inside),
+        ("FC_PARTIALS", inside),
         ("FC_OUT", out),
         ("FC_SETTINGS", linked.to_str().unwrap()),
     ] {

@@ -250,6 +250,11 @@ pub(super) fn hint_for(name: &str) -> Option<String> {
         let hint = "functions that make certificates are not part of this program: make the certificate beforehand";
         return Some(hint.to_owned());
     }
+    // Other templates have it.
+    if NOT_FOR_REQUESTS.contains(&name) {
+        let hint = "templates that are rendered for requests have no function that reads the machine or takes long";
+        return Some(hint.to_owned());
+    }
     let instead = match name {
         "toYaml" => "`toJson`: JSON is also YAML",
         "fromYaml" | "fromToml" => "a settings file in JSON, or `fromJson`",
