@@ -1,8 +1,7 @@
 //! Two gateways and one Redis: a limit that they share, and what happens if Redis does not respond.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+mod late;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,66 +9,6 @@ use serde_json::{Value, json};
 
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Redis, Stub, eventually, pause};
-
-/// A slow connection to Redis: every byte is delayed by this time.
-struct SlowWay {
-    port: u16,
-    delay: Arc<AtomicU64>,
-}
-
-impl SlowWay {
-    fn to(redis: &Redis) -> SlowWay {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let delay = Arc::new(AtomicU64::new(0));
-        let (target, shared) = (redis.port(), Arc::clone(&delay));
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
-                    continue;
-                };
-                let _ = client.set_nodelay(true);
-                let _ = server.set_nodelay(true);
-                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                pump(client, server, Arc::default());
-                pump(back.0, back.1, Arc::clone(&shared));
-            }
-        });
-        SlowWay { port, delay }
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn takes(&self, time: Duration) {
-        let millis = u64::try_from(time.as_millis()).unwrap();
-        self.delay.store(millis, Ordering::SeqCst);
-    }
-}
-
-/// Copies from one to the other. Bytes in flight do not delay those after them.
-fn pump(mut from: TcpStream, mut to: TcpStream, delay: Arc<AtomicU64>) {
-    let (send, receive) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
-    std::thread::spawn(move || {
-        for (due, bytes) in receive {
-            pause(due.saturating_duration_since(Instant::now()));
-            if to.write_all(&bytes).is_err() {
-                return;
-            }
-        }
-        let _ = to.shutdown(std::net::Shutdown::Write);
-    });
-    std::thread::spawn(move || {
-        let mut buffer = [0; 16 * 1024];
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            let due = Instant::now() + Duration::from_millis(delay.load(Ordering::SeqCst));
-            if send.send((due, buffer[..read].to_vec())).is_err() {
-                return;
-            }
-        }
-    });
-}
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 /// The limit for a broken build. It is long enough for a slow machine.
@@ -308,104 +247,6 @@ fn a_stalled_redis_stalls_nobody() {
     for gateway in &gateways {
         counts_in(&redis, gateway);
     }
-}
-
-/// Sends about `per_second` requests to each gateway for this time. Returns how many passed in each fifth of a second.
-fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
-    const CONNECTIONS: u32 = 8;
-    let slots: Vec<AtomicU64> = (0..=lasting.as_millis() / 200)
-        .map(|_| AtomicU64::new(0))
-        .collect();
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for port in ports
-            .into_iter()
-            .flat_map(|port| [port; CONNECTIONS as usize])
-        {
-            let slots = &slots;
-            scope.spawn(move || {
-                let mut client = Client::connect(port).unwrap();
-                for turn in 0.. {
-                    let due = start + Duration::from_secs(1) * turn * CONNECTIONS / per_second;
-                    pause(due.saturating_duration_since(Instant::now()));
-                    let passed = start.elapsed();
-                    if passed >= lasting {
-                        return;
-                    }
-                    client
-                        .send(request("GET", "/a", &[("X-Who", "a")]))
-                        .unwrap();
-                    if client.response("GET").unwrap().status == 200 {
-                        let slot = (passed.as_millis() / 200) as usize;
-                        slots[slot].fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    slots
-        .iter()
-        .map(|slot| slot.load(Ordering::Relaxed))
-        .collect()
-}
-
-#[test]
-#[ignore = "needs Redis: scripts/test runs it"]
-fn a_slow_redis_lets_no_more_pass_than_the_limit() {
-    let Some(redis) = Redis::start() else { return };
-    let stub = Stub::with(ANY);
-    let way = SlowWay::to(&redis);
-    for limit in [
-        json!({ "max_rate": 40, "capacity": 40 }),
-        json!({ "client_max_rate": 40, "client_capacity": 40, "strategy": "header", "key": "X-Who" }),
-    ] {
-        let file = config(&stub, &json!({ "url": way.url() }), &limit);
-        let (one, two) = (Gateway::start(&file), Gateway::start(&file));
-        for delay in [0, 20, 50] {
-            way.takes(Duration::from_millis(delay));
-            let time = Duration::from_secs(5);
-            let passed: u64 = steady([one.port(), two.port()], 100, time).iter().sum();
-            // One burst, the rate for the time, and some slack for late responses on a busy machine.
-            let most = 40 * time.as_secs() + 2 * 40 + 4;
-            let least = 40 * time.as_secs() * 8 / 10;
-            assert!(
-                (least..=most).contains(&passed),
-                "{limit} {delay} ms: {passed} passed"
-            );
-        }
-        let lost = |gateway: &Gateway| gateway.output().contains("not available");
-        assert!(!lost(&one) && !lost(&two), "Redis was given up");
-        way.takes(Duration::ZERO);
-    }
-}
-
-#[test]
-#[ignore = "needs Redis: scripts/test runs it"]
-fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
-    let Some(redis) = Redis::start() else { return };
-    let stub = Stub::with(ANY);
-    let limit = json!({ "client_max_rate": 5, "client_capacity": 100, "strategy": "header", "key": "X-Who" });
-    let file = config(&stub, &json!({ "url": redis.url() }), &limit);
-    let (one, two) = (Gateway::start(&file), Gateway::start(&file));
-    let start = Instant::now();
-    let before = passing(&[&one, &two], "a", 150);
-    let passed: u64 = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..5 {
-                redis.signal("STOP");
-                pause(Duration::from_millis(30));
-                redis.signal("CONT");
-                pause(Duration::from_millis(200));
-            }
-        });
-        steady([one.port(), two.port()], 100, Duration::from_millis(1500))
-            .iter()
-            .sum()
-    });
-    let all = before as f64 + passed as f64;
-    // If each gateway began with its own bucket, there would be 200 more.
-    let most = 100.0 + 2.0 * 5.0 * start.elapsed().as_secs_f64() + 20.0;
-    assert!(all < most, "{all} passed, at most {most:.0} were due");
 }
 
 /// A gateway that shares revocations through this Redis.

@@ -152,6 +152,12 @@ impl Bucket {
             .store(self.rate.holding(tokens, age), Ordering::Release);
     }
 
+    /// The result that [`Bucket::take`] would have. Takes nothing.
+    pub(crate) fn peek(&self, now: Duration) -> Verdict {
+        let age = now.saturating_sub(self.born);
+        self.rate.take(self.word.load(Ordering::Acquire), age).1
+    }
+
     /// Takes one token at `now`.
     pub(crate) fn take(&self, now: Duration) -> Verdict {
         let age = now.saturating_sub(self.born);

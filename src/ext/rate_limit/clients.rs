@@ -53,6 +53,14 @@ impl Clients {
         })
     }
 
+    /// The result that [`Clients::take`] would have. Takes nothing.
+    pub(crate) fn peek(&self, who: &str, now: Duration) -> Verdict {
+        self.with(who, now, |client| {
+            let age = now.saturating_sub(client.born);
+            self.rate.take(client.word, age).1
+        })
+    }
+
     /// Sets the number of tokens of client `who`, to that of the bucket that several gateways share.
     pub(crate) fn hold(&self, who: &str, tokens: u64, now: Duration) {
         self.with(who, now, |client| {

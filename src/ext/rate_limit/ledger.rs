@@ -10,10 +10,10 @@ const CREDIT_LIFE: Duration = Duration::from_secs(1);
 /// Tokens that the shared bucket gave after their requests were decided, minus those of requests that passed without
 /// a token.
 ///
-/// While the store is slow, requests are decided with local knowledge. The query continues, and its result is settled
-/// later: the token of a rejected request goes to the next one (a credit), and a request that passed without a token
-/// costs the next one its token (a debt). So as many requests pass as the store gave tokens, however late they
-/// arrive.
+/// While the store does not respond, requests are decided with local knowledge. Their queries continue, and the results
+/// are settled later: the token of a rejected request goes to the next one (a credit), and a request that passed
+/// without a token costs the next one its token (a debt). So as many requests pass as the store gave tokens, however
+/// late they arrive. A request that passes during a short silence without a query is a debt at once.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Ledger {
     balance: i32,
@@ -47,6 +47,11 @@ impl Ledger {
             self.balance += 1;
         }
         owes
+    }
+
+    /// A request passed without a query.
+    pub(crate) fn owe(&mut self, rate: &Rate, now: Duration) {
+        self.settle(true, false, rate, now);
     }
 
     /// Settles a late result: whether the request had passed, and whether there was a token for it.

@@ -58,7 +58,11 @@ pub(crate) struct Limits {
 impl Limits {
     /// Decides with the buckets of this gateway.
     pub(super) fn decide_here(&self, who: Option<&str>) -> Decision {
-        let now = self.clock.now();
+        self.decide_at(who, self.clock.now())
+    }
+
+    /// Decides with the buckets of this gateway as they are at `now`.
+    pub(super) fn decide_at(&self, who: Option<&str>, now: Duration) -> Decision {
         let mut decision = Decision::new();
         if let (Some(clients), Some(who)) = (&self.clients, who) {
             decision.add(self.scope.client, clients.take(who, now));

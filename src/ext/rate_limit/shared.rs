@@ -11,6 +11,11 @@ use super::ledger::Ledger;
 use super::runtime::{Decision, Limits, Scope, fingerprint};
 use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
+/// A connected store that is silent for less than this time is expected to respond again. Until then its buckets
+/// receive no tokens here, because each of the gateways would add all of them, and requests that pass are charged to
+/// the tokens that it gives later.
+const SHORT_SILENCE: Duration = Duration::from_secs(2);
+
 /// The shared store of the buckets.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
@@ -33,13 +38,33 @@ impl Cluster {
         match self.store.take(self.asks(limits, who.as_deref())).await {
             Taken::Told(verdict) => limits.obey(who.as_deref(), &verdict),
             Taken::Failed => self.without_store(limits, who.as_deref()),
-            Taken::Late(late) => {
-                let decision = self.before_the_response(limits, who.as_deref());
-                let admitted = decision.rejected.is_none();
-                tokio::spawn(settle(Arc::clone(limits), who, admitted, late));
-                decision
-            }
+            Taken::Late(late) => self.decide_late(limits, who, late).await,
         }
+    }
+
+    /// The response of the store is late. A request that has no token by what is known here is rejected at once. All
+    /// others wait on: no other gateway may use the same token meanwhile.
+    async fn decide_late(
+        &self,
+        limits: &Arc<Limits>,
+        who: Option<String>,
+        mut late: Late,
+    ) -> Decision {
+        let rejected = match self.on_delay {
+            OnFailure::Closed => Some(Decision::rejected(limits.scope.all, Duration::from_secs(1))),
+            OnFailure::Local | OnFailure::Open => limits.reject_early(who.as_deref()),
+        };
+        let decision = match rejected {
+            Some(decision) => decision,
+            None => match tokio::time::timeout(self.store.patience(), &mut late).await {
+                Ok(Some(verdict)) => return limits.obey(who.as_deref(), &verdict),
+                Ok(None) => return self.without_store(limits, who.as_deref()),
+                Err(_) => self.decide_silent(limits, who.as_deref()),
+            },
+        };
+        let admitted = decision.rejected.is_none();
+        tokio::spawn(settle(Arc::clone(limits), who, admitted, late));
+        decision
     }
 
     /// The queries for a request of `who`: all limits in one round trip.
@@ -62,23 +87,36 @@ impl Cluster {
         asks
     }
 
-    /// The store is reachable but slow: decides with its last results.
-    fn before_the_response(&self, limits: &Limits, who: Option<&str>) -> Decision {
-        match self.on_delay {
-            OnFailure::Local | OnFailure::Open => limits
-                .reject_in_debt(who)
-                .unwrap_or_else(|| limits.decide_here(who)),
+    /// The store is not reachable, or was given up.
+    pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
+        match self.on_failure {
+            OnFailure::Local => {
+                let decision = self.decide_silent(limits, who);
+                let is_short = self.silence().is_some();
+                if is_short && decision.rejected.is_none() {
+                    limits.owe(who);
+                }
+                decision
+            }
+            OnFailure::Open => Decision::new(),
             OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
         }
     }
 
-    /// The store is not reachable.
-    pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
-        match self.on_failure {
-            OnFailure::Local => limits.decide_here(who),
-            OnFailure::Open => Decision::new(),
-            OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
+    /// Decides with the last results of the store.
+    fn decide_silent(&self, limits: &Limits, who: Option<&str>) -> Decision {
+        match self.silence() {
+            Some(silent) => limits.reject_in_debt(who).unwrap_or_else(|| {
+                limits.decide_at(who, limits.clock.now().saturating_sub(silent))
+            }),
+            None => limits.decide_here(who),
         }
+    }
+
+    /// How long the store has been silent, if it is expected to respond soon.
+    fn silence(&self) -> Option<Duration> {
+        let silent = self.store.silent_for();
+        silent.filter(|silent| *silent < SHORT_SILENCE)
     }
 }
 
@@ -111,6 +149,13 @@ impl One<'_> {
         match self {
             One::Client(clients, who) => clients.hold(who, tokens, now),
             One::Endpoint(bucket, _) => bucket.hold(tokens, now),
+        }
+    }
+
+    fn peek(&self, now: Duration) -> Verdict {
+        match self {
+            One::Client(clients, who) => clients.peek(who, now),
+            One::Endpoint(bucket, _) => bucket.peek(now),
         }
     }
 
@@ -159,6 +204,28 @@ impl Limits {
             decision.add(one.name(self.scope), Verdict::Allowed { left });
         }
         Some(decision)
+    }
+
+    /// Rejects a request that has no token by what is known here: its limit is used up, or there is a debt.
+    fn reject_early(&self, who: Option<&str>) -> Option<Decision> {
+        let now = self.clock.now();
+        let used_up = || {
+            self.each(who).iter().find_map(|one| match one.peek(now) {
+                Verdict::Rejected { retry_after } => {
+                    Some(Decision::rejected(one.name(self.scope), retry_after))
+                }
+                Verdict::Allowed { .. } => None,
+            })
+        };
+        self.reject_in_debt(who).or_else(used_up)
+    }
+
+    /// Charges a request that passed without a query to the next tokens of the store.
+    fn owe(&self, who: Option<&str>) {
+        let now = self.clock.now();
+        for one in self.each(who) {
+            one.ledger(now, |ledger, rate| ledger.owe(rate, now));
+        }
     }
 
     /// Rejects requests while there is a debt. Otherwise the debt would grow as long as the store is slow.

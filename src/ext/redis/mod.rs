@@ -2,6 +2,7 @@
 
 mod compile;
 mod config;
+mod health;
 mod list;
 mod runtime;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use super::health::Health;
 use super::list::{LIST, ListAsk, Listed};
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::runtime::clock::Clock;
@@ -26,15 +27,6 @@ const SCRIPT: &str = include_str!("bucket.lua");
 /// Sets a key if it does not exist, and returns its value.
 const AGREE: &str =
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
-
-/// How long Redis is not called after it is given up. A response ends this immediately.
-const REST: Duration = Duration::from_secs(1);
-
-/// The number of consecutive queries that failed or timed out before Redis is given up.
-const MOST_FAILURES: u32 = 5;
-
-/// Redis is given up only if nothing was received from it for this time: a late response shows that it still works.
-const SILENCE: Duration = Duration::from_millis(250);
 
 /// The maximum wait for a response, even to settle it.
 const LATEST: Duration = Duration::from_secs(1);
@@ -52,6 +44,16 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
 
     /// Takes one token from each bucket, in order, up to the first that rejects. Waits as long as configured.
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>>;
+
+    /// How much longer a late response is worth waiting for. Zero if nothing was received for long.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How long the store has not responded, if it is connected and there are queries without a response.
+    fn silent_for(&self) -> Option<Duration> {
+        None
+    }
 
     /// The value that all gateways have agreed on under `key`: `offer` if it is the first one, kept for `keep`.
     /// `None` if the store failed or does not support this. Not for the request path.
@@ -131,70 +133,6 @@ pub(crate) struct StoreOptions {
     pub dial_timeout: Duration,
     /// The shortest and the longest pause before a lost connection is made again, in milliseconds.
     pub backoff: (u32, u32),
-}
-
-/// Whether the store responds.
-struct Health {
-    clock: Clock,
-    /// The time until which it is not called, in nanoseconds of the clock.
-    rests_until: AtomicU64,
-    /// Queries without a response in time since the last response.
-    failures: AtomicU32,
-    /// The time of the first of them, in nanoseconds of the clock.
-    silent_since: AtomicU64,
-    /// Whether the last query succeeded, for the log.
-    well: AtomicBool,
-}
-
-impl Health {
-    fn new(clock: Clock) -> Health {
-        Health {
-            clock,
-            rests_until: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
-            silent_since: AtomicU64::new(0),
-            well: AtomicBool::new(true),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn rests(&self) -> bool {
-        self.now() < self.rests_until.load(Ordering::Acquire)
-    }
-
-    fn answered(&self) {
-        self.failures.store(0, Ordering::Release);
-        self.rests_until.store(0, Ordering::Release);
-        if !self.well.swap(true, Ordering::AcqRel) {
-            log::warn!("[SERVICE: Redis] shared rate limits are available again");
-        }
-    }
-
-    /// A query failed or timed out. After several of them without any response for a while, the store is not called
-    /// for some time.
-    fn failed(&self, why: &str) {
-        let now = self.now();
-        let before = self.failures.fetch_add(1, Ordering::AcqRel);
-        if before == 0 {
-            self.silent_since.store(now, Ordering::Release);
-        }
-        let silent = now.saturating_sub(self.silent_since.load(Ordering::Acquire));
-        if before + 1 >= MOST_FAILURES && u128::from(silent) >= SILENCE.as_nanos() {
-            let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
-            self.rests_until
-                .store(now.saturating_add(rest), Ordering::Release);
-            self.report(why);
-        }
-    }
-
-    fn report(&self, why: &str) {
-        if self.well.swap(false, Ordering::AcqRel) {
-            log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
-        }
-    }
 }
 
 impl Store {
@@ -386,6 +324,16 @@ impl Shared for Store {
                 }
             }
         })
+    }
+
+    fn patience(&self) -> Duration {
+        self.health.patience()
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        self.is_connected()
+            .then(|| self.health.silent_for())
+            .flatten()
     }
 
     fn agree(

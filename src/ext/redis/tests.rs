@@ -242,7 +242,11 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
         }
         assert!(store.is_ready(), "silent for no time at all");
     }
-    clock.advance(Duration::from_millis(250));
+    assert_eq!(store.patience(), Duration::from_millis(500));
+    clock.advance(Duration::from_millis(400));
+    assert_eq!(store.silent_for(), Some(Duration::from_millis(400)));
+    assert_eq!(store.patience(), Duration::from_millis(100));
+    clock.advance(Duration::from_millis(100));
     assert!(matches!(store.take(one()).await, Taken::Failed));
     assert!(!store.is_ready());
     clock.advance(Duration::from_secs(1));
@@ -253,6 +257,7 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     // The query gets its response, which resets the state.
     assert!(late.pop().unwrap().await.is_some());
     assert!(store.is_ready());
+    assert_eq!(store.silent_for(), None);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ const TIMEOUT: Key = key(
     "timeout",
     Kind::Duration,
     "5ms",
-    "Ours: the longest time that a request waits for Redis. After it, the last responses of Redis decide, and the late response counts for the requests that follow.",
+    "Ours: the time in which Redis usually responds. After it, a request whose limit is used up by the last responses is rejected, and the late response counts for the requests that follow. Others wait on, until Redis has been silent for half a second.",
 );
 const DIAL_TIMEOUT: Key = key(
     "dial_timeout",

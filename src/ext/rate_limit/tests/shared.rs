@@ -44,16 +44,28 @@ impl Shared for Fake {
 
 /// A store whose responses all arrive late, when the test sends them.
 #[derive(Debug, Default)]
-struct Slow(Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>);
+struct Slow {
+    queries: Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>,
+    patience: Duration,
+    silent_for: Mutex<Option<Duration>>,
+}
 
 impl Shared for Slow {
     fn is_ready(&self) -> bool {
         true
     }
 
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        *self.silent_for.lock().unwrap()
+    }
+
     fn take(&self, _: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         let (response, answered) = tokio::sync::oneshot::channel();
-        self.0.lock().unwrap().push(response);
+        self.queries.lock().unwrap().push(response);
         Box::pin(async move { Taken::Late(Box::pin(async move { answered.await.ok() })) })
     }
 }
@@ -61,7 +73,7 @@ impl Shared for Slow {
 impl Slow {
     /// Responds to the oldest query, and waits until the result is settled.
     async fn response(&self, verdicts: &[Verdict]) {
-        let asked = self.0.lock().unwrap().remove(0);
+        let asked = self.queries.lock().unwrap().remove(0);
         asked.send(SharedVerdict(verdicts.into())).unwrap();
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -129,6 +141,65 @@ async fn with_a_slow_store_no_request_passes_during_a_debt() {
     assert_eq!(status(&step, &[]), 200);
 }
 
+/// The decision about a request that may wait.
+async fn waits(slow: &Arc<Slow>, limits: &Arc<Limits>) -> bool {
+    let cluster = cluster(Arc::<Slow>::clone(slow), OnFailure::Local);
+    let who = Some("a".to_owned());
+    cluster.decide(limits, who).await.rejected.is_none()
+}
+
+#[tokio::test]
+async fn a_request_with_a_token_waits_for_a_late_response_and_one_without_does_not() {
+    let slow = Arc::new(Slow {
+        patience: Duration::from_secs(60),
+        ..Slow::default()
+    });
+    let limits = Arc::new(limits(Clock::manual()));
+    let mut one = Box::pin(waits(&slow, &limits));
+    let mut two = Box::pin(waits(&slow, &limits));
+    for waiting in [&mut one, &mut two] {
+        let now = tokio::time::timeout(Duration::from_millis(20), waiting).await;
+        assert!(now.is_err(), "the local bucket must not decide");
+    }
+    slow.response(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[REJECTED]).await;
+    assert_eq!((one.await, two.await), (true, false));
+    // Now the limit is known to be used up.
+    assert!(!waits(&slow, &limits).await);
+    // The late token of that request is for the next one, which sends no query.
+    slow.response(&[ALLOWED, ALLOWED]).await;
+    assert!(waits(&slow, &limits).await);
+}
+
+#[tokio::test]
+async fn a_short_silence_adds_no_tokens_and_costs_the_tokens_after_it() {
+    let (slow, clock) = (Arc::new(Slow::default()), Clock::manual());
+    clock.advance(Duration::from_secs(10_000));
+    let limits = Arc::new(limits(clock.clone()));
+    let cluster = cluster(Arc::<Slow>::clone(&slow), OnFailure::Local);
+    let passes = || cluster.without_store(&limits, Some("a")).rejected.is_none();
+    let silent = |time: u64| *slow.silent_for.lock().unwrap() = Some(Duration::from_millis(time));
+    silent(600);
+    assert!(passes(), "the bucket of a new client is full");
+    clock.advance(Duration::from_millis(1300));
+    silent(1900);
+    assert!(!passes());
+    // The token that the store gives next was used in the silence.
+    *slow.silent_for.lock().unwrap() = None;
+    let mut asked = Box::pin(waits(&slow, &limits));
+    let now = tokio::time::timeout(Duration::ZERO, &mut asked).await;
+    assert_eq!(now, Ok(false), "rejected for the debt");
+    slow.response(&[ALLOWED, ALLOWED]).await;
+    // Nothing is owed and nothing was gained: without the store this client waits for its own bucket.
+    assert!(!passes());
+    clock.advance(Duration::from_secs(1001));
+    silent(3_000);
+    assert!(
+        passes(),
+        "after a long silence each gateway counts by itself"
+    );
+}
+
 #[tokio::test]
 async fn a_closed_limit_lets_no_request_pass_before_the_response() {
     let slow = Arc::new(Slow::default());
@@ -174,31 +245,39 @@ fn over_at(
     on_failure: OnFailure,
     families: Families,
 ) -> EndpointLimit {
-    let limits = Limits {
+    let fields = LimitFields::new(families, Vec::new());
+    EndpointLimit::new(
+        Arc::new(limits(clock)),
+        Identity::Address(Default::default()),
+        fields,
+        Some(cluster(store, on_failure)),
+    )
+}
+
+/// One request of each client, and five of all, in a very long time.
+fn limits(clock: Clock) -> Limits {
+    let endpoint = Bucket::new(Rate::new(0.001, 5), clock.now());
+    Limits {
         scope: Scope::ENDPOINT,
         clients: Some(Clients::new(
             Rate::new(0.001, 1),
             1,
             Duration::from_secs(600),
         )),
-        endpoint: Some(Bucket::new(Rate::new(0.001, 5), Duration::ZERO)),
+        endpoint: Some(endpoint),
         ledger: Mutex::default(),
         clock,
-    };
-    let cluster = Cluster {
+    }
+}
+
+fn cluster(store: Arc<dyn Shared>, on_failure: OnFailure) -> Cluster {
+    Cluster {
         store,
         prefix: "p:".into(),
         time_to_live: Duration::from_secs(600),
         on_failure,
         on_delay: on_failure,
-    };
-    let fields = LimitFields::new(families, Vec::new());
-    EndpointLimit::new(
-        Arc::new(limits),
-        Identity::Address(Default::default()),
-        fields,
-        Some(cluster),
-    )
+    }
 }
 
 #[test]

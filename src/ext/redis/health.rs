@@ -1,0 +1,91 @@
+//! Whether Redis responds.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::runtime::clock::Clock;
+
+/// How long Redis is not called after it is given up. A response ends this immediately.
+const REST: Duration = Duration::from_secs(1);
+
+/// The number of consecutive queries that failed or timed out before Redis is given up.
+const MOST_FAILURES: u32 = 5;
+
+/// Redis is given up only if nothing was received from it for this time: a late response shows that it still works.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Whether the store responds.
+pub(super) struct Health {
+    clock: Clock,
+    /// The time until which it is not called, in nanoseconds of the clock.
+    rests_until: AtomicU64,
+    /// Queries without a response in time since the last response.
+    failures: AtomicU32,
+    /// The time of the first of them, in nanoseconds of the clock.
+    silent_since: AtomicU64,
+    /// Whether the last query succeeded, for the log.
+    well: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new(clock: Clock) -> Health {
+        Health {
+            clock,
+            rests_until: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            silent_since: AtomicU64::new(0),
+            well: AtomicBool::new(true),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn rests(&self) -> bool {
+        self.now() < self.rests_until.load(Ordering::Acquire)
+    }
+
+    /// The time since the first query without a response in time, if there was no response since.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        let since = self.silent_since.load(Ordering::Acquire);
+        (self.failures.load(Ordering::Acquire) > 0)
+            .then(|| Duration::from_nanos(self.now().saturating_sub(since)))
+    }
+
+    /// How much longer a late response is worth waiting for.
+    pub(super) fn patience(&self) -> Duration {
+        SILENCE.saturating_sub(self.silent_for().unwrap_or_default())
+    }
+
+    pub(super) fn answered(&self) {
+        self.failures.store(0, Ordering::Release);
+        self.rests_until.store(0, Ordering::Release);
+        if !self.well.swap(true, Ordering::AcqRel) {
+            log::warn!("[SERVICE: Redis] shared rate limits are available again");
+        }
+    }
+
+    /// A query failed or timed out. After several of them without any response for a while, the store is not called
+    /// for some time.
+    pub(super) fn failed(&self, why: &str) {
+        let now = self.now();
+        if self.failures.load(Ordering::Acquire) == 0 {
+            self.silent_since.store(now, Ordering::Release);
+        }
+        let before = self.failures.fetch_add(1, Ordering::AcqRel);
+        let silent = now.saturating_sub(self.silent_since.load(Ordering::Acquire));
+        if before + 1 >= MOST_FAILURES && u128::from(silent) >= SILENCE.as_nanos() {
+            let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
+            self.rests_until
+                .store(now.saturating_add(rest), Ordering::Release);
+            self.report(why);
+        }
+    }
+
+    pub(super) fn report(&self, why: &str) {
+        if self.well.swap(false, Ordering::AcqRel) {
+            log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
+        }
+    }
+}
