@@ -116,8 +116,16 @@ impl Charge {
         let over = self.bytes.saturating_sub(size);
         self.budget.used.fetch_sub(over, Ordering::Relaxed);
         self.bytes -= over;
+        self.hold(body.freeze())
+    }
+
+    /// The body that this charge is for, which stays charged until its last copy is dropped.
+    pub(crate) fn hold(self, body: Bytes) -> Bytes {
+        if self.bytes == 0 {
+            return body;
+        }
         Bytes::from_owner(Held {
-            body: body.freeze(),
+            body,
             _charge: self,
         })
     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::runtime::decode::Kind;
-use crate::runtime::encode::{negotiate, xml, yaml};
+use crate::runtime::encode::document::Document;
+use crate::runtime::encode::negotiate;
 use crate::runtime::json::{self, Object, Style, Value};
 use crate::upstream::budget::{Charge, Full};
 
@@ -81,42 +82,50 @@ impl Encoding {
         }
     }
 
-    /// The `Content-Type` and the body for `data`. `None` is the null that a backend may return.
+    /// The `Content-Type` and the body for `data`, which is charged. `None` is the null that a backend may return.
+    ///
+    /// # Errors
+    /// The process holds too much already.
     pub fn encode(
         self,
         data: Option<&Value>,
         accept: Option<&str>,
         canonical: bool,
-    ) -> (HeaderValue, Bytes) {
+    ) -> Result<(HeaderValue, Bytes), Full> {
         let data = data.unwrap_or(&Value::Null);
         let style = Style::canonical(canonical);
-        match self {
-            Encoding::Json => (JSON, json::to_bytes(data, style)),
-            Encoding::JsonCollection => (JSON, collection(data, style)),
-            Encoding::String => (TEXT, content(data)),
-            Encoding::Xml => (XML, xml::document(&tree(data))),
-            Encoding::Yaml => (YAML, yaml::document(&tree(data))),
+        Ok(match self {
+            Encoding::Json => (JSON, Document::Json(data, style).text()?),
+            Encoding::JsonCollection => (JSON, collection(data, style)?),
+            Encoding::String => (TEXT, content(data)?),
+            Encoding::Xml => (XML, Document::Xml(&tree(data)).text()?),
+            Encoding::Yaml => (YAML, Document::Yaml(&tree(data)).text()?),
             Encoding::Negotiate => {
-                negotiate::choose(accept.unwrap_or_default()).encode(Some(data), None, canonical)
+                let chosen = negotiate::choose(accept.unwrap_or_default());
+                return chosen.encode(Some(data), None, canonical);
             }
             // The server streams such a response, so there is no data to encode.
             Encoding::NoOp => (TEXT, Bytes::new()),
-        }
+        })
     }
 }
 
-fn collection(data: &Value, style: Style) -> Bytes {
+fn collection(data: &Value, style: Style) -> Result<Bytes, Full> {
     match member(data, "collection") {
-        Some(collection) => json::to_bytes(&collection, style),
-        None => Bytes::from_static(b"[]"),
+        Some(collection) => Document::Json(&collection, style).text(),
+        None => Ok(Bytes::from_static(b"[]")),
     }
 }
 
-fn content(data: &Value) -> Bytes {
-    match member(data, "content").map(|content| content.expanded()) {
-        Some(Value::String(text)) => Bytes::from(String::from(text)),
+fn content(data: &Value) -> Result<Bytes, Full> {
+    let Some(content) = member(data, "content") else {
+        return Ok(Bytes::new());
+    };
+    let charge = json::charge_bytes(content.weight())?;
+    Ok(match content.expanded() {
+        Value::String(text) => charge.hold(Bytes::from(String::from(text))),
         _ => Bytes::new(),
-    }
+    })
 }
 
 fn member<'d>(data: &'d Value, name: &str) -> Option<Cow<'d, Value>> {

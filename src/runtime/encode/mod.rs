@@ -1,5 +1,6 @@
 //! Encodes a value to the body of a response.
 
+mod document;
 mod encoding;
 mod negotiate;
 mod plain;

@@ -12,7 +12,7 @@ fn data(text: &str) -> Value {
 }
 
 fn body(encoding: Encoding, text: &str) -> String {
-    let (_, body) = encoding.encode(Some(&data(text)), None, true);
+    let (_, body) = encoding.encode(Some(&data(text)), None, true).unwrap();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn each_encoding_names_its_type() {
         (Encoding::Yaml, "application/yaml; charset=utf-8"),
         (Encoding::Negotiate, "application/json; charset=utf-8"),
     ] {
-        assert_eq!(encoding.encode(None, None, false).0, want);
+        assert_eq!(encoding.encode(None, None, false).unwrap().0, want);
     }
 }
 
@@ -56,8 +56,11 @@ fn no_data_has_a_shape_in_every_encoding() {
         (Encoding::Xml, "<doc/>"),
         (Encoding::Yaml, "{}\n"),
     ] {
-        assert_eq!(encoding.encode(None, None, false).1, want);
-        assert_eq!(encoding.encode(Some(&Value::Null), None, false).1, want);
+        assert_eq!(encoding.encode(None, None, false).unwrap().1, want);
+        assert_eq!(
+            encoding.encode(Some(&Value::Null), None, false).unwrap().1,
+            want
+        );
     }
     assert_eq!(body(Encoding::Xml, "{}"), "<doc/>");
     assert_eq!(body(Encoding::Yaml, "{}"), "{}\n");
@@ -119,8 +122,9 @@ fn xml_keeps_the_names_of_empty_lists() {
         "<doc><a/><e/><n/><n>1</n><n/><o><l/></o><z/></doc>"
     );
     assert_eq!(of(r#"{"-a":[],"b":1}"#), "<doc><_-a/><b>1</b></doc>");
-    let (_, negotiated) =
-        Encoding::Negotiate.encode(Some(&data(r#"{"el":[]}"#)), Some("text/xml"), false);
+    let (_, negotiated) = Encoding::Negotiate
+        .encode(Some(&data(r#"{"el":[]}"#)), Some("text/xml"), false)
+        .unwrap();
     assert_eq!(negotiated, "<el/>");
 }
 
@@ -259,7 +263,9 @@ fn yaml_quotes_only_where_needed() {
 #[test]
 fn the_client_may_choose() {
     let chosen = |accept: &str| {
-        let (kind, _) = Encoding::Negotiate.encode(None, Some(accept), false);
+        let (kind, _) = Encoding::Negotiate
+            .encode(None, Some(accept), false)
+            .unwrap();
         let kind = kind.to_str().unwrap().split(';').next().unwrap().to_owned();
         kind.trim_start_matches("application/").to_owned()
     };
@@ -307,6 +313,6 @@ proptest! {
 
     #[test]
     fn an_arbitrary_accept_does_not_panic(accept in "\\PC{0,40}") {
-        Encoding::Negotiate.encode(None, Some(&accept), false);
+        Encoding::Negotiate.encode(None, Some(&accept), false).unwrap();
     }
 }

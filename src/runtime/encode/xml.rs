@@ -2,22 +2,18 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use crate::runtime::heavy::is_late;
-use crate::runtime::json::{Object, Value};
+use crate::runtime::json::{Object, Out, Value};
 
-/// The document, without declaration or indentation, as in KrakenD.
+/// Writes the document, without declaration or indentation, as in KrakenD.
 ///
 /// A single member is the root. Anything else is wrapped in `<doc>`. Unlike in KrakenD, an array never becomes
 /// several roots, and names that are invalid in XML are replaced by valid ones.
-pub(super) fn document(data: &Object) -> Bytes {
-    let mut out = String::with_capacity(256);
+pub(super) fn write(out: &mut impl Out, data: &Object) {
     match root(data) {
-        Some((name, value)) => element(&mut out, name, value),
-        None => object(&mut out, "doc", data),
+        Some((name, value)) => element(out, name, value),
+        None => object(out, "doc", data),
     }
-    Bytes::from(out)
 }
 
 fn root(data: &Object) -> Option<(&str, &Value)> {
@@ -27,63 +23,85 @@ fn root(data: &Object) -> Option<(&str, &Value)> {
     one.then_some((name, value))
 }
 
-fn element(out: &mut String, name: &str, value: &Value) {
+fn element(out: &mut impl Out, member: &str, value: &Value) {
+    named(out, &name_of(member), value);
+}
+
+/// An element for a value, or one for each item of a list.
+fn named(out: &mut impl Out, name: &str, value: &Value) {
     match value {
         _ if is_late() => {}
         // An empty list becomes an empty element, so that its name is kept.
-        Value::Array(array) if array.is_empty() => open(out, &name_of(name), &[], true),
-        Value::Array(array) => array.iter().for_each(|each| element(out, name, each)),
-        Value::Object(members) => object(out, &name_of(name), members),
+        Value::Array(array) if array.is_empty() => open(out, name, no_attributes(), true),
+        Value::Array(array) => array.iter().for_each(|each| named(out, name, each)),
+        Value::Object(members) => object(out, name, members),
         scalar => {
-            let (name, text) = (name_of(name), text_of(scalar));
-            open(out, &name, &[], text.is_empty());
+            let text = text_of(scalar);
+            open(out, name, no_attributes(), text.is_empty());
             if !text.is_empty() {
                 escape(out, &text);
-                close(out, &name);
+                close(out, name);
             }
         }
     }
 }
 
-fn object(out: &mut String, name: &str, members: &Object) {
-    let mut attributes = Vec::new();
-    let mut inner = String::new();
+fn object(out: &mut impl Out, name: &str, members: &Object) {
+    let attributes = members.iter().filter_map(|(member, value)| {
+        let attribute = attribute_of(member, value)?;
+        Some((name_of(attribute), text_of(value)))
+    });
+    open(out, name, attributes, false);
+    let begin = out.size();
     if let Some(text) = members.get("#text") {
-        escape(&mut inner, &text_of(text));
+        escape(out, &text_of(text));
     }
     for (member, value) in members {
-        match (member.strip_prefix('-'), value) {
-            _ if &**member == "#text" => {}
-            (None | Some(""), _) | (_, Value::Object(_) | Value::Array(_)) => {
-                element(&mut inner, member, value);
-            }
-            (Some(attribute), scalar) => attributes.push((name_of(attribute), text_of(scalar))),
+        if &**member != "#text" && attribute_of(member, value).is_none() {
+            element(out, member, value);
         }
     }
-    open(out, name, &attributes, inner.is_empty());
-    if !inner.is_empty() {
-        out.push_str(&inner);
+    if out.size() > begin {
         close(out, name);
+    } else {
+        out.shorten(begin - 1);
+        out.put(b"/>");
     }
 }
 
-fn open(out: &mut String, name: &str, attributes: &[(Cow<'_, str>, Cow<'_, str>)], empty: bool) {
-    out.push('<');
-    out.push_str(name);
+/// The name of the attribute that a member becomes.
+fn attribute_of<'m>(member: &'m str, value: &Value) -> Option<&'m str> {
+    let is_scalar = !matches!(value, Value::Object(_) | Value::Array(_));
+    let name = member.strip_prefix('-').filter(|name| !name.is_empty());
+    name.filter(|_| is_scalar)
+}
+
+fn open<'a>(
+    out: &mut impl Out,
+    name: &str,
+    attributes: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    empty: bool,
+) {
+    out.put(b"<");
+    out.put(name.as_bytes());
     for (name, value) in attributes {
-        out.push(' ');
-        out.push_str(name);
-        out.push_str("=\"");
-        escape(out, value);
-        out.push('"');
+        out.put(b" ");
+        out.put(name.as_bytes());
+        out.put(b"=\"");
+        escape(out, &value);
+        out.put(b"\"");
     }
-    out.push_str(if empty { "/>" } else { ">" });
+    out.put(if empty { b"/>" } else { b">" });
 }
 
-fn close(out: &mut String, name: &str) {
-    out.push_str("</");
-    out.push_str(name);
-    out.push('>');
+fn no_attributes<'a>() -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+    std::iter::empty()
+}
+
+fn close(out: &mut impl Out, name: &str) {
+    out.put(b"</");
+    out.put(name.as_bytes());
+    out.put(b">");
 }
 
 fn text_of(value: &Value) -> Cow<'_, str> {
@@ -95,19 +113,32 @@ fn text_of(value: &Value) -> Cow<'_, str> {
     }
 }
 
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            '\t' | '\n' | '\r' => out.push(c),
-            // XML 1.0 §2.2 cannot represent these characters.
-            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            _ => out.push(c),
+fn escape(out: &mut impl Out, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| escaped(c).is_some()) {
+        let (plain, special) = rest.split_at(at);
+        out.put(plain.as_bytes());
+        let mut chars = special.chars();
+        if let Some(escape) = chars.next().and_then(escaped) {
+            out.put(escape.as_bytes());
         }
+        rest = chars.as_str();
+    }
+    out.put(rest.as_bytes());
+}
+
+/// What is written for a character that cannot be written as it is.
+fn escaped(c: char) -> Option<&'static str> {
+    match c {
+        '&' => Some("&amp;"),
+        '<' => Some("&lt;"),
+        '>' => Some("&gt;"),
+        '"' => Some("&quot;"),
+        '\'' => Some("&apos;"),
+        '\t' | '\n' | '\r' => None,
+        // XML 1.0 §2.2 cannot represent these characters.
+        '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => Some("\u{fffd}"),
+        _ => None,
     }
 }
 

@@ -8,12 +8,14 @@
 //! | `parse` | parses a body to a [`Value`], to the requested depth |
 //! | `literal` | values from the configuration, with numbers as KrakenD writes them |
 //! | `error` | errors in a body, in KrakenD's words |
+//! | `out` | where a writer puts its text: a buffer, or a counter |
 //! | `text` | a value in a URL, in Go's notation |
 //! | `weight` | the memory that a tree takes, estimated before it is built |
 //! | `write` | serializes a [`Value`] |
 
 mod error;
 mod literal;
+mod out;
 mod parse;
 mod scan;
 mod text;
@@ -25,14 +27,15 @@ mod write;
 mod tests;
 
 pub(crate) use error::Error;
+pub(crate) use out::{Count, Out};
 pub use parse::{Depth, parse};
 pub(crate) use parse::{parse_whole, parse_within};
 pub(crate) use value::Kind;
 pub use value::Object;
 pub use value::Value;
-pub(crate) use weight::{Growth, charge, charge_xml};
+pub(crate) use weight::{Growth, charge, charge_bytes, charge_xml};
 pub use write::{Style, to_bytes};
-pub(crate) use write::{write, write_string};
+pub(crate) use write::{size_hint, write, write_string};
 
 /// The maximum nesting of objects and arrays, which protects the stack.
 pub(crate) const MAX_DEPTH: usize = 512;

@@ -102,13 +102,10 @@ impl Value {
     /// # Errors
     /// As `charge`.
     pub fn charge_expanded(&self) -> Result<Charge, Full> {
-        match self.weight() {
-            small if small <= FREE => Ok(Budget::process().charge()),
-            bytes => covered(bytes),
-        }
+        charge_bytes(self.weight())
     }
 
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match self {
             Value::Null | Value::Bool(_) => 0,
             Value::Number(text) | Value::String(text) => text.len(),
@@ -123,6 +120,18 @@ impl Value {
                 inner + OBJECT + ITEM * members.len()
             }
         }
+    }
+}
+
+/// Charges `bytes` that are about to be made. Few bytes are not charged.
+///
+/// # Errors
+/// As [`charge`].
+pub(crate) fn charge_bytes(bytes: usize) -> Result<Charge, Full> {
+    if bytes <= FREE {
+        Ok(Budget::process().charge())
+    } else {
+        covered(bytes)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::out::Out;
 use super::value::Value;
 
 /// How slices of an upstream's body are written.
@@ -32,46 +33,46 @@ pub fn to_bytes(value: &Value, style: Style) -> Bytes {
 }
 
 /// Appends the JSON text of `value` to `out`.
-pub(crate) fn write(out: &mut Vec<u8>, value: &Value, style: Style) {
+pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
     match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Number(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Null => out.put(b"null"),
+        Value::Bool(true) => out.put(b"true"),
+        Value::Bool(false) => out.put(b"false"),
+        Value::Number(text) => out.put(text.as_bytes()),
         Value::String(text) => write_string(out, text),
         Value::Raw(raw) if style == Style::Canonical && !raw.is_settled() => {
             write(out, &value.expanded(), style);
         }
-        Value::Raw(raw) => out.extend_from_slice(raw.text()),
+        Value::Raw(raw) => out.put(raw.text()),
         Value::Array(array) => {
-            out.push(b'[');
+            out.put(&[b'[']);
             for (at, element) in array.iter().enumerate() {
                 if at > 0 {
-                    out.push(b',');
+                    out.put(&[b',']);
                 }
                 write(out, element, style);
             }
-            out.push(b']');
+            out.put(&[b']']);
         }
         Value::Object(object) => {
-            out.push(b'{');
+            out.put(&[b'{']);
             for (at, (name, member)) in object.iter().enumerate() {
                 if at > 0 {
-                    out.push(b',');
+                    out.put(&[b',']);
                 }
                 write_string(out, name);
-                out.push(b':');
+                out.put(&[b':']);
                 write(out, member, style);
             }
-            out.push(b'}');
+            out.put(&[b'}']);
         }
     }
 }
 
 /// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut impl Out, text: &str) {
     let bytes = text.as_bytes();
-    out.push(b'"');
+    out.put(&[b'"']);
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
@@ -81,24 +82,24 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
         if class == SEPARATOR && !is_separator(bytes, at) {
             continue;
         }
-        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        out.put(bytes.get(from..at).unwrap_or_default());
         from = at + 1;
         match class {
             UNICODE => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                out.put(&[b'\\', b'u', b'0', b'0', high, low]);
             }
             SEPARATOR => {
-                out.extend_from_slice(b"\\u202");
-                out.push(HEX[usize::from(bytes.get(at + 2).copied().unwrap_or_default() & 15)]);
+                out.put(b"\\u202");
+                let last = bytes.get(at + 2).copied().unwrap_or_default();
+                out.put(&[HEX[usize::from(last & 15)]]);
                 from = at + 3;
             }
-            short => out.extend_from_slice(&[b'\\', short]),
+            short => out.put(&[b'\\', short]),
         }
     }
-    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
-    out.push(b'"');
+    out.put(bytes.get(from..).unwrap_or_default());
+    out.put(&[b'"']);
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -135,7 +136,7 @@ fn is_separator(bytes: &[u8], at: usize) -> bool {
 }
 
 /// The approximate length of the text: exact for slices, estimated for the rest.
-fn size_hint(value: &Value) -> usize {
+pub(crate) fn size_hint(value: &Value) -> usize {
     match value {
         Value::Raw(raw) => raw.text().len(),
         Value::String(text) => text.len() + 2,

@@ -11,14 +11,15 @@ use smallvec::SmallVec;
 use super::backend::is_ours;
 use super::merge::{Merged, Passed};
 use super::road::{Ended, Ending, Outcome};
+use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
-use crate::runtime::json::{Object, Style, Value, to_bytes};
+use crate::runtime::json::{Object, Value};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
-use crate::upstream::budget::{self, Charge, Full};
+use crate::upstream::budget::{Charge, Full};
 
 /// How long large data may be worked on after the deadline: backends that answered in time are shown, even if another
 /// one kept the request until its deadline.
@@ -75,7 +76,7 @@ fn encoded(
         let size = held.as_ref().map_or(0, Charge::bytes);
         let encode = || work.encoding.encode(Some(data), accept, canonical);
         let done = aside(size, with_grace(deadline), encode).map_err(Failure::from)?;
-        Ok(Some(done))
+        done.map(Some).map_err(|Full| Failure::full())
     });
     match encoded {
         Ok(encoded) => encoded,
@@ -106,7 +107,6 @@ pub(super) fn finish(
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match (&merged.data, encoded) {
             (Some(data), Some((content_type, body))) => {
-                let body = budget::charged(body);
                 let response = success(endpoint, data, &merged, content_type, body);
                 let response = match &merged.meta {
                     Some(meta) if !is_empty(data) => with_fields(response, &meta.headers),
@@ -283,14 +283,14 @@ fn signed(
         log::error!("[ENDPOINT: {}] Signing fields: {text}", endpoint.pattern);
         return rejection();
     }
-    Response {
-        body: to_bytes(&data, Style::canonical(options.canonical_json)),
-        ..Response::empty(StatusCode::OK)
+    match Encoding::Json.encode(Some(&data), None, options.canonical_json) {
+        Ok((content_type, body)) => Response {
+            body,
+            ..Response::empty(StatusCode::OK)
+        }
+        .with(CONTENT_TYPE, content_type),
+        Err(Full) => failed(options, &Merged::single(Err(Failure::full()))),
     }
-    .with(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json; charset=utf-8"),
-    )
 }
 
 /// Adds the static data to the response if its strategy applies. Without a response, the data become the response.
