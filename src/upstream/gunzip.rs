@@ -27,6 +27,8 @@ pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Vec<u8>>,
     input: Bytes,
     started: bool,
+    /// Whether the decoder may hold output of the input so far.
+    holds: bool,
 }
 
 impl Default for Gunzip {
@@ -35,6 +37,7 @@ impl Default for Gunzip {
             decoder: MultiGzDecoder::new(Vec::new()),
             input: Bytes::new(),
             started: false,
+            holds: false,
         }
     }
 }
@@ -46,7 +49,8 @@ impl Gunzip {
         self.input = chunk;
     }
 
-    /// The next piece of output, or `None` if more input is needed.
+    /// The next piece of output, or `None` if more input is needed. All output of the input is given out: a stream may
+    /// be silent after this chunk.
     ///
     /// # Errors
     /// The input is not gzip.
@@ -57,6 +61,10 @@ impl Gunzip {
                 return Err(CallError::framing("gzip: invalid header"));
             }
             self.input.advance(used);
+            self.holds = true;
+        }
+        if self.input.is_empty() && std::mem::take(&mut self.holds) {
+            self.decoder.flush().map_err(invalid)?;
         }
         Ok(self.take())
     }
@@ -121,6 +129,26 @@ mod tests {
         let (all, largest) = decode(&[&bomb]).unwrap();
         assert_eq!(all.len(), 20 << 20);
         assert!(largest <= 4 * PIECE, "{largest}");
+    }
+
+    #[test]
+    fn a_piece_is_decoded_before_the_next_one_comes() {
+        let large: String = (0..20_000).map(|n| n.to_string()).collect();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let mut gunzip = Gunzip::default();
+        for piece in ["data: one\n\n", "data: two\n\n", &large, "data: four\n\n"] {
+            encoder.write_all(piece.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            gunzip.push(std::mem::take(encoder.get_mut()).into());
+            let mut all = Vec::new();
+            while let Some(piece) = gunzip.next_piece().unwrap() {
+                all.extend_from_slice(&piece);
+            }
+            assert_eq!(String::from_utf8(all).unwrap(), piece);
+        }
+        gunzip.push(encoder.finish().unwrap().into());
+        assert_eq!(gunzip.next_piece().unwrap(), None);
+        assert_eq!(gunzip.finish().unwrap(), None);
     }
 
     #[test]
