@@ -12,6 +12,7 @@ use md5::{Digest, Md5};
 use super::config::{Block, ENDPOINT_KEYS, PIPE_KEYS};
 use super::endpoint::LuaEndpoint;
 use super::interpreter::Interpreter;
+use super::missing::{Missing, missing};
 use super::pipe::LuaPipe;
 use super::pool::Pool;
 use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
@@ -119,6 +120,9 @@ fn script(
     }
     let files = files(&block, &interpreter, cx);
     pool.give_back(interpreter, false);
+    if block.open_libs {
+        report_missing(&block, &files);
+    }
     if cx.report.config_errors() != before {
         return None;
     }
@@ -176,6 +180,32 @@ fn parse(interpreter: &Interpreter, place: &Node<'_>, name: &str, code: &str) {
     if let Err((message, line)) = interpreter.parse(name, code) {
         let line = line.map_or_else(String::new, |line| format!(" ({name}:L{line})"));
         place.invalid(format!("not Lua: {message}{line}"));
+    }
+}
+
+/// Reports functions that scripts use and that do not exist here. Without `allow_open_libs` KrakenD does not have them
+/// either.
+fn report_missing(block: &Block<'_>, files: &[(Box<str>, String)]) {
+    let mut texts: Vec<(Option<Node<'_>>, &str, &str)> = Vec::new();
+    for (name, text) in files {
+        let source = block.sources.iter().find(|(source, _)| **source == **name);
+        let place = source.map(|(_, place)| place.clone());
+        texts.push((place, &**name, text.as_str()));
+    }
+    for (key, file, code) in [
+        ("pre", "pre-script", block.pre),
+        ("post", "post-script", block.post),
+    ] {
+        texts.extend(code.map(|code| (block.block.get(key), file, code)));
+    }
+    let codes: Vec<&str> = texts.iter().map(|(_, _, text)| *text).collect();
+    for Missing { text, name, line } in missing(&codes) {
+        if let Some((Some(place), file, _)) = texts.get(text) {
+            place.config_error_hint(
+                ConfigError::invalid(format!("{name} does not exist here ({file}:L{line})")),
+                "docs/lua.md lists what scripts cannot use",
+            );
+        }
     }
 }
 

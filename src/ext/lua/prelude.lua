@@ -93,8 +93,14 @@ local function length_of(value)
   return #value
 end
 
--- `%s` accepts any value, as in gopher-lua.
+-- `%s` accepts any value, as in gopher-lua. So do `%v` and `%t`, which are Go's.
 local function formatted(pattern, ...)
+  if type(pattern) == 'string' and find(pattern, '%%[-+ #0]*%d*%.?%d*[vt]') then
+    pattern = gsub(pattern, '%%([-+ #0]*%d*%.?%d*)(.)', function(flags, letter)
+      if letter == 'v' or letter == 't' then letter = 's' end
+      return '%' .. flags .. letter
+    end)
+  end
   local count, all_text = select('#', ...), type(pattern) == 'string'
   for i = 1, count do
     local value = select(i, ...)

@@ -293,6 +293,10 @@ async fn only_configured_libraries_are_available() {
     assert_eq!(shown(code, "_VERSION").await, "Lua 5.1");
     assert_eq!(shown(open, "('x'):rep(3)").await, "xxx");
     assert_eq!(shown(open, "string.format('%05.1f', 2.25)").await, "002.2");
+    assert_eq!(
+        shown(open, "string.format('%v|%t|%5v|%%v|%d', 1, true, nil, 7)").await,
+        "1|true|  nil|%v|7"
+    );
     let exit = shown(open, "os.exit(1)").await;
     assert!(exit.contains("a script cannot end the gateway"), "{exit}");
     assert_eq!(

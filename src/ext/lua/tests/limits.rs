@@ -266,6 +266,11 @@ async fn invalid_scripts_stop_the_start() {
             "/md5/",
             "714ab77a16af31e6323f5e305e4ee1ea",
         ),
+        (
+            open("post", "\nlocal c = channel.make(1) c:send(1)"),
+            "/post",
+            "channel.make does not exist here (post-script:L2)",
+        ),
         (code("sources", "x.lua"), "/sources", "a list of strings"),
         (block(&[("live", "yes".into())]), "/live", "true or false"),
     ];
