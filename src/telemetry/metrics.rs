@@ -222,7 +222,7 @@ impl Metrics {
                 ),
                 stale: maker.int_gauges(
                     "portcullis_jwks_stale",
-                    "Whether the key set in use is older than its refresh interval.",
+                    "Whether the key set in use is older than its refresh interval, or there is none.",
                     &["source"],
                 ),
             },

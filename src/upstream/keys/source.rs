@@ -96,7 +96,7 @@ pub struct SourceStatus {
     pub failures: u64,
     /// Why the last attempt failed. `None` if it succeeded.
     pub last_error: Option<String>,
-    /// Whether the set is older than intended because refreshes fail.
+    /// Whether the set is older than intended because refreshes fail, or there is no set.
     pub stale: bool,
 }
 
@@ -176,7 +176,7 @@ impl<S: KeyDocument> KeySource<S> {
             fetches: self.fetches.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             last_error: log.last_error.clone(),
-            stale: log.stale,
+            stale: log.stale || snapshot.is_none(),
         }
     }
 
