@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustls::pki_types::CertificateDer;
+
 use crate::compile::files::readable;
 use crate::config::tls::KeyPair;
 use crate::config::{ConfigError, Node};
@@ -73,11 +75,19 @@ pub(super) fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<P
         return None;
     };
     let path = readable(node, cx)?;
+    let hint = "write a new one into this file and reload";
+    let leaf = leaf(written, cx);
     match read_ocsp_response(&path) {
+        Ok(response) if leaf.as_ref().is_some_and(|leaf| !response.is_for(leaf)) => node.warn_hint(
+            ConfigError::invalid(
+                "the OCSP response is about another certificate and is not stapled",
+            ),
+            hint,
+        ),
         Ok(response) if response.is_current() => {}
         Ok(_) => node.warn_hint(
             ConfigError::invalid("the OCSP response is past its nextUpdate and is not stapled"),
-            "write a new one into this file and reload",
+            hint,
         ),
         Err(error) => {
             node.invalid(error.to_string());
@@ -87,16 +97,19 @@ pub(super) fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<P
     Some(path)
 }
 
+/// The first certificate of a pair, if it can be read.
+fn leaf(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificateDer<'static>> {
+    let node = written.certificate.as_ref()?;
+    let path = cx.path(node.text(crate::config::Typing::Weak)?);
+    certificates_in(&path).ok()?.into_iter().next()
+}
+
 fn warn_without_response(written: &KeyPair<'_>, cx: &Compile<'_>) {
     let Some(node) = &written.certificate else {
         return;
     };
-    let path = node
-        .text(crate::config::Typing::Weak)
-        .map(|text| cx.path(text));
-    let found = path.and_then(|path| certificates_in(&path).ok());
-    let first = found.and_then(|found| facts(found.first()?));
-    if first.is_some_and(|first| first.must_staple) {
+    let facts = leaf(written, cx).and_then(|leaf| facts(&leaf));
+    if facts.is_some_and(|facts| facts.must_staple) {
         node.warn_hint(
             ConfigError::invalid(
                 "clients demand a stapled OCSP response with this certificate, and there is none",

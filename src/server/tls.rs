@@ -308,7 +308,10 @@ fn by_name(definition: &ServerTls) -> Result<ByName, TlsError> {
         let certified = certificate_pair(&files.certificate, &files.private_key)?;
         let own_names = certified.cert.first().map(dns_names).unwrap_or_default();
         let response = files.ocsp_response.as_deref().map(read_ocsp_response);
-        let certified = Arc::new(Stapled::new(certified, response.transpose()?));
+        let leaf = certified.cert.first();
+        let is_for = |response: &OcspResponse| leaf.is_none_or(|leaf| response.is_for(leaf));
+        let response = response.transpose()?.filter(is_for);
+        let certified = Arc::new(Stapled::new(certified, response));
         for name in own_names {
             names.entry(name).or_insert_with(|| Arc::clone(&certified));
         }

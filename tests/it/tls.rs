@@ -4,6 +4,7 @@ mod backends;
 mod credulous;
 mod renewal;
 mod resumption;
+mod stapling;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -390,35 +391,6 @@ fn an_expired_certificate_is_told_by_check_and_its_time_is_in_the_metrics() {
         "{line}"
     );
     assert!(page.contains("use=\"authority\""), "{page}");
-}
-
-#[test]
-fn a_response_of_the_authority_is_stapled() {
-    let authority = Authority::new();
-    let port = crate::support::ports::free();
-    let pair = authority.pair("a.test");
-    let tls = json!({ "keys": [{ "public_key": "c", "private_key": "k", "ocsp_response": "o" }] });
-    let response = "-----BEGIN OCSP RESPONSE-----\nMAMKAQA=\n-----END OCSP RESPONSE-----\n";
-    let files = [("c", &*pair.0), ("k", &*pair.1), ("o", response)];
-    let number = port.to_string();
-    let gateway = Gateway::spawn(
-        port,
-        &config(tls.clone()).to_string(),
-        &files,
-        &["-p", &number],
-    );
-    assert!(
-        gateway.listens(Duration::from_secs(20)),
-        "{}",
-        gateway.output()
-    );
-    let (_, stapled) = credulous_client(port, None);
-    assert_eq!(stapled, [0x30, 3, 10, 1, 0]);
-    let (code, said) = checked(&config(tls), &[("c", &pair.0), ("k", &pair.1), ("o", "no")]);
-    assert!(
-        code == Some(1) && said.contains("is no OCSP response"),
-        "{said}"
-    );
 }
 
 #[test]
