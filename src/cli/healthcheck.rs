@@ -5,18 +5,37 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::cli::{self, HealthcheckArgs, check, findings};
 use crate::config::Environment;
+use crate::server::control;
 
 /// The path if the health endpoint is disabled.
 const READY: &str = "/__ready";
 
-/// The URL to call, and whether the certificate is verified.
+/// The request to send.
 #[derive(Debug, PartialEq, Eq)]
 struct Probe {
     url: String,
+    /// Whether any certificate is accepted.
     insecure: bool,
+    way: Way,
 }
+
+/// How the gateway is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// This listener requires the PROXY protocol.
+    Proxied(SocketAddr),
+    /// This port requires a client certificate, so the control socket is asked.
+    Control(u16),
+}
+
+/// A PROXY protocol header of version 2 with the command LOCAL: a health check of the proxy itself.
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Sends one request. The exit code is 0 if the response is a 2xx.
 pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
@@ -31,6 +50,7 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         (Some(url), _) => Ok(Probe {
             url: url.clone(),
             insecure: false,
+            way: Way::Direct,
         }),
         (None, Some(file)) => of_file(file, None),
         (None, None) if args.container => of_container(),
@@ -42,10 +62,18 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     };
     probe.insecure |= args.insecure;
     let limit = Duration::from_secs(args.timeout.max(1));
+    if let Way::Control(port) = probe.way {
+        return match control::responds(port, limit) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(&format!(
+                "the listener requires a client certificate, so the control socket was asked: {reason}"
+            )),
+        };
+    }
     match runtime.block_on(ask(&probe, limit)) {
         Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
         Ok(status) => fail(&format!("{} answered {status}", probe.url)),
-        Err(error) => fail(&error.to_string()),
+        Err(error) => fail(&error),
     }
 }
 
@@ -78,9 +106,22 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
     let secure = compiled.listen.tls.is_some();
     let mut address = compiled.listen.address;
     address.set_port(port.unwrap_or(address.port()));
+    address.set_ip(reachable(address.ip()));
+    let tls = compiled.listen.tls.as_ref();
+    let requires_certificate = tls.is_some_and(|tls| tls.mtls.is_some());
+    let proxies = compiled.listen.limits.proxy_protocol.as_deref();
+    let is_proxy =
+        |ip: IpAddr| proxies.is_some_and(|nets| nets.iter().any(|net| net.contains(&ip)));
     Ok(Probe {
         url: url(secure, address, path.unwrap_or(READY)),
         insecure: secure,
+        way: if requires_certificate {
+            Way::Control(address.port())
+        } else if is_proxy(address.ip()) {
+            Way::Proxied(address)
+        } else {
+            Way::Direct
+        },
     })
 }
 
@@ -88,9 +129,9 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
 fn of_environment(environment: &Environment) -> Result<Probe, String> {
     let named = ["PORTCULLIS_PORT", "KRAKEND_PORT"]
         .into_iter()
-        .find_map(|name| Some((name, environment.get(name)?)))
-        // Kubernetes sets such a value for a service with that name.
-        .filter(|(_, text)| !text.starts_with("tcp://"));
+        .filter_map(|name| Some((name, environment.get(name)?)))
+        // Kubernetes sets such a value for a service with that name, and `run` ignores it.
+        .find(|(_, text)| !text.starts_with("tcp://"));
     let port = match named {
         Some((name, text)) => text
             .parse()
@@ -106,17 +147,22 @@ fn plain(port: u16) -> Probe {
     Probe {
         url: url(false, address, "/__health"),
         insecure: false,
+        way: Way::Direct,
+    }
+}
+
+/// A listener on all addresses is reachable at this one, whether the machine has IPv6 or not.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        ip => ip,
     }
 }
 
 fn url(secure: bool, address: SocketAddr, path: &str) -> String {
-    let ip = match address.ip() {
-        // A listener on all addresses is reachable at this one, whether the machine has IPv6 or not.
-        ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
     let scheme = if secure { "https" } else { "http" };
-    format!("{scheme}://{}{path}", SocketAddr::new(ip, address.port()))
+    let address = SocketAddr::new(reachable(address.ip()), address.port());
+    format!("{scheme}://{address}{path}")
 }
 
 fn fail(reason: &str) -> ExitCode {
@@ -124,13 +170,38 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn ask(probe: &Probe, limit: Duration) -> Result<u16, reqwest::Error> {
-    let client = reqwest::Client::builder()
+async fn ask(probe: &Probe, limit: Duration) -> Result<u16, String> {
+    let mut client = reqwest::Client::builder()
         .timeout(limit)
         .danger_accept_invalid_certs(probe.insecure)
-        .no_proxy()
-        .build()?;
-    Ok(client.get(&probe.url).send().await?.status().as_u16())
+        .no_proxy();
+    let mut url = reqwest::Url::parse(&probe.url).map_err(|error| error.to_string())?;
+    if let Way::Proxied(listener) = probe.way {
+        let here = forwarder(listener)
+            .await
+            .map_err(|error| error.to_string())?;
+        // The name keeps the `Host` header, and no name server is asked for it.
+        let host = "localhost";
+        client = client.resolve(host, here);
+        let changed = url.set_host(Some(host)).is_ok() && url.set_port(Some(here.port())).is_ok();
+        debug_assert!(changed, "an HTTP URL has a host and a port");
+    }
+    let sent = async { client.build()?.get(url).send().await };
+    let response = sent.await.map_err(|error| error.to_string())?;
+    Ok(response.status().as_u16())
+}
+
+/// Listens on this machine for one connection, and passes it on to `listener` behind a PROXY protocol header.
+async fn forwarder(listener: SocketAddr) -> std::io::Result<SocketAddr> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let here = socket.local_addr()?;
+    tokio::spawn(async move {
+        let (mut client, _) = socket.accept().await?;
+        let mut gateway = TcpStream::connect(listener).await?;
+        gateway.write_all(LOCAL).await?;
+        tokio::io::copy_bidirectional(&mut client, &mut gateway).await
+    });
+    Ok(here)
 }
 
 #[cfg(test)]
@@ -156,6 +227,9 @@ mod tests {
         let both = [("KRAKEND_PORT", "9000"), ("PORTCULLIS_PORT", "9001")];
         assert_eq!(of(&both), at(9001));
         assert_eq!(of(&[("KRAKEND_PORT", "tcp://10.0.0.1:80")]), at(8080));
+        let link = ("PORTCULLIS_PORT", "tcp://10.0.0.1:80");
+        assert_eq!(of(&[link]), at(8080));
+        assert_eq!(of(&[link, ("KRAKEND_PORT", "9000")]), at(9000));
         assert!(of(&[("KRAKEND_PORT", "http")]).is_err());
     }
 
@@ -174,6 +248,23 @@ mod tests {
         assert_eq!(url(true, address, "/x"), "https://127.0.0.1:443/x");
         std::fs::write(&file, "{").unwrap();
         assert!(of_file(&file, None).is_err());
+    }
+
+    #[test]
+    fn a_configuration_says_whether_this_machine_must_speak_the_proxy_protocol() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("krakend.json");
+        for (peers, way) in [
+            ("127.0.0.0/8", Way::Proxied(([127, 0, 0, 1], 9002).into())),
+            ("10.0.0.0/8", Way::Direct),
+        ] {
+            let text = format!(
+                r#"{{"version": 3, "port": 9002, "endpoints": [],
+                    "extra_config": {{"portcullis/server": {{"proxy_protocol": ["{peers}"]}}}}}}"#
+            );
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(of_file(&file, None).unwrap().way, way, "{peers}");
+        }
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub(super) fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) ->
             .as_ref()
             .and_then(|server| server.duration("shutdown_delay"))
             .unwrap_or_default(),
+        upgrade_wait: server
+            .as_ref()
+            .and_then(|server| server.duration("upgrade_wait"))
+            .unwrap_or(UPGRADE_WAIT),
     }
 }
 
@@ -72,6 +76,9 @@ pub(super) fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option
     }
     secrets
 }
+
+/// How long a new process waits for the sockets of an old one that may not respond.
+const UPGRADE_WAIT: Duration = Duration::from_secs(8);
 
 /// How long `GET /__ready` waits for key sets.
 pub(super) fn ready_wait(file: &Service<'_>) -> Duration {

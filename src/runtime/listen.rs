@@ -25,6 +25,8 @@ pub struct Listen {
     /// How long connections are still accepted after a stop was requested, while `/__ready` reports that the gateway
     /// is not ready.
     pub shutdown_delay: Duration,
+    /// How long a process that takes over waits for the sockets before it checks whether the old one responds.
+    pub upgrade_wait: Duration,
 }
 
 /// Limits of a client's connection, before and between its requests.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, getpid, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -33,6 +33,8 @@ const MAX_REPLY_BYTES: u64 = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of a whole exchange. A large configuration takes time to load.
 const CONVERSATION: Duration = Duration::from_secs(60);
+/// The timeout of a request for ticket keys. The process may have stopped after it passed its sockets on.
+const TICKETS: Duration = Duration::from_secs(2);
 /// The maximum number of concurrent exchanges.
 const CONVERSATIONS: usize = 16;
 
@@ -74,7 +76,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-fn socket(folder: &Path, port: u16) -> PathBuf {
+/// The path of the control socket of the process at `port`.
+pub(super) fn socket(folder: &Path, port: u16) -> PathBuf {
     folder.join(format!("portcullis-{port}.sock"))
 }
 
@@ -183,7 +186,7 @@ pub(crate) enum Outcome {
 
 /// Requests a reload from the process that listens at `port`, and waits for the result.
 pub(crate) fn reload(port: u16) -> Outcome {
-    match ask(port, "reload") {
+    match ask(port, "reload", CONVERSATION) {
         Err(reason) => Outcome::NobodyThere(reason),
         Ok(reply) => match reply.split_once('\n') {
             Some(("reloaded", _)) => Outcome::Done,
@@ -193,10 +196,41 @@ pub(crate) fn reload(port: u16) -> Outcome {
     }
 }
 
+/// Whether the process that listens at `port` responds within `limit`.
+///
+/// # Errors
+/// There is no such process, it cannot be reached, or it does not respond.
+pub(crate) fn responds(port: u16, limit: Duration) -> Result<(), String> {
+    let reply = ask(port, "file", limit)?;
+    match reply.split_once('\n') {
+        Some(("file", _)) => Ok(()),
+        Some((_, reason)) => Err(reason.trim_end().to_owned()),
+        None => Err("the gateway ended without a reply".to_owned()),
+    }
+}
+
+/// Ends the process with the control socket at `path`, if it does not respond there within `limit`. Returns its id.
+pub(super) async fn end_silent(path: &Path, limit: Duration) -> Option<u32> {
+    // The system accepts the connection even if the process is stopped.
+    let mut stream = UnixStream::connect(path).await.ok()?;
+    let peer = stream.peer_cred().ok()?;
+    let replies = async {
+        stream.write_all(b"file\n").await?;
+        stream.read_u8().await
+    };
+    if tokio::time::timeout(limit, replies).await.is_ok() {
+        return None;
+    }
+    let id = peer.pid().filter(|_| may_order(peer.uid()))?;
+    let process = Pid::from_raw(id).filter(|process| *process != getpid())?;
+    kill_process(process, Signal::KILL).ok()?;
+    u32::try_from(id).ok()
+}
+
 /// The ticket keys of the process that listens at `port`, from which this one takes over. `None` if there is no
 /// reply, or the process belongs to another user.
 pub(crate) fn tickets(port: u16) -> Option<String> {
-    ask(port, "tickets").ok()
+    ask(port, "tickets", TICKETS).ok()
 }
 
 /// The one name of a configuration file. The file itself may be missing, or a link that changes.
@@ -218,7 +252,7 @@ pub(crate) fn port_of(file: &Path) -> Option<u16> {
         .flatten()
         .filter_map(|entry| port_in(entry.ok()?.file_name().to_str()?))
         .find(|port| {
-            let reply = ask(*port, "file").unwrap_or_default();
+            let reply = ask(*port, "file", CONVERSATION).unwrap_or_default();
             let running = reply.strip_prefix("file\n").map(str::trim_end);
             running.is_some_and(|running| Path::new(running) == wanted)
         })
@@ -232,7 +266,7 @@ fn port_in(name: &str) -> Option<u16> {
 }
 
 /// Sends one request and returns its reply.
-fn ask(port: u16, order: &str) -> Result<String, String> {
+fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
     let folders = folder::candidates();
     let found = folders.iter().find(|folder| socket(folder, port).exists());
     let Some(folder) = found else {
@@ -246,7 +280,7 @@ fn ask(port: u16, order: &str) -> Result<String, String> {
         ));
     };
     let path = socket(folder, port);
-    ask_at(folder, &path, order).map_err(|error| {
+    ask_at(folder, &path, order, limit).map_err(|error| {
         format!(
             "no gateway responds at {}: {}",
             path.display(),
@@ -255,9 +289,9 @@ fn ask(port: u16, order: &str) -> Result<String, String> {
     })
 }
 
-fn ask_at(folder: &Path, path: &Path, order: &str) -> io::Result<String> {
+fn ask_at(folder: &Path, path: &Path, order: &str, limit: Duration) -> io::Result<String> {
     let stream = std::os::unix::net::UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(CONVERSATION))?;
+    stream.set_read_timeout(Some(limit))?;
     let owner = folder::owner(folder)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
     if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
@@ -309,7 +343,7 @@ mod tests {
         drop(old);
         let reply = {
             let (folder, path) = (folder.path().to_owned(), path.clone());
-            let asked = move || ask_at(&folder, &path, "file");
+            let asked = move || ask_at(&folder, &path, "file", TIMEOUT);
             tokio::task::spawn_blocking(asked).await.unwrap()
         };
         assert_eq!(reply.unwrap(), "file\n/etc/krakend.json\n");

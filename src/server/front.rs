@@ -229,7 +229,9 @@ impl Front {
                     return None;
                 }
             };
-            if self.quick(&mut conn, facts, &mut out).await? {
+            // A connection whose place another client needs ends with this response, which says so.
+            let must_leave = place.must_leave();
+            if !must_leave && self.quick(&mut conn, facts, &mut out).await? {
                 continue;
             }
             let Ok(request) = take_request(&mut conn, facts) else {
@@ -239,7 +241,7 @@ impl Front {
             };
             let mut session = Session::new_h1(conn);
             // Connections end soon once the process is stopping.
-            let keep_alive = !*shutdown.borrow();
+            let keep_alive = !must_leave && !*shutdown.borrow();
             session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);

@@ -21,13 +21,17 @@ use rustix::net::{
 use rustix::process::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
 
+use crate::server::control;
 use crate::server::listeners::{self, Listeners};
 
 /// How long a new process waits for the sockets while another process uses the address.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it checks whether the address is free, and how often the old process checks for the new one.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a process that still works takes to respond at its control socket.
+const RESPONSE: Duration = Duration::from_secs(1);
 /// The new process loads its configuration before it requests the sockets, so it is ready soon after.
 const READY: Duration = Duration::from_secs(15);
 /// The maximum number of sockets in one message.
@@ -60,32 +64,44 @@ impl Taken {
     }
 }
 
-/// Waits at `path` until the process that listens at `address` passes its sockets on. If no process listens there, or
-/// no longer, there is nothing to take.
+/// The process to take over from.
+#[derive(Debug)]
+pub(super) struct Giver {
+    pub address: SocketAddr,
+    /// The path of its control socket.
+    pub control: PathBuf,
+    /// The wait for its sockets. After it, the process is ended if it does not respond at its control socket.
+    pub patience: Duration,
+}
+
+/// Waits at `path` until the old process passes its sockets on. If no process listens at its address, or no longer,
+/// there is nothing to take.
 ///
 /// # Errors
-/// The socket cannot be created, or a process listens at `address` and does not pass its sockets on.
-pub(super) async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
+/// The socket cannot be created, or a process listens at the address and does not pass its sockets on.
+pub(super) async fn take(path: &Path, from: &Giver) -> io::Result<Taken> {
+    let address = from.address;
     // A file of an earlier attempt would prevent binding.
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let taken = tokio::time::timeout(TIMEOUT, taken(&socket, address)).await;
+    let taken = tokio::time::timeout(TIMEOUT.max(from.patience), taken(&socket, from)).await;
     let _ = std::fs::remove_file(path);
     taken.map_err(|_| {
         io::Error::other(format!(
             "{address} is in use, and no process handed it over within {} s: send SIGQUIT or SIGUSR2 to the process that listens there",
-            TIMEOUT.as_secs()
+            TIMEOUT.max(from.patience).as_secs()
         ))
     })
 }
 
-async fn taken(socket: &UnixListener, address: SocketAddr) -> Taken {
+async fn taken(socket: &UnixListener, from: &Giver) -> Taken {
+    let mut look = Instant::now() + from.patience;
     loop {
         tokio::select! {
             accepted = socket.accept() => {
                 let received = match accepted {
-                    Ok((giver, _)) => receive(giver).await,
+                    Ok((giver, _)) => receive(giver, READY.min(from.patience)).await,
                     Err(error) => Err(error),
                 };
                 match received {
@@ -94,17 +110,26 @@ async fn taken(socket: &UnixListener, address: SocketAddr) -> Taken {
                 }
             }
             () = tokio::time::sleep(POLL) => {
-                if listeners::is_free(address) {
+                if listeners::is_free(from.address) {
                     return Taken::default();
                 }
+            }
+        }
+        if Instant::now() >= look {
+            look = Instant::now() + from.patience.max(RESPONSE);
+            if let Some(id) = control::end_silent(&from.control, RESPONSE).await {
+                let address = from.address;
+                log::warn!(
+                    "[SERVICE: Gateway] the process {id} at {address} did not respond and was killed"
+                );
             }
         }
     }
 }
 
-async fn receive(giver: UnixStream) -> io::Result<Taken> {
+async fn receive(giver: UnixStream, limit: Duration) -> io::Result<Taken> {
     same_user(&giver)?;
-    let (message, descriptors) = tokio::time::timeout(READY, async {
+    let (message, descriptors) = tokio::time::timeout(limit, async {
         loop {
             giver.readable().await?;
             match giver.try_io(Interest::READABLE, || receive_once(giver.as_fd())) {
@@ -228,6 +253,14 @@ fn same_user(stream: &UnixStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn from(path: &Path, address: SocketAddr) -> Giver {
+        Giver {
+            address,
+            control: path.with_extension("control"),
+            patience: Duration::from_secs(60),
+        }
+    }
+
     fn listening() -> (Listeners, SocketAddr) {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -245,7 +278,7 @@ mod tests {
         let path = path(folder.path(), address);
         let new = tokio::spawn({
             let path = path.clone();
-            async move { take(&path, address).await }
+            async move { take(&path, &from(&path, address)).await }
         });
         let taker = find(&path, Duration::from_secs(5)).await.unwrap();
         let giving = give(taker, &old);
@@ -272,7 +305,7 @@ mod tests {
         let path = path(folder.path(), address);
         let new = tokio::spawn({
             let path = path.clone();
-            async move { take(&path, address).await }
+            async move { take(&path, &from(&path, address)).await }
         });
         // It connects, and closes the connection before it sends anything.
         drop(find(&path, Duration::from_secs(5)).await.unwrap());
@@ -296,7 +329,7 @@ mod tests {
         let taker = find(&path, Duration::ZERO).await.unwrap();
         let taking = async {
             let (giver, _) = socket.accept().await.unwrap();
-            drop(receive(giver).await.unwrap());
+            drop(receive(giver, READY).await.unwrap());
         };
         let (given, ()) = tokio::join!(give(taker, &old), taking);
         assert!(matches!(given, Err(GiveError::Failed(_))), "{given:?}");

@@ -251,6 +251,12 @@ impl Place {
         }
     }
 
+    /// Whether another connection needs the place.
+    pub(super) fn must_leave(&self) -> bool {
+        let seat = self.seat.as_ref();
+        seat.is_some_and(|(_, seat)| seat.left.load(Ordering::Relaxed))
+    }
+
     /// Resolves when another connection needs the place.
     pub(super) fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
         let seat = self.seat.as_ref().map(|(_, seat)| Arc::clone(seat));
@@ -310,6 +316,9 @@ mod tests {
         silent.waits();
         room.make_room();
         assert!(is_needed(&silent).await && !is_needed(&asked).await);
+        // Even if its request arrives now, its response must be the last one.
+        silent.asked();
+        assert!(silent.must_leave() && !asked.must_leave());
     }
 
     #[tokio::test]

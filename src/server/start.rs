@@ -23,7 +23,7 @@ use crate::server::descriptors::{self, Spare};
 use crate::server::folder;
 use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
-use crate::server::handover::{self, Taken};
+use crate::server::handover::{self, Giver, Taken};
 use crate::server::listeners::Listeners;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
 use crate::server::room::Room;
@@ -187,8 +187,14 @@ async fn take(
         .as_ref()
         .map_err(|reason| RunError::Start(format!("no sockets can be taken over: {reason}")))?;
     let path = handover::path(folder, listen.address);
+    let control = control::socket(folder, listen.address.port());
+    let from = Giver {
+        address: listen.address,
+        control,
+        patience: listen.upgrade_wait,
+    };
     tokio::select! {
-        taken = handover::take(&path, listen.address) => {
+        taken = handover::take(&path, &from) => {
             taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))
         }
         why = signals.end() => Err(RunError::Start(format!("{why} before it could listen"))),

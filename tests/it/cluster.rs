@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Redis, Stub, eventually, pause};
+use crate::support::{Client, Gateway, Redis, Stub, eventually};
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 /// The limit for a broken build. It is long enough for a slow machine.

@@ -384,6 +384,37 @@ fn a_stop_says_goaway_and_lets_streams_finish() {
 }
 
 #[test]
+fn a_connection_that_opens_during_the_delay_of_a_stop_is_told_when_it_must_leave() {
+    let stub = Stub::with(ECHO);
+    let extra = json!({ "portcullis/server": { "shutdown_delay": "2s" } });
+    let gateway = plain_gateway(&stub, &[("extra_config", extra)]);
+    gateway.signal("TERM");
+    eventually("it is not ready", Duration::from_secs(10), || {
+        gateway.get("/__ready").status == 503
+    });
+    block_on(async {
+        let socket = TcpStream::connect(("127.0.0.1", gateway.port()))
+            .await
+            .unwrap();
+        let (client, connection) = h2::client::handshake(socket).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let request = ask(gateway.port(), "POST", "/raw", &[]);
+        let (response, _) = client.send_request(request, true).unwrap();
+        assert_eq!(read(response.await.unwrap()).await.status, 200);
+        // The client keeps the connection. It ends with GOAWAY without an error.
+        let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+        ended.expect("the gateway ends it").unwrap().unwrap();
+        drop(client);
+    });
+    assert!(
+        gateway
+            .wait(Duration::from_secs(10))
+            .is_some_and(|end| end.success())
+    );
+}
+
+#[test]
 fn an_idle_connection_is_closed() {
     let stub = Stub::with(ECHO);
     let gateway = plain_gateway(&stub, &[("idle_timeout", json!("1s"))]);

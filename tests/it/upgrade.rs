@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::RUNTIME_FOLDER;
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Stub, eventually};
+use crate::support::{Client, Gateway, Stub, eventually, pause};
 
 fn config(backend: &str, extra: &[&str]) -> Value {
     let paths = ["/a", "/slow"].iter().chain(extra);
@@ -328,6 +328,33 @@ fn a_new_process_whose_giver_is_killed_listens_by_itself() {
         });
         asked.is_ok_and(|response| response.status == 200)
     });
+    drop(new);
+}
+
+#[test]
+fn a_stopped_process_is_replaced_after_a_while_and_one_that_responds_is_not() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url(), &[]);
+    file["extra_config"] = json!({ "portcullis/server": { "upgrade_wait": "1s" } });
+    let old = Gateway::start(&file.to_string());
+    let mut later = config(&stub.url(), &["/b"]);
+    later["extra_config"] = file["extra_config"].clone();
+    fs::write(old.config_path(), later.to_string()).unwrap();
+    let new = Successor::start(&old);
+    pause(Duration::from_secs(3));
+    assert_eq!(old.get("/a").status, 200, "{}", old.output());
+    assert!(old.ended().is_none(), "nobody told it to hand over");
+    old.signal("STOP");
+    eventually("the new process serves", Duration::from_secs(30), || {
+        let asked = Client::connect(old.port()).and_then(|mut client| {
+            client.send(request("GET", "/b", &[]))?;
+            client.response("GET")
+        });
+        asked.is_ok_and(|response| response.status == 200)
+    });
+    assert!(old.wait(Duration::from_secs(20)).is_some());
+    let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
+    assert!(log.contains("did not respond and was killed"), "{log}");
     drop(new);
 }
 

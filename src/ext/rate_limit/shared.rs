@@ -56,15 +56,23 @@ impl Cluster {
         };
         let decision = match rejected {
             Some(decision) => decision,
-            None => match tokio::time::timeout(self.store.patience(), &mut late).await {
-                Ok(Some(verdict)) => return limits.obey(who.as_deref(), &verdict),
-                Ok(None) => return self.without_store(limits, who.as_deref()),
-                Err(_) => self.decide_silent(limits, who.as_deref()),
+            None => match self.wait(&mut late).await {
+                Some(Some(verdict)) => return limits.obey(who.as_deref(), &verdict),
+                Some(None) => return self.without_store(limits, who.as_deref()),
+                None => self.decide_silent(limits, who.as_deref()),
             },
         };
         let admitted = decision.rejected.is_none();
         tokio::spawn(settle(Arc::clone(limits), who, admitted, late));
         decision
+    }
+
+    /// The result of a late query, or `None` if it does not arrive while it is worth waiting for.
+    async fn wait(&self, late: &mut Late) -> Option<Option<SharedVerdict>> {
+        match self.store.patience() {
+            Duration::ZERO => None,
+            patience => tokio::time::timeout(patience, late).await.ok(),
+        }
     }
 
     /// The queries for a request of `who`: all limits in one round trip.

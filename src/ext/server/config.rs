@@ -39,6 +39,12 @@ pub(crate) const SERVER: Namespace = Namespace {
             "On `SIGTERM`, connections are still accepted for this time, while `/__ready` responds with 503, so that a load balancer can stop sending requests. Then `max_shutdown_wait_time` begins.",
         ),
         key(
+            "upgrade_wait",
+            Kind::Duration,
+            "8s",
+            "How long a process started for an upgrade waits for the listening sockets of the old one. If the old process then does not respond at its control socket either, because it is stopped or hangs, it is killed and the new one listens by itself.",
+        ),
+        key(
             "proxy_protocol",
             Kind::Texts,
             "[] (not spoken)",

@@ -79,6 +79,48 @@ fn clients_that_stop_within_a_body_make_room() {
     }
 }
 
+/// A backend whose responses never end. Returns its port.
+fn endless() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                use std::io::Write as _;
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n");
+                while stream.write_all(&[b'x'; 65_536]).is_ok() {}
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn clients_that_read_nothing_make_room() {
+    let stub = Stub::with(OK);
+    let url = format!("http://127.0.0.1:{}", endless());
+    let mut file = config(&stub.url());
+    file["write_timeout"] = json!("300s");
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/stream", "timeout": "60s", "output_encoding": "no-op",
+        "backend": [{ "host": [url], "url_pattern": "/", "encoding": "no-op" }]
+    }));
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    let clients = silent(gateway.port(), 300);
+    for mut client in &clients {
+        let _ = std::io::Write::write_all(&mut client, b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    // Long enough that all of them have a response that is stuck.
+    pause(Duration::from_secs(1));
+    for _ in 0..3 {
+        let mut client = gateway.client().timeout(Duration::from_secs(30));
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200);
+    }
+    drop(clients);
+}
+
 #[test]
 fn five_hundred_clients_are_served_with_256_descriptors() {
     let stub = Stub::with(OK);

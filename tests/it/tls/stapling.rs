@@ -60,9 +60,9 @@ fn ocsp_about(issuer: &[u8], serial: &[u8], next_update: &[u8]) -> String {
         let length = u8::try_from(data.len()).unwrap();
         let long = [0x81, length];
         [
-            &[tag],
+            &[tag][..],
             if length < 128 { &long[1..] } else { &long[..] },
-            &data,
+            &data[..],
         ]
         .concat()
     }
@@ -116,11 +116,7 @@ fn a_response_that_clients_would_reject_is_not_stapled() {
         let files = [("c", &*pair.0), ("k", &*pair.1), ("o", &*response)];
         let (code, said) = checked(&config(tls.clone()), &files);
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(
-            warning.is_none_or(|words| said.contains(words)),
-            true,
-            "{said}"
-        );
+        assert!(warning.is_none_or(|words| said.contains(words)), "{said}");
         let gateway = Gateway::start_with(&config(tls.clone()).to_string(), &files);
         let (_, stapled) = credulous_client(gateway.port(), None);
         assert_eq!(stapled.is_empty(), warning.is_some(), "{warning:?}");
