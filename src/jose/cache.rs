@@ -205,9 +205,13 @@ impl TokenCache {
             algorithms,
             strategy,
             lone_key,
+            purpose,
         } = scope.verifier;
         hasher.write_u64(
-            u64::from(algorithms.bits()) << 9 | (strategy as u64) << 1 | u64::from(lone_key),
+            u64::from(algorithms.bits()) << 9
+                | (purpose as u64) << 4
+                | (strategy as u64) << 1
+                | u64::from(lone_key),
         );
         hasher.finish()
     }

@@ -77,6 +77,16 @@ impl Proof {
         self.claims.token_id().unwrap_or_default()
     }
 
+    /// `exp`
+    pub(crate) fn expiry(&self) -> Option<NumericDate> {
+        self.claims.expiry()
+    }
+
+    /// `nbf`
+    pub(crate) fn not_before(&self) -> Option<NumericDate> {
+        self.claims.not_before()
+    }
+
     /// `iat`
     pub(crate) fn issued_at(&self) -> Option<NumericDate> {
         self.claims.issued_at()

@@ -104,6 +104,11 @@ impl Key {
         self.prepared.iter().map(|(algorithm, _)| *algorithm)
     }
 
+    /// Whether the key may verify a signature of this algorithm.
+    pub fn fits(&self, algorithm: Algorithm) -> bool {
+        self.algorithms().any(|known| known == algorithm)
+    }
+
     /// Verifies `signature` over `message` with exactly this algorithm.
     pub fn verify(
         &self,

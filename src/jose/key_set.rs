@@ -149,8 +149,8 @@ impl KeySet {
 
     /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).
     ///
-    /// With `lone_key`, a token that names no key is verified with the only usable key of the set, if there is exactly
-    /// one.
+    /// With `lone_key`, a token that names no key is verified with the only key of the set that fits its algorithm, if
+    /// there is exactly one. Of several keys with the same id, one that fits the algorithm counts.
     pub fn find(
         &self,
         token: &Token<'_>,
@@ -158,14 +158,20 @@ impl KeySet {
         lone_key: bool,
     ) -> Result<&Key, Rejection> {
         let id = token.key_id(strategy)?;
+        let fits = |key: &&Key| token.algorithm().is_some_and(|named| key.fits(named));
         if let Some(key) = self.by_id(strategy, &id) {
-            return Ok(key);
+            let twin = |key: &&Key| fits(key) && strategy.id_of(key) == id;
+            let other = || self.keys.iter().rev().find(twin);
+            return Ok(Some(key).filter(fits).or_else(other).unwrap_or(key));
         }
-        if lone_key
-            && !token.names_a_key()
-            && let [key] = self.keys.as_slice()
-        {
-            return Ok(key);
+        if lone_key && !token.names_a_key() {
+            let mut fitting = self.keys.iter().filter(fits);
+            if let (Some(key), None) = (fitting.next(), fitting.next()) {
+                return Ok(key);
+            }
+            if let [key] = self.keys.as_slice() {
+                return Ok(key);
+            }
         }
         if strategy == KeyIdStrategy::Kid && self.left_out.contains(&*id) {
             return Err(Rejection::unusable_key());

@@ -53,6 +53,7 @@ pub(crate) use reason::Rejection;
 pub use rules::Rules;
 pub(crate) use rules::{Check, ScopeMatcher};
 pub use sign::{Serialization, Signer};
+pub(crate) use token::Purpose;
 pub use token::Token;
 pub(crate) use token::{SubjectToken, bearer, dpop_token};
 pub use verifier::Verifier;

@@ -48,11 +48,19 @@ pub enum Reason {
     UnusableKey,
     /// A registered claim has the wrong type, or a claim cannot be propagated.
     BadClaim,
+    /// The header says that this is not an access token, but a token for another purpose (RFC 8725 §3.11).
+    WrongType,
+    /// Too many tokens wait for an answer of their provider.
+    Overloaded,
+    /// The token server does not exchange this token (RFC 8693 §2.2.2).
+    ExchangeRefused,
+    /// The token server gives no token for this backend in exchange.
+    ExchangeForbidden,
 }
 
 impl Reason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Reason; 24] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::AlgNotAllowed,
@@ -77,6 +85,10 @@ impl Reason {
         Reason::CriticalHeader,
         Reason::UnusableKey,
         Reason::BadClaim,
+        Reason::WrongType,
+        Reason::Overloaded,
+        Reason::ExchangeRefused,
+        Reason::ExchangeForbidden,
     ];
 
     /// The word, as in `portcullis_jwt_rejected_total{reason="expired"}`.
@@ -106,13 +118,21 @@ impl Reason {
             Reason::CriticalHeader => "critical_header",
             Reason::UnusableKey => "unusable_key",
             Reason::BadClaim => "bad_claim",
+            Reason::WrongType => "wrong_type",
+            Reason::Overloaded => "overloaded",
+            Reason::ExchangeRefused => "exchange_refused",
+            Reason::ExchangeForbidden => "exchange_forbidden",
         }
     }
 
-    /// 403 for a valid token with insufficient permissions, 401 for everything else.
+    /// 403 for a valid token with insufficient permissions, 503 if the gateway is busy, 401 for everything else.
     pub fn status(self) -> u16 {
         match self {
-            Reason::MissingRole | Reason::MissingScope | Reason::GroupsOverage => 403,
+            Reason::MissingRole
+            | Reason::MissingScope
+            | Reason::GroupsOverage
+            | Reason::ExchangeForbidden => 403,
+            Reason::Overloaded => 503,
             _ => 401,
         }
     }
@@ -191,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_roles_and_scopes_are_forbidden_rather_than_unauthorized() {
+    fn only_missing_permissions_are_forbidden_rather_than_unauthorized() {
         let forbidden: Vec<_> = Reason::ALL
             .into_iter()
             .filter(|reason| reason.status() == 403)
@@ -201,7 +221,8 @@ mod tests {
             [
                 Reason::MissingRole,
                 Reason::MissingScope,
-                Reason::GroupsOverage
+                Reason::GroupsOverage,
+                Reason::ExchangeForbidden
             ]
         );
     }

@@ -47,6 +47,38 @@ struct Header {
     kid: KeyId,
     x5t: KeyId,
     x5t_s256: KeyId,
+    typ: Typ,
+}
+
+/// What a token says that it is for: its `typ`, a media type with or without `application/` (RFC 7515 §4.1.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Typ {
+    /// Nothing, or nothing in particular: `JWT`.
+    Open,
+    /// `at+jwt` (RFC 9068)
+    Access,
+    /// `logout+jwt` (OpenID Connect Back-Channel Logout 1.0)
+    Logout,
+    /// `dpop+jwt` (RFC 9449)
+    Proof,
+    /// `secevent+jwt` (RFC 8417)
+    Event,
+    /// `token-introspection+jwt` (RFC 9701)
+    Introspection,
+}
+
+/// What a token is verified for. A token for one purpose must not be taken for another (RFC 8725 §3.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Purpose {
+    /// As an access token. Many providers set no `typ`.
+    #[default]
+    Access,
+    /// As an access token that says so: `typ` is `at+jwt` (RFC 9068 §4).
+    DeclaredAccess,
+    /// As a logout token.
+    Logout,
+    /// As a statement of a provider: the answer of an introspection.
+    Introspection,
 }
 
 enum KeyId {
@@ -100,6 +132,29 @@ impl<'a> Token<'a> {
         Err(Rejection::new(
             Reason::CriticalHeader,
             "go-jose/go-jose: error in cryptographic primitive: the header asks for an extension",
+        ))
+    }
+
+    /// Checks that the token does not say that it is for something else.
+    pub fn check_type(&self, purpose: Purpose) -> Result<(), Rejection> {
+        let fits = match (purpose, self.header.typ) {
+            (Purpose::Access, Typ::Open | Typ::Access)
+            | (Purpose::DeclaredAccess, Typ::Access)
+            | (Purpose::Logout, Typ::Open | Typ::Logout) => true,
+            (Purpose::Introspection, typ) => typ == Typ::Introspection,
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            Reason::WrongType,
+            match purpose {
+                Purpose::Access => "its typ is not that of an access token",
+                Purpose::DeclaredAccess => "its typ is not at+jwt",
+                Purpose::Logout => "its typ is not that of a logout token",
+                Purpose::Introspection => "its typ is not token-introspection+jwt",
+            },
         ))
     }
 
@@ -165,6 +220,7 @@ impl Header {
             kid: KeyId::Absent,
             x5t: KeyId::Absent,
             x5t_s256: KeyId::Absent,
+            typ: Typ::Open,
         };
         let mut seen = BTreeSet::new();
         strict::members(json, |name, value| {
@@ -173,6 +229,7 @@ impl Header {
                 "crit" => header.critical = true,
                 // Invalid without `crit` (RFC 7797 §6), and `false` would change what was signed.
                 "b64" => header.critical |= value != Value::Bool(true),
+                "typ" => header.typ = value.as_str().map_or(Typ::Open, Typ::of),
                 "kid" => header.kid = KeyId::of(value),
                 "x5t" => header.x5t = KeyId::of(value),
                 "x5t#S256" => header.x5t_s256 = KeyId::of(value),
@@ -182,6 +239,28 @@ impl Header {
         })
         .map_err(|fault| malformed(fault.to_string()))?;
         Ok(header)
+    }
+}
+
+impl Typ {
+    /// A type that we do not know says nothing: providers write many.
+    fn of(text: &str) -> Typ {
+        const PREFIX: &str = "application/";
+        let name = match text.split_at_checked(PREFIX.len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
+            _ => text,
+        };
+        let known = [
+            ("at+jwt", Typ::Access),
+            ("logout+jwt", Typ::Logout),
+            ("dpop+jwt", Typ::Proof),
+            ("secevent+jwt", Typ::Event),
+            ("token-introspection+jwt", Typ::Introspection),
+        ];
+        let found = known
+            .into_iter()
+            .find(|(one, _)| name.eq_ignore_ascii_case(one));
+        found.map_or(Typ::Open, |(_, typ)| typ)
     }
 }
 

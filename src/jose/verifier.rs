@@ -8,7 +8,7 @@ use crate::jose::cache::{Origin, Scope, TokenCache};
 use crate::jose::claims::Claims;
 use crate::jose::key_set::{KeyIdStrategy, KeySet};
 use crate::jose::reason::Rejection;
-use crate::jose::token::Token;
+use crate::jose::token::{Purpose, Token};
 
 /// How one endpoint verifies a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,7 @@ pub struct Verifier {
     pub strategy: KeyIdStrategy,
     /// Whether a token without a key id is verified with the only key of the set.
     pub lone_key: bool,
+    pub purpose: Purpose,
 }
 
 /// The result of [`Verifier::verify_cached`].
@@ -36,6 +37,8 @@ pub enum Step {
     Algorithm,
     /// The header requires no extension.
     Extensions,
+    /// The header does not name another purpose.
+    Type,
     /// The set has the key that the token names.
     Key,
     Signature,
@@ -50,6 +53,7 @@ impl Step {
             Step::Form => "form",
             Step::Algorithm => "algorithm",
             Step::Extensions => "extensions",
+            Step::Type => "type",
             Step::Key => "key",
             Step::Signature => "signature",
             Step::Claims => "claims",
@@ -64,6 +68,7 @@ impl Verifier {
             algorithms: Algorithms::only(algorithm),
             strategy,
             lone_key: false,
+            purpose: Purpose::Access,
         }
     }
 
@@ -86,6 +91,7 @@ impl Verifier {
             token.check_algorithm(self.algorithms),
         )?;
         traced(&mut trace, Step::Extensions, token.check_critical())?;
+        traced(&mut trace, Step::Type, token.check_type(self.purpose))?;
         let key = traced(
             &mut trace,
             Step::Key,
@@ -188,6 +194,7 @@ mod tests {
                 "form",
                 "algorithm",
                 "extensions",
+                "type",
                 "key",
                 "signature",
                 "claims"
@@ -204,6 +211,39 @@ mod tests {
             steps(&no_claims).last(),
             Some(&("claims", Some(Reason::Malformed)))
         );
+    }
+
+    #[test]
+    fn a_token_for_another_purpose_is_rejected() {
+        let of = |typ: &str, purpose: Purpose| {
+            let header = format!(r#"{{"alg":"HS256","kid":"oct","typ":{typ}}}"#);
+            let verifier = Verifier {
+                purpose,
+                ..VERIFIER
+            };
+            let verified = verifier.verify(&hs256_with_header(&header, "{}"), &public_set());
+            verified.map(drop).map_err(|rejection| rejection.reason)
+        };
+        let wrong = Err(Reason::WrongType);
+        for (typ, access, declared, logout) in [
+            (r#""JWT""#, Ok(()), wrong, Ok(())),
+            (r#""x+jwt""#, Ok(()), wrong, Ok(())),
+            ("7", Ok(()), wrong, Ok(())),
+            (r#""at+jwt""#, Ok(()), Ok(()), wrong),
+            (r#""Application/AT+JWT""#, Ok(()), Ok(()), wrong),
+            (r#""logout+jwt""#, wrong, wrong, Ok(())),
+            (r#""LOGOUT+jwt""#, wrong, wrong, Ok(())),
+            (r#""dpop+jwt""#, wrong, wrong, wrong),
+            (r#""application/secevent+jwt""#, wrong, wrong, wrong),
+            (r#""token-introspection+jwt""#, wrong, wrong, wrong),
+        ] {
+            assert_eq!(of(typ, Purpose::Access), access, "{typ}");
+            assert_eq!(of(typ, Purpose::DeclaredAccess), declared, "{typ}");
+            assert_eq!(of(typ, Purpose::Logout), logout, "{typ}");
+        }
+        let introspection = r#""token-introspection+jwt""#;
+        assert_eq!(of(introspection, Purpose::Introspection), Ok(()));
+        assert_eq!(of(r#""JWT""#, Purpose::Introspection), wrong);
     }
 
     #[test]

@@ -79,6 +79,12 @@ fn a_token_without_a_key_id_may_use_the_only_key() {
     );
     assert_eq!(
         find(&[oct.clone(), other.clone()], bare, true),
+        Ok(()),
+        "the other one is of no use for this algorithm"
+    );
+    let second = with(oct.clone(), json!({"kid": "second"}));
+    assert_eq!(
+        find(&[oct.clone(), second], bare, true),
         Err(Reason::UnknownKey)
     );
     assert_eq!(find(&[other], bare, true), Err(Reason::UnusableKey));
@@ -92,5 +98,19 @@ fn a_token_without_a_key_id_may_use_the_only_key() {
             Err(Reason::UnknownKey),
             "{named}"
         );
+    }
+}
+
+#[test]
+fn of_keys_with_the_same_id_the_one_that_fits_counts() {
+    let twins = [
+        jwk("oct", false),
+        with(jwk("rsa", false), json!({"kid": "oct"})),
+    ];
+    for keys in [twins.clone(), [twins[1].clone(), twins[0].clone()]] {
+        let keys = KeySet::parse(&set(&keys)).unwrap().set;
+        let verifier = Verifier::new(Algorithm::Hs256, KeyIdStrategy::Kid);
+        let text = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
+        assert!(verifier.verify(&text, &keys).is_ok());
     }
 }
