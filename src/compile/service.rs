@@ -1,7 +1,7 @@
 //! Compiles a configuration to a service.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use aws_lc_rs::digest;
 use http::Method;
@@ -18,7 +18,7 @@ use crate::config::{
     Block, ConfigError, Environment, Node, Report, Service, Severity, Typing, Value,
 };
 use crate::ext::extension::ServicePart;
-use crate::ext::identity::IdentityStatus;
+use crate::ext::identity::{IdentityStatus, Revoker};
 use crate::ext::registry::SERVICE as EXTENSIONS;
 use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, cors, implied};
 use crate::runtime::ahead::Ahead;
@@ -129,6 +129,10 @@ fn compile(
         name: file.name.clone(),
         health_path: options.health_path.as_deref().map(str::to_owned),
         client_address: options.client_address.clone(),
+        asks_for_certificates: file
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.enable_mtls && !tls.disabled),
     }));
     cx.leave(Arc::new(ServiceLimits {
         payload: options.payload,
@@ -204,13 +208,18 @@ fn observe(cx: &mut Compile<'_>) {
     }
 }
 
-/// The gateway is ready when the key sets have arrived. This applies once in the life of the process.
+/// The gateway is ready when the key sets and the revocations of the fleet have arrived. This applies once in the life of the process.
 fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>> {
     let identity = cx.left::<IdentityStatus>()?;
     let limit = listen::ready_wait(file);
+    // Without a strong reference: the list ends with the configuration that uses it.
+    let revoker = cx
+        .left::<Revoker>()
+        .map(|revoker| Arc::downgrade(&revoker.0));
     Some(cx.carry("portcullis/readiness", |_| {
         Arc::new(Readiness::new(limit, move || {
-            identity.key_sets_have_arrived()
+            let revoker = revoker.as_ref().and_then(Weak::upgrade);
+            identity.key_sets_have_arrived() && revoker.is_none_or(|revoker| revoker.has_arrived())
         }))
     }))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::loader::FileLoader;
@@ -112,7 +112,11 @@ fn revocation(api: Arc<Api>) -> Handler {
     Arc::new(move |asked: &Asked| {
         let authorization = asked.headers.get(AUTHORIZATION);
         let (status, body) = api.response(&asked.method, &asked.path, authorization, &asked.body);
-        whole(status, Api::CONTENT_TYPE, body)
+        let mut response = whole(status, Api::CONTENT_TYPE, body);
+        // What is revoked changes, and the answer to a logout token must not be stored (Back-Channel Logout §2.8).
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        response
     })
 }
 

@@ -69,6 +69,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         Arc::clone(&ledger),
         &block.token_keys,
         logout.is_some(),
+        fleet.clone(),
     )))));
     let secret = block.secret.clone();
     cx.push(Task::opening("revoker", move || {

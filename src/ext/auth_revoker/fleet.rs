@@ -2,16 +2,18 @@
 //!
 //! What one gateway revokes is sent at once; the others ask twice a second. A gateway that starts reads the whole list,
 //! so that revocations outlive restarts. While Redis is away, each gateway keeps what it knows and sends the rest later.
+//! If Redis has lost its data, each gateway sends again what it has heard of and is still in force.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ledger::Desk;
 use crate::ext::redis::{LIST_PAGE, ListAsk, Shared};
@@ -25,6 +27,12 @@ const OVERLAP: u64 = 5_000;
 /// How many revocations wait for Redis. The oldest are given up first.
 const MAX_WAITING: usize = 100_000;
 
+/// How often the whole list is compared with what this gateway has heard of.
+const COMPARE: Duration = Duration::from_secs(60);
+
+/// An element is no longer sent again so long before it ends: the clocks of the gateways and of Redis differ.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// How many of them are sent at once.
 const BATCH: usize = 1_000;
 
@@ -35,6 +43,10 @@ pub struct Fleet {
     /// How long an element is kept.
     keep: Duration,
     waiting: Mutex<VecDeque<String>>,
+    /// Elements that were revoked while this gateway ran, and when they end, by the monotonic clock.
+    heard: Mutex<HashMap<String, Instant>>,
+    /// Whether the list was ever read.
+    arrived: AtomicBool,
     wake: Notify,
 }
 
@@ -45,8 +57,15 @@ impl Fleet {
             key,
             keep,
             waiting: Mutex::default(),
+            heard: Mutex::default(),
+            arrived: AtomicBool::new(false),
             wake: Notify::new(),
         }
+    }
+
+    /// Whether the list was read at least once.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Tells the other gateways.
@@ -58,8 +77,48 @@ impl Fleet {
             );
             waiting.pop_front();
         }
-        waiting.push_back(URL_SAFE_NO_PAD.encode(element));
+        let element = URL_SAFE_NO_PAD.encode(element);
+        self.hear(&element);
+        waiting.push_back(element);
         self.wake.notify_one();
+    }
+
+    /// Remembers an element that was revoked now. The first time counts.
+    fn hear(&self, element: &str) {
+        let now = Instant::now();
+        let mut heard = self.heard();
+        if heard.len() >= MAX_WAITING {
+            heard.retain(|_, ends| now < *ends);
+        }
+        if heard.len() < MAX_WAITING && !heard.contains_key(element) {
+            let ends = now + self.keep.saturating_sub(MARGIN);
+            heard.insert(element.to_owned(), ends);
+        }
+    }
+
+    /// Sends again what is in force and not in the list.
+    fn tell_missing(&self, listed: &HashSet<String>) {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        let mut heard = self.heard();
+        heard.retain(|_, ends| now < *ends);
+        let sent: HashSet<&String> = waiting.iter().collect();
+        let missing = heard
+            .keys()
+            .filter(|element| !listed.contains(*element) && !sent.contains(element));
+        let missing: Vec<String> = missing.cloned().collect();
+        if !missing.is_empty() {
+            log::warn!(
+                "[SERVICE: Revoker] Redis has lost {} revocations: they are sent again",
+                missing.len()
+            );
+        }
+        waiting.extend(missing);
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        // Every change is a single call, so a panic leaves no partial change.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
@@ -67,7 +126,8 @@ impl Fleet {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what waits and reads what is new since `since`. Returns the time for the next call, or `None` after a
+    /// Sends what waits and reads what is new since `since`; with zero, the whole list, and compares it with what this
+    /// gateway has heard of. Returns the time for the next call, or `None` after a
     /// failure, which loses nothing.
     async fn exchange(&self, since: u64, desk: &Desk) -> Option<u64> {
         let mut add: Vec<String> = {
@@ -76,6 +136,7 @@ impl Fleet {
             waiting.drain(..most).collect()
         };
         let (mut skip, mut next) = (0, None);
+        let mut whole = (since == 0).then(HashSet::new);
         loop {
             let ask = ListAsk {
                 key: self.key.clone(),
@@ -93,12 +154,26 @@ impl Fleet {
             };
             add.clear();
             next = next.or(Some(listed.now.saturating_sub(OVERLAP)));
-            for element in &listed.elements {
-                if let Ok(element) = URL_SAFE_NO_PAD.decode(element) {
+            let is_last = listed.elements.len() < LIST_PAGE;
+            for text in listed.elements {
+                if let Ok(element) = URL_SAFE_NO_PAD.decode(&text)
+                    && !desk.contains(&element)
+                {
                     desk.learn(&element);
                 }
+                match &mut whole {
+                    Some(whole) => {
+                        whole.insert(text);
+                    }
+                    // How old an element of the whole list is, is not known.
+                    None => self.hear(&text),
+                }
             }
-            if listed.elements.len() < LIST_PAGE {
+            if is_last {
+                if let Some(whole) = &whole {
+                    self.tell_missing(whole);
+                    self.arrived.store(true, Ordering::Relaxed);
+                }
                 return next;
             }
             skip += LIST_PAGE;
@@ -115,19 +190,29 @@ impl fmt::Debug for Fleet {
 /// Keeps the list and the desk equal, for as long as the fleet is in use.
 pub(super) async fn share(fleet: Weak<Fleet>, desk: Weak<Desk>) {
     let (mut since, mut well) = (0, true);
+    let mut compared = Instant::now();
     while let (Some(fleet), Some(desk)) = (fleet.upgrade(), desk.upgrade()) {
         let next = fleet.exchange(since, &desk).await;
         if next.is_some() != well {
             well = next.is_some();
             if well {
                 log::warn!("[SERVICE: Revoker] revocations are shared again");
-            } else {
+            } else if fleet.has_arrived() {
                 log::error!(
                     "[SERVICE: Revoker] revocations cannot be shared: Redis does not answer"
                 );
+            } else {
+                log::error!(
+                    "[SERVICE: Revoker] revocations cannot be read: Redis does not answer. Tokens that were revoked before the start are accepted until then"
+                );
             }
         }
-        since = next.unwrap_or(since);
+        if since == 0 && well {
+            compared = Instant::now();
+        }
+        // What happened while Redis did not answer is not known.
+        let compares = !well || compared.elapsed() >= COMPARE;
+        since = next.filter(|_| !compares).unwrap_or(0);
         let more = well && !fleet.waiting().is_empty();
         drop(desk);
         if !more {
@@ -182,6 +267,43 @@ mod tests {
                 elements,
             })))
         }
+    }
+
+    #[tokio::test]
+    async fn what_redis_has_lost_is_sent_again_until_it_ends() {
+        let store = Arc::new(Memory::default());
+        let (desk, ledger) = (Arc::new(Desk::default()), ledger());
+        let shared = Arc::clone(&store) as Arc<dyn Shared>;
+        let keep = Duration::from_secs(60);
+        let fleet = Arc::new(Fleet::new(shared, "k".to_owned(), keep));
+        desk.open(&ledger, "", Some(&fleet));
+        desk.add(b"jti-J1");
+        assert!(fleet.exchange(5, &desk).await.is_some());
+        store
+            .0
+            .lock()
+            .unwrap()
+            .0
+            .push(URL_SAFE_NO_PAD.encode("jti-J2"));
+        assert!(fleet.exchange(5, &desk).await.is_some());
+        assert!(desk.contains(b"jti-J2"));
+        store.0.lock().unwrap().0.clear();
+        assert!(fleet.exchange(5, &desk).await.is_some());
+        assert!(store.0.lock().unwrap().0.is_empty(), "not compared");
+        assert!(fleet.exchange(0, &desk).await.is_some());
+        assert!(fleet.exchange(5, &desk).await.is_some());
+        let mut listed = store.0.lock().unwrap().0.clone();
+        listed.sort();
+        let expected = ["jti-J1", "jti-J2"].map(|element| URL_SAFE_NO_PAD.encode(element));
+        assert_eq!(listed, expected);
+        assert!(fleet.exchange(0, &desk).await.is_some());
+        assert!(fleet.waiting().is_empty(), "it is there");
+        store.0.lock().unwrap().0.clear();
+        for ends in fleet.heard().values_mut() {
+            *ends = Instant::now();
+        }
+        assert!(fleet.exchange(0, &desk).await.is_some());
+        assert!(fleet.waiting().is_empty(), "it has ended");
     }
 
     fn ledger() -> Arc<Ledger> {

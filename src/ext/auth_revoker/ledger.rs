@@ -120,16 +120,23 @@ pub(crate) struct TokenRevocation {
     claims: Box<[Box<str>]>,
     /// Whether providers send logout tokens.
     logout: bool,
+    fleet: Option<Arc<Fleet>>,
 }
 
 impl TokenRevocation {
     /// Looks up these claims in this list.
-    pub(crate) fn new(ledger: Arc<Ledger>, claims: &[String], logout: bool) -> TokenRevocation {
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        claims: &[String],
+        logout: bool,
+        fleet: Option<Arc<Fleet>>,
+    ) -> TokenRevocation {
         let claims = claims.iter().map(|claim| claim.as_str().into());
         TokenRevocation {
             ledger,
             claims: claims.collect(),
             logout,
+            fleet,
         }
     }
 }
@@ -155,6 +162,10 @@ impl Revocation for TokenRevocation {
             self.ledger.contains(&element(name, value))
         });
         listed || self.logout && self.has_logged_out(claims)
+    }
+
+    fn has_arrived(&self) -> bool {
+        self.fleet.as_ref().is_none_or(|fleet| fleet.has_arrived())
     }
 }
 

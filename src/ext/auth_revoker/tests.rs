@@ -132,7 +132,8 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
 #[test]
 fn only_listed_claims_that_are_strings_are_looked_up() {
     let (desk, ledger) = desk();
-    let revocation = TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()], false);
+    let revocation =
+        TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()], false, None);
     desk.add(b"jti-J1");
     desk.add(b"num-5");
     desk.add(b"sub-me");

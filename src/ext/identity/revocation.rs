@@ -9,6 +9,11 @@ use crate::jose::Claims;
 pub(crate) trait Revocation: Send + Sync + fmt::Debug {
     /// Whether the token with these claims is revoked. Must not block or allocate much.
     fn is_revoked(&self, claims: &Claims) -> bool;
+
+    /// Whether what was revoked before the start is known.
+    fn has_arrived(&self) -> bool {
+        true
+    }
 }
 
 /// The value that a service-level revoker passes, with [`crate::ext::Compile::leave`], to the validators compiled

@@ -30,7 +30,7 @@ pub(crate) const SERVER: Namespace = Namespace {
             "ready_wait",
             Kind::Duration,
             "30s",
-            "How long `GET /__ready` responds with 503 after the start while key sets are not loaded yet. `0s` switches this off.",
+            "How long `GET /__ready` responds with 503 after the start while key sets or the revocations of the fleet are not loaded yet. `0s` switches this off.",
         ),
         key(
             "shutdown_delay",

@@ -49,7 +49,9 @@ fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
         client
             .send(request("POST", "/logout", &headers) + &body)
             .unwrap();
-        client.response("POST").unwrap().status
+        let response = client.response("POST").unwrap();
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        response.status
     };
     let access = |sub: &str, sid: &str, issued: u64| {
         let mut claims = tokens::claims("api");
@@ -87,6 +89,16 @@ fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
             "a nonce",
             logout_token(&signer, &json!({"sid": "s1", "nonce": "n"})),
         ),
+        (
+            "no exp",
+            logout_token(&signer, &json!({"sid": "s1", "exp": null})),
+        ),
+        ("an access token's type", {
+            let claims = json!({"iss": "https://as.example", "aud": "app", "iat": now, "sid": "s1",
+                "exp": now + 60, "jti": "l1", "events": {EVENT: {}}});
+            let header = json!({"alg": "ES256", "kid": "k", "typ": "at+jwt"});
+            signer.token_with_header(&header, &claims)
+        }),
         ("nobody", logout_token(&signer, &json!({}))),
         ("an access token", first.clone()),
         ("garbage", "x".to_owned()),
@@ -94,6 +106,9 @@ fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
         assert_eq!(send(&token), 400, "{what}");
     }
     assert_eq!(get(&gateway, "/x", &first).status, 200);
+    // Its audience fits, and yet it is no access token.
+    let posing = logout_token(&signer, &json!({"sub": "ada", "aud": "api"}));
+    assert_eq!(get(&gateway, "/x", &posing).status, 401);
     assert_eq!(
         send(&logout_token(&signer, &json!({"sid": "s1", "sub": "ada"}))),
         200
