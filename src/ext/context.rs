@@ -76,6 +76,8 @@ pub(crate) struct ServiceFacts {
     pub name: Option<String>,
     pub health_path: Option<String>,
     pub client_address: ClientAddress,
+    /// Whether clients are asked for a TLS certificate (`enable_mtls`).
+    pub asks_for_certificates: bool,
 }
 
 impl<'a> Compile<'a> {
@@ -178,6 +180,15 @@ impl<'a> Compile<'a> {
     pub(crate) fn client_tls(&self) -> SideTls {
         self.left::<Settings>()
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
+    }
+
+    /// The same, but the server's certificate is always checked. For servers that say who may pass: a switch for the
+    /// certificates of backends must not open the gateway.
+    pub(crate) fn verified_tls(&self) -> SideTls {
+        SideTls {
+            insecure: false,
+            ..self.client_tls()
+        }
     }
 
     /// A configured path, relative to the folder of the configuration.

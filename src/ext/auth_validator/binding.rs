@@ -7,12 +7,12 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
-use percent_encoding::percent_decode;
 use serde_json::Value;
 
+use super::forwarded::in_header;
 use super::replays::{Admission, Replays};
 use crate::jose::dpop::Proof;
 use crate::jose::{Algorithms, Claims, Reason, Rejection};
@@ -104,13 +104,30 @@ impl Binding {
         }
     }
 
+    /// What the claims alone decide, whatever the request is: whether the token has a binding where it must have one.
+    pub(super) fn check_claims(&self, claims: &Claims) -> Result<(), Rejection> {
+        if self.certificate != Demand::Off
+            && confirmation(claims, "x5t#S256")?.is_none()
+            && self.certificate == Demand::Required
+        {
+            return Err(no_certificate());
+        }
+        if let Some(dpop) = &self.dpop
+            && confirmation(claims, "jkt")?.is_none()
+            && dpop.required
+        {
+            return Err(no_key());
+        }
+        Ok(())
+    }
+
     fn check_certificate(&self, head: &Head<'_>, claims: &Claims) -> Result<(), Rejection> {
         if self.certificate == Demand::Off {
             return Ok(());
         }
         let Some(bound) = confirmation(claims, "x5t#S256")? else {
             return match self.certificate {
-                Demand::Required => Err(unbound("the token is bound to no certificate")),
+                Demand::Required => Err(no_certificate()),
                 _ => Ok(()),
             };
         };
@@ -146,12 +163,12 @@ impl Dpop {
         let bound = confirmation(claims, "jkt")?;
         match (scheme, bound) {
             (Scheme::Bearer, None) if !self.required => Ok(None),
-            (Scheme::Bearer, None) => Err(unbound("the token is bound to no key")),
+            (Scheme::Bearer, None) => Err(no_key()),
             // RFC 9449 §7.2.
             (Scheme::Bearer, Some(_)) => Err(unbound(
                 "the token is bound to a key, and was sent without the scheme DPoP",
             )),
-            (Scheme::Dpop, None) => Err(unbound("the token is bound to no key")),
+            (Scheme::Dpop, None) => Err(no_key()),
             (Scheme::Dpop, Some(bound)) => self.check_proof(head, token, bound, now),
         }
     }
@@ -188,8 +205,9 @@ impl Dpop {
             return Err(unbound("the token is bound to another key"));
         }
         let kept = self.max_age + AHEAD + AHEAD;
-        match self.replays.admit(&proof, kept, now.steady) {
+        match self.replays.admit(&proof, kept, now) {
             Admission::New => Ok(newer),
+            Admission::Forgotten => Err(bad("the proof is older than what is remembered")),
             Admission::Seen => Err(bad("the proof was used before")),
             Admission::Full => {
                 log::error!(
@@ -206,7 +224,7 @@ impl Dpop {
         let Some((origin, path)) = parts(url) else {
             return false;
         };
-        if path != head.path {
+        if path != head.path && normal_path(path) != normal_path(head.path) {
             return false;
         }
         if !self.origins.is_empty() {
@@ -217,6 +235,19 @@ impl Dpop {
     }
 
     fn check_age(&self, proof: &Proof, now: Duration) -> Result<(), Rejection> {
+        // Not part of a proof, but binding wherever they occur (RFC 7519 §4.1.4, §4.1.5).
+        if proof
+            .expiry()
+            .is_some_and(|ends| ends.since_epoch() + AHEAD <= now)
+        {
+            return Err(bad("the proof is expired"));
+        }
+        if proof
+            .not_before()
+            .is_some_and(|begins| begins.since_epoch() > now + AHEAD)
+        {
+            return Err(bad("the proof is not valid yet"));
+        }
         let issued = proof.issued_at().map(|date| date.since_epoch());
         match issued {
             Some(issued) if issued > now + AHEAD => Err(bad("the proof is from the future")),
@@ -281,6 +312,36 @@ pub(super) fn parts(url: &str) -> Option<(String, &str)> {
     Some((format!("{scheme}://{host}{port}"), path))
 }
 
+/// A path without needless percent encoding and with encodings in capital letters (RFC 3986 §6.2.2).
+fn normal_path(path: &str) -> String {
+    let mut normal = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        normal.push_str(before);
+        let byte = after
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        rest = match byte {
+            // Unreserved characters (RFC 3986 §2.3).
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                normal.push(char::from(byte));
+                &after[2..]
+            }
+            Some(byte) => {
+                normal.push_str(&format!("%{byte:02X}"));
+                &after[2..]
+            }
+            None => {
+                normal.push('%');
+                after
+            }
+        };
+    }
+    normal.push_str(rest);
+    normal
+}
+
 /// A member of the claim `cnf` (RFC 7800 §3.1). A `cnf` that is no object, or a member that is no text, is no binding
 /// that could be checked, so such a token is rejected.
 fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, Rejection> {
@@ -296,48 +357,17 @@ fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, R
     }
 }
 
-/// The thumbprint of the certificate in a header of a trusted proxy: `:base64:` of its DER (RFC 9440), PEM with or
-/// without percent encoding (nginx), `Hash=…` (Envoy), or the thumbprint itself, in hexadecimal digits or base64url.
-pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> {
-    let mut lines = head.headers.get_all(header).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return None;
-    };
-    let text = percent_decode(line.as_bytes()).decode_utf8().ok()?;
-    let text = text.trim();
-    let der = |base64: &str| {
-        let base64: String = base64.split_ascii_whitespace().collect();
-        let der = STANDARD.decode(base64).ok().filter(|der| !der.is_empty())?;
-        Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der)))
-    };
-    if let Some(field) = text
-        .strip_prefix(':')
-        .and_then(|text| text.strip_suffix(':'))
-    {
-        return der(field);
-    }
-    if let Some(pem) = text.strip_prefix("-----BEGIN CERTIFICATE-----") {
-        return der(pem.split("-----END").next()?);
-    }
-    let hash = match text
-        .split([';', ','])
-        .find_map(|pair| pair.trim().strip_prefix("Hash="))
-    {
-        // Several elements mean several proxies. Which of them saw the client is not known.
-        Some(_) if text.contains(',') => return None,
-        Some(hash) => hash.trim_matches('"'),
-        None => text,
-    };
-    let bytes = match hash.len() {
-        64 => hex::decode(hash).ok()?,
-        _ => URL_SAFE_NO_PAD.decode(hash).ok()?,
-    };
-    (bytes.len() == 32).then(|| URL_SAFE_NO_PAD.encode(bytes))
-}
-
 /// In constant time: both texts are known to the client, but the habit costs nothing.
 fn equal(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+}
+
+fn no_certificate() -> Rejection {
+    unbound("the token is bound to no certificate")
+}
+
+fn no_key() -> Rejection {
+    unbound("the token is bound to no key")
 }
 
 fn unbound(why: &'static str) -> Rejection {
@@ -350,10 +380,7 @@ fn bad(why: &'static str) -> Rejection {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method};
-
     use super::*;
-    use crate::ext::testing::head;
 
     #[test]
     fn urls_are_compared_after_normalization() {
@@ -380,39 +407,18 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_proxies_are_read_in_all_forms() {
-        let der = b"certificate";
-        let expected = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der));
-        let hexadecimal = hex::encode(digest::digest(&digest::SHA256, der));
-        let base64 = STANDARD.encode(der);
-        let read = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append("x-cert", HeaderValue::from_str(value).unwrap());
-            }
-            let head = head(&Method::GET, "/x", &headers);
-            in_header(&head, &HeaderName::from_static("x-cert"))
-        };
-        for form in [
-            format!(":{base64}:"),
-            format!("-----BEGIN%20CERTIFICATE-----%0A{base64}%0A-----END%20CERTIFICATE-----%0A"),
-            format!("-----BEGIN CERTIFICATE----- {base64} -----END CERTIFICATE-----"),
-            format!("By=spiffe://a;Hash={hexadecimal};Subject=\"CN=a\""),
-            hexadecimal.clone(),
-            expected.clone(),
-        ] {
-            assert_eq!(read(&[&form]).as_ref(), Some(&expected), "{form}");
+    fn equal_paths_may_be_spelled_differently() {
+        for (one, other) in [("/a%64", "/ad"), ("/%7euser", "/~user"), ("/%e4", "/%E4")] {
+            assert_eq!(normal_path(one), normal_path(other));
         }
-        for form in [
-            "",
-            "::",
-            ":%%:",
-            "abc",
-            "Hash=",
-            &format!("Hash={hexadecimal},Hash={hexadecimal}"),
+        for (one, other) in [
+            ("/a%2fb", "/a/b"),
+            ("/a%2564", "/a%64"),
+            ("/%4", "/4"),
+            ("/%", "/"),
         ] {
-            assert_eq!(read(&[form]), None, "{form}");
+            assert_ne!(normal_path(one), normal_path(other));
         }
-        assert_eq!(read(&[&expected, &expected]), None);
+        assert_eq!(normal_path("/%zz%+1%é%41"), "/%zz%+1%éA");
     }
 }

@@ -25,6 +25,15 @@ const PROOF_ALGORITHMS: [Algorithm; 6] = [
 
 const PROOF_AGE: Duration = Duration::from_secs(60);
 
+/// Keys that mean nothing without `dpop`.
+const DPOP_KEYS: [&str; 5] = [
+    "dpop_algs",
+    "dpop_max_age",
+    "dpop_origins",
+    "dpop_nonce",
+    "dpop_nonce_secret",
+];
+
 /// The longest age: all proofs of this time are remembered.
 const MAX_PROOF_AGE: Duration = Duration::from_secs(600);
 
@@ -50,6 +59,7 @@ pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Bin
             "list the addresses of your proxies in \"trusted_proxies\" of \"router\"",
         );
     }
+    doubts(block, cx);
     Binding {
         certificate: demand("certificate"),
         header: header_name.and_then(|name| header(&at("certificate_header"), name)),
@@ -58,6 +68,40 @@ pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Bin
             Bound::Off => None,
             dpop => proofs(block, dpop == Bound::Required, cx),
         },
+    }
+}
+
+/// Settings without effect, and one with which no request passes.
+fn doubts(block: &Block<'_>, cx: &Compile<'_>) {
+    let is_on = |key: &str| matches!(block.choice(key), Some("optional" | "required"));
+    for key in DPOP_KEYS {
+        if let (Some(node), false) = (block.get(key), is_on("dpop")) {
+            node.warn_hint(
+                ConfigError::invalid("without \"dpop\" no proof is looked at: ignored"),
+                "\"dpop\": \"required\" or \"optional\"",
+            );
+        }
+    }
+    if let (Some(node), false) = (block.get("certificate_header"), is_on("certificate")) {
+        node.warn_hint(
+            ConfigError::invalid("without \"certificate\" no certificate is looked at: ignored"),
+            "\"certificate\": \"required\" or \"optional\"",
+        );
+    }
+    let mtls = cx
+        .left::<ServiceFacts>()
+        .is_some_and(|facts| facts.asks_for_certificates);
+    if is_on("certificate")
+        && !mtls
+        && !block.has("certificate_header")
+        && let Some(node) = block.get("certificate")
+    {
+        node.warn_hint(
+            ConfigError::invalid(
+                "the gateway never sees a certificate of a client: every token that is bound to one is rejected",
+            ),
+            "\"enable_mtls\" in \"tls\", or \"certificate_header\" behind a proxy that ends TLS",
+        );
     }
 }
 
@@ -105,9 +149,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         (true, None) => nonce_key(block, cx),
     };
     // One memory for all endpoints and for reloads: a proof is for one URL, but nothing is gained by forgetting it.
-    let replays = cx.carry(format!("auth/validator proofs {max_age:?}"), |_| {
-        Arc::new(Replays::default())
-    });
+    let replays = cx.carry("auth/validator proofs", |_| Arc::new(Replays::default()));
     (cx.report.config_errors() == before).then_some(Dpop {
         required,
         algorithms,

@@ -111,6 +111,9 @@ impl Validator {
             provider.tell_rule(check, &claims, now, told)?;
         }
         if !self.binding.is_off() {
+            self.binding
+                .check_claims(&claims)
+                .inspect_err(|rejection| told.add("binding", Err(rejection), ""))?;
             told.lines.push(Line {
                 check: "binding".to_owned(),
                 passed: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
+use super::binding::Now;
 use crate::jose::dpop::Proof;
 
 /// The proofs of the last minutes, by a hash of key and `jti`.
@@ -19,6 +20,10 @@ struct Seen {
     young: HashSet<[u8; 16]>,
     old: HashSet<[u8; 16]>,
     turned: Duration,
+    /// How long proofs are remembered: the longest time that any endpoint asked for.
+    kept: Duration,
+    /// Proofs from before this time may have been forgotten.
+    complete_since: Duration,
 }
 
 /// The number of proofs in one generation. A proof needs about 32 bytes.
@@ -29,12 +34,16 @@ const MAX_PROOFS: usize = 500_000;
 pub(super) enum Admission {
     New,
     Seen,
+    /// It may have been used at a time that is no longer remembered.
+    Forgotten,
     /// As many are remembered as may be. A proof that cannot be remembered is not accepted.
     Full,
 }
 
 impl Replays {
-    pub(super) fn admit(&self, proof: &Proof, kept: Duration, now: Duration) -> Admission {
+    /// Remembers a proof for `kept`. One memory serves all endpoints and outlives reloads, so `kept` can be longer than
+    /// before.
+    pub(super) fn admit(&self, proof: &Proof, kept: Duration, now: Now) -> Admission {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(proof.thumbprint.as_bytes());
         context.update(proof.id().as_bytes());
@@ -42,12 +51,28 @@ impl Replays {
         let Some(hash) = hash.as_ref().first_chunk::<16>() else {
             return Admission::Full;
         };
-        self.enter(*hash, kept, now, MAX_PROOFS)
+        let issued = proof.issued_at().map(|date| date.since_epoch());
+        self.enter(*hash, issued.unwrap_or_default(), kept, now, MAX_PROOFS)
     }
 
-    fn enter(&self, hash: [u8; 16], kept: Duration, now: Duration, most: usize) -> Admission {
+    fn enter(
+        &self,
+        hash: [u8; 16],
+        issued: Duration,
+        kept: Duration,
+        now: Now,
+        most: usize,
+    ) -> Admission {
+        let Now { wall, steady: now } = now;
         // Every change is complete before the next line that could panic.
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept > seen.kept {
+            if !seen.kept.is_zero() {
+                seen.complete_since = wall.saturating_sub(seen.kept);
+            }
+            seen.kept = kept;
+        }
+        let kept = seen.kept;
         let since = now.saturating_sub(seen.turned);
         if since >= kept {
             let old = std::mem::take(&mut seen.young);
@@ -57,6 +82,9 @@ impl Replays {
                 old
             };
             seen.turned = now;
+        }
+        if issued < seen.complete_since {
+            return Admission::Forgotten;
         }
         if seen.young.contains(&hash) || seen.old.contains(&hash) {
             return Admission::Seen;
@@ -73,11 +101,41 @@ impl Replays {
 mod tests {
     use super::*;
 
+    const START: Duration = Duration::from_secs(1_700_000_000);
+
+    fn at_second(second: u64) -> Now {
+        let steady = Duration::from_secs(second);
+        Now {
+            wall: START + steady,
+            steady,
+        }
+    }
+
+    #[test]
+    fn a_longer_time_accepts_nothing_that_may_be_forgotten() {
+        let replays = Replays::default();
+        let enter = |number: u8, issued: u64, kept: u64, at: u64| {
+            let (issued, kept) = (at_second(issued).wall, Duration::from_secs(kept));
+            replays.enter([number; 16], issued, kept, at_second(at), 9)
+        };
+        assert_eq!(enter(1, 100, 60, 100), Admission::New);
+        assert_eq!(enter(2, 300, 60, 300), Admission::New, "turns twice");
+        assert_eq!(enter(1, 100, 600, 301), Admission::Forgotten);
+        assert_eq!(enter(2, 300, 600, 301), Admission::Seen);
+        assert_eq!(enter(3, 290, 600, 301), Admission::New);
+        assert_eq!(
+            enter(2, 300, 60, 380),
+            Admission::Seen,
+            "a shorter time changes nothing"
+        );
+    }
+
     #[test]
     fn a_proof_counts_once_and_the_memory_of_it_ends() {
         let (replays, kept) = (Replays::default(), Duration::from_secs(60));
-        let enter =
-            |number: u8, at: u64| replays.enter([number; 16], kept, Duration::from_secs(at), 3);
+        let enter = |number: u8, at: u64| {
+            replays.enter([number; 16], at_second(at).wall, kept, at_second(at), 3)
+        };
         assert_eq!(enter(1, 100), Admission::New);
         assert_eq!(enter(1, 100), Admission::Seen);
         assert_eq!(enter(1, 159), Admission::Seen);

@@ -164,6 +164,14 @@ fn a_token_that_is_bound_to_a_key_needs_a_proof_of_this_request() {
             "from the future",
             holder.sign(&with(claims(), "iat", json!(now + 100))),
         ),
+        (
+            "expired by its own word",
+            holder.sign(&with(claims(), "exp", json!(now - 100))),
+        ),
+        (
+            "not valid yet by its own word",
+            holder.sign(&with(claims(), "nbf", json!(now + 100))),
+        ),
         ("no id", holder.sign(&with(claims(), "jti", json!("")))),
         ("another key", thief.sign(&claims())),
         ("a private key", {
@@ -201,6 +209,12 @@ fn a_token_that_is_bound_to_a_key_needs_a_proof_of_this_request() {
         status(&[&holder.sign(&query)]),
         200,
         "query and fragment do not count"
+    );
+    let spelled = with(claims(), "htu", json!(bench.url().replace("/x", "/%78")));
+    assert_eq!(
+        status(&[&holder.sign(&spelled)]),
+        200,
+        "the same path, spelled differently"
     );
     // The scheme, and tokens without a binding.
     assert_eq!(

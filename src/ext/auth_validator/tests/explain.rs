@@ -146,3 +146,62 @@ fn explaining_does_not_know_who_is_revoked_elsewhere() {
         "{told}"
     );
 }
+
+#[test]
+fn explaining_says_what_no_proof_can_change() {
+    let keys = key_file();
+    let explained = |binding: &str, claims: &str| {
+        let mut file = File::new(&block(&keys, &format!(r#", "binding": {binding}"#)));
+        file.endpoint(&ENDPOINT, "/x");
+        let validators = file.left::<Validators>().unwrap().list();
+        let told = validators[0].validator.explain(&ed(claims));
+        told.rejection.map(|rejection| rejection.reason.as_str())
+    };
+    let wrong = Some("wrong_binding");
+    for (binding, claims, expected) in [
+        (r#"{"dpop": "required"}"#, "{}", wrong),
+        (r#"{"dpop": "required"}"#, r#"{"cnf":{"jkt":5}}"#, wrong),
+        (r#"{"dpop": "required"}"#, r#"{"cnf":{"jkt":"x"}}"#, None),
+        (
+            r#"{"dpop": "required"}"#,
+            r#"{"cnf":{"x5t#S256":"x"}}"#,
+            wrong,
+        ),
+        (r#"{"dpop": "optional"}"#, "{}", None),
+        (r#"{"dpop": "optional"}"#, r#"{"cnf":{"jkt":5}}"#, wrong),
+        (r#"{"dpop": "optional"}"#, r#"{"cnf":"x"}"#, wrong),
+        (
+            r#"{"certificate": "required"}"#,
+            r#"{"cnf":{"jkt":"x"}}"#,
+            wrong,
+        ),
+        (
+            r#"{"certificate": "optional"}"#,
+            r#"{"cnf":{"x5t#S256":[]}}"#,
+            wrong,
+        ),
+        (r#"{"certificate": "optional"}"#, "{}", None),
+    ] {
+        assert_eq!(explained(binding, claims), expected, "{binding} {claims}");
+    }
+}
+
+#[test]
+fn a_binding_that_does_nothing_or_lets_nobody_pass_is_told() {
+    let keys = key_file();
+    for (binding, doubts) in [
+        (r#"{"dpop": "required", "dpop_nonce": true}"#, 0),
+        (r#"{"dpop_nonce": true}"#, 1),
+        (
+            r#"{"dpop": "off", "dpop_origins": ["https://a"], "dpop_max_age": "5s"}"#,
+            2,
+        ),
+        (r#"{"certificate": "required"}"#, 1),
+        (r#"{"certificate": "optional"}"#, 1),
+        (r#"{}"#, 0),
+    ] {
+        let told = super::findings(&block(&keys, &format!(r#", "binding": {binding}"#)));
+        let plain = super::findings(&block(&keys, ""));
+        assert_eq!(told, (0, plain.1 + doubts), "{binding}");
+    }
+}
