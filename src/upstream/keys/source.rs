@@ -70,6 +70,8 @@ struct Log {
     last_failure: Option<Instant>,
     /// The provider does not want to be called before (`Retry-After`).
     not_before: Option<Instant>,
+    /// The longest such time while there are no keys.
+    pause_without_keys: Duration,
     /// When a request last triggered a refresh for an unknown key.
     last_forced: Option<Instant>,
     /// Such a refresh was requested and has not ended.
@@ -98,6 +100,18 @@ pub struct SourceStatus {
     pub last_error: Option<String>,
     /// Whether the set is older than intended because refreshes fail, or there is no set.
     pub stale: bool,
+}
+
+impl Log {
+    /// The time before which the provider is not called. Without keys every request is rejected, so a provider that
+    /// asks for a long pause is then called after the longest usual one all the same.
+    fn not_before(&self, has_keys: bool) -> Option<Instant> {
+        let at = self.not_before?;
+        match self.last_failure {
+            Some(failure) if !has_keys => Some(at.min(failure + self.pause_without_keys)),
+            _ => Some(at),
+        }
+    }
 }
 
 impl<S: KeyDocument> KeySource<S> {
@@ -227,7 +241,8 @@ impl<S: KeyDocument> KeySource<S> {
             (_, Some(at)) => at + schedule.refresh_after(log.max_age),
             _ => Instant::now(),
         };
-        (log.not_before.map_or(due, |at| at.max(due)), limit)
+        let not_before = log.not_before(current.is_some());
+        (not_before.map_or(due, |at| at.max(due)), limit)
     }
 
     /// Drops a set that must no longer be trusted.
@@ -248,7 +263,9 @@ impl<S: KeyDocument> KeySource<S> {
 
     /// Whether the provider has said that it does not want to be called yet.
     pub(super) fn has_to_wait(&self) -> bool {
-        self.log().not_before.is_some_and(|at| Instant::now() < at)
+        let has_keys = self.current.load().is_some();
+        let not_before = self.log().not_before(has_keys);
+        not_before.is_some_and(|at| Instant::now() < at)
     }
 
     /// Counts the refreshes for unknown keys that found nothing new.
@@ -311,6 +328,7 @@ impl<S: KeyDocument> KeySource<S> {
         log.not_before = error
             .retry_after()
             .map(|after| now + after.min(life.max(Schedule::MOST_RETRY)));
+        log.pause_without_keys = Schedule::pause_without_keys();
         log.last_error = Some(error.to_string());
         log.stale = aged;
         if current.is_some() {
@@ -325,7 +343,8 @@ impl<S: KeyDocument> KeySource<S> {
         let now = Instant::now();
         let mut log = self.log();
         let gap = schedule.between_forced(log.in_vain);
-        if log.not_before.is_some_and(|at| now < at) {
+        let not_before = log.not_before(self.current.load().is_some());
+        if not_before.is_some_and(|at| now < at) {
             return false;
         }
         if log.last_forced.is_some_and(|at| now < at + gap) {
@@ -348,5 +367,30 @@ impl<S: KeyDocument> KeySource<S> {
 
     fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_keys_a_provider_cannot_ask_for_a_long_pause() {
+        let (now, minute, hour) = (
+            Instant::now(),
+            Duration::from_secs(60),
+            Duration::from_secs(3600),
+        );
+        let log = |after: Duration| Log {
+            not_before: Some(now + after),
+            last_failure: Some(now),
+            pause_without_keys: minute,
+            ..Log::default()
+        };
+        assert_eq!(log(hour).not_before(true), Some(now + hour));
+        assert_eq!(log(hour).not_before(false), Some(now + minute));
+        let second = Duration::from_secs(1);
+        assert_eq!(log(second).not_before(false), Some(now + second));
+        assert_eq!(Log::default().not_before(false), None);
     }
 }

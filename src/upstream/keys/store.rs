@@ -62,6 +62,11 @@ impl Schedule {
         life.mul_f64(0.8).mul_f64(jitter())
     }
 
+    /// How long a provider may ask for a pause while there are no keys, varied like the rest.
+    pub(super) fn pause_without_keys() -> Duration {
+        Schedule::MOST_RETRY.mul_f64(jitter())
+    }
+
     /// One second, doubled with each consecutive failure.
     pub(super) fn retry(&self, failures: u32) -> Duration {
         let seconds = 1_u64 << failures.saturating_sub(1).min(6);
