@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
+use crate::jose::Reason;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::step::Answer;
 use crate::telemetry::hidden::Hidden;
@@ -25,8 +26,8 @@ pub struct Failure {
     pub status: StatusCode,
     /// The body and content type of the upstream (`return_error_code` with `return_error_msg`).
     pub body: Option<(Bytes, Option<HeaderValue>)>,
-    /// Headers of the upstream. If present, status, headers and body are sent to the client regardless of
-    /// `return_error_msg`, because the configuration requests it.
+    /// Headers of the upstream, or of the gateway for this failure. If present, status, headers and body are sent to
+    /// the client regardless of `return_error_msg`, because the configuration requests it.
     pub passed: Option<Box<Fields>>,
     /// The failure comes from a step around the endpoint, outside of `proxy.static`, so static data does not apply.
     pub outside: bool,
@@ -74,6 +75,10 @@ pub enum Kind {
     Rejected,
     /// No token for the backend could be obtained.
     Credentials,
+    /// The token server does not exchange the client's token.
+    ExchangeRefused,
+    /// The client may not have a token for the backend.
+    ExchangeForbidden,
     /// The request cannot be turned into a call: a placeholder has no value, or the body is not JSON.
     Request,
     /// A script ended the request with an error of its own, or with one that it raised deliberately.
@@ -91,6 +96,8 @@ pub enum Report {
     BadRequest(&'static str),
     /// The word in the access log, and `portcullis_rejected_total` with this reason.
     Note(&'static str),
+    /// The same for a token, and `portcullis_jwt_rejected_total` with this reason.
+    Token(&'static str),
 }
 
 impl Kind {
@@ -113,6 +120,8 @@ impl Kind {
             Kind::Full => Report::Upstream("buffers_full"),
             Kind::Busy | Kind::Rejected => Report::Upstream("refused"),
             Kind::Credentials => Report::Upstream("credentials"),
+            Kind::ExchangeRefused => Report::Token(Reason::ExchangeRefused.as_str()),
+            Kind::ExchangeForbidden => Report::Token(Reason::ExchangeForbidden.as_str()),
             Kind::Request => Report::Upstream("request"),
             Kind::Script => Report::Upstream("script"),
             Kind::NoHosts => Report::Upstream("no_hosts"),
@@ -122,7 +131,10 @@ impl Kind {
     /// The kind in one word, as in metrics and traces.
     fn word(self) -> &'static str {
         match self.report() {
-            Report::Upstream(word) | Report::BadRequest(word) | Report::Note(word) => word,
+            Report::Upstream(word)
+            | Report::BadRequest(word)
+            | Report::Note(word)
+            | Report::Token(word) => word,
         }
     }
 
@@ -137,7 +149,8 @@ impl Kind {
             Kind::BodyMalformed => Statuses::of(StatusCode::BAD_REQUEST),
             Kind::BodySlow => Statuses::of(StatusCode::REQUEST_TIMEOUT),
             Kind::BodyTooLarge => Statuses::of(StatusCode::PAYLOAD_TOO_LARGE),
-            Kind::Origin => Statuses::of(StatusCode::FORBIDDEN),
+            Kind::Origin | Kind::ExchangeForbidden => Statuses::of(StatusCode::FORBIDDEN),
+            Kind::ExchangeRefused => Statuses::of(StatusCode::UNAUTHORIZED),
             Kind::BodyUnbuffered | Kind::Tunnels => Statuses::of(StatusCode::SERVICE_UNAVAILABLE),
             Kind::Full => {
                 Statuses::of(StatusCode::SERVICE_UNAVAILABLE).grpc(StatusCode::SERVICE_UNAVAILABLE)
@@ -185,6 +198,8 @@ impl Kind {
             | Kind::Busy
             | Kind::Rejected
             | Kind::Credentials
+            | Kind::ExchangeRefused
+            | Kind::ExchangeForbidden
             | Kind::Request
             | Kind::Script
             | Kind::NoHosts => (Side::Upstream, Rest::Read),
@@ -284,6 +299,8 @@ impl Failure {
             | Kind::Busy
             | Kind::Rejected
             | Kind::Credentials
+            | Kind::ExchangeRefused
+            | Kind::ExchangeForbidden
             | Kind::Request
             | Kind::Script => Answer::NotAsked,
         }

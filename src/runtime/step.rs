@@ -339,6 +339,11 @@ pub trait Credentials: Send + Sync + fmt::Debug {
     /// The current value, without waiting. `subject` is the verified token of the request, if it is kept.
     fn ready(&self, subject: Option<&SubjectToken>) -> Option<http::HeaderValue>;
 
+    /// Whether the value replaces the client's token: no part of the call may then carry that token.
+    fn replaces_subject(&self) -> bool {
+        false
+    }
+
     /// Fetches a value within `limit`. All waiting calls share the fetch.
     fn fetch<'a>(
         &'a self,

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Exchange;
-use super::runtime::{Asked, TokenExchange};
+use super::runtime::{Asked, Expected, TokenExchange};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
-use crate::ext::identity::{Inquiry, Room, SubjectWanted, check_secret_url, client_auth};
+use crate::ext::identity::{
+    Inquiry, Room, SubjectWanted, check_secret_url, client_auth, waiting_time,
+};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
 use crate::upstream::{OUR_USER_AGENT, SideClient};
@@ -60,6 +62,8 @@ pub(super) fn backend(
         return BackendPart::Nothing;
     };
     check_secret_url(&file.block, "token_url", url, file.allow_insecure);
+    check_resources(&file);
+    let timeout = waiting_time(&file.block, "timeout", TIMEOUT);
     let client = client_auth(&file.block, url, cx);
     let (Some((auth, tls)), Some(wanted), true) =
         (client, wanted, cx.report.config_errors() == before)
@@ -75,7 +79,7 @@ pub(super) fn backend(
     let key = format!("portcullis/token-exchange {}", node.value().to_json());
     let inquiry = cx.try_carry(key, |_| {
         let name = format!("token exchange {}", without_values(url));
-        Inquiry::new(name, room, clock.clone()).map(Arc::new)
+        Inquiry::new(name, room, timeout, clock.clone()).map(Arc::new)
     });
     // Token and secret are meant for this server only, so redirects are not followed.
     let made = match (
@@ -89,23 +93,50 @@ pub(super) fn backend(
     match made {
         Ok((inquiry, side)) => {
             wanted.want();
-            BackendPart::Credentials(Arc::new(TokenExchange {
+            BackendPart::Credentials(Arc::new(Arc::new(TokenExchange {
                 asked: Asked {
                     url: url.clone(),
                     auth,
                     fields: fields(&file),
                     is_bearer: file.is_bearer,
+                    expected: if file.is_bearer {
+                        Expected::Any
+                    } else {
+                        Expected::Type(file.requested_token_type.clone())
+                    },
                     keep: file.cache_duration.unwrap_or(KEEP),
-                    timeout: file.timeout.unwrap_or(TIMEOUT),
+                    timeout,
                 },
                 side,
                 clock,
                 inquiry,
-            }))
+                wanted,
+            })))
         }
         Err(error) => {
             node.invalid(error);
             BackendPart::Nothing
+        }
+    }
+}
+
+/// A resource is an absolute URI without a fragment (RFC 8693 §2.1, RFC 8707 §2).
+fn check_resources(file: &Exchange<'_>) {
+    let node = file.block.get("resource");
+    let at = node.unwrap_or_else(|| file.block.node().clone());
+    for text in &file.resource {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        let is_absolute = scheme.is_some_and(|scheme| {
+            scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        });
+        if !is_absolute || text.contains('#') || text.contains(char::is_whitespace) {
+            at.config_error_hint(
+                ConfigError::invalid(format!("{text:?} is no absolute URI without a fragment (RFC 8693 §2.1)")),
+                "\"https://orders.example.com/\"; a service that has only a name is an \"audience\"",
+            );
         }
     }
 }

@@ -87,7 +87,6 @@ pub(super) struct Exchange<'a> {
     pub(super) endpoint_params: Vec<(String, Vec<String>)>,
     pub(super) cache_duration: Option<Duration>,
     pub(super) cache_bytes: Option<u64>,
-    pub(super) timeout: Option<Duration>,
     pub(super) allow_insecure: bool,
 }
 
@@ -111,7 +110,6 @@ impl<'a> Exchange<'a> {
                 .unwrap_or_default(),
             cache_duration: block.duration("cache_duration"),
             cache_bytes: block.count("cache_bytes"),
-            timeout: block.duration("timeout"),
             allow_insecure: block.flag("allow_insecure"),
             block,
         })

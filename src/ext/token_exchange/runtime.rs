@@ -6,16 +6,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use crate::ext::identity::{Inquiry, NoAnswer, Told, ask};
+use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, Told, ask};
 use crate::jose::SubjectToken;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::Credentials;
 use crate::upstream::SideClient;
-use crate::upstream::credentials::{ClientAuth, IssuedToken, TokenError, issued_token};
+use crate::upstream::credentials::{ClientAuth, IssuedToken, Sent, TokenError, issued_token};
 
 /// How long before its end a token is no longer used, so that it does not expire on its way.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ pub(super) struct Asked {
     pub(super) fields: Vec<(String, String)>,
     /// RFC 7523 instead of RFC 8693.
     pub(super) is_bearer: bool,
+    pub(super) expected: Expected,
     pub(super) keep: Duration,
     pub(super) timeout: Duration,
 }
@@ -62,6 +64,17 @@ pub(super) struct TokenExchange {
     pub(super) side: SideClient,
     pub(super) clock: Clock,
     pub(super) inquiry: Arc<Inquiry<Answer>>,
+    /// The responses to requests whose token is not exchanged.
+    pub(super) wanted: Arc<SubjectWanted>,
+}
+
+/// What an exchange expects of a new token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// RFC 7523: a response of RFC 6749 §5.1.
+    Any,
+    /// RFC 8693: an access token, or the type that the configuration asks for.
+    Type(Option<String>),
 }
 
 impl TokenExchange {
@@ -70,10 +83,10 @@ impl TokenExchange {
         self.inquiry.question([subject.as_str().as_bytes()])
     }
 
-    async fn exchange(&self, subject: &SubjectToken) -> Result<Told<Answer>, NoAnswer> {
+    async fn exchange(self: Arc<Self>, subject: SubjectToken) -> Result<Told<Answer>, NoAnswer> {
         let Asked { url, auth, .. } = &self.asked;
-        let (fields, now) = (self.fields(subject), self.clock.wall());
-        let response = ask(&self.side, url, auth, fields, now).await?;
+        let (fields, now) = (self.fields(&subject), self.clock.wall());
+        let response = ask(&self.side, url, auth, fields, JSON, now).await?;
         self.told(response.status, issued_token(&response))
     }
 
@@ -110,15 +123,10 @@ impl TokenExchange {
         outcome: Result<IssuedToken, TokenError>,
     ) -> Result<Told<Answer>, NoAnswer> {
         match outcome {
-            Ok(token) => Ok(Told {
-                keep: self.keep(token.life),
-                bytes: token.authorization.len(),
-                refusal: false,
-                answer: Ok(Issued {
-                    authorization: token.authorization,
-                    at: self.clock.now(),
-                }),
-            }),
+            Ok(token) => match self.asked.expected.check(&token.sent) {
+                Err(why) => Err(NoAnswer::response(why)),
+                Ok(()) => Ok(self.issued(token)),
+            },
             Err(TokenError::Rejected { error, text })
                 if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS =>
             {
@@ -133,7 +141,28 @@ impl TokenExchange {
                     answer: Err(refused),
                 })
             }
+            Err(TokenError::Rejected { text, .. }) if !status.is_server_error() => {
+                Err(NoAnswer::response(text))
+            }
+            Err(TokenError::Unusable(why)) => Err(NoAnswer::response(why)),
             Err(error) => Err(NoAnswer::new(error.to_string())),
+        }
+    }
+
+    fn issued(&self, token: IssuedToken) -> Told<Answer> {
+        let keep = if token.sent.has_no_life {
+            Duration::ZERO
+        } else {
+            self.keep(token.life)
+        };
+        Told {
+            keep,
+            bytes: token.authorization.len(),
+            refusal: false,
+            answer: Ok(Issued {
+                authorization: token.authorization,
+                at: self.clock.now(),
+            }),
         }
     }
 
@@ -164,14 +193,84 @@ fn refusal(error: Option<&str>) -> StatusCode {
     }
 }
 
-fn failure(status: StatusCode, text: &str) -> Failure {
-    Failure {
-        status,
-        ..Failure::new(Kind::Credentials, format!("token exchange: {text}"))
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token";
+
+impl Expected {
+    /// Whether the token may be sent as a bearer token. A token of an unknown kind must not be used (RFC 6749 §7.1).
+    fn check(&self, sent: &Sent) -> Result<(), String> {
+        let kind = sent.token_type.as_deref().unwrap_or_default();
+        let issued = sent.issued_token_type.as_deref().unwrap_or_default();
+        let asked_for = match self {
+            Expected::Any => None,
+            Expected::Type(asked_for) => {
+                let asked_for = asked_for.as_deref();
+                let fits = [Some(ACCESS_TOKEN), Some(JWT), asked_for].contains(&Some(issued));
+                if !fits || issued == REFRESH_TOKEN {
+                    let issued = shortened(issued);
+                    return Err(format!(
+                        "the server issued no access token: issued_token_type {issued:?}"
+                    ));
+                }
+                asked_for.filter(|asked_for| *asked_for == issued)
+            }
+        };
+        let is_bearer = kind.eq_ignore_ascii_case("bearer");
+        // The type does not matter for what is no access token (RFC 8693 §2.2.1), if the configuration asks for that.
+        let is_no_access_token = kind.eq_ignore_ascii_case("n_a")
+            && asked_for.is_some_and(|asked_for| asked_for != ACCESS_TOKEN);
+        if is_bearer || is_no_access_token {
+            return Ok(());
+        }
+        let kind = shortened(kind);
+        Err(format!(
+            "the server issued no bearer token: token_type {kind:?}"
+        ))
     }
 }
 
-impl Credentials for TokenExchange {
+/// What is left of a text of the server in the log.
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn failure(status: StatusCode, text: &str) -> Failure {
+    failure_of(Kind::Credentials, status, text)
+}
+
+fn failure_of(kind: Kind, status: StatusCode, text: &str) -> Failure {
+    Failure {
+        status,
+        ..Failure::new(kind, format!("token exchange: {text}"))
+    }
+}
+
+impl TokenExchange {
+    /// The client gets the response of the endpoint's validator: with a challenge (RFC 9110 §15.5.2) and the reason.
+    fn refused(&self, refused: &Refused) -> Failure {
+        let (kind, response) = match refused.status {
+            StatusCode::UNAUTHORIZED => (Kind::ExchangeRefused, &self.wanted.refused),
+            StatusCode::FORBIDDEN => (Kind::ExchangeForbidden, &self.wanted.forbidden),
+            other => return failure(other, &refused.text),
+        };
+        let mut fields = response.fields.clone();
+        let content_type = fields.iter().position(|(name, _)| *name == CONTENT_TYPE);
+        let content_type = content_type.map(|at| fields.remove(at).1);
+        let has_body = !response.body.is_empty();
+        Failure {
+            passed: Some(Box::new(fields)),
+            body: has_body.then(|| (response.body.clone(), content_type)),
+            ..failure_of(kind, refused.status, &refused.text)
+        }
+    }
+}
+
+impl Credentials for Arc<TokenExchange> {
+    fn replaces_subject(&self) -> bool {
+        true
+    }
+
     fn ready(&self, subject: Option<&SubjectToken>) -> Option<HeaderValue> {
         let known = self.inquiry.known(&self.question(subject?))?;
         known.ok().map(|issued| issued.authorization)
@@ -184,25 +283,31 @@ impl Credentials for TokenExchange {
     ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + 'a>> {
         Box::pin(async move {
             let Some(subject) = subject else {
-                let text = "the request has no token to exchange";
-                return Err(failure(StatusCode::UNAUTHORIZED, text));
+                // The endpoint accepts requests without a token.
+                return Err(self.refused(&Refused {
+                    status: StatusCode::UNAUTHORIZED,
+                    text: "the request has no token to exchange".into(),
+                }));
             };
             let question = self.question(subject);
             let answer = match self.inquiry.known(&question) {
                 Some(answer) => Ok(answer),
                 None => {
                     let time = limit.min(self.asked.timeout);
-                    let asking = self.inquiry.ask(&question, time, || self.exchange(subject));
-                    asking.await
+                    let call = || Arc::clone(self).exchange(subject.clone());
+                    self.inquiry.ask(&question, Client::ANY, time, call).await
                 }
             };
             match answer {
                 Ok(Ok(issued)) => Ok(issued.authorization),
-                Ok(Err(refused)) => Err(failure(refused.status, &refused.text)),
-                Err(late) if late == NoAnswer::LATE && limit <= self.asked.timeout => {
-                    Err(Failure::deadline())
-                }
-                Err(NoAnswer(why)) => Err(failure(StatusCode::BAD_GATEWAY, &why)),
+                Ok(Err(refused)) => Err(self.refused(&refused)),
+                Err(NoAnswer { why, cause }) => Err(match cause {
+                    Cause::Late if limit <= self.asked.timeout => Failure::deadline(),
+                    Cause::Busy => failure(StatusCode::SERVICE_UNAVAILABLE, &why),
+                    Cause::Server | Cause::Response | Cause::Late => {
+                        failure(StatusCode::BAD_GATEWAY, &why)
+                    }
+                }),
             }
         })
     }

@@ -1,13 +1,17 @@
 //! Blocks and their mistakes. What happens to requests is tested over sockets.
 
+use http::StatusCode;
+
 use super::BACKEND;
 use crate::ext::extension::BackendPart;
 use crate::ext::identity::SubjectWanted;
 use crate::ext::testing::File;
+use crate::runtime::response::Response;
 
 fn findings(block: &str, extra: &str) -> (usize, String) {
     let mut file = File::new(block);
-    file.leave(SubjectWanted::default());
+    let response = || Response::empty(StatusCode::UNAUTHORIZED);
+    file.leave(SubjectWanted::new(response(), response()));
     let part = file.backend(&BACKEND, extra);
     if file.config_errors() == 0 {
         assert!(matches!(part, BackendPart::Credentials(_)), "{block}");
@@ -39,6 +43,9 @@ fn a_block_needs_a_server_a_client_and_a_verified_token() {
         r#"{"token_url": "https://as/token", "client_id": "gw", "auth_method": "tls_client_auth"}"#
             .to_owned(),
         format!(r#"{{"token_url": "https://as/token", {client}, "grant": "password"}}"#),
+        format!(r#"{{"token_url": "https://as/token", {client}, "resource": "abc"}}"#),
+        format!(r#"{{"token_url": "https://as/token", {client}, "resource": ["https://a/#f"]}}"#),
+        format!(r#"{{"token_url": "https://as/token", {client}, "timeout": "0s"}}"#),
         format!(
             r#"{{"token_url": "https://as/token", {client}, "endpoint_params": {{"subject_token": ["x"]}}}}"#
         ),

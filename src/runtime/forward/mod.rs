@@ -2,6 +2,7 @@
 
 mod headers;
 mod query;
+mod withhold;
 
 #[cfg(feature = "lua")]
 pub(crate) use headers::alike;
@@ -9,3 +10,4 @@ pub use headers::{HeaderRules, complete, outgoing};
 pub(crate) use headers::{keeps_gzip, set_alone};
 pub(crate) use query::Pair;
 pub use query::QueryRules;
+pub(crate) use withhold::withhold;

@@ -8,6 +8,7 @@ use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
 use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::withhold;
 use crate::runtime::service::Backend;
 use crate::runtime::step::Credentials;
 use crate::telemetry::observe;
@@ -157,6 +158,12 @@ impl<'c> Token<'c> {
                 observe::step("auth/client-credentials", fetch).await?
             }
         };
+        if let Some(subject) = subject
+            .as_ref()
+            .filter(|_| self.credentials.replaces_subject())
+        {
+            withhold(out, subject.as_str());
+        }
         out.headers.insert(AUTHORIZATION, value.clone());
         self.value = Some(value);
         self.subject = subject;

@@ -229,11 +229,14 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
     if let ([failure], false) = (&*merged.failures, merged.group) {
         response.status = failure.status(options.gateway_status_codes);
     }
+    let mut shown = options.return_error_msg;
     if let [failure] = &*merged.failures
         && let Some(fields) = &failure.passed
     {
         response.fields.extend(fields.iter().cloned());
-    } else if !options.return_error_msg {
+        shown |= failure.body.is_some();
+    }
+    if !shown {
         return response;
     }
     let (body, content_type) = match &*merged.failures {

@@ -104,6 +104,10 @@ impl Gateway {
             }
             Report::BadRequest(reason) => metrics.bad_request(reason),
             Report::Note(word) => ctx.notes.rejected = Some(word),
+            Report::Token(word) => {
+                ctx.notes.rejected = Some(word);
+                ctx.notes.token_rejected = true;
+            }
         }
         if kind.abandons_body() && !session.as_downstream_mut().is_body_done() {
             session.set_keepalive(None);

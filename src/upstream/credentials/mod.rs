@@ -15,7 +15,7 @@ mod store;
 pub(crate) use client_auth::{ClientAuth, ClientProof};
 pub use request::ClientCredentials;
 pub(crate) use request::form;
-pub(crate) use response::TokenError;
+pub(crate) use response::{Sent, TokenError};
 pub(crate) use response::{Token as IssuedToken, token as issued_token};
 pub use source::TokenSource;
 pub use store::TokenStore;

@@ -32,6 +32,18 @@ pub(crate) struct Token {
     pub authorization: HeaderValue,
     /// `None` means that it never expires.
     pub life: Option<Duration>,
+    /// The members as the server sent them.
+    pub sent: Sent,
+}
+
+/// What a server says about a token besides the token itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent {
+    pub token_type: Option<String>,
+    /// Which kind of token this is (RFC 8693 §2.2.1).
+    pub issued_token_type: Option<String>,
+    /// Whether there is an `expires_in` that is no positive number of seconds.
+    pub has_no_life: bool,
 }
 
 /// The maximum number of bytes of a response that an error quotes.
@@ -42,6 +54,7 @@ const MOST_QUOTED: usize = 1024;
 struct Response {
     access_token: Option<String>,
     token_type: Option<String>,
+    issued_token_type: Option<String>,
     expires_in: Option<serde_json::Value>,
     error: Option<String>,
     error_description: Option<String>,
@@ -74,9 +87,15 @@ pub(crate) fn token(response: &SideResponse) -> Result<Token, TokenError> {
     let mut authorization = HeaderValue::from_str(&format!("{kind} {token}"))
         .map_err(|_| TokenError::Unusable("oauth2: access_token cannot be sent"))?;
     authorization.set_sensitive(true);
+    let life = life(fields.expires_in.as_ref());
     Ok(Token {
         authorization,
-        life: life(fields.expires_in.as_ref()),
+        sent: Sent {
+            has_no_life: fields.expires_in.is_some() && life.is_none(),
+            token_type: fields.token_type,
+            issued_token_type: fields.issued_token_type,
+        },
+        life,
     })
 }
 
@@ -101,6 +120,7 @@ fn from_form(body: &[u8]) -> Response {
         match &*name {
             "access_token" => response.access_token = Some(value),
             "token_type" => response.token_type = Some(value),
+            "issued_token_type" => response.issued_token_type = Some(value),
             "expires_in" => response.expires_in = Some(value.into()),
             "error" => response.error = Some(value),
             "error_description" => response.error_description = Some(value),
