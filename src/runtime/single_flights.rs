@@ -90,6 +90,12 @@ impl SingleFlights {
         table.alone.insert(*digest, until);
     }
 
+    /// Whether the last such call has failed a moment ago.
+    pub(crate) fn failed_lately(&self, digest: &Digest) -> bool {
+        let until = self.locked().alone.get(digest).copied().flatten();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Table> {
         // Every change is a single map operation, so a panic leaves no partial change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

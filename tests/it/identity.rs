@@ -12,8 +12,11 @@ use crate::support::{Gateway, Response, Signer, Stub, Upstream, tokens};
 mod bound;
 mod clients;
 mod decisions;
+mod exchanged;
 mod logout;
+mod others;
 mod providers;
+mod signed;
 
 const DOCUMENT: &str = include_str!("../../docs/identity.md");
 
@@ -273,6 +276,10 @@ fn a_provider_that_fails_or_hangs_lets_nobody_pass_and_is_left_alone() {
         );
         assert!(began.elapsed() < Duration::from_secs(3), "{kind}");
     }
+    broken.store(0, Ordering::SeqCst);
+    for number in 0..5 {
+        assert_eq!(get(&gateway, "/x", &format!("f{number}")).status, 401);
+    }
     let calls = provider.calls();
     for number in 0..20 {
         assert_eq!(get(&gateway, "/x", &format!("n{number}")).status, 401);
@@ -348,7 +355,7 @@ fn a_backend_gets_a_token_that_was_exchanged_for_the_clients() {
         let n = number.fetch_add(1, Ordering::SeqCst) + 1;
         (
             200,
-            json!({"access_token": format!("new{n}"), "token_type": "N_A", "expires_in": 300,
+            json!({"access_token": format!("new{n}"), "token_type": "Bearer", "expires_in": 300,
             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
             .to_string(),
         )

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use super::config::Source;
 use super::introspection::{Asked, Introspection};
+use super::key_source::Keys;
 use super::runtime::{Proof, Provider};
+use super::signed::Signed;
 use super::source::own_rules;
+use crate::config::{Block, ConfigError};
 use crate::ext::context::Compile;
-use crate::ext::identity::{Inquiry, Room, check_secret_url, client_auth};
+use crate::ext::identity::{Inquiry, Room, check_secret_url, client_auth, waiting_time};
 use crate::jose::Rules;
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
+use crate::upstream::credentials::ClientAuth;
 use crate::upstream::{OUR_USER_AGENT, SideClient};
 
 /// The defaults of `introspection`.
@@ -25,16 +29,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn introspection(
     file: &Source<'_>,
     issuer: Option<&str>,
+    keys: Option<&Keys>,
     rules: &Rules,
     cx: &mut Compile<'_>,
 ) -> Option<Provider> {
     let block = file.introspection.as_ref()?;
     let url = block.required("url")?;
     let sound = check_secret_url(block, "url", &url, block.flag("allow_insecure"));
-    let (auth, tls) = client_auth(block, &url, cx).filter(|_| sound && file.sound)?;
+    let timeout = waiting_time(block, "timeout", ANSWER_TIMEOUT);
+    let (auth, tls) =
+        client_auth(block, &url, cx).filter(|_| sound && file.sound && !timeout.is_zero())?;
     let mut rules = own_rules(file, rules);
     rules.issuer = issuer.map(Box::from);
     let bytes = block.count("cache_bytes").unwrap_or(ANSWER_BYTES);
+    let signed = if block.flag("signed_answers") {
+        Some(signed(block, &auth, issuer, keys)?)
+    } else {
+        None
+    };
     let asked = Asked {
         url,
         auth,
@@ -43,7 +55,7 @@ pub(super) fn introspection(
         inactive_for: block
             .duration("inactive_cache_duration")
             .unwrap_or(INACTIVE_FOR),
-        timeout: block.duration("timeout").unwrap_or(ANSWER_TIMEOUT),
+        timeout,
         room: Room {
             entries: ANSWER_ENTRIES,
             bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
@@ -51,11 +63,19 @@ pub(super) fn introspection(
     };
     // Answers survive a reload that does not change the block.
     let definition = block.node().value().to_json();
-    let key = format!("auth/validator introspection {issuer:?} {definition}");
+    let key = match &signed {
+        None => format!("auth/validator introspection {issuer:?} {definition}"),
+        Some(Signed {
+            source, verifier, ..
+        }) => {
+            let label = source.status().label;
+            format!("auth/validator introspection {issuer:?} {label} {verifier:?} {definition}")
+        }
+    };
     let clock = Clock::system();
     let inquiry = cx.try_carry(key, |_| {
         let name = format!("introspection {}", without_values(&asked.url));
-        Inquiry::new(name, asked.room, clock.clone()).map(Arc::new)
+        Inquiry::new(name, asked.room, asked.timeout, clock.clone()).map(Arc::new)
     });
     // Token and secret are meant for this server only, so redirects are not followed.
     let side = SideClient::without_redirects(&tls, &OUR_USER_AGENT);
@@ -63,6 +83,7 @@ pub(super) fn introspection(
         (Ok(inquiry), Ok(side)) => Ok(Introspection {
             asked,
             side,
+            signed,
             clock,
             inquiry,
         }),
@@ -79,4 +100,27 @@ pub(super) fn introspection(
             None
         }
     }
+}
+
+/// What signed answers are verified with. `None` after an error, which is reported.
+fn signed(
+    block: &Block<'_>,
+    auth: &ClientAuth,
+    issuer: Option<&str>,
+    keys: Option<&Keys>,
+) -> Option<Signed> {
+    let (Some(issuer), Some(keys)) = (issuer, keys) else {
+        let at = block.get("signed_answers");
+        at.unwrap_or_else(|| block.node().clone()).config_error_hint(
+            ConfigError::invalid("signed answers cannot be verified without the provider's keys and its name"),
+            "add \"issuer\", \"alg\" and \"jwk_url\" (or \"openid_configuration\") beside \"introspection\"",
+        );
+        return None;
+    };
+    Some(Signed {
+        source: Arc::clone(&keys.source),
+        verifier: keys.verifier,
+        issuer: issuer.into(),
+        audience: auth.client_id.as_str().into(),
+    })
 }

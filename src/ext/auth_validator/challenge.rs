@@ -3,7 +3,7 @@
 //! All responses are built when the configuration is compiled. They never contain any part of a token.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -49,6 +49,9 @@ impl Challenges {
 fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let mut response = Response::empty(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response = response.with(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     let (bearer, dpop) = schemes(reason, wanted.dpop.as_ref());
     if bearer {
         let challenge = HeaderValue::try_from(challenge("Bearer", reason, wanted))
@@ -77,9 +80,10 @@ fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     response
 }
 
-/// Which schemes are challenged. A fault of the proof concerns only one of them.
+/// Which schemes are challenged. Another token does not help a client of a busy gateway. A fault of the proof concerns only one of them.
 fn schemes(reason: Reason, dpop: Option<&DpopWanted>) -> (bool, bool) {
     match dpop {
+        _ if reason == Reason::Overloaded => (false, false),
         None => (true, false),
         Some(dpop) if dpop.required => (false, true),
         Some(_) if matches!(reason, Reason::BadProof | Reason::UseNonce) => (false, true),
@@ -114,13 +118,17 @@ fn challenge(scheme: &str, reason: Reason, wanted: &Wanted<'_>) -> String {
 /// verified at the moment: the client should not fetch a new one.
 fn error(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::Missing | Reason::KeysUnavailable | Reason::IntrospectionUnavailable => None,
+        Reason::Missing
+        | Reason::KeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::Overloaded => None,
         Reason::AmbiguousCredentials => Some("invalid_request"),
         Reason::BadProof => Some("invalid_dpop_proof"),
         Reason::UseNonce => Some("use_dpop_nonce"),
-        Reason::MissingRole | Reason::MissingScope | Reason::GroupsOverage => {
-            Some("insufficient_scope")
-        }
+        Reason::MissingRole
+        | Reason::MissingScope
+        | Reason::GroupsOverage
+        | Reason::ExchangeForbidden => Some("insufficient_scope"),
         _ => Some("invalid_token"),
     }
 }
@@ -152,6 +160,10 @@ fn description(reason: Reason) -> &'static str {
         Reason::CriticalHeader => "the token asks for an extension",
         Reason::UnusableKey => "the token is signed with an unusable key",
         Reason::BadClaim => "a claim of the token is unusable",
+        Reason::WrongType => "this is not an access token",
+        Reason::Overloaded => "too many tokens are being checked at the moment",
+        Reason::ExchangeRefused => "the token cannot be exchanged for one of the backend",
+        Reason::ExchangeForbidden => "the client may not have a token for the backend",
     }
 }
 

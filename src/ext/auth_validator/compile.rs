@@ -24,7 +24,7 @@ use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::identity::{Demand, Identity, Revoker, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements};
-use crate::jose::{Algorithm, ClaimPath, Rules, ScopeMatcher};
+use crate::jose::{Algorithm, ClaimPath, Reason, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
@@ -105,10 +105,14 @@ pub(super) fn endpoint(
     let debug = file.operation_debug;
     say(&prefix, &rules, debug);
     let identity = Identity::of(cx);
-    let subject = Arc::<SubjectWanted>::default();
+    let challenges = challenges(&file, site, &rules, &providers, &binding, cx);
+    let subject = Arc::new(SubjectWanted::new(
+        challenges.response(Reason::ExchangeRefused),
+        challenges.response(Reason::ExchangeForbidden),
+    ));
     cx.leave(Arc::clone(&subject));
     let validator = Arc::new(Validator {
-        challenges: challenges(&file, site, &rules, &providers, &binding, cx),
+        challenges,
         binding,
         log: Log { prefix, debug },
         places,
@@ -196,7 +200,13 @@ fn providers(
         return several(file, sources, life, rules, cx);
     }
     let made = source::provider(&file.source, None, life, rules, cx);
-    let asked = ask::introspection(&file.source, made.issuer(&file.source), rules, cx);
+    let asked = ask::introspection(
+        &file.source,
+        made.issuer(&file.source),
+        made.keys(),
+        rules,
+        cx,
+    );
     match made {
         Made::Provider(provider) => Providers {
             list: std::iter::once(*provider).chain(asked).collect(),
@@ -247,7 +257,7 @@ fn several(
     for one in sources {
         let made = source::provider(one, Some(&file.source), life, rules, cx);
         let issuer = made.issuer(one);
-        let asked = ask::introspection(one, issuer, rules, cx);
+        let asked = ask::introspection(one, issuer, made.keys(), rules, cx);
         let known = |other: &Provider| other.rules.issuer.as_deref() == issuer;
         if issuer.is_none() && !matches!(made, Made::ConfigError | Made::Closed(_)) {
             one.block.missing("issuer");

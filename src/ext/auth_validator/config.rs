@@ -15,6 +15,8 @@ pub(super) struct Source<'a> {
     /// `alg` or `algs`.
     pub(super) alg: Option<Node<'a>>,
     pub(super) lone_key: bool,
+    /// `typ`
+    pub(super) declared: bool,
     pub(super) jwk_url: Option<&'a str>,
     pub(super) jwk_local_path: Option<&'a str>,
     pub(super) openid_configuration: Option<Node<'a>>,
@@ -42,6 +44,7 @@ impl<'a> Source<'a> {
             sound: true,
             alg: algorithms(&block),
             lone_key: block.flag("single_key_without_kid"),
+            declared: block.choice("typ") == Some("at+jwt"),
             jwk_url: text("jwk_url"),
             jwk_local_path: text("jwk_local_path"),
             openid_configuration: block.get("openid_configuration"),

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 
-use crate::ext::identity::{Inquiry, NoAnswer, Room, Told, ask};
+use super::signed::{MEDIA_TYPE, Signed};
+use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, Room, Told, ask};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
@@ -40,6 +42,8 @@ pub(super) type Answer = Result<Arc<Claims>, Rejection>;
 pub struct Introspection {
     pub(super) asked: Asked,
     pub(super) side: SideClient,
+    /// What answers are verified with, if they must be signed.
+    pub(super) signed: Option<Signed>,
     pub(super) clock: Clock,
     pub(super) inquiry: Arc<Inquiry<Answer>>,
 }
@@ -62,17 +66,30 @@ impl Introspection {
             .known(&self.inquiry.question([token.as_bytes()]))
     }
 
-    /// Asks the provider, or waits for an equal call, for at most `limit`.
-    pub(super) async fn ask(&self, token: &str, limit: Duration) -> Answer {
+    /// Asks the provider, or waits for an equal call, for at most `limit`. `client` is who sent the token.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        token: &str,
+        client: Client,
+        limit: Duration,
+    ) -> Answer {
         let question = self.inquiry.question([token.as_bytes()]);
-        let asking = self
-            .inquiry
-            .ask(&question, limit.min(self.asked.timeout), || {
-                self.fetch(token)
-            });
-        match asking.await {
+        let limit = limit.min(self.asked.timeout);
+        let call = || {
+            let (one, token) = (Arc::clone(self), token.to_owned());
+            async move { one.fetch(&token).await }
+        };
+        match self.inquiry.ask(&question, client, limit, call).await {
             Ok(answer) => answer,
-            Err(NoAnswer(why)) => Err(Rejection::new(Reason::IntrospectionUnavailable, why)),
+            Err(NoAnswer { why, cause }) => Err(Rejection::new(
+                match cause {
+                    Cause::Busy => Reason::Overloaded,
+                    Cause::Server | Cause::Response | Cause::Late => {
+                        Reason::IntrospectionUnavailable
+                    }
+                },
+                why,
+            )),
         }
     }
 
@@ -83,12 +100,25 @@ impl Introspection {
         ];
         let now = self.clock.wall();
         let Asked { url, auth, .. } = &self.asked;
-        let response = ask(&self.side, url, auth, fields, now).await?;
-        if !response.status.is_success() {
-            let status = response.status;
-            return Err(NoAnswer::new(format!("unexpected status {status}")));
+        let accept = self.signed.as_ref().map_or(JSON, |_| MEDIA_TYPE);
+        let response = ask(&self.side, url, auth, fields, accept, now).await?;
+        match response.status {
+            status if status.is_success() => {}
+            // The provider rejects the gateway, not this token (RFC 7662 §2.3). Asking more does not help.
+            StatusCode::UNAUTHORIZED => {
+                return Err(NoAnswer::new(
+                    "the provider rejects the gateway as its client",
+                ));
+            }
+            status => return Err(NoAnswer::status(status)),
         }
-        let answer = self.answer(&response.body)?;
+        let answer = match &self.signed {
+            None => self.answer(&response.body)?,
+            Some(signed) => {
+                let about = signed.open(&response, self.asked.timeout, now).await?;
+                self.answer(&about)?
+            }
+        };
         Ok(Told {
             keep: self.keep(&answer, now),
             // A JSON tree uses a small multiple of its text.
@@ -116,7 +146,9 @@ impl Introspection {
             Ok(claims) => claims,
             // The provider did answer; a rule could not use what it says.
             Err(rejection) if rejection.reason == Reason::BadClaim => return Ok(Err(rejection)),
-            Err(rejection) => return Err(NoAnswer::new(format!("no JSON object: {rejection}"))),
+            Err(rejection) => {
+                return Err(NoAnswer::response(format!("no JSON object: {rejection}")));
+            }
         };
         match claims.claim("active").and_then(Value::as_bool) {
             Some(true) => Ok(Ok(Arc::new(match &self.asked.issuer {
@@ -124,7 +156,7 @@ impl Introspection {
                 None => claims,
             }))),
             Some(false) => Ok(Err(inactive())),
-            None => Err(NoAnswer::new("the answer has no \"active\"")),
+            None => Err(NoAnswer::response("the answer has no \"active\"")),
         }
     }
 }
@@ -179,10 +211,11 @@ mod tests {
             },
         };
         let clock = Clock::manual();
-        let inquiry = Inquiry::new("x".to_owned(), asked.room, clock.clone());
+        let inquiry = Inquiry::new("x".to_owned(), asked.room, asked.timeout, clock.clone());
         Introspection {
             asked,
             side: side.unwrap(),
+            signed: None,
             inquiry: Arc::new(inquiry.unwrap()),
             clock,
         }

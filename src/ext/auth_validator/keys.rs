@@ -6,7 +6,7 @@ use crate::ext::identity::CLIENT_AUTH_KEYS;
 const STRATEGIES: &[&str] = &["kid", "x5t", "x5t#S256", "kid_x5t"];
 
 /// Where keys come from and what they verify. The block itself and each of its `providers` have these keys.
-const SOURCE_KEYS: [Key; 22] = [
+const SOURCE_KEYS: [Key; 23] = [
     key(
         "alg",
         Kind::TextOrTexts,
@@ -23,7 +23,13 @@ const SOURCE_KEYS: [Key; 22] = [
         "single_key_without_kid",
         Kind::Bool,
         "false",
-        "Ours: a token that names no key is verified with the only usable key of the set, if there is exactly one.",
+        "Ours: a token that names no key is verified with the only key of the set that fits its algorithm, if there is exactly one.",
+    ),
+    key(
+        "typ",
+        Kind::Choice(&["any", "at+jwt"]),
+        "any",
+        "Ours: `at+jwt` accepts only tokens whose header says that they are access tokens (RFC 9068). With `any`, tokens that say that they are something else are still rejected: logout tokens, proofs of possession, security events.",
     ),
     key(
         "jwk_url",
@@ -141,7 +147,7 @@ const SOURCE_KEYS: [Key; 22] = [
     ),
 ];
 
-const ANSWER_KEYS: [Key; 6] = [
+const ANSWER_KEYS: [Key; 7] = [
     key("url", Kind::Text, "–", "The introspection endpoint."),
     key(
         "cache_duration",
@@ -173,9 +179,15 @@ const ANSWER_KEYS: [Key; 6] = [
         "false",
         "Allow an `http://` URL. Tokens and secrets are then sent without encryption.",
     ),
+    key(
+        "signed_answers",
+        Kind::Bool,
+        "false",
+        "Ask for signed answers and take no others (RFC 9701). They are verified with the keys and algorithms of the block; `iss` must be the `issuer`, and `aud` the `client_id`.",
+    ),
 ];
 
-const INTROSPECTION_KEYS: &[Key] = &joined::<6, 9, 15>(ANSWER_KEYS, CLIENT_AUTH_KEYS);
+const INTROSPECTION_KEYS: &[Key] = &joined::<7, 9, 16>(ANSWER_KEYS, CLIENT_AUTH_KEYS);
 
 const DEMANDS: &[&str] = &["off", "optional", "required"];
 
@@ -354,7 +366,7 @@ const RULE_KEYS: [Key; 20] = [
 ];
 
 /// Keys of an endpoint's block.
-pub(super) const KEYS: &[Key] = &joined::<22, 20, 42>(SOURCE_KEYS, RULE_KEYS);
+pub(super) const KEYS: &[Key] = &joined::<23, 20, 43>(SOURCE_KEYS, RULE_KEYS);
 
 /// Keys of one provider.
 pub(in crate::ext) const PROVIDER_KEYS: &[Key] = &SOURCE_KEYS;

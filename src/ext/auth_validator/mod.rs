@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `credential` | where a request may have a token |
 //! | `binding` | tokens that are bound to a certificate (RFC 8705) or a key (RFC 9449) |
+//! | `forwarded` | certificates in the headers of proxies |
 //! | `challenge` | the responses to rejected requests (RFC 6750) |
 //! | `resource` | metadata for clients: where to get a token (RFC 9728) |
 //! | `replays` | the proofs of possession that were used |
 //! | `source` | where the keys come from |
 //! | `introspection` | opaque tokens, about which a provider is asked (RFC 7662) |
+//! | `signed` | its signed answers (RFC 9701) |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
 //! | `explain` | the same checks with explanations, for `token explain` |
 //! | `keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |
@@ -22,6 +24,7 @@ mod compile;
 mod config;
 mod credential;
 mod explain;
+mod forwarded;
 mod introspection;
 mod key_source;
 mod keys;
@@ -29,6 +32,7 @@ mod propagation;
 mod replays;
 mod resource;
 mod runtime;
+mod signed;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::credential::Places;
 use super::introspection::Introspection;
 use super::key_source::{Keys, Want};
 use super::url_claims::UrlClaims;
-use crate::ext::identity::{Demand, PublicKeys, Revocation, SubjectWanted};
+use crate::ext::identity::{Client, Demand, PublicKeys, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
     ClaimPath, Claims, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
@@ -96,7 +96,7 @@ enum Verdict<'a> {
     Claims(Arc<Claims>),
     Rejected(Rejection),
     Wait(&'a Keys, Want),
-    Ask(&'a Provider, &'a Introspection),
+    Ask(&'a Provider, &'a Arc<Introspection>),
 }
 
 impl EndpointStep for Arc<Validator> {
@@ -153,7 +153,8 @@ impl Validator {
             }
             Verdict::Ask(provider, introspection) => {
                 let (token, timeout) = (token.to_owned(), self.timeout);
-                let asking = async move { introspection.ask(&token, timeout).await };
+                let client = Client::at(head.client);
+                let asking = async move { introspection.ask(&token, client, timeout).await };
                 Gate::wait(asking, |answer, head, notes| {
                     let answer = answer.unwrap_or_else(|| {
                         let reason = Reason::IntrospectionUnavailable;

@@ -14,7 +14,9 @@ use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::ext::jwk_aggregator::Aggregator;
 use crate::ext::{CertificateUse, look_at_certificates};
-use crate::jose::{Algorithm, Algorithms, ClaimPath, KeyIdStrategy, Rules, ScopeMatcher, Verifier};
+use crate::jose::{
+    Algorithm, Algorithms, ClaimPath, KeyIdStrategy, Purpose, Rules, ScopeMatcher, Verifier,
+};
 use crate::telemetry::mask::without_values;
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
 use crate::upstream::{ClientError, SideTls};
@@ -41,6 +43,14 @@ impl Made {
         match self {
             Made::Provider(provider) => provider.rules.issuer.as_deref(),
             _ => file.issuer,
+        }
+    }
+
+    /// Its keys, if it has any.
+    pub(super) fn keys(&self) -> Option<&Keys> {
+        match self {
+            Made::Provider(provider) => provider.keys(),
+            Made::Closed(_) | Made::NoKeys | Made::ConfigError => None,
         }
     }
 }
@@ -95,6 +105,11 @@ pub(super) fn provider(
                     algorithms,
                     strategy,
                     lone_key: file.lone_key || outer.is_some_and(|outer| outer.lone_key),
+                    purpose: if file.declared || outer.is_some_and(|outer| outer.declared) {
+                        Purpose::DeclaredAccess
+                    } else {
+                        Purpose::Access
+                    },
                 },
                 failed,
             }),

@@ -10,7 +10,7 @@ use super::runtime::Guard;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
-use crate::ext::identity::{Inquiry, Room};
+use crate::ext::identity::{Inquiry, Room, waiting_time};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
 use crate::upstream::{OUR_USER_AGENT, SideClient};
@@ -61,7 +61,13 @@ pub(super) fn endpoint(
     let shown = names(
         "client_headers",
         &file.client_headers,
-        &["content-type", "location", "set-cookie", "www-authenticate"],
+        &[
+            "content-type",
+            "location",
+            "retry-after",
+            "set-cookie",
+            "www-authenticate",
+        ],
     );
     let key = file
         .cache_key
@@ -81,6 +87,8 @@ pub(super) fn endpoint(
         }
         return EndpointPart::Nothing;
     };
+    let patience = waiting_time(&file.block, "timeout", TIMEOUT);
+    check_inputs(&file, &set, site);
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
     }
@@ -93,10 +101,10 @@ pub(super) fn endpoint(
     let definition = format!("portcullis/forward-auth {}", node.value().to_json());
     let inquiry = cx.try_carry(definition, |_| {
         let name = format!("forward auth {}", without_values(url));
-        Inquiry::new(name, room, clock.clone()).map(Arc::new)
+        Inquiry::new(name, room, patience, clock.clone()).map(Arc::new)
     });
     // A redirect is an answer for the client.
-    let side = SideClient::without_redirects(&cx.client_tls(), &OUR_USER_AGENT);
+    let side = SideClient::without_redirects(&cx.verified_tls(), &OUR_USER_AGENT);
     let (inquiry, side) = match (inquiry, side) {
         (Ok(inquiry), Ok(side)) => (inquiry, side),
         (Err(error), _) => return failed(node, &error.to_string()),
@@ -113,7 +121,8 @@ pub(super) fn endpoint(
         shown,
         key,
         keep: file.cache_duration.unwrap_or_default(),
-        timeout: file.timeout.unwrap_or(TIMEOUT).min(site.timeout),
+        timeout: patience.min(site.timeout),
+        patience,
         side,
         inquiry,
     };
@@ -121,6 +130,24 @@ pub(super) fn endpoint(
         steps: vec![Box::new(Arc::new(guard))],
         headers: set.to_vec(),
         credential: None,
+    }
+}
+
+/// A header that the endpoint does not let pass never reaches a backend.
+fn check_inputs(file: &ForwardAuth<'_>, set: &[HeaderName], site: &EndpointSite<'_>) {
+    let Some(inputs) = &site.inputs else {
+        return;
+    };
+    for name in set {
+        let passes = |input: &String| input == "*" || input.eq_ignore_ascii_case(name.as_str());
+        if !inputs.headers.iter().any(passes) {
+            at(file, "response_headers").warn_hint(
+                ConfigError::invalid(format!(
+                    "no backend gets {name}: the endpoint does not list it in \"input_headers\""
+                )),
+                "add it to \"input_headers\"",
+            );
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "client_headers",
         Kind::Texts,
-        "Content-Type, Location, Set-Cookie, WWW-Authenticate",
+        "Content-Type, Location, Retry-After, Set-Cookie, WWW-Authenticate",
         "Headers of a negative answer that the client gets.",
     ),
     key(
@@ -66,7 +66,6 @@ pub(super) struct ForwardAuth<'a> {
     pub(super) cache_duration: Option<Duration>,
     pub(super) cache_key: Option<Vec<String>>,
     pub(super) cache_bytes: Option<u64>,
-    pub(super) timeout: Option<Duration>,
 }
 
 impl<'a> ForwardAuth<'a> {
@@ -81,7 +80,6 @@ impl<'a> ForwardAuth<'a> {
             cache_duration: block.duration("cache_duration"),
             cache_key: texts("cache_key"),
             cache_bytes: block.count("cache_bytes"),
-            timeout: block.duration("timeout"),
             block,
         })
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use crate::ext::identity::{Inquiry, NoAnswer, Told};
+use crate::ext::identity::{Cause, Client, Inquiry, NoAnswer, Told};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::single_flights::Digest;
@@ -32,7 +33,10 @@ pub(super) struct Guard {
     /// What identifies equal requests, if not everything that is sent.
     pub(super) key: Option<Box<[HeaderName]>>,
     pub(super) keep: Duration,
+    /// How long a request waits.
     pub(super) timeout: Duration,
+    /// How long a call lasts.
+    pub(super) patience: Duration,
     pub(super) side: SideClient,
     pub(super) inquiry: Arc<Inquiry<Arc<Answer>>>,
 }
@@ -60,17 +64,26 @@ impl EndpointStep for Arc<Guard> {
         if let Some(answer) = self.inquiry.known(&question) {
             return self.apply(&answer, notes);
         }
+        let client = Client::at(head.client);
         let asking = async move {
-            let call = || self.ask(request);
-            self.inquiry.ask(&question, self.timeout, call).await
+            let call = || Arc::clone(self).ask(request);
+            let limit = self.timeout;
+            self.inquiry.ask(&question, client, limit, call).await
         };
         Gate::wait(asking, |answer, _, notes| {
             match answer.unwrap_or(Err(NoAnswer::LATE)) {
                 Ok(answer) => self.apply(&answer, notes),
                 Err(why) => {
                     log::error!("{} {why}", self.prefix);
-                    notes.rejected = Some("forward_auth_unavailable");
-                    Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE))
+                    notes.rejected = Some(match why.cause {
+                        Cause::Busy => "forward_auth_overloaded",
+                        Cause::Server | Cause::Response | Cause::Late => "forward_auth_unavailable",
+                    });
+                    let response = Response::empty(StatusCode::SERVICE_UNAVAILABLE);
+                    Gate::Reject(match why.cause {
+                        Cause::Busy => response.with(RETRY_AFTER, HeaderValue::from_static("1")),
+                        Cause::Server | Cause::Response | Cause::Late => response,
+                    })
                 }
             }
         })
@@ -127,10 +140,10 @@ impl Guard {
         self.inquiry.question(parts)
     }
 
-    async fn ask(&self, request: HeaderMap) -> Result<Told<Arc<Answer>>, NoAnswer> {
+    async fn ask(self: Arc<Self>, request: HeaderMap) -> Result<Told<Arc<Answer>>, NoAnswer> {
         let call = self
             .side
-            .call(Method::GET, &self.url, request, Bytes::new(), self.timeout);
+            .call(Method::GET, &self.url, request, Bytes::new(), self.patience);
         let response = call
             .await
             .map_err(|error| NoAnswer::new(error.to_string()))?;
@@ -157,13 +170,12 @@ impl Guard {
                 refusal: false,
             });
         }
-        let is_answer =
-            (300..500).contains(&status.as_u16()) && !matches!(status.as_u16(), 304 | 408 | 429);
-        if !is_answer {
-            return Err(NoAnswer::new(format!("unexpected status {status}")));
+        // A 304 would tell the client to use what it has, and the service was not asked about that.
+        if status == StatusCode::NOT_MODIFIED || !(300..500).contains(&status.as_u16()) {
+            return Err(NoAnswer::status(status));
         }
         if body.len() > MAX_BODY_BYTES {
-            return Err(NoAnswer::new("the body of the answer is too large"));
+            return Err(NoAnswer::response("the body of the answer is too large"));
         }
         let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for name in &self.shown {
@@ -174,13 +186,22 @@ impl Guard {
         let bytes = body.len() + fields_bytes;
         // The buffer of a response may be larger than its body.
         let body = Bytes::copy_from_slice(&body);
+        let passes_soon = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        );
+        let keep = if passes_soon {
+            Duration::ZERO
+        } else {
+            self.keep
+        };
         Ok(Told {
             answer: Arc::new(Answer::Reject {
                 status,
                 fields,
                 body,
             }),
-            keep: self.keep,
+            keep,
             bytes,
             refusal: true,
         })

@@ -80,6 +80,7 @@ pub(crate) const CLIENT_AUTH_KEYS: [Key; 9] = [
 ];
 
 /// Reads the client, and the TLS settings of the call to `url`: those of `client_tls` and the client's certificate.
+/// The server's certificate is always checked (RFC 7662 §4), whatever `allow_insecure_connections` says about backends.
 /// `None` after an error, which is reported.
 pub(crate) fn client_auth(
     block: &Block<'_>,
@@ -101,7 +102,7 @@ pub(crate) fn client_auth(
         "client_secret_post" => block.required("client_secret").map(ClientProof::Post),
         _ => block.required("client_secret").map(ClientProof::Basic),
     };
-    let mut tls = cx.client_tls();
+    let mut tls = cx.verified_tls();
     if certificate.is_some() {
         tls.client_cert = certificate;
     }
@@ -111,7 +112,10 @@ pub(crate) fn client_auth(
     (cx.report.config_errors() == before).then_some((ClientAuth { client_id, proof }, tls))
 }
 
-/// Sends a form to a provider as its client. A response with any status is returned. `now` is the time since the Unix
+/// The usual media type of answers.
+pub(crate) const JSON: &str = "application/json";
+
+/// Sends a form to a provider as its client, and asks for an answer of the media type `accept`. A response with any status is returned. `now` is the time since the Unix
 /// epoch.
 ///
 /// # Errors
@@ -121,10 +125,11 @@ pub(crate) async fn ask(
     url: &str,
     auth: &ClientAuth,
     mut fields: Vec<(Cow<'static, str>, String)>,
+    accept: &'static str,
     now: Duration,
 ) -> Result<SideResponse, NoAnswer> {
     let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
     auth.apply(&mut headers, &mut fields, now)
         .map_err(|error| NoAnswer::new(error.to_string()))?;
     side.post_form(url, headers, form(&fields))
@@ -184,6 +189,19 @@ fn assertion(block: &Block<'_>, url: &str, cx: &Compile<'_>) -> Option<ClientPro
             None
         }
     }
+}
+
+/// How long a request waits for an answer. Reports an error if the file says that it does not wait.
+pub(crate) fn waiting_time(block: &Block<'_>, name: &str, standard: Duration) -> Duration {
+    let time = block.duration(name).unwrap_or(standard);
+    if time.is_zero() {
+        let node = block.get(name).unwrap_or_else(|| block.node().clone());
+        node.config_error_hint(
+            ConfigError::invalid("no request could get an answer, and all would be rejected"),
+            "a time such as \"2s\"; without the key it has a default",
+        );
+    }
+    time
 }
 
 /// Whether this is the URL of a server that may get a secret: `https://`, or `http://` if `insecure` allows it.

@@ -2,45 +2,43 @@
 //!
 //! Answers are kept by a keyed hash within limits of bytes, entries and time. Equal questions at the same time are asked
 //! once. A server that keeps failing is not asked for a while. Every wait ends at the deadline of its request.
+//!
+//! One client must not cause failures for others. So only failures of the server itself count: no answer within its
+//! own time, a broken connection, a status of 5xx. An answer about one request, a request with little time, and a
+//! client that goes away say nothing about the server. A call in progress goes on without its request, and its answer
+//! is kept.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{hmac, rand};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::kept::{Kept, Room};
+use super::turns::{Client, NoTurn, Turn, Turns};
 use crate::ext::circuit_breaker::{CircuitBreaker, Settings};
 use crate::runtime::clock::Clock;
 use crate::runtime::single_flights::{Digest, End, Join, SingleFlights};
 use crate::runtime::step::{BackendStep, Outcome};
 
 /// The maximum number of calls to one server at the same time. Further questions wait for one of them to end.
-const MAX_CALLS: usize = 64;
+const MAX_CALLS: usize = 48;
+
+/// As many more calls are for questions whose last answer was positive. Nobody can take these turns with invented
+/// credentials.
+const MAX_CALLS_ABOUT_KNOWN: usize = 16;
+
+/// The maximum number of questions that wait for their call. Beyond it some are refused at once.
+const MAX_WAITING: usize = 256;
 
 /// Consecutive failures after which the server is not asked for a while.
 const MAX_FAILURES: u64 = 5;
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// How much is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    pub entries: usize,
-    pub bytes: usize,
-}
-
-impl Room {
-    /// For answers that anyone can cause: nobody can evict the others with them.
-    pub(crate) const REFUSALS: Room = Room {
-        entries: 10_000,
-        bytes: 4 << 20,
-    };
-}
 
 /// An answer, and how it is kept.
 #[derive(Debug)]
@@ -56,15 +54,61 @@ pub(crate) struct Told<A> {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NoAnswer(pub Cow<'static, str>);
+#[error("{why}")]
+pub(crate) struct NoAnswer {
+    pub why: Cow<'static, str>,
+    pub cause: Cause,
+}
+
+/// What prevented an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The server failed. Several of these in a row mean that it is not asked for a while.
+    Server,
+    /// The server works, but its response is of no use for this question.
+    Response,
+    /// The deadline of the request has passed.
+    Late,
+    /// Too many questions are waiting.
+    Busy,
+}
 
 impl NoAnswer {
     /// The deadline has passed.
-    pub(crate) const LATE: NoAnswer = NoAnswer(Cow::Borrowed("no response in time"));
+    pub(crate) const LATE: NoAnswer = NoAnswer {
+        why: Cow::Borrowed("no response in time"),
+        cause: Cause::Late,
+    };
 
+    const BUSY: NoAnswer = NoAnswer {
+        why: Cow::Borrowed("too many calls at the same time"),
+        cause: Cause::Busy,
+    };
+
+    /// The server failed.
     pub(crate) fn new(why: impl Into<Cow<'static, str>>) -> NoAnswer {
-        NoAnswer(why.into())
+        NoAnswer {
+            why: why.into(),
+            cause: Cause::Server,
+        }
+    }
+
+    /// The server responded, but not with an answer to this question.
+    pub(crate) fn response(why: impl Into<Cow<'static, str>>) -> NoAnswer {
+        NoAnswer {
+            why: why.into(),
+            cause: Cause::Response,
+        }
+    }
+
+    /// A response with this status is no answer. Only 5xx is a failure of the server.
+    pub(crate) fn status(status: StatusCode) -> NoAnswer {
+        let why = format!("unexpected status {status}");
+        if status.is_server_error() {
+            NoAnswer::new(why)
+        } else {
+            NoAnswer::response(why)
+        }
     }
 }
 
@@ -76,18 +120,30 @@ pub(crate) struct Inquiry<A> {
     refusals: Mutex<Kept<A>>,
     flights: SingleFlights,
     breaker: CircuitBreaker,
-    calls: Semaphore,
+    turns: Arc<Turns>,
+    turns_for_known: Arc<Semaphore>,
     clock: Clock,
-    /// When the last call failed, in nanoseconds of the clock.
-    failed: AtomicU64,
+    /// How long a call may last.
+    patience: Duration,
 }
 
-impl<A: Clone> Inquiry<A> {
-    /// `name` is for the log.
+/// The right to make one call.
+enum Permit {
+    Known(#[expect(dead_code, reason = "held until the call has ended")] OwnedSemaphorePermit),
+    Turn(#[expect(dead_code, reason = "held until the call has ended")] Turn),
+}
+
+impl<A: Clone + Send + 'static> Inquiry<A> {
+    /// `name` is for the log. `patience` is how long a call may last before it counts as a failure of the server.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub(crate) fn new(name: String, grants: Room, clock: Clock) -> Result<Inquiry<A>, NoAnswer> {
+    pub(crate) fn new(
+        name: String,
+        grants: Room,
+        patience: Duration,
+        clock: Clock,
+    ) -> Result<Inquiry<A>, NoAnswer> {
         let mut key = [0; 32];
         rand::fill(&mut key).map_err(|_| NoAnswer::new("no random numbers"))?;
         let breaker = Settings {
@@ -104,9 +160,10 @@ impl<A: Clone> Inquiry<A> {
             refusals: Mutex::new(Kept::new(Room::REFUSALS)),
             flights: SingleFlights::default(),
             breaker: CircuitBreaker::new(breaker, clock.clone()),
-            calls: Semaphore::new(MAX_CALLS),
-            failed: AtomicU64::new(0),
+            turns: Arc::new(Turns::new(MAX_CALLS, MAX_WAITING)),
+            turns_for_known: Arc::new(Semaphore::new(MAX_CALLS_ABOUT_KNOWN)),
             clock,
+            patience,
         })
     }
 
@@ -135,31 +192,36 @@ impl<A: Clone> Inquiry<A> {
         lock(&self.refusals).remove(question);
     }
 
-    /// Asks by `call`, or waits for an equal question, for at most `limit`.
+    /// Asks by `call`, or waits for an equal question, for at most `limit`. `client` is who caused the question.
     ///
     /// # Errors
     /// There is no answer in time, or the call failed.
-    pub(crate) async fn ask<F: Future<Output = Result<Told<A>, NoAnswer>>>(
-        &self,
+    pub(crate) async fn ask<F: Future<Output = Result<Told<A>, NoAnswer>> + Send + 'static>(
+        self: &Arc<Self>,
         question: &Digest,
+        client: Client,
         limit: Duration,
         call: impl FnOnce() -> F,
     ) -> Result<A, NoAnswer> {
-        let (until, began) = (Instant::now() + limit, self.nanos());
+        let until = Instant::now() + limit;
         loop {
             match self.flights.join(question) {
                 Join::Lead(flight) => {
-                    let outcome = self.call(question, until, call).await;
-                    flight.end(match &outcome {
-                        Ok((_, true)) => End::Shared,
+                    let outcome = self.call(question, client, until, call).await;
+                    match &outcome {
+                        Ok((_, true)) => flight.end(End::Shared),
                         // Equal questions need not wait for an answer that only this one gets.
-                        Ok((_, false)) => End::Unshared,
-                        Err(_) => End::Failed,
-                    });
+                        Ok((_, false)) => flight.end(End::Unshared),
+                        Err(error) if matches!(error.cause, Cause::Server | Cause::Response) => {
+                            flight.end(End::Failed);
+                        }
+                        // Equal questions may have more time: one of them asks now.
+                        Err(_) => drop(flight),
+                    }
                     return outcome.map(|(answer, _)| answer);
                 }
                 Join::Alone => {
-                    let outcome = self.call(question, until, call).await;
+                    let outcome = self.call(question, client, until, call).await;
                     if matches!(outcome, Ok((_, true))) {
                         self.flights.learn(question, End::Shared);
                     }
@@ -172,40 +234,63 @@ impl<A: Clone> Inquiry<A> {
                     if let Some(known) = self.known(question) {
                         return Ok(known);
                     }
-                    if self.failed.load(Ordering::Acquire) > began {
-                        return Err(NoAnswer::new("an equal call has failed"));
+                    if self.flights.failed_lately(question) {
+                        return Err(NoAnswer::response("an equal call has failed"));
                     }
                 }
             }
         }
     }
 
-    async fn call<F: Future<Output = Result<Told<A>, NoAnswer>>>(
-        &self,
+    async fn call<F: Future<Output = Result<Told<A>, NoAnswer>> + Send + 'static>(
+        self: &Arc<Self>,
         question: &Digest,
+        client: Client,
         until: Instant,
         call: impl FnOnce() -> F,
     ) -> Result<(A, bool), NoAnswer> {
-        let Ok(Ok(_permit)) = timeout_at(until, self.calls.acquire()).await else {
-            return Err(NoAnswer::new("too many calls at the same time"));
-        };
+        let permit = self.permit(question, client, until).await?;
         let ticket = self.breaker.before().map_err(|_| {
-            NoAnswer::new("the server keeps failing, and is not called for a while")
+            NoAnswer::response("the server keeps failing, and is not called for a while")
         })?;
-        let outcome = match timeout_at(until, call()).await {
-            Ok(outcome) => outcome,
+        let (inquiry, question, calling) = (Arc::clone(self), *question, call());
+        // The call belongs to the server's time, not to that of the request, which may have less or go away.
+        let running = tokio::spawn(async move {
+            let _permit = permit;
+            let outcome = timeout(inquiry.patience, calling).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(NoAnswer::new("no response in time")));
+            let failed = matches!(&outcome, Err(error) if error.cause == Cause::Server);
+            inquiry.breaker.after(
+                ticket,
+                if failed {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                },
+            );
+            outcome.map(|told| inquiry.keep(&question, told))
+        });
+        match timeout_at(until, running).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(NoAnswer::response("the call was stopped")),
             Err(_) => Err(NoAnswer::LATE),
-        };
-        match outcome {
-            Ok(told) => {
-                self.breaker.after(ticket, Outcome::Success);
-                Ok(self.keep(question, told))
-            }
-            Err(error) => {
-                self.failed.store(self.nanos(), Ordering::Release);
-                self.breaker.after(ticket, Outcome::Failure);
-                Err(error)
-            }
+        }
+    }
+
+    async fn permit(
+        &self,
+        question: &Digest,
+        client: Client,
+        until: Instant,
+    ) -> Result<Permit, NoAnswer> {
+        if lock(&self.grants).had(question)
+            && let Ok(permit) = Arc::clone(&self.turns_for_known).try_acquire_owned()
+        {
+            return Ok(Permit::Known(permit));
+        }
+        match self.turns.enter(client, until).await {
+            Ok(turn) => Ok(Permit::Turn(turn)),
+            Err(NoTurn::Full | NoTurn::Late) => Err(NoAnswer::BUSY),
         }
     }
 
@@ -224,79 +309,11 @@ impl<A: Clone> Inquiry<A> {
         lock(store).insert(*question, told.answer, dies, told.bytes);
         (answer, true)
     }
-
-    fn nanos(&self) -> u64 {
-        u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX)
-    }
 }
 
 impl<A> fmt::Debug for Inquiry<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inquiry").finish_non_exhaustive()
-    }
-}
-
-/// Answers in the order of their arrival: the oldest goes first.
-struct Kept<A> {
-    answers: HashMap<Digest, Answer<A>>,
-    order: VecDeque<Digest>,
-    bytes: usize,
-    room: Room,
-}
-
-struct Answer<A> {
-    answer: A,
-    dies: Duration,
-    bytes: usize,
-}
-
-/// What an entry needs besides its answer, approximately: twice the key, and the times.
-const ENTRY_BYTES: usize = 128;
-
-impl<A: Clone> Kept<A> {
-    fn new(room: Room) -> Kept<A> {
-        Kept {
-            answers: HashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
-            room,
-        }
-    }
-
-    fn get(&self, question: &Digest, now: Duration) -> Option<A> {
-        let kept = self.answers.get(question)?;
-        (now < kept.dies).then(|| kept.answer.clone())
-    }
-
-    fn insert(&mut self, question: Digest, answer: A, dies: Duration, bytes: usize) {
-        let bytes = bytes.saturating_add(ENTRY_BYTES);
-        self.remove(&question);
-        if bytes > self.room.bytes || self.room.entries == 0 {
-            return;
-        }
-        while self.bytes + bytes > self.room.bytes || self.order.len() >= self.room.entries {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            self.remove(&oldest);
-        }
-        self.bytes += bytes;
-        self.order.push_back(question);
-        self.answers.insert(
-            question,
-            Answer {
-                answer,
-                dies,
-                bytes,
-            },
-        );
-    }
-
-    /// The place in the order stays, and is counted, until it is the oldest.
-    fn remove(&mut self, question: &Digest) {
-        if let Some(gone) = self.answers.remove(question) {
-            self.bytes -= gone.bytes;
-        }
     }
 }
 
@@ -306,122 +323,4 @@ fn lock<A>(kept: &Mutex<Kept<A>>) -> MutexGuard<'_, Kept<A>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn inquiry(entries: usize, bytes: usize) -> (Inquiry<u32>, Clock) {
-        let clock = Clock::manual();
-        let room = Room { entries, bytes };
-        let made = Inquiry::new("test".to_owned(), room, clock.clone());
-        (made.unwrap(), clock)
-    }
-
-    fn told(answer: u32, refusal: bool) -> Result<Told<u32>, NoAnswer> {
-        Ok(Told {
-            answer,
-            keep: 10 * SECOND,
-            bytes: 100,
-            refusal,
-        })
-    }
-
-    #[test]
-    fn questions_are_told_apart_by_their_parts_and_by_the_process() {
-        let (one, _) = inquiry(1, 1);
-        let (other, _) = inquiry(1, 1);
-        let ask = |inquiry: &Inquiry<u32>, parts: &[&str]| {
-            inquiry.question(parts.iter().map(|part| part.as_bytes()))
-        };
-        assert_eq!(ask(&one, &["a", "bc"]), ask(&one, &["a", "bc"]));
-        assert_ne!(ask(&one, &["a", "bc"]), ask(&one, &["ab", "c"]));
-        assert_ne!(ask(&one, &["a"]), ask(&one, &["a", ""]));
-        assert_ne!(ask(&one, &["a"]), ask(&other, &["a"]));
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_kept_for_its_time_and_within_the_limits() {
-        let (one, clock) = inquiry(3, 10_000);
-        for number in 0..5_u8 {
-            let question = [number; 32];
-            let asked = one.ask(&question, SECOND, || async { told(number.into(), false) });
-            assert_eq!(asked.await, Ok(number.into()));
-        }
-        let known: Vec<_> = (0..5_u8).filter_map(|n| one.known(&[n; 32])).collect();
-        assert_eq!(known, [2, 3, 4], "the oldest are gone");
-        clock.advance(10 * SECOND);
-        assert_eq!(one.known(&[4; 32]), None);
-        let (small, _) = inquiry(100, 500);
-        for number in 0..5_u8 {
-            let question = [number; 32];
-            let asked = small.ask(&question, SECOND, || async { told(1, false) });
-            assert_eq!(asked.await, Ok(1));
-        }
-        let held = (0..5_u8).filter(|n| small.known(&[*n; 32]).is_some());
-        assert_eq!(held.count(), 2);
-        for _ in 0..50 {
-            small.forget(&[4; 32]);
-            let question = [4; 32];
-            let asked = small.ask(&question, SECOND, || async { told(1, false) });
-            assert_eq!(asked.await, Ok(1));
-        }
-        assert!(lock(&small.grants).order.len() <= 100);
-        assert!(lock(&small.grants).bytes <= 500);
-    }
-
-    #[tokio::test]
-    async fn refusals_evict_no_grants() {
-        let (one, _) = inquiry(10, 10_000);
-        assert_eq!(
-            one.ask(&[0; 32], SECOND, || async { told(7, false) }).await,
-            Ok(7)
-        );
-        for number in 0..20_000_u32 {
-            let mut question = [1; 32];
-            question[..4].copy_from_slice(&number.to_be_bytes());
-            let asked = one.ask(&question, SECOND, || async { told(0, true) });
-            assert_eq!(asked.await, Ok(0));
-        }
-        assert_eq!(one.known(&[0; 32]), Some(7));
-        assert!(lock(&one.refusals).order.len() <= Room::REFUSALS.entries);
-    }
-
-    #[tokio::test]
-    async fn equal_questions_are_asked_once() {
-        let (one, _) = inquiry(10, 10_000);
-        let asked = Arc::new(AtomicU64::new(0));
-        let all = (0..20).map(|_| {
-            one.ask(&[0; 32], SECOND, || async {
-                asked.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                told(7, false)
-            })
-        });
-        let answers = futures::future::join_all(all).await;
-        assert!(answers.iter().all(|answer| *answer == Ok(7)));
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_fails_is_left_alone_and_every_wait_ends() {
-        let (one, clock) = inquiry(10, 10_000);
-        let calls = AtomicU64::new(0);
-        for number in 0..20_u8 {
-            let question = [number; 32];
-            let asked = one.ask(&question, SECOND, || async {
-                calls.fetch_add(1, Ordering::Relaxed);
-                Err(NoAnswer::new("down"))
-            });
-            assert!(asked.await.is_err());
-        }
-        assert_eq!(calls.load(Ordering::Relaxed), MAX_FAILURES);
-        clock.advance(PAUSE + SECOND);
-        let never = one.ask(&[99; 32], Duration::from_millis(20), || {
-            std::future::pending::<Result<Told<u32>, NoAnswer>>()
-        });
-        assert_eq!(never.await, Err(NoAnswer::LATE));
-    }
-}
+mod tests;

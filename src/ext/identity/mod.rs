@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `client_auth` | how the gateway authenticates at a provider, as configured |
 //! | `inquiry` | questions to a server about a credential, with answers that are kept for a while |
+//! | `kept`, `turns` | what it keeps, and which questions are asked now |
 //! | `demand` | additional requirements on tokens, such as an expression; validators check them |
 //! | `revocation` | the interface to revoked tokens: a revoker provides it, validators use it |
 //! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, including encrypted ones |
@@ -15,19 +16,25 @@
 mod client_auth;
 mod demand;
 mod inquiry;
+mod kept;
 mod key_file;
 mod keys;
 mod revocation;
 mod status;
 mod subject;
 mod token_cache;
+mod turns;
 
-pub(crate) use client_auth::{CLIENT_AUTH_KEYS, ask, check_secret_url, client_auth};
+pub(crate) use client_auth::{
+    CLIENT_AUTH_KEYS, JSON, ask, check_secret_url, client_auth, waiting_time,
+};
 pub(crate) use demand::Demand;
-pub(crate) use inquiry::{Inquiry, NoAnswer, Room, Told};
+pub(crate) use inquiry::{Cause, Inquiry, NoAnswer, Told};
+pub(crate) use kept::Room;
 pub(crate) use key_file::{KeyFile, keeper_tls};
 pub(crate) use keys::{Identity, PublicKeys};
 pub(crate) use revocation::{Revocation, Revoker};
 pub(crate) use status::IdentityStatus;
 pub(crate) use subject::SubjectWanted;
 pub(crate) use token_cache::{Bounds, TOKEN_CACHE};
+pub(crate) use turns::Client;

@@ -2,18 +2,35 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::runtime::response::Response;
+
 /// The value that the validator of an endpoint passes to the endpoint's backends. A backend that exchanges the token
 /// asks for it.
-#[derive(Debug, Default)]
-pub(crate) struct SubjectWanted(AtomicBool);
+#[derive(Debug)]
+pub(crate) struct SubjectWanted {
+    wanted: AtomicBool,
+    /// The response if the token server does not exchange the token.
+    pub refused: Response,
+    /// The response if the client may not have a token for the backend.
+    pub forbidden: Response,
+}
 
 impl SubjectWanted {
+    /// The responses are those of the endpoint's validator, with its challenges.
+    pub(crate) fn new(refused: Response, forbidden: Response) -> SubjectWanted {
+        SubjectWanted {
+            wanted: AtomicBool::new(false),
+            refused,
+            forbidden,
+        }
+    }
+
     /// Asks the validator to keep the token.
     pub(crate) fn want(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.wanted.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed)
     }
 }

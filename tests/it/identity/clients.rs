@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{active, echo, get, one, server};
-use crate::support::{Gateway, tokens};
+use super::{active, echo, get, one, server, token_of};
+use crate::support::tls::Authority;
+use crate::support::{Gateway, Signer, tokens};
 
 #[test]
 fn a_signed_assertion_names_the_client_and_the_endpoint() {
@@ -62,4 +63,70 @@ fn a_signed_assertion_names_the_client_and_the_endpoint() {
         "with no time to keep an answer, each request is asked about"
     );
     assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_switch_for_the_certificates_of_backends_does_not_open_the_gateway() {
+    let (authority, folder, backend) = (Authority::new(), tempfile::tempdir().unwrap(), echo());
+    let (certificate, key) = authority.write(folder.path(), "server", "127.0.0.1");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let answers = server(|head, _| {
+        if head.starts_with("POST /token") {
+            return (200, json!({"access_token": "new", "token_type": "Bearer",
+                "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}).to_string());
+        }
+        (200, active(json!({})))
+    });
+    // The gateway in front of it only adds TLS.
+    let endpoint = |path: &str, method: &str| {
+        json!({"endpoint": path, "method": method, "output_encoding": "no-op", "input_headers": ["*"],
+            "backend": [{"host": [answers.url()], "url_pattern": path, "method": method,
+                "encoding": "no-op"}]})
+    };
+    let front = json!({"version": 3,
+        "tls": {"keys": [{"public_key": certificate, "private_key": key}]},
+        "endpoints": [endpoint("/introspect", "POST"), endpoint("/token", "POST"),
+            endpoint("/verify", "GET")]});
+    let front = Gateway::start(&front.to_string());
+    let url = format!("https://127.0.0.1:{}", front.port());
+    let signer = Signer::es256("e");
+    let config = |tls: Value| {
+        let client = json!({"client_id": "gateway", "client_secret": "s3cret"});
+        let with = |name: &str, path: &str| {
+            let mut block = client.clone();
+            block[name] = json!(format!("{url}{path}"));
+            block
+        };
+        let validator = json!({"alg": "ES256", "jwk_local_path": "keys.json", "audience": ["api"]});
+        let opaque = json!({"audience": ["api"], "introspection": with("url", "/introspect")});
+        let endpoint = |path: &str, extra: Value, backend: Value| {
+            json!({"endpoint": path, "extra_config": extra,
+                "backend": [{"url_pattern": "/b", "extra_config": backend}]})
+        };
+        let mut config = json!({"version": 3, "host": [backend.url()], "endpoints": [
+            endpoint("/opaque", json!({"auth/validator": opaque}), json!({})),
+            endpoint("/asked", json!({"portcullis/forward-auth": {"url": format!("{url}/verify")}}), json!({})),
+            endpoint("/exchanged", json!({"auth/validator": validator}),
+                json!({"portcullis/token-exchange": with("token_url", "/token")})),
+        ]});
+        config["allow_insecure_connections"] = json!(true);
+        if !tls.is_null() {
+            config["client_tls"] = tls;
+        }
+        config.to_string()
+    };
+    let trusting = json!({"ca_certs": [ca], "allow_insecure_connections": true});
+    for (tls, statuses) in [(Value::Null, [401, 503, 502]), (trusting, [200, 200, 200])] {
+        let gateway = Gateway::start_with(&config(tls), &[("keys.json", &signer.jwks())]);
+        let before = answers.calls();
+        let token = token_of(&signer, "ada");
+        let found = ["/opaque", "/asked", "/exchanged"].map(|path| {
+            let token = if path == "/opaque" { "opaque" } else { &token };
+            get(&gateway, path, token).status
+        });
+        assert_eq!(found, statuses);
+        let calls = if statuses[0] == 200 { 3 } else { 0 };
+        assert_eq!(answers.calls() - before, calls, "nothing was shown to a stranger");
+    }
 }

@@ -1,0 +1,101 @@
+//! Signed answers of an introspection (RFC 9701).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use crate::ext::identity::{NoAnswer, PublicKeys};
+use crate::jose::{Claims, Purpose, Reason, Rejection, Verifier};
+use crate::upstream::SideResponse;
+use crate::upstream::keys::KeySource;
+
+/// The media type of signed answers, which is asked for (RFC 9701 §4).
+pub(super) const MEDIA_TYPE: &str = "application/token-introspection+jwt";
+
+/// What signed answers are verified with.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) source: Arc<KeySource<PublicKeys>>,
+    pub(super) verifier: Verifier,
+    /// The provider.
+    pub(super) issuer: Box<str>,
+    /// The gateway, by its client id.
+    pub(super) audience: Box<str>,
+}
+
+impl Signed {
+    /// The JSON object about the token. Waits for keys for at most `limit`. `now` is the time since the Unix epoch.
+    ///
+    /// # Errors
+    /// The answer is not signed, or is not meant for this gateway.
+    pub(super) async fn open(
+        &self,
+        response: &SideResponse,
+        limit: Duration,
+        now: Duration,
+    ) -> Result<Vec<u8>, NoAnswer> {
+        let kind = response.headers.get(CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case(MEDIA_TYPE) {
+            return Err(NoAnswer::response("the answer is not signed"));
+        }
+        let text = std::str::from_utf8(&response.body)
+            .map_err(|_| NoAnswer::response("the signed answer is no text"))?
+            .trim();
+        self.source.ready(limit).await;
+        let claims = match self.verify(text) {
+            Err(rejection) if rejection.reason == Reason::UnknownKey => {
+                self.source.refresh_for_unknown(limit).await;
+                self.verify(text)
+            }
+            verified => verified,
+        };
+        let claims = claims.map_err(|rejection| unusable(&rejection))?;
+        self.about_token(&claims, now).map_err(NoAnswer::response)
+    }
+
+    fn verify(&self, text: &str) -> Result<Claims, Rejection> {
+        let current = self.source.current();
+        let snapshot = current.as_ref().ok_or_else(Rejection::keys_unavailable)?;
+        let verifier = Verifier {
+            purpose: Purpose::Introspection,
+            ..self.verifier
+        };
+        verifier.verify(text, &snapshot.set.0)
+    }
+
+    /// The checks of RFC 9701 §5.
+    fn about_token(&self, claims: &Claims, now: Duration) -> Result<Vec<u8>, &'static str> {
+        if claims.issuer() != Some(&*self.issuer) {
+            return Err("the signed answer comes from another issuer");
+        }
+        let is_ours = match claims.claim("aud") {
+            Some(Value::String(one)) => *one == *self.audience,
+            Some(Value::Array(several)) => several.iter().any(|one| *one == *self.audience),
+            _ => false,
+        };
+        if !is_ours {
+            return Err("the signed answer is for another audience");
+        }
+        if claims.issued_at().is_none() {
+            return Err("the signed answer has no iat");
+        }
+        if claims
+            .expiry()
+            .is_some_and(|ends| ends.since_epoch() <= now)
+        {
+            return Err("the signed answer is expired");
+        }
+        match claims.claim("token_introspection") {
+            Some(about @ Value::Object(_)) => Ok(about.to_string().into_bytes()),
+            _ => Err("the signed answer has no token_introspection"),
+        }
+    }
+}
+
+fn unusable(rejection: &Rejection) -> NoAnswer {
+    NoAnswer::response(format!("the signed answer: {rejection}"))
+}
