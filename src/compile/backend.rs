@@ -303,18 +303,11 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
             BackendPart::Nothing => {}
             BackendPart::Step(step) => parts.steps.push(step),
             BackendPart::Pipe(step) => parts.pipes.push(step),
-            BackendPart::OnWire(_) if parts.on_wire.is_some() => node.config_error_hint(
-                ConfigError::invalid("it cannot stand beside \"modifier/martian\": only one of them can make the response"),
-                "keep one of the two",
-            ),
+            BackendPart::OnWire(_) if parts.on_wire.is_some() => BackendPart::two_on_wire(&node),
             BackendPart::OnWire(step) => parts.on_wire = Some(step),
-            BackendPart::Credentials(_) if parts.credentials.is_some() => node
-                .clone()
-                .ruled(Rule::Guard)
-                .config_error_hint(
-                    ConfigError::invalid("another block of the backend sets Authorization, too"),
-                    "keep one of \"auth/client-credentials\" and \"portcullis/token-exchange\"",
-                ),
+            BackendPart::Credentials(_) if parts.credentials.is_some() => {
+                BackendPart::two_tokens(&node.clone().ruled(Rule::Guard));
+            }
             BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
             BackendPart::Cache(cache) => parts.cache = Some(cache),
             BackendPart::When(when) => parts.when = when,

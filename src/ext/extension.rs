@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::config::{Key, Node};
+use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::runtime::ahead::AheadPart;
 use crate::runtime::condition::When;
@@ -119,6 +119,26 @@ pub(crate) enum BackendPart {
     When(When),
     /// Signs each call, last of all.
     Signer(Arc<dyn CallSigner>),
+}
+
+impl BackendPart {
+    /// Reports that two blocks would make the response of one backend.
+    pub(crate) fn two_on_wire(node: &Node<'_>) {
+        node.config_error_hint(
+            ConfigError::invalid("it cannot stand beside \"modifier/martian\": only one of them can make the response"),
+            "keep one of the two",
+        );
+    }
+
+    /// Reports that two blocks would give one backend its token.
+    pub(crate) fn two_tokens(node: &Node<'_>) {
+        node.config_error_hint(
+            ConfigError::invalid(
+                "another block gives this backend its token, too: only one of them can be sent",
+            ),
+            "keep either \"auth/client-credentials\" or \"portcullis/token-exchange\"",
+        );
+    }
 }
 
 /// Called for an endpoint that does not configure the extension.

@@ -107,6 +107,7 @@ pub(super) fn endpoint(
     let identity = Identity::of(cx);
     let challenges = challenges(&file, site, &rules, &providers, &binding, cx);
     let subject = Arc::new(SubjectWanted::new(
+        providers.list.iter().any(|one| one.keys().is_none()),
         challenges.response(Reason::ExchangeRefused),
         challenges.response(Reason::ExchangeForbidden),
     ));

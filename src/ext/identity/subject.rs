@@ -9,6 +9,8 @@ use crate::runtime::response::Response;
 #[derive(Debug)]
 pub(crate) struct SubjectWanted {
     wanted: AtomicBool,
+    /// Whether the endpoint accepts opaque tokens.
+    pub opaque: bool,
     /// The response if the token server does not exchange the token.
     pub refused: Response,
     /// The response if the client may not have a token for the backend.
@@ -17,8 +19,9 @@ pub(crate) struct SubjectWanted {
 
 impl SubjectWanted {
     /// The responses are those of the endpoint's validator, with its challenges.
-    pub(crate) fn new(refused: Response, forbidden: Response) -> SubjectWanted {
+    pub(crate) fn new(opaque: bool, refused: Response, forbidden: Response) -> SubjectWanted {
         SubjectWanted {
+            opaque,
             wanted: AtomicBool::new(false),
             refused,
             forbidden,

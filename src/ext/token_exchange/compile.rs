@@ -93,6 +93,12 @@ pub(super) fn backend(
     match made {
         Ok((inquiry, side)) => {
             wanted.want();
+            if file.is_bearer && wanted.opaque {
+                node.warn_hint(
+                    ConfigError::invalid("the endpoint accepts opaque tokens, and an assertion is a JWT (RFC 7523 §3): they cannot be exchanged"),
+                    "\"grant\": \"token-exchange\"",
+                );
+            }
             BackendPart::Credentials(Arc::new(Arc::new(TokenExchange {
                 asked: Asked {
                     url: url.clone(),

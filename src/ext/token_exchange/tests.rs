@@ -11,7 +11,7 @@ use crate::runtime::response::Response;
 fn findings(block: &str, extra: &str) -> (usize, String) {
     let mut file = File::new(block);
     let response = || Response::empty(StatusCode::UNAUTHORIZED);
-    file.leave(SubjectWanted::new(response(), response()));
+    file.leave(SubjectWanted::new(true, response(), response()));
     let part = file.backend(&BACKEND, extra);
     if file.config_errors() == 0 {
         assert!(matches!(part, BackendPart::Credentials(_)), "{block}");
@@ -58,4 +58,9 @@ fn a_block_needs_a_server_a_client_and_a_verified_token() {
         r#"{{"token_url": "http://as/token", {client}, "allow_insecure": true, "scope": ["a", "b"]}}"#
     );
     assert_eq!(findings(&plain, GUARDED).0, 0);
+    let assertion =
+        format!(r#"{{"token_url": "https://as/token", {client}, "grant": "jwt-bearer"}}"#);
+    let (errors, text) = findings(&assertion, GUARDED);
+    assert_eq!(errors, 0);
+    assert!(text.contains("opaque"), "{text}");
 }

@@ -324,7 +324,12 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
 
 /// Logs each failure that the client did not cause, and returns the texts for the access log.
 fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
-    let logged = |failure: &&Failure| matches!(failure.kind.report(), Report::Upstream(_));
+    let logged = |failure: &&Failure| {
+        matches!(
+            failure.kind.report(),
+            Report::Upstream(_) | Report::Token(_)
+        )
+    };
     for (index, failure) in merged.failures.iter().filter(logged).enumerate() {
         let text = printable(&failure.text);
         if signing {

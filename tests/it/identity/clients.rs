@@ -73,8 +73,12 @@ fn a_switch_for_the_certificates_of_backends_does_not_open_the_gateway() {
     std::fs::write(&ca, authority.pem()).unwrap();
     let answers = server(|head, _| {
         if head.starts_with("POST /token") {
-            return (200, json!({"access_token": "new", "token_type": "Bearer",
-                "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}).to_string());
+            return (
+                200,
+                json!({"access_token": "new", "token_type": "Bearer",
+                "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
+                .to_string(),
+            );
         }
         (200, active(json!({})))
     });
@@ -127,6 +131,10 @@ fn a_switch_for_the_certificates_of_backends_does_not_open_the_gateway() {
         });
         assert_eq!(found, statuses);
         let calls = if statuses[0] == 200 { 3 } else { 0 };
-        assert_eq!(answers.calls() - before, calls, "nothing was shown to a stranger");
+        assert_eq!(
+            answers.calls() - before,
+            calls,
+            "nothing was shown to a stranger"
+        );
     }
 }

@@ -89,7 +89,7 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
         json!({"token_type": null}),
         json!({"token_type": ""}),
         json!({"issued_token_type": null}),
-        json!({"issued_token_type": "x"}),
+        json!({"issued_token_type": ""}),
         json!({"issued_token_type": format!("{TYPES}refresh_token")}),
         json!({"issued_token_type": format!("{TYPES}saml2"), "token_type": "N_A"}),
     ] {
@@ -99,6 +99,7 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
     for right in [
         json!({"token_type": "bEARER"}),
         json!({"issued_token_type": format!("{TYPES}jwt")}),
+        json!({"issued_token_type": "urn:example:own"}),
     ] {
         assert_eq!(ask(right.clone()), 200, "{right}");
     }
