@@ -326,11 +326,11 @@ fn normal_path(path: &str) -> String {
             // Unreserved characters (RFC 3986 §2.3).
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                 normal.push(char::from(byte));
-                &after[2..]
+                after.get(2..).unwrap_or_default()
             }
             Some(byte) => {
                 normal.push_str(&format!("%{byte:02X}"));
-                &after[2..]
+                after.get(2..).unwrap_or_default()
             }
             None => {
                 normal.push('%');

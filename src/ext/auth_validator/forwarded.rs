@@ -75,7 +75,7 @@ fn forwarded_value(text: &str) -> Option<(String, &str)> {
     let mut letters = quoted.char_indices();
     while let Some((at, letter)) = letters.next() {
         match letter {
-            '"' => return Some((value, quoted[at + 1..].trim_start())),
+            '"' => return Some((value, quoted.get(at + 1..)?.trim_start())),
             '\\' => value.push(letters.next()?.1),
             letter => value.push(letter),
         }
