@@ -253,6 +253,84 @@ fn check_refuses_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
 }
 
 #[test]
+fn check_t_tries_every_address_that_run_would_bind() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let revoker = |more: &str| {
+        format!(
+            r#""auth/revoker": {{"N": 100, "P": 0.01, "hash_name": "optimal", "TTL": 60, "token_keys": ["jti"], {more}}}"#
+        )
+    };
+    let blocks = [
+        (
+            "telemetry~1opentelemetry",
+            format!(
+                r#""telemetry/opentelemetry": {{"exporters": {{"prometheus": [{{"name": "p", "port": {port}}}]}}}}"#
+            ),
+        ),
+        (
+            "portcullis~1metrics",
+            format!(r#""portcullis/metrics": {{"listen": "127.0.0.1:{port}", "page": true}}"#),
+        ),
+        ("auth~1revoker", revoker(&format!(r#""port": {port}"#))),
+        (
+            "auth~1revoker",
+            revoker(&format!(
+                r#""port": {}, "http_listen": "127.0.0.1:{port}", "secret": "0123456789abcdef""#,
+                ports::free()
+            )),
+        ),
+    ];
+    for (pointer, block) in blocks {
+        let file = with_block(&block, ports::free());
+        let (code, _, err) = with_file(&file, &["check"]);
+        assert_eq!(code, 0, "{block}: {err}");
+        let (code, _, err) = with_file(&file, &["check", "-t"]);
+        assert_eq!(code, 1, "{block}: {err}");
+        assert!(err.contains("bind") && err.contains(pointer), "{err}");
+        assert!(err.contains(&port.to_string()), "{err}");
+        assert_eq!(with_file(&file, &["run"]).0, 1, "{block}");
+    }
+
+    // As with `run`, the statistics do not stop the start.
+    let stats = format!(r#""telemetry/metrics": {{"listen_address": "127.0.0.1:{port}"}}"#);
+    let (code, _, err) = with_file(&with_block(&stats, ports::free()), &["check", "-t"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("starts without this page"), "{err}");
+}
+
+#[test]
+fn two_listeners_of_a_file_cannot_have_one_address() {
+    let port = ports::free();
+    let own = format!(r#""portcullis/metrics": {{"listen": "127.0.0.1:{port}"}}"#);
+    let series = |list: &str| {
+        format!(r#""telemetry/opentelemetry": {{"exporters": {{"prometheus": [{list}]}}}}"#)
+    };
+    let one = format!(r#"{{"name": "p", "port": {port}}}"#);
+    for (block, gateway) in [
+        (own.clone(), port),
+        (format!("{own}, {}", series(&one)), ports::free()),
+    ] {
+        let file = with_block(&block, gateway);
+        let (code, _, err) = with_file(&file, &["check"]);
+        assert_eq!(code, 1, "{block}: {err}");
+        assert!(err.contains("cannot listen at"), "{err}");
+        assert_eq!(with_file(&file, &["run"]).0, 1);
+    }
+    // Two pages with the same series are one.
+    let twice = with_block(&series(&format!("{one}, {one}")), ports::free());
+    let (code, _, err) = with_file(&twice, &["check", "-t"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+/// A configuration with this block in the service.
+fn with_block(block: &str, port: u16) -> String {
+    let root =
+        format!(r#"{{"listen_ip": "127.0.0.1", "port": {port}, "extra_config": {{{block}}}, "#);
+    GOOD.replacen('{', &root, 1)
+}
+
+#[test]
 fn run_says_what_it_serves_and_where() {
     let gateway = Gateway::start(GOOD);
     let path = gateway.config_path();
