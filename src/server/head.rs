@@ -185,7 +185,7 @@ impl HeadReader {
         else {
             return Err(BadHead::RequestLine);
         };
-        if method.is_empty() || !method.iter().copied().all(is_token) {
+        if !is_name(method) {
             return Err(BadHead::RequestLine);
         }
         self.http10 = match version {
@@ -217,13 +217,10 @@ impl HeadReader {
         let colon = memchr(b':', line).ok_or(BadHead::Field)?;
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default();
-        if name.is_empty() || !name.iter().copied().all(is_token) {
+        if !is_name(name) {
             return Err(BadHead::Field);
         }
-        if value
-            .iter()
-            .any(|byte| matches!(byte, 0..=8 | 10..=31 | 127))
-        {
+        if holds(value, |byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
             return Err(if memchr(b'\r', value).is_some() {
                 BadHead::LineEnding
             } else {
@@ -291,7 +288,7 @@ impl HeadReader {
 }
 
 fn check_target(target: &[u8]) -> Result<(), BadHead> {
-    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 127) {
+    if target.is_empty() || holds(target, |byte| byte <= b' ' || byte == 127) {
         return Err(BadHead::Target);
     }
     let path = target
@@ -344,9 +341,10 @@ fn is_absolute_form(target: &[u8]) -> bool {
 
 /// Host and port without user information: letters, digits, and the characters of IPv6 literals and names.
 fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte) || *byte >= 128
-    })
+    const CHARACTERS: Set = set(b"-._~:[]%!$&'()*+,;=");
+    value
+        .iter()
+        .all(|byte| has(&CHARACTERS, *byte) || *byte >= 128)
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
@@ -356,9 +354,44 @@ fn decimal(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
+/// A set of bytes. A look into it costs less than a search in a list.
+type Set = [bool; 256];
+
+/// ASCII letters and digits, and these bytes.
+const fn set(others: &[u8]) -> Set {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < set.len() {
+        set[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        set[others[at] as usize] = true;
+        at += 1;
+    }
+    set
+}
+
+fn has(set: &Set, byte: u8) -> bool {
+    set[usize::from(byte)]
+}
+
+/// Whether one of the bytes is `bad`. It looks at all of them, many at a time: a header with a token has a thousand bytes,
+/// and nearly all requests are good.
+fn holds(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |found, byte| found | bad(*byte))
+}
+
+/// `token` of RFC 9110 §5.6.2.
+fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token)
+}
+
 /// `tchar` of RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const CHARACTERS: Set = set(b"!#$%&'*+-.^_`|~");
+    has(&CHARACTERS, byte)
 }
 
 #[cfg(test)]
