@@ -62,6 +62,11 @@ impl AccessLog {
         &self.settings
     }
 
+    /// Whether lines may show what is not in a line of KrakenD: the user agent, the status of gRPC.
+    pub(crate) fn is_detailed(&self) -> bool {
+        !matches!(self.settings.format, AccessFormat::Gin)
+    }
+
     /// Logs one request. Never blocks.
     pub(crate) fn record(&self, event: &AccessEvent<'_>) {
         if !self.is_sampled(event) {

@@ -113,7 +113,7 @@ impl GoLayout {
 
 /// Appends a duration as Go formats it: `1.37ms`, `33.099µs`, `1m10s`.
 pub(crate) fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
-    let nanos = duration.as_nanos();
+    let nanos = nanoseconds(duration);
     match nanos {
         0 => out.extend_from_slice(b"0s"),
         1..=999 => push_fraction(nanos, 0, "ns", out),
@@ -132,23 +132,40 @@ pub(crate) fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
     }
 }
 
+/// At most 584 years.
+fn nanoseconds(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
+}
+
 /// `nanos` divided by 10^`digits`, without trailing zeros.
-fn push_fraction(nanos: u128, digits: u32, unit: &str, out: &mut Vec<u8>) {
-    let scale = 10u128.pow(digits);
-    let nanos_u64 = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-    out.extend_from_slice(
-        itoa::Buffer::new()
-            .format(nanos_u64(nanos / scale))
-            .as_bytes(),
-    );
-    let mut rest = nanos_u64(nanos % scale);
+fn push_fraction(nanos: u64, digits: usize, unit: &str, out: &mut Vec<u8>) {
+    const SCALES: [u64; 10] = [
+        1,
+        10,
+        100,
+        1_000,
+        10_000,
+        100_000,
+        1_000_000,
+        10_000_000,
+        100_000_000,
+        1_000_000_000,
+    ];
+    let scale = SCALES.get(digits).copied().unwrap_or(1);
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(number.format(nanos / scale).as_bytes());
+    let rest = nanos % scale;
     if rest > 0 {
-        let mut width = digits as usize;
-        while rest.is_multiple_of(10) {
-            rest /= 10;
-            width -= 1;
+        // One more in front keeps the zeros after the point; the point then takes its place.
+        let start = out.len();
+        out.extend_from_slice(number.format(scale + rest).as_bytes());
+        if let Some(first) = out.get_mut(start) {
+            *first = b'.';
         }
-        out.extend_from_slice(format!(".{rest:0width$}").as_bytes());
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
     }
     out.extend_from_slice(unit.as_bytes());
 }
@@ -161,8 +178,8 @@ pub(crate) fn cut_latency(latency: Duration) -> Duration {
         l if l > Duration::from_millis(1) => Duration::from_micros(10),
         _ => return latency,
     };
-    let nanos = latency.as_nanos() / step.as_nanos() * step.as_nanos();
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    let step = nanoseconds(step);
+    Duration::from_nanos(nanoseconds(latency) / step * step)
 }
 
 #[cfg(test)]
@@ -183,6 +200,9 @@ mod tests {
         assert_eq!(go(1_370_000), "1.37ms");
         assert_eq!(go(1_000_000_000), "1s");
         assert_eq!(go(1_050_000_000), "1.05s");
+        assert_eq!(go(1_000_000_001), "1.000000001s");
+        assert_eq!(go(10_100), "10.1µs");
+        assert_eq!(go(60_000_000_000), "1m0s");
         assert_eq!(go(70_000_000_000), "1m10s");
         assert_eq!(go(3_600_000_000_000), "1h0m0s");
     }

@@ -1,6 +1,8 @@
 //! Untrusted texts in log lines: they must not end a line or move a cursor.
 
 use std::borrow::Cow;
+use std::io::Write;
+use std::net::IpAddr;
 
 pub(crate) use crate::telemetry::mask::{masked, masked_text, push_query, without_password};
 
@@ -19,6 +21,34 @@ pub(crate) fn push_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends an IP address. For IPv4 this costs a tenth of `write!`.
+pub(crate) fn push_address(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(digits.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "{v6}");
+        }
+    }
+}
+
+/// Puts blanks before what was appended since `start`, so that it fills `width` columns.
+pub(crate) fn align_right(start: usize, width: usize, columns: usize, out: &mut Vec<u8>) {
+    let blanks = width.saturating_sub(columns);
+    out.resize(out.len() + blanks, b' ');
+    if let Some(field) = out.get_mut(start..) {
+        field.rotate_right(blanks);
+    }
+}
+
 /// A text without control characters, which could otherwise forge log lines.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
@@ -34,6 +64,12 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 /// Appends `text` as Go's `strconv.Quote` writes it.
 pub(crate) fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.iter().all(is_plain) {
+        out.extend_from_slice(text);
+        out.push(b'"');
+        return;
+    }
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -141,7 +177,28 @@ mod tests {
         assert_eq!(quoted(b"\xff"), r#""\xff""#);
     }
 
+    #[test]
+    fn a_field_is_aligned() {
+        let aligned = |field: &str, columns: usize| {
+            text(|out| {
+                out.push(b'|');
+                out.extend_from_slice(field.as_bytes());
+                align_right(1, 6, columns, out);
+            })
+        };
+        assert_eq!(aligned("ab", 2), "|    ab");
+        assert_eq!(aligned("1µs", 3), "|   1µs");
+        assert_eq!(aligned("abcdefg", 7), "|abcdefg");
+    }
+
     proptest! {
+        #[test]
+        fn addresses_are_as_in_the_standard_library(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>()) {
+            for address in [IpAddr::from(v4), IpAddr::from(v6)] {
+                prop_assert_eq!(text(|out| push_address(address, out)), address.to_string());
+            }
+        }
+
         #[test]
         fn no_text_ends_a_line_or_invalidates_json(input in any::<String>()) {
             let escaped = text(|out| push_escaped(&input, out));

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::service::Options;
+use crate::telemetry::text::push_address;
 use crate::upstream::Outgoing;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -401,15 +402,14 @@ fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let peer = head.peer.to_canonical();
     // Large enough for the longest address, so that the buffer is allocated once and becomes the value.
     let mut text = Vec::with_capacity(45);
-    // Writing to a Vec cannot fail.
     if rules.append_chain && rules.trusts(peer) {
         for line in head.headers.get_all(FORWARDED_FOR) {
             text.extend_from_slice(line.as_bytes().trim_ascii());
             text.extend_from_slice(b", ");
         }
-        let _ = write!(text, "{peer}");
+        push_address(peer, &mut text);
     } else {
-        let _ = write!(text, "{}", head.client);
+        push_address(head.client, &mut text);
     }
     HeaderValue::try_from(text).ok()
 }

@@ -3,12 +3,13 @@
 use std::pin::pin;
 
 use http::header::TE;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::backend::{self, Context, Earlier, Prepared};
 use super::chosen;
 use super::client::ClientCall;
+use super::client_head::Asked;
 use super::downstream::Downstream;
 use super::limit::Limit;
 use super::piped;
@@ -32,13 +33,15 @@ pub(super) struct Begun<'a> {
     pub(super) instead: StatusCode,
 }
 
-/// Reads as much of the body as necessary, and builds the call through the steps around the endpoint.
+/// Reads as much of the body as necessary, and builds the call through the steps around the endpoint. `started` is when the
+/// timeout of the endpoint began.
 pub(super) async fn begin<'a, D: Downstream>(
     client: &mut D,
     request: Request<'_>,
     work: &'a StreamWork,
     limit: &Limit,
-) -> Result<Begun<'a>, Failure> {
+    started: Instant,
+) -> Result<(Begun<'a>, Asked), Failure> {
     let Request {
         options,
         endpoint,
@@ -66,8 +69,12 @@ pub(super) async fn begin<'a, D: Downstream>(
     {
         return Err(Failure::new(Kind::BodyTooLarge, "the body is too large"));
     }
-    let over_grpc = client.version() == Version::HTTP_2 && is_grpc(head.headers);
-    let call = ClientCall::new(options, endpoint, &head, notes, body, Instant::now());
+    let asked = Asked {
+        version: client.version(),
+        by_head: *head.method == Method::HEAD,
+    };
+    let over_grpc = asked.over_http2() && is_grpc(head.headers);
+    let call = ClientCall::new(options, endpoint, &head, notes, body, started);
     let mut begun = if work.pipes.is_empty() {
         build(options, &endpoint.query, &work.backend, call, limit)?
     } else {
@@ -86,7 +93,7 @@ pub(super) async fn begin<'a, D: Downstream>(
             prepared.out.headers.insert(TE, trailers);
         }
     }
-    Ok(begun)
+    Ok((begun, asked))
 }
 
 /// Whether the body of the client must be complete before the call is made: if it may be sent again, if a step reads

@@ -16,7 +16,7 @@ use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Peer, PipeRequest};
 use crate::runtime::request::{Head, Notes, Params};
-use crate::runtime::service::{Endpoint, Options};
+use crate::runtime::service::{Endpoint, Options, Work};
 use crate::runtime::template::{self, Values};
 
 /// A request that passed the steps of its endpoint. It borrows nothing from the session of the server, so the server
@@ -33,7 +33,7 @@ pub struct ClientCall {
     pub client: IpAddr,
     /// See [`Notes::subject`].
     pub subject: Option<SubjectToken>,
-    /// The client's `Accept`, for `negotiate`.
+    /// The client's `Accept`, for `negotiate`. `None` for a streamed endpoint.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
     /// Whether steps see the length of the body: the client sent it, and the endpoint lists `Content-Length`.
@@ -84,7 +84,10 @@ impl ClientCall {
             claims: notes.claims.clone(),
             client: head.client,
             subject: notes.subject.clone(),
-            accept: notes.header_values(head, &ACCEPT).next().cloned(),
+            accept: match &endpoint.work {
+                Work::Compose(_) => notes.header_values(head, &ACCEPT).next().cloned(),
+                Work::Stream(_) | Work::Nothing => None,
+            },
             body,
             announce_length: endpoint.headers.announces_length()
                 && head.headers.contains_key(CONTENT_LENGTH),

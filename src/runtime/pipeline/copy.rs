@@ -31,6 +31,14 @@ impl<'a> Silence<'a> {
         }
     }
 
+    /// How long a response may be silent from `now` on.
+    fn first(&self, now: Instant) -> Duration {
+        match self.total {
+            Some(limit) => self.idle.min(limit.end().saturating_duration_since(now)),
+            None => self.idle,
+        }
+    }
+
     /// How long a response may still be silent if the last data arrived at `alive`.
     fn left(&self, alive: Instant) -> Duration {
         let idle = self.idle.saturating_sub(alive.elapsed());
@@ -74,8 +82,9 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
     /// Copies a body from one HTTP/1 connection to another, directly from the buffer that it was read into.
     async fn lend(&mut self) -> Result<(), Failure> {
         let mut alive = Instant::now();
+        let mut wait = self.silence.first(alive);
         loop {
-            let wait = self.silence.left(alive);
+            let mut has_piece = false;
             tokio::select! {
                 biased;
                 piece = within(wait, self.response.read_slice()) => {
@@ -87,7 +96,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                         && !bytes.is_empty()
                     {
                         self.client.write_slice(bytes).await?;
-                        alive = Instant::now();
+                        has_piece = true;
                     }
                     if self.response.is_done() {
                         self.client.end().await?;
@@ -98,6 +107,11 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                 }
                 piece = self.client.next() => self.upload(piece, &mut alive).await?,
             }
+            // A response that is complete needs no look at the clock.
+            if has_piece {
+                alive = Instant::now();
+            }
+            wait = self.silence.left(alive);
         }
     }
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::response::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::backend::Prepared;
@@ -59,14 +59,9 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
     let options = request.options;
     // Concurrent calls end earlier, as for composed endpoints.
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
-    let limit = Limit::at(Instant::now() + request.endpoint.timeout * percent / 100);
-    let begun = begin(client, request, work, &limit).await?;
-    let asked = Asked {
-        version: client.version(),
-        by_head: client
-            .head()
-            .is_some_and(|head| *head.method == Method::HEAD),
-    };
+    let started = Instant::now();
+    let limit = Limit::at(started + request.endpoint.timeout * percent / 100);
+    let (begun, asked) = begin(client, request, work, &limit, started).await?;
     let stream = Stream {
         carrier,
         options,

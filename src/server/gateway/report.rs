@@ -39,7 +39,10 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
 
 /// Reports the end of the request to traces and series.
 fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
-    let (Some(request), Some(head)) = (&ctx.observed, head_of(session, ctx.client)) else {
+    let Some(request) = &ctx.observed else {
+        return;
+    };
+    let Some(head) = head_of(session, ctx.client) else {
         return;
     };
     let response: Option<&HeaderMap> = session.response_written().map(|header| &header.headers);
@@ -145,6 +148,7 @@ impl Gateway {
             return;
         }
         let upstream = ctx.observed.as_ref().and_then(|request| request.upstream());
+        let is_detailed = active.access_log.is_detailed();
         active.access_log.record(&AccessEvent {
             since_1970: moment::now(),
             latency: took,
@@ -171,14 +175,15 @@ impl Gateway {
             } else {
                 "HTTP/1.1"
             }),
-            user_agent: head
-                .headers
-                .get(header::USER_AGENT)
-                .and_then(|value| value.to_str().ok()),
+            user_agent: is_detailed
+                .then(|| head.headers.get(header::USER_AGENT)?.to_str().ok())
+                .flatten(),
             upstream_status: upstream
                 .map(|(_, status, _)| status)
                 .filter(|status| *status > 0),
-            grpc_status: grpc_status(session, ctx, head.headers),
+            grpc_status: is_detailed
+                .then(|| grpc_status(session, ctx, head.headers))
+                .flatten(),
             trace: ctx.observed.as_ref().and_then(|request| request.ids()),
             headers: Some(head.headers),
             claims: ctx.notes.claims.as_ref().map(|claims| claims.map()),

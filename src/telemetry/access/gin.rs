@@ -1,13 +1,14 @@
 //! Lines as KrakenD writes them.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{AccessEvent, Query};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration};
-use crate::telemetry::text::{masked_text, push_escaped, push_query, push_quoted};
+use crate::telemetry::text::{
+    align_right, masked_text, push_address, push_escaped, push_query, push_quoted,
+};
 
 /// Exactly as `[GIN] %v |%s %3d %s|%s %8v %s| %15s |%s %-7s %s %#v\n` prints it without colours.
 pub(super) fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
@@ -19,7 +20,9 @@ pub(super) fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>)
     out.extend_from_slice(b" | ");
     push_latency(event.latency, out);
     out.extend_from_slice(b" | ");
+    let start = out.len();
     push_address(event.client, out);
+    align_right(start, 15, out.len() - start, out);
     out.extend_from_slice(b" | ");
     let start = out.len();
     push_escaped(event.method, out);
@@ -36,18 +39,12 @@ pub(super) fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>)
 }
 
 fn push_latency(latency: Duration, out: &mut Vec<u8>) {
-    let mut text = Vec::with_capacity(16);
-    push_go_duration(cut_latency(latency), &mut text);
+    let start = out.len();
+    push_go_duration(cut_latency(latency), out);
     // `µ` is two bytes but one column.
-    let columns = String::from_utf8_lossy(&text).chars().count();
-    out.extend(std::iter::repeat_n(b' ', 8usize.saturating_sub(columns)));
-    out.extend_from_slice(&text);
-}
-
-fn push_address(address: IpAddr, out: &mut Vec<u8>) {
-    use std::io::Write;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{address:>15}");
+    let bytes = out.get(start..).unwrap_or_default();
+    let columns = bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+    align_right(start, 8, columns, out);
 }
 
 fn push_right(text: &[u8], width: usize, out: &mut Vec<u8>) {
