@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ahash::RandomState;
-use pingora_core::connectors::ConnectorOptions;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 use rustls::ClientConfig;
@@ -23,8 +22,8 @@ use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
 use super::usage::Usage;
 
-/// KrakenD's limit of idle connections per host. Pingora's pool counts all hosts together, so this is multiplied by a
-/// guess of how many hosts are busy at once.
+/// KrakenD's limit of idle connections per host. The pool counts all hosts together, so this is multiplied by a guess of
+/// how many hosts are busy at once.
 const IDLE_PER_HOST: usize = 250;
 const BUSY_HOSTS: usize = 16;
 
@@ -287,13 +286,13 @@ impl Clients {
 }
 
 fn pool(settings: &Settings, tls: &ClientConfig) -> Pool {
-    let options = ConnectorOptions::new(pool_size(settings));
+    let (most, idle) = (pool_size(settings), settings.idle_connection_timeout);
     match settings.http_version {
-        HttpVersion::H1 => Pool::http1(options, tls),
+        HttpVersion::H1 => Pool::http1(most, idle, tls),
         HttpVersion::H2 | HttpVersion::Auto => {
             let ping_after = settings.dialer_keep_alive.unwrap_or(PING_AFTER);
             let ping_after = ping_after.max(Duration::from_secs(1));
-            Pool::any(options, tls, ping_after, settings.idle_connection_timeout)
+            Pool::any(most, tls, ping_after, idle)
         }
     }
 }

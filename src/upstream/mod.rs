@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
 //! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
+//! | `idle` | connections that wait for their next call |
 //! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
 //! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how |
 //! | `rules` | [`HostRules`]: what the calls of one backend may do |
@@ -17,7 +18,7 @@
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
 //! | `websocket` | the handshake of a WebSocket |
 //! | `wire` | the request head on the wire |
-//! | `link` | a connection that flushes before it waits, and can return data that was read |
+//! | `link` | a connection that flushes before it waits, can return data that was read, and writes a prepared head |
 //! | `call` | [`Call`]: one call with its redirects; its response is streamed, or collected up to a limit |
 //! | [`collect`] | bodies that are read whole, within a limit and the budget |
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
@@ -42,6 +43,7 @@ mod gunzip;
 mod handshake;
 mod host;
 mod hosts;
+mod idle;
 pub(crate) mod keys;
 mod link;
 mod listed;

@@ -17,6 +17,8 @@ use pingora_core::{Error, ErrorType};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
+use super::idle::Idle;
+use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
 
@@ -37,27 +39,29 @@ pub(super) struct AnyVersion {
 /// connections that offer the same HTTP versions. Pingora creates one for each connection and accepts no verifier.
 pub(super) struct Dialler {
     transport: TransportConnector,
+    /// Connections over HTTP/1 that wait for their next call.
+    idle: Arc<Idle>,
     http1: TlsConnector,
     http2: TlsConnector,
     both: TlsConnector,
 }
 
 impl Pool {
-    /// A pool for clients that use only HTTP/1, with this TLS configuration.
-    pub(super) fn http1(options: ConnectorOptions, config: &ClientConfig) -> Pool {
-        Pool::Http1(Box::new(Dialler::new(options, config)))
+    /// A pool for clients that use only HTTP/1, with this TLS configuration. It keeps `most` connections for `idle`.
+    pub(super) fn http1(most: usize, idle: Duration, config: &ClientConfig) -> Pool {
+        Pool::Http1(Box::new(Dialler::new(most, idle, config)))
     }
 
     /// A pool for both versions. With HTTP/2, a connection that is silent for `ping_after` while a request waits is
     /// tested, and a connection without streams is kept for `idle`.
     pub(super) fn any(
-        options: ConnectorOptions,
+        most: usize,
         config: &ClientConfig,
         ping_after: Duration,
         idle: Duration,
     ) -> Pool {
         Pool::Any(Box::new(AnyVersion {
-            dialler: Dialler::new(options, config),
+            dialler: Dialler::new(most, idle, config),
             multiplexed: Multiplexed::new(ping_after, idle),
         }))
     }
@@ -68,8 +72,8 @@ impl Pool {
     pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Box<HttpSession>> {
         match self {
             Pool::Http1(pool) => {
-                let stream = pool.transport.reused_stream(peer).await?;
-                Some(Box::new(http1(stream, peer)))
+                let stream = pool.idle.take(peer.reuse_hash())?;
+                http1(stream, peer).map(Box::new)
             }
             Pool::Any(pool) => Box::pin(pool.reuse(peer)).await.map(Box::new),
         }
@@ -83,7 +87,7 @@ impl Pool {
     ) -> Result<Box<HttpSession>, Box<Error>> {
         let dial = Box::pin(async {
             let session = match self {
-                Pool::Http1(pool) => http1(pool.dial(peer).await?, peer),
+                Pool::Http1(pool) => over_http1(pool.dial(peer).await?, peer)?,
                 Pool::Any(pool) => pool.dial(peer).await?,
             };
             Ok(Box::new(session))
@@ -97,24 +101,19 @@ impl Pool {
         }
     }
 
-    /// Returns a reusable connection to the pool, where it is kept for `idle`.
-    pub(super) async fn release(
-        &self,
-        session: Box<HttpSession>,
-        peer: &PooledPeer,
-        idle: Duration,
-    ) {
+    /// Returns a reusable connection to the pool.
+    pub(super) async fn release(&self, session: Box<HttpSession>, peer: &PooledPeer) {
         // An HTTP/2 stream ends when it is dropped. Its connection never left the pool.
         let HttpSession::H1(mut session) = *session else {
             return;
         };
-        let transport = match self {
-            Pool::Http1(pool) => &pool.transport,
-            Pool::Any(pool) => &pool.dialler.transport,
+        let idle = match self {
+            Pool::Http1(pool) => &pool.idle,
+            Pool::Any(pool) => &pool.dialler.idle,
         };
         session.respect_keepalive();
         if let Some(stream) = session.reuse().await {
-            transport.release_stream(stream, peer.reuse_hash(), Some(idle));
+            idle.put(peer.reuse_hash(), stream);
         }
     }
 
@@ -136,8 +135,8 @@ impl AnyVersion {
             }
         }
         // A server that was offered both may have chosen HTTP/1.
-        let stream = self.dialler.transport.reused_stream(peer).await?;
-        Some(http1(stream, peer))
+        let stream = self.dialler.idle.take(peer.reuse_hash())?;
+        http1(stream, peer)
     }
 
     async fn dial(&self, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
@@ -154,13 +153,13 @@ impl AnyVersion {
             let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
             Ok(HttpSession::H2(session))
         } else {
-            Ok(http1(stream, peer))
+            over_http1(stream, peer)
         }
     }
 }
 
 impl Dialler {
-    fn new(options: ConnectorOptions, config: &ClientConfig) -> Dialler {
+    fn new(most: usize, idle: Duration, config: &ClientConfig) -> Dialler {
         let offering = |protocols: &[&str]| {
             let mut config = config.clone();
             let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
@@ -168,7 +167,9 @@ impl Dialler {
             TlsConnector::from(Arc::new(config))
         };
         Dialler {
-            transport: TransportConnector::new(Some(options)),
+            // It only dials: the size of its pool is without effect.
+            transport: TransportConnector::new(Some(ConnectorOptions::new(1))),
+            idle: Idle::new(most, idle),
             http1: offering(&["http/1.1"]),
             http2: offering(&["h2"]),
             both: offering(&["h2", "http/1.1"]),
@@ -208,6 +209,13 @@ impl Dialler {
     }
 }
 
-fn http1(stream: Stream, peer: &PooledPeer) -> HttpSession {
-    HttpSession::H1(Http1Session::new_with_options(stream, peer))
+/// A session over HTTP/1. Its connection is a [`Link`].
+fn http1(stream: Stream, peer: &PooledPeer) -> Option<HttpSession> {
+    let link = Link::over(stream)?;
+    Some(HttpSession::H1(Http1Session::new_with_options(link, peer)))
+}
+
+fn over_http1(stream: Stream, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
+    let session = http1(stream, peer);
+    session.ok_or_else(|| Error::explain(ErrorType::InternalError, "no link over a connection"))
 }

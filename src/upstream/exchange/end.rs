@@ -43,8 +43,7 @@ impl Exchange<'_> {
             && clean
             && let Some(candidate) = self.peers.list.get(self.peer)
         {
-            let idle = client.settings.idle_connection_timeout;
-            client.pool.release(session, &candidate.peer, idle).await;
+            client.pool.release(session, &candidate.peer).await;
         }
     }
 }

@@ -1,0 +1,306 @@
+//! Connections that wait for their next call.
+//!
+//! Pingora's pool starts a task for each connection that returns. The task watches the connection, and is woken and
+//! ends when the connection is used again. That costs more than a tenth of all the work of a proxied request. Here a
+//! returning connection is put on a shelf, and one task looks through the shelves a few times within the idle timeout.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use pingora_core::protocols::Stream;
+use tokio::io::AsyncReadExt;
+
+/// How often connections are looked through within the idle timeout.
+const LOOKS: u32 = 16;
+/// The limits of the time between two looks. A connection that its server has closed is found at the next look, or when
+/// it is about to be used.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// The maximum number of shelves. Each thread uses its own first, so threads seldom wait for each other.
+const MOST_SHELVES: usize = 16;
+
+/// The idle connections of one client, by the key of their peer.
+pub(super) struct Idle {
+    shelves: Box<[Shelf]>,
+    /// The number of connections on all shelves.
+    count: AtomicUsize,
+    most: usize,
+    timeout: Duration,
+    /// The number of looks. It is the clock of the shelves.
+    now: AtomicU32,
+    /// A task looks through the shelves.
+    watched: AtomicBool,
+}
+
+/// Aligned, so that two shelves never share a cache line.
+#[repr(align(128))]
+#[derive(Default)]
+struct Shelf(Mutex<HashMap<u64, VecDeque<Waiting>, ahash::RandomState>>);
+
+struct Waiting {
+    stream: Stream,
+    since: u32,
+}
+
+impl Idle {
+    /// Room for `most` connections, each of which is kept for `timeout`.
+    pub(super) fn new(most: usize, timeout: Duration) -> Arc<Idle> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Idle {
+            shelves: (0..threads.min(MOST_SHELVES))
+                .map(|_| Shelf::default())
+                .collect(),
+            count: AtomicUsize::new(0),
+            most,
+            timeout,
+            now: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection to this peer that was used last. It is open as far as is known.
+    pub(super) fn take(&self, key: u64) -> Option<Stream> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let first = place();
+        for index in 0..self.shelves.len() {
+            while let Some(mut stream) = self.shelf(first + index).and_then(|shelf| shelf.pop(key))
+            {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                if is_quiet(&mut stream) {
+                    return Some(stream);
+                }
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection. Beyond the limit, the one that has waited longest on the shelf makes room.
+    pub(super) fn put(self: &Arc<Self>, key: u64, stream: Stream) {
+        let Some(shelf) = self.shelf(place()) else {
+            return;
+        };
+        if self.timeout.is_zero() {
+            return;
+        }
+        if self.count.fetch_add(1, Ordering::SeqCst) >= self.most {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            if !shelf.drop_oldest() {
+                return;
+            }
+        }
+        let since = self.now.load(Ordering::Relaxed);
+        shelf
+            .lock()
+            .entry(key)
+            .or_default()
+            .push_back(Waiting { stream, since });
+        // In one order with the count, so that the task that ends sees this connection, or this sees its end.
+        if !self.watched.load(Ordering::SeqCst) && !self.watched.swap(true, Ordering::SeqCst) {
+            tokio::spawn(watch(Arc::downgrade(self), self.between_looks()));
+        }
+    }
+
+    fn shelf(&self, index: usize) -> Option<&Shelf> {
+        self.shelves.get(index % self.shelves.len().max(1))
+    }
+
+    fn between_looks(&self) -> Duration {
+        (self.timeout / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+    }
+
+    /// Closes the connections that have waited too long, and those that their servers have closed.
+    fn look(&self) {
+        let now = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let looks = self.timeout.as_nanos() / self.between_looks().as_nanos().max(1);
+        let most = u32::try_from(looks).unwrap_or(u32::MAX);
+        for shelf in &self.shelves {
+            let gone = shelf.take_gone(|waiting| {
+                now.wrapping_sub(waiting.since) > most || !is_quiet(&mut waiting.stream)
+            });
+            self.count.fetch_sub(gone.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shelf {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<Waiting>, ahash::RandomState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self, key: u64) -> Option<Stream> {
+        Some(self.lock().get_mut(&key)?.pop_back()?.stream)
+    }
+
+    /// Closes the connection that has waited longest. `false` if there is none.
+    fn drop_oldest(&self) -> bool {
+        let mut held = self.lock();
+        let oldest = held
+            .values_mut()
+            .filter(|waiting| !waiting.is_empty())
+            .min_by_key(|waiting| waiting.front().map(|first| first.since));
+        let oldest = oldest.and_then(VecDeque::pop_front);
+        drop(held);
+        oldest.is_some()
+    }
+
+    /// Removes the connections for which `is_gone` holds. They are closed outside of the lock.
+    fn take_gone(&self, mut is_gone: impl FnMut(&mut Waiting) -> bool) -> Vec<Waiting> {
+        let mut gone = Vec::new();
+        self.lock().retain(|_, waiting| {
+            let (closed, kept) = std::mem::take(waiting)
+                .into_iter()
+                .map(|mut one| (is_gone(&mut one), one))
+                .partition::<Vec<_>, _>(|(is_gone, _)| *is_gone);
+            gone.extend(closed.into_iter().map(|(_, one)| one));
+            waiting.extend(kept.into_iter().map(|(_, one)| one));
+            !waiting.is_empty()
+        });
+        gone
+    }
+}
+
+/// Looks through the shelves until they are empty.
+async fn watch(idle: Weak<Idle>, period: Duration) {
+    loop {
+        tokio::time::sleep(period).await;
+        let Some(idle) = idle.upgrade() else {
+            return;
+        };
+        idle.look();
+        if idle.count.load(Ordering::Relaxed) > 0 {
+            continue;
+        }
+        idle.watched.store(false, Ordering::SeqCst);
+        // A connection may have come in between.
+        let is_empty = idle.count.load(Ordering::SeqCst) == 0;
+        if is_empty || idle.watched.swap(true, Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+/// Whether the server has neither closed an idle connection nor sent anything on it: a response that nobody asked for
+/// would be taken for that of the next request. Asks the system only if something has happened on the connection.
+fn is_quiet(stream: &mut Stream) -> bool {
+    let mut byte = [0; 1];
+    // Otherwise a task that has done much would not be told.
+    let read = tokio::task::unconstrained(stream.read(&mut byte)).now_or_never();
+    if let Some(Ok(1..)) = &read {
+        log::warn!("an upstream sent data on an idle connection, which is closed");
+    }
+    read.is_none()
+}
+
+/// The shelf of this thread.
+fn place() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    PLACE.get().unwrap_or_else(|| {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed) % MOST_SHELVES;
+        PLACE.set(Some(place));
+        place
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora_core::protocols::UniqueID;
+    use pingora_core::protocols::l4::stream::Stream as TcpStream;
+    use tokio::net::{TcpListener, TcpStream as Socket};
+
+    const LONG: Duration = Duration::from_secs(90);
+
+    /// A connection, and the server's end of it.
+    async fn connection(listener: &TcpListener) -> (Stream, Socket) {
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(Socket::connect(address), listener.accept());
+        (Box::new(TcpStream::from(ours.unwrap())), theirs.unwrap().0)
+    }
+
+    async fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_was_used_last_is_used_first() {
+        let listener = listener().await;
+        let idle = Idle::new(8, LONG);
+        let (one, _its_end) = connection(&listener).await;
+        let (two, _other_end) = connection(&listener).await;
+        let id = two.id();
+        idle.put(1, one);
+        idle.put(1, two);
+        assert!(idle.take(2).is_none(), "of another peer");
+        assert_eq!(idle.take(1).unwrap().id(), id);
+        assert!(idle.take(1).is_some());
+        assert!(idle.take(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_its_server_closed_or_wrote_to_is_not_used() {
+        let listener = listener().await;
+        let idle = Idle::new(8, LONG);
+        let (closed, its_end) = connection(&listener).await;
+        let (surprised, other_end) = connection(&listener).await;
+        drop(its_end);
+        other_end.try_write(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        idle.put(1, closed);
+        idle.put(1, surprised);
+        // Until the runtime has heard of both.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(idle.take(1).is_none());
+        assert_eq!(idle.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn the_limit_closes_the_connection_that_has_waited_longest() {
+        let listener = listener().await;
+        let idle = Idle::new(1, LONG);
+        let (one, mut its_end) = connection(&listener).await;
+        let (two, _other_end) = connection(&listener).await;
+        idle.put(1, one);
+        idle.put(2, two);
+        assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert!(idle.take(1).is_none());
+        assert!(idle.take(2).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_after_its_timeout() {
+        let listener = listener().await;
+        let idle = Idle::new(8, Duration::from_millis(100));
+        let (one, mut its_end) = connection(&listener).await;
+        let began = std::time::Instant::now();
+        idle.put(1, one);
+        assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0);
+        assert!(began.elapsed() >= Duration::from_millis(90));
+        assert!(idle.take(1).is_none());
+        // The next one is watched, too.
+        let (two, mut its_end) = connection(&listener).await;
+        idle.put(1, two);
+        assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_found_while_it_waits() {
+        let listener = listener().await;
+        let idle = Idle::new(8, Duration::from_millis(800));
+        let (one, its_end) = connection(&listener).await;
+        idle.put(1, one);
+        drop(its_end);
+        let began = std::time::Instant::now();
+        while idle.count.load(Ordering::Relaxed) > 0 {
+            assert!(began.elapsed() < Duration::from_millis(700));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
