@@ -131,7 +131,7 @@ impl Host {
 }
 
 impl Place {
-    fn parse(url: &str, dns: &DnsTable, settings: &Settings) -> Result<Place, Box<str>> {
+    pub(super) fn parse(url: &str, dns: &DnsTable, settings: &Settings) -> Result<Place, Box<str>> {
         let Some((scheme, rest)) = url.split_once("://") else {
             let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
             return Err(format!("unsupported protocol scheme \"{scheme}\"").into());

@@ -8,11 +8,15 @@
 //! An upstream may reject a request without reading its body and keep its connection open. Writing would then wait
 //! forever, and the response would not be read. A [`Link`] that cannot write checks for such a response and makes the
 //! write fail (RFC 9112 §9.3).
+//!
+//! Pingora takes a request head as two maps, one for the names and one for the values. Filling them costs as much as a
+//! dozen heads written as bytes. So Pingora gets a head that frames the same body and has nothing else, and the [`Link`]
+//! writes a prepared head in its place.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -27,6 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The number of bytes of a status line up to the first digit of its status.
 const STATUS_CLASS_END: usize = "HTTP/1.1 2".len();
 
+/// The room for the next head that an idle connection keeps. Most heads need less.
+const MOST_KEPT: usize = 2048;
+
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -36,6 +43,17 @@ pub(super) struct Link {
     /// Written data is discarded, because it was already sent.
     mute: bool,
     unflushed: bool,
+    /// Written in place of the next data. The session that owns the link lends it only for reading, hence the lock.
+    /// Its room stays until the next head, which then needs no allocation.
+    prepared: Mutex<Prepared>,
+}
+
+/// A request head that is written in place of Pingora's.
+#[derive(Debug, Default)]
+struct Prepared {
+    head: Vec<u8>,
+    written: usize,
+    is_due: bool,
 }
 
 impl Link {
@@ -49,12 +67,53 @@ impl Link {
             ahead: BytesMut::new(),
             mute: false,
             unflushed: false,
+            prepared: Mutex::default(),
         }))
     }
 
     /// Whether `stream` is a link.
-    pub(super) fn is(stream: &Stream) -> bool {
+    fn is(stream: &Stream) -> bool {
         (**stream).as_any().is::<Link>()
+    }
+
+    /// Writes the head that `fill` makes in place of the next data that is written to `stream`, which must be the head
+    /// of Pingora. `false` if `fill` makes none.
+    pub(super) fn prepare(stream: &Stream, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let Some(link) = (**stream).as_any().downcast_ref::<Link>() else {
+            return false;
+        };
+        let mut prepared = link.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        prepared.head.clear();
+        prepared.written = 0;
+        prepared.is_due = fill(&mut prepared.head);
+        prepared.is_due
+    }
+
+    /// Writes the prepared head to its end.
+    fn poll_prepared(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let prepared = self
+            .prepared
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        while let Some(rest) = prepared.head.get(prepared.written..)
+            && !rest.is_empty()
+        {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => prepared.written += count,
+            }
+        }
+        prepared.is_due = false;
+        // An idle connection keeps neither credentials nor much memory.
+        prepared.head.fill(0);
+        prepared.head.clear();
+        prepared.head.shrink_to(MOST_KEPT);
+        Poll::Ready(Ok(()))
+    }
+
+    fn has_prepared(&mut self) -> bool {
+        let prepared = self.prepared.get_mut();
+        prepared.unwrap_or_else(PoisonError::into_inner).is_due
     }
 
     /// Whether the upstream sends a redirect or an error before it has the whole request. Reads only the beginning of
@@ -127,7 +186,11 @@ impl AsyncWrite for Link {
             return Poll::Ready(Ok(buf.len()));
         }
         this.unflushed = true;
-        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        let written = if this.has_prepared() {
+            this.poll_prepared(cx).map_ok(|()| buf.len())
+        } else {
+            Pin::new(&mut this.inner).poll_write(cx, buf)
+        };
         this.waited(cx, written)
     }
 
@@ -141,7 +204,12 @@ impl AsyncWrite for Link {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         this.unflushed = true;
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        let written = if this.has_prepared() {
+            let length = bufs.iter().map(|buf| buf.len()).sum();
+            this.poll_prepared(cx).map_ok(|()| length)
+        } else {
+            Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        };
         this.waited(cx, written)
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::header::{HeaderMap, TRANSFER_ENCODING};
+use http::header::{HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Scheme;
 use http::{Method, Request, Uri};
 use pingora_core::Error;
@@ -65,32 +65,108 @@ fn titled_header(
     host: &HeaderValue,
     wire: Wire,
 ) -> Option<RequestHeader> {
-    let build = || -> Result<RequestHeader, Box<Error>> {
-        let size = head.headers.len() + 3;
-        let mut header = RequestHeader::build(head.method.clone(), target.as_bytes(), Some(size))?;
-        header.append_header("Host", host.clone())?;
-        for (name, value) in passing(&head.headers) {
-            header.append_header(titled(name), trimmed(value))?;
+    let size = head.headers.len() + 3;
+    let header = RequestHeader::build(head.method.clone(), target.as_bytes(), Some(size));
+    let mut header = header.ok()?;
+    each_field(head, host, wire, |name, value| {
+        let added = header.append_header(titled(name), trimmed(value));
+        added.ok().map(|_| ())
+    })?;
+    Some(header)
+}
+
+/// Calls `add` with each header of an HTTP/1 head, in the order in which they are written. `None` as soon as it returns
+/// `None`.
+fn each_field(
+    head: &Outgoing,
+    host: &HeaderValue,
+    wire: Wire,
+    mut add: impl FnMut(&HeaderName, &HeaderValue) -> Option<()>,
+) -> Option<()> {
+    add(&HOST, host)?;
+    let mut has_agent = false;
+    for (name, value) in &head.headers {
+        has_agent |= *name == USER_AGENT;
+        if passes(name, value) {
+            add(name, value)?;
         }
-        if !head.headers.contains_key(USER_AGENT) {
-            header.append_header("User-Agent", OUR_USER_AGENT)?;
+    }
+    if !has_agent {
+        add(&USER_AGENT, &OUR_USER_AGENT)?;
+    }
+    match length(head, wire) {
+        Some(length) => add(&CONTENT_LENGTH, &length)?,
+        None if wire.body == RequestBody::Chunked => {
+            add(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked"))?;
         }
-        match length(head, wire) {
-            Some(length) => {
-                header.append_header("Content-Length", length)?;
-            }
-            None if wire.body == RequestBody::Chunked => {
-                let chunked = HeaderValue::from_static("chunked");
-                header.append_header("Transfer-Encoding", chunked)?;
-            }
-            None => {}
+        None => {}
+    }
+    if wire.close {
+        add(&CONNECTION, &HeaderValue::from_static("close"))?;
+    }
+    Some(())
+}
+
+/// The head of an HTTP/1 request as bytes, and the head from which Pingora learns how the body is framed.
+///
+/// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, an upgrade,
+/// and a target with characters that are unusual.
+pub(super) fn prepared_head(
+    head: &Outgoing,
+    place: &Place,
+    wire: Wire,
+    out: &mut Vec<u8>,
+) -> Option<Box<RequestHeader>> {
+    let target = place.target(&head.target);
+    if place.route.forward().is_some() || wire.close || !is_usual(&target) {
+        return None;
+    }
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = head.headers.get(HOST).unwrap_or(&place.authority);
+    each_field(head, host, wire, |name, value| {
+        if *name == UPGRADE {
+            return None;
         }
-        if wire.close {
-            header.append_header("Connection", HeaderValue::from_static("close"))?;
-        }
-        Ok(header)
+        push_titled(name, out);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes().trim_ascii());
+        out.extend_from_slice(b"\r\n");
+        Some(())
+    })?;
+    out.extend_from_slice(b"\r\n");
+    framing(head, wire).ok()
+}
+
+/// A head of which only the method and the framing count.
+fn framing(head: &Outgoing, wire: Wire) -> Result<Box<RequestHeader>, Box<Error>> {
+    let mut header = RequestHeader::build_no_case(head.method.clone(), b"/", Some(0))?;
+    match wire.body {
+        RequestBody::Length(length) => header.insert_header(CONTENT_LENGTH, length)?,
+        RequestBody::Chunked => header.insert_header(TRANSFER_ENCODING, "chunked")?,
+        RequestBody::Empty => {}
+    }
+    Ok(Box::new(header))
+}
+
+/// Whether a target is a path and a query whose characters RFC 3986 allows there, and no longer than the `http` crate
+/// allows.
+fn is_usual(target: &str) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'/' | b'-' | b'.' | b'_' | b'~' | b'%' | b'?' | b'&' | b'=' | b':' | b'@'
+            )
+            || matches!(
+                byte,
+                b'!' | b'$' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
+            )
     };
-    build().ok()
+    let is_short = target.len() < usize::from(u16::MAX);
+    is_short && target.starts_with('/') && target.bytes().all(allowed)
 }
 
 /// HTTP/1 to a proxy: the absolute URL as target (RFC 9112 §3.2.2), which Pingora writes unchanged, and our
@@ -144,13 +220,18 @@ fn plain_header(
     Some(RequestHeader::from(parts))
 }
 
-/// An empty `User-Agent` is dropped: it carries no information, and some servers reject it.
 fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, value)| match **name {
+    headers.iter().filter(|(name, value)| passes(name, value))
+}
+
+/// Whether a header of the call is written as it is. An empty `User-Agent` is dropped: it carries no information, and some
+/// servers reject it.
+fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
+    match *name {
         HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION => false,
         USER_AGENT => !value.as_bytes().trim_ascii().is_empty(),
         _ => true,
-    })
+    }
 }
 
 /// The length that a message announces (RFC 9110 §8.6). `None` if it announces none, or one that is not a number.
@@ -187,29 +268,49 @@ fn says_zero(method: &Method) -> bool {
 
 /// A name in title case. Common names cost no allocation.
 fn titled(name: &HeaderName) -> Bytes {
-    let usual = match *name {
+    match usual_title(name) {
+        Some(usual) => Bytes::from_static(usual.as_bytes()),
+        None => title_case(name.as_str()).into(),
+    }
+}
+
+/// Appends a name in title case.
+fn push_titled(name: &HeaderName, out: &mut Vec<u8>) {
+    match usual_title(name) {
+        Some(usual) => out.extend_from_slice(usual.as_bytes()),
+        None => out.extend_from_slice(title_case(name.as_str()).as_bytes()),
+    }
+}
+
+/// The title of a common name.
+fn usual_title(name: &HeaderName) -> Option<&'static str> {
+    let title = match *name {
         header::ACCEPT => "Accept",
         header::ACCEPT_ENCODING => "Accept-Encoding",
         header::ACCEPT_LANGUAGE => "Accept-Language",
         header::AUTHORIZATION => "Authorization",
         header::CACHE_CONTROL => "Cache-Control",
+        CONNECTION => "Connection",
         header::CONTENT_ENCODING => "Content-Encoding",
+        CONTENT_LENGTH => "Content-Length",
         header::CONTENT_TYPE => "Content-Type",
         header::COOKIE => "Cookie",
+        HOST => "Host",
         header::IF_NONE_MATCH => "If-None-Match",
         header::ORIGIN => "Origin",
         header::REFERER => "Referer",
-        header::USER_AGENT => "User-Agent",
+        TRANSFER_ENCODING => "Transfer-Encoding",
+        USER_AGENT => "User-Agent",
         _ => match name.as_str() {
             "x-forwarded-for" => "X-Forwarded-For",
             "x-forwarded-host" => "X-Forwarded-Host",
             "x-forwarded-via" => "X-Forwarded-Via",
             "x-forwarded-proto" => "X-Forwarded-Proto",
             "x-request-id" => "X-Request-Id",
-            other => return title_case(other).into(),
+            _ => return None,
         },
     };
-    Bytes::from_static(usual.as_bytes())
+    Some(title)
 }
 
 /// The name of a header in Go's canonical form: the first letter and each letter after a hyphen in upper case.
@@ -230,6 +331,8 @@ pub(crate) fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::client::Settings;
+    use crate::upstream::dns::DnsTable;
 
     #[test]
     fn names_are_written_as_in_krakend() {
@@ -243,6 +346,65 @@ mod tests {
             let titled = titled(&HeaderName::from_static(name));
             assert_eq!(titled, wire);
         }
+    }
+
+    /// The head that is written for a call, by both ways.
+    fn written(out: &Outgoing, body: RequestBody, origin: &str) -> (Option<String>, String) {
+        let dns = DnsTable::with_resolver(None);
+        let place = Place::parse(origin, &dns, &Settings::default()).unwrap();
+        let wire = Wire {
+            body,
+            close: false,
+            h1: true,
+        };
+        let mut fast = Vec::new();
+        let prepared = prepared_head(out, &place, wire, &mut fast);
+        let slow = request_header(out, &place, wire).unwrap();
+        let slow =
+            pingora_core::protocols::http::v1::client::http_req_header_to_wire(&slow).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (prepared.map(|_| text(&fast)), text(&slow))
+    }
+
+    #[test]
+    fn a_prepared_head_is_what_pingora_would_write() {
+        let mut out = Outgoing {
+            method: Method::POST,
+            target: "/a%20b?x=1&y[]".into(),
+            ..Outgoing::default()
+        };
+        for (name, value) in [
+            ("x-foo-bar", " a b\t"),
+            ("accept", "*/*"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("connection", "x-foo"),
+            ("content-length", "7"),
+            ("x-empty", ""),
+        ] {
+            let name = HeaderName::from_static(name);
+            out.headers.append(name, HeaderValue::from_static(value));
+        }
+        let bodies = [
+            RequestBody::Empty,
+            RequestBody::Length(12),
+            RequestBody::Chunked,
+        ];
+        for agent in [None, Some("curl"), Some(" ")] {
+            if let Some(agent) = agent {
+                out.headers
+                    .insert(USER_AGENT, HeaderValue::from_static(agent));
+            }
+            for body in bodies {
+                out.target = "/a%20b?x=1&y".into();
+                let (fast, slow) = written(&out, body, "http://a.test:81/base");
+                assert_eq!(fast.unwrap(), slow);
+                out.target = "/a?y[]=1".into();
+                assert_eq!(written(&out, body, "http://a.test").0, None, "unusual");
+            }
+        }
+        out.headers.insert(UPGRADE, HeaderValue::from_static("x"));
+        assert_eq!(written(&out, RequestBody::Empty, "http://a.test").0, None);
     }
 
     #[test]

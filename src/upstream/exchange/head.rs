@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use tokio::time::Instant;
@@ -10,11 +9,7 @@ use tokio::time::Instant;
 use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
 use crate::upstream::link::Link;
-use crate::upstream::wire::{Wire, request_header, unwritable};
-
-/// A body of at most this size is written without waiting for the peer, because it fits into the system's send
-/// buffer.
-const SURELY_BUFFERED: usize = 16 << 10;
+use crate::upstream::wire::{Wire, prepared_head, request_header, unwritable};
 
 impl Exchange<'_> {
     /// Writes the head, and ends the request if there is no body. A closed pooled connection may show here already.
@@ -65,11 +60,14 @@ impl Exchange<'_> {
     /// The outer error is final. The inner one concerns only the connection.
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
         let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
-        let mut header = self.wire_head(h1)?;
-        self.observe_head(&mut header, h1);
-        if h1 && self.may_wait_to_write() {
-            self.link();
-        }
+        let header = match self.prepared_head() {
+            Some(header) => header,
+            None => {
+                let mut header = self.wire_head(h1)?;
+                self.observe_head(&mut header, h1);
+                header
+            }
+        };
         let Some(session) = self.session.as_deref_mut() else {
             return Err(CallError::no_hosts());
         };
@@ -115,34 +113,30 @@ impl Exchange<'_> {
         let Some(place) = self.place() else {
             return Err(CallError::no_hosts());
         };
-        let wire = Wire {
+        request_header(&self.head, place, self.wire(h1)).map_err(|error| self.failed(error))
+    }
+
+    /// Gives the head to the [`Link`] of an HTTP/1 connection, and returns what Pingora has to know of it. `None` where
+    /// Pingora writes the head. An observed call changes its head, so Pingora writes it.
+    fn prepared_head(&self) -> Option<Box<RequestHeader>> {
+        let Some(HttpSession::H1(session)) = self.session.as_deref() else {
+            return None;
+        };
+        let place = self.place().filter(|_| self.trip.is_none())?;
+        let mut header = None;
+        Link::prepare(session.stream(), |out| {
+            header = prepared_head(&self.head, place, self.wire(true), out);
+            header.is_some()
+        });
+        header
+    }
+
+    fn wire(&self, h1: bool) -> Wire {
+        Wire {
             body: self.body,
             close: self.client.settings.disable_keep_alives,
             h1,
-        };
-        request_header(&self.head, place, wire).map_err(|error| self.failed(error))
-    }
-
-    /// Whether the body follows in pieces from the client, or may not fit into the system's buffers. See [`Link`].
-    fn may_wait_to_write(&self) -> bool {
-        match self.head.body.len() {
-            0 => self.body != RequestBody::Empty,
-            length => length > SURELY_BUFFERED,
         }
-    }
-
-    /// Puts a [`Link`] between the session and its connection, unless there is one.
-    fn link(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        self.session = match *session {
-            HttpSession::H1(session) if !Link::is(session.stream()) => {
-                let link = Link::over(session.into_inner());
-                link.map(|link| Box::new(HttpSession::H1(Http1::new(link))))
-            }
-            session => Some(Box::new(session)),
-        };
     }
 
     /// Opens a new connection to the same address. It does not come from the pool, whose connections may all be
