@@ -213,7 +213,6 @@ fn place() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora_core::protocols::UniqueID;
     use pingora_core::protocols::l4::stream::Stream as TcpStream;
     use tokio::net::{TcpListener, TcpStream as Socket};
 
