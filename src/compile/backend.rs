@@ -23,7 +23,7 @@ use crate::ext::{BackendSite, Compile, EndpointSite, soap};
 use crate::runtime::condition::When;
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
-use crate::runtime::pipe::{CallStep, PipeStep};
+use crate::runtime::pipe::{CallStep, PipeStep, Trade};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
@@ -117,6 +117,9 @@ pub(super) fn backend(
     if parts.signer.is_some() {
         check_signed(file, parts.credentials.is_some());
     }
+    if let Some(step) = parts.on_wire.as_deref() {
+        check_substitute(file, step, place);
+    }
     let errors = pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough);
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
@@ -174,6 +177,21 @@ pub(super) fn backend(
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
     }))
+}
+
+/// A message is taken for one client: several calls at once would lose the others.
+fn check_substitute(file: &Backend<'_>, step: &dyn CallStep, place: &Place<'_>) {
+    if step.trade() != Trade::Receive {
+        return;
+    }
+    let node = file.block.node().clone().ruled(Rule::Guard);
+    let shadow = block(file, &PROXY_BACKEND).is_some_and(|proxy| proxy.flag("shadow"));
+    if place.concurrent {
+        node.invalid("\"concurrent_calls\" would take several messages and answer with one: the others would be lost");
+    }
+    if shadow {
+        node.invalid("a shadow would take messages that nobody gets");
+    }
 }
 
 /// A signature is in `Authorization`, and for one host.

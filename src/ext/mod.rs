@@ -54,6 +54,7 @@ pub(crate) mod json;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json_schema;
 pub(crate) mod jwk_aggregator;
+mod lambda;
 pub(crate) mod limits;
 pub(crate) mod logging;
 #[cfg(feature = "lua")]
@@ -68,6 +69,7 @@ pub(crate) mod plugins;
 #[cfg(feature = "cel")]
 pub(crate) mod policies;
 pub(crate) mod proxy;
+pub(crate) mod pubsub;
 pub(crate) mod rate_limit;
 mod recent;
 pub(crate) mod redis;

@@ -17,10 +17,10 @@ use crate::ext::{
     basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http,
     client_credentials, compat, compression, conditional, cors, errors, forward_auth, forwarding,
     geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, jwk_aggregator,
-    limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy,
-    rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body, response_headers,
-    router, secrets, security_http, server, soap, static_files, stream, tiered, token_exchange,
-    upstream, url_rewrite, virtual_host, websocket, wildcard,
+    lambda, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through,
+    proxy, pubsub, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body,
+    response_headers, router, secrets, security_http, server, soap, static_files, stream, tiered,
+    token_exchange, upstream, url_rewrite, virtual_host, websocket, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -172,6 +172,9 @@ pub(crate) const BACKEND: &[&BackendExtension] = &[
     &jmespath::BACKEND,
     &martian::BACKEND,
     &static_files::BACKEND,
+    &lambda::BACKEND,
+    &pubsub::SUBSCRIBER,
+    &pubsub::PUBLISHER,
     &client_credentials::BACKEND,
     &aws_sigv4::BACKEND,
     &token_exchange::BACKEND,

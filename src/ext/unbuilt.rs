@@ -78,11 +78,6 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
     ),
     // Namespaces that call something other than HTTP.
     reject(
-        "backend/lambda",
-        &["github.com/devopsfaith/krakend-lambda"],
-        "let the function have an HTTP address",
-    ),
-    reject(
         "backend/amqp/consumer",
         &["github.com/devopsfaith/krakend-amqp/consume"],
         QUEUES,
@@ -90,16 +85,6 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
     reject(
         "backend/amqp/producer",
         &["github.com/devopsfaith/krakend-amqp/produce"],
-        QUEUES,
-    ),
-    reject(
-        "backend/pubsub/subscriber",
-        &["github.com/devopsfaith/krakend-pubsub/subscriber"],
-        QUEUES,
-    ),
-    reject(
-        "backend/pubsub/publisher",
-        &["github.com/devopsfaith/krakend-pubsub/publisher"],
         QUEUES,
     ),
     reject("backend/pubsub/subscriber/kafka", &[], QUEUES),

@@ -85,6 +85,8 @@ pub enum Kind {
     Script,
     /// The host list is empty: `no hosts available`.
     NoHosts,
+    /// There was no message in a queue.
+    Empty,
 }
 
 /// How a failure is reported.
@@ -125,6 +127,7 @@ impl Kind {
             Kind::Request => Report::Upstream("request"),
             Kind::Script => Report::Upstream("script"),
             Kind::NoHosts => Report::Upstream("no_hosts"),
+            Kind::Empty => Report::Upstream("empty"),
         }
     }
 
@@ -175,7 +178,8 @@ impl Kind {
             | Kind::TooLarge
             | Kind::Credentials
             | Kind::Request
-            | Kind::Script => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR),
+            | Kind::Script
+            | Kind::Empty => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
@@ -202,7 +206,8 @@ impl Kind {
             | Kind::ExchangeForbidden
             | Kind::Request
             | Kind::Script
-            | Kind::NoHosts => (Side::Upstream, Rest::Read),
+            | Kind::NoHosts
+            | Kind::Empty => (Side::Upstream, Rest::Read),
         }
     }
 
@@ -302,7 +307,8 @@ impl Failure {
             | Kind::ExchangeRefused
             | Kind::ExchangeForbidden
             | Kind::Request
-            | Kind::Script => Answer::NotAsked,
+            | Kind::Script
+            | Kind::Empty => Answer::NotAsked,
         }
     }
 
@@ -312,6 +318,14 @@ impl Failure {
             answered: Some(status),
             ..self
         }
+    }
+
+    /// Whether it says nothing about the upstream, so that no circuit breaker counts it: the client caused it, or there
+    /// was no message.
+    pub fn says_nothing(&self) -> bool {
+        self.kind.is_of_client()
+            || self.kind == Kind::Empty
+            || self.kind == Kind::Request && self.status == StatusCode::BAD_REQUEST
     }
 
     /// Marks the failure as one of a step around the endpoint.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::jose::Claims;
@@ -201,8 +201,23 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
     }
 }
 
-/// A step that is closest to the wire: `modifier/martian`.
+/// A step that is closest to the wire: `modifier/martian`, and what is called in place of a host.
 pub trait CallStep: Send + Sync + fmt::Debug {
+    /// Whether [`CallStep::request`] needs the client's whole body. It is always available unless the endpoint streams.
+    fn needs_body(&self) -> bool {
+        false
+    }
+
+    /// What the step puts in the place of a call.
+    fn trade(&self) -> Trade {
+        Trade::Response
+    }
+
+    /// Headers of the step's own response that the client gets, if it is the only one.
+    fn shown(&self) -> &[HeaderName] {
+        &[]
+    }
+
     /// Whether [`CallStep::response`] needs to be called. Otherwise a streamed response is not passed to the step.
     fn sees_responses(&self) -> bool;
 
@@ -225,6 +240,47 @@ pub trait CallStep: Send + Sync + fmt::Debug {
     fn response(&self, request: &PipeRequest, reply: &mut Reply) -> Result<(), Failure>;
 }
 
+/// What a [`CallStep`] puts in the place of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trade {
+    /// A response, or nothing.
+    Response,
+    /// A message that it sends. There is no data.
+    Send,
+    /// A message that it takes from a queue. No message is taken for nobody, so there is one call for one client.
+    Receive,
+}
+
+/// A message taken from a queue, which is not confirmed yet.
+pub(crate) trait Message: Send {
+    /// Confirms the message if its response was `good`, and else gives it back or drops it. A message that is dropped
+    /// without this goes back to its queue.
+    fn settle(self: Box<Self>, good: bool);
+}
+
+/// A response in the place of a call, and the message that it was made of.
+pub struct Received {
+    pub reply: Reply,
+    pub(crate) message: Option<Box<dyn Message>>,
+}
+
+impl Received {
+    /// A response that was not made of a message.
+    pub(crate) fn plain(reply: Reply) -> Received {
+        Received {
+            reply,
+            message: None,
+        }
+    }
+}
+
+/// Settles a message, if there is one.
+pub(crate) fn settle(message: Option<Box<dyn Message>>, good: bool) {
+    if let Some(message) = message {
+        message.settle(good);
+    }
+}
+
 /// The decision of a [`CallStep`] about a call.
 pub enum Turn<'a> {
     /// Sends it with the body in the request, or else with the client's streamed body.
@@ -235,6 +291,8 @@ pub enum Turn<'a> {
     Response(Reply),
     /// Sends nothing. The response is the result of this future, which is limited by the endpoint's deadline.
     Wait(Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>),
+    /// The same with a message, which is confirmed when the response is made.
+    Receive(Pin<Box<dyn Future<Output = Result<Received, Failure>> + Send + 'a>>),
 }
 
 impl Turn<'_> {
@@ -242,11 +300,12 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// The future failed.
-    pub async fn response(self) -> Result<Option<Reply>, Failure> {
+    pub async fn response(self) -> Result<Option<Received>, Failure> {
         match self {
             Turn::Send | Turn::Replace => Ok(None),
-            Turn::Response(reply) => Ok(Some(reply)),
-            Turn::Wait(reply) => reply.await.map(Some),
+            Turn::Response(reply) => Ok(Some(Received::plain(reply))),
+            Turn::Wait(reply) => reply.await.map(Received::plain).map(Some),
+            Turn::Receive(received) => received.await.map(Some),
         }
     }
 }

@@ -19,6 +19,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use crate::telemetry::queues;
 use crate::telemetry::state::State;
 
 pub(crate) use guards::{ConnectionGuard, InFlight};
@@ -258,7 +259,7 @@ impl Metrics {
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
                 .expect("the name is a valid metric name"),
             state: State::new(&maker),
-            registry,
+            registry: queues::registered(registry),
             per_endpoint: AtomicBool::new(true),
         };
         metrics.reload_success.set(1);

@@ -18,6 +18,7 @@
 //! | [`moment`], [`text`] | dates and texts in log lines |
 //! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
+//! | [`queues`] | metrics of message queues and functions |
 
 pub(crate) mod access;
 pub(crate) mod format;
@@ -32,6 +33,7 @@ pub(crate) mod observe;
 pub(crate) mod otlp;
 pub(crate) mod page;
 pub(crate) mod panics;
+pub(crate) mod queues;
 pub(crate) mod series;
 pub(crate) mod sink;
 pub(crate) mod state;

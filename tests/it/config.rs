@@ -219,13 +219,13 @@ fn routes_that_can_be_told_apart_may_name_their_parameters_differently() {
 fn what_would_change_or_guard_a_request_and_is_not_built_stops_the_start() {
     let text = r#"{"version": 3, "host": ["http://h"], "endpoints": [{"endpoint": "/a",
         "extra_config": {"workflow": {}, "auth/ntlm": {}},
-        "backend": [{"url_pattern": "/", "extra_config": {"github.com/devopsfaith/krakend-lambda": {}}}]}]}"#;
+        "backend": [{"url_pattern": "/", "extra_config": {"github.com/devopsfaith/krakend-amqp/consume": {}}}]}]}"#;
     assert_eq!(
         config_errors(text),
         [
             "/endpoints/0/extra_config/workflow: the namespace \"workflow\" is not supported by this version",
             "/endpoints/0/extra_config/auth~1ntlm: the namespace \"auth/ntlm\" is not supported by this version",
-            "/endpoints/0/backend/0/extra_config/github.com~1devopsfaith~1krakend-lambda: the namespace \"github.com/devopsfaith/krakend-lambda\" is not supported by this version",
+            "/endpoints/0/backend/0/extra_config/github.com~1devopsfaith~1krakend-amqp~1consume: the namespace \"github.com/devopsfaith/krakend-amqp/consume\" is not supported by this version",
         ]
     );
 }

@@ -43,6 +43,7 @@ mod metrics;
 #[cfg(feature = "json-schema")]
 mod openapi;
 mod process;
+mod queues;
 mod release;
 mod reload;
 mod reports;

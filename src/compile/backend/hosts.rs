@@ -2,13 +2,18 @@
 
 use crate::config::host::{self, Clean};
 use crate::config::{Backend, ConfigError, Node, Typing};
-use crate::ext::websocket;
+use crate::ext::{pubsub, websocket};
 use crate::telemetry::mask::masked;
 
 /// The cleaned hosts of this backend, or those of the service.
 pub(super) fn hosts(file: &Backend<'_>, service_hosts: &[String], websocket: bool) -> Vec<String> {
     if file.host.is_empty() {
         return service_hosts.to_vec();
+    }
+    if pubsub::is_wanted(&file.extra) {
+        // Addresses of topics and queues, which the block reads.
+        let texts = file.host.iter().filter_map(|node| node.text(Typing::Weak));
+        return texts.map(str::to_owned).collect();
     }
     if websocket {
         let hosts = file.host.iter().filter_map(verbatim);

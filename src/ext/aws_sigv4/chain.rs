@@ -110,7 +110,15 @@ impl Chain {
                     wait
                 }
                 Err(why) => {
-                    log::error!("[SERVICE: SigV4] no keys: {why}");
+                    // Once for each reason: a machine without keys has none for long.
+                    if chain
+                        .trouble
+                        .load()
+                        .as_ref()
+                        .is_none_or(|known| **known != why)
+                    {
+                        log::error!("[SERVICE: SigV4] no keys: {why}");
+                    }
                     chain.trouble.store(Some(Arc::new(why)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     pause
@@ -364,7 +372,7 @@ async fn text(path: &Path) -> Result<String, String> {
 }
 
 /// The text of the first element with this name. Keys and dates have no characters that XML would escape.
-fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
+pub(in crate::ext) fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>"))
         .map(|(text, _)| text.trim())

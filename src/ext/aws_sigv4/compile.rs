@@ -76,7 +76,7 @@ pub(super) fn backend(
 }
 
 /// The keys, which all backends with the same source and role share.
-fn chain(
+pub(super) fn chain(
     node: &Node<'_>,
     origin: Origin,
     role: Option<Role>,
@@ -139,7 +139,7 @@ fn host(node: &Node<'_>, site: &BackendSite<'_>) -> Option<(HeaderValue, bool)> 
 }
 
 /// The name of a session, in AWS's alphabet: `portcullis-<name of the service>`.
-fn session(name: Option<&str>) -> String {
+pub(super) fn session(name: Option<&str>) -> String {
     let mut session = "portcullis".to_owned();
     if let Some(name) = name {
         session.push('-');

@@ -6,9 +6,11 @@
 //! | `origin`, `profile` | where the keys come from |
 //! | `chain` | the keys, and how they are kept fresh |
 //! | `runtime` | signs a call |
+//! | `client` | signed calls of the gateway itself, to functions and queues |
 //! | `config`, `compile` | the block and its compilation |
 
 mod chain;
+mod client;
 mod compile;
 mod config;
 mod origin;
@@ -17,6 +19,8 @@ mod runtime;
 mod signature;
 #[cfg(test)]
 mod tests;
+
+pub(in crate::ext) use client::{AwsClient, AwsError, Service, element, pause};
 
 use super::extension::BackendExtension;
 

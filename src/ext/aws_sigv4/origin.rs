@@ -98,6 +98,19 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// A profile of the shared credentials file. `None` if nothing says where that file is.
+    pub(super) fn of_profile(environment: &Environment, profile: &str) -> Option<Origin> {
+        let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        let named = get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+        let usual = || Some(PathBuf::from(get("HOME")?).join(".aws/credentials"));
+        Some(Origin::File {
+            path: named.or_else(usual)?,
+            profile: profile.to_owned(),
+        })
+    }
+}
+
 /// The address of the token service.
 pub(super) fn sts(environment: &Environment, region: &str) -> String {
     let named = environment

@@ -269,6 +269,7 @@ async fn guarded<C: Carrier>(
             };
             guard.end(outcome, part.answer());
         }
+        Err(failure) if failure.says_nothing() => guard.forget(),
         Err(failure) => guard.end(Outcome::Failure, failure.answer()),
     }
     result

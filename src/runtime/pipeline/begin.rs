@@ -18,7 +18,7 @@ use super::seeing::Outer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::grpc::is_grpc;
-use crate::runtime::pipe::{PipeStep, Sight};
+use crate::runtime::pipe::{CallStep, PipeStep, Sight};
 use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
 use crate::upstream::{CallBody, content_length};
 
@@ -108,6 +108,7 @@ fn keeps_body(work: &StreamWork) -> bool {
             .as_ref()
             .is_some_and(|signer| signer.needs_body())
         || work.concurrent_calls > 1
+        || backend.on_wire.as_deref().is_some_and(CallStep::needs_body)
         || steps(work).any(|step| step.needs_body())
         || sight(work) == Sight::Whole
 }

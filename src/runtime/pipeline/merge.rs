@@ -22,6 +22,8 @@ pub(super) struct Part {
     /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
     pub(super) text: Option<Bytes>,
     pub(super) meta: Option<Box<Meta>>,
+    /// A message was sent, and there is no data. It makes no other response incomplete.
+    pub(super) sent: bool,
     /// The status of the upstream. `None` if nobody was called.
     pub(super) answered: Option<StatusCode>,
     /// For the memory of the data.
@@ -43,8 +45,17 @@ impl Part {
             passed: None,
             text: None,
             meta: None,
+            sent: false,
             answered: None,
             held: Charge::default(),
+        }
+    }
+
+    /// The result of a message that was sent.
+    pub(super) fn sent() -> Part {
+        Part {
+            sent: true,
+            ..Part::complete(Value::Null)
         }
     }
 
@@ -139,7 +150,7 @@ impl Merged {
             match (part.data, &mut merged) {
                 (Value::Object(object), None) => merged = Some(object),
                 (Value::Object(object), Some(merged)) => merged.extend(object),
-                _ => complete = false,
+                _ => complete &= part.sent,
             }
         }
         Merged {

@@ -12,10 +12,12 @@ use super::carrier::Carrier;
 use super::fetch::whole;
 use super::limit::Limit;
 use super::merge::Part;
-use crate::runtime::decode;
+use crate::runtime::decode::{self, Kind};
 use crate::runtime::failure::Failure;
 use crate::runtime::forward;
-use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply, State, Turn};
+use crate::runtime::pipe::{
+    CallStep, PipeRequest, PipeResponse, PipeStep, Received, Reply, State, Trade, Turn, settle,
+};
 use crate::runtime::service::Backend;
 use crate::upstream::{Call, HostSet, Incoming, Outgoing};
 
@@ -69,7 +71,7 @@ pub(super) struct Admitted<'a> {
     /// The gateway asks for gzip although the client did not, and decodes the response.
     pub(super) gunzip: bool,
     /// The response of a step. Nothing is sent.
-    pub(super) local: Option<Reply>,
+    pub(super) local: Option<Received>,
     /// A step replaced the client's body, which is not sent.
     pub(super) replaced: bool,
     pub(super) around: Around<'a>,
@@ -97,7 +99,7 @@ pub(super) async fn admit<'a>(
     let entered = enter(&backend.pipes, &mut request).await?;
     let (mut local, mut replaced, mut on_wire) = (None, false, None);
     if entered.skip {
-        local = Some(nothing());
+        local = Some(Received::plain(nothing()));
     } else if let Some(step) = backend.on_wire.as_deref() {
         on_wire = step.sees_responses().then_some(step);
         let turn = step.request(&mut request)?;
@@ -177,8 +179,43 @@ pub(super) async fn exchange<C: Carrier>(
         let status = incoming.status;
         return answered(made(backend, around, incoming, limit).await, status);
     };
-    let incoming = reply.map_body(Option::unwrap_or_default);
-    made(backend, around, incoming, limit).await
+    let Received { reply, message } = reply;
+    let result = substituted(backend, around, reply, message.is_some(), limit).await;
+    settle(message, result.is_ok());
+    result
+}
+
+/// What the response of a step becomes, in the place of a call.
+async fn substituted(
+    backend: &Backend,
+    around: Around<'_>,
+    reply: Reply,
+    is_message: bool,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let step = backend.on_wire.as_deref();
+    if step.is_some_and(|step| step.trade() == Trade::Send) {
+        return left(backend, around, Part::sent(), None).await;
+    }
+    let mut incoming = reply.map_body(Option::unwrap_or_default);
+    let mut headers = HeaderMap::new();
+    for name in step.map_or(&[][..], |step| step.shown()) {
+        if let Some(value) = incoming.headers.get(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    // As in KrakenD, a message without a body is no data, and no error.
+    if is_message
+        && incoming.body.is_empty()
+        && matches!(backend.decoder.encoding, Kind::Json | Kind::SafeJson)
+    {
+        incoming.body = Bytes::from_static(b"null");
+    }
+    let mut part = made(backend, around, incoming, limit).await?;
+    if !headers.is_empty() {
+        part.meta.get_or_insert_default().headers.extend(headers);
+    }
+    Ok(part)
 }
 
 /// What the steps around a call make of its response.

@@ -24,7 +24,7 @@ use super::road::Request;
 use super::seeing::{Came, Outer, Seeing};
 use super::trailers::Announced;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{Reply, Sight};
+use crate::runtime::pipe::{Received, Reply, Sight, settle};
 use crate::runtime::service::{Options, StreamWork};
 use crate::runtime::step::{Answer, Outcome};
 use crate::telemetry::observe;
@@ -117,7 +117,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 },
                 Answer::Status(*status),
             ),
-            Err(failure) if failure.kind.is_of_client() => {}
+            Err(failure) if failure.says_nothing() => guard.forget(),
             Err(failure) => guard.end(Outcome::Failure, failure.answer()),
         }
         result.map(|_| ())
@@ -173,7 +173,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
             outer,
         };
         match local {
-            Some(reply) => Box::pin(self.local(client, reply, seeing)).await,
+            Some(Received { reply, message }) => {
+                let written = Box::pin(self.local(client, reply, seeing)).await;
+                settle(message, written.is_ok());
+                written
+            }
             None => self.send(client, call, gunzip, seeing).await,
         }
     }

@@ -20,6 +20,8 @@ pub(crate) const MOST_BYTES: usize = 1 << 20;
 pub(super) const MOST_CALL_BYTES: usize = 16 << 20;
 /// The maximum duration of a side call.
 pub(crate) const MOST_TIME: Duration = Duration::from_secs(5);
+/// The maximum number of idle connections of [`SideClient::pooled`] to one host.
+const MOST_IDLE: usize = 250;
 /// The same number as in KrakenD.
 const MOST_REDIRECTS: usize = 10;
 
@@ -117,6 +119,16 @@ impl SideClient {
     pub fn direct(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
         SideClient::built(tls, user_agent, Policy::none(), |builder| {
             builder.no_proxy()
+        })
+    }
+
+    /// Like [`SideClient::without_redirects`], but for many calls at once, each of which keeps its connection.
+    ///
+    /// # Errors
+    /// As [`SideClient::new`].
+    pub fn pooled(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        SideClient::built(tls, user_agent, Policy::none(), |builder| {
+            builder.pool_max_idle_per_host(MOST_IDLE)
         })
     }
 

@@ -66,7 +66,7 @@ fn sent(block: &str, request: &mut PipeRequest) -> Result<bool, Failure> {
     match step(block).request(request)? {
         Turn::Send => Ok(false),
         Turn::Replace => Ok(true),
-        Turn::Response(_) | Turn::Wait(_) => panic!("nothing is sent"),
+        Turn::Response(_) | Turn::Wait(_) | Turn::Receive(_) => panic!("nothing is sent"),
     }
 }
 

@@ -1,0 +1,94 @@
+//! What a topic and a queue must be able to do.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use crate::runtime::failure::Failure;
+
+/// A message to send.
+#[derive(Debug, Clone)]
+pub(super) struct Outbound {
+    pub(super) body: Bytes,
+    /// Names in Go's canonical form, each with one value.
+    pub(super) metadata: Vec<(String, String)>,
+}
+
+/// The place that messages are sent to.
+#[async_trait]
+pub(super) trait Topic: Send + Sync + fmt::Debug {
+    /// Sends one message, and waits until it is there.
+    ///
+    /// # Errors
+    /// It is not there, or nobody knows whether it is.
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure>;
+}
+
+/// The place that messages are taken from.
+#[async_trait]
+pub(super) trait Subscription: Send + Sync + fmt::Debug {
+    /// Takes one message. `None` if none came until `deadline`. A message that is taken after the caller has gone goes
+    /// back to its queue.
+    ///
+    /// # Errors
+    /// The queue cannot be asked.
+    async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure>;
+}
+
+/// A message that was taken and is not confirmed yet.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) body: Bytes,
+    pub(super) content_type: Option<HeaderValue>,
+    pub(super) claim: Claim,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is done.
+    Done,
+    /// No response could be made of it: it is delivered once more, and no more after that.
+    Bad,
+    /// Nobody has got it: it goes back at once.
+    Return,
+}
+
+/// Tells the queue what becomes of a message. It must not wait.
+pub(super) trait Confirm: Send + fmt::Debug {
+    fn confirm(self: Box<Self>, verdict: Verdict);
+}
+
+/// A message goes back to its queue if nobody says what becomes of it.
+#[derive(Debug)]
+pub(super) struct Claim(Option<Box<dyn Confirm>>);
+
+impl Claim {
+    pub(super) fn new(confirm: impl Confirm + 'static) -> Claim {
+        Claim(Some(Box::new(confirm)))
+    }
+
+    pub(super) fn end(mut self, verdict: Verdict) {
+        if let Some(confirm) = self.0.take() {
+            confirm.confirm(verdict);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(confirm) = self.0.take() {
+            confirm.confirm(Verdict::Return);
+        }
+    }
+}
+
+/// Runs work of the gateway's own. Without a runtime, which is when the process ends, nothing runs.
+pub(super) fn aside(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(work);
+    }
+}

@@ -1,0 +1,223 @@
+//! Google Pub/Sub: its REST API, version 1.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict, aside};
+use super::google_token::Tokens;
+use super::sqs::short;
+use crate::runtime::failure::{Failure, Kind};
+use crate::upstream::{SideClient, SideError};
+
+/// The largest message.
+const MOST_BYTES: usize = 10_000_000;
+/// The pause between two questions for a message, where the service does not wait for one itself.
+const POLL: Duration = Duration::from_millis(250);
+/// How long a call may go on after the request that wanted its message has ended.
+const AFTER: Duration = Duration::from_secs(1);
+/// How long the confirmation of a message may take.
+const CALL: Duration = Duration::from_secs(5);
+/// How many messages are remembered that were given back once.
+const REMEMBERED: usize = 1024;
+
+/// A topic, or a subscription.
+#[derive(Debug, Clone)]
+pub(super) struct Google(pub(super) Arc<Resource>);
+
+#[derive(Debug)]
+pub(super) struct Resource {
+    pub(super) http: SideClient,
+    /// `https://pubsub.googleapis.com/v1/projects/p/topics/t`
+    pub(super) url: String,
+    /// `None` for an emulator.
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// A message that nobody wants stays with the gateway until its deadline.
+    pub(super) lazy: bool,
+    /// Messages that no response could be made of.
+    pub(super) returned: Mutex<VecDeque<String>>,
+}
+
+#[async_trait]
+impl Topic for Google {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+        if message.body.len() > MOST_BYTES {
+            let text = "pubsub: the message is larger than 10 MB";
+            return Err(Failure::new(Kind::BodyTooLarge, text));
+        }
+        let attributes = message.metadata.into_iter();
+        let attributes: Map<String, Value> = attributes
+            .map(|(name, value)| (name, Value::String(value)))
+            .collect();
+        let mut sent = json!({ "data": STANDARD.encode(&message.body) });
+        if !attributes.is_empty() {
+            sent["attributes"] = Value::Object(attributes);
+        }
+        let body = json!({ "messages": [sent] });
+        self.0.call("publish", &body, deadline).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Subscription for Google {
+    async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure> {
+        while Instant::now() < deadline {
+            // The call ends by itself: a message of an answer that nobody reads goes back.
+            let resource = Arc::clone(&self.0);
+            let call = tokio::spawn(async move { resource.take(deadline + AFTER).await });
+            match timeout_at(deadline, call).await {
+                Err(_) => return Ok(None),
+                Ok(Err(_)) => return Err(Failure::new(Kind::Broken, "pubsub: the call ended")),
+                Ok(Ok(Ok(None))) => {}
+                Ok(Ok(taken)) => return taken,
+            }
+            sleep_until((Instant::now() + POLL).min(deadline)).await;
+        }
+        Ok(None)
+    }
+}
+
+impl Resource {
+    async fn take(self: Arc<Self>, deadline: Instant) -> Result<Option<Taken>, Failure> {
+        let answer = self
+            .call("pull", &json!({ "maxMessages": 1 }), deadline)
+            .await?;
+        let unclear = || Failure::new(Kind::Decode, "pubsub: the answer is not understood");
+        let Pulled { messages } = serde_json::from_value(answer).map_err(|_| unclear())?;
+        let Some(Delivered { ack, message }) = messages.into_iter().next() else {
+            return Ok(None);
+        };
+        let claim = Claim::new(Receipt {
+            resource: self,
+            ack,
+            id: message.id,
+        });
+        let body = STANDARD.decode(message.data).map_err(|_| unclear())?;
+        let content_type = message.attributes.get("Content-Type");
+        let content_type = content_type.and_then(Value::as_str);
+        Ok(Some(Taken {
+            body: body.into(),
+            content_type: content_type.and_then(|text| HeaderValue::from_str(text).ok()),
+            claim,
+        }))
+    }
+
+    /// Calls a method of the resource: `publish`, `pull`, `acknowledge`, `modifyAckDeadline`.
+    async fn call(&self, method: &str, body: &Value, deadline: Instant) -> Result<Value, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(tokens) = &self.tokens {
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let value = tokens.value(limit).await.map_err(|why| {
+                Failure::new(Kind::Credentials, format!("pubsub: no credentials: {why}"))
+            })?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        let url = format!("{}:{method}", self.url);
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let body = Bytes::from(body.to_string());
+        let call = self.http.call(Method::POST, &url, headers, body, limit);
+        let response = call.await.map_err(|error| {
+            let kind = match error {
+                SideError::Connect { .. } => Kind::Connect,
+                SideError::Late { .. } => Kind::Deadline,
+                SideError::Size { .. } => Kind::TooLarge,
+                SideError::Full(_) => Kind::Full,
+                _ => Kind::Broken,
+            };
+            Failure::new(kind, format!("pubsub: {error}"))
+        })?;
+        if !response.status.is_success() {
+            let said: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+            let word = said.pointer("/error/status").and_then(Value::as_str);
+            let text = format!("pubsub: {} {}", response.status.as_u16(), short(word));
+            return Err(Failure::new(Kind::Status, text));
+        }
+        serde_json::from_slice(&response.body)
+            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the answer is not JSON"))
+    }
+
+    /// Whether a message was given back before. Remembers it.
+    fn was_returned(&self, id: &str) -> bool {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        if returned.iter().any(|known| known == id) {
+            return true;
+        }
+        if returned.len() >= REMEMBERED {
+            returned.pop_front();
+        }
+        returned.push_back(id.to_owned());
+        false
+    }
+}
+
+#[derive(Deserialize)]
+struct Pulled {
+    #[serde(rename = "receivedMessages", default)]
+    messages: Vec<Delivered>,
+}
+
+#[derive(Deserialize)]
+struct Delivered {
+    #[serde(rename = "ackId")]
+    ack: String,
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+    #[serde(rename = "messageId", default)]
+    id: String,
+}
+
+/// What a message that was taken is confirmed by.
+#[derive(Debug)]
+struct Receipt {
+    resource: Arc<Resource>,
+    ack: String,
+    id: String,
+}
+
+impl Confirm for Receipt {
+    fn confirm(self: Box<Self>, verdict: Verdict) {
+        let resource = self.resource;
+        let again = match verdict {
+            Verdict::Done => false,
+            Verdict::Return => true,
+            // Delivered once more, and then no more.
+            Verdict::Bad => !resource.was_returned(&self.id),
+        };
+        if again && resource.lazy {
+            return;
+        }
+        let (method, body) = if again {
+            let body = json!({ "ackIds": [self.ack], "ackDeadlineSeconds": 0 });
+            ("modifyAckDeadline", body)
+        } else {
+            ("acknowledge", json!({ "ackIds": [self.ack] }))
+        };
+        aside(async move {
+            for _ in 0..2 {
+                let deadline = Instant::now() + CALL;
+                match resource.call(method, &body, deadline).await {
+                    Ok(_) => return,
+                    Err(failure) => log::warn!("[PubSub] {method}: {failure}"),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! Takes a message in the place of a call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::driver::{Claim, Subscription, Verdict};
+use super::send::ended;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{CallStep, Message, PipeRequest, Received, Reply, Trade, Turn};
+use crate::telemetry::queues::{MessageCounter, Result as Ended};
+
+/// How long before the deadline of the request the wait for a message ends, so that an empty queue is told from a broken
+/// one.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Responds to each request with a message of a queue.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) subscription: Arc<dyn Subscription>,
+    pub(super) counter: MessageCounter,
+    /// The status if there is no message.
+    pub(super) empty_status: StatusCode,
+    /// The address without secrets, for the log.
+    pub(super) shown: Arc<str>,
+}
+
+impl CallStep for Receiver {
+    fn is_the_backend(&self) -> bool {
+        true
+    }
+
+    fn trade(&self) -> Trade {
+        Trade::Receive
+    }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
+
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        let deadline = request.deadline - MARGIN.min(left / 10);
+        Ok(Turn::Receive(Box::pin(self.receive(deadline))))
+    }
+
+    fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Receiver {
+    async fn receive(&self, deadline: Instant) -> Result<Received, Failure> {
+        let taken = match self.subscription.receive(deadline).await {
+            Ok(Some(taken)) => taken,
+            Ok(None) => {
+                self.counter.count(Ended::Timeout);
+                return Err(Failure {
+                    status: self.empty_status,
+                    ..Failure::new(Kind::Empty, "context deadline exceeded")
+                });
+            }
+            Err(failure) => {
+                self.counter.count(ended(&failure));
+                return Err(failure);
+            }
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(value) = taken.content_type {
+            headers.insert(CONTENT_TYPE, value);
+        }
+        let message = Pending {
+            claim: taken.claim,
+            counter: self.counter.clone(),
+            shown: Arc::clone(&self.shown),
+            bytes: taken.body.len(),
+        };
+        Ok(Received {
+            reply: Reply::local(StatusCode::OK, headers, Some(taken.body)),
+            message: Some(Box::new(message)),
+        })
+    }
+}
+
+/// A message whose response is being made.
+struct Pending {
+    claim: Claim,
+    counter: MessageCounter,
+    shown: Arc<str>,
+    bytes: usize,
+}
+
+impl Message for Pending {
+    fn settle(self: Box<Self>, good: bool) {
+        if good {
+            self.counter.count(Ended::Ok);
+            self.claim.end(Verdict::Done);
+            return;
+        }
+        self.counter.count(Ended::Undecodable);
+        log::error!(
+            "[BACKEND: {}][PubSub] no response can be made of a message of {} bytes",
+            self.shown,
+            self.bytes
+        );
+        self.claim.end(Verdict::Bad);
+    }
+}

@@ -1,0 +1,95 @@
+//! Sends a message in the place of a call.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+
+use super::driver::{Outbound, Topic};
+use super::metadata::Listed;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Trade, Turn};
+use crate::telemetry::queues::{MessageCounter, Result as Ended};
+
+/// Sends the body of each request to a topic.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) topic: Arc<dyn Topic>,
+    pub(super) listed: Listed,
+    pub(super) counter: MessageCounter,
+    /// The address without secrets, for the log.
+    pub(super) shown: Box<str>,
+}
+
+impl CallStep for Sender {
+    fn is_the_backend(&self) -> bool {
+        true
+    }
+
+    fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn trade(&self) -> Trade {
+        Trade::Send
+    }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
+
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+        let message = Outbound {
+            body: request.body.clone(),
+            metadata: self.listed.metadata(&request.headers),
+        };
+        let deadline = request.deadline;
+        Ok(Turn::Wait(Box::pin(async move {
+            let mut unsure = Unsure {
+                step: self,
+                open: true,
+            };
+            let sent = self.topic.publish(message, deadline).await;
+            unsure.open = false;
+            match sent {
+                Ok(()) => {
+                    self.counter.count(Ended::Ok);
+                    Ok(Reply::local(StatusCode::OK, HeaderMap::new(), None))
+                }
+                Err(failure) => {
+                    self.counter.count(ended(&failure));
+                    Err(failure)
+                }
+            }
+        })))
+    }
+
+    fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+pub(super) fn ended(failure: &Failure) -> Ended {
+    match failure.kind {
+        Kind::Deadline | Kind::Empty => Ended::Timeout,
+        Kind::Status | Kind::BodyTooLarge | Kind::Request => Ended::Rejected,
+        _ => Ended::Error,
+    }
+}
+
+/// A message in progress. If the request ends before the answer of the queue, nobody knows whether the message is there.
+struct Unsure<'a> {
+    step: &'a Sender,
+    open: bool,
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.step.counter.count(Ended::Timeout);
+            log::warn!(
+                "[BACKEND: {}][PubSub] the request has ended before the answer: the message may have been sent",
+                self.step.shown
+            );
+        }
+    }
+}

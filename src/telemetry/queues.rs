@@ -1,0 +1,189 @@
+//! Metrics of message queues and functions.
+//!
+//! They belong to the process, because connections to queues outlive a configuration. A metric without series is not on
+//! the page, so a gateway without queues shows none of them.
+
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use crate::telemetry::mask::masked;
+use crate::telemetry::series::MOST_SERIES;
+
+/// The label of all backends beyond the limit.
+const OTHERS: &str = "*";
+
+static QUEUES: LazyLock<Option<Queues>> = LazyLock::new(Queues::new);
+
+struct Queues {
+    messages: IntCounterVec,
+    attempts: IntCounterVec,
+    known: Mutex<BTreeSet<String>>,
+}
+
+impl Queues {
+    /// `None` only if a name below is no name of a metric.
+    fn new() -> Option<Queues> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).ok()
+        };
+        Some(Queues {
+            messages: counters(
+                "portcullis_queue_messages_total",
+                "Messages sent to queues and taken from them, by backend and result.",
+                &["backend", "direction", "result"],
+            )?,
+            attempts: counters(
+                "portcullis_lambda_attempts_total",
+                "Calls of functions, by backend and result; a call that is made again counts again.",
+                &["backend", "result"],
+            )?,
+            known: Mutex::default(),
+        })
+    }
+
+    /// A label for this backend. Beyond the limit all share one.
+    fn label(&self, backend: &str) -> String {
+        let backend = masked(backend).into_owned();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&backend) && known.len() >= MOST_SERIES {
+            return OTHERS.to_owned();
+        }
+        known.insert(backend.clone());
+        backend
+    }
+}
+
+/// The registry with the metrics of queues.
+pub(super) fn registered(registry: Registry) -> Registry {
+    if let Some(queues) = &*QUEUES {
+        for metric in [&queues.messages, &queues.attempts] {
+            // This can only fail if the registry has them already.
+            let _ = registry.register(Box::new(metric.clone()));
+        }
+    }
+    registry
+}
+
+/// How the sending or taking of a message ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Result {
+    Ok,
+    /// It was taken, and its response could not be made.
+    Undecodable,
+    /// The queue, or a limit of the queue, did not take it.
+    Rejected,
+    /// There was no answer, or no message, in time.
+    Timeout,
+    /// The queue could not be asked.
+    Error,
+}
+
+impl Result {
+    const ALL: [Result; 5] = [
+        Result::Ok,
+        Result::Undecodable,
+        Result::Rejected,
+        Result::Timeout,
+        Result::Error,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Result::Ok => "ok",
+            Result::Undecodable => "undecodable",
+            Result::Rejected => "rejected",
+            Result::Timeout => "timeout",
+            Result::Error => "error",
+        }
+    }
+}
+
+/// Counters with one handle for each result.
+#[derive(Debug, Clone)]
+struct Handles([Option<IntCounter>; 5]);
+
+impl Handles {
+    fn new(make: impl Fn(&Queues, &'static str) -> IntCounter) -> Handles {
+        let queues = QUEUES.as_ref();
+        Handles(Result::ALL.map(|result| Some(make(queues?, result.word()))))
+    }
+
+    fn count(&self, result: Result) {
+        let index = Result::ALL.iter().position(|known| *known == result);
+        if let Some(Some(counter)) = index.and_then(|index| self.0.get(index)) {
+            counter.inc();
+        }
+    }
+}
+
+/// The direction of a message, seen from the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Out,
+    In,
+}
+
+/// Counts the messages of one backend.
+#[derive(Debug, Clone)]
+pub(crate) struct MessageCounter(Handles);
+
+impl MessageCounter {
+    pub(crate) fn new(backend: &str, direction: Direction) -> MessageCounter {
+        let direction = match direction {
+            Direction::Out => "out",
+            Direction::In => "in",
+        };
+        MessageCounter(Handles::new(|queues, result| {
+            let backend = queues.label(backend);
+            let labels = [&*backend, direction, result];
+            queues.messages.with_label_values(&labels)
+        }))
+    }
+
+    pub(crate) fn count(&self, result: Result) {
+        self.0.count(result);
+    }
+}
+
+/// Counts the calls of one function.
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptCounter(Handles);
+
+impl AttemptCounter {
+    pub(crate) fn new(backend: &str) -> AttemptCounter {
+        AttemptCounter(Handles::new(|queues, result| {
+            let backend = queues.label(backend);
+            queues.attempts.with_label_values(&[&*backend, result])
+        }))
+    }
+
+    pub(crate) fn count(&self, result: Result) {
+        self.0.count(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_by_backend_direction_and_result() {
+        let counter = MessageCounter::new("/counted-by-a-test", Direction::In);
+        counter.count(Result::Ok);
+        counter.count(Result::Ok);
+        counter.count(Result::Undecodable);
+        let registry = registered(Registry::new());
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for line in [
+            "portcullis_queue_messages_total{backend=\"/counted-by-a-test\",direction=\"in\",result=\"ok\"} 2",
+            "portcullis_queue_messages_total{backend=\"/counted-by-a-test\",direction=\"in\",result=\"undecodable\"} 1",
+            "portcullis_queue_messages_total{backend=\"/counted-by-a-test\",direction=\"in\",result=\"error\"} 0",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
