@@ -11,6 +11,7 @@ use crate::ext::opentelemetry::Exporters;
 use crate::runtime::service::Service;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::logger::Logger;
+use crate::telemetry::mask::masked;
 use crate::telemetry::metrics::{KeySetReport, Metrics};
 use crate::telemetry::observe::Native;
 use crate::telemetry::otlp::{Gathered, Own};
@@ -132,6 +133,21 @@ fn now(service: &Service, per_endpoint: bool) -> Now {
             .map(|(host, open, idle)| (host.to_owned(), open, idle))
             .collect(),
         names: names.collect(),
+        health: states
+            .health
+            .iter()
+            .map(|(host, it)| {
+                let changes = [it.failed, it.recovered, it.ejected];
+                (masked(host).into_owned(), it.usable, changes)
+            })
+            .collect(),
+        repeats: states
+            .spent()
+            .map(|(host, it)| {
+                let spent = [it.retries, it.hedges, it.rejected];
+                (masked(host).into_owned(), spent)
+            })
+            .collect(),
         cached,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compile::care;
 use crate::compile::certificates;
 use crate::compile::listen::{numbers, versions};
 use crate::compile::options;
@@ -187,7 +188,8 @@ pub(super) fn hosts(
         (false, _) => None,
     };
     let client = client_of(file, hosts, service, cx)?;
-    let rules = rules(file, service, timeout);
+    let asked = care::asked(file, service, hosts, by_dns, cx);
+    let rules = care::within_attempt(rules(file, service, timeout), &asked);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -196,14 +198,18 @@ pub(super) fn hosts(
     // The client is part of the key, because new settings require new connections.
     let place = Arc::as_ptr(&client).addr();
     Some(match srv {
-        Some(name) => cx.carry(
-            format!("hosts of {place}: {scheme} {name} every {ttl:?}, {rules:?}"),
-            |_| Arc::new(HostSet::service(&client, name, scheme, ttl).ruled(rules)),
-        ),
-        None => cx.carry(
-            format!("hosts of {place}: {}, {rules:?}", hosts.join(" ")),
-            |_| Arc::new(HostSet::fixed(&client, hosts).ruled(rules)),
-        ),
+        Some(name) => {
+            let key = format!("hosts of {place}: {scheme} {name} every {ttl:?}, {rules:?}");
+            care::set(&key, asked, &client, cx, || {
+                HostSet::service(&client, name, scheme, ttl).ruled(rules)
+            })
+        }
+        None => {
+            let key = format!("hosts of {place}: {}, {rules:?}", hosts.join(" "));
+            care::set(&key, asked, &client, cx, || {
+                HostSet::fixed(&client, hosts).ruled(rules)
+            })
+        }
     })
 }
 

@@ -22,7 +22,7 @@ use crate::ext::proxy::PROXY_ENDPOINT;
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, LAST_IDENTITY};
 use crate::ext::request_id::IdHeader;
 use crate::ext::stream::STREAM_ENDPOINT;
-use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry, websocket};
+use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry, upstream, websocket};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::QueryRules;
@@ -108,6 +108,7 @@ pub(super) fn endpoint(
         takes_responses(file),
         service.version == Some(4),
     );
+    upstream::begin_sticky(cx);
     let mut regular = Vec::new();
     let mut shadows = Vec::new();
     for (index, written) in file.backend.iter().enumerate() {
@@ -129,6 +130,7 @@ pub(super) fn endpoint(
             None => {}
         }
     }
+    parts.steps.extend(upstream::sticky_step(cx));
     if let Order::Sequential { propagated } = &mut order {
         propagate(propagated, &regular);
     }

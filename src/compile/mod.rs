@@ -7,6 +7,7 @@
 //! | `ahead` | what precedes the router, beside the endpoints |
 //! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
+//! | `care` | health checks, weights and retries of the hosts of a backend |
 //! | `payload`, `finishing` | how request bodies are read; the last changes to responses |
 //! | `sides` | the admin listeners, and addresses that two listeners want |
 //! | `certificates` | the contents of certificate and key files |
@@ -18,6 +19,7 @@
 
 mod ahead;
 mod backend;
+mod care;
 mod certificates;
 mod claims;
 mod client;

@@ -16,7 +16,7 @@ use super::opentelemetry::{Exporters, Pages};
 use super::redis::SharedStore;
 use super::{
     api_keys, auth_validator, basic, body_extractor, cors, geoip, http_cache, implied,
-    jwk_aggregator, logging, opentelemetry, redis_pools, request_id, static_files,
+    jwk_aggregator, logging, opentelemetry, redis_pools, request_id, static_files, upstream,
 };
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::ahead::{Hosts, Wildcards};
@@ -153,6 +153,8 @@ facts! {
     sites: static_files::Sites,
     /// Set by wildcards; read by `compile`.
     wildcards: Wildcards,
+    /// What decides about the hosts of the current endpoint's backends. Set and read by `compile`.
+    sticky: upstream::StickyRules,
     /// Set by virtual hosts; read by `compile`.
     virtual_hosts: Hosts,
 }

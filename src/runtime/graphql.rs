@@ -275,6 +275,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
             subject: None,
+            affinity: None,
         };
         GraphQl::compile(spec).apply(&mut out, &params)?;
         Ok(out)
@@ -306,6 +307,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             subject: None,
+            affinity: None,
         };
         let spec = spec(Operation::Query, json!({"id": "{id}"}));
         GraphQl::compile(spec)

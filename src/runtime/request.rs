@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::jose::{Claims, SubjectToken};
 use crate::runtime::response::Fields;
+use crate::upstream::care::AffinityKey;
 
 /// The head of a request as the client sent it, borrowed from the server's own structures.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +97,8 @@ pub struct Notes {
     pub claims: Option<Arc<Claims>>,
     /// The verified token itself, if a backend exchanges it for another one.
     pub subject: Option<SubjectToken>,
+    /// The keys that decide about the hosts of backends, by the ids of their rules.
+    pub affinity: Option<Arc<[(u64, AffinityKey)]>>,
     /// Why a step rejected the request, as one word for the access log and the metrics: `expired`, `rate_limited`, ….
     pub rejected: Option<&'static str>,
     /// Whether the token was rejected. `refused` is then one of the closed list of token reasons.

@@ -190,7 +190,10 @@ pub(super) fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()
         upstream.extend(header.headers.get_all(header::VARY).into_iter().cloned());
     }
     for (name, _) in fields {
-        header.remove_header(name);
+        // Cookies of the gateway do not replace those of a backend.
+        if *name != header::SET_COOKIE {
+            header.remove_header(name);
+        }
     }
     for (name, value) in fields {
         header.append_header(name, value)?;

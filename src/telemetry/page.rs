@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prometheus::proto::{Metric, MetricFamily};
 
 use crate::telemetry::observe::Native;
-use tables::{breakers, certificates, hosts, key_sets, names, rejections, routes};
+use tables::{breakers, certificates, health, hosts, key_sets, names, rejections, routes};
 use write::{duration, escaped};
 
 pub(crate) use history::History;
@@ -67,6 +67,7 @@ pub(crate) fn html(
         hosts(native, families, &mut out);
     }
     breakers(families, &mut out);
+    health(families, &mut out);
     names(families, &mut out);
     key_sets(families, &mut out);
     certificates(families, &mut out);

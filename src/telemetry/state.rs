@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use prometheus::core::Atomic;
 use prometheus::core::GenericGaugeVec;
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec};
+use prometheus::{CounterVec, GaugeVec, IntGauge, IntGaugeVec};
 
 use crate::telemetry::mask::masked;
 use crate::telemetry::metrics::Maker;
@@ -24,6 +24,9 @@ pub(crate) struct State {
     connections_idle: IntGaugeVec,
     dns_age: GaugeVec,
     dns_found: IntGaugeVec,
+    host_usable: IntGaugeVec,
+    host_changes: CounterVec,
+    repeats: CounterVec,
     cache_responses: IntGauge,
     cache_bytes: IntGauge,
     config: IntGaugeVec,
@@ -39,6 +42,11 @@ pub(crate) struct Now {
     pub hosts: Vec<(String, usize, usize)>,
     /// Names that are looked up: the age of the addresses in seconds, or NaN without any, and their number.
     pub names: Vec<(String, f64, usize)>,
+    /// Hosts with health checks, ejection or a slow start: whether they are used, and how often they became
+    /// unhealthy, healthy again, and were ejected.
+    pub health: Vec<(String, bool, [u64; 3])>,
+    /// By host set: retries, hedged requests, and calls that were not made again because of the budget.
+    pub repeats: Vec<(String, [u64; 3])>,
     /// Stored responses and their bytes.
     pub cached: (usize, usize),
 }
@@ -70,6 +78,21 @@ impl State {
                 "portcullis_dns_addresses",
                 "Addresses of a host name, or hosts of a service, that the last successful lookup found.",
                 &["name"],
+            ),
+            host_usable: maker.int_gauges(
+                "portcullis_upstream_host_healthy",
+                "Hosts with health checks, ejection or a slow start: 1 healthy, 0 unhealthy or ejected.",
+                &["host"],
+            ),
+            host_changes: maker.counters(
+                "portcullis_upstream_host_changes_total",
+                "Changes of these hosts: unhealthy, healthy (again), ejected.",
+                &["host", "to"],
+            ),
+            repeats: maker.counters(
+                "portcullis_upstream_repeats_total",
+                "Calls that were made again, by the first host of their backend: retry, hedge, or over_budget for those that were not made.",
+                &["host", "kind"],
             ),
             cache_responses: maker.int_gauge(
                 "portcullis_http_cache_responses",
@@ -125,6 +148,23 @@ impl State {
         );
         let found = names.map(|(name, _, found)| ([&**name], count(*found)));
         fill(&self.dns_found, found, add);
+        let usable = now.health.iter();
+        let usable = usable.map(|(host, usable, _)| ([&**host], i64::from(*usable)));
+        fill(&self.host_usable, usable, i64::min);
+        let changes = now
+            .health
+            .iter()
+            .map(|(host, _, changes)| (&**host, *changes));
+        count_up(
+            &self.host_changes,
+            ["unhealthy", "healthy", "ejected"],
+            changes,
+        );
+        let repeats = now
+            .repeats
+            .iter()
+            .map(|(host, repeats)| (&**host, *repeats));
+        count_up(&self.repeats, ["retry", "hedge", "over_budget"], repeats);
         let (responses, bytes) = now.cached;
         self.cache_responses.set(count(responses));
         self.cache_bytes.set(count(bytes));
@@ -133,6 +173,21 @@ impl State {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Sets counters that are kept elsewhere: three for each item.
+fn count_up<'l>(
+    metric: &CounterVec,
+    kinds: [&str; 3],
+    items: impl Iterator<Item = (&'l str, [u64; 3])>,
+) {
+    metric.reset();
+    for (index, (name, counts)) in items.enumerate() {
+        let name = if index < MOST_SERIES { name } else { OTHERS };
+        for (kind, count) in kinds.iter().zip(counts) {
+            metric.with_label_values(&[name, kind]).inc_by(count as f64);
+        }
+    }
 }
 
 /// Sets one series for each item. Those beyond the limit share one, and `join` tells its value.
@@ -172,6 +227,8 @@ mod tests {
         now.breakers.insert(place, 2);
         now.hosts.push(("http://u:secret@h".to_owned(), 3, 1));
         now.names.push(("h".to_owned(), 4.5, 2));
+        now.health.push(("http://h".to_owned(), false, [1, 2, 3]));
+        now.repeats.push(("http://h".to_owned(), [4, 5, 6]));
         metrics.state.set(&now);
         metrics.state.configured("abc", 2);
         let shown = page(&metrics);
@@ -181,6 +238,9 @@ mod tests {
             r#"portcullis_upstream_connections_idle{host="http://u:***@h"} 1"#,
             r#"portcullis_dns_age_seconds{name="h"} 4.5"#,
             r#"portcullis_dns_addresses{name="h"} 2"#,
+            r#"portcullis_upstream_host_healthy{host="http://h"} 0"#,
+            r#"portcullis_upstream_host_changes_total{host="http://h",to="ejected"} 3"#,
+            r#"portcullis_upstream_repeats_total{host="http://h",kind="hedge"} 5"#,
             r#"portcullis_config_info{hash="abc"} 1"#,
             "portcullis_workers 2",
         ] {

@@ -12,6 +12,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::budget::Full;
+use super::care::Pick;
 use super::client::Client;
 use super::collect::{Collector, Overflow, Pieces, whole};
 use super::error::CallError;
@@ -138,11 +139,21 @@ impl HostSet {
     ) -> Result<Exchange<'a>, S::Error> {
         let framing = call.framing();
         let own = call.is_repeatable();
-        let mut exchange = match call.elsewhere {
-            None => self.open(call.out, framing).await?,
-            Some(set) => Box::pin(set.open_apart(&self.client, call.out, framing)).await?,
+        let again = call.elsewhere.as_deref().unwrap_or(self).again();
+        let exchange = if let Some(again) = again.filter(|_| own) {
+            // Boxed, so that calls that are made once do not carry this state.
+            Box::pin(self.send_repeatedly(&again, &call, framing, source)).await?
+        } else {
+            let mut exchange = match call.elsewhere {
+                None => self.open(call.out, framing).await?,
+                Some(set) => {
+                    let pick = Pick::of(&call.out);
+                    Box::pin(set.open_apart(&self.client, call.out, framing, pick)).await?
+                }
+            };
+            exchange.ask(own, source).await?;
+            exchange
         };
-        exchange.ask(own, source).await?;
         if options.follows
             && exchange
                 .status()
@@ -192,7 +203,9 @@ async fn follow<'a, S: Source>(
             client = client.anonymous().unwrap_or(client);
         }
         let framing = framing(&out);
-        exchange = hosts.open_apart(client, out, framing).await?;
+        exchange = hosts
+            .open_apart(client, out, framing, Pick::default())
+            .await?;
         exchange.first = first;
         exchange.ask(true, source).await?;
     }
@@ -215,7 +228,11 @@ impl Exchange<'_> {
     }
 
     /// Sends the body and waits for the head of the response. `own`: the body is that of the call.
-    async fn ask<S: Source>(&mut self, own: bool, source: &mut S) -> Result<(), S::Error> {
+    pub(super) async fn ask<S: Source>(
+        &mut self,
+        own: bool,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
         if !own {
             self.uploading = true;
             source.begin().await?;

@@ -182,6 +182,11 @@ impl Client {
         &self.dns
     }
 
+    /// What the connections of this client have in common.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The connections to `origin`.
     pub(super) fn usage(&self, origin: String) -> Arc<Usage> {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorType};
 use tokio::sync::Semaphore;
 
+use super::care::{HostCare, HostHealth};
 use super::client::{Client, HttpVersion, Settings};
 use super::dns::{DnsTable, Name, Response};
 use super::error::{CallError, CallErrorKind};
@@ -26,6 +27,8 @@ pub(super) struct Host {
     /// As written, for URLs in messages. As in KrakenD, a path is appended by concatenation.
     pub(super) url: Arc<str>,
     pub(super) place: Result<Place, Box<str>>,
+    /// What the file asks for beyond round robin.
+    pub(super) care: Option<Box<HostCare>>,
 }
 
 /// The location of a host.
@@ -119,7 +122,18 @@ impl Host {
         Host {
             url: url.into(),
             place,
+            care: None,
         }
+    }
+
+    /// Its state, if it has one.
+    pub(super) fn health(&self) -> Option<&HostHealth> {
+        self.care.as_ref()?.health.as_deref()
+    }
+
+    /// Whether its statuses leave it out.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.health().is_some_and(HostHealth::is_ejected)
     }
 
     /// The place, or why this host cannot be called.
@@ -259,7 +273,7 @@ impl Place {
         }
         let candidate = |address: &IpAddr| Candidate {
             peer: self.peer(client, *address),
-            penalty: Penalty::new(),
+            penalty: self.penalty.like(),
         };
         let peers = Arc::new(Peers {
             list: response.addresses.iter().map(candidate).collect(),

@@ -11,9 +11,10 @@ use pingora_core::Error;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
+use super::care::{AffinityKey, Care, Pick};
 use super::client::Client;
+use super::dial::Dial;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
@@ -32,6 +33,11 @@ pub struct HostSet {
     next: AtomicUsize,
     name: Box<str>,
     pub(super) rules: HostRules,
+    /// What the file asks for beyond round robin.
+    pub(super) care: Option<Arc<Care>>,
+    /// The host that was chosen before the call was built.
+    first: Option<usize>,
+    pub(super) sticky: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -137,6 +143,23 @@ impl HostSet {
         HostSet { rules, ..self }
     }
 
+    /// The same hosts with this care. Before any call is made.
+    pub(crate) fn cared(mut self, mut care: Care) -> HostSet {
+        if let Hosts::Fixed(list) = &mut self.hosts
+            && let Some(list) = Arc::get_mut(list)
+        {
+            list.iter_mut().for_each(|host| care.adopt(host));
+            care.balance.weigh(list);
+        }
+        self.care = Some(Arc::new(care));
+        self
+    }
+
+    /// The number of hosts, as far as it is known without waiting.
+    pub(super) fn len(&self) -> Option<usize> {
+        self.known().map(|list| list.len())
+    }
+
     /// The name of this set where one URL is needed, as in a cache key: the first host as configured, or the SRV
     /// name.
     pub fn name(&self) -> &str {
@@ -161,9 +184,16 @@ impl HostSet {
 
     /// `scheme://authority` and base path of the next host, for callers that must know the whole URL before they call
     /// [`HostSet::elsewhere`] with it. `None` if no host can be called.
-    pub async fn next_place(&self) -> Option<(String, String)> {
+    pub(crate) async fn next_place(
+        &self,
+        affinity: Option<AffinityKey>,
+    ) -> Option<(String, String)> {
         let hosts = self.list().await;
-        let index = self.turn(&hosts).first().copied()?;
+        let pick = Pick {
+            affinity,
+            ..Pick::default()
+        };
+        let index = self.turn(&hosts, pick).first().copied()?;
         let host = hosts.get(index)?;
         let base = &host.place.as_ref().ok()?.base;
         let origin = host.url.strip_suffix(&**base)?;
@@ -183,6 +213,8 @@ impl HostSet {
         match own {
             Some((list, first)) => HostSet {
                 next: AtomicUsize::new(first),
+                care: self.care.clone(),
+                first: Some(first),
                 ..HostSet::new(&self.client, Hosts::Fixed(list), self.name.clone())
             },
             None => HostSet::fixed(&self.client, &[origin]),
@@ -192,7 +224,7 @@ impl HostSet {
 
     /// Adds the hosts and the names of this set, for metrics. Hosts from SRV records count under the name of the set,
     /// because the labels of metrics come from the configuration.
-    pub fn add_states(&self, states: &mut HostStates) {
+    pub(crate) fn add_states(&self, states: &mut HostStates) {
         let list = self.known();
         let list = list.as_deref().unwrap_or_default();
         let service = match &self.hosts {
@@ -202,9 +234,15 @@ impl HostSet {
                 Some(&*self.name)
             }
         };
+        if let Some(care) = &self.care {
+            states.add_spent(&self.name, care);
+        }
         for host in list {
             let Ok(place) = &host.place else { continue };
             states.add(service.unwrap_or(&host.url), &place.usage);
+            if let Some(health) = host.care.as_ref().and_then(|care| care.health.as_ref()) {
+                states.add_health(service.unwrap_or(&host.url), health.report());
+            }
             if service.is_none() {
                 place.add_name(states);
             }
@@ -224,9 +262,21 @@ impl HostSet {
     /// # Errors
     /// There are no hosts, a host is not a URL, a name has no address, or no host accepts the connection.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
+        self.dial_for(None).await
+    }
+
+    /// The same for a call with a key.
+    pub(super) async fn dial_for(
+        &self,
+        affinity: Option<AffinityKey>,
+    ) -> Result<(Box<Http1Session>, Target), CallError> {
         let hosts = self.list().await;
+        let pick = Pick {
+            affinity,
+            ..Pick::default()
+        };
         let found = self
-            .connect_any(&hosts, Way::Bare, |error, _| error)
+            .connect_any(&hosts, Way::Bare, pick, |error, _| error)
             .await?;
         let host = hosts.get(found.host).ok_or_else(CallError::no_hosts)?;
         let place = host.place()?;
@@ -245,28 +295,32 @@ impl HostSet {
     pub(super) async fn connect(
         &self,
         hosts: &HostList<'_>,
-        method: &Method,
-        target: &str,
+        (method, target): (&Method, &str),
+        pick: Pick<'_>,
     ) -> Result<Connected, CallError> {
         let named =
             |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
-        self.connect_any(hosts, Way::Pooled, named).await
+        self.connect_any(hosts, Way::Pooled, pick, named).await
     }
 
     async fn connect_any(
         &self,
         hosts: &HostList<'_>,
         way: Way,
+        pick: Pick<'_>,
         named: impl Fn(CallError, &Host) -> CallError,
     ) -> Result<Connected, CallError> {
         let mut failure = None;
-        let turn = self.turn(hosts);
+        let turn = self.turn(hosts, pick);
         let most = turn.len().min(MOST_HOSTS);
         for (trial, index) in turn.into_iter().take(most).enumerate() {
             let Some(host) = hosts.get(index) else {
                 continue;
             };
             let place = host.place().map_err(|error| named(error, host))?;
+            if let Some(tried) = pick.tried {
+                tried.add(index);
+            }
             let is_last = trial + 1 == most;
             match self.connect_to(place, index, way, is_last).await {
                 Ok(connected) => return Ok(connected),
@@ -387,12 +441,20 @@ impl HostSet {
     fn build(&self, scheme: &str, targets: &[SrvTarget]) -> Arc<[Host]> {
         let host = |target: &SrvTarget| {
             let url = format!("{scheme}://{}:{}", target.host, target.port);
-            Host::new(&url, &self.client)
+            let mut host = Host::new(&url, &self.client);
+            if let Some(care) = &self.care {
+                care.adopt(&mut host);
+            }
+            host
         };
         targets.iter().map(host).collect()
     }
 
-    fn turn(&self, hosts: &[Host]) -> Order {
+    fn turn(&self, hosts: &[Host], pick: Pick<'_>) -> Order {
+        if let Some(care) = &self.care {
+            let first = self.first;
+            return care.balance.order(hosts, Pick { first, ..pick });
+        }
         let start = match hosts.len() {
             0 | 1 => 0,
             _ => self.next.fetch_add(1, Ordering::Relaxed),
@@ -410,6 +472,9 @@ impl HostSet {
             next: AtomicUsize::new(0),
             name,
             rules: HostRules::default(),
+            care: None,
+            first: None,
+            sticky: None,
         }
     }
 }
@@ -421,55 +486,4 @@ enum Way {
     Pooled,
     /// A new one, for another protocol.
     Bare,
-}
-
-/// An attempt to connect. If it is dropped without a result, it was cancelled by the caller's deadline or because the
-/// client closed its connection. After a long wait this counts as a failure.
-struct Dial<'a> {
-    peers: &'a Peers,
-    peer: usize,
-    place: &'a Place,
-    since: Instant,
-    long_wait: Duration,
-    has_verdict: bool,
-}
-
-impl<'a> Dial<'a> {
-    fn begin(set: &HostSet, peers: &'a Peers, peer: usize, place: &'a Place) -> Dial<'a> {
-        Dial {
-            peers,
-            peer,
-            place,
-            since: Instant::now(),
-            long_wait: set.rules.long_wait() / 2,
-            has_verdict: false,
-        }
-    }
-
-    fn succeeded(mut self) {
-        self.has_verdict = true;
-    }
-
-    fn failed(mut self) {
-        self.has_verdict = true;
-        self.impose();
-    }
-
-    fn impose(&self) {
-        if let Some(candidate) = self.peers.list.get(self.peer) {
-            candidate.penalty.impose();
-        }
-    }
-}
-
-impl Drop for Dial<'_> {
-    fn drop(&mut self) {
-        if self.has_verdict || self.since.elapsed() < self.long_wait {
-            return;
-        }
-        self.impose();
-        if self.peers.all_failed() {
-            self.place.penalty.impose();
-        }
-    }
 }

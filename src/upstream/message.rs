@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::care::AffinityKey;
 use crate::jose::SubjectToken;
 
 /// One call, ready to be sent. The host set adds `Host`, unless a step has set it.
@@ -17,6 +18,8 @@ pub struct Outgoing {
     pub body: Bytes,
     /// The verified token of the client, for a backend that gets another one in exchange. It is not sent.
     pub subject: Option<SubjectToken>,
+    /// Calls with the same key go to the same host, if the file asks for it. It is not sent.
+    pub affinity: Option<AffinityKey>,
 }
 
 /// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.

@@ -13,7 +13,9 @@
 //! | `proof` | verification of handshake signatures, also for certificates that the library does not parse |
 //! | `listed` | [`ListedCertificates`]: certificates that are trusted by themselves |
 //! | `host`, `hosts` | [`HostSet`]: the address of a call, from static lists, DNS or SRV |
+//! | `dial` | what an attempt to connect says about a host |
 //! | `turn` | the order in which hosts and addresses are tried |
+//! | `care` | [`Care`]: health checks, weights, sticky hosts, retries; only where the file asks for them |
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
 //! | `websocket` | the handshake of a WebSocket |
@@ -32,10 +34,12 @@
 
 pub(crate) mod budget;
 mod call;
+pub(crate) mod care;
 mod certificate;
 mod client;
 pub(crate) mod collect;
 pub(crate) mod credentials;
+mod dial;
 mod dns;
 mod error;
 mod exchange;

@@ -40,10 +40,22 @@ pub(super) fn order<'a>(
     order
 }
 
-/// How long a host or an address is skipped after its first failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause. Each failed attempt doubles the pause up to this limit.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a host or an address is skipped. Each failed attempt doubles the pause up to the longest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            first: Duration::from_secs(5),
+            longest: Duration::from_secs(60),
+        }
+    }
+}
+
 /// The number of consecutive requests without a response that count as a failure. A single one may have been slow.
 const UNANSWERED: u32 = 2;
 
@@ -61,6 +73,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Penalty {
     since: Instant,
+    pace: Pace,
     /// Milliseconds after `since`. 0 means none.
     until: AtomicU64,
     /// Consecutive failures, including failed attempts after a pause.
@@ -71,12 +84,23 @@ pub(super) struct Penalty {
 
 impl Penalty {
     pub(super) fn new() -> Penalty {
+        Penalty::paced(Pace::default())
+    }
+
+    /// With these pauses.
+    pub(super) fn paced(pace: Pace) -> Penalty {
         Penalty {
             since: Instant::now(),
+            pace,
             until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
         }
+    }
+
+    /// A record without failures that has the same pauses.
+    pub(super) fn like(&self) -> Penalty {
+        Penalty::paced(self.pace)
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -88,7 +112,7 @@ impl Penalty {
     }
 
     /// Claims the one attempt that is due. Until it succeeds, the next one is due after twice the time.
-    fn claim(&self) -> bool {
+    pub(super) fn claim(&self) -> bool {
         let until = self.until.load(Ordering::Relaxed);
         if until == 0 || self.now() < until {
             return false;
@@ -122,15 +146,17 @@ impl Penalty {
         }
     }
 
-    /// Records a response, which clears all failures.
-    pub(super) fn lift(&self) {
+    /// Records a response, which clears all failures. Returns whether there was a pause.
+    pub(super) fn lift(&self) -> bool {
         if self.unanswered.load(Ordering::Relaxed) != 0 {
             self.unanswered.store(0, Ordering::Relaxed);
         }
-        if self.until.load(Ordering::Relaxed) != 0 {
+        let was_out = self.until.load(Ordering::Relaxed) != 0;
+        if was_out {
             self.failures.store(0, Ordering::Relaxed);
             self.until.store(0, Ordering::Relaxed);
         }
+        was_out
     }
 
     fn now(&self) -> u64 {
@@ -138,8 +164,9 @@ impl Penalty {
     }
 
     fn after(&self, failures: u32) -> u64 {
-        let pause = FIRST_PAUSE * (1 << failures.saturating_sub(1).min(8));
-        let pause = pause.min(LONGEST_PAUSE).as_millis();
+        let doubled = 1 << failures.saturating_sub(1).min(16);
+        let pause = self.pace.first.saturating_mul(doubled);
+        let pause = pause.min(self.pace.longest).as_millis();
         self.now()
             .saturating_add(u64::try_from(pause).unwrap_or(u64::MAX))
     }
@@ -179,7 +206,7 @@ mod tests {
         penalties[0].lift();
         assert_eq!(turn().as_slice(), [0, 1]);
         penalties[0].impose();
-        tokio::time::advance(FIRST_PAUSE).await;
+        tokio::time::advance(Pace::default().first).await;
         assert_eq!(
             penalties[0].standing(),
             Standing::Due,
@@ -204,7 +231,7 @@ mod tests {
         for _ in 0..50 {
             penalty.impose();
         }
-        tokio::time::advance(FIRST_PAUSE).await;
+        tokio::time::advance(Pace::default().first).await;
         assert_eq!(penalty.standing(), Standing::Due);
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
+use super::care::{Care, HostReport, RetryBudget, Spent};
+
 /// The connections of one client to one host.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
@@ -76,15 +78,19 @@ impl Tracing for Counted {
 
 /// The hosts and names of host sets.
 #[derive(Debug, Default)]
-pub struct HostStates {
+pub(crate) struct HostStates {
     /// By `scheme://authority`, or by the name of a service whose hosts come from SRV records.
     hosts: BTreeMap<Box<str>, Vec<Arc<Usage>>>,
     pub names: BTreeMap<Box<str>, NameState>,
+    /// Hosts with a state, by their URL.
+    pub health: BTreeMap<Box<str>, HostReport>,
+    /// Calls that were made again, by the name of their host set.
+    spent: BTreeMap<Box<str>, Vec<Arc<RetryBudget>>>,
 }
 
 /// The result of the last successful lookup of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NameState {
+pub(crate) struct NameState {
     /// `None` before the first one.
     pub age: Option<Duration>,
     /// The number of addresses, or of hosts for an SRV name.
@@ -100,8 +106,36 @@ impl HostStates {
         }
     }
 
+    /// A host with different rules has several states, of which the worst is shown.
+    pub(super) fn add_health(&mut self, host: &str, report: HostReport) {
+        let known = self.health.entry(host.into()).or_insert(report);
+        known.usable &= report.usable;
+        known.failed = known.failed.max(report.failed);
+        known.recovered = known.recovered.max(report.recovered);
+        known.ejected = known.ejected.max(report.ejected);
+    }
+
+    /// Several host sets may share a budget.
+    pub(super) fn add_spent(&mut self, name: &str, care: &Care) {
+        let Some(budget) = care.again.as_ref().map(|again| &again.budget) else {
+            return;
+        };
+        let known = self.spent.entry(name.into()).or_default();
+        if !known.iter().any(|it| Arc::ptr_eq(it, budget)) {
+            known.push(Arc::clone(budget));
+        }
+    }
+
+    /// The calls that were made again for each host set.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = (&str, Spent)> {
+        self.spent.iter().map(|(name, all)| {
+            let spent = all.iter().map(|budget| budget.spent());
+            (&**name, spent.fold(Spent::default(), Spent::and))
+        })
+    }
+
     /// Each host with its open and its idle connections.
-    pub fn hosts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
         self.hosts.iter().map(|(host, all)| {
             let sum = |of: fn(&Usage) -> usize| all.iter().map(|it| of(it)).sum();
             (&**host, sum(Usage::open), sum(Usage::idle))

@@ -73,7 +73,7 @@ impl HostSet {
         trip: &mut Option<Box<Trip>>,
     ) -> Result<Upgraded, CallError> {
         let set = call.elsewhere.as_deref().unwrap_or(self);
-        let (mut session, target) = set.dial().await?;
+        let (mut session, target) = set.dial_for(call.out.affinity).await?;
         let mut request = request(&call.out, &target, fields)
             .map_err(|_| CallError::new(CallErrorKind::Request, "the request cannot be written"))?;
         if let Some(trip) = trip {

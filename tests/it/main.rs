@@ -55,6 +55,7 @@ mod target;
 mod telemetry;
 mod tls;
 mod upgrade;
+mod upstream_care;
 #[cfg(all(feature = "cel", feature = "json-schema"))]
 mod validation;
 mod vault;

@@ -127,6 +127,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         params: Params::default(),
         claims: None,
         subject: None,
+        affinity: None,
         client: std::net::IpAddr::from([127, 0, 0, 1]),
         accept: None,
         body: Bytes::new(),

@@ -221,6 +221,7 @@ pub fn call(
         headers: headers.iter().map(pair).collect::<HeaderMap>(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         subject: None,
+        affinity: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn call(method: Method, target: &str, sent: &[(&str, &str)]) -> Outgoing {
         headers: headers(sent),
         body: Bytes::new(),
         subject: None,
+        affinity: None,
     }
 }
 

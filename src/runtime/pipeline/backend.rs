@@ -125,6 +125,7 @@ pub(super) fn prepare_with<C>(
         headers,
         body,
         subject: call.subject.clone(),
+        affinity: call.affinity(backend),
     };
     let mut announce = call.announce_length || backend.send_body_on_redirect;
     if let Some(rules) = &backend.headers {

@@ -16,8 +16,9 @@ use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Peer, PipeRequest};
 use crate::runtime::request::{Head, Notes, Params};
-use crate::runtime::service::{Endpoint, Options, Work};
+use crate::runtime::service::{Backend, Endpoint, Options, Work};
 use crate::runtime::template::{self, Values};
+use crate::upstream::care::AffinityKey;
 
 /// A request that passed the steps of its endpoint. It borrows nothing from the session of the server, so the server
 /// can watch the client while the pipeline works.
@@ -33,6 +34,8 @@ pub struct ClientCall {
     pub client: IpAddr,
     /// See [`Notes::subject`].
     pub subject: Option<SubjectToken>,
+    /// See [`Notes::affinity`].
+    pub affinity: Option<Arc<[(u64, AffinityKey)]>>,
     /// The client's `Accept`, for `negotiate`. `None` for a streamed endpoint.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
@@ -84,6 +87,7 @@ impl ClientCall {
             claims: notes.claims.clone(),
             client: head.client,
             subject: notes.subject.clone(),
+            affinity: notes.affinity.clone(),
             accept: match &endpoint.work {
                 Work::Compose(_) => notes.header_values(head, &ACCEPT).next().cloned(),
                 Work::Stream(_) | Work::Nothing => None,
@@ -100,6 +104,13 @@ impl ClientCall {
             }),
             started,
         }
+    }
+
+    /// The key that decides about the host of `backend`.
+    pub(super) fn affinity(&self, backend: &Backend) -> Option<AffinityKey> {
+        let (keys, rule) = (self.affinity.as_ref()?, backend.hosts.sticky()?);
+        let found = keys.iter().find(|(id, _)| *id == rule);
+        found.map(|(_, key)| *key)
     }
 
     /// The request as the endpoint's pipe steps see it.

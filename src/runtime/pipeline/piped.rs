@@ -93,7 +93,7 @@ pub(super) async fn admit<'a>(
     limit: &Limit,
 ) -> Result<Admitted<'a>, Failure> {
     let mut gunzip = prepared.gzip;
-    let subject = prepared.out.subject.clone();
+    let (subject, affinity) = (prepared.out.subject.clone(), prepared.out.affinity);
     let mut request = prepared.request(backend, limit).await;
     let had_body = !request.body.is_empty();
     let entered = enter(&backend.pipes, &mut request).await?;
@@ -110,6 +110,7 @@ pub(super) async fn admit<'a>(
     replaced |= had_body && request.body.is_empty();
     let mut call = Call::whole(outgoing(&request));
     call.out.subject = subject;
+    call.out.affinity = affinity;
     if local.is_none() {
         call.elsewhere = elsewhere(&backend.hosts, &request).map(Arc::new);
     }
@@ -295,6 +296,7 @@ fn outgoing(request: &PipeRequest) -> Outgoing {
         headers,
         body: request.body.clone(),
         subject: None,
+        affinity: None,
     }
 }
 
@@ -336,7 +338,7 @@ impl Prepared {
             peer: seed.peer,
             deadline: limit.end(),
         };
-        match backend.hosts.next_place().await {
+        match backend.hosts.next_place(out.affinity).await {
             Some((origin, base)) => {
                 request.origin = Some(origin.into());
                 request.set_target(&format!("{base}{}", out.target));

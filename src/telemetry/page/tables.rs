@@ -117,6 +117,33 @@ pub(super) fn breakers(families: &[MetricFamily], out: &mut String) {
     table("Circuit breakers", &columns, rows.collect(), out);
 }
 
+/// Hosts with a state, the unhealthy ones first.
+pub(super) fn health(families: &[MetricFamily], out: &mut String) {
+    let usable = by_label(families, "portcullis_upstream_host_healthy", "host");
+    let changes = metrics_of(families, "portcullis_upstream_host_changes_total");
+    let count = |host: &str, to: &str| {
+        let mut all = changes.iter();
+        let found = all.find(|metric| label(metric, "host") == host && label(metric, "to") == to);
+        found.map_or(0.0, |metric| metric.get_counter().get_value())
+    };
+    let rows = usable.iter().map(|(host, usable)| {
+        let (class, shown) = if *usable > 0.0 {
+            ("good", "healthy")
+        } else {
+            ("bad", "unhealthy or ejected")
+        };
+        let row = format!(
+            "<tr><td>{}</td><td class=\"{class}\">{shown}</td><td>{}</td><td>{}</td></tr>",
+            escaped(host),
+            count(host, "unhealthy"),
+            count(host, "ejected")
+        );
+        (-usable, row)
+    });
+    let columns = ["Host", "State", "Unhealthy", "Ejected"];
+    table("Health of hosts", &columns, rows.collect(), out);
+}
+
 pub(super) fn names(families: &[MetricFamily], out: &mut String) {
     let found = by_label(families, "portcullis_dns_addresses", "name");
     let ages = by_label(families, "portcullis_dns_age_seconds", "name");

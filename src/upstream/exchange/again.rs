@@ -159,6 +159,20 @@ impl Exchange<'_> {
         }
     }
 
+    /// Records the status of the response, where the file ejects hosts by it.
+    pub(super) fn judge_status(&self) {
+        let Some(care) = self.host().and_then(|host| host.care.as_ref()) else {
+            return;
+        };
+        let (Some(health), Some((status, _))) = (&care.health, self.header()) else {
+            return;
+        };
+        health.answered(status, || {
+            let ejected = self.hosts.iter().filter(|host| host.is_ejected()).count();
+            ejected < care.most_ejected(self.hosts.len())
+        });
+    }
+
     /// The response is complete, or was read for so long that the host is alive: it counts as healthy. A head alone
     /// proves nothing, because a host may stop behind each head.
     pub(in crate::upstream) fn is_healthy(&mut self) {
@@ -168,8 +182,13 @@ impl Exchange<'_> {
         if let Some(candidate) = self.candidate() {
             candidate.penalty.lift();
         }
-        if let Some(place) = self.place() {
-            place.penalty.lift();
+        if let Some(host) = self.host()
+            && let Ok(place) = &host.place
+        {
+            let was_out = place.penalty.lift();
+            if was_out && let Some(health) = host.health() {
+                health.has_come_back();
+            }
         }
     }
 

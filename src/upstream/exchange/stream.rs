@@ -14,6 +14,7 @@ use super::again::Kept;
 use super::long::LongHead;
 use super::upload::Upload;
 use crate::telemetry::observe::Trip;
+use crate::upstream::care::Pick;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
@@ -108,9 +109,21 @@ impl HostSet {
     /// # Errors
     /// No host would let us in, or the head cannot be written as a request.
     pub async fn open(&self, head: Outgoing, body: RequestBody) -> Result<Exchange<'_>, CallError> {
+        let pick = Pick::of(&head);
+        self.open_picked(head, body, pick).await
+    }
+
+    /// The same for one of several attempts.
+    pub(in crate::upstream) async fn open_picked(
+        &self,
+        head: Outgoing,
+        body: RequestBody,
+        pick: Pick<'_>,
+    ) -> Result<Exchange<'_>, CallError> {
         let trip = Trip::begin(&head.method, &head.target);
         let hosts = self.list().await;
-        self.open_on(&self.client, hosts, (head, body), trip).await
+        self.open_on(&self.client, hosts, (head, body), (trip, pick))
+            .await
     }
 
     /// The same for a set that does not live as long as the exchange; `client` is that of the set.
@@ -119,10 +132,12 @@ impl HostSet {
         client: &'a Arc<Client>,
         head: Outgoing,
         body: RequestBody,
+        pick: Pick<'_>,
     ) -> Result<Exchange<'a>, CallError> {
         let trip = Trip::begin(&head.method, &head.target);
         let hosts = HostList::Shared(self.list().await.shared());
-        self.open_on(client, hosts, (head, body), trip).await
+        self.open_on(client, hosts, (head, body), (trip, pick))
+            .await
     }
 
     async fn open_on<'a>(
@@ -130,9 +145,11 @@ impl HostSet {
         client: &'a Arc<Client>,
         hosts: HostList<'a>,
         (head, body): (Outgoing, RequestBody),
-        mut trip: Option<Box<Trip>>,
+        (mut trip, pick): (Option<Box<Trip>>, Pick<'_>),
     ) -> Result<Exchange<'a>, CallError> {
-        let found = self.connect(&hosts, &head.method, &head.target).await;
+        let found = self
+            .connect(&hosts, (&head.method, &head.target), pick)
+            .await;
         if let (Err(error), Some(trip)) = (&found, &mut trip) {
             trip.failed(error.observed());
         }
@@ -263,6 +280,7 @@ impl Exchange<'_> {
                     let checked = self.check_header();
                     self.observe(checked)?;
                     self.is_answered();
+                    self.judge_status();
                     self.observe_response();
                 }
                 Ok(false) => {}
@@ -455,6 +473,7 @@ impl Exchange<'_> {
                     Bytes::new()
                 },
                 subject: None,
+                affinity: None,
             },
         }))
     }

@@ -93,7 +93,7 @@ impl Schedule {
 }
 
 /// A factor between 0.9 and 1.1.
-fn jitter() -> f64 {
+pub(in crate::upstream) fn jitter() -> f64 {
     let mut byte = [0_u8; 1];
     // Without randomness all gateways call at the same time, which is no reason to fail.
     let _ = rand::fill(&mut byte);

@@ -362,6 +362,7 @@ fn call() -> ClientCall {
         claims: None,
         client: std::net::IpAddr::from([127, 0, 0, 1]),
         subject: None,
+        affinity: None,
         accept: None,
         body: Bytes::from_static(b"{\"in\":1}"),
         announce_length: false,

@@ -1,0 +1,145 @@
+//! What a file may ask for beyond round robin: health checks, ejection, weights, slow start, sticky hosts, retries and
+//! hedged requests. A host set without any of them has no [`Care`].
+//!
+//! | module | content |
+//! |---|---|
+//! | `rules` | [`CareRules`]: what the file asks for |
+//! | `monitor` | [`Monitor`]: the states of hosts, kept across reloads |
+//! | `health` | [`HostHealth`]: the state of one host |
+//! | `ejection` | hosts that are left out because of their statuses |
+//! | `check` | health checks in the background |
+//! | `balance` | [`Balance`]: the order in which the hosts of a call are tried |
+//! | `schedule` | smooth weighted round robin, without a lock |
+//! | `sticky` | consistent hashing |
+//! | `budget` | [`RetryBudget`]: the limit on calls that are made again |
+//! | `again` | retries and hedged requests |
+
+mod again;
+mod balance;
+mod budget;
+mod check;
+mod ejection;
+mod health;
+mod monitor;
+mod rules;
+mod schedule;
+#[cfg(test)]
+mod simulation;
+mod sticky;
+
+use std::sync::Arc;
+
+pub(super) use balance::{Pick, Tried};
+pub(crate) use budget::{RetryBudget, Spent};
+pub(super) use health::HostHealth;
+pub(crate) use health::HostReport;
+pub(crate) use monitor::Monitor;
+pub(crate) use rules::{
+    BudgetRules, CareRules, Check, EjectionRules, Hedge, Protocol, Repeats, RetryOn, Statuses,
+};
+pub(crate) use sticky::{AffinityKey, affinity};
+
+use balance::Balance;
+
+use super::host::Host;
+use super::hosts::HostSet;
+
+/// The care for the hosts of one set.
+#[derive(Debug)]
+pub(crate) struct Care {
+    pub(super) balance: Balance,
+    /// `None` if every call is made once.
+    pub(super) again: Option<Arc<Again>>,
+    monitor: Option<Arc<Monitor>>,
+    /// The weights that the file gives to hosts, by their URL. Others have the weight 1.
+    weights: Box<[(Box<str>, u32)]>,
+    max_ejected: usize,
+}
+
+/// The rules for calls that are made again, and their limit.
+#[derive(Debug)]
+pub(super) struct Again {
+    rules: Repeats,
+    pub(super) budget: Arc<RetryBudget>,
+}
+
+/// What a set knows of one of its hosts.
+#[derive(Debug)]
+pub(super) struct HostCare {
+    pub(super) health: Option<Arc<HostHealth>>,
+    pub(super) weight: u32,
+    /// The place of the host among hashes.
+    pub(super) hash: u64,
+    max_ejected: usize,
+}
+
+impl HostCare {
+    /// How many of so many hosts may be ejected at the same time: always one, never all.
+    pub(super) fn most_ejected(&self, hosts: usize) -> usize {
+        (hosts * self.max_ejected / 100)
+            .max(1)
+            .min(hosts.saturating_sub(1))
+    }
+}
+
+impl Care {
+    /// `monitor` watches the hosts, and `budget` limits repeated calls. Without a budget every call is made once.
+    pub(crate) fn new(
+        rules: CareRules,
+        monitor: Option<Arc<Monitor>>,
+        budget: Option<Arc<RetryBudget>>,
+    ) -> Care {
+        let again = rules.repeats.zip(budget);
+        Care {
+            max_ejected: rules.ejection.as_ref().map_or(0, |ejection| {
+                usize::try_from(ejection.max_percent).unwrap_or(100)
+            }),
+            balance: Balance::new(rules.panic_threshold),
+            again: again.map(|(rules, budget)| Arc::new(Again { rules, budget })),
+            weights: rules.weights,
+            monitor,
+        }
+    }
+
+    /// Begins to care for `host`, before any call is made to it.
+    pub(super) fn adopt(&self, host: &mut Host) {
+        let weight = self.weights.iter().find(|(url, _)| **url == *host.url);
+        let health = match &host.place {
+            Ok(_) => self
+                .monitor
+                .as_ref()
+                .map(|monitor| monitor.health(&host.url)),
+            Err(_) => None,
+        };
+        if let (Ok(place), Some(pace)) = (
+            &mut host.place,
+            self.monitor.as_ref().and_then(|monitor| monitor.pace()),
+        ) {
+            place.penalty = super::turn::Penalty::paced(pace);
+        }
+        host.care = Some(Box::new(HostCare {
+            health,
+            weight: weight.map_or(1, |(_, weight)| *weight),
+            hash: sticky::hash(host.url.as_bytes()),
+            max_ejected: self.max_ejected,
+        }));
+    }
+}
+
+impl HostSet {
+    /// The same hosts, chosen by the key that the rule with this id finds in a request.
+    pub(crate) fn sticking(mut self, rule: Option<u64>) -> HostSet {
+        self.sticky = rule;
+        self
+    }
+
+    /// The id of the rule that finds the key of a call.
+    pub(crate) fn sticky(&self) -> Option<u64> {
+        self.sticky
+    }
+
+    /// What calls that are made again need. `None` if every call is made once.
+    pub(in crate::upstream) fn again(&self) -> Option<Arc<Again>> {
+        self.care.as_ref()?.again.clone()
+    }
+}
