@@ -252,7 +252,7 @@ async fn a_proxy_that_is_called_over_tls_opens_a_tunnel_for_tls_and_for_other_pr
     };
     let trusting = client(settings(vec![authority.file()]));
     let host = format!("https://localhost:{}", backend.port());
-    let hosts = HostSet::fixed(&trusting, &[host.clone()]);
+    let hosts = HostSet::fixed(&trusting, std::slice::from_ref(&host));
     let incoming = hosts.call(get("/"), &OPTIONS).await.unwrap();
     assert_eq!(&*incoming.body, b"hello");
     // For example for a WebSocket.

@@ -235,12 +235,13 @@ fn keys(
         .and_then(|facts| facts.name.clone());
     let session = session(name.as_deref());
     let found = match profile {
-        Some(profile) => Ok(Origin::of_profile(cx.environment, &profile)),
+        Some(profile) => {
+            Ok(Origin::of_profile(cx.environment, &profile).unwrap_or(Origin::Nowhere))
+        }
         None => Origin::find(cx.environment, region, &session),
     };
     match found {
-        Ok(Some(origin)) => chain(node, origin, None, cx).map(Keys::Chain),
-        Ok(None) => {
+        Ok(Origin::Nowhere) => {
             node.warn_hint(
                 ConfigError::invalid(
                     "the environment names no source of AWS keys: every call fails",
@@ -249,6 +250,7 @@ fn keys(
             );
             Some(Keys::Missing)
         }
+        Ok(origin) => chain(node, origin, None, cx).map(Keys::Chain),
         Err(why) => {
             node.invalid(why);
             None

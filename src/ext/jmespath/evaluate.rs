@@ -96,7 +96,7 @@ impl Meter {
             return Err(Fault::Refused("the result is too large".to_owned()));
         };
         (self.steps, self.copied) = (steps, copied);
-        if self.steps % STEPS_PER_LOOK == 0 {
+        if self.steps.is_multiple_of(STEPS_PER_LOOK) {
             self.heavy.look()?;
         }
         Ok(())

@@ -23,18 +23,18 @@ fn object(out: &mut impl Out, members: &Object, indent: usize, fresh: bool) {
             blanks(out, indent);
         }
         string(out, name);
-        out.put(&[b':']);
+        out.put(b":");
         match value {
             Value::Object(inner) if !inner.is_empty() => {
-                out.put(&[b'\n']);
+                out.put(b"\n");
                 object(out, inner, indent + 2, true);
             }
             Value::Array(inner) if !inner.is_empty() => {
-                out.put(&[b'\n']);
+                out.put(b"\n");
                 array(out, inner, indent, true);
             }
             scalar => {
-                out.put(&[b' ']);
+                out.put(b" ");
                 self::scalar(out, scalar);
             }
         }
@@ -64,7 +64,7 @@ fn scalar(out: &mut impl Out, value: &Value) {
         // Empty containers, numbers, booleans and null are written in the same way in JSON and YAML.
         other => json::write(out, other, json::Style::Canonical),
     }
-    out.put(&[b'\n']);
+    out.put(b"\n");
 }
 
 /// Plain if every parser of YAML 1.1 and 1.2 reads it as this text, otherwise in double quotes.
@@ -78,7 +78,7 @@ fn string(out: &mut impl Out, text: &str) {
 
 /// In double quotes (YAML 1.2 §7.3.1), with escapes for unprintable characters (§5.1).
 fn quoted(out: &mut impl Out, text: &str) {
-    out.put(&[b'"']);
+    out.put(b"\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => out.put(&[b'\\', c as u8]),
@@ -92,7 +92,7 @@ fn quoted(out: &mut impl Out, text: &str) {
             _ => out.put(format!("\\u{:04x}", u32::from(c)).as_bytes()),
         }
     }
-    out.put(&[b'"']);
+    out.put(b"\"");
 }
 
 fn blanks(out: &mut impl Out, count: usize) {

@@ -82,6 +82,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             subject: None,
+            affinity: None,
         };
         for (name, value) in headers {
             out.headers

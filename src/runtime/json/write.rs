@@ -45,26 +45,26 @@ pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
         }
         Value::Raw(raw) => out.put(raw.text()),
         Value::Array(array) => {
-            out.put(&[b'[']);
+            out.put(b"[");
             for (at, element) in array.iter().enumerate() {
                 if at > 0 {
-                    out.put(&[b',']);
+                    out.put(b",");
                 }
                 write(out, element, style);
             }
-            out.put(&[b']']);
+            out.put(b"]");
         }
         Value::Object(object) => {
-            out.put(&[b'{']);
+            out.put(b"{");
             for (at, (name, member)) in object.iter().enumerate() {
                 if at > 0 {
-                    out.put(&[b',']);
+                    out.put(b",");
                 }
                 write_string(out, name);
-                out.put(&[b':']);
+                out.put(b":");
                 write(out, member, style);
             }
-            out.put(&[b'}']);
+            out.put(b"}");
         }
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
 /// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
 pub(crate) fn write_string(out: &mut impl Out, text: &str) {
     let bytes = text.as_bytes();
-    out.put(&[b'"']);
+    out.put(b"\"");
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
@@ -99,7 +99,7 @@ pub(crate) fn write_string(out: &mut impl Out, text: &str) {
         }
     }
     out.put(bytes.get(from..).unwrap_or_default());
-    out.put(&[b'"']);
+    out.put(b"\"");
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

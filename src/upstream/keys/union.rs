@@ -29,6 +29,9 @@ struct Part {
     at: Instant,
 }
 
+/// The keys of one document and how long they may be kept, or why there are none.
+type Fetched = Result<(Vec<Value>, Option<Duration>), FetchError>;
+
 impl Parts {
     pub(super) fn new(schedule: Schedule) -> Parts {
         Parts {
@@ -55,11 +58,7 @@ impl Parts {
         self.join(urls, fetched)
     }
 
-    fn join(
-        &self,
-        urls: &[String],
-        fetched: Vec<Result<(Vec<Value>, Option<Duration>), FetchError>>,
-    ) -> Result<Document, FetchError> {
+    fn join(&self, urls: &[String], fetched: Vec<Fetched>) -> Result<Document, FetchError> {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut max_age, mut failed, mut any) = (None, None, false);
@@ -119,10 +118,7 @@ fn keys(document: &Bytes) -> Result<Vec<Value>, FetchError> {
 mod tests {
     use super::*;
 
-    fn joined(
-        parts: &Parts,
-        fetched: Vec<Result<(Vec<Value>, Option<Duration>), FetchError>>,
-    ) -> Result<(String, Option<Duration>), String> {
+    fn joined(parts: &Parts, fetched: Vec<Fetched>) -> Result<(String, Option<Duration>), String> {
         let urls = ["https://a/".to_owned(), "https://b/".to_owned()];
         let document = parts.join(&urls, fetched);
         document

@@ -216,7 +216,7 @@ fn wait_for(path: &str, script: &Mutex<Script>) {
             .any(|seen| seen.path == path)
     };
     while !has_come() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(2));
+        super::pause(Duration::from_millis(2));
     }
 }
 
