@@ -53,8 +53,6 @@ pub(in crate::ext) struct AwsClient {
 enum Keys {
     Chain(Arc<Chain>),
     Anonymous,
-    /// Nothing says where keys are.
-    Missing,
 }
 
 /// Why a call gave no response.
@@ -187,10 +185,6 @@ impl AwsClient {
                 Some(keys.map_err(|why| failed(format!("NoCredentialProviders: {why}")))?)
             }
             Keys::Anonymous => None,
-            Keys::Missing => {
-                let text = "NoCredentialProviders: the environment names no source of keys";
-                return Err(failed(text.to_owned()));
-            }
         };
         if let Some(keys) = keys {
             signed.push(("host".to_owned(), self.authority.clone()));
@@ -235,27 +229,23 @@ fn keys(
         .and_then(|facts| facts.name.clone());
     let session = session(name.as_deref());
     let found = match profile {
-        Some(profile) => {
-            Ok(Origin::of_profile(cx.environment, &profile).unwrap_or(Origin::Nowhere))
-        }
+        Some(profile) => Ok(Origin::of_profile(cx.environment, &profile)),
         None => Origin::find(cx.environment, region, &session),
     };
-    match found {
-        Ok(Origin::Nowhere) => {
-            node.warn_hint(
-                ConfigError::invalid(
-                    "the environment names no source of AWS keys: every call fails",
-                ),
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, a container, a profile, or the metadata of the machine",
-            );
-            Some(Keys::Missing)
-        }
-        Ok(origin) => chain(node, origin, None, cx).map(Keys::Chain),
+    let origin = match found {
+        Ok(origin) => origin,
         Err(why) => {
             node.invalid(why);
-            None
+            return None;
         }
+    };
+    if matches!(origin, Origin::Nowhere) {
+        node.warn_hint(
+            ConfigError::invalid("the environment names no source of AWS keys: every call fails"),
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, a container, a profile, or the metadata of the machine",
+        );
     }
+    chain(node, origin, None, cx).map(Keys::Chain)
 }
 
 /// Authority and path of a base address.

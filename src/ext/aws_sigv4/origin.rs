@@ -99,15 +99,18 @@ impl Origin {
 }
 
 impl Origin {
-    /// A profile of the shared credentials file. `None` if nothing says where that file is.
-    pub(super) fn of_profile(environment: &Environment, profile: &str) -> Option<Origin> {
+    /// A profile of the shared credentials file.
+    pub(super) fn of_profile(environment: &Environment, profile: &str) -> Origin {
         let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         let named = get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
         let usual = || Some(PathBuf::from(get("HOME")?).join(".aws/credentials"));
-        Some(Origin::File {
-            path: named.or_else(usual)?,
-            profile: profile.to_owned(),
-        })
+        match named.or_else(usual) {
+            Some(path) => Origin::File {
+                path,
+                profile: profile.to_owned(),
+            },
+            None => Origin::Nowhere,
+        }
     }
 }
 

@@ -159,7 +159,8 @@ impl State {
         Some(refused)
     }
 
-    /// Gives a turn back. Returns the question that gets it.
+    /// Gives a turn back. Returns the question that gets it: the newest of the client with the fewest calls, and of two
+    /// such clients the one with fewer questions.
     fn pass_on(&mut self, from: Client, turns: &Turns) -> Option<(Client, oneshot::Sender<Turn>)> {
         self.calls -= 1;
         if let Some(share) = self.clients.get_mut(&from) {
@@ -170,7 +171,7 @@ impl State {
             .clients
             .iter_mut()
             .filter(|(one, share)| !share.waiting.is_empty() && share.calls < turns.share_of(**one))
-            .min_by_key(|(_, share)| share.calls)?;
+            .min_by_key(|(_, share)| (share.calls, share.waiting.len()))?;
         let (client, (_, next)) = (*client, share.waiting.pop_back()?);
         share.calls += 1;
         self.calls += 1;

@@ -154,7 +154,7 @@ fn an_invalid_definition_stops_the_start() {
             "/static.Modifier/rootPath: /not/there: not a folder",
         ),
         (
-            r#"{"static.Modifier": {"rootPath": "/", "explicitPaths": {"/a": "../b"}}}"#,
+            r#"{"static.Modifier": {"rootPath": "/usr", "explicitPaths": {"/a": "../b"}}}"#,
             "/static.Modifier/explicitPaths/~1a: \"../b\" is not a file below \"rootPath\"",
         ),
     ] {
