@@ -1,12 +1,12 @@
 //! The commands of the program as a user runs them: arguments in, text and exit codes out.
 
 mod addresses;
+mod healthcheck;
 
 use std::process::Output;
 use std::time::Duration;
 
 use crate::support::gateway::command;
-use crate::support::tls::Authority;
 use crate::support::{Gateway, eventually, ports};
 
 /// A file that is served unchanged.
@@ -253,84 +253,6 @@ fn check_refuses_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
 }
 
 #[test]
-fn check_t_tries_every_address_that_run_would_bind() {
-    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let revoker = |more: &str| {
-        format!(
-            r#""auth/revoker": {{"N": 100, "P": 0.01, "hash_name": "optimal", "TTL": 60, "token_keys": ["jti"], {more}}}"#
-        )
-    };
-    let blocks = [
-        (
-            "telemetry~1opentelemetry",
-            format!(
-                r#""telemetry/opentelemetry": {{"exporters": {{"prometheus": [{{"name": "p", "port": {port}}}]}}}}"#
-            ),
-        ),
-        (
-            "portcullis~1metrics",
-            format!(r#""portcullis/metrics": {{"listen": "127.0.0.1:{port}", "page": true}}"#),
-        ),
-        ("auth~1revoker", revoker(&format!(r#""port": {port}"#))),
-        (
-            "auth~1revoker",
-            revoker(&format!(
-                r#""port": {}, "http_listen": "127.0.0.1:{port}", "secret": "0123456789abcdef""#,
-                ports::free()
-            )),
-        ),
-    ];
-    for (pointer, block) in blocks {
-        let file = with_block(&block, ports::free());
-        let (code, _, err) = with_file(&file, &["check"]);
-        assert_eq!(code, 0, "{block}: {err}");
-        let (code, _, err) = with_file(&file, &["check", "-t"]);
-        assert_eq!(code, 1, "{block}: {err}");
-        assert!(err.contains("bind") && err.contains(pointer), "{err}");
-        assert!(err.contains(&port.to_string()), "{err}");
-        assert_eq!(with_file(&file, &["run"]).0, 1, "{block}");
-    }
-
-    // As with `run`, the statistics do not stop the start.
-    let stats = format!(r#""telemetry/metrics": {{"listen_address": "127.0.0.1:{port}"}}"#);
-    let (code, _, err) = with_file(&with_block(&stats, ports::free()), &["check", "-t"]);
-    assert_eq!(code, 0, "{err}");
-    assert!(err.contains("starts without this page"), "{err}");
-}
-
-#[test]
-fn two_listeners_of_a_file_cannot_have_one_address() {
-    let port = ports::free();
-    let own = format!(r#""portcullis/metrics": {{"listen": "127.0.0.1:{port}"}}"#);
-    let series = |list: &str| {
-        format!(r#""telemetry/opentelemetry": {{"exporters": {{"prometheus": [{list}]}}}}"#)
-    };
-    let one = format!(r#"{{"name": "p", "port": {port}}}"#);
-    for (block, gateway) in [
-        (own.clone(), port),
-        (format!("{own}, {}", series(&one)), ports::free()),
-    ] {
-        let file = with_block(&block, gateway);
-        let (code, _, err) = with_file(&file, &["check"]);
-        assert_eq!(code, 1, "{block}: {err}");
-        assert!(err.contains("cannot listen at"), "{err}");
-        assert_eq!(with_file(&file, &["run"]).0, 1);
-    }
-    // Two pages with the same series are one.
-    let twice = with_block(&series(&format!("{one}, {one}")), ports::free());
-    let (code, _, err) = with_file(&twice, &["check", "-t"]);
-    assert_eq!(code, 0, "{err}");
-}
-
-/// A configuration with this block in the service.
-fn with_block(block: &str, port: u16) -> String {
-    let root =
-        format!(r#"{{"listen_ip": "127.0.0.1", "port": {port}, "extra_config": {{{block}}}, "#);
-    GOOD.replacen('{', &root, 1)
-}
-
-#[test]
 fn run_says_what_it_serves_and_where() {
     let gateway = Gateway::start(GOOD);
     let path = gateway.config_path();
@@ -464,68 +386,6 @@ fn go_plugins_are_declined_by_name() {
         assert_eq!(code, 1);
         assert!(err.contains("Go plugins"), "{err}");
     }
-}
-
-#[test]
-fn healthcheck_says_whether_a_gateway_is_well() {
-    let gateway = Gateway::start(GOOD);
-    let health = |port: u16, path: &str| {
-        let url = format!("http://127.0.0.1:{port}{path}");
-        run(&["healthcheck", &url])
-    };
-    assert_eq!(health(gateway.port(), "/__health").0, 0);
-    let (code, _, err) = health(gateway.port(), "/nowhere");
-    assert_eq!(code, 1);
-    assert!(err.contains("404"), "{err}");
-    assert_eq!(health(ports::free(), "/__health").0, 1);
-}
-
-/// The healthcheck of the file of a gateway, which tests start on another port.
-fn checked(gateway: &Gateway) -> Output {
-    let mut command = command();
-    command
-        .env("PORTCULLIS_PORT", gateway.port().to_string())
-        .env("RUNTIME_DIRECTORY", gateway.dir())
-        .args(["healthcheck", "-c"])
-        .arg(gateway.config_path());
-    command.current_dir(gateway.dir()).output().unwrap()
-}
-
-#[test]
-fn healthcheck_of_a_file_speaks_the_proxy_protocol_where_it_must() {
-    for peers in ["127.0.0.1", "127.0.0.0/8", "10.0.0.1"] {
-        let gateway = Gateway::start(&format!(
-            r#"{{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],
-                "extra_config": {{"portcullis/server": {{"proxy_protocol": ["{peers}"]}}}}}}"#
-        ));
-        let output = checked(&gateway);
-        assert!(output.status.success(), "{peers}: {output:?}");
-        gateway.stop(Duration::from_secs(20));
-        assert!(!checked(&gateway).status.success(), "{peers}");
-    }
-}
-
-#[test]
-fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_socket() {
-    let (cert, key) = Authority::new().pair("localhost");
-    let config = r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [], "tls": {
-        "keys": [{"public_key": "cert.pem", "private_key": "key.pem"}],
-        "enable_mtls": true, "ca_certs": ["cert.pem"], "disable_system_ca_pool": true}}"#;
-    let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
-    let gateway = Gateway::start_with(config, &files);
-    eventually("it is well", Duration::from_secs(20), || {
-        checked(&gateway).status.success()
-    });
-    gateway.signal("STOP");
-    let output = checked(&gateway);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success());
-    assert!(text.contains("did not respond in time"), "{text}");
-    gateway.signal("CONT");
-    gateway.stop(Duration::from_secs(20));
-    let output = checked(&gateway);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("requires a client certificate"), "{text}");
 }
 
 /// As in `portcullis schema | head`.

@@ -1,0 +1,71 @@
+//! `healthcheck`, of gateways with listeners of all kinds.
+
+use std::process::Output;
+use std::time::Duration;
+
+use super::{GOOD, run};
+use crate::support::gateway::command;
+use crate::support::tls::Authority;
+use crate::support::{Gateway, eventually, ports};
+
+#[test]
+fn healthcheck_says_whether_a_gateway_is_well() {
+    let gateway = Gateway::start(GOOD);
+    let health = |port: u16, path: &str| {
+        let url = format!("http://127.0.0.1:{port}{path}");
+        run(&["healthcheck", &url])
+    };
+    assert_eq!(health(gateway.port(), "/__health").0, 0);
+    let (code, _, err) = health(gateway.port(), "/nowhere");
+    assert_eq!(code, 1);
+    assert!(err.contains("404"), "{err}");
+    assert_eq!(health(ports::free(), "/__health").0, 1);
+}
+
+/// The healthcheck of the file of a gateway, which tests start on another port.
+fn checked(gateway: &Gateway) -> Output {
+    let mut command = command();
+    command
+        .env("PORTCULLIS_PORT", gateway.port().to_string())
+        .env("RUNTIME_DIRECTORY", gateway.dir())
+        .args(["healthcheck", "-c"])
+        .arg(gateway.config_path());
+    command.current_dir(gateway.dir()).output().unwrap()
+}
+
+#[test]
+fn healthcheck_of_a_file_speaks_the_proxy_protocol_where_it_must() {
+    for peers in ["127.0.0.1", "127.0.0.0/8", "10.0.0.1"] {
+        let gateway = Gateway::start(&format!(
+            r#"{{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],
+                "extra_config": {{"portcullis/server": {{"proxy_protocol": ["{peers}"]}}}}}}"#
+        ));
+        let output = checked(&gateway);
+        assert!(output.status.success(), "{peers}: {output:?}");
+        gateway.stop(Duration::from_secs(20));
+        assert!(!checked(&gateway).status.success(), "{peers}");
+    }
+}
+
+#[test]
+fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_socket() {
+    let (cert, key) = Authority::new().pair("localhost");
+    let config = r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [], "tls": {
+        "keys": [{"public_key": "cert.pem", "private_key": "key.pem"}],
+        "enable_mtls": true, "ca_certs": ["cert.pem"], "disable_system_ca_pool": true}}"#;
+    let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
+    let gateway = Gateway::start_with(config, &files);
+    eventually("it is well", Duration::from_secs(20), || {
+        checked(&gateway).status.success()
+    });
+    gateway.signal("STOP");
+    let output = checked(&gateway);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(text.contains("did not respond in time"), "{text}");
+    gateway.signal("CONT");
+    gateway.stop(Duration::from_secs(20));
+    let output = checked(&gateway);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("requires a client certificate"), "{text}");
+}
