@@ -92,7 +92,6 @@ pub(crate) use proof::{Signed, explained};
 pub(crate) use proof::{verify as verify_signature, words as certificate_words};
 pub use proxy::Proxies;
 pub use rules::{HostRules, Redirects};
-#[cfg(feature = "lua")]
 pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};
 pub use side::{SideClient, SideTls, VaultSecret, VaultServer};

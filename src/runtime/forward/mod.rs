@@ -4,7 +4,6 @@ mod headers;
 mod query;
 mod withhold;
 
-#[cfg(feature = "lua")]
 pub(crate) use headers::alike;
 pub use headers::{HeaderRules, complete, outgoing};
 pub(crate) use headers::{keeps_gzip, set_alone};

@@ -246,7 +246,10 @@ fn two_credentials_for_one_backend_stop_the_start() {
         json!({ "auth/validator": { "alg": "RS256", "jwk_url": "https://a.example/k" } });
     let endpoint = json!({ "endpoint": "/a", "backend": [backend], "extra_config": validator });
     let (good, text) = checked(&file(&[endpoint], &json!({})));
-    assert!(!good && text.contains("sets Authorization, too"), "{text}");
+    assert!(
+        !good && text.contains("only one of them can be sent"),
+        "{text}"
+    );
 }
 
 #[test]
