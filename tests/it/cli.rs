@@ -4,10 +4,9 @@ mod addresses;
 mod healthcheck;
 
 use std::process::Output;
-use std::time::Duration;
 
 use crate::support::gateway::command;
-use crate::support::{Gateway, eventually, ports};
+use crate::support::{Gateway, ports};
 
 /// A file that is served unchanged.
 const GOOD: &str = r#"{"version": 3, "endpoints": [
