@@ -113,12 +113,10 @@ impl Cluster {
 
     /// Decides with the last results of the store.
     fn decide_silent(&self, limits: &Limits, who: Option<&str>) -> Decision {
-        match self.silence() {
-            Some(silent) => limits.reject_in_debt(who).unwrap_or_else(|| {
-                limits.decide_at(who, limits.clock.now().saturating_sub(silent))
-            }),
-            None => limits.decide_here(who),
-        }
+        // What passes in a silence is a debt, but no reason to reject the next request: the bucket that receives no
+        // tokens bounds them.
+        let silent = self.silence().unwrap_or_default();
+        limits.decide_at(who, limits.clock.now().saturating_sub(silent))
     }
 
     /// How long the store has been silent, if it is expected to respond soon.

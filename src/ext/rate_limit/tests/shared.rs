@@ -181,6 +181,11 @@ async fn a_short_silence_adds_no_tokens_and_costs_the_tokens_after_it() {
     let silent = |time: u64| *slow.silent_for.lock().unwrap() = Some(Duration::from_millis(time));
     silent(600);
     assert!(passes(), "the bucket of a new client is full");
+    let other = cluster.without_store(&limits, Some("b"));
+    assert!(
+        other.rejected.is_none(),
+        "a debt of the silence rejects nobody in it"
+    );
     clock.advance(Duration::from_millis(1300));
     silent(1900);
     assert!(!passes());
