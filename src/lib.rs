@@ -13,7 +13,7 @@
 //! | `telemetry` | log lines, counters, the access log |
 //!
 //! Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
-//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module may use `telemetry`.
+//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module except `config` and `jose` may use `telemetry`.
 //! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
 
 #![forbid(unsafe_code)]
