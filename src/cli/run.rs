@@ -9,8 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-
 use crate::cli::findings::Paint;
 use crate::cli::told::{AccessPlace, Told};
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
@@ -159,16 +157,7 @@ fn serve(
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
-        told: Arc::new(Told {
-            metrics: Arc::clone(&metrics),
-            logger: Arc::clone(&logger),
-            access: Arc::clone(&access),
-            identity: ArcSwapOption::empty(),
-            exporters: ArcSwapOption::empty(),
-            native: ArcSwapOption::empty(),
-            service: ArcSwapOption::empty(),
-            looking: Mutex::default(),
-        }),
+        told: Arc::new(Told::new(&metrics, &logger, &access)),
         pages: Arc::default(),
         history: Arc::default(),
         looking: AtomicBool::new(false),

@@ -40,6 +40,20 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Before a configuration is in use.
+    pub(super) fn new(metrics: &Arc<Metrics>, logger: &Arc<Logger>, access: &AccessPlace) -> Told {
+        Told {
+            metrics: Arc::clone(metrics),
+            logger: Arc::clone(logger),
+            access: Arc::clone(access),
+            identity: ArcSwapOption::empty(),
+            exporters: ArcSwapOption::empty(),
+            native: ArcSwapOption::empty(),
+            service: ArcSwapOption::empty(),
+            looking: Mutex::default(),
+        }
+    }
+
     /// The page for Prometheus, in its text format.
     pub(super) fn page(&self) -> Vec<u8> {
         let mut page = self.up_to_date(Metrics::page);

@@ -103,16 +103,8 @@ pub(super) fn backend(
         hosts: &hosts,
     };
     let parts = parts(file, &site, cx);
-    if hosts.is_empty()
-        && file.host.is_empty()
-        && service.host.is_empty()
-        && !discovers(file)
-        && parts.on_wire.is_none()
-    {
-        file.block.node().warn_hint(
-            ConfigError::invalid("there is no host, here or in the service: every call fails"),
-            "\"host\": [\"http://name:port\"]",
-        );
+    if hosts.is_empty() && parts.on_wire.is_none() {
+        warn_without_hosts(file, service);
     }
     if parts.signer.is_some() {
         check_signed(file, parts.credentials.is_some());
@@ -125,16 +117,8 @@ pub(super) fn backend(
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
     let proxy = block(file, &PROXY_BACKEND);
     let client_options = block(file, &HTTP_CLIENT);
-    if !reads_errors
-        && let Some(client) = &client_options
-        && client.flag("no_redirect")
-    {
-        client.node().warn_hint(
-            ConfigError::invalid(
-                "a redirect that is not followed is a failure here, as the response is decoded",
-            ),
-            "\"output_encoding\": \"no-op\" passes it to the client",
-        );
+    if !reads_errors {
+        warn_no_redirect(client_options.as_ref());
     }
     // A file that is the response is encoded as the client asks, and not as the gateway would ask an upstream.
     let asks_upstream = !parts
@@ -177,6 +161,27 @@ pub(super) fn backend(
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
     }))
+}
+
+fn warn_without_hosts(file: &Backend<'_>, service: &Service<'_>) {
+    if file.host.is_empty() && service.host.is_empty() && !discovers(file) {
+        file.block.node().warn_hint(
+            ConfigError::invalid("there is no host, here or in the service: every call fails"),
+            "\"host\": [\"http://name:port\"]",
+        );
+    }
+}
+
+/// The response of the backend is decoded, and a redirect cannot be.
+fn warn_no_redirect(client_options: Option<&Block<'_>>) {
+    if let Some(client) = client_options.filter(|client| client.flag("no_redirect")) {
+        client.node().warn_hint(
+            ConfigError::invalid(
+                "a redirect that is not followed is a failure here, as the response is decoded",
+            ),
+            "\"output_encoding\": \"no-op\" passes it to the client",
+        );
+    }
 }
 
 /// A message is taken for one client: several calls at once would lose the others.

@@ -14,10 +14,11 @@ use tokio::sync::Semaphore;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, finishing, payload};
 use crate::config::suggest::nearest;
-use crate::config::{ConfigError, Endpoint, Service};
+use crate::config::{Block, ConfigError, Endpoint, Node, Service};
 use crate::ext::body_extractor::TakenByService;
 use crate::ext::context::EndpointInputs;
 use crate::ext::extension::EndpointPart;
+use crate::ext::opentelemetry::Observed;
 use crate::ext::proxy::PROXY_ENDPOINT;
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, LAST_IDENTITY};
 use crate::ext::request_id::IdHeader;
@@ -29,7 +30,7 @@ use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeStep;
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::runtime::service::{Order, StaticData, Upgrade, WebSocket, Work};
+use crate::runtime::service::{Order, Shadow, StaticData, Upgrade, WebSocket, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
@@ -65,7 +66,7 @@ pub(super) fn endpoint(
     cx.begin_endpoint();
     let method = method(file);
     let pattern = pattern(file, !service.disable_rest, cx);
-    let calls = concurrent_calls(file);
+    let concurrent = concurrent_calls(file);
     let proxy = file.extra.open(&PROXY_ENDPOINT);
     let encoding = file
         .output_encoding
@@ -95,41 +96,112 @@ pub(super) fn endpoint(
             query: &file.input_query_strings,
         }),
     };
+    let draft = Draft {
+        file,
+        service,
+        service_hosts,
+        site: &site,
+        pattern: &pattern,
+        proxy: proxy.as_ref(),
+        concurrent,
+        encoding,
+        websocket: websocket.as_ref().map(|(rules, _)| rules),
+        is_catch_all,
+    };
+    let more = websocket.as_ref().map_or(&[][..], |(_, headers)| headers);
+    let compiled = compiled(&draft, more, id, cx)?;
+    Some((pattern, compiled))
+}
+
+/// The keys of an endpoint, before its blocks and backends are compiled.
+struct Draft<'d> {
+    file: &'d Endpoint<'d>,
+    service: &'d Service<'d>,
+    service_hosts: &'d [String],
+    site: &'d EndpointSite<'d>,
+    pattern: &'d Pattern,
+    proxy: Option<&'d Block<'d>>,
+    /// The number of equal calls at the same time.
+    concurrent: u32,
+    encoding: &'d str,
+    websocket: Option<&'d WebSocket>,
+    is_catch_all: bool,
+}
+
+/// `more` are the headers that pass beside those in `input_headers`.
+fn compiled(
+    draft: &Draft<'_>,
+    more: &[String],
+    id: usize,
+    cx: &mut Compile<'_>,
+) -> Option<runtime::Endpoint> {
+    let Draft {
+        file,
+        service,
+        site,
+        ..
+    } = draft;
     doubts(file, service);
-    claims::unnamed(file, &site);
-    let mut parts = parts(file, &site, cx);
-    // After the steps that check who asks, and that set headers.
-    if let Some(inputs) = claims::url_inputs(file, &pattern) {
+    claims::unnamed(file, site);
+    let mut parts = parts(file, site, cx);
+    // After the steps that authenticate the client, and those that set headers.
+    if let Some(inputs) = claims::url_inputs(file, draft.pattern) {
         parts.steps.push(Box::new(inputs));
     }
-    let observed = opentelemetry::endpoint(&site, cx);
+    let observed = opentelemetry::endpoint(site, cx);
+    let work = calls(draft, observed.as_ref(), &mut parts, cx);
+    let mut payload = payload::endpoint(draft.proxy, site, cx);
+    // Otherwise a client could hide the content of its body from these steps.
+    payload.gunzip |= parts.steps.iter().any(|step| step.parses_body()) || work.parses_body();
+    Some(runtime::Endpoint {
+        pattern: Arc::clone(site.pattern),
+        timeout: site.timeout,
+        cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
+        steps: parts.steps.into(),
+        headers: headers(file, more)?.guarding(&parts.guarded),
+        query: if draft.is_catch_all && file.input_query_strings.is_empty() {
+            QueryRules::endpoint(&["*"])
+        } else {
+            QueryRules::endpoint(&file.input_query_strings)
+        },
+        work,
+        id,
+        method: site.method.clone(),
+        observer: observed.map(|observed| observed.observer),
+        payload,
+        finishing: finishing::endpoint(file, cx),
+    })
+}
+
+/// Compiles the backends, and combines them with the rest of the endpoint.
+fn calls(
+    draft: &Draft<'_>,
+    observed: Option<&Observed>,
+    parts: &mut Parts,
+    cx: &mut Compile<'_>,
+) -> Work {
+    let Draft {
+        file, site, proxy, ..
+    } = draft;
     let mut order = order(
-        proxy.as_ref(),
+        *proxy,
         takes_responses(file),
-        service.version == Some(4),
+        draft.service.version == Some(4),
     );
     upstream::begin_sticky(cx);
-    let mut regular = Vec::new();
-    let mut shadows = Vec::new();
-    for (index, written) in file.backend.iter().enumerate() {
-        let place = backend::Place {
-            site: &site,
-            pattern: &pattern,
-            index,
-            appends: !basics::names_its_wildcard(file),
-            sequential: matches!(order, Order::Sequential { .. }),
-            websocket: websocket.is_some(),
-            concurrent: calls > 1,
-            alone: !streams && file.backend.len() == 1,
-            service_hosts,
-            observed: observed.as_ref(),
-        };
-        match backend::backend(written, &place, service, cx) {
-            Some(backend::Call::Regular(call)) => regular.push(call),
-            Some(backend::Call::Shadow(shadow)) => shadows.push(shadow),
-            None => {}
-        }
-    }
+    let place = backend::Place {
+        site,
+        pattern: draft.pattern,
+        index: 0,
+        appends: !basics::names_its_wildcard(file),
+        sequential: matches!(order, Order::Sequential { .. }),
+        websocket: draft.websocket.is_some(),
+        concurrent: draft.concurrent > 1,
+        alone: !site.streams && file.backend.len() == 1,
+        service_hosts: draft.service_hosts,
+        observed,
+    };
+    let (regular, shadows) = backends(file, &place, draft.service, cx);
     parts.steps.extend(upstream::sticky_step(cx));
     if let Order::Sequential { propagated } = &mut order {
         propagate(propagated, &regular);
@@ -138,47 +210,37 @@ pub(super) fn endpoint(
     if order == Order::Fallback {
         check_fallback(file, &regular);
     }
-    let work = work(
-        file,
-        streams,
-        regular,
-        shadows,
-        Rest {
-            order,
-            calls,
-            encoding,
-            static_data: proxy.as_ref().and_then(static_data),
-            flatmap: proxy.as_ref().and_then(flatmap),
-            signer: parts.signer,
-            pipes: parts.pipes.into(),
-            upgrade: upgrade(file, &site, websocket.as_ref().map(|(rules, _)| rules), cx),
-        },
-    );
-    let more = websocket
-        .as_ref()
-        .map_or(&[][..], |(_, headers)| headers.as_slice());
-    let mut payload = payload::endpoint(proxy.as_ref(), &site, cx);
-    // Otherwise a client could hide from these steps what its body says.
-    payload.gunzip |= parts.steps.iter().any(|step| step.parses_body()) || work.parses_body();
-    let compiled = runtime::Endpoint {
-        pattern: Arc::clone(pattern.as_str()),
-        timeout: site.timeout,
-        cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
-        steps: parts.steps.into(),
-        headers: headers(file, more)?.guarding(&parts.guarded),
-        query: if is_catch_all && file.input_query_strings.is_empty() {
-            QueryRules::endpoint(&["*"])
-        } else {
-            QueryRules::endpoint(&file.input_query_strings)
-        },
-        work,
-        id,
-        method: method.clone(),
-        observer: observed.map(|observed| observed.observer),
-        payload,
-        finishing: finishing::endpoint(file, cx),
+    let rest = Rest {
+        order,
+        calls: draft.concurrent,
+        encoding: draft.encoding,
+        static_data: proxy.and_then(static_data),
+        flatmap: proxy.and_then(flatmap),
+        signer: parts.signer.take(),
+        pipes: std::mem::take(&mut parts.pipes).into(),
+        upgrade: upgrade(file, site, draft.websocket, cx),
     };
-    Some((pattern, compiled))
+    work(file, site.streams, regular, shadows, rest)
+}
+
+/// The backends whose responses count, and the shadows. `place` is that of the first one.
+fn backends(
+    file: &Endpoint<'_>,
+    place: &backend::Place<'_>,
+    service: &Service<'_>,
+    cx: &mut Compile<'_>,
+) -> (Vec<runtime::Backend>, Vec<Shadow>) {
+    let mut regular = Vec::new();
+    let mut shadows = Vec::new();
+    for (index, written) in file.backend.iter().enumerate() {
+        let place = backend::Place { index, ..*place };
+        match backend::backend(written, &place, service, cx) {
+            Some(backend::Call::Regular(call)) => regular.push(call),
+            Some(backend::Call::Shadow(shadow)) => shadows.push(shadow),
+            None => {}
+        }
+    }
+    (regular, shadows)
 }
 
 /// The results of the endpoint's extensions.
@@ -189,6 +251,50 @@ struct Parts {
     signer: Option<Arc<dyn ResponseSigner>>,
     /// Headers that steps set or check. Similar names of the client do not pass.
     guarded: Vec<HeaderName>,
+}
+
+impl Parts {
+    /// Adds what the block at `node` contributes.
+    fn add<'n>(
+        &mut self,
+        part: EndpointPart,
+        taken: &mut Taken<'n>,
+        node: &Node<'n>,
+        cx: &mut Compile<'_>,
+    ) {
+        match part {
+            EndpointPart::Nothing => {}
+            EndpointPart::Steps(steps) => self.steps.extend(steps),
+            EndpointPart::Setting {
+                steps,
+                headers,
+                credential,
+            } => {
+                self.steps.extend(steps);
+                taken.sets(&headers, credential.as_ref());
+                let names = headers.into_iter().chain(credential);
+                names.clone().for_each(|name| cx.identify(name));
+                self.guarded.extend(names);
+            }
+            EndpointPart::Taking {
+                steps,
+                headers,
+                early,
+            } => {
+                self.steps.extend(steps);
+                headers.iter().for_each(|name| cx.identify(name.clone()));
+                taken.take(headers, early, node);
+            }
+            EndpointPart::Piped { steps, pipes } => {
+                self.steps.extend(steps);
+                self.pipes.extend(pipes);
+            }
+            EndpointPart::Signer { steps, signer } => {
+                self.steps.extend(steps);
+                self.signer = Some(signer);
+            }
+        }
+    }
 }
 
 fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Parts {
@@ -221,38 +327,7 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
             ));
             continue;
         }
-        match part {
-            EndpointPart::Nothing => {}
-            EndpointPart::Steps(steps) => parts.steps.extend(steps),
-            EndpointPart::Setting {
-                steps,
-                headers,
-                credential,
-            } => {
-                parts.steps.extend(steps);
-                taken.sets(&headers, credential.as_ref());
-                let names = headers.into_iter().chain(credential);
-                names.clone().for_each(|name| cx.identify(name));
-                parts.guarded.extend(names);
-            }
-            EndpointPart::Taking {
-                steps,
-                headers,
-                early,
-            } => {
-                parts.steps.extend(steps);
-                headers.iter().for_each(|name| cx.identify(name.clone()));
-                taken.take(headers, early, &node);
-            }
-            EndpointPart::Piped { steps, pipes } => {
-                parts.steps.extend(steps);
-                parts.pipes.extend(pipes);
-            }
-            EndpointPart::Signer { steps, signer } => {
-                parts.steps.extend(steps);
-                parts.signer = Some(signer);
-            }
-        }
+        parts.add(part, &mut taken, &node, cx);
     }
     if !is_identified {
         parts.steps.extend(implied::steps(cx));

@@ -24,7 +24,7 @@ use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, co
 use crate::runtime::ahead::Ahead;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::readiness::Readiness;
-use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
+use crate::runtime::router::{self, Builder, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
 use crate::telemetry::access::{self, AccessFormat};
@@ -121,23 +121,7 @@ fn compile(
     listener.limits.h2c |= options::h2c(&file.extra);
     let (mut options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
-    cx.leave(Arc::new(options::ipv6_prefix(&file)));
-    if let Some(timeout) = file.timeout {
-        cx.leave(Arc::new(ServiceTimeout(timeout)));
-    }
-    cx.leave(Arc::new(ServiceFacts {
-        name: file.name.clone(),
-        health_path: options.health_path.as_deref().map(str::to_owned),
-        client_address: options.client_address.clone(),
-        asks_for_certificates: file
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.enable_mtls && !tls.disabled),
-    }));
-    cx.leave(Arc::new(ServiceLimits {
-        payload: options.payload,
-        whole: options.max_request_body_bytes,
-    }));
+    leave_facts(&file, &options, &mut cx);
     let metrics = listen::metrics(&file);
     if metrics.is_some_and(|page| page.per_endpoint) {
         let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
@@ -191,7 +175,29 @@ fn compile(
     Some(compiled)
 }
 
-/// With templates and variables filled in, so that gateways with the same configuration have the same.
+/// Passes the keys of the service to the blocks, which are compiled later.
+fn leave_facts(file: &Service<'_>, options: &runtime::Options, cx: &mut Compile<'_>) {
+    cx.leave(Arc::new(options::ipv6_prefix(file)));
+    if let Some(timeout) = file.timeout {
+        cx.leave(Arc::new(ServiceTimeout(timeout)));
+    }
+    cx.leave(Arc::new(ServiceFacts {
+        name: file.name.clone(),
+        health_path: options.health_path.as_deref().map(str::to_owned),
+        client_address: options.client_address.clone(),
+        asks_for_certificates: file
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.enable_mtls && !tls.disabled),
+    }));
+    cx.leave(Arc::new(ServiceLimits {
+        payload: options.payload,
+        whole: options.max_request_body_bytes,
+    }));
+}
+
+/// The hash of the configuration with templates and variables filled in, so that gateways with the same configuration
+/// have the same hash.
 fn hash(root: &Value) -> String {
     let digest = digest::digest(&digest::SHA256, root.to_json().as_bytes());
     hex::encode(digest.as_ref().get(..6).unwrap_or_default())
@@ -320,21 +326,7 @@ fn routes(
     Box<[Arc<runtime::Endpoint>]>,
 ) {
     let mut builder = Router::builder(routing);
-    let root = file.block.node();
-    let built_in = |result: Result<(), RouteError>| {
-        if let Err(error) = result {
-            root.invalid(error.to_string());
-        }
-    };
-    if let Some(path) = &options.health_path {
-        built_in(builder.health(path));
-    }
-    if options.debug_endpoint {
-        built_in(builder.any(BuiltIn::Debug));
-    }
-    if options.echo_endpoint {
-        built_in(builder.any(BuiltIn::Echo));
-    }
+    built_in(&mut builder, file.block.node(), options);
     let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
         if let Err(error) = builder.add(method, pattern, endpoint) {
             let hint = "each pair of method and path can be defined only once";
@@ -371,6 +363,24 @@ fn routes(
         builder.add_others(pattern, endpoint);
     }
     (builder.build(), endpoints.into())
+}
+
+/// Adds the routes of the gateway's own endpoints.
+fn built_in<T>(builder: &mut Builder<T>, root: &Node<'_>, options: &runtime::Options) {
+    let report = |result: Result<(), RouteError>| {
+        if let Err(error) = result {
+            root.invalid(error.to_string());
+        }
+    };
+    if let Some(path) = &options.health_path {
+        report(builder.health(path));
+    }
+    if options.debug_endpoint {
+        report(builder.any(BuiltIn::Debug));
+    }
+    if options.echo_endpoint {
+        report(builder.any(BuiltIn::Echo));
+    }
 }
 
 /// The methods whose requests the endpoint for everything else takes beside those of other endpoints. Neither TRACE nor

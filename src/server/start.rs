@@ -88,18 +88,7 @@ pub(crate) fn run(
     };
     let certificates = certificates(&listen, options.upgrade)?;
     allow(&loaded.service);
-    let draining = Arc::new(AtomicBool::new(false));
-    let shared = Arc::new(Shared {
-        active: ArcSwap::from_pointee(Active::new(
-            Arc::clone(&loaded.service),
-            &metrics,
-            Arc::clone(&loaded.access_log),
-            loaded.stats.clone(),
-            Arc::clone(&draining),
-        )),
-        metrics: Arc::clone(&metrics),
-        draining,
-    });
+    let shared = shared(&loaded, &metrics);
     let spare = Arc::new(Spare::take());
     let leaving = watch::channel(false).0;
     let doors = Arc::new(Doors::default());
@@ -122,10 +111,7 @@ pub(crate) fn run(
     let mut open = 1;
     for side in &loaded.sides {
         if let Some(socket) = bind_side(&mut listeners, side)? {
-            let app = Arc::new(Side::new(Arc::clone(&side.handler)));
-            let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
-            let door = Door::new("side", socket, app, room, &doors);
-            server.add_service(door.with_spare(Arc::clone(&spare)));
+            server.add_service(admin_listener(side, socket, &doors, &spare));
             open += 1;
         }
     }
@@ -175,6 +161,22 @@ pub(crate) fn run(
     let ended = runtime.block_on(process.main(open, taken, orders, asked, signals));
     drop(watcher);
     ended
+}
+
+/// The state that all requests share, with the loaded service in use.
+fn shared(loaded: &Loaded, metrics: &Arc<Metrics>) -> Arc<Shared> {
+    let draining = Arc::new(AtomicBool::new(false));
+    Arc::new(Shared {
+        active: ArcSwap::from_pointee(Active::new(
+            Arc::clone(&loaded.service),
+            metrics,
+            Arc::clone(&loaded.access_log),
+            loaded.stats.clone(),
+            Arc::clone(&draining),
+        )),
+        metrics: Arc::clone(metrics),
+        draining,
+    })
 }
 
 /// Takes the sockets over from the running process, unless a signal ends this one first.
@@ -243,6 +245,18 @@ fn bind_side(
         }
         bound => bound.map(Some),
     }
+}
+
+/// The service that accepts the connections of an admin listener.
+fn admin_listener(
+    side: &SideListener,
+    socket: std::net::TcpListener,
+    doors: &Arc<Doors>,
+    spare: &Arc<Spare>,
+) -> Door<Side> {
+    let app = Arc::new(Side::new(Arc::clone(&side.handler)));
+    let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
+    Door::new("side", socket, app, room, doors).with_spare(Arc::clone(spare))
 }
 
 fn bind(listeners: &mut Listeners, address: SocketAddr) -> Result<std::net::TcpListener, RunError> {

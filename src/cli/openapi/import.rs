@@ -25,15 +25,7 @@ pub(super) struct Made {
 /// # Errors
 /// If it is not an OpenAPI 3 document, or names no host.
 pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made, String> {
-    let version = text(document, "openapi");
-    if !version.starts_with("3.") {
-        let found = if document["swagger"].is_null() {
-            "no OpenAPI document"
-        } else {
-            "Swagger 2"
-        };
-        return Err(format!("this is {found}; OpenAPI 3 is needed"));
-    }
+    check_version(document)?;
     let server = Server::of(document, host)?;
     let mut remarks = Vec::new();
     let mut guarded = Vec::new();
@@ -61,14 +53,7 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
             }
         }
     }
-    if !guarded.is_empty() {
-        remarks.push(format!(
-            "the document asks for credentials at {} operations. They are passed on, and the backend must check them: add \
-             \"auth/validator\" to let the gateway do it ({})",
-            guarded.len(),
-            shortened(&guarded)
-        ));
-    }
+    remarks.extend(credentials_remark(&guarded));
     let mut file = json!({
         "$schema": "https://www.krakend.io/schema/v2.13/krakend.json",
         "version": 3,
@@ -85,6 +70,31 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
         file["disable_rest"] = json!(true);
     }
     Ok(Made { file, remarks })
+}
+
+fn check_version(document: &Value) -> Result<(), String> {
+    if text(document, "openapi").starts_with("3.") {
+        return Ok(());
+    }
+    let found = if document["swagger"].is_null() {
+        "not an OpenAPI document"
+    } else {
+        "Swagger 2"
+    };
+    Err(format!("this is {found}; OpenAPI 3 is needed"))
+}
+
+/// `guarded` are the operations that ask for credentials.
+fn credentials_remark(guarded: &[String]) -> Option<String> {
+    if guarded.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the document asks for credentials at {} operations. They are passed on, and the backend must check them: add \
+         \"auth/validator\" to let the gateway do it ({})",
+        guarded.len(),
+        shortened(guarded)
+    ))
 }
 
 fn shortened(all: &[String]) -> String {
@@ -189,16 +199,7 @@ impl Operation<'_> {
         }
         headers.insert("Accept".to_owned());
         self.credentials(&mut queries, &mut headers);
-        for (name, ours) in [
-            ("summary", "summary"),
-            ("description", "description"),
-            ("tags", "tags"),
-            ("operationId", "operation_id"),
-        ] {
-            if !self.operation[name].is_null() {
-                described.insert(ours.to_owned(), self.operation[name].clone());
-            }
-        }
+        self.describe(&mut described);
         let mut endpoint = json!({
             "endpoint": format!("{}{path}", server.base),
             "method": self.method.to_uppercase(),
@@ -216,6 +217,20 @@ impl Operation<'_> {
             endpoint["extra_config"] = json!({ "documentation/openapi": described });
         }
         endpoint
+    }
+
+    /// Copies the texts for people.
+    fn describe(&self, described: &mut Map<String, Value>) {
+        for (name, ours) in [
+            ("summary", "summary"),
+            ("description", "description"),
+            ("tags", "tags"),
+            ("operationId", "operation_id"),
+        ] {
+            if !self.operation[name].is_null() {
+                described.insert(ours.to_owned(), self.operation[name].clone());
+            }
+        }
     }
 
     /// The operation's own parameters, then those of its path.

@@ -11,18 +11,15 @@ use super::signed::Signed;
 use super::source::own_rules;
 use crate::config::{Block, ConfigError};
 use crate::ext::context::Compile;
-use crate::ext::identity::{Inquiry, Room, check_secret_url, client_auth, waiting_time};
+use crate::ext::identity::{Server, check_secret_url, client_auth, waiting_time};
 use crate::jose::Rules;
 use crate::runtime::clock::Clock;
-use crate::telemetry::mask::without_values;
 use crate::upstream::credentials::ClientAuth;
-use crate::upstream::{OUR_USER_AGENT, SideClient};
 
 /// The defaults of `introspection`.
 const ACTIVE_FOR: Duration = Duration::from_secs(60);
 const INACTIVE_FOR: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: u64 = 32 << 20;
-const ANSWER_ENTRIES: usize = 100_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The provider that is asked about tokens; `None` if there is no such block, or after an error, which is reported.
@@ -41,7 +38,6 @@ pub(super) fn introspection(
         client_auth(block, &url, cx).filter(|_| sound && file.sound && !timeout.is_zero())?;
     let mut rules = own_rules(file, rules);
     rules.issuer = issuer.map(Box::from);
-    let bytes = block.count("cache_bytes").unwrap_or(ANSWER_BYTES);
     let signed = if block.flag("signed_answers") {
         Some(signed(block, &auth, issuer, keys)?)
     } else {
@@ -56,12 +52,7 @@ pub(super) fn introspection(
             .duration("inactive_cache_duration")
             .unwrap_or(INACTIVE_FOR),
         timeout,
-        room: Room {
-            entries: ANSWER_ENTRIES,
-            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-        },
     };
-    // Answers survive a reload that does not change the block.
     let definition = block.node().value().to_json();
     let key = match &signed {
         None => format!("auth/validator introspection {issuer:?} {definition}"),
@@ -72,34 +63,26 @@ pub(super) fn introspection(
             format!("auth/validator introspection {issuer:?} {label} {verifier:?} {definition}")
         }
     };
-    let clock = Clock::system();
-    let inquiry = cx.try_carry(key, |_| {
-        let name = format!("introspection {}", without_values(&asked.url));
-        Inquiry::new(name, asked.room, asked.timeout, clock.clone()).map(Arc::new)
-    });
-    // Token and secret are meant for this server only, so redirects are not followed.
-    let side = SideClient::without_redirects(&tls, &OUR_USER_AGENT);
-    let made = match (inquiry, side) {
-        (Ok(inquiry), Ok(side)) => Ok(Introspection {
+    let server = Server {
+        kind: "introspection",
+        url: &asked.url,
+        definition: key,
+        timeout,
+        cache_bytes: block.count("cache_bytes").unwrap_or(ANSWER_BYTES),
+        tls: &tls,
+    };
+    let opened = server.open(cx);
+    let (inquiry, side) = opened.map_err(|error| block.node().invalid(error)).ok()?;
+    Some(Provider {
+        proof: Proof::Introspection(Arc::new(Introspection {
             asked,
             side,
             signed,
-            clock,
+            clock: Clock::system(),
             inquiry,
-        }),
-        (Err(error), _) => Err(error.to_string()),
-        (_, Err(error)) => Err(error.to_string()),
-    };
-    match made {
-        Ok(introspection) => Some(Provider {
-            proof: Proof::Introspection(Arc::new(introspection)),
-            rules,
-        }),
-        Err(error) => {
-            block.node().invalid(error);
-            None
-        }
-    }
+        })),
+        rules,
+    })
 }
 
 /// What signed answers are verified with. `None` after an error, which is reported.

@@ -106,12 +106,7 @@ pub(super) fn endpoint(
     say(&prefix, &rules, debug);
     let identity = Identity::of(cx);
     let challenges = challenges(&file, site, &rules, &providers, &binding, cx);
-    let subject = Arc::new(SubjectWanted::new(
-        providers.list.iter().any(|one| one.keys().is_none()),
-        challenges.response(Reason::ExchangeRefused),
-        challenges.response(Reason::ExchangeForbidden),
-    ));
-    cx.leave(Arc::clone(&subject));
+    let subject = subject(&providers, &challenges, cx);
     let validator = Arc::new(Validator {
         challenges,
         binding,
@@ -143,17 +138,32 @@ pub(super) fn endpoint(
     if !closed {
         hint(node, &validator);
     }
-    let headers = validator
-        .propagate
-        .iter()
-        .map(|one| one.header.clone())
-        .collect();
-    let credential = Some(validator.places.header.clone());
     note(site, &validator, cx);
+    part(validator)
+}
+
+/// Lets the backends of the endpoint exchange the verified token.
+fn subject(
+    providers: &Providers,
+    challenges: &Challenges,
+    cx: &mut Compile<'_>,
+) -> Arc<SubjectWanted> {
+    let subject = Arc::new(SubjectWanted::new(
+        providers.list.iter().any(|one| one.keys().is_none()),
+        challenges.response(Reason::ExchangeRefused),
+        challenges.response(Reason::ExchangeForbidden),
+    ));
+    cx.leave(Arc::clone(&subject));
+    subject
+}
+
+/// The step of the endpoint, with the headers that it sets and the header that it checks.
+fn part(validator: Arc<Validator>) -> EndpointPart {
+    let claims = validator.propagate.iter();
     EndpointPart::Setting {
+        headers: claims.map(|claim| claim.header.clone()).collect(),
+        credential: Some(validator.places.header.clone()),
         steps: vec![Box::new(validator)],
-        headers,
-        credential,
     }
 }
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::signed::{MEDIA_TYPE, Signed};
-use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, Room, Told, ask};
+use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, Told, ask};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
@@ -31,8 +31,6 @@ pub(super) struct Asked {
     pub(super) inactive_for: Duration,
     /// How long a request waits for an answer.
     pub(super) timeout: Duration,
-    /// How many bytes of answers are kept.
-    pub(super) room: Room,
 }
 
 /// What the provider said about a token: its claims, or that it is not active.
@@ -189,6 +187,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::ext::identity::Room;
     use crate::upstream::SideTls;
     use crate::upstream::credentials::ClientProof;
 
@@ -205,13 +204,13 @@ mod tests {
             active_for: Duration::from_secs(60),
             inactive_for: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
-            room: Room {
-                entries: 10,
-                bytes: 10_000,
-            },
+        };
+        let room = Room {
+            entries: 10,
+            bytes: 10_000,
         };
         let clock = Clock::manual();
-        let inquiry = Inquiry::new("x".to_owned(), asked.room, asked.timeout, clock.clone());
+        let inquiry = Inquiry::new("x".to_owned(), room, asked.timeout, clock.clone());
         Introspection {
             asked,
             side: side.unwrap(),

@@ -10,14 +10,21 @@ use super::runtime::Guard;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
-use crate::ext::identity::{Inquiry, Room, waiting_time};
-use crate::runtime::clock::Clock;
-use crate::telemetry::mask::without_values;
-use crate::upstream::{OUR_USER_AGENT, SideClient};
+use crate::ext::identity::{Server, waiting_time};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const BYTES: u64 = 16 << 20;
-const ENTRIES: usize = 100_000;
+
+/// The default of `request_headers`.
+const SENT: &[&str] = &["authorization", "cookie"];
+/// The default of `client_headers`.
+const SHOWN: &[&str] = &[
+    "content-type",
+    "location",
+    "retry-after",
+    "set-cookie",
+    "www-authenticate",
+];
 
 /// Headers that belong to the connection or to the framing of a message, or that the gateway sets itself.
 const NOT_FORWARDED: &[&str] = &[
@@ -47,44 +54,11 @@ pub(super) fn endpoint(
     let Some(file) = ForwardAuth::read(node) else {
         return EndpointPart::Nothing;
     };
-    let names = |key: &'static str, texts: &Option<Vec<String>>, standard: &[&str]| {
-        let standard = || standard.iter().map(|name| (*name).to_owned()).collect();
-        let texts = texts.clone().unwrap_or_else(standard);
-        headers(&file, key, &texts)
-    };
-    let sent = names(
-        "request_headers",
-        &file.request_headers,
-        &["authorization", "cookie"],
-    );
+    let sent = listed(&file, "request_headers", &file.request_headers, SENT);
     let set = headers(&file, "response_headers", &file.response_headers);
-    let shown = names(
-        "client_headers",
-        &file.client_headers,
-        &[
-            "content-type",
-            "location",
-            "retry-after",
-            "set-cookie",
-            "www-authenticate",
-        ],
-    );
-    let key = file
-        .cache_key
-        .as_ref()
-        .map(|texts| headers(&file, "cache_key", texts));
-    if key.as_ref().is_some_and(|key| key.is_empty()) {
-        let at = file.block.get("cache_key");
-        at.unwrap_or_else(|| node.clone())
-            .invalid("without a header all requests would get the same answer");
-    }
-    let Some(url) = file.url.as_ref().filter(|url| is_url(url)) else {
-        if let (Some(_), Some(at)) = (&file.url, file.block.get("url")) {
-            at.config_error_hint(
-                ConfigError::invalid("this is no URL of a service"),
-                "a whole URL: \"http://auth.internal:9000/verify\"",
-            );
-        }
+    let shown = listed(&file, "client_headers", &file.client_headers, SHOWN);
+    let key = cache_key(&file, node);
+    let Some(url) = url(&file) else {
         return EndpointPart::Nothing;
     };
     let patience = waiting_time(&file.block, "timeout", TIMEOUT);
@@ -92,30 +66,29 @@ pub(super) fn endpoint(
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
     }
-    let clock = Clock::system();
-    let room = Room {
-        entries: ENTRIES,
-        bytes: usize::try_from(file.cache_bytes.unwrap_or(BYTES)).unwrap_or(usize::MAX),
+    let tls = cx.verified_tls();
+    let server = Server {
+        kind: "forward auth",
+        url,
+        // Endpoints with the same definition share their results.
+        definition: format!("portcullis/forward-auth {}", node.value().to_json()),
+        timeout: patience,
+        cache_bytes: file.cache_bytes.unwrap_or(BYTES),
+        tls: &tls,
     };
-    // Endpoints with the same definition share their answers, and a reload keeps them.
-    let definition = format!("portcullis/forward-auth {}", node.value().to_json());
-    let inquiry = cx.try_carry(definition, |_| {
-        let name = format!("forward auth {}", without_values(url));
-        Inquiry::new(name, room, patience, clock.clone()).map(Arc::new)
-    });
-    // A redirect is an answer for the client.
-    let side = SideClient::without_redirects(&cx.verified_tls(), &OUR_USER_AGENT);
-    let (inquiry, side) = match (inquiry, side) {
-        (Ok(inquiry), Ok(side)) => (inquiry, side),
-        (Err(error), _) => return failed(node, &error.to_string()),
-        (_, Err(error)) => return failed(node, &error.to_string()),
+    let (inquiry, side) = match server.open(cx) {
+        Ok(opened) => opened,
+        Err(error) => {
+            node.invalid(error);
+            return EndpointPart::Nothing;
+        }
     };
     for header in &set {
         cx.identify(header.clone());
     }
     let guard = Guard {
         prefix: format!("[ENDPOINT: {}][ForwardAuth]", site.pattern).into(),
-        url: url.clone(),
+        url: url.to_owned(),
         headers: set.clone(),
         sent,
         shown,
@@ -151,9 +124,41 @@ fn check_inputs(file: &ForwardAuth<'_>, set: &[HeaderName], site: &EndpointSite<
     }
 }
 
-fn failed(node: &Node<'_>, error: &str) -> EndpointPart {
-    node.invalid(error.to_owned());
-    EndpointPart::Nothing
+/// The configured headers, or the default ones.
+fn listed(
+    file: &ForwardAuth<'_>,
+    key: &'static str,
+    configured: &Option<Vec<String>>,
+    default: &[&str],
+) -> Box<[HeaderName]> {
+    let default = || default.iter().map(|name| (*name).to_owned()).collect();
+    headers(file, key, &configured.clone().unwrap_or_else(default))
+}
+
+/// The headers that select a cached decision. `None`: all headers that are sent.
+fn cache_key(file: &ForwardAuth<'_>, node: &Node<'_>) -> Option<Box<[HeaderName]>> {
+    let key = headers(file, "cache_key", file.cache_key.as_ref()?);
+    if key.is_empty() {
+        let at = file.block.get("cache_key");
+        at.unwrap_or_else(|| node.clone())
+            .invalid("without a header, all requests would get the same decision");
+    }
+    Some(key)
+}
+
+/// The URL of the service. `None` after reporting an error.
+fn url<'f>(file: &'f ForwardAuth<'_>) -> Option<&'f str> {
+    let url = file.url.as_deref()?;
+    if is_url(url) {
+        return Some(url);
+    }
+    if let Some(at) = file.block.get("url") {
+        at.config_error_hint(
+            ConfigError::invalid("this is not the URL of a service"),
+            "a whole URL: \"http://auth.internal:9000/verify\"",
+        );
+    }
+    None
 }
 
 fn is_url(url: &str) -> bool {

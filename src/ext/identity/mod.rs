@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `client_auth` | how the gateway authenticates at a provider, as configured |
 //! | `inquiry` | questions to a server about a credential, with answers that are kept for a while |
-//! | `kept`, `turns` | what it keeps, and which questions are asked now |
+//! | `kept`, `turns` | the results that it keeps, and the order of its calls |
+//! | `server` | a configured server with its inquiry and its client |
 //! | `demand` | additional requirements on tokens, such as an expression; validators check them |
 //! | `revocation` | the interface to revoked tokens: a revoker provides it, validators use it |
 //! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, including encrypted ones |
@@ -20,6 +21,7 @@ mod kept;
 mod key_file;
 mod keys;
 mod revocation;
+mod server;
 mod status;
 mod subject;
 mod token_cache;
@@ -30,10 +32,12 @@ pub(crate) use client_auth::{
 };
 pub(crate) use demand::Demand;
 pub(crate) use inquiry::{Cause, Inquiry, NoAnswer, Told};
+#[cfg(test)]
 pub(crate) use kept::Room;
 pub(crate) use key_file::{KeyFile, keeper_tls};
 pub(crate) use keys::{Identity, PublicKeys};
 pub(crate) use revocation::{Revocation, Revoker};
+pub(crate) use server::Server;
 pub(crate) use status::IdentityStatus;
 pub(crate) use subject::SubjectWanted;
 pub(crate) use token_cache::{Bounds, TOKEN_CACHE};

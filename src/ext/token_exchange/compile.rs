@@ -9,17 +9,13 @@ use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
-use crate::ext::identity::{
-    Inquiry, Room, SubjectWanted, check_secret_url, client_auth, waiting_time,
-};
+use crate::ext::identity::{Server, SubjectWanted, check_secret_url, client_auth, waiting_time};
 use crate::runtime::clock::Clock;
-use crate::telemetry::mask::without_values;
-use crate::upstream::{OUR_USER_AGENT, SideClient};
+use crate::upstream::credentials::ClientAuth;
 
 const KEEP: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const BYTES: u64 = 32 << 20;
-const ENTRIES: usize = 100_000;
 
 /// Parameters that the gateway sets itself.
 const OWN_PARAMETERS: &[&str] = &[
@@ -51,13 +47,7 @@ pub(super) fn backend(
             "add \"auth/validator\" to the endpoint, or use \"auth/client-credentials\" for a token of the gateway's own",
         );
     }
-    for (name, _) in &file.endpoint_params {
-        if OWN_PARAMETERS.contains(&name.as_str()) {
-            let at = file.block.get("endpoint_params");
-            at.unwrap_or_else(|| node.clone())
-                .invalid(format!("{name:?} is set by the gateway"));
-        }
-    }
+    check_parameters(&file, node);
     let Some(url) = &file.token_url else {
         return BackendPart::Nothing;
     };
@@ -70,59 +60,62 @@ pub(super) fn backend(
     else {
         return BackendPart::Nothing;
     };
-    let clock = Clock::system();
-    let room = Room {
-        entries: ENTRIES,
-        bytes: usize::try_from(file.cache_bytes.unwrap_or(BYTES)).unwrap_or(usize::MAX),
+    let server = Server {
+        kind: "token exchange",
+        url,
+        // Backends with the same definition share their tokens.
+        definition: format!("portcullis/token-exchange {}", node.value().to_json()),
+        timeout,
+        cache_bytes: file.cache_bytes.unwrap_or(BYTES),
+        tls: &tls,
     };
-    // Backends with the same definition share their tokens, and a reload keeps them.
-    let key = format!("portcullis/token-exchange {}", node.value().to_json());
-    let inquiry = cx.try_carry(key, |_| {
-        let name = format!("token exchange {}", without_values(url));
-        Inquiry::new(name, room, timeout, clock.clone()).map(Arc::new)
-    });
-    // Token and secret are meant for this server only, so redirects are not followed.
-    let made = match (
-        inquiry,
-        SideClient::without_redirects(&tls, &OUR_USER_AGENT),
-    ) {
-        (Ok(inquiry), Ok(side)) => Ok((inquiry, side)),
-        (Err(error), _) => Err(error.to_string()),
-        (_, Err(error)) => Err(error.to_string()),
-    };
-    match made {
-        Ok((inquiry, side)) => {
-            wanted.want();
-            if file.is_bearer && wanted.opaque {
-                node.warn_hint(
-                    ConfigError::invalid("the endpoint accepts opaque tokens, and an assertion is a JWT (RFC 7523 §3): they cannot be exchanged"),
-                    "\"grant\": \"token-exchange\"",
-                );
-            }
-            BackendPart::Credentials(Arc::new(Arc::new(TokenExchange {
-                asked: Asked {
-                    url: url.clone(),
-                    auth,
-                    fields: fields(&file),
-                    is_bearer: file.is_bearer,
-                    expected: if file.is_bearer {
-                        Expected::Any
-                    } else {
-                        Expected::Type(file.requested_token_type.clone())
-                    },
-                    keep: file.cache_duration.unwrap_or(KEEP),
-                    timeout,
-                },
-                side,
-                clock,
-                inquiry,
-                wanted,
-            })))
-        }
+    let (inquiry, side) = match server.open(cx) {
+        Ok(opened) => opened,
         Err(error) => {
             node.invalid(error);
-            BackendPart::Nothing
+            return BackendPart::Nothing;
         }
+    };
+    wanted.want();
+    if file.is_bearer && wanted.opaque {
+        node.warn_hint(
+            ConfigError::invalid("the endpoint accepts opaque tokens, and an assertion is a JWT (RFC 7523 §3): they cannot be exchanged"),
+            "\"grant\": \"token-exchange\"",
+        );
+    }
+    BackendPart::Credentials(Arc::new(Arc::new(TokenExchange {
+        asked: asked(&file, url, auth, timeout),
+        side,
+        clock: Clock::system(),
+        inquiry,
+        wanted,
+    })))
+}
+
+/// Parameters of requests that the gateway sets itself must not be configured.
+fn check_parameters(file: &Exchange<'_>, node: &Node<'_>) {
+    for (name, _) in &file.endpoint_params {
+        if OWN_PARAMETERS.contains(&name.as_str()) {
+            let at = file.block.get("endpoint_params");
+            at.unwrap_or_else(|| node.clone())
+                .invalid(format!("{name:?} is set by the gateway"));
+        }
+    }
+}
+
+fn asked(file: &Exchange<'_>, url: &str, auth: ClientAuth, timeout: Duration) -> Asked {
+    Asked {
+        url: url.to_owned(),
+        auth,
+        fields: fields(file),
+        is_bearer: file.is_bearer,
+        expected: if file.is_bearer {
+            Expected::Any
+        } else {
+            Expected::Type(file.requested_token_type.clone())
+        },
+        keep: file.cache_duration.unwrap_or(KEEP),
+        timeout,
     }
 }
 

@@ -16,7 +16,7 @@ mod tree;
 mod tests;
 
 pub use build::Options;
-pub(crate) use build::RouteError;
+pub(crate) use build::{Builder, RouteError};
 pub(crate) use pattern::CATCH_ALL;
 pub use pattern::Pattern;
 pub(crate) use redirect::{Redirect, moved_permanently};
