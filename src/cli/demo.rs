@@ -1,4 +1,4 @@
-//! `demo`: everything in one process, on loopback, without an account anywhere.
+//! `demo`: everything in one process, on loopback, without any account.
 //!
 //! It starts a development issuer (discovery, key set, token endpoint), a sample upstream, and the gateway with the
 //! configuration of the walkthrough. Keys are generated at start and end with the process. It is not for production,
@@ -42,7 +42,7 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
 fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let port = free_port(args.port)?;
     if port != args.port {
-        let told = format!("Port {} is in use; the gateway takes {port}.\n", args.port);
+        let told = format!("Port {} is in use; the gateway uses {port}.\n", args.port);
         super::say(&told);
     }
     let issuer_port = free_port(0)?;

@@ -30,7 +30,7 @@ enum Way {
     Direct,
     /// This listener requires the PROXY protocol.
     Proxied(SocketAddr),
-    /// This port requires a client certificate, so the control socket is asked.
+    /// This port requires a client certificate, so the control socket is used.
     Control(u16),
 }
 
@@ -66,7 +66,7 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         return match control::responds(port, limit) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => fail(&format!(
-                "the listener requires a client certificate, so the control socket was asked: {reason}"
+                "the listener requires a client certificate, so the control socket was used: {reason}"
             )),
         };
     }
@@ -135,7 +135,7 @@ fn of_environment(environment: &Environment) -> Result<Probe, String> {
     let port = match named {
         Some((name, text)) => text
             .parse()
-            .map_err(|_| format!("{name}={text} is no port"))?,
+            .map_err(|_| format!("{name}={text} is not a port"))?,
         None => 8080,
     };
     Ok(plain(port))
@@ -180,7 +180,7 @@ async fn ask(probe: &Probe, limit: Duration) -> Result<u16, String> {
         let here = forwarder(listener)
             .await
             .map_err(|error| error.to_string())?;
-        // The name keeps the `Host` header, and no name server is asked for it.
+        // The name keeps the `Host` header, and it is not resolved.
         let host = "localhost";
         client = client.resolve(host, here);
         let changed = url.set_host(Some(host)).is_ok() && url.set_port(Some(here.port())).is_ok();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_process_tells_file_and_port_also_behind_an_init_program() {
+    fn the_first_process_has_file_and_port_also_with_an_init_program() {
         let of = |line: &[&str]| cli::run_arguments(line.join("\0").as_bytes());
         let file = |name: &str, port| Some((std::path::PathBuf::from(name), port));
         assert_eq!(

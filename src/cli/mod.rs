@@ -314,7 +314,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output. It is no error that the reader, such as `head`, has closed the pipe.
+/// Prints to standard output. It is not an error if the reader, such as `head`, has closed the pipe.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! What a gateway tells of itself to the metrics page, to the page for people, and to collectors.
+//! The state of a gateway, for the metrics page, the page for people, and collectors.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

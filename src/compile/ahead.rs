@@ -114,7 +114,7 @@ pub(super) fn paths(file: &Service<'_>, cx: &Compile<'_>) {
     if let (Some(wildcards), Some(node)) = (cx.left::<Wildcards>(), file.extra.node()) {
         for endpoint in wildcards.endpoints().filter(|endpoint| !declared(endpoint)) {
             node.invalid(format!(
-                "there is no endpoint {endpoint:?}, which should take the paths of a wildcard"
+                "there is no endpoint {endpoint:?}, which should serve the paths of a wildcard"
             ));
         }
     }

@@ -192,10 +192,10 @@ fn check_substitute(file: &Backend<'_>, step: &dyn CallStep, place: &Place<'_>) 
     let node = file.block.node().clone().ruled(Rule::Guard);
     let shadow = block(file, &PROXY_BACKEND).is_some_and(|proxy| proxy.flag("shadow"));
     if place.concurrent {
-        node.invalid("\"concurrent_calls\" would take several messages and answer with one: the others would be lost");
+        node.invalid("\"concurrent_calls\" would take several messages and respond with one: the others would be lost");
     }
     if shadow {
-        node.invalid("a shadow would take messages that nobody gets");
+        node.invalid("a shadow call would take messages and discard them");
     }
 }
 
@@ -358,13 +358,15 @@ fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {
         && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
     {
         file.block.node().warn(ConfigError::invalid(
-            "\"allow\", \"deny\" and \"mapping\" are ignored beside \"flatmap_filter\"",
+            "\"allow\", \"deny\" and \"mapping\" are ignored together with \"flatmap_filter\"",
         ));
     } else if !file.allow.is_empty()
         && !file.deny.is_empty()
         && let Some(node) = file.block.get("deny")
     {
-        node.warn(ConfigError::invalid("\"deny\" is ignored beside \"allow\""));
+        node.warn(ConfigError::invalid(
+            "\"deny\" is ignored together with \"allow\"",
+        ));
     }
     Shape::compile(ShapeSpec {
         target: file.target.clone().unwrap_or_default(),

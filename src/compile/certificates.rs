@@ -114,7 +114,7 @@ fn warn_without_response(written: &KeyPair<'_>, cx: &Compile<'_>) {
             ConfigError::invalid(
                 "clients demand a stapled OCSP response with this certificate, and there is none",
             ),
-            "\"ocsp_response\" beside it names a file with one",
+            "\"ocsp_response\" next to it names a file with one",
         );
     }
 }

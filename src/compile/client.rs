@@ -352,7 +352,7 @@ fn proxies(file: &Backend<'_>, hosts: &[String]) -> Option<Proxies> {
             ConfigError::invalid(
                 "a proxy that is called over TLS itself cannot be used for backends with TLS",
             ),
-            "\"http://proxy:3128\": what passes it is encrypted by the backend's own TLS",
+            "\"http://proxy:3128\": the connection through it is encrypted by the backend's own TLS",
         );
         return None;
     }

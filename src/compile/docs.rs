@@ -171,7 +171,7 @@ fn kind(kind: &Kind) -> String {
 
 fn not_built(out: &mut String) {
     out.push_str(
-        "\n## Not built by this version\n\nA configuration with one of these does not start, because the gateway would not do what the file says:\n\n",
+        "\n## Not built by this version\n\nA configuration with one of these does not start, because the gateway could not do what it describes:\n\n",
     );
     names(out, Verdict::Reject);
     out.push_str("\nThese are ignored with a warning:\n\n");

@@ -323,7 +323,7 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         let around_work = matches!(&part, EndpointPart::Piped { steps, .. } if steps.is_empty());
         if parts.signer.is_some() && !around_work && !matches!(part, EndpointPart::Nothing) {
             node.warn(ConfigError::invalid(
-                "has no effect beside \"auth/signer\", which takes its place, as in KrakenD",
+                "has no effect together with \"auth/signer\", which replaces it, as in KrakenD",
             ));
             continue;
         }

@@ -1,4 +1,4 @@
-//! What is done to every response before it is written: `modifier/response-headers` and `portcullis/compression`.
+//! Changes to every response before it is written: `modifier/response-headers` and `portcullis/compression`.
 
 use std::sync::Arc;
 

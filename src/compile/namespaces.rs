@@ -186,7 +186,7 @@ fn guard_spelled(level: Level, name: &str) -> Option<Known> {
 fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
     let known = guard_spelled(level, name)?;
     node.warn_hint(
-        ConfigError::invalid(format!("{name:?} is taken as {:?}", known.name)),
+        ConfigError::invalid(format!("{name:?} is treated as {:?}", known.name)),
         "KrakenD ignores the name as it is written",
     );
     Some(known)

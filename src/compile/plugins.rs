@@ -131,7 +131,7 @@ impl Work {
                     self.level(item, &node, level);
                 }
             }
-            // As elsewhere at the core levels, one item may stand for a list of one.
+            // As elsewhere at the core levels, one item may replace a list with one item.
             Data::Object(_) => self.level(value, node, level),
             _ => {}
         }
@@ -278,7 +278,7 @@ fn put(known: &BuiltIn, moved: Moved, node: &Node<'_>, kept: &mut Vec<Member>) {
     let twice = || {
         node.config_error_hint(
             ConfigError::invalid(format!(
-                "the plugin {:?} is the same as {namespace:?}, which is there too",
+                "the plugin {:?} is the same as {namespace:?}, which is also configured",
                 known.name
             )),
             "keep one of the two",
@@ -321,7 +321,7 @@ fn named<'a>(kind: PluginKind, block: &Node<'a>) -> Option<Vec<Named<'a>>> {
         (Some(list), None) => of_version_4(&list)?,
         (Some(_), Some(name)) => {
             name.config_error(ConfigError::invalid(
-                "\"name\" and \"plugins\" are there both: write one of them",
+                "\"name\" and \"plugins\" are both set: use one of them",
             ));
             return None;
         }
@@ -330,7 +330,7 @@ fn named<'a>(kind: PluginKind, block: &Node<'a>) -> Option<Vec<Named<'a>>> {
     for (index, plugin) in named.iter().enumerate() {
         if named[..index].iter().any(|other| other.name == plugin.name) {
             plugin.node.config_error(ConfigError::invalid(format!(
-                "the plugin {:?} is there twice",
+                "the plugin {:?} is configured twice",
                 plugin.name
             )));
             return None;
@@ -357,7 +357,7 @@ fn of_version_4<'a>(list: &Node<'a>) -> Option<Vec<Named<'a>>> {
     each.collect()
 }
 
-/// `{"name": ["geoip"], "geoip": {…}}`. The keys of a client's only plugin may stand beside `name`.
+/// `{"name": ["geoip"], "geoip": {…}}`. The keys of a client's only plugin may be next to `name`.
 fn of_version_3<'a>(
     kind: PluginKind,
     block: &Node<'a>,

@@ -258,7 +258,7 @@ fn not_ours(file: &Service<'_>, names_plugins: bool, cx: &Compile<'_>) {
     {
         agents.config_error_hint(
             ConfigError::invalid("async agents are not supported by this version"),
-            "put a small HTTP client beside the queue that calls an endpoint; docs/queues.md shows what there is",
+            "run a small HTTP client that reads the queue and calls an endpoint; docs/queues.md lists what is supported",
         );
     }
     let Some(plugin) = &file.plugin else { return };

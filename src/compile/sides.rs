@@ -1,4 +1,4 @@
-//! The admin listeners of a configuration, and addresses that two of its listeners want.
+//! The admin listeners of a configuration, and conflicts between the addresses of its listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn conflict(side: &Side, other: &str, address: SocketAddr, root: &Value) -> Find
             "it cannot listen at {}: {other} listens at {address}",
             side.address
         )),
-        hint: Some("give each listener a port of its own".into()),
+        hint: Some("give each listener its own port".into()),
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_covers_those_that_could_not_be_bound_beside_it() {
+    fn an_address_covers_those_that_could_not_be_bound_with_it() {
         for (one, other, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("127.0.0.1:80", "127.0.0.1:81", false),

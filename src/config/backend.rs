@@ -54,7 +54,7 @@ pub(crate) const BACKEND: &[Key] = &[
         "group",
         Kind::Text,
         "",
-        "Put the whole response under this name.",
+        "Put the complete response under this name.",
     ),
     key(
         "sd",

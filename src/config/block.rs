@@ -174,7 +174,7 @@ impl<'a> Block<'a> {
             && let Some(plain) = rule::choice(text, allowed)
         {
             node.warn(ConfigError::invalid(format!(
-                "{} is taken as {plain:?}",
+                "{} is treated as {plain:?}",
                 node.shown()
             )));
             return Some(plain);
@@ -314,7 +314,7 @@ impl<'a> Block<'a> {
         match self.known(key).map(|known| known.kind) {
             Some(Kind::Block(keys) | Kind::Blocks(keys)) => keys,
             _ => {
-                debug_assert!(false, "{key:?} is no block in its table");
+                debug_assert!(false, "{key:?} is not a block in its table");
                 &[]
             }
         }

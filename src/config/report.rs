@@ -64,14 +64,14 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The value has a clear meaning, but another type.
-    #[error("{found} is {is}, but {expected} is expected: taken as {taken}")]
+    #[error("{found} is {is}, but {expected} is expected: treated as {taken}")]
     Taken {
         found: String,
         is: &'static str,
         expected: &'static str,
         taken: String,
     },
-    #[error("the key {key:?} is taken as {known:?}")]
+    #[error("the key {key:?} is treated as {known:?}")]
     KeyTaken { key: String, known: &'static str },
     #[error("{found} is not a duration: {reason}")]
     BadDuration { found: String, reason: &'static str },

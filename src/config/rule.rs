@@ -171,20 +171,20 @@ mod tests {
     #[test]
     fn a_clear_meaning_is_accepted_with_a_warning_everywhere() {
         for (text, taken) in [
-            (r#"{"rate": "100"}"#, "taken as 100"),
-            (r#"{"rate": " 1.5 "}"#, "taken as 1.5"),
-            (r#"{"count": "7"}"#, "taken as 7"),
-            (r#"{"on": "true"}"#, "taken as true"),
-            (r#"{"on": 0}"#, "taken as false"),
-            (r#"{"name": 7}"#, "taken as \"7\""),
-            (r#"{"name": ["x"]}"#, "taken as \"x\""),
-            (r#"{"names": "x"}"#, "taken as [\"x\"]"),
-            (r#"{"every": "3600"}"#, "taken as \"3600s\""),
-            (r#"{"every": 60}"#, "taken as \"60s\""),
-            (r#"{"every": " 1m"}"#, "taken as \"1m\""),
-            (r#"{"how": "IP"}"#, "taken as \"ip\""),
-            (r#"{"Rate": 1}"#, "taken as \"rate\""),
-            (r#"{"ra-te": 1}"#, "taken as \"rate\""),
+            (r#"{"rate": "100"}"#, "treated as 100"),
+            (r#"{"rate": " 1.5 "}"#, "treated as 1.5"),
+            (r#"{"count": "7"}"#, "treated as 7"),
+            (r#"{"on": "true"}"#, "treated as true"),
+            (r#"{"on": 0}"#, "treated as false"),
+            (r#"{"name": 7}"#, "treated as \"7\""),
+            (r#"{"name": ["x"]}"#, "treated as \"x\""),
+            (r#"{"names": "x"}"#, "treated as [\"x\"]"),
+            (r#"{"every": "3600"}"#, "treated as \"3600s\""),
+            (r#"{"every": 60}"#, "treated as \"60s\""),
+            (r#"{"every": " 1m"}"#, "treated as \"1m\""),
+            (r#"{"how": "IP"}"#, "treated as \"ip\""),
+            (r#"{"Rate": 1}"#, "treated as \"rate\""),
+            (r#"{"ra-te": 1}"#, "treated as \"rate\""),
         ] {
             for rule in [Rule::Guard, Rule::Free] {
                 let found = findings(text, rule);

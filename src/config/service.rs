@@ -90,7 +90,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "read_header_timeout",
         Kind::Duration,
         "10s",
-        "How long a client may take to send the head of a request.",
+        "The maximum time for the head of a request.",
     ),
     key(
         "write_timeout",
@@ -128,13 +128,13 @@ pub(crate) const SERVICE: &[Key] = &[
         "dialer_timeout",
         Kind::Duration,
         "a third of the endpoint's timeout, at most 3s, while there is another host; else the endpoint's",
-        "How long connecting to a backend may take.",
+        "The maximum time to connect to a backend.",
     ),
     key(
         "dialer_keep_alive",
         Kind::Duration,
         "15s",
-        "TCP keep-alive period towards backends, in whole seconds, rounded up; a negative value switches it off.",
+        "TCP keep-alive period towards backends, in whole seconds, rounded up; a negative value disables it.",
     ),
     key(
         "dialer_fallback_delay",
@@ -152,7 +152,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "response_header_timeout",
         Kind::Duration,
         "0s (none)",
-        "How long a backend may take to begin its response.",
+        "The maximum time until a backend begins its response.",
     ),
     key(
         "expect_continue_timeout",
@@ -182,7 +182,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "disable_compression",
         Kind::Bool,
         "false",
-        "Do not ask backends for gzip.",
+        "Do not request gzip from backends.",
     ),
     key(
         "dns_cache_ttl",

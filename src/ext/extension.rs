@@ -39,7 +39,7 @@ pub(crate) enum ServicePart {
     Step(Box<dyn ServiceStep>),
     /// Runs after all steps, and may wait.
     Gate(Box<dyn EndpointStep>),
-    /// Bodies for the errors that the gateway itself answers with.
+    /// Bodies of the gateway's own error responses.
     Errors(Box<ErrorBodies>),
     /// What happens to a path before the router.
     Ahead(AheadPart),
@@ -125,7 +125,7 @@ impl BackendPart {
     /// Reports that two blocks would make the response of one backend.
     pub(crate) fn two_on_wire(node: &Node<'_>) {
         node.config_error_hint(
-            ConfigError::invalid("it cannot stand beside \"modifier/martian\": only one of them can make the response"),
+            ConfigError::invalid("it cannot be combined with \"modifier/martian\": only one of them can create the response"),
             "keep one of the two",
         );
     }
@@ -134,7 +134,7 @@ impl BackendPart {
     pub(crate) fn two_tokens(node: &Node<'_>) {
         node.config_error_hint(
             ConfigError::invalid(
-                "another block gives this backend its token, too: only one of them can be sent",
+                "another block also sets the token of this backend: only one of them can be sent",
             ),
             "keep either \"auth/client-credentials\" or \"portcullis/token-exchange\"",
         );

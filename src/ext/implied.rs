@@ -1,4 +1,4 @@
-//! Steps that a block of the service adds to every endpoint, behind those that identify the client.
+//! Steps that a block of the service adds to every endpoint, after those that identify the client.
 
 use std::sync::Arc;
 

@@ -112,7 +112,7 @@ pub(crate) const ENDPOINT: &[&EndpointExtension] = &[
 /// endpoint follow it.
 pub(crate) const LAST_IDENTITY: &EndpointExtension = &basic::ENDPOINT;
 
-/// Namespaces of endpoints that files have in the service by mistake, and what they mean there.
+/// Namespaces of endpoints that files have in the service by error, and their meaning there.
 pub(crate) const MEANT_IN_SERVICE: &[(&str, &str)] = &[
     (
         rate_limit::ENDPOINT.namespace,

@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
 
 #[cfg(not(feature = "lua"))]
 const LUA: &str =
-    "this build has no Lua: take one with the feature \"lua\", which is on by default";
+    "this build has no Lua: use a build with the feature \"lua\", which is on by default";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
 const GRPC: &str = "clients that speak gRPC pass through a \"no-op\" endpoint over HTTP/2; for JSON put a small HTTP service in front of the gRPC server";
 const QUOTA: &str =
@@ -122,7 +122,7 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
     reject(
         "auth/ntlm",
         &[],
-        "put a small proxy that speaks NTLM in front of the backend",
+        "put a small proxy that supports NTLM in front of the backend",
     ),
     reject(
         "auth/gcp",
@@ -169,7 +169,7 @@ const fn reject(
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_rejection_says_what_to_write_instead() {
+    fn a_rejection_has_a_hint() {
         for known in super::UNBUILT {
             let says = !known.hint.is_empty() && !known.hint.starts_with("remove");
             let rejects = known.verdict == super::Verdict::Reject;

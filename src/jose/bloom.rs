@@ -49,7 +49,7 @@ pub enum BloomError {
     Elements,
     #[error("the probability of false positives must lie between 0 and 1")]
     Probability,
-    #[error("the filter would take more than {} MiB", MAX_BITS / 8 / 1024 / 1024)]
+    #[error("the filter would need more than {} MiB", MAX_BITS / 8 / 1024 / 1024)]
     Size,
     #[error("the rotation period must be at least one second")]
     Period,

@@ -49,7 +49,7 @@ impl Proof {
             .or_insert_with(|| Value::from(algorithm.as_str()));
         let key = Key::from_jwk(&jwk).map_err(|why| bad(format!("the proof's key: {why}")))?;
         let thumbprint =
-            jwk_thumbprint(&jwk).ok_or_else(|| bad("the proof's key is no public key"))?;
+            jwk_thumbprint(&jwk).ok_or_else(|| bad("the proof's key is not a public key"))?;
         token
             .verify(&key, allowed)
             .map_err(|fault| bad(format!("the proof: {fault}")))?;

@@ -63,7 +63,7 @@ pub enum KeyFault {
     OtherUse,
     #[error("its `key_ops` lack `{0}`")]
     OtherOperations(&'static str),
-    #[error("its `alg` does not fit the key, or is not a known signature algorithm")]
+    #[error("its `alg` does not match the key, or is not a known signature algorithm")]
     OtherAlgorithm,
     #[error("its certificate or thumbprint is malformed, or belongs to another key")]
     Certificate,
@@ -78,7 +78,7 @@ impl Key {
         }
         check_purpose(jwk, "verify")?;
         let material = PublicMaterial::from_jwk(jwk)?;
-        // An `oct` key is always secret. Any other key with a `d` or `priv` was published by mistake and must not be trusted.
+        // An `oct` key is always secret. Any other key with a `d` or `priv` was published accidentally and must not be trusted.
         if member(jwk, "d").is_some() || member(jwk, "priv").is_some() {
             return Err(KeyFault::Private);
         }

@@ -1,4 +1,4 @@
-//! Why a token was rejected: the word for metrics and the access log, and the sentence for the log.
+//! Why a token was rejected: the label for metrics and the access log, and the sentence for the log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -50,7 +50,7 @@ pub enum Reason {
     BadClaim,
     /// The header says that this is not an access token, but a token for another purpose (RFC 8725 §3.11).
     WrongType,
-    /// Too many tokens wait for an answer of their provider.
+    /// Too many tokens wait for a response of their provider.
     Overloaded,
     /// The token server does not exchange this token (RFC 8693 §2.2.2).
     ExchangeRefused,

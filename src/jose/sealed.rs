@@ -28,7 +28,7 @@ pub enum SealedError {
     CypherKey,
     #[error("`cypher_key` was not sealed with the key in `secret_url`")]
     WrongKeeper,
-    #[error("`cypher_key` is not what Vault's transit engine seals, vault:v1:… in base64")]
+    #[error("`cypher_key` is not a ciphertext of Vault's transit engine, vault:v1:… in base64")]
     NotVaults,
     #[error("the key file was not encrypted with the passphrase in `cypher_key`")]
     WrongPassphrase,

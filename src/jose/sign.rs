@@ -54,7 +54,7 @@ pub enum SignError {
     Key(#[from] KeyFault),
     #[error("the key has no private part")]
     PublicOnly,
-    #[error("the key does not fit the algorithm {0}")]
+    #[error("the key does not match the algorithm {0}")]
     Algorithm(Algorithm),
     #[error("the parts of the private key do not belong together")]
     Inconsistent,

@@ -51,7 +51,7 @@ pub(super) fn read(
     })
 }
 
-/// The SHA-256 thumbprint of a public key (RFC 7638 §3), in base64url. `None` for a secret and for what is no key.
+/// The SHA-256 thumbprint of a public key (RFC 7638 §3), in base64url. `None` for a secret and for anything that is not a key.
 ///
 /// The numbers are encoded anew, so that a key has one thumbprint, however it is written.
 pub(super) fn jwk_thumbprint(jwk: &Map<String, Value>) -> Option<String> {

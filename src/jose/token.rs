@@ -77,7 +77,7 @@ pub enum Purpose {
     DeclaredAccess,
     /// As a logout token.
     Logout,
-    /// As a statement of a provider: the answer of an introspection.
+    /// As a statement of a provider: an introspection response.
     Introspection,
 }
 

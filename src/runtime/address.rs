@@ -22,7 +22,7 @@ impl ClientAddress {
             .unwrap_or_else(|| peer.to_canonical())
     }
 
-    /// The same, for those who must know the client: `None` if the peer is trusted and names no address.
+    /// The same, for guards that need the client: `None` if the peer is trusted and sends no address.
     pub fn named(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if self.app_engine
@@ -37,7 +37,7 @@ impl ClientAddress {
         self.claimed(headers, name)
     }
 
-    /// Whether no header says who the client is, as in a request of a proxy itself.
+    /// Whether no header has the client's address, as in a request of a proxy itself.
     pub fn is_silent(&self, headers: &HeaderMap) -> bool {
         !self.headers.iter().any(|name| is_said(headers, name))
     }

@@ -26,7 +26,7 @@ impl Clock {
         Clock(Source::System(Instant::now()))
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it.
+    /// A clock that moves only with [`Clock::advance`].
     pub fn manual() -> Clock {
         Clock(Source::Manual(Arc::default()))
     }

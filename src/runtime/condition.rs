@@ -14,7 +14,7 @@ pub enum When {
     Otherwise,
 }
 
-/// A condition on the request, with what earlier backends of a sequence have answered among its parameters.
+/// A condition on the request. Its parameters include the values of earlier responses in a sequence.
 pub trait Condition: Send + Sync + fmt::Debug {
     /// Whether the backend is called. Must not block.
     fn holds(&self, request: &PipeRequest) -> bool;

@@ -1,6 +1,6 @@
-//! Bodies of the errors that the gateway itself answers with: RFC 9457, or a template for each status.
+//! Bodies of the gateway's own error responses: RFC 9457, or a template for each status.
 //!
-//! A body tells what the status and the headers tell already, the reason out of our fixed lists, and the id of the request.
+//! A body contains what status and headers already show, the reason from our fixed lists, and the id of the request.
 //! It never contains anything of the request itself.
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::telemetry::text::push_html;
 #[derive(Debug)]
 pub struct ErrorBodies {
     problem: bool,
-    /// What stands before the reason in `type`. `None` is `about:blank`.
+    /// The prefix of the reason in `type`. `None` is `about:blank`.
     type_base: Option<String>,
     /// Templates with the first and the last status they are for, narrow ranges first.
     pages: Box<[((u16, u16), Page)]>,
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_that_are_no_placeholder_are_text() {
+    fn braces_that_are_not_a_placeholder_are_text() {
         let kind = HeaderValue::from_static("text/html");
         let page = Page::new(
             kind.clone(),

@@ -31,7 +31,7 @@ pub struct Failure {
     pub passed: Option<Box<Fields>>,
     /// The failure comes from a step around the endpoint, outside of `proxy.static`, so static data does not apply.
     pub outside: bool,
-    /// The status of the upstream, if it has answered.
+    /// The status of the upstream, if it has responded.
     pub answered: Option<StatusCode>,
 }
 
@@ -312,7 +312,7 @@ impl Failure {
         }
     }
 
-    /// The failure of a call that was answered with this status.
+    /// The failure of a call with this response status.
     pub fn of_answer(self, status: StatusCode) -> Failure {
         Failure {
             answered: Some(status),

@@ -1,4 +1,4 @@
-//! What is done to every response before it is written: changes to its headers, and compression of its body.
+//! Changes to every response before it is written: changes to its headers, and compression of its body.
 //!
 //! The server does it where it writes heads, because a response may be made by any step, by a failure or by a backend.
 

@@ -50,7 +50,7 @@ impl Input {
         })
     }
 
-    /// The only value, if it can stand in a URL.
+    /// The only value, if it is allowed in a URL.
     fn value(&self, head: &Head<'_>, notes: &Notes) -> Option<String> {
         let head = notes.head(head);
         let value = match &self.from {

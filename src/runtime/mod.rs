@@ -18,7 +18,7 @@
 //! | [`address`], [`response`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
-//! | [`compression`], [`finishing`] | compression of responses; what is done to every response before it is written |
+//! | [`compression`], [`finishing`] | compression of responses; the last changes of every response |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`single_flights`] | single-flight for equal concurrent calls |

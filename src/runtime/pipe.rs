@@ -201,7 +201,7 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
     }
 }
 
-/// A step that is closest to the wire: `modifier/martian`, and what is called in place of a host.
+/// The step closest to the wire: `modifier/martian`, and everything that replaces a host.
 pub trait CallStep: Send + Sync + fmt::Debug {
     /// Whether [`CallStep::request`] needs the client's whole body. It is always available unless the endpoint streams.
     fn needs_body(&self) -> bool {
@@ -221,7 +221,7 @@ pub trait CallStep: Send + Sync + fmt::Debug {
     /// Whether [`CallStep::response`] needs to be called. Otherwise a streamed response is not passed to the step.
     fn sees_responses(&self) -> bool;
 
-    /// Whether the step takes the place of the upstream: it answers every call, and nothing is ever sent.
+    /// Whether the step replaces the upstream: it responds to every call, and nothing is sent.
     fn is_the_backend(&self) -> bool {
         false
     }
@@ -247,7 +247,7 @@ pub enum Trade {
     Response,
     /// A message that it sends. There is no data.
     Send,
-    /// A message that it takes from a queue. No message is taken for nobody, so there is one call for one client.
+    /// A message that it takes from a queue. Each message is for one client, so there is one call for one client.
     Receive,
 }
 

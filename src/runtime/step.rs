@@ -28,7 +28,7 @@ pub trait ServiceStep: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Whether the access log omits the requests that the step answers, as KrakenD omits preflights.
+    /// Whether the access log omits requests to which the step responds, as KrakenD omits preflights.
     fn is_silent(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! File descriptors: their number, and how they are shared out.
+//! File descriptors: their number, and their distribution.
 //!
 //! Each client connection uses one, and so does each call to a backend. When none are left, nothing can be accepted
 //! or called, and metrics and control socket do not respond either. So the process takes as many as the system

@@ -168,7 +168,7 @@ mod tests {
         assert!(fits(&parts, 100) && !fits(&parts, 99));
         let two = [frame(0x81, 70_000, true), frame(0x82, 70_000, true)];
         assert!(fits(&two, 70_000) && !fits(&two, 69_999));
-        // The head alone tells.
+        // This depends only on the head.
         assert_eq!(
             Frames::of_client(Some(10)).pass(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 11, 1, 2, 3, 4]),
             Err(Fault::TooLarge)

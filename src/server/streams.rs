@@ -16,13 +16,13 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 
-/// Which streams are open: requested, and not answered to the end or reset.
+/// Which streams are open: requested, and neither completed nor reset.
 #[derive(Debug)]
 pub(super) struct Streams {
     received: Frames,
     sent: Frames,
     open: HashSet<u32>,
-    /// The highest number so far. Trailers of a stream that was answered already do not open it again.
+    /// The highest number so far. Trailers of a completed stream do not open it again.
     last: u32,
 }
 

@@ -406,7 +406,7 @@ mod tests {
         };
         let foreign = Certificates::load(definition(vec![foreign])).unwrap_err();
         assert!(
-            foreign.to_string().contains("b.test.key: does not fit"),
+            foreign.to_string().contains("b.test.key: does not match"),
             "{foreign}"
         );
         assert!(matches!(

@@ -160,7 +160,7 @@ async fn switch(
     )
     .await;
     if let Some(reason) = frames.reason(why) {
-        // The client may be gone, or not read.
+        // The client may have closed its connection, or may not read.
         let frame = Bytes::copy_from_slice(&close(reason));
         let written = client.session.write_response_body(Some(frame), false);
         let _ = tokio::time::timeout(CLOSING, written).await;
@@ -229,7 +229,7 @@ impl Both {
         }
     }
 
-    /// What the client is told about the end, if it can be told: only between the frames of the backend.
+    /// The close frame for the client. It can be sent only between the frames of the backend.
     fn reason(&self, why: Option<&'static str>) -> Option<Reason> {
         let has_said_goodbye = self.from_client.is_closed() && why != Some(CONTROL);
         if !self.from_upstream.is_between() || has_said_goodbye {

@@ -1,6 +1,6 @@
 //! Log lines to Graylog (GELF 1.1), over UDP or TCP.
 //!
-//! KrakenD blocks each request for seconds once a collector over TCP is gone. Here the thread of the sink writes, and
+//! KrakenD blocks each request for seconds once a collector over TCP is unavailable. Here the thread of the sink writes, and
 //! what a collector that is away does not get is dropped and counted.
 
 use std::io::{self, Write as _};

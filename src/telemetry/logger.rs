@@ -213,7 +213,7 @@ impl Logger {
                 Admission::No => return,
                 Admission::Yes(0) => {}
                 Admission::Yes(left_out) => {
-                    message.push_str(&format!(" ({left_out} lines like this were left out)"));
+                    message.push_str(&format!(" ({left_out} similar lines were omitted)"));
                 }
             }
         }

@@ -103,7 +103,7 @@ impl Metrics {
         let maker = Maker(&registry);
         let info = maker.int_gauges(
             "portcullis_build_info",
-            "Always 1; the labels say what runs.",
+            "Always 1; the labels name the running version.",
             &["version"],
         );
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -165,11 +165,11 @@ impl Metrics {
             ),
             buffered_bytes: maker.int_gauge(
                 "portcullis_buffered_bytes",
-                "Bytes of bodies held now, without small ones.",
+                "Bytes of bodies in memory, without small bodies.",
             ),
             buffered_limit: maker.int_gauge(
                 "portcullis_buffered_bytes_limit",
-                "Bytes of bodies that may be held.",
+                "The limit of bytes of bodies in memory.",
             ),
             buffered_rejected: maker.int_counter(
                 "portcullis_buffered_refused_total",
@@ -189,7 +189,7 @@ impl Metrics {
             ),
             reloads: maker.int_counters(
                 "portcullis_config_reloads_total",
-                "Reloads asked for, by result.",
+                "Requested reloads, by result.",
                 &["result"],
             ),
             log_dropped: maker.int_counter(
@@ -243,12 +243,12 @@ impl Metrics {
                 entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
                 bytes: maker.int_gauge(
                     "portcullis_token_cache_bytes",
-                    "Memory of the verified tokens held.",
+                    "Memory of the verified tokens in the cache.",
                 ),
             },
             certificates: maker.gauges(
                 "portcullis_certificate_expiry_timestamp_seconds",
-                "When a certificate of a file in use expires, by what it is used as.",
+                "When a certificate in use expires, by its use.",
                 &["use", "file", "subject", "serial"],
             ),
             endpoint_in_flight: maker.int_gauges(

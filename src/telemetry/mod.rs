@@ -8,7 +8,7 @@
 //! | [`gelf`] | log lines to Graylog |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
-//! | [`state`] | those of its metrics that say what is there now |
+//! | [`state`] | those of its metrics that show the current state |
 //! | [`page`] | the same for people |
 //! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
 //! | [`observe`] | what a request, its backend calls and their round trips report |

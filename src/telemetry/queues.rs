@@ -23,7 +23,7 @@ struct Queues {
 }
 
 impl Queues {
-    /// `None` only if a name below is no name of a metric.
+    /// `None` only if a name below is not a valid name of a metric.
     fn new() -> Option<Queues> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             IntCounterVec::new(Opts::new(name, help), labels).ok()
@@ -31,7 +31,7 @@ impl Queues {
         Some(Queues {
             messages: counters(
                 "portcullis_queue_messages_total",
-                "Messages sent to queues and taken from them, by backend and result.",
+                "Messages sent to queues and received from them, by backend and result.",
                 &["backend", "direction", "result"],
             )?,
             attempts: counters(
@@ -74,7 +74,7 @@ pub(crate) enum Result {
     Undecodable,
     /// The queue, or a limit of the queue, did not take it.
     Rejected,
-    /// There was no answer, or no message, in time.
+    /// There was no response, or no message, in time.
     Timeout,
     /// The queue could not be asked.
     Error,

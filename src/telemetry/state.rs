@@ -1,4 +1,4 @@
-//! Metrics of what is there now: connections, circuit breakers, names, caches, the configuration.
+//! Metrics of the current state: connections, circuit breakers, names, caches, the configuration.
 //!
 //! They are set when somebody looks, so they cost nothing in between. Labels come from the configuration, and one
 //! metric has [`MOST_SERIES`] series at most.
@@ -13,7 +13,7 @@ use crate::telemetry::mask::masked;
 use crate::telemetry::metrics::Maker;
 use crate::telemetry::series::MOST_SERIES;
 
-/// The labels of the series that stands for all beyond the limit.
+/// The labels of the series for everything beyond the limit.
 const OTHERS: &str = "*";
 
 /// The metrics of the current state.
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_not_shown() {
+    fn removed_items_are_not_shown() {
         let metrics = Metrics::new();
         let mut now = Now::default();
         let place = ["/a".to_owned(), "/b".to_owned(), "cb".to_owned()];

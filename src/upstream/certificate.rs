@@ -152,12 +152,12 @@ fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Resu
     match owner {
         Some(0) => Ok(()),
         Some(index) => Err(format!(
-            "does not fit the first certificate of {}, but number {}: the certificate of the owner must be first, followed by those that signed it",
+            "does not match the first certificate of {}, but number {}: the certificate of the owner must be first, followed by those that signed it",
             path.display(),
             index + 1
         )),
         None => Err(format!(
-            "does not fit the certificate in {}",
+            "does not match the certificate in {}",
             path.display()
         )),
     }
@@ -237,7 +237,7 @@ fn is_encrypted(text: &[u8]) -> bool {
 /// What a file contains instead of the expected content, as the end of a message.
 fn instead(text: &[u8]) -> String {
     if is_encrypted(text) {
-        return "; it holds an encrypted private key".to_owned();
+        return "; it contains an encrypted private key".to_owned();
     }
     let found = [
         ("PRIVATE KEY-----", "a private key: are the files swapped?"),
@@ -255,7 +255,7 @@ fn instead(text: &[u8]) -> String {
         .iter()
         .find(|(label, _)| contains(text, label.as_bytes()));
     match found {
-        Some((_, words)) => format!("; it holds {words}"),
+        Some((_, words)) => format!("; it contains {words}"),
         None if contains(text, b"-----BEGIN ") => String::new(),
         None => "; it is not PEM".to_owned(),
     }

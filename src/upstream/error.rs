@@ -150,7 +150,7 @@ impl CallError {
             ErrorType::InvalidHTTPHeader => "net/http: malformed HTTP response".into(),
             ErrorType::ReadError | ErrorType::WriteError => io_text(error),
             ErrorType::H2Downgrade => {
-                "http2: the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED), which \"http_version\": \"h1\" speaks".into()
+                "http2: the backend requires HTTP/1.1 (HTTP_1_1_REQUIRED): set \"http_version\": \"h1\"".into()
             }
             _ => format!("net/http: transport: {}", error.etype().as_str()).into(),
         };

@@ -161,7 +161,7 @@ mod tests {
 
     /// A gzip body is a series of members (RFC 1952 §2.2). Anything else behind a member is an error, as in Go.
     #[test]
-    fn members_are_joined_and_everything_else_behind_one_is_an_error() {
+    fn gzip_members_are_joined_and_any_other_data_after_one_is_an_error() {
         let (one, two) = (gzip(b"hello, "), gzip(b"world"));
         let both = [&one[..], &two].concat();
         assert_eq!(decode(&[&both]).unwrap().0, b"hello, world");

@@ -1,7 +1,7 @@
 //! Pooled connections, and how a call obtains one.
 //!
 //! Pingora's connect future contains the state of a dial, nearly ten kilobytes, even if a pooled connection is used,
-//! and each request would copy it. Here the pool is asked first. The dial, which is rare, is boxed.
+//! and each request would copy it. Here the pool is checked first. The dial, which is rare, is boxed.
 
 use std::sync::Arc;
 use std::time::Duration;

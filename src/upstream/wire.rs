@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prepared_head_is_what_pingora_would_write() {
+    fn a_prepared_head_equals_the_one_of_pingora() {
         let mut out = Outgoing {
             method: Method::POST,
             target: "/a%20b?x=1&y[]".into(),

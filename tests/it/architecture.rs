@@ -45,7 +45,7 @@ struct Source {
 }
 
 #[test]
-fn no_arrow_is_drawn_backwards() {
+fn no_folder_uses_one_that_the_map_does_not_allow() {
     let mut wrong = Vec::new();
     for source in sources() {
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == source.folder) else {

@@ -209,7 +209,7 @@ fn without_a_validator_a_claim_in_a_url_is_warned_of() {
 }
 
 #[test]
-fn the_log_says_at_start_what_each_endpoint_checks() {
+fn the_log_lists_the_checks_of_each_endpoint_at_start() {
     let config = json!({
         "version": 3, "host": ["http://127.0.0.1:1"],
         "extra_config": {"telemetry/logging": {"level": "DEBUG", "stdout": true}},

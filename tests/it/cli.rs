@@ -71,7 +71,7 @@ fn a_port_in_use_ends_run_with_1() {
 }
 
 #[test]
-fn check_takes_the_flags_of_the_reference() {
+fn check_takes_the_flags_of_krakend() {
     for flags in [
         &["-t"][..],
         &["-l"],
@@ -117,7 +117,7 @@ fn with_input(input: &str, arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn the_file_may_stand_without_a_flag_or_come_from_standard_input() {
+fn the_file_can_be_an_argument_or_standard_input() {
     for command in ["check", "audit"] {
         let flagged = with_file(GOOD, &[command, "-c"]).0;
         assert_eq!(with_file(GOOD, &[command]).0, flagged, "{command}");
@@ -156,7 +156,7 @@ fn quiet_prints_only_what_stops_a_start() {
 }
 
 #[test]
-fn the_first_line_of_a_refusal_is_not_said_twice() {
+fn the_first_line_of_a_rejection_is_not_repeated() {
     let (_, _, err) = with_file(
         r#"{"version": 3, "timeout": "2 sec", "oauth": {}, "endpoints": []}"#,
         &["check"],
@@ -195,7 +195,7 @@ fn the_same_warning_at_3000_endpoints_is_one_line() {
 }
 
 #[test]
-fn check_says_what_krakend_3_would_drop() {
+fn check_lists_the_parts_that_krakend_3_would_drop() {
     let file = r#"{"version": 3, "endpoints": [{"endpoint": "/a",
         "extra_config": {"github.com/devopsfaith/krakend-cel": [{"check_expr": "req_method == 'GET'"}]},
         "backend": [{"host": ["http://a"], "url_pattern": "/"}]}]}"#;
@@ -218,7 +218,7 @@ fn check_says_what_krakend_3_would_drop() {
 }
 
 #[test]
-fn check_refuses_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
+fn check_rejects_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
     let log = |path: &str| {
         GOOD.replacen(
             '{',
@@ -252,7 +252,7 @@ fn check_refuses_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
 }
 
 #[test]
-fn run_says_what_it_serves_and_where() {
+fn run_prints_what_it_serves() {
     let gateway = Gateway::start(GOOD);
     let path = gateway.config_path();
     for line in [
@@ -296,7 +296,7 @@ fn audit_ends_with_1_as_long_as_there_is_something_to_recommend() {
 }
 
 #[test]
-fn audit_leaves_out_what_it_is_told_to_and_refuses_what_check_refuses() {
+fn audit_skips_ignored_rules_and_rejects_invalid_files() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("ignored");
     std::fs::write(&list, "3.1.1\n5.2.2\n").unwrap();
@@ -319,7 +319,7 @@ fn the_version_has_the_form_that_scripts_look_for() {
 }
 
 #[test]
-fn no_command_and_help_show_what_there_is() {
+fn no_command_and_help_list_the_commands() {
     for arguments in [&[][..], &["help"], &["--help"], &["-h"]] {
         let (code, out, _) = run(arguments);
         assert_eq!(code, 0, "{arguments:?}");
@@ -389,7 +389,7 @@ fn go_plugins_are_declined_by_name() {
 
 /// As in `portcullis schema | head`.
 #[test]
-fn a_reader_that_stops_early_is_no_error() {
+fn a_reader_that_stops_early_is_not_an_error() {
     use std::io::Read as _;
     for arguments in [
         &["schema"][..],

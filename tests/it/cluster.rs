@@ -214,7 +214,7 @@ fn gateways_start_before_their_redis() {
 
 #[test]
 #[ignore = "needs Redis: scripts/test runs it"]
-fn a_stalled_redis_stalls_nobody() {
+fn a_stalled_redis_does_not_stall_requests() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
     let gateways = three(&redis, &stub, "5ms");

@@ -101,7 +101,7 @@ fn a_collector_is_reached_over_tls_with_http_and_with_grpc() {
 }
 
 #[test]
-fn a_collector_with_a_certificate_that_nobody_trusts_gets_nothing() {
+fn a_collector_with_an_untrusted_certificate_gets_nothing() {
     let (collector, authority) = (Collector::start(), Authority::new());
     let pair = authority.pair("localhost");
     for (use_http, to, alpn) in [
@@ -140,7 +140,7 @@ fn server(act: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
 }
 
 #[test]
-fn collectors_that_answer_garbage_or_die_cost_their_spans_only() {
+fn failing_collectors_lose_only_their_spans() {
     type Serve = fn(TcpStream);
     let kinds: [(&str, Serve); 5] = [
         ("dies at once", drop),

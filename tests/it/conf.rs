@@ -65,7 +65,7 @@ fn every_file_is_listed_here_and_passes_check() {
 }
 
 #[test]
-fn minimal_answers_what_it_allows() {
+fn minimal_serves_what_it_allows() {
     let response = start("minimal.json", |s| s).get("/hello");
     assert_eq!(
         (response.status, response.json()),
@@ -75,7 +75,7 @@ fn minimal_answers_what_it_allows() {
 }
 
 #[test]
-fn martian_changes_calls_and_answers() {
+fn martian_changes_requests_and_responses() {
     let gateway = start("martian.json", |s| s);
     let response = gateway.get("/orders/7?page=2&expand=none");
     assert_eq!(response.status, 200);
@@ -88,7 +88,7 @@ fn martian_changes_calls_and_answers() {
 }
 
 #[test]
-fn merge_puts_three_answers_into_one() {
+fn merge_combines_three_responses() {
     let response = start("merge.json", |s| s).get("/dashboard/ada?page=2&other=1");
     assert_eq!(response.status, 200);
     assert_eq!(
@@ -117,7 +117,7 @@ fn no_op_passes_the_body_on() {
 }
 
 #[test]
-fn sequential_uses_the_first_answer_in_the_second_call() {
+fn sequential_uses_the_first_response_in_the_second_call() {
     let response = start("sequential.json", |s| s).get("/chain/7");
     assert_eq!(response.status, 200);
     assert_eq!(
@@ -142,7 +142,7 @@ fn errors_show_as_little_or_as_much_as_the_file_says() {
 
 #[test]
 #[cfg(all(feature = "cel", feature = "json-schema"))]
-fn validation_lets_through_what_fits() {
+fn validation_accepts_valid_requests() {
     let gateway = start("validation.json", |s| s);
     let order = gateway.get("/orders/7");
     assert_eq!(
@@ -172,7 +172,7 @@ fn validation_lets_through_what_fits() {
 
 #[test]
 #[cfg(feature = "lua")]
-fn lua_refuses_changes_requests_and_changes_answers() {
+fn lua_rejects_and_changes_requests_and_changes_responses() {
     let gateway = start("lua.json", |s| s);
     let rejected = gateway.get("/members");
     assert_eq!((rejected.status, rejected.body.len()), (403, 0));
@@ -184,7 +184,7 @@ fn lua_refuses_changes_requests_and_changes_answers() {
 }
 
 #[test]
-fn jwt_lets_the_right_people_in_and_says_who_they_are() {
+fn jwt_accepts_valid_tokens_and_forwards_their_claims() {
     let signer = Signer::rs256("k");
     let provider = Stub::with(&json!([{"path": "/jwks", "headers": {"Content-Type": "application/json"}, "body": signer.jwks()}]).to_string());
     let gateway = start("jwt.json", |text| {

@@ -106,7 +106,7 @@ fn cases(area: &str) -> Vec<(String, serde_json::Value)> {
 }
 
 #[test]
-fn what_the_reference_refuses_is_refused_in_its_words() {
+fn errors_that_krakend_rejects_have_its_message() {
     for (name, case) in cases("config-errors") {
         let found = config_errors(&case_text(&case));
         assert_eq!(
@@ -132,7 +132,7 @@ const REJECTED: &[&str] = &["fuzz/validator-null.json"];
 const STARTED: &[&str] = &["version-4.json", "wildcard-named.json"];
 
 #[test]
-fn what_the_reference_forgives_starts() {
+fn files_with_errors_that_krakend_accepts_start() {
     let areas = root().join("tests/conformance/cases");
     let mut rejected = Vec::new();
     for area in std::fs::read_dir(areas).unwrap().flatten() {
@@ -160,7 +160,7 @@ fn what_the_reference_forgives_starts() {
 }
 
 #[test]
-fn all_mistakes_are_reported_together() {
+fn all_errors_are_reported_together() {
     let found = config_errors(
         r#"{"version": 3, "port": 700000, "listen_ip": "localhost", "host": ["http://a/b"], "timeout": "1d",
             "extra_config": {"router": {"trusted_proxies": ["nonsense"]}},
@@ -191,7 +191,7 @@ fn all_mistakes_are_reported_together() {
 }
 
 #[test]
-fn two_routes_for_the_same_requests_are_refused() {
+fn two_routes_for_the_same_requests_are_rejected() {
     for (second, what) in [
         ("/a/{x}", "is defined twice"),
         ("/a/{y}", "matches the same paths"),
@@ -207,7 +207,7 @@ fn two_routes_for_the_same_requests_are_refused() {
 }
 
 #[test]
-fn routes_that_can_be_told_apart_may_name_their_parameters_differently() {
+fn distinct_routes_may_name_their_parameters_differently() {
     let text = r#"{"version": 3, "host": ["http://h"], "endpoints": [
         {"endpoint": "/a/{b}", "backend": [{"url_pattern": "/"}]},
         {"endpoint": "/a/{c}/d", "backend": [{"url_pattern": "/"}]},
@@ -216,7 +216,7 @@ fn routes_that_can_be_told_apart_may_name_their_parameters_differently() {
 }
 
 #[test]
-fn what_would_change_or_guard_a_request_and_is_not_built_stops_the_start() {
+fn unsupported_blocks_that_change_or_guard_requests_stop_the_start() {
     let text = r#"{"version": 3, "host": ["http://h"], "endpoints": [{"endpoint": "/a",
         "extra_config": {"workflow": {}, "auth/ntlm": {}},
         "backend": [{"url_pattern": "/", "extra_config": {"github.com/devopsfaith/krakend-amqp/consume": {}}}]}]}"#;
@@ -231,7 +231,7 @@ fn what_would_change_or_guard_a_request_and_is_not_built_stops_the_start() {
 }
 
 #[test]
-fn what_only_reports_and_what_is_left_over_is_warned_about() {
+fn reporting_blocks_and_unused_blocks_cause_warnings() {
     let found = warnings(
         r#"{"version": 3, "host": ["http://h"], "output-encoding": "json", "oauth": {},
             "websocket": {}, "cookie_keys": ["sid"],
@@ -291,7 +291,7 @@ fn ten_thousand_endpoints_compile_in_linear_time() {
 }
 
 #[test]
-fn what_surrounds_a_host_is_cut_with_a_warning() {
+fn text_around_a_host_is_removed_with_a_warning() {
     let with = |host: &str| {
         serde_json::json!({ "version": 3, "endpoints": [{ "endpoint": "/a", "backend": [{ "host": [host], "url_pattern": "/" }] }] })
             .to_string()
@@ -315,7 +315,7 @@ fn what_surrounds_a_host_is_cut_with_a_warning() {
 }
 
 #[test]
-fn values_of_earlier_answers_make_a_sequence() {
+fn values_of_earlier_responses_are_used_in_a_sequence() {
     let of_version = |version: u8, proxy: serde_json::Value| {
         serde_json::json!({ "version": version, "host": ["http://a"], "endpoints": [{
             "endpoint": "/a", "extra_config": proxy,
@@ -348,7 +348,7 @@ fn values_of_earlier_answers_make_a_sequence() {
 }
 
 #[test]
-fn the_page_of_keys_is_what_the_tables_say() {
+fn the_page_of_keys_matches_the_tables() {
     let path = root().join("docs/configuration.md");
     let page = docs::page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

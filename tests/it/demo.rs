@@ -100,7 +100,7 @@ fn its_commands_work_as_pasted() {
 
 #[test]
 #[ignore = "needs curl: scripts/test runs it"]
-fn a_port_in_use_is_no_obstacle() {
+fn a_port_in_use_does_not_stop_the_demo() {
     let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = other.local_addr().unwrap().port();
     let (_demo, commands, _) = start(taken);

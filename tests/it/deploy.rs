@@ -155,7 +155,7 @@ fn seconds(text: &Value) -> u64 {
 }
 
 #[test]
-fn the_manifests_are_what_kubernetes_accepts() {
+fn kubernetes_accepts_the_manifests() {
     assert_eq!(config_errors(MANIFESTS), Vec::<String>::new());
     // The schemas detect what they should: an unknown field, a wrong type.
     let broken = MANIFESTS.replace("replicas: 2", "replicas: two\n  replica: 2");
@@ -182,7 +182,7 @@ fn a_stop_has_the_time_that_the_file_takes() {
 }
 
 #[test]
-fn the_gateway_of_the_manifests_answers_their_probes_and_shows_its_metrics() {
+fn the_gateway_of_the_manifests_responds_to_probes_and_serves_metrics() {
     let mut file = configuration(MANIFESTS);
     let metrics = ports::free();
     let listen = &mut file["extra_config"]["portcullis/metrics"]["listen"];
@@ -286,7 +286,7 @@ fn the_chart_puts_port_metrics_and_times_into_the_file() {
 }
 
 #[test]
-fn a_file_of_ones_own_is_taken_to_the_letter() {
+fn a_custom_file_is_used_exactly() {
     let Some(helm) = helm() else { return };
     let text = "{\"version\": 3, \"name\": \"{{ mine }}\", \"endpoints\": []}";
     let values = json!({ "configText": text, "watch": false }).to_string();
@@ -309,7 +309,7 @@ fn a_file_of_ones_own_is_taken_to_the_letter() {
 }
 
 #[test]
-fn values_that_contradict_each_other_are_refused() {
+fn values_that_contradict_each_other_are_rejected() {
     let Some(helm) = helm() else { return };
     for (values, said) in [
         ("existingSecret: a\nexistingConfigMap: b", "set only one of"),

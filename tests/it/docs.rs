@@ -116,7 +116,7 @@ fn every_configuration_in_the_documents_passes_check() {
 }
 
 #[test]
-fn every_reason_of_a_refusal_is_explained() {
+fn every_reason_of_a_rejection_is_explained() {
     let text = include_str!("../../docs/identity.md");
     for reason in portcullis::internals::jose::Reason::ALL {
         let row = format!("| `{}` | {} |", reason.as_str(), reason.status());
@@ -203,7 +203,7 @@ fn every_command_a_document_shows_is_understood() {
 }
 
 #[test]
-fn commands_that_need_no_running_gateway_do_what_the_documents_say() {
+fn commands_without_a_running_gateway_work_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("krakend.json");
     fs::write(&file, r#"{"version": 3, "endpoints": []}"#).unwrap();

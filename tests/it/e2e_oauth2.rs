@@ -125,7 +125,7 @@ fn the_form_takes_over_where_the_header_is_not_understood() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_scope_decides_what_the_token_opens() {
+fn a_scope_decides_which_endpoints_accept_the_token() {
     let server = Server::start(&[]);
     let with = |scopes: &str| {
         let mut credentials = client();
@@ -146,7 +146,7 @@ fn a_scope_decides_what_the_token_opens() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
+fn a_server_that_rejects_an_empty_scope_can_be_called_without_it() {
     let server = Server::start(&[]);
     let mut credentials = client();
     credentials["scopes"] = json!("");
@@ -185,7 +185,7 @@ fn a_token_is_replaced_while_it_is_still_good() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_refused_token_is_replaced_and_the_call_made_again() {
+fn a_rejected_token_is_replaced_and_the_call_made_again() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());
     assert_answered(&gateway, &gateway.get("/api"));
@@ -211,7 +211,7 @@ fn a_refused_token_is_replaced_and_the_call_made_again() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_stream_passes_a_refusal_and_the_next_one_has_a_new_token() {
+fn a_stream_forwards_a_rejection_and_the_next_one_has_a_new_token() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());
     assert_answered(&gateway, &gateway.get("/raw"));
@@ -227,7 +227,7 @@ fn a_stream_passes_a_refusal_and_the_next_one_has_a_new_token() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn an_api_that_refuses_every_token_is_not_asked_for_ever() {
+fn an_api_that_rejects_every_token_is_not_called_forever() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());
     assert_answered(&gateway, &gateway.get("/api"));

@@ -224,7 +224,7 @@ fn forged(forger: &Signer, provider: &Provider, kid: &str) -> String {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_slow_provider_slows_nobody_who_has_a_key() {
+fn a_slow_provider_does_not_delay_requests_with_a_known_key() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
     let token = provider.token(API);

@@ -67,7 +67,7 @@ fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, St
 }
 
 #[test]
-fn a_load_balancer_says_whom_it_speaks_for() {
+fn a_load_balancer_sends_the_address_of_its_client() {
     let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "127.0.0.0/8");
     let both = |address: &str| (address.to_owned(), address.to_owned());
@@ -82,7 +82,7 @@ fn a_load_balancer_says_whom_it_speaks_for() {
 }
 
 #[test]
-fn a_load_balancer_that_does_not_say_so_is_not_served() {
+fn a_load_balancer_without_a_proxy_header_is_not_served() {
     let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "127.0.0.1");
     for preamble in ["", "PROXY TCP4 nobody 198.51.100.1 1 2\r\n", "PROXY TCP4 "] {
@@ -121,7 +121,7 @@ fn a_request_may_have_as_many_fields_as_the_file_says() {
 }
 
 #[test]
-fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
+fn a_changed_file_is_applied_with_watch() {
     let stub = Stub::with(RESPONSES);
     let port = crate::support::ports::free();
     let text = |paths: &[&str]| {
@@ -159,7 +159,7 @@ fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
 }
 
 #[test]
-fn the_reload_command_tells_what_became_of_it() {
+fn the_reload_command_reports_the_result() {
     let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], json!({})));
     let reload = |port: u16| {
@@ -206,7 +206,7 @@ fn the_reload_command_tells_what_became_of_it() {
 }
 
 #[test]
-fn a_draining_process_is_not_ready_on_connections_that_stand() {
+fn a_draining_process_is_not_ready_on_open_connections() {
     let stub = Stub::with(RESPONSES);
     let endpoints = [
         endpoint("/a", "/a", &stub, "json"),

@@ -49,7 +49,7 @@ fn from(address: &str) -> [(&str, &str); 1] {
 }
 
 #[test]
-fn an_ip_filter_of_the_service_stands_before_the_router() {
+fn an_ip_filter_of_the_service_runs_before_the_router() {
     let stub = Stub::with(OK);
     let extra = json!({
         "router": { "trusted_proxies": ["127.0.0.1"] },
@@ -103,7 +103,7 @@ fn a_proxy_that_names_no_client_is_rejected_but_for_its_own_probes() {
 }
 
 #[test]
-fn an_ip_filter_reads_no_header_of_a_peer_that_is_no_proxy() {
+fn an_ip_filter_ignores_headers_of_a_peer_that_is_not_a_proxy() {
     let stub = Stub::with(OK);
     let extra = json!({ "security/ip-filter": { "CIDR": ["192.0.2.0/24"], "allow": true } });
     let gateway = Gateway::start(&file(&[endpoint("/a", &stub, json!({}))], &extra));

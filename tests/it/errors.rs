@@ -195,7 +195,7 @@ fn without_the_block_nothing_changes() {
 }
 
 #[test]
-fn an_answer_to_head_has_no_body() {
+fn a_response_to_head_has_no_body() {
     let (gateway, _signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
     let response = gateway.send("HEAD", request("HEAD", "/nowhere", &[]));
     assert_eq!((response.status, response.body.len()), (404, 0));

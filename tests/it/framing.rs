@@ -255,7 +255,7 @@ fn an_upload_of_known_length_reaches_its_backend_piece_by_piece() {
 }
 
 #[test]
-fn an_answer_of_known_length_reaches_its_client_piece_by_piece() {
+fn a_response_of_known_length_reaches_its_client_piece_by_piece() {
     let (turn, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let backend = Upstream::start(move |mut call| {

@@ -234,7 +234,7 @@ fn other_trailers_pass_when_they_were_announced() {
 }
 
 #[test]
-fn refusals_speak_grpc_to_those_who_do() {
+fn grpc_clients_get_rejections_in_grpc() {
     let signer = Signer::rs256("k");
     let jwks = signer.jwks();
     block_on(async move {
@@ -384,7 +384,7 @@ fn a_stop_says_goaway_and_lets_streams_finish() {
 }
 
 #[test]
-fn a_connection_that_opens_during_the_delay_of_a_stop_is_told_when_it_must_leave() {
+fn a_connection_that_opens_during_the_shutdown_delay_is_closed_in_time() {
     let stub = Stub::with(ECHO);
     let extra = json!({ "portcullis/server": { "shutdown_delay": "2s" } });
     let gateway = plain_gateway(&stub, &[("extra_config", extra)]);

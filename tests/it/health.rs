@@ -30,7 +30,7 @@ fn shape(response: &Response) -> (u16, Vec<String>, Value) {
 }
 
 #[test]
-fn both_ways_to_the_health_answer_give_the_same() {
+fn both_implementations_of_health_send_the_same_bytes() {
     let gateway = Gateway::start(&json!({ "version": 3, "endpoints": [] }).to_string());
     let quick = "GET /__health HTTP/1.1\r\nHost: a\r\n\r\n";
     // A header about the connection sends the request through the gateway.

@@ -60,7 +60,7 @@ fn assert_undisturbed(waits: &[Duration]) {
 }
 
 #[test]
-fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
+fn two_hundred_trickling_clients_do_not_disturb_others_and_are_closed() {
     raise_the_file_limit();
     let stub = Stub::with(ANY);
     let mut file = config(&stub);
@@ -107,7 +107,7 @@ fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
 }
 
 #[test]
-fn a_thousand_idle_connections_disturb_nobody_and_are_ended() {
+fn a_thousand_idle_connections_do_not_disturb_others_and_are_closed() {
     raise_the_file_limit();
     let stub = Stub::with(ANY);
     let mut file = config(&stub);
@@ -227,7 +227,7 @@ fn ask_many(gateway: &Gateway, count: usize) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_costs_lines_and_no_request() {
+fn an_unread_log_loses_lines_but_no_requests() {
     let stub = Stub::with(ANY);
     let (file, page) = with_metrics(&stub);
     let (unread, stdout) = std::io::pipe().unwrap();
@@ -240,7 +240,7 @@ fn a_log_that_nobody_reads_costs_lines_and_no_request() {
 }
 
 #[test]
-fn a_log_whose_reader_went_away_costs_lines_and_no_request() {
+fn a_log_without_a_reader_loses_lines_but_no_requests() {
     let stub = Stub::with(ANY);
     let (file, page) = with_metrics(&stub);
     let (reader, stdout) = std::io::pipe().unwrap();
@@ -263,7 +263,7 @@ fn without_a_standard_output_requests_are_served() {
 }
 
 #[test]
-fn half_a_request_and_its_end_are_no_request() {
+fn a_truncated_request_is_not_a_request() {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub).to_string());
     for bytes in ["G", "GET /a HTTP/1.1\r\n", "GET /a HTTP/1.1\r\nHost: a\r\n"] {
@@ -317,7 +317,7 @@ fn a_client_behind_a_proxy_cannot_choose_its_address() {
 }
 
 #[test]
-fn ninety_wrong_logins_from_elsewhere_keep_nobody_out() {
+fn ninety_wrong_logins_of_other_clients_do_not_lock_out_a_user() {
     let stub = Stub::with(ANY);
     let mut file = config(&stub);
     file["timeout"] = json!("20s");

@@ -65,7 +65,7 @@ fn shared_stores_with_and_without_limits_are_two() {
 }
 
 #[test]
-fn only_if_cached_without_an_answer_is_a_bad_status_of_the_upstream() {
+fn only_if_cached_without_a_stored_response_is_a_bad_status_of_the_upstream() {
     let (gateway, stub) = start(&[json!({})]);
     let response = gateway.get_with("/1/a", &[("Cache-Control", "only-if-cached")]);
     assert_eq!(response.status, 500);
@@ -117,7 +117,7 @@ fn told(gateway: &Gateway, headers: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn clients_with_other_api_keys_get_answers_of_their_own() {
+fn clients_with_other_api_keys_get_separate_responses() {
     let keys = json!({ "auth/api-keys": { "propagate_role": "X-Role", "identifier": "X-Key", "keys": [
         { "key": "one", "roles": ["admin"] }, { "key": "two", "roles": ["guest"] },
         { "key": "three", "roles": ["guest"] }] } });
@@ -145,7 +145,7 @@ fn clients_with_other_api_keys_get_answers_of_their_own() {
 }
 
 #[test]
-fn no_client_chooses_what_others_get() {
+fn a_client_cannot_choose_the_response_of_others() {
     let backend = telling("X-Forwarded-Host");
     let endpoint = cached(&backend.url(), &json!({}), &json!({}));
     let file = json!({ "version": 3, "endpoints": [endpoint] });
@@ -167,7 +167,7 @@ fn no_client_chooses_what_others_get() {
 }
 
 #[test]
-fn a_file_may_leave_out_what_does_not_change_answers() {
+fn a_file_may_omit_blocks_that_do_not_change_responses() {
     let backend = telling("Accept-Language");
     let block = json!({ "ignore_headers": ["Accept-Language"] });
     let file = json!({ "version": 3, "endpoints": [cached(&backend.url(), &json!({}), &block)] });
@@ -228,7 +228,7 @@ fn equal_misses_at_once_make_one_call() {
 }
 
 #[test]
-fn nobody_waits_for_an_answer_that_cannot_be_kept() {
+fn no_request_waits_for_a_response_that_cannot_be_cached() {
     let backend = numbered(10, |body| {
         cacheable(body).replace("public, max-age=60", "no-store")
     });
@@ -240,7 +240,7 @@ fn nobody_waits_for_an_answer_that_cannot_be_kept() {
 }
 
 #[test]
-fn nobody_waits_longer_than_the_file_says() {
+fn no_request_waits_longer_than_max_wait() {
     let backend = numbered(0, cacheable);
     let gateway = with_time(&backend, &json!({ "max_wait": "0s" }), "60s");
     at_once(&gateway, "/a", 5);
@@ -248,7 +248,7 @@ fn nobody_waits_longer_than_the_file_says() {
 }
 
 #[test]
-fn a_slow_first_call_is_good_for_those_who_stopped_waiting() {
+fn a_slow_first_call_is_cached_for_requests_that_stopped_waiting() {
     let backend = Upstream::start(|mut call| {
         pause(Duration::from_millis(3600));
         call.send(cacheable(r#"{"n":1}"#))
@@ -284,7 +284,7 @@ fn a_client_that_goes_away_leaves_its_call_to_the_next() {
 }
 
 #[test]
-fn an_error_whose_body_nobody_reads_is_not_kept() {
+fn the_connection_of_an_unread_error_body_is_not_kept() {
     let backend =
         Upstream::start(|mut call| call.send(cacheable("{}").replace("200 OK", "404 Not Found")));
     let gateway = with_time(&backend, &json!({}), "10s");

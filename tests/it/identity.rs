@@ -169,7 +169,7 @@ fn active(more: Value) -> String {
 }
 
 #[test]
-fn an_opaque_token_is_asked_about_once_and_its_claims_count() {
+fn an_opaque_token_is_introspected_once_and_its_claims_are_used() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     let provider = server(move |head, body| {
@@ -248,7 +248,7 @@ fn equal_opaque_tokens_at_the_same_time_are_one_call() {
 }
 
 #[test]
-fn a_provider_that_fails_or_hangs_lets_nobody_pass_and_is_left_alone() {
+fn a_failing_provider_rejects_all_and_is_not_called_for_a_while() {
     let broken = Arc::new(AtomicUsize::new(0));
     let what = Arc::clone(&broken);
     let provider = server(move |_, _| match what.load(Ordering::SeqCst) {
@@ -289,7 +289,7 @@ fn a_provider_that_fails_or_hangs_lets_nobody_pass_and_is_left_alone() {
 }
 
 #[test]
-fn a_provider_with_keys_is_asked_only_about_opaque_tokens() {
+fn a_provider_with_keys_introspects_only_opaque_tokens() {
     let (signer, other) = (Signer::es256("e"), Signer::es256("e"));
     let provider = server(|_, _| (200, active(json!({"iss": "https://as.example"}))));
     let backend = echo();

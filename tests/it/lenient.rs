@@ -68,7 +68,7 @@ fn is_rejected(text: &str, words: &str) {
 }
 
 #[test]
-fn what_guards_nothing_is_ignored_where_it_is_not_understood() {
+fn an_invalid_block_that_is_not_a_guard_is_ignored() {
     for (text, words) in [
         (
             extra(
@@ -149,7 +149,7 @@ fn what_guards_nothing_is_ignored_where_it_is_not_understood() {
 }
 
 #[test]
-fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
+fn an_obvious_meaning_is_used_in_guards_and_elsewhere() {
     let validator = |patch: Value| {
         let mut block = json!({"alg": "RS256", "jwk_url": "https://a.example/keys", "issuer": "https://a.example",
             "audience": ["x"], "roles_key": "roles"});
@@ -159,15 +159,15 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
     for (text, words) in [
         (
             extra(endpoint, "qos/ratelimit/router", json!({"max_rate": "100"})),
-            "taken as 100",
+            "treated as 100",
         ),
         (
             extra(endpoint, "qos/ratelimit/router", json!({"MAX_RATE": 100})),
-            "taken as \"max_rate\"",
+            "treated as \"max_rate\"",
         ),
         (
             extra(endpoint, "Qos/RateLimit/Router", json!({"max_rate": 100})),
-            "is taken as \"qos/ratelimit/router\"",
+            "is treated as \"qos/ratelimit/router\"",
         ),
         (
             extra(
@@ -175,7 +175,7 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "github.com/devopsfaith/krakend-ratelimit/juju/router",
                 json!({"maxRate": 100, "clientMaxRate": "5", "strategy": "ip"}),
             ),
-            "is taken as \"qos/ratelimit/router\"",
+            "is treated as \"qos/ratelimit/router\"",
         ),
         (
             extra(
@@ -183,7 +183,7 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "qos/ratelimit/proxy",
                 json!({"max_rate": 1, "every": "3600"}),
             ),
-            "taken as \"3600s\"",
+            "treated as \"3600s\"",
         ),
         (
             extra(
@@ -191,7 +191,7 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "security/cors",
                 json!({"allow_origins": ["https://a.example"], "max_age": "3600"}),
             ),
-            "taken as \"3600s\"",
+            "treated as \"3600s\"",
         ),
         (
             extra(
@@ -199,14 +199,17 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "security/cors",
                 json!({"allow_origins": "https://a.example"}),
             ),
-            "taken as [\"https://a.example\"]",
+            "treated as [\"https://a.example\"]",
         ),
         (
             extra(service, "security/bot-detector", json!({"deny": "a"})),
-            "taken as [\"a\"]",
+            "treated as [\"a\"]",
         ),
-        (validator(json!({"roles": "admin"})), "taken as [\"admin\"]"),
-        (validator(json!({"audience": "x"})), "taken as [\"x\"]"),
+        (
+            validator(json!({"roles": "admin"})),
+            "treated as [\"admin\"]",
+        ),
+        (validator(json!({"audience": "x"})), "treated as [\"x\"]"),
         (
             validator(json!({"scopes": ["a"]})),
             "in the claim \"scope\"",
@@ -217,7 +220,7 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "validation/cel",
                 json!({"check_expr": "req_method == 'GET'"}),
             ),
-            "taken as a list of one",
+            "treated as a list of one",
         ),
         (
             extra(
@@ -225,15 +228,15 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
                 "qos/circuit-breaker",
                 json!({"interval": "60", "max_errors": 1}),
             ),
-            "taken as 60",
+            "treated as 60",
         ),
         (
             extra(service, "router", json!({"hide_version_header": "true"})),
-            "taken as true",
+            "treated as true",
         ),
         (
             extra(backend, "backend/http", json!({"return_error_details": 7})),
-            "taken as \"7\"",
+            "treated as \"7\"",
         ),
     ] {
         starts(&text, words);
@@ -241,7 +244,7 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
 }
 
 #[test]
-fn a_guard_whose_meaning_is_not_plain_stops_the_start() {
+fn a_guard_without_an_obvious_meaning_stops_the_start() {
     for (text, words) in [
         (
             extra(
@@ -359,7 +362,7 @@ fn other_blocks_at_the_wrong_level_are_named_and_ignored() {
 }
 
 #[test]
-fn slips_of_the_core_levels_are_told_and_served() {
+fn small_errors_at_the_core_levels_are_reported_and_served() {
     for (text, words) in [
         (
             endpoint(json!({"method": "HEAD"})),

@@ -26,7 +26,7 @@ fn lines_until(gateway: &Gateway, last: &str, enough: impl Fn(&str) -> bool) -> 
 }
 
 #[test]
-fn the_access_log_is_the_references_to_the_byte() {
+fn the_access_log_equals_krakends_byte_for_byte() {
     let stub = Stub::with(ANY);
     let broken = ports::Closed::new();
     let file = json!({
@@ -310,7 +310,7 @@ fn breaking_off() -> String {
 }
 
 #[test]
-fn no_credential_of_a_url_is_told_to_anybody_whatever_fails() {
+fn no_failure_shows_credentials_of_a_url() {
     let stub = Stub::with(ANY);
     let failing = Stub::with(r#"[{"status": 500, "body": {}}]"#);
     let broken = breaking_off();

@@ -100,7 +100,7 @@ fn a_header_that_a_script_sets_has_no_twin_of_the_client() {
 }
 
 #[test]
-fn a_streamed_request_and_its_answer_are_changed() {
+fn a_streamed_request_and_its_response_are_changed() {
     let stub = echo();
     let gateway = Gateway::start(
         &config(
@@ -165,7 +165,7 @@ fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
 }
 
 #[test]
-fn a_refusal_of_a_streamed_endpoint_has_its_status_and_text() {
+fn a_rejection_of_a_streamed_endpoint_has_its_status_and_text() {
     let stub = echo();
     for (extra, backend) in [
         (
@@ -190,7 +190,7 @@ fn a_refusal_of_a_streamed_endpoint_has_its_status_and_text() {
 }
 
 #[test]
-fn skip_next_answers_without_the_backend() {
+fn skip_next_responds_without_the_backend() {
     let stub = echo();
     let script = json!({
         "skip_next": true,
@@ -212,7 +212,7 @@ fn skip_next_answers_without_the_backend() {
 }
 
 #[test]
-fn what_was_passed_over_has_no_status_and_is_not_complete() {
+fn skipped_backends_have_no_status_and_are_not_complete() {
     let stub = echo();
     let look = "local r = response.load() r:body(r:statusCode() .. tostring(r:isComplete()))";
     for (outer, inner) in [
@@ -233,7 +233,7 @@ fn what_was_passed_over_has_no_status_and_is_not_complete() {
 }
 
 #[test]
-fn what_a_url_takes_from_an_earlier_answer_is_a_parameter() {
+fn values_that_a_url_takes_from_an_earlier_response_are_parameters() {
     let stub = Stub::with(
         r#"[{"path": "/a", "headers": {"Content-Type": "application/json"}, "body": {"id": 7, "user": {"n": "x"}}},
             {"echo": true, "headers": {"Content-Type": "application/json"}}]"#,
@@ -302,7 +302,7 @@ fn scripts_that_run_wild_cost_their_own_request() {
 }
 
 #[test]
-fn a_script_of_the_service_answers_with_its_own_status() {
+fn a_script_of_the_service_responds_with_its_own_status() {
     let stub = echo();
     let mut file = config(&stub.url(), "json", json!({}), json!({}));
     file["extra_config"]["modifier/lua-endpoint"] = json!({
@@ -340,7 +340,7 @@ fn print_goes_to_standard_output() {
 }
 
 #[test]
-fn a_reload_reads_the_sources_again_and_refuses_broken_ones() {
+fn a_reload_reads_the_sources_again_and_rejects_invalid_ones() {
     let stub = echo();
     let script = json!({ "modifier/lua-proxy": {
         "sources": ["lib.lua"], "post": "response.load():data():set('v', version())"

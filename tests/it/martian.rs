@@ -38,7 +38,7 @@ fn header(name: &str, value: &str, scope: &str) -> Value {
 }
 
 #[test]
-fn an_answer_whose_head_alone_is_changed_goes_on_streaming() {
+fn a_response_with_a_changed_head_still_streams() {
     let (next, turn) = mpsc::channel::<()>();
     let turn = std::sync::Mutex::new(turn);
     let upstream = Upstream::start(move |mut call| {
@@ -84,7 +84,7 @@ fn twice(gateway: &Gateway) -> (u16, String, Option<String>) {
 }
 
 #[test]
-fn a_made_up_length_frames_nothing() {
+fn an_invented_length_does_not_frame_a_message() {
     let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     for made_up in ["2", "90"] {
         let length = header("Content-Length", made_up, "response");
@@ -130,7 +130,7 @@ fn a_status_without_a_body_has_none_and_one_with_a_body_may_be_empty() {
 }
 
 #[test]
-fn a_body_in_place_of_an_answers_has_its_own_length() {
+fn a_body_that_replaces_a_response_has_its_own_length() {
     let chunks = Upstream::raw(
         "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     );
@@ -241,7 +241,7 @@ fn a_call_goes_where_the_url_says() {
 }
 
 #[test]
-fn a_dead_host_costs_no_answers() {
+fn a_dead_host_costs_no_responses() {
     let stub = Stub::with("[{\"body\": {\"n\": 1}}]");
     for encoding in ["no-op", "json"] {
         let mut config = config(&stub.url(), "GET", encoding, &header("X-A", "1", "request"));
@@ -316,7 +316,7 @@ fn files_are_served_instead_of_a_call() {
 }
 
 #[test]
-fn an_upload_that_nobody_reads_does_not_become_the_next_request() {
+fn an_unread_upload_does_not_become_the_next_request() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("a"), "file").unwrap();
     let path = root.path().display().to_string();

@@ -89,7 +89,7 @@ fn samples(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_refusal_is_counted_under_its_reason() {
+fn each_rejection_is_counted_under_its_reason() {
     let s = start_with(&[protected()]);
     assert_eq!(s.gateway.get("/me").status, 401);
     let other = s.bearer("other");
@@ -201,7 +201,7 @@ fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
 }
 
 #[test]
-fn nobody_listens_for_metrics_unless_the_file_says_so() {
+fn metrics_have_no_listener_by_default() {
     let gateway = Gateway::start(r#"{"version": 3, "endpoints": []}"#);
     let listening = listening_ports(gateway.pid());
     assert_eq!(

@@ -94,7 +94,7 @@ fn is_valid(document: &Value) {
 }
 
 #[test]
-fn the_document_of_a_file_is_valid_and_tells_what_clients_need() {
+fn the_document_of_a_file_is_valid_and_complete() {
     let document = exported(FILE, &[]);
     is_valid(&document);
     assert_eq!(document["info"]["title"], "Shop");
@@ -125,7 +125,7 @@ fn the_document_of_a_file_is_valid_and_tells_what_clients_need() {
 }
 
 #[test]
-fn nothing_of_backends_providers_and_keys_is_in_it() {
+fn the_document_contains_no_backends_providers_and_keys() {
     let text = exported(FILE, &[]).to_string();
     for secret in ["internal", "hunter2", "jwks"] {
         assert!(!text.contains(secret), "{secret}");
@@ -246,7 +246,7 @@ components:
 }
 
 #[test]
-fn what_cannot_be_imported_says_why() {
+fn the_import_of_an_invalid_document_fails_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     for (document, said) in [
         (r#"{"swagger": "2.0"}"#, "Swagger 2"),

@@ -138,7 +138,7 @@ fn a_reload_under_load_loses_nothing_and_takes_effect() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_says_so() {
+fn an_invalid_file_changes_nothing_and_is_reported() {
     let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let load = Load::start(gateway.port(), 4);
@@ -171,7 +171,7 @@ fn a_bad_file_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn a_refused_reload_leaves_no_trace_for_the_next_one() {
+fn a_rejected_reload_does_not_affect_the_next_one() {
     let signer = Signer::es256("k");
     let routes = json!([
         { "path": "/keys", "headers": { "Content-Type": "application/json" },

@@ -100,7 +100,7 @@ fn the_pipe_tells_whether_it_was_complete_and_failed() {
 }
 
 #[test]
-fn a_request_that_is_refused_before_the_pipe_is_not_counted_there() {
+fn a_request_that_is_rejected_before_the_pipe_is_not_counted_there() {
     let counted = start();
     assert_eq!(counted.gateway.get("/few").status, 200);
     assert_eq!(counted.gateway.get("/few").status, 429);
@@ -113,7 +113,7 @@ fn a_request_that_is_refused_before_the_pipe_is_not_counted_there() {
 }
 
 #[test]
-fn what_the_bot_detector_refuses_is_not_counted_at_all() {
+fn rejections_of_the_bot_detector_are_not_counted() {
     let counted = start();
     let bot = [("User-Agent", "bot")];
     assert_eq!(counted.gateway.get_with("/bot", &bot).status, 403);

@@ -70,7 +70,7 @@ fn each_event_arrives_before_the_next_is_sent() {
 }
 
 #[test]
-fn an_upload_streams_while_the_answer_does() {
+fn an_upload_streams_while_the_response_streams() {
     let (seen, parts) = mpsc::channel();
     let seen = std::sync::Mutex::new(seen);
     let upstream = Upstream::start(move |mut call| {
@@ -100,7 +100,7 @@ fn an_upload_streams_while_the_answer_does() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on() {
+fn a_client_that_expects_100_continue_gets_it() {
     let upstream = Upstream::start(|mut call| {
         if call.head.to_lowercase().contains("expect: 100-continue") {
             call.send("HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -224,7 +224,7 @@ fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
 }
 
 #[test]
-fn an_answer_is_framed_by_what_the_client_sees_of_it() {
+fn the_framing_of_a_response_matches_what_the_client_gets() {
     let upstream = Upstream::raw(
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: content-length\r\n\r\nhello",
     );
@@ -297,7 +297,7 @@ fn endpoints(backend: &str, entries: &[(&str, serde_json::Value)]) -> Vec<serde_
 }
 
 #[test]
-fn static_data_mark_an_answer_and_hide_a_failure() {
+fn static_data_marks_a_response_and_hides_a_failure() {
     let upstream = Upstream::raw("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
     // Strategy, whether a response counts as complete, the result of a failed call.
     let cases = [
@@ -344,7 +344,7 @@ fn static_data_mark_an_answer_and_hide_a_failure() {
 }
 
 #[test]
-fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
+fn static_data_does_not_hide_a_rejection_of_a_step_around_the_endpoint() {
     let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let lua = |key: &str, script: &str| json!({ "modifier/lua-proxy": { key: script } });
     let cel = |check: &str| json!({ "validation/cel": [{ "check_expr": check }] });
@@ -376,7 +376,7 @@ fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
 }
 
 #[test]
-fn static_data_cover_what_fails_within_them_beside_a_step_around_the_endpoint() {
+fn static_data_covers_failures_within_a_step_around_the_endpoint() {
     let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let within = |url: &str, extra: serde_json::Value| {
         json!({
@@ -433,7 +433,7 @@ fn gzip_is_known_in_any_letter_case() {
 }
 
 #[test]
-fn the_gateways_vary_stands_before_the_backends() {
+fn the_gateways_vary_precedes_the_backends() {
     let upstream =
         Upstream::raw("HTTP/1.1 200 OK\r\nVary: Accept-Encoding\r\nContent-Length: 2\r\n\r\nok");
     let file = json!({

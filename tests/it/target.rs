@@ -61,7 +61,7 @@ fn a_target_with_bytes_that_no_uri_has_is_served() {
 }
 
 #[test]
-fn a_target_is_refused_only_in_the_gateways_own_words() {
+fn rejected_targets_have_the_gateways_own_text() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
     for target in [&b"/obj\x01"[..], b"/obj\x7f", b"/obj?\x7f", b"/%zz"] {
@@ -102,7 +102,7 @@ fn every_connection_line_counts() {
 }
 
 #[test]
-fn parameters_that_decode_twice_are_refused_wherever_they_are_captured() {
+fn parameters_that_decode_twice_are_rejected_wherever_they_are_captured() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
     for (method, target, text) in [
@@ -128,7 +128,7 @@ fn parameters_that_decode_twice_are_refused_wherever_they_are_captured() {
 }
 
 #[test]
-fn echo_reads_a_query_as_the_reference_does() {
+fn echo_reads_a_query_as_krakend_does() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
     for (query, want) in [

@@ -93,7 +93,7 @@ fn ok(speaker: &Speaker, gateway: &Gateway, authority: &Authority) -> Result<(),
 }
 
 #[test]
-fn the_certificate_is_chosen_by_name_and_the_first_one_stands_in() {
+fn the_certificate_is_chosen_by_name_and_the_first_one_is_the_default() {
     let authority = Authority::new();
     let gateway = start(&authority, &json!({}), &[]);
     let shown = |name: &str| {
@@ -259,7 +259,7 @@ fn a_version_1_pair_is_served_and_shown_and_a_client_may_show_it_when_it_is_list
 }
 
 #[test]
-fn a_refused_client_certificate_is_in_the_log() {
+fn a_rejected_client_certificate_is_in_the_log() {
     let authority = Authority::new();
     let rules = json!({
         "enable_mtls": true, "ca_certs": ["ca.crt"], "disable_system_ca_pool": true
@@ -292,7 +292,7 @@ fn checked(file: &Value, files: &[(&str, &str)]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn check_refuses_the_pairs_that_run_refuses() {
+fn check_rejects_the_pairs_that_run_rejects() {
     let authority = Authority::new();
     let ((certificate, key), (_, other)) = (authority.pair("a.test"), authority.pair("a.test"));
     let encrypted =
@@ -309,13 +309,13 @@ fn check_refuses_the_pairs_that_run_refuses() {
                 &certificate,
                 &other,
                 1,
-                "k: does not fit the certificate in ",
+                "k: does not match the certificate in ",
             ),
             (
                 &key,
                 &certificate,
                 1,
-                "c: it has no certificate; it holds a private key: are the files swapped?",
+                "c: it has no certificate; it contains a private key: are the files swapped?",
             ),
             (
                 &certificate,
@@ -333,7 +333,7 @@ fn check_refuses_the_pairs_that_run_refuses() {
     let ca = json!({ "version": 3, "endpoints": [], "client_tls": { "ca_certs": ["c"] } });
     let (code, said) = checked(&ca, &[("c", &key)]);
     assert!(
-        code == Some(1) && said.contains("it holds a private key"),
+        code == Some(1) && said.contains("it contains a private key"),
         "{said}"
     );
     let suites = json!({ "version": 3, "endpoints": [], "tls": { "curve_preferences": [1],
@@ -343,7 +343,7 @@ fn check_refuses_the_pairs_that_run_refuses() {
 }
 
 #[test]
-fn an_expired_certificate_is_told_by_check_and_its_time_is_in_the_metrics() {
+fn check_reports_an_expired_certificate_and_its_time_is_in_the_metrics() {
     let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
@@ -394,7 +394,7 @@ fn an_expired_certificate_is_told_by_check_and_its_time_is_in_the_metrics() {
 }
 
 #[test]
-fn plain_http_on_a_tls_port_is_told_so() {
+fn plain_http_on_a_tls_port_gets_an_explanation() {
     let authority = Authority::new();
     let gateway = start(&authority, &json!({}), &[]);
     let mut client = gateway.client();

@@ -311,7 +311,7 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
 }
 
 #[test]
-fn a_new_process_whose_giver_is_killed_listens_by_itself() {
+fn a_new_process_binds_itself_if_the_old_one_is_killed() {
     let stub = Stub::with(OK);
     let old = Gateway::start(&config(&stub.url(), &[]).to_string());
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
@@ -393,7 +393,7 @@ fn several_signals_at_once_are_one_upgrade_after_the_other() {
 }
 
 #[test]
-fn a_hand_over_to_nobody_is_a_stop() {
+fn a_handover_without_a_new_process_is_a_stop() {
     let stub = Stub::with(OK);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let control = gateway

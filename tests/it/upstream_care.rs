@@ -182,7 +182,7 @@ fn cookies_of_the_gateway_do_not_replace_those_of_a_backend() {
 }
 
 #[test]
-fn mistakes_stop_the_start_with_their_place_and_a_hint() {
+fn errors_stop_the_start_with_their_place_and_a_hint() {
     let stub = named("a");
     for (upstream, words) in [
         (
@@ -225,7 +225,7 @@ fn mistakes_stop_the_start_with_their_place_and_a_hint() {
         ),
         (
             json!({ "retries": { "on": ["503", "200"] } }),
-            "is no failure",
+            "is not a failure",
         ),
         (json!({ "retries": { "attempts": 11 } }), "0 to 10"),
         (json!({ "hedge": { "max": 1 } }), "after"),
@@ -250,7 +250,7 @@ fn mistakes_stop_the_start_with_their_place_and_a_hint() {
 }
 
 #[test]
-fn a_backend_replaces_and_switches_off_what_the_service_asks_for() {
+fn a_backend_replaces_and_disables_keys_of_the_service() {
     let (a, b) = (named("a"), named("b"));
     become_(&a, "a", 503, 200);
     let check = json!({ "path": "/health", "interval": "50ms" });

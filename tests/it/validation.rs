@@ -51,7 +51,7 @@ fn check(config: &Value) -> String {
 }
 
 #[test]
-fn a_streamed_answer_is_judged_by_its_head() {
+fn a_streamed_response_is_checked_by_its_head() {
     let backend = backend();
     let endpoint = |path: &str, to: &str, expression: &str| {
         json!({"endpoint": path, "output_encoding": "no-op", "extra_config": {"validation/cel": [{"check_expr": expression}]},
@@ -143,7 +143,7 @@ fn a_streamed_body_is_judged_whole_and_passed_on_as_it_was() {
 }
 
 #[test]
-fn a_refused_call_is_a_failed_call() {
+fn a_rejected_call_is_a_failed_call() {
     let backend = backend();
     let checked = |to: &str| json!({"url_pattern": to, "extra_config": {"validation/cel": [{"check_expr": "resp_data.state == 'good'"}]}});
     let mut guarded = checked("/bad");
@@ -199,7 +199,7 @@ fn guarded(provider: &Stub, more: &Value, expressions: &[&str]) -> Value {
 }
 
 #[test]
-fn an_expression_on_the_token_refuses_as_the_validator_does() {
+fn an_expression_on_the_token_rejects_as_the_validator_does() {
     let (backend, signer) = (backend(), Signer::es256("k"));
     let provider = Stub::with(&json!([{"path": "/jwks", "headers": {"Content-Type": "application/json"}, "body": signer.jwks()}]).to_string());
     let endpoint = |path: &str, extra: Value| json!({"endpoint": path, "extra_config": extra, "backend": [{"url_pattern": "/good"}]});
@@ -356,7 +356,7 @@ fn references_of_a_schema_are_read_at_start_and_never_from_the_network() {
 }
 
 #[test]
-fn a_reload_takes_new_expressions_and_refuses_broken_ones() {
+fn a_reload_applies_new_expressions_and_rejects_invalid_ones() {
     let backend = backend();
     let config = |text: &str| {
         service(

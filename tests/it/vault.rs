@@ -198,7 +198,7 @@ fn a_reload_reads_the_files_anew_without_vault() {
 }
 
 #[test]
-fn a_token_that_vault_refuses_opens_nothing() {
+fn a_token_that_vault_rejects_does_not_open_the_file() {
     let (site, vault) = (Site::new(), Stub::with(&decrypts().to_string()));
     let gateway = site.start(&vault.url(), "hvs.expired");
     assert_eq!(site.me(&gateway), 401);
@@ -212,7 +212,7 @@ fn a_token_that_vault_refuses_opens_nothing() {
 }
 
 #[test]
-fn an_answer_that_is_not_vaults_opens_nothing() {
+fn a_response_that_is_not_from_vault_does_not_open_the_file() {
     let (site, vault) = (Site::new(), Stub::start());
     let plaintext = |text: &str| json!({ "data": { "plaintext": STANDARD.encode(text) } });
     let wrongs = [
@@ -246,7 +246,7 @@ fn an_answer_that_is_not_vaults_opens_nothing() {
 }
 
 #[test]
-fn a_vault_that_never_answers_holds_up_neither_start_nor_others() {
+fn a_silent_vault_delays_neither_the_start_nor_other_files() {
     let (site, vault) = (Site::new(), Stub::with(r#"[{"delay_ms": 60000}]"#));
     let started = Instant::now();
     let gateway = site.start(&vault.url(), TOKEN);
@@ -258,7 +258,7 @@ fn a_vault_that_never_answers_holds_up_neither_start_nor_others() {
 }
 
 #[test]
-fn a_vault_behind_tls_must_prove_who_it_is() {
+fn the_certificate_of_vault_is_verified() {
     let (site, vault) = (Site::new(), Stub::with(&decrypts().to_string()));
     let authority = Authority::new();
     let (certificate, key) = authority.write(site.folder.path(), "vault", "127.0.0.1");
@@ -346,7 +346,7 @@ fn the_tools_ask_vault_as_the_gateway_does() {
 }
 
 #[test]
-fn what_cannot_work_stops_the_start_and_says_where() {
+fn an_invalid_block_stops_the_start_with_its_place() {
     let site = Site::new();
     let good = [
         ("VAULT_SERVER_URL", "https://vault.test"),
@@ -391,7 +391,7 @@ fn what_cannot_work_stops_the_start_and_says_where() {
             (
                 "cypher_key",
                 "AAAA",
-                "not what Vault's transit engine seals",
+                "not a ciphertext of Vault's transit engine",
             ),
             ("jwk_local_path", "nowhere.enc", "nowhere.enc: "),
         ] {

@@ -239,7 +239,7 @@ fn a_tunnel_may_be_quiet_for_longer_than_the_endpoints_timeout() {
 }
 
 #[test]
-fn a_backend_that_does_not_answer_the_handshake_is_given_up() {
+fn a_backend_that_does_not_respond_to_the_handshake_is_given_up() {
     let upstream = Upstream::start(|mut call| {
         call.sees_hang_up(Duration::from_secs(20));
         Ok(())
@@ -271,7 +271,7 @@ fn connections_are_counted_and_given_back() {
 }
 
 #[test]
-fn pages_of_other_origins_are_refused() {
+fn pages_of_other_origins_are_rejected() {
     let upstream = Upstream::start(echo);
     let rules = json!({ "upgrade": true, "origins": ["https://app.example.com"] });
     let open_to_all = endpoint("/any", &upstream, json!({ "upgrade": true }));
@@ -292,7 +292,7 @@ fn pages_of_other_origins_are_refused() {
 }
 
 #[test]
-fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
+fn upgrades_are_not_forwarded_by_default() {
     let switching = || {
         Upstream::raw(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nsecret",

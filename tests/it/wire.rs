@@ -387,7 +387,7 @@ fn trailers_of_a_request_are_dropped() {
 }
 
 #[test]
-fn two_credentials_are_none() {
+fn two_credentials_are_rejected() {
     let signer = Signer::es256("k");
     let stub = Stub::with(ANY);
     let keys = [("jwks.json", &*signer.jwks())];

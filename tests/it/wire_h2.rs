@@ -170,7 +170,7 @@ fn serves(gateway: &Gateway) -> bool {
 }
 
 #[test]
-fn a_clean_request_is_answered() {
+fn a_clean_request_is_served() {
     let (stub, gateway) = start();
     assert!(serves(&gateway), "{}", gateway.output());
     let mut connection = Connection::open(&gateway);
@@ -304,7 +304,7 @@ fn crumbs_of_a_cookie_reach_a_backend_as_one_field() {
 }
 
 #[test]
-fn bytes_behind_an_answer_do_not_reset_its_stream() {
+fn bytes_after_a_response_do_not_reset_its_stream() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
     let backend = Upstream::raw(format!("{head}{{}}HTTP/1.1 200 OK\r\n\r\n"));
     for encoding in ["no-op", "json"] {
@@ -330,7 +330,7 @@ fn bytes_behind_an_answer_do_not_reset_its_stream() {
 }
 
 #[test]
-fn fields_that_have_no_place_in_http2_are_refused() {
+fn headers_that_are_not_allowed_in_http2_are_rejected() {
     let (stub, gateway) = start();
     let pseudo = |fields: &[(&str, &str)]| block(fields);
     let cases: Vec<(&str, Vec<u8>)> = vec![
@@ -382,7 +382,7 @@ fn fields_that_have_no_place_in_http2_are_refused() {
 }
 
 #[test]
-fn a_body_of_another_length_than_announced_is_refused() {
+fn a_body_of_another_length_than_announced_is_rejected() {
     let (stub, gateway) = start();
     for (length, body) in [("5", "{}"), ("1", "{}")] {
         let mut connection = Connection::open(&gateway);

@@ -84,7 +84,7 @@ fn play(
 }
 
 #[test]
-fn signatures_are_judged_as_the_vectors_say() {
+fn signatures_match_the_test_vectors() {
     let differing = play(
         include_str!("../data/wycheproof/json_web_signature_test.json"),
         |keys, token, algorithm| {
@@ -110,7 +110,7 @@ fn signatures_are_judged_as_the_vectors_say() {
 }
 
 #[test]
-fn key_sets_are_judged_as_the_vectors_say() {
+fn key_sets_match_the_test_vectors() {
     let differing = play(
         include_str!("../data/wycheproof/json_web_key_test.json"),
         |keys, token, algorithm| {

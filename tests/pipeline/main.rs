@@ -147,14 +147,14 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
 const AGES: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn an_answer_keeps_its_numbers_and_inner_text() {
+async fn a_response_keeps_its_numbers_and_inner_text() {
     let host = upstream();
     let seen = ask(AGES, [backend(&host, "/ok")]).await;
     assert_eq!(seen, (200, r#"{"a":1.10,"b":{"z":1}}"#.to_owned()));
 }
 
 #[tokio::test]
-async fn failures_name_the_call_as_the_reference_does() {
+async fn failures_name_the_call_as_krakend_does() {
     let host = upstream();
     let seen = ask(AGES, [backend(&host, "/nope?x=1")]).await;
     let text = format!("invalid status code 404 [GET /nope?x=1]: {host}/nope?x=1");
@@ -169,7 +169,7 @@ async fn failures_name_the_call_as_the_reference_does() {
 }
 
 #[tokio::test]
-async fn a_backend_that_hangs_costs_its_own_part_of_the_answer() {
+async fn a_hanging_backend_costs_only_its_own_part_of_the_response() {
     let host = upstream();
     let soon = Duration::from_secs(2);
     let seen = ask(soon, [backend(&host, "/hang"), backend(&host, "/ok")]).await;

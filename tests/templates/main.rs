@@ -25,7 +25,7 @@ use support::{Gateway, eventually, ports};
 const SEEN: Duration = Duration::from_secs(30);
 
 #[test]
-fn recorded_cases_are_rendered_and_refused_alike() {
+fn recorded_cases_are_rendered_and_rejected_alike() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates/cases");
     let entries = fs::read_dir(folder).unwrap();
     let paths: Mutex<Vec<PathBuf>> =
@@ -136,7 +136,7 @@ fn an_error_names_the_place_the_call_and_the_setting() {
 }
 
 #[test]
-fn all_settings_and_templates_that_are_wrong_are_told_at_once() {
+fn all_errors_of_settings_and_templates_are_reported_at_once() {
     let folder = Folder::with(&[
         ("krakend.tmpl", "{{ nope }}"),
         ("templates/b.tmpl", "{{ if }}"),
@@ -160,7 +160,7 @@ fn all_settings_and_templates_that_are_wrong_are_told_at_once() {
 }
 
 #[test]
-fn a_mistake_of_the_configuration_names_the_template_and_the_rendered_place() {
+fn a_configuration_error_names_the_template_and_the_rendered_place() {
     let folder = Folder::with(&[
         (
             "krakend.tmpl",
@@ -187,7 +187,7 @@ fn a_mistake_of_the_configuration_names_the_template_and_the_rendered_place() {
 }
 
 #[test]
-fn what_is_kept_is_for_the_owner_alone_and_replaced_as_a_whole() {
+fn the_output_file_is_private_and_replaced_atomically() {
     let folder = Folder::with(&[(
         "krakend.tmpl",
         "{\"version\": 3, \"name\": \"{{ upper \"a\" }}\"}",
@@ -320,7 +320,7 @@ fn a_template_that_is_not_rendered_gets_a_hint() {
 }
 
 #[test]
-fn check_prints_what_is_rendered_and_no_message_shows_the_environment() {
+fn check_prints_the_rendered_text_and_messages_hide_the_environment() {
     let text =
         "{\"version\": 3, \"name\": \"{{ env \"TOKEN\" }}\", \"timeout\": \"{{ env \"TOKEN\" }}\"}";
     let folder = Folder::with(&[("krakend.tmpl", text)]);
@@ -338,7 +338,7 @@ fn check_prints_what_is_rendered_and_no_message_shows_the_environment() {
 }
 
 #[test]
-fn the_name_of_the_base_says_what_the_text_is_unless_it_is_kept() {
+fn the_extension_decides_the_format_unless_the_output_is_kept() {
     let folder = Folder::with(&[
         ("gateway.yaml", "version: 3\nname: {{ upper \"a\" }}\n"),
         ("gateway.tmpl", "version: 3\nname: {{ upper \"a\" }}\n"),
@@ -402,7 +402,7 @@ fn a_reload_renders_anew_and_a_template_that_fails_changes_nothing() {
 }
 
 #[test]
-fn a_watched_template_follows_settings_and_partials_but_not_what_it_writes() {
+fn a_watched_template_follows_settings_and_partials_but_not_its_output() {
     let files = [
         ("settings/svc.json", "{\"paths\": [\"/a\"]}"),
         ("partials/other.txt", ""),

@@ -14,7 +14,7 @@ use portcullis::internals::upstream::{CallErrorKind, CallOptions, HostSet, Reque
 use crate::stub::{OPTIONS, Reply, Stub, call, client, get, ok, response};
 
 #[tokio::test]
-async fn calls_share_a_connection_and_look_like_the_references() {
+async fn calls_share_a_connection_and_look_like_krakends() {
     let stub = Stub::saying("hello").await;
     let hosts = stub.hosts();
     for _ in 0..3 {
@@ -141,13 +141,13 @@ async fn ambiguous_framing_and_unasked_upgrades_are_errors() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_skipped_and_close_delimited_bodies_read() {
+async fn interim_responses_are_skipped_and_close_delimited_bodies_read() {
     let bytes = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nto the end";
     assert_eq!(raw(bytes).await.unwrap(), b"to the end");
 }
 
 #[tokio::test]
-async fn bytes_beyond_the_end_spoil_the_connection_and_not_the_answer() {
+async fn bytes_after_the_end_close_the_connection_but_keep_the_response() {
     for bytes in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nmore",
@@ -181,7 +181,7 @@ async fn head_and_not_modified_have_no_body() {
 }
 
 #[tokio::test]
-async fn an_early_answer_counts_although_the_body_was_not_read() {
+async fn an_early_response_is_used_although_the_body_was_not_read() {
     let stub = Stub::start(|_| Reply::Hang).await;
     drop(stub);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,7 +223,7 @@ async fn deaf_to_bodies(response: Vec<u8>) -> String {
 }
 
 #[tokio::test]
-async fn an_early_refusal_is_heard_though_nobody_reads_the_body() {
+async fn an_early_rejection_arrives_although_the_body_is_not_read() {
     let url = deaf_to_bodies(response(413, "", "no")).await;
     let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
     let limit = Duration::from_secs(20);
@@ -253,7 +253,7 @@ async fn an_early_refusal_is_heard_though_nobody_reads_the_body() {
 }
 
 #[tokio::test]
-async fn answers_are_bounded_whether_they_announce_their_length_or_not() {
+async fn responses_are_bounded_whether_they_announce_their_length_or_not() {
     let stub = Stub::start(|seen| match seen.path() {
         "/announced" => Reply::Keep(ok(&"x".repeat(101))),
         "/fits" => Reply::Keep(ok(&"x".repeat(100))),

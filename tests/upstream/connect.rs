@@ -97,7 +97,7 @@ async fn hosts_that_swallow_connections_cost_a_share_of_the_timeout_and_only_onc
 }
 
 #[tokio::test]
-async fn hosts_that_never_answer_are_left_out() {
+async fn hosts_that_never_respond_are_skipped() {
     let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
     let (c, d) = (
         Stub::start(|_| Reply::Hang).await,
@@ -116,7 +116,7 @@ fn half() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn hosts_that_stop_within_their_bodies_are_left_out() {
+async fn hosts_that_stop_within_their_bodies_are_skipped() {
     let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
     let (c, d) = (
         Stub::start(|_| Reply::Trickle(half(), vec![b'x'; 10], Duration::from_secs(20))).await,
@@ -129,7 +129,7 @@ async fn hosts_that_stop_within_their_bodies_are_left_out() {
 }
 
 #[tokio::test]
-async fn a_host_whose_streams_break_off_is_left_out() {
+async fn a_host_whose_streams_break_off_is_skipped() {
     let good = Stub::saying("whole").await;
     let broken = Stub::start(|_| Reply::Close(half())).await;
     let hosts = hosts(&[broken.url(), good.url()]);
@@ -149,7 +149,7 @@ async fn a_host_whose_streams_break_off_is_left_out() {
 }
 
 #[tokio::test]
-async fn hosts_that_reset_or_refuse_are_left_out() {
+async fn hosts_that_reset_or_refuse_connections_are_skipped() {
     let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
     let dead = format!("http://{}", dead_port().await);
     let hosts = hosts(&[resetting().await, a.url(), dead, b.url()]);
@@ -172,7 +172,7 @@ async fn when_all_hosts_fail_all_are_tried() {
 }
 
 #[tokio::test]
-async fn a_post_that_was_refused_goes_to_another_host() {
+async fn a_post_whose_connection_was_refused_goes_to_another_host() {
     let stub = Stub::saying("alive").await;
     let dead = format!("http://{}", dead_port().await);
     let hosts = hosts(&[dead, stub.url()]);
@@ -185,7 +185,7 @@ async fn a_post_that_was_refused_goes_to_another_host() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_early_says_nothing_about_a_host() {
+async fn a_client_that_closes_early_is_not_a_failure_of_the_host() {
     let slow = Stub::start(|_| Reply::Hang).await;
     let fast = Stub::saying("fast").await;
     let hosts = hosts(&[slow.url(), fast.url()]);
@@ -245,7 +245,7 @@ async fn a_307_keeps_the_content_type_and_a_302_does_not() {
 }
 
 #[tokio::test]
-async fn rules_say_whether_a_redirect_is_followed_and_with_what() {
+async fn rules_decide_whether_and_how_a_redirect_is_followed() {
     let other = Stub::saying("other").await;
     let away = format!("Location: {}/x\r\n", other.url());
     let stub = Stub::start(move |seen| {
@@ -298,7 +298,7 @@ async fn rules_say_whether_a_redirect_is_followed_and_with_what() {
 }
 
 #[tokio::test]
-async fn a_single_host_that_refuses_is_an_error_at_once() {
+async fn a_single_host_that_refuses_connections_is_an_error_at_once() {
     let dead = format!("http://{}", dead_port().await);
     let error = hosts(&[dead]).call(get("/"), &OPTIONS).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::Connect);

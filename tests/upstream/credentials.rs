@@ -94,7 +94,7 @@ async fn the_first_token_is_fetched_on_first_use_and_shared() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_the_secret_in_the_form_is_asked_that_way_from_then_on() {
+async fn a_server_that_needs_the_secret_in_the_form_gets_it_there_afterwards() {
     let stub = Stub::start(|seen| {
         Reply::Keep(if is_basic(seen) {
             response(401, "", "no")
@@ -123,7 +123,7 @@ async fn a_server_that_wants_the_secret_in_the_form_is_asked_that_way_from_then_
 }
 
 #[tokio::test]
-async fn a_failure_answers_for_itself_a_moment() {
+async fn a_failure_is_remembered_for_a_moment() {
     let stub = Stub::start(|_| Reply::Keep(response(503, "", "down"))).await;
     let store = Store::start();
     let source = store.source(&stub.url());
@@ -173,7 +173,7 @@ async fn a_token_in_use_is_renewed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_dropped_once() {
+async fn a_rejected_token_is_dropped_once() {
     let stub = issuer(3600).await;
     let store = Store::start();
     let source = store.source(&stub.url());

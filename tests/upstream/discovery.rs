@@ -204,7 +204,7 @@ async fn an_srv_name_without_records_has_no_hosts() {
 }
 
 #[tokio::test]
-async fn a_name_follows_its_record_though_the_old_address_still_answers() {
+async fn a_name_follows_its_record_although_the_old_address_still_responds() {
     let old = Stub::saying("old").await;
     let port = old.address.port();
     // The same port on another address of this machine.
@@ -229,7 +229,7 @@ async fn a_name_follows_its_record_though_the_old_address_still_answers() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_gone_keeps_its_last_address() {
+async fn a_name_that_no_longer_exists_keeps_its_last_address() {
     let stub = Stub::saying("still there").await;
     let (server, name_server) = NameServer::start(Vec::new()).await;
     *server.address.lock().unwrap() = Some(Ipv4Addr::LOCALHOST);

@@ -223,7 +223,7 @@ async fn says(hosts: &HostSet, method: Method, body: &str) -> Result<Bytes, Stri
 }
 
 #[tokio::test]
-async fn the_authority_is_said_once_and_the_scheme_is_that_of_the_connection() {
+async fn the_authority_is_sent_once_and_the_scheme_is_that_of_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move {
@@ -266,7 +266,7 @@ async fn calls_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_under_a_request_costs_a_get_nothing() {
+async fn a_get_survives_a_connection_that_is_lost_during_the_request() {
     let server = Server::start(|_, nth| match nth {
         1 => Does::Response,
         _ => Does::Drop,
@@ -285,7 +285,7 @@ async fn a_connection_that_is_lost_under_a_request_costs_a_get_nothing() {
 }
 
 #[tokio::test]
-async fn what_goaway_excludes_is_sent_again_whatever_the_method() {
+async fn requests_that_goaway_excludes_are_sent_again_whatever_the_method() {
     let server = Server::start(|_, nth| match nth {
         1 | 2 => Does::Response,
         _ => Does::GoAway,
@@ -307,7 +307,7 @@ async fn what_goaway_excludes_is_sent_again_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn a_refused_stream_is_sent_again_with_its_body() {
+async fn a_rejected_stream_is_sent_again_with_its_body() {
     let server = Server::start(|_, nth| match nth % 3 {
         0 => Does::Reject,
         _ => Does::Response,
@@ -345,7 +345,7 @@ async fn a_body_that_streams_past_is_sent_again_too() {
 }
 
 #[tokio::test]
-async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
+async fn a_body_that_fills_the_window_of_a_peer_that_rejects_it_is_sent_again() {
     let server = Server::start(|number, nth| match (number, nth) {
         (1, 1) => Does::RejectHead,
         _ => Does::Response,
@@ -367,7 +367,7 @@ async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
 }
 
 #[tokio::test]
-async fn what_goaway_excludes_is_sent_again_though_the_connection_is_reset_under_its_body() {
+async fn requests_that_goaway_excludes_are_sent_again_although_the_connection_is_reset() {
     let server = Server::start(|number, _| match number % 2 {
         1 => Does::GoAwayAndReset,
         _ => Does::Response,
@@ -383,7 +383,7 @@ async fn what_goaway_excludes_is_sent_again_though_the_connection_is_reset_under
 }
 
 #[tokio::test]
-async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
+async fn a_body_beyond_the_kept_limit_is_not_sent_again_in_part() {
     let server = Server::start(|_, _| Does::Reject).await;
     let hosts = server.hosts();
     let head = call(Method::PUT, "/", &[], "");
@@ -402,13 +402,13 @@ async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
 }
 
 #[tokio::test]
-async fn refusals_without_end_are_an_error() {
+async fn endless_rejections_are_an_error() {
     let server = Server::start(|_, _| Does::Reject).await;
     assert!(says(&server.hosts(), Method::GET, "").await.is_err());
 }
 
 #[tokio::test]
-async fn a_connection_that_no_longer_answers_gets_no_further_requests() {
+async fn a_connection_that_no_longer_responds_gets_no_further_requests() {
     let server = Server::start(|number, nth| match (number, nth) {
         (1, 2) => Does::Deaf,
         _ => Does::Response,
@@ -427,7 +427,7 @@ async fn a_connection_that_no_longer_answers_gets_no_further_requests() {
 }
 
 #[tokio::test]
-async fn a_ping_without_an_answer_ends_the_connection_and_a_get_goes_elsewhere() {
+async fn a_ping_without_a_reply_closes_the_connection_and_a_get_goes_elsewhere() {
     let server = Server::start(|number, nth| match (number, nth) {
         (1, 2) => Does::Deaf,
         _ => Does::Response,
@@ -442,7 +442,7 @@ async fn a_ping_without_an_answer_ends_the_connection_and_a_get_goes_elsewhere()
 }
 
 #[tokio::test]
-async fn a_slow_server_that_answers_ping_keeps_its_connection() {
+async fn a_slow_server_that_replies_to_ping_keeps_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));

@@ -176,7 +176,7 @@ async fn the_same_document_keeps_its_generation() {
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_holds_up_nobody_who_has_a_key() {
+async fn a_hanging_provider_does_not_delay_requests_with_a_known_key() {
     let provider = Provider::start("k1").await;
     let other = Provider::start("o1").await;
     let store = Store::start();
@@ -267,7 +267,7 @@ async fn a_document_that_cannot_be_trusted_is_not_used() {
 }
 
 #[tokio::test]
-async fn sources_are_shared_by_their_whole_specification_and_nothing_less() {
+async fn sources_are_shared_only_if_their_whole_specification_is_equal() {
     let provider = Provider::start("k1").await;
     let store = Store::start();
     let spec = provider.spec();
@@ -330,7 +330,7 @@ async fn an_issuer_is_discovered_and_must_name_itself() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_at_once_and_a_missing_one_is_a_mistake() {
+async fn a_file_is_read_at_start_and_a_missing_one_is_an_error() {
     let store = Store::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
@@ -406,7 +406,7 @@ async fn a_document_that_trickles_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn at_most_thirty_two_are_fetched_at_a_time_and_who_is_waited_for_goes_first() {
+async fn at_most_thirty_two_are_fetched_at_a_time_and_awaited_ones_first() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let good = Provider::start("k1").await;
     let store = Store::start();

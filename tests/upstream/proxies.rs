@@ -62,7 +62,7 @@ fn hosts(proxy: &str, version: HttpVersion, host: &str) -> HostSet {
 }
 
 #[tokio::test]
-async fn a_proxy_is_told_the_whole_url_and_who_we_are() {
+async fn a_proxy_gets_the_whole_url_and_our_credentials() {
     let proxy = Stub::saying("by the proxy").await;
     let url = format!("http://us:secret@{}", proxy.address);
     let hosts = hosts(&url, HttpVersion::H1, "http://backend.invalid:8000");
@@ -110,7 +110,7 @@ async fn a_proxy_opens_a_tunnel_for_http2_and_for_other_protocols() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() {
+async fn a_failing_proxy_is_named_without_its_password() {
     let rejecting = Proxy::start(
         dead_port().await,
         "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",

@@ -125,7 +125,7 @@ fn error(source: &KeySource<Words>) -> String {
 }
 
 #[tokio::test]
-async fn vault_opens_the_file_and_is_asked_once() {
+async fn vault_decrypts_the_file_and_is_called_once() {
     let vault = Vault::start().await;
     let file = Sealed::new("k1");
     let store = Store::start();
@@ -156,7 +156,7 @@ async fn vault_opens_the_file_and_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_our_own_words_and_opens_nothing() {
+async fn a_rejection_has_our_own_text_and_keeps_the_key_closed() {
     let vault = Vault::start().await;
     let url = vault.stub.url();
     let file = Sealed::new("k1");
@@ -179,7 +179,7 @@ async fn a_refusal_is_told_in_our_own_words_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_vaults_opens_nothing_and_spoils_nothing() {
+async fn a_response_that_is_not_from_vault_changes_nothing() {
     let vault = Vault::start().await;
     let file = Sealed::new("k1");
     let wrong = STANDARD.encode("wrong horse");
@@ -279,7 +279,7 @@ async fn a_vault_that_comes_later_is_enough() {
 }
 
 #[tokio::test]
-async fn a_vault_that_hangs_holds_up_nobody_longer_than_asked() {
+async fn a_hanging_vault_delays_requests_only_for_their_timeout() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let file = Sealed::new("k1");
     let spec = file.spec(&stub.url(), TOKEN, "vault:v1:AbC=");
@@ -292,7 +292,7 @@ async fn a_vault_that_hangs_holds_up_nobody_longer_than_asked() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_one_is_a_mistake_at_once() {
+async fn an_unusable_file_is_an_error_at_start() {
     let vault = Vault::start().await;
     let file = Sealed::new("k1");
     let store = Store::start();

@@ -12,7 +12,7 @@ use crate::stub::{Reply, Stub, call, client, get, ok, response};
 use portcullis::internals::upstream::{HostSet, Settings};
 
 #[tokio::test]
-async fn a_body_is_streamed_out_and_an_answer_in() {
+async fn a_request_body_and_a_response_are_streamed() {
     let stub = Stub::saying("hello").await;
     let hosts = stub.hosts();
     let head = call(Method::POST, "/", &[], "");

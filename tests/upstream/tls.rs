@@ -148,7 +148,7 @@ async fn an_upstream_is_believed_if_its_authority_is() {
 }
 
 #[tokio::test]
-async fn why_a_server_is_not_believed_is_told() {
+async fn the_reason_why_a_server_is_not_trusted_is_reported() {
     let authority = Authority::new();
     let (address, _) = authority.serve(false);
     let ours = TlsPolicy {
@@ -187,7 +187,7 @@ async fn why_a_server_is_not_believed_is_told() {
 }
 
 #[tokio::test]
-async fn we_show_our_certificate_to_who_asks() {
+async fn our_certificate_is_presented_to_servers_that_request_it() {
     let authority = Authority::new();
     let (address, _) = authority.serve(true);
     let mut policy = TlsPolicy {
@@ -277,7 +277,7 @@ async fn a_proxy_that_is_called_over_tls_opens_a_tunnel_for_tls_and_for_other_pr
 }
 
 #[tokio::test]
-async fn files_that_hold_nothing_usable_are_refused_at_start() {
+async fn files_without_usable_keys_are_rejected_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pem");
     for content in [

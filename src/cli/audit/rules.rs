@@ -89,13 +89,13 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "2.1.2",
         Level::High,
-        "No \"tls\": unless something in front speaks TLS, clients talk in clear text.",
+        "No \"tls\": unless a proxy in front terminates TLS, clients send clear text.",
         |file| file.tls.is_none(),
     ),
     rule(
         "2.1.3",
         Level::Critical,
-        "\"tls\" is there but disabled.",
+        "\"tls\" is configured but disabled.",
         |file| file.tls.as_ref().is_some_and(|tls| tls.disabled),
     ),
     rule(
@@ -237,13 +237,13 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "5.1.5",
         Level::Medium,
-        "\"/__catchall\" takes every path that no endpoint has.",
+        "\"/__catchall\" serves every path without an endpoint.",
         |file| path(file, |path| path == "/__catchall"),
     ),
     rule(
         "5.1.6",
         Level::Medium,
-        "An endpoint writes to more than one backend: a failure leaves one of them behind.",
+        "An endpoint writes to more than one backend: after a failure, only some of them are changed.",
         |file| file.endpoints.iter().any(|endpoint| writes(endpoint) > 1),
     ),
     rule(

@@ -1,7 +1,7 @@
-//! From an OpenAPI 3 document to a configuration: one endpoint for each operation, passed on as it is (`no-op`).
+//! From an OpenAPI 3 document to a configuration: one endpoint for each operation, forwarded unchanged (`no-op`).
 //!
-//! Nothing is let through that the document does not name, but for credentials: who asks for them in the document is the
-//! backend, and it goes on asking. The gateway checks no token until somebody adds `auth/validator`.
+//! Only what the document lists is forwarded, and credentials: the backend requires them, and continues to check them. The
+//! gateway checks no token until the user adds `auth/validator`.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
                 endpoints.push(operation.endpoint(&server));
             } else if method == "trace" {
                 remarks.push(format!(
-                    "{} {path} is left out: not a method of endpoints",
+                    "{} {path} is skipped: endpoints do not support this method",
                     method.to_uppercase()
                 ));
             }
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_is_an_endpoint_that_passes_what_the_document_names() {
+    fn each_operation_becomes_an_endpoint_that_forwards_the_documented_inputs() {
         let made = configuration(&document(json!({})), None).unwrap();
         let endpoints = made.file["endpoints"].as_array().unwrap();
         assert_eq!(endpoints.len(), 1);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_openapi_3_is_refused() {
+    fn other_documents_than_openapi_3_are_rejected() {
         assert!(
             configuration(&json!({ "swagger": "2.0" }), None)
                 .unwrap_err()

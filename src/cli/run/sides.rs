@@ -31,7 +31,7 @@ impl FileLoader {
         self.extras.sides.iter().cloned().chain(served).collect()
     }
 
-    /// Answers requests at an admin listener. `None` if it serves itself.
+    /// Responds to requests at an admin listener. `None` if it serves itself.
     fn handler(&self, content: Content) -> Option<Handler> {
         Some(match content {
             Content::Stats(stats) => {
@@ -113,7 +113,7 @@ fn revocation(api: Arc<Api>) -> Handler {
         let authorization = asked.headers.get(AUTHORIZATION);
         let (status, body) = api.response(&asked.method, &asked.path, authorization, &asked.body);
         let mut response = whole(status, Api::CONTENT_TYPE, body);
-        // What is revoked changes, and the answer to a logout token must not be stored (Back-Channel Logout §2.8).
+        // The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(CACHE_CONTROL, no_store);
         response

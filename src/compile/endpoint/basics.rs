@@ -64,7 +64,7 @@ pub(super) fn method(file: &Endpoint<'_>) -> Option<Method> {
     if known.is_none() {
         node.warn_hint(
             ConfigError::Method(written.to_owned()),
-            "the endpoint is left out, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
+            "the endpoint is skipped, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
              OPTIONS or QUERY",
         );
     }
@@ -106,7 +106,7 @@ pub(super) fn names_its_wildcard(file: &Endpoint<'_>) -> bool {
 fn slips(node: &Node<'_>, path: &str) {
     if let Some(plain) = Pattern::gin(path) {
         node.warn_hint(
-            ConfigError::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
+            ConfigError::invalid("`:name` is a parameter and `*name` matches everything that follows, as in KrakenD's router"),
             format!("write {plain:?}"),
         );
     }

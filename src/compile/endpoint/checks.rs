@@ -17,7 +17,7 @@ pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
                 "0 counts as not set, as in KrakenD: responses are cached for the service's {}",
                 duration::print(shared)
             )),
-            "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that want it, and not in the service",
+            "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that need it, and not in the service",
         );
     }
     let mut seen: Vec<&str> = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
                 ConfigError::invalid(format!(
                     "another backend of this endpoint has the group {group:?}: of the two, only the later response is kept"
                 )),
-                "give each backend a group of its own",
+                "give each backend its own group",
             );
         }
         seen.push(group);

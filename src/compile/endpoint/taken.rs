@@ -1,11 +1,11 @@
-//! Headers that are taken from the client's body, beside those that say who the client is.
+//! Headers that are set from the client's body, compared with those that identify the client.
 
 use http::HeaderName;
 
 use crate::config::{ConfigError, Node, Rule};
 use crate::runtime::forward::alike;
 
-/// The headers that say who the client is, and those that are taken from its body.
+/// The headers that identify the client, and those that are set from its body.
 #[derive(Default)]
 pub(super) struct Taken<'a> {
     identities: Vec<HeaderName>,

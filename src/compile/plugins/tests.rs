@@ -41,7 +41,7 @@ fn both_shapes_and_all_names_become_the_same_block() {
 }
 
 #[test]
-fn a_key_stands_beside_others_but_never_replaces_one() {
+fn a_key_is_added_to_others_but_never_replaces_one() {
     let (new, errors, _) = rewritten(&backend(
         r#""backend/http/client": {"send_body_on_redirect": true},
            "plugin/http-client": {"name": "http-proxy", "proxy_address": "http://p:1"}"#,
@@ -57,7 +57,7 @@ fn a_key_stands_beside_others_but_never_replaces_one() {
         r#""backend/http/client": {"no_redirect": false}, "plugin/http-client": {"name": "no-redirect"}"#,
     ));
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("which is there too"), "{errors:?}");
+    assert!(errors[0].contains("which is also configured"), "{errors:?}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_unknown_plugin_stops_the_start_unless_the_file_ignores_it() {
 }
 
 #[test]
-fn a_block_that_is_not_in_the_list_is_told() {
+fn a_block_that_is_not_in_the_list_is_reported() {
     let of = |name: &str| {
         rewritten(&format!(
             r#"{{"extra_config": {{"plugin/http-server": {{"name": [], "{name}": {{}}}}}}}}"#
@@ -110,7 +110,7 @@ fn a_list_of_names_under_a_misspelt_key_stops_the_start() {
 }
 
 #[test]
-fn what_cannot_be_a_plugin_is_an_error() {
+fn an_invalid_plugin_block_is_an_error() {
     for block in [
         r#""plugin/http-client": null"#,
         r#""plugin/http-client": "no-redirect""#,

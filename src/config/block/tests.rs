@@ -81,7 +81,7 @@ fn a_secret_of_the_wrong_type_is_not_shown() {
     });
     assert_eq!(
         found,
-        ["1:10:/safe: [redacted] is a number, but a string is expected: taken as [redacted]"]
+        ["1:10:/safe: [redacted] is a number, but a string is expected: treated as [redacted]"]
     );
     let found = findings(r#"{"safe": [12345, 1]}"#, Typing::Strict, |block| {
         assert_eq!(block.text("safe"), None);

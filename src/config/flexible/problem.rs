@@ -55,7 +55,7 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
         notes.push(format!("and {} more calls", error.calls.len() - MOST_CALLS));
     }
     let setting = setting(input, &error.term);
-    // An author who names a setting knows what the dot is, so that hint is dropped.
+    // An author who uses a setting knows the value of the dot, so that hint is dropped.
     let about_dot = |hint: &String| hint.starts_with("inside `range`");
     let hint = error
         .hint

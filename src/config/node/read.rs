@@ -127,7 +127,7 @@ impl<'a> Node<'a> {
                 return None;
             }
             self.warn(ConfigError::invalid(format!(
-                "{text} is no integer: its fraction is ignored"
+                "{text} is not an integer: its fraction is ignored"
             )));
         }
         Some(number.trunc() as i64)

@@ -190,7 +190,7 @@ fn patterns_match_what_go_matches() {
 }
 
 #[test]
-fn what_go_rejects_is_rejected_in_its_words() {
+fn invalid_patterns_are_rejected_with_the_message_of_go() {
     for (pattern, reason) in REJECTED {
         match translate(pattern, Use::Bytes) {
             Ok(translated) => panic!("{pattern} became {translated}"),

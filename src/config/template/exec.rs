@@ -207,7 +207,7 @@ impl<'t> Frame<'t> {
             let term = self.term(run);
             self.warn(
                 run,
-                format!("{term} has no value: \"<no value>\" stands in the output"),
+                format!("{term} has no value: \"<no value>\" is written to the output"),
             );
         } else if matches!(value, Value::Text(_)) && has_formatting_error(text) {
             let term = self.term(run);

@@ -91,7 +91,7 @@ mod tests {
                     verbatim: true,
                 };
                 output.push(piece.as_bytes(), origin).unwrap();
-                // Tracking goes on from wherever it was asked for.
+                // Tracking continues from where it was requested.
                 output.is_inside_string();
             }
             let mut whole = Output::default();

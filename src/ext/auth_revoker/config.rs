@@ -29,7 +29,7 @@ pub(super) const KEYS: &[Key] = &[
         "TTL",
         Kind::Integer,
         "",
-        "Seconds. Use the longest lifetime of a token. An entry counts for two to three times as long.",
+        "Seconds. Use the longest lifetime of a token. An entry is kept for two to three times as long.",
     ),
     key(
         "port",

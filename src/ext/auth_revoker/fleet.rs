@@ -96,7 +96,7 @@ impl Fleet {
         }
     }
 
-    /// Sends again what is in force and not in the list.
+    /// Sends again the entries that are in force and not in the list.
     fn tell_missing(&self, listed: &HashSet<String>) {
         let now = Instant::now();
         let mut waiting = self.waiting();
@@ -126,7 +126,7 @@ impl Fleet {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what waits and reads what is new since `since`; with zero, the whole list, and compares it with what this
+    /// Sends waiting entries and reads new ones since `since`; with zero, the whole list, and compares it with what this
     /// gateway has heard of. Returns the time for the next call, or `None` after a
     /// failure, which loses nothing.
     async fn exchange(&self, since: u64, desk: &Desk) -> Option<u64> {
@@ -199,18 +199,18 @@ pub(super) async fn share(fleet: Weak<Fleet>, desk: Weak<Desk>) {
                 log::warn!("[SERVICE: Revoker] revocations are shared again");
             } else if fleet.has_arrived() {
                 log::error!(
-                    "[SERVICE: Revoker] revocations cannot be shared: Redis does not answer"
+                    "[SERVICE: Revoker] revocations cannot be shared: Redis does not respond"
                 );
             } else {
                 log::error!(
-                    "[SERVICE: Revoker] revocations cannot be read: Redis does not answer. Tokens that were revoked before the start are accepted until then"
+                    "[SERVICE: Revoker] revocations cannot be read: Redis does not respond. Until it does, tokens that were revoked before the start are accepted"
                 );
             }
         }
         if since == 0 && well {
             compared = Instant::now();
         }
-        // What happened while Redis did not answer is not known.
+        // It is unknown what happened while Redis did not respond.
         let compares = !well || compared.elapsed() >= COMPARE;
         since = next.filter(|_| !compares).unwrap_or(0);
         let more = well && !fleet.waiting().is_empty();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_redis_has_lost_is_sent_again_until_it_ends() {
+    async fn revocations_that_redis_has_lost_are_sent_again_until_they_expire() {
         let store = Arc::new(Memory::default());
         let (desk, ledger) = (Arc::new(Desk::default()), ledger());
         let shared = Arc::clone(&store) as Arc<dyn Shared>;
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_gateway_revokes_all_learn_and_nothing_is_lost_while_redis_is_away() {
+    async fn revocations_are_shared_and_survive_an_outage_of_redis() {
         let store = Arc::new(Memory::default());
         let gateway = || {
             let (desk, ledger) = (Arc::new(Desk::default()), ledger());

@@ -1,4 +1,4 @@
-//! The list of revoked tokens, and the desk through which it is read and written.
+//! The list of revoked tokens, and the interface through which it is read and written.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -80,7 +80,7 @@ fn revoked(claims: &Claims) -> Result<String, Rejection> {
     let bad = |why: &'static str| Rejection::new(Reason::BadClaim, why);
     let event = claims.claim("events").and_then(|events| events.get(EVENT));
     if !event.is_some_and(Value::is_object) {
-        return Err(bad("it is no logout token: \"events\" lacks the event"));
+        return Err(bad("it is not a logout token: \"events\" lacks the event"));
     }
     if claims.claim("nonce").is_some() {
         return Err(bad("it has a \"nonce\", which is forbidden"));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_logout_token_names_what_it_revokes() {
+    fn only_a_logout_token_revokes_its_session_or_user() {
         let read = |more: Value| revoked(&claims(more)).ok();
         assert_eq!(
             read(json!({"sid": "s1", "sub": "ada"})).as_deref(),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_logged_out_can_log_in_again() {
+    fn a_logged_out_user_can_log_in_again() {
         let logouts = Logouts::default();
         let (start, keep) = (Duration::ZERO, Duration::from_secs(60));
         let at = NOW.as_secs();

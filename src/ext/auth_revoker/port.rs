@@ -49,7 +49,7 @@ enum Bound {
 }
 
 impl Port {
-    /// A port that is not bound yet, and a receiver that tells its task to end.
+    /// A port that is not bound yet, and a receiver that stops its task.
     pub(super) fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
         let (running, ended) = watch::channel(false);
         let port = Port {

@@ -156,7 +156,7 @@ fn outcome(method: &[u8], argument: &Value, desk: &Desk) -> Outcome {
             Outcome::Checked(elements().map(|element| desk.contains(element)).collect())
         }
         b"BloomfilterRPC.Union" => {
-            Outcome::Failed("bloomfilter: this gateway does not take whole filters")
+            Outcome::Failed("bloomfilter: this gateway does not accept complete filters")
         }
         _ => Outcome::Failed("rpc: can't find method"),
     }

@@ -249,7 +249,7 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
     let unsupported = tls.unsupported_suites();
     if let (false, Some(at)) = (unsupported.is_empty(), &block.cipher_suites_at) {
         at.warn(ConfigError::invalid(format!(
-            "the cipher suites {unsupported:?} are not supported and left out"
+            "the cipher suites {unsupported:?} are not supported and ignored"
         )));
     }
     Some(tls)

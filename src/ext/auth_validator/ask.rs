@@ -22,7 +22,7 @@ const INACTIVE_FOR: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: u64 = 32 << 20;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The provider that is asked about tokens; `None` if there is no such block, or after an error, which is reported.
+/// The provider for introspection; `None` if there is no such block, or after an error, which is reported.
 pub(super) fn introspection(
     file: &Source<'_>,
     issuer: Option<&str>,
@@ -85,7 +85,7 @@ pub(super) fn introspection(
     })
 }
 
-/// What signed answers are verified with. `None` after an error, which is reported.
+/// How signed responses are verified. `None` after an error, which is reported.
 fn signed(
     block: &Block<'_>,
     auth: &ClientAuth,
@@ -95,8 +95,8 @@ fn signed(
     let (Some(issuer), Some(keys)) = (issuer, keys) else {
         let at = block.get("signed_answers");
         at.unwrap_or_else(|| block.node().clone()).config_error_hint(
-            ConfigError::invalid("signed answers cannot be verified without the provider's keys and its name"),
-            "add \"issuer\", \"alg\" and \"jwk_url\" (or \"openid_configuration\") beside \"introspection\"",
+            ConfigError::invalid("signed responses cannot be verified without the keys and the issuer of the provider"),
+            "add \"issuer\", \"alg\" and \"jwk_url\" (or \"openid_configuration\") next to \"introspection\"",
         );
         return None;
     };

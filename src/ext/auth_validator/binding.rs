@@ -51,7 +51,7 @@ pub(super) struct Binding {
     pub(super) dpop: Option<Dpop>,
 }
 
-/// The settings of proofs. Without them `DPoP` is no scheme of the endpoint.
+/// The settings of proofs. Without them the endpoint does not support the scheme `DPoP`.
 #[derive(Debug)]
 pub(super) struct Dpop {
     pub(super) required: bool,
@@ -183,7 +183,7 @@ impl Dpop {
     ) -> Result<Option<HeaderValue>, Rejection> {
         let mut sent = head.headers.get_all(&DPOP).iter();
         let text = match (sent.next(), sent.next()) {
-            (Some(one), None) => one.to_str().map_err(|_| bad("the proof is no text"))?,
+            (Some(one), None) => one.to_str().map_err(|_| bad("the proof is not text"))?,
             (None, _) => return Err(bad("there is no proof")),
             (Some(_), Some(_)) => return Err(bad("there is more than one proof")),
         };
@@ -207,7 +207,7 @@ impl Dpop {
         let kept = self.max_age + AHEAD + AHEAD;
         match self.replays.admit(&proof, kept, now) {
             Admission::New => Ok(newer),
-            Admission::Forgotten => Err(bad("the proof is older than what is remembered")),
+            Admission::Forgotten => Err(bad("the proof is older than the memory of used proofs")),
             Admission::Seen => Err(bad("the proof was used before")),
             Admission::Full => {
                 log::error!(
@@ -286,7 +286,7 @@ fn nonce(key: &hmac::Key, minute: u64) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(key, &minute.to_be_bytes()))
 }
 
-/// The origin and the path of a URL, normalized. `None` for what is no URL of a server.
+/// The origin and the path of a URL, normalized. `None` if it is not the URL of a server.
 pub(super) fn parts(url: &str) -> Option<(String, &str)> {
     let bare = url.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = bare.split_once("://")?;
@@ -342,18 +342,18 @@ fn normal_path(path: &str) -> String {
     normal
 }
 
-/// A member of the claim `cnf` (RFC 7800 §3.1). A `cnf` that is no object, or a member that is no text, is no binding
+/// A member of the claim `cnf` (RFC 7800 §3.1). A `cnf` that is not an object, or a member that is not text, is not a binding
 /// that could be checked, so such a token is rejected.
 fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, Rejection> {
     let members = match claims.claim("cnf") {
         None => return Ok(None),
         Some(Value::Object(members)) => members,
-        Some(_) => return Err(unbound("the claim \"cnf\" is no object")),
+        Some(_) => return Err(unbound("the claim \"cnf\" is not an object")),
     };
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
-        Some(_) => Err(unbound("a member of the claim \"cnf\" is no text")),
+        Some(_) => Err(unbound("a member of the claim \"cnf\" is not text")),
     }
 }
 

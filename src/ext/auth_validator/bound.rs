@@ -100,7 +100,7 @@ fn doubts(block: &Block<'_>, cx: &Compile<'_>) {
             ConfigError::invalid(
                 "the gateway never sees a certificate of a client: every token that is bound to one is rejected",
             ),
-            "\"enable_mtls\" in \"tls\", or \"certificate_header\" behind a proxy that ends TLS",
+            "\"enable_mtls\" in \"tls\", or \"certificate_header\" behind a proxy that terminates TLS",
         );
     }
 }
@@ -113,7 +113,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         match Algorithm::parse(&name) {
             // RFC 9449 §4.3, number 5.
             Some(known) if !known.is_symmetric() => algorithms.push(known),
-            _ => at("dpop_algs").invalid(format!("{name:?} is no algorithm of a public key")),
+            _ => at("dpop_algs").invalid(format!("{name:?} is not a public-key algorithm")),
         }
     }
     let algorithms = Algorithms::of(algorithms).or_else(|| Algorithms::of(PROOF_ALGORITHMS))?;

@@ -157,7 +157,7 @@ fn description(reason: Reason) -> &'static str {
         Reason::BadProof => "the proof of possession is not valid",
         Reason::UseNonce => "the proof of possession needs a nonce of this server",
         Reason::AmbiguousCredentials => "more than one token was sent",
-        Reason::CriticalHeader => "the token asks for an extension",
+        Reason::CriticalHeader => "the token requires an extension",
         Reason::UnusableKey => "the token is signed with an unusable key",
         Reason::BadClaim => "a claim of the token is unusable",
         Reason::WrongType => "this is not an access token",

@@ -356,7 +356,7 @@ fn matcher(file: &config::Validator<'_>) -> ScopeMatcher {
     match text.trim().to_ascii_lowercase().as_str() {
         "all" => {
             node.warn(ConfigError::invalid(
-                "taken as \"all\"; KrakenD, for which letter case matters, would take \"any\"",
+                "treated as \"all\"; KrakenD, which compares letter case, would use \"any\"",
             ));
             ScopeMatcher::All
         }

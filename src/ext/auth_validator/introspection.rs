@@ -1,4 +1,4 @@
-//! Opaque tokens: the provider is asked whether a token is active, and for its claims (RFC 7662).
+//! Opaque tokens: the gateway asks the provider whether a token is active, and for its claims (RFC 7662).
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Asked {
     pub(super) active_for: Duration,
     /// How long an inactive token is kept. Zero disables it.
     pub(super) inactive_for: Duration,
-    /// How long a request waits for an answer.
+    /// How long a request waits for a response.
     pub(super) timeout: Duration,
 }
 
@@ -40,7 +40,7 @@ pub(super) type Answer = Result<Arc<Claims>, Rejection>;
 pub struct Introspection {
     pub(super) asked: Asked,
     pub(super) side: SideClient,
-    /// What answers are verified with, if they must be signed.
+    /// How responses are verified, if they must be signed.
     pub(super) signed: Option<Signed>,
     pub(super) clock: Clock,
     pub(super) inquiry: Arc<Inquiry<Answer>>,
@@ -142,7 +142,7 @@ impl Introspection {
     fn answer(&self, body: &[u8]) -> Result<Answer, NoAnswer> {
         let claims = match Claims::parse(body) {
             Ok(claims) => claims,
-            // The provider did answer; a rule could not use what it says.
+            // The provider has responded, but a rule could not use the response.
             Err(rejection) if rejection.reason == Reason::BadClaim => return Ok(Err(rejection)),
             Err(rejection) => {
                 return Err(NoAnswer::response(format!("no JSON object: {rejection}")));
@@ -154,7 +154,7 @@ impl Introspection {
                 None => claims,
             }))),
             Some(false) => Ok(Err(inactive())),
-            None => Err(NoAnswer::response("the answer has no \"active\"")),
+            None => Err(NoAnswer::response("the response has no \"active\"")),
         }
     }
 }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_token_is_not_sent() {
+    fn a_text_that_is_not_a_token_is_not_sent() {
         let one = introspection(None);
         for text in ["a b", "a\tb", "é", "a&token=b", "=", "", &"a".repeat(9000)] {
             let known = one.known(text).unwrap().unwrap_err();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_kept_until_the_token_expires_or_for_the_configured_time() {
+    fn a_result_is_cached_until_the_token_expires_or_for_the_configured_time() {
         let one = introspection(None);
         let keep = |body: &str| {
             let answer = one.answer(body.as_bytes()).unwrap();

@@ -29,7 +29,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "typ",
         Kind::Choice(&["any", "at+jwt"]),
         "any",
-        "Ours: `at+jwt` accepts only tokens whose header says that they are access tokens (RFC 9068). With `any`, tokens that say that they are something else are still rejected: logout tokens, proofs of possession, security events.",
+        "Ours: `at+jwt` accepts only tokens that are declared as access tokens in their header (RFC 9068). With `any`, tokens that are declared as something else are still rejected: logout tokens, proofs of possession, security events.",
     ),
     key(
         "jwk_url",
@@ -143,7 +143,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "introspection",
         Kind::Block(INTROSPECTION_KEYS),
         "",
-        "Ours: ask the provider about tokens (RFC 7662). Without a source of keys about all of them, with one only about those that are no JWT.",
+        "Ours: ask the provider whether tokens are active (RFC 7662). With a source of keys, this applies only to tokens that are not JWTs.",
     ),
 ];
 
@@ -153,25 +153,25 @@ const ANSWER_KEYS: [Key; 7] = [
         "cache_duration",
         Kind::Duration,
         "60s",
-        "How long an active token is not asked about again; never longer than its `exp`. A revoked token is accepted for this time. `0s` asks for every request.",
+        "How long the result for an active token is cached, at most until its `exp`. A revoked token is accepted for this time. `0s` calls the provider for every request.",
     ),
     key(
         "inactive_cache_duration",
         Kind::Duration,
         "10s",
-        "How long an inactive token is not asked about again.",
+        "How long the result for an inactive token is cached.",
     ),
     key(
         "cache_bytes",
         Kind::Integer,
         "33554432",
-        "The approximate maximum memory for answers about active tokens.",
+        "The approximate maximum memory for results about active tokens.",
     ),
     key(
         "timeout",
         Kind::Duration,
         "2s",
-        "How long a request waits for an answer, within the endpoint's timeout. Without an answer it is rejected.",
+        "How long a request waits for the provider, within the endpoint's timeout. After that it is rejected.",
     ),
     key(
         "allow_insecure",
@@ -183,7 +183,7 @@ const ANSWER_KEYS: [Key; 7] = [
         "signed_answers",
         Kind::Bool,
         "false",
-        "Ask for signed answers and take no others (RFC 9701). They are verified with the keys and algorithms of the block; `iss` must be the `issuer`, and `aud` the `client_id`.",
+        "Require signed responses (RFC 9701). They are verified with the keys and algorithms of the block; `iss` must be the `issuer`, and `aud` the `client_id`.",
     ),
 ];
 
@@ -202,7 +202,7 @@ const BINDING_KEYS: &[Key] = &[
         "certificate_header",
         Kind::Text,
         "",
-        "The header in which a proxy of `trusted_proxies` sends the client's certificate, or its SHA-256 thumbprint. Without it, or for other peers, the certificate of the connection counts.",
+        "The header in which a proxy of `trusted_proxies` sends the client's certificate, or its SHA-256 thumbprint. Without it, or for other peers, the certificate of the connection is used.",
     ),
     key(
         "dpop",
@@ -226,7 +226,7 @@ const BINDING_KEYS: &[Key] = &[
         "dpop_origins",
         Kind::Texts,
         "",
-        "The public addresses of the gateway, which proofs must name: `https://api.example.com`. Without them the address follows from the connection and `Host`. Needed behind a proxy that ends TLS.",
+        "The public addresses of the gateway, which proofs must name: `https://api.example.com`. Without them the address follows from the connection and `Host`. Needed behind a proxy that terminates TLS.",
     ),
     key(
         "dpop_nonce",

@@ -9,8 +9,8 @@
 //! | `resource` | metadata for clients: where to get a token (RFC 9728) |
 //! | `replays` | the proofs of possession that were used |
 //! | `source` | where the keys come from |
-//! | `introspection` | opaque tokens, about which a provider is asked (RFC 7662) |
-//! | `signed` | its signed answers (RFC 9701) |
+//! | `introspection` | opaque tokens: introspection by the provider (RFC 7662) |
+//! | `signed` | signed introspection responses (RFC 9701) |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
 //! | `explain` | the same checks with explanations, for `token explain` |
 //! | `keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |

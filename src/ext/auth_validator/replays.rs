@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_time_accepts_nothing_that_may_be_forgotten() {
+    fn a_longer_lifetime_accepts_no_proof_that_may_be_forgotten() {
         let replays = Replays::default();
         let enter = |number: u8, issued: u64, kept: u64, at: u64| {
             let (issued, kept) = (at_second(issued).wall, Duration::from_secs(kept));

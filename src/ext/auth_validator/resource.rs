@@ -1,4 +1,4 @@
-//! Protected resource metadata (RFC 9728): tells clients where to get a token.
+//! Protected resource metadata (RFC 9728): where clients get a token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -71,7 +71,7 @@ pub struct Provider {
 pub enum Proof {
     /// Its signature is verified.
     Keys(Keys),
-    /// Its provider is asked.
+    /// By introspection.
     Introspection(Arc<Introspection>),
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Log {
     pub(super) debug: bool,
 }
 
-/// The result of the validation, or what is missing for it.
+/// The result of the validation, or what must be fetched for it.
 enum Verdict<'a> {
     Claims(Arc<Claims>),
     Rejected(Rejection),
@@ -114,7 +114,7 @@ enum Waited<'a> {
     No,
     /// Key sets.
     Keys,
-    /// The answer of the provider about the token.
+    /// The response of the provider about the token.
     Answer(&'a Provider, Result<Arc<Claims>, Rejection>),
 }
 
@@ -235,7 +235,7 @@ impl Validator {
         })
     }
 
-    /// The verdict about a token for which the provider answered.
+    /// The verdict about a token after the response of the provider.
     fn answered<'a>(
         &'a self,
         provider: &'a Provider,
@@ -308,7 +308,7 @@ impl Validator {
         }
     }
 
-    /// With several providers: the one that the token names, or the one that is asked about opaque tokens. This only
+    /// With several providers: the one that the token names, or the one for opaque tokens. This only
     /// selects the proof; it proves nothing.
     pub(super) fn provider(&self, token: &str) -> Result<&Provider, Rejection> {
         let Providers { list, by_issuer } = &self.providers;
@@ -442,7 +442,7 @@ impl Log {
 }
 
 impl Provider {
-    /// The source of keys. `None` if the provider is asked.
+    /// The source of keys. `None` with introspection.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.proof {
             Proof::Keys(keys) => Some(keys),

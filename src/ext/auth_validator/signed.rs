@@ -1,4 +1,4 @@
-//! Signed answers of an introspection (RFC 9701).
+//! Signed introspection responses (RFC 9701).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::jose::{Claims, Purpose, Reason, Rejection, Verifier};
 use crate::upstream::SideResponse;
 use crate::upstream::keys::KeySource;
 
-/// The media type of signed answers, which is asked for (RFC 9701 §4).
+/// The media type of signed responses, for `Accept` (RFC 9701 §4).
 pub(super) const MEDIA_TYPE: &str = "application/token-introspection+jwt";
 
-/// What signed answers are verified with.
+/// How signed responses are verified.
 #[derive(Debug)]
 pub(super) struct Signed {
     pub(super) source: Arc<KeySource<PublicKeys>>,
@@ -29,7 +29,7 @@ impl Signed {
     /// The JSON object about the token. Waits for keys for at most `limit`. `now` is the time since the Unix epoch.
     ///
     /// # Errors
-    /// The answer is not signed, or is not meant for this gateway.
+    /// The response is not signed, or is not meant for this gateway.
     pub(super) async fn open(
         &self,
         response: &SideResponse,
@@ -40,10 +40,10 @@ impl Signed {
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case(MEDIA_TYPE) {
-            return Err(NoAnswer::response("the answer is not signed"));
+            return Err(NoAnswer::response("the response is not signed"));
         }
         let text = std::str::from_utf8(&response.body)
-            .map_err(|_| NoAnswer::response("the signed answer is no text"))?
+            .map_err(|_| NoAnswer::response("the signed response is not text"))?
             .trim();
         self.source.ready(limit).await;
         let claims = match self.verify(text) {
@@ -70,7 +70,7 @@ impl Signed {
     /// The checks of RFC 9701 §5.
     fn about_token(&self, claims: &Claims, now: Duration) -> Result<Vec<u8>, &'static str> {
         if claims.issuer() != Some(&*self.issuer) {
-            return Err("the signed answer comes from another issuer");
+            return Err("the signed response is from another issuer");
         }
         let is_ours = match claims.claim("aud") {
             Some(Value::String(one)) => *one == *self.audience,
@@ -78,24 +78,24 @@ impl Signed {
             _ => false,
         };
         if !is_ours {
-            return Err("the signed answer is for another audience");
+            return Err("the signed response is for another audience");
         }
         if claims.issued_at().is_none() {
-            return Err("the signed answer has no iat");
+            return Err("the signed response has no iat");
         }
         if claims
             .expiry()
             .is_some_and(|ends| ends.since_epoch() <= now)
         {
-            return Err("the signed answer is expired");
+            return Err("the signed response has expired");
         }
         match claims.claim("token_introspection") {
             Some(about @ Value::Object(_)) => Ok(about.to_string().into_bytes()),
-            _ => Err("the signed answer has no token_introspection"),
+            _ => Err("the signed response has no token_introspection"),
         }
     }
 }
 
 fn unusable(rejection: &Rejection) -> NoAnswer {
-    NoAnswer::response(format!("the signed answer: {rejection}"))
+    NoAnswer::response(format!("the signed response: {rejection}"))
 }

@@ -31,7 +31,7 @@ pub(super) enum Made {
     Provider(Box<Provider>),
     /// The endpoint rejects everything, as in KrakenD.
     Closed(&'static str),
-    /// It has no source of keys, but is asked about tokens.
+    /// It has no source of keys, but introspection.
     NoKeys,
     /// An error was reported.
     ConfigError,
@@ -66,7 +66,7 @@ pub(super) fn provider(
 ) -> Made {
     let before = cx.report.config_errors();
     if file.has_no_keys() && file.introspection.is_some() {
-        // The endpoint about which tokens are asked is the only proof.
+        // Introspection is the only proof.
         return Made::NoKeys;
     }
     let algorithms = algorithms(file, outer);
@@ -216,7 +216,7 @@ fn unknown_algorithm(node: &Node<'_>, name: &str) {
     );
 }
 
-/// The place of a claim. `one` reads a name that is no list.
+/// The place of a claim. `one` reads a name that is not a list.
 pub(super) fn claim_path(
     claim: &OneOrMany,
     node: &Node<'_>,
@@ -236,7 +236,7 @@ fn respelled(node: &Node<'_>, name: &str) -> Option<Algorithm> {
     let mut all = Algorithm::ALL.iter().copied();
     let known = all.find(|known| known.as_str().eq_ignore_ascii_case(name.trim()))?;
     node.warn(ConfigError::invalid(format!(
-        "{} is taken as \"{}\"",
+        "{} is treated as \"{}\"",
         node.shown(),
         known.as_str()
     )));
@@ -409,7 +409,7 @@ fn aggregated(
     if rules.issuer.is_none() {
         file.place("jwk_url").warn_hint(
             ConfigError::invalid(
-                "any issuer of \"portcullis/jwk-aggregator\" speaks for this endpoint",
+                "any issuer of \"portcullis/jwk-aggregator\" can issue tokens for this endpoint",
             ),
             "\"issuer\", or \"providers\", which have one key set for each issuer",
         );

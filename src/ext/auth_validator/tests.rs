@@ -154,7 +154,7 @@ async fn a_signature_that_was_computed_is_noted_for_the_server() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_status_its_word_and_its_challenge() {
+async fn each_rejection_has_its_status_reason_and_challenge() {
     let keys = key_file();
     let steps = compiled(&block(
         &keys,
@@ -212,7 +212,7 @@ async fn each_refusal_has_its_status_its_word_and_its_challenge() {
 }
 
 #[tokio::test]
-async fn a_missing_token_is_told_in_the_access_log() {
+async fn a_missing_token_is_in_the_access_log() {
     let keys = key_file();
     let steps = compiled(&block(&keys, ""));
     let (response, notes) = ask(&steps, &HeaderMap::new()).await;
@@ -272,7 +272,7 @@ async fn a_known_token_finds_its_provider_without_being_parsed() {
 }
 
 #[tokio::test]
-async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
+async fn an_invalid_optional_token_is_still_rejected() {
     let keys = key_file();
     let steps = compiled(&block(
         &keys,
@@ -296,7 +296,7 @@ async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_can_have_a_body() {
+async fn a_rejection_can_have_a_body() {
     let keys = key_file();
     let steps = compiled(&block(&keys, r#", "error_body": "problem+json""#));
     let (response, _) = ask(&steps, &HeaderMap::new()).await;
@@ -327,7 +327,7 @@ impl Revocation for Revoked {
 }
 
 #[tokio::test]
-async fn revocation_is_asked_also_for_remembered_tokens() {
+async fn revocation_is_also_checked_for_cached_tokens() {
     let (keys, revoked) = (key_file(), Arc::new(Revoked::default()));
     let mut file = File::new(&block(&keys, r#", "roles": ["none"]"#));
     let open = block(&keys, "");
@@ -400,7 +400,7 @@ static SHARED: std::sync::LazyLock<Vec<Box<dyn EndpointStep>>> = std::sync::Lazy
 
 proptest::proptest! {
     #[test]
-    fn whatever_a_client_sends_is_refused_without_a_panic(
+    fn any_bytes_of_a_client_are_rejected_without_a_panic(
         header in proptest::collection::vec(0x20_u8..=0xff, 0..80),
         cookie in proptest::collection::vec(0x20_u8..=0xff, 0..80),
     ) {

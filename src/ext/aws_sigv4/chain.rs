@@ -1,4 +1,4 @@
-//! The keys, and how they are kept fresh.
+//! The keys, and their refresh.
 
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -97,7 +97,7 @@ impl Chain {
         }
     }
 
-    /// Fetches keys before they end, until the chain is no longer used.
+    /// Fetches keys before they expire, until the chain is no longer used.
     pub(super) async fn tend(chain: Weak<Chain>) {
         let mut pause = PAUSE;
         while let Some(chain) = chain.upgrade() {
@@ -259,7 +259,7 @@ impl Chain {
         }
         let need = |name: &str| {
             let found = element(&body, name).map(str::to_owned);
-            found.ok_or_else(|| format!("{sts}: the answer has no {name}"))
+            found.ok_or_else(|| format!("{sts}: the response has no {name}"))
         };
         Ok(Lent {
             keys: Arc::new(Keys {
@@ -279,7 +279,7 @@ impl Chain {
         limit: Duration,
     ) -> Result<Answer, String> {
         let body = self.call(method, url, headers, limit).await?;
-        serde_json::from_slice(&body).map_err(|_| format!("{url}: the answer is not understood"))
+        serde_json::from_slice(&body).map_err(|_| format!("{url}: the response cannot be parsed"))
     }
 
     async fn call(
@@ -301,7 +301,7 @@ impl Chain {
     }
 }
 
-/// Keys as containers and machines answer them.
+/// Keys in the responses of container and machine services.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -314,7 +314,7 @@ struct Answer {
 impl Answer {
     fn lent(self) -> Result<Lent, String> {
         let (Some(id), Some(secret)) = (self.access_key_id, self.secret_access_key) else {
-            return Err("the answer has no keys".to_owned());
+            return Err("the response has no keys".to_owned());
         };
         Ok(Lent {
             keys: Arc::new(Keys {
@@ -361,7 +361,7 @@ fn form_body(form: &[(&str, &str)]) -> String {
 
 /// A value that logs do not show.
 fn secret(text: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| "a token is no text".to_owned())?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| "a token is not text".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

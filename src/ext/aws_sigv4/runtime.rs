@@ -121,7 +121,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 
 fn value(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text)
-        .map_err(|_| Failure::new(Kind::Credentials, "a part of the signature is no text"))
+        .map_err(|_| Failure::new(Kind::Credentials, "a part of the signature is not text"))
 }
 
 /// The headers that are signed: `Host`, `Content-Type` and all of AWS, sorted, each with all of its lines.

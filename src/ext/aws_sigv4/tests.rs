@@ -17,7 +17,7 @@ fn found(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_sources_are_asked_in_their_order() {
+fn the_sources_are_tried_in_their_order() {
     let keys = [
         ("AWS_ACCESS_KEY_ID", "A"),
         ("AWS_SECRET_ACCESS_KEY", "geheim"),
@@ -38,7 +38,7 @@ fn the_sources_are_asked_in_their_order() {
         assert!(!shown.contains("geheim"));
     }
     assert_eq!(found(&[("AWS_EC2_METADATA_DISABLED", "true")]), "Nowhere");
-    // A half of the keys is no source.
+    // Half of a key pair is not a source.
     assert!(found(&keys[..1]).starts_with("Metadata"));
 }
 

@@ -6,7 +6,7 @@ use crate::config::{Kind, Namespace, key};
 pub(crate) const HTTP_CLIENT: Namespace = Namespace {
     name: "backend/http/client",
     aliases: &[],
-    // It decides whom the calls of a backend trust, and through which proxy they go.
+    // It decides which servers the calls of a backend trust, and which proxy they use.
     guard: true,
     doc: "The HTTP client of one backend.",
     keys: &[
@@ -26,7 +26,7 @@ pub(crate) const HTTP_CLIENT: Namespace = Namespace {
             "no_redirect",
             Kind::Bool,
             "false",
-            "Redirects are responses like any other, as with `redirects` `none` of `portcullis/upstream`.",
+            "Redirects are treated like any other response, as with `redirects` `none` of `portcullis/upstream`.",
         ),
         key(
             "proxy_address",

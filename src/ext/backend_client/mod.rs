@@ -1,4 +1,4 @@
-//! `backend/http/client`: read by `compile` itself, because the block is part of what every service is made of.
+//! `backend/http/client`: read by `compile` itself, because the block configures core features.
 
 mod config;
 

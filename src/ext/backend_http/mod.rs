@@ -1,4 +1,4 @@
-//! `backend/http`: read by `compile` itself, because the block is part of what every service is made of.
+//! `backend/http`: read by `compile` itself, because the block configures core features.
 
 mod config;
 

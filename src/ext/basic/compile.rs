@@ -38,7 +38,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
-/// Guards everything that the gateway answers, as KrakenD's plugin of this name.
+/// Guards all requests of the gateway, as KrakenD's plugin of this name.
 pub(super) fn everywhere(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     match check(node, cx) {
         Some(check) => ServicePart::Gate(Box::new(check)),

@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         "realm",
         Kind::Text,
         "portcullis",
-        "Ours: what a browser shows when it asks for the password.",
+        "Ours: the name that a browser shows in its password dialog.",
     ),
 ];
 

@@ -36,7 +36,7 @@ pub(super) const EVERYWHERE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/basic-auth",
     aliases: &[],
     guard: true,
-    doc: "Every request needs a user with the right password: those to endpoints, to files and to unknown paths, but not to the health endpoint. It is KrakenD's plugin `basic-auth` under a name of its own.",
+    doc: "Every request needs a user with the right password: those to endpoints, to files and to unknown paths, but not to the health endpoint. It is KrakenD's plugin `basic-auth` with its own name.",
     keys: config::KEYS,
     compile: compile::everywhere,
 };

@@ -190,7 +190,7 @@ async fn verified_passwords_survive_a_reload_unless_the_users_changed() {
 }
 
 #[test]
-fn users_who_could_not_log_in_stop_the_start() {
+fn users_that_could_not_log_in_stop_the_start() {
     for bad in [
         "{}",
         r#"{"users": {"ann": "secret"}}"#,

@@ -129,7 +129,7 @@ fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
         && matches!(&target, Target::Header(name) if *name == http::header::AUTHORIZATION)
     {
         block.node().config_error_hint(
-            ConfigError::invalid("a second credential beside that of the client"),
+            ConfigError::invalid("a second credential in addition to that of the client"),
             "\"on_conflict\": \"replace\" or \"skip\"",
         );
         return None;

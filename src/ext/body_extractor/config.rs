@@ -6,7 +6,7 @@ pub(super) const KEYS: &[Key] = &[key(
     "operations",
     Kind::Blocks(OPERATION),
     "",
-    "What is taken, in this order. Each object needs all keys.",
+    "The operations, in this order. Each object needs all keys.",
 )];
 
 const OPERATION: &[Key] = &[
@@ -26,7 +26,7 @@ const OPERATION: &[Key] = &[
         "expression",
         Kind::Text,
         "",
-        "The field. Nothing happens if it is missing or null.",
+        "The field. If it is missing or null, the operation has no effect.",
     ),
     key(
         "target",

@@ -15,7 +15,7 @@ use super::extension::{EndpointExtension, ServiceExtension};
 
 const LATE: &str = "modifier/request-body-extractor";
 const EARLY: &str = "modifier/request-body-extractor/early";
-const DOC: &str = "Takes fields of the client's JSON body into headers or query parameters. See [Request body extractor](modifiers.md#request-body-extractor).";
+const DOC: &str = "Copies fields of the client's JSON body to headers or query parameters. See [Request body extractor](modifiers.md#request-body-extractor).";
 const DOC_EARLY: &str = "The same before tokens, keys and limits are checked.";
 
 /// `modifier/request-body-extractor` in the service.

@@ -1,4 +1,4 @@
-//! What the blocks accept, and what becomes of a request.
+//! Valid and invalid blocks, and their effect on requests.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};

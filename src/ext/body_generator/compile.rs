@@ -131,7 +131,7 @@ fn warn_of_injection(maker: &Maker, defaults: &Defaults, block: &Block<'_>) {
     if let Some(action) = maker.program.unescaped(FOREIGN) {
         block.node().warn_hint(
             ConfigError::invalid(format!(
-                "{} stands within quotes: a value with a quote in it changes the document",
+                "{} is within quotes: a value that contains a quote changes the document",
                 action.trim()
             )),
             "without the quotes: {{ … | toJson }}",

@@ -1,4 +1,4 @@
-//! What the blocks accept, and what the templates see and make.
+//! Valid and invalid blocks, and the results of templates.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -116,7 +116,7 @@ async fn a_request_is_seen_in_all_its_parts() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_not_sent_as_json() {
+async fn invalid_json_is_not_sent_as_json() {
     let body = || request(r#"{"a":"x\"y"}"#, "application/json");
     let good = made(r#"{"a": {{ .req_body.a | toJson }}}"#, json!({}), body()).await;
     assert_eq!(good.as_deref(), Ok(r#"{"a": "x\"y"}"#));

@@ -210,7 +210,7 @@ fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     }
     if program.takes_as_number(RESP_DATA) {
         warn(
-            "numbers of \"resp_data\" are texts, as in KrakenD: this comparison never holds"
+            "numbers of \"resp_data\" are texts, as in KrakenD: this comparison is never true"
                 .to_owned(),
             "int(resp_data.x) and double(resp_data.x) make them numbers",
         );

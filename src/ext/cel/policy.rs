@@ -61,7 +61,7 @@ impl Policy {
                 if policy.0.takes_as_number(RESP_DATA) {
                     node.warn_hint(
                         ConfigError::invalid(
-                            "numbers of \"resp_data\" are texts: this comparison never holds",
+                            "numbers of \"resp_data\" are texts: this comparison is never true",
                         ),
                         "int(resp_data.x) and double(resp_data.x) make them numbers",
                     );
@@ -96,7 +96,10 @@ impl Policy {
         let program = language::compile_policy(text, &declared(rules), dialect)
             .map_err(|flaw| Box::new((ConfigError::invalid(flaw.to_string()), flaw.hint)))?;
         if !matches!(program.kind(), Type::Bool | Type::Dyn) {
-            let text = format!("the expression gives {} and no bool", program.kind());
+            let text = format!(
+                "the result of the expression is {}, not a bool",
+                program.kind()
+            );
             let hint = "compare it with something".to_owned();
             return Err(Box::new((ConfigError::invalid(text), Some(hint))));
         }

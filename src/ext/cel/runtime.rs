@@ -83,7 +83,7 @@ pub(super) fn verdict(program: &Program, facts: &dyn Facts, deadline: Instant) -
         match program.run(facts, &budget) {
             Ok(Value::Bool(true)) => Verdict::True,
             Ok(Value::Bool(false)) => Verdict::False,
-            Ok(_) => Verdict::Failed("the result is no bool".into()),
+            Ok(_) => Verdict::Failed("the result is not a bool".into()),
             Err(failed) => Verdict::Failed(failed.to_string().into()),
         }
     };

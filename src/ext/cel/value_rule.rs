@@ -23,7 +23,7 @@ impl ValueRule {
             }
             Ok(program) => {
                 node.invalid(format!(
-                    "the expression gives {} and no bool",
+                    "the result of the expression is {}, not a bool",
                     program.kind()
                 ));
                 None

@@ -79,7 +79,7 @@ fn a_failed_trial_opens_the_circuit_again_for_the_whole_pause() {
 }
 
 #[test]
-fn a_trial_whose_client_closed_its_connection_does_not_block_the_next_forever() {
+fn a_trial_whose_client_closed_its_connection_does_not_block_the_next() {
     let (breaker, clock) = breaker(settings(0));
     assert_eq!(call(&breaker, Outcome::Failure), Ok(()));
     clock.advance(Duration::from_secs(11));

@@ -25,7 +25,7 @@ pub(super) const KEYS: &[Key] = &[
         "valid_status_codes",
         Kind::Integers,
         "",
-        "Required: the statuses that are no failures. The status after redirects counts.",
+        "Required: the statuses that are not failures, after redirects.",
     ),
     key("name", Kind::Text, "", "A name for the log."),
     key(

@@ -1,4 +1,4 @@
-//! `qos/circuit-breaker/http`, in a backend: stops calling an upstream that keeps answering with unexpected statuses.
+//! `qos/circuit-breaker/http`, in a backend: stops calling an upstream that keeps responding with unexpected statuses.
 
 mod compile;
 mod config;

@@ -6,7 +6,7 @@ use crate::ext::circuit_breaker::CircuitBreaker;
 use crate::runtime::failure::Failure;
 use crate::runtime::step::{Answer, BackendStep, Breaker, Outcome, Ticket};
 
-/// A circuit breaker for which only the listed statuses are no failures.
+/// A circuit breaker that counts all statuses except the listed ones as failures.
 #[derive(Debug)]
 pub(crate) struct HttpBreaker {
     breaker: CircuitBreaker,
@@ -14,7 +14,7 @@ pub(crate) struct HttpBreaker {
 }
 
 impl HttpBreaker {
-    /// `valid` are the statuses that are no failures.
+    /// `valid` are the statuses that are not failures.
     pub(crate) fn new(breaker: CircuitBreaker, mut valid: Vec<u16>) -> HttpBreaker {
         valid.sort_unstable();
         HttpBreaker {

@@ -37,7 +37,7 @@ fn status(code: u16) -> Answer {
 }
 
 #[test]
-fn only_listed_statuses_are_no_failures() {
+fn only_listed_statuses_are_not_failures() {
     for (answer, opens) in [
         (status(200), false),
         (status(404), false),

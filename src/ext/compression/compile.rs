@@ -115,7 +115,7 @@ fn algorithms(block: &Block<'_>) -> Option<Vec<Coding>> {
     for name in block.texts("algorithms") {
         match Coding::named(&name) {
             Some(coding) if codings.contains(&coding) => {
-                node.invalid(format!("{name:?} is there twice"));
+                node.invalid(format!("{name:?} is configured twice"));
             }
             Some(coding) => codings.push(coding),
             None => node.config_error(ConfigError::NotOneOf {

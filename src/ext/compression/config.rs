@@ -24,7 +24,7 @@ const KEYS: &[Key] = &[
         "algorithms",
         Kind::Texts,
         "[\"zstd\", \"br\", \"gzip\"]",
-        "The codings. Among those that a client likes equally, the first one is taken.",
+        "The codings. Among those with the same weight in `Accept-Encoding`, the first one is used.",
     ),
     key(
         "min_size",

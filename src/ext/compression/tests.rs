@@ -1,4 +1,4 @@
-//! What the blocks mean, and what is rejected.
+//! Valid and invalid blocks.
 
 use super::{Setting, endpoint, service};
 use crate::config::{Block, Extra, Key, Kind, Node, Report, Typing, json, key};
@@ -28,7 +28,7 @@ fn names(compression: &Compression) -> Vec<(&'static str, u32)> {
 }
 
 #[test]
-fn nothing_is_compressed_unless_the_file_asks_for_it() {
+fn compression_is_off_by_default() {
     assert_eq!(compiled("{}", None), None);
     assert_eq!(compiled("{}", Some(true)), None);
     let on = r#"{"portcullis/compression": {}}"#;
@@ -46,7 +46,7 @@ fn nothing_is_compressed_unless_the_file_asks_for_it() {
 }
 
 #[test]
-fn an_endpoint_changes_what_it_names() {
+fn an_endpoint_changes_only_the_headers_that_it_names() {
     let (service, _) = read(
         r#"{"portcullis/compression": {"level": {"br": 9}, "min_size": "2KiB"}}"#,
         |extra| service(extra, None),

@@ -47,7 +47,7 @@ fn by_header(block: &ConditionBlock<'_>, site: &BackendSite<'_>) -> Option<Box<d
     {
         at.config_error_hint(
             ConfigError::invalid(format!(
-                "{name} does not pass the endpoint: the condition never holds"
+                "the endpoint does not forward {name}: the condition is never true"
             )),
             format!("add \"{name}\" to \"input_headers\" of the endpoint"),
         );

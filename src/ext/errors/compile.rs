@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use http::HeaderValue;
 

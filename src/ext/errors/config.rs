@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         "templates",
         Kind::Object,
         "",
-        "Bodies by status: `\"404\"`, a class such as `\"5xx\"`, or `default`; the most specific one counts. Each is an object with `content_type`, and `body` or the `path` of a file. `{status}`, `{title}`, `{reason}`, `{detail}` and `{request_id}` are replaced, and escaped as the content type requires.",
+        "Bodies by status: `\"404\"`, a class such as `\"5xx\"`, or `default`; the most specific one is used. Each is an object with `content_type`, and `body` or the `path` of a file. `{status}`, `{title}`, `{reason}`, `{detail}` and `{request_id}` are replaced, and escaped as the content type requires.",
     ),
 ];
 

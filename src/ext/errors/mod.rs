@@ -1,4 +1,4 @@
-//! `portcullis/errors`, in the service: bodies for the responses that the gateway itself makes of errors.
+//! `portcullis/errors`, in the service: bodies of the gateway's own error responses.
 //!
 //! The bodies are rendered by [`crate::runtime::errors`], where the response is written: a step cannot know of a rejection
 //! by a later step, or of a failure of a backend.

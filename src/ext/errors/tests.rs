@@ -1,4 +1,4 @@
-//! What the block accepts, and what it says about the rest.
+//! Valid and invalid blocks.
 
 use super::SERVICE;
 use super::config::statuses;
@@ -16,7 +16,7 @@ fn names_of_templates() {
 }
 
 #[test]
-fn nothing_is_done_unless_something_is_asked_for() {
+fn hosts_have_no_care_by_default() {
     for text in ["{}", r#"{"format": "none"}"#, r#"{"templates": {}}"#] {
         let mut file = File::new(text);
         assert!(

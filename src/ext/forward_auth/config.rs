@@ -21,37 +21,37 @@ pub(super) const KEYS: &[Key] = &[
         "response_headers",
         Kind::Texts,
         "",
-        "Headers of a positive answer that are set for the backends. What the client sent under these names is removed, also if the answer lacks them. The endpoint must list them in `input_headers`.",
+        "Headers of a positive response that are set for the backends. Headers of the client with these names are always removed. The endpoint must list them in `input_headers`.",
     ),
     key(
         "client_headers",
         Kind::Texts,
         "Content-Type, Location, Retry-After, Set-Cookie, WWW-Authenticate",
-        "Headers of a negative answer that the client gets.",
+        "Headers of a negative response that the client gets.",
     ),
     key(
         "cache_duration",
         Kind::Duration,
         "0s",
-        "How long an answer is used for equal requests. With `0s` every request is asked about.",
+        "How long a decision is reused for equal requests. With `0s`, the service is called for every request.",
     ),
     key(
         "cache_key",
         Kind::Texts,
         "",
-        "Headers of the client: requests with equal values get the same answer, whatever else they contain. Without it, requests are equal if everything that is sent to the service is.",
+        "Headers of the client: requests with equal values of these headers get the same decision. Without it, requests are equal if exactly the same data would be sent to the service.",
     ),
     key(
         "cache_bytes",
         Kind::Integer,
         "16777216",
-        "The approximate maximum memory for positive answers.",
+        "The approximate maximum memory for positive decisions.",
     ),
     key(
         "timeout",
         Kind::Duration,
         "2s",
-        "How long a request waits for the answer, within the endpoint's timeout.",
+        "How long a request waits for the service, within the endpoint's timeout.",
     ),
 ];
 

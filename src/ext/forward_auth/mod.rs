@@ -13,7 +13,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "portcullis/forward-auth",
     aliases: &[],
     guard: true,
-    doc: "Ours: asks another service about each request. A status of 2xx lets it pass, any other below 500 is the response to the client. Without an answer the request is rejected with 503.",
+    doc: "Ours: asks another service whether a request may pass. With a status of 2xx it passes; any other status below 500 is the response to the client. If the service does not respond, the request is rejected with 503.",
     keys: config::KEYS,
     compile: compile::endpoint,
 };

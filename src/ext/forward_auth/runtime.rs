@@ -1,4 +1,4 @@
-//! The question about one request, and what follows from the answer.
+//! Asks the service about one request, and applies the response.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::runtime::single_flights::Digest;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::{SideClient, SideResponse};
 
-/// The longest body of a negative answer that the client gets.
+/// The maximum body of a negative response that is sent to the client.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// `portcullis/forward-auth` of one endpoint.
@@ -24,11 +24,11 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub(super) struct Guard {
     pub(super) prefix: Box<str>,
     pub(super) url: String,
-    /// Set for the backends from a positive answer.
+    /// Copied from a positive response to the calls of the backends.
     pub(super) headers: Box<[HeaderName]>,
     /// Sent to the service.
     pub(super) sent: Box<[HeaderName]>,
-    /// Sent to the client from a negative answer.
+    /// Copied from a negative response to the response for the client.
     pub(super) shown: Box<[HeaderName]>,
     /// What identifies equal requests, if not everything that is sent.
     pub(super) key: Option<Box<[HeaderName]>>,
@@ -175,7 +175,7 @@ impl Guard {
             return Err(NoAnswer::status(status));
         }
         if body.len() > MAX_BODY_BYTES {
-            return Err(NoAnswer::response("the body of the answer is too large"));
+            return Err(NoAnswer::response("the body of the response is too large"));
         }
         let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for name in &self.shown {

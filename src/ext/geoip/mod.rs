@@ -1,4 +1,4 @@
-//! `portcullis/geoip`, in the service: tells backends, policies and scripts where a client is. It is what KrakenD's plugin
+//! `portcullis/geoip`, in the service: gives backends, policies and scripts the location of a client, as KrakenD's plugin
 //! `geoip` does.
 
 mod compile;

@@ -37,7 +37,7 @@ impl Locator {
     /// Reads the database at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, or is no database of cities. The text is a sentence.
+    /// The file cannot be read, or is not a database of cities. The text is a sentence.
     pub(crate) fn open(path: PathBuf, languages: Vec<String>) -> Result<Locator, String> {
         let loaded = Loaded::read(&path)?;
         Ok(Locator {
@@ -107,7 +107,7 @@ impl Loaded {
         let changed = modified(path);
         let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
         let reader = Reader::from_source(bytes)
-            .map_err(|error| format!("{shown} is no database: {error}"))?;
+            .map_err(|error| format!("{shown} is not a database: {error}"))?;
         let kind = &reader.metadata().database_type;
         if !["City", "Enterprise"]
             .iter()

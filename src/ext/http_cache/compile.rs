@@ -58,7 +58,7 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
             Ok(name) if !block.share_identities && identity().any(|known| known == name) => {
                 at.config_error_hint(
                     ConfigError::invalid(format!("{name:?} tells clients apart")),
-                    "\"share_identities\": true gives one client's response to another",
+                    "\"share_identities\": true sends one client's response to another",
                 );
                 return None;
             }

@@ -39,7 +39,7 @@ pub(super) const KEYS: &[Key] = &[
         "max_wait",
         Kind::Duration,
         "half of the time left",
-        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call, and the response that comes first counts. `0s` means that it never waits.",
+        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits.",
     ),
 ];
 

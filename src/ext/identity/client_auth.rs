@@ -112,10 +112,11 @@ pub(crate) fn client_auth(
     (cx.report.config_errors() == before).then_some((ClientAuth { client_id, proof }, tls))
 }
 
-/// The usual media type of answers.
+/// The usual media type of responses.
 pub(crate) const JSON: &str = "application/json";
 
-/// Sends a form to a provider as its client, and asks for an answer of the media type `accept`. A response with any status is returned. `now` is the time since the Unix
+/// Sends a form to a provider as its client, with `accept` as the wanted media type of the response. A response with any
+/// status is returned. `now` is the time since the Unix
 /// epoch.
 ///
 /// # Errors
@@ -191,13 +192,13 @@ fn assertion(block: &Block<'_>, url: &str, cx: &Compile<'_>) -> Option<ClientPro
     }
 }
 
-/// How long a request waits for an answer. Reports an error if the file says that it does not wait.
+/// How long a request waits for a response. Reports an error if the time is zero.
 pub(crate) fn waiting_time(block: &Block<'_>, name: &str, standard: Duration) -> Duration {
     let time = block.duration(name).unwrap_or(standard);
     if time.is_zero() {
         let node = block.get(name).unwrap_or_else(|| block.node().clone());
         node.config_error_hint(
-            ConfigError::invalid("no request could get an answer, and all would be rejected"),
+            ConfigError::invalid("no call could succeed, and all requests would be rejected"),
             "a time such as \"2s\"; without the key it has a default",
         );
     }

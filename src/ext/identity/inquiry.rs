@@ -1,12 +1,12 @@
-//! Questions to a server about a credential: is this token active, what is it exchanged for, may this request pass?
+//! Calls to a server about a credential: introspection, token exchange, forward authentication. A *question* is the
+//! content of such a call, an *answer* its result.
 //!
-//! Answers are kept by a keyed hash within limits of bytes, entries and time. Equal questions at the same time are asked
-//! once. A server that keeps failing is not asked for a while. Every wait ends at the deadline of its request.
+//! Answers are cached under a keyed hash, with limits on bytes, entries and time. Equal questions at the same time cause
+//! one call. A server that keeps failing is not called for a while. Every wait ends at the deadline of its request.
 //!
-//! One client must not cause failures for others. So only failures of the server itself count: no answer within its
-//! own time, a broken connection, a status of 5xx. An answer about one request, a request with little time, and a
-//! client that goes away say nothing about the server. A call in progress goes on without its request, and its answer
-//! is kept.
+//! One client must not cause failures for others. So only failures of the server itself count: a timeout, a broken
+//! connection, a status of 5xx. An answer about one request, a request with an early deadline, and a client that closes
+//! its connection are not failures of the server. A call continues when its request has ended, and its answer is cached.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,26 +29,26 @@ use crate::runtime::step::{BackendStep, Outcome};
 /// The maximum number of calls to one server at the same time. Further questions wait for one of them to end.
 const MAX_CALLS: usize = 48;
 
-/// As many more calls are for questions whose last answer was positive. Nobody can take these turns with invented
+/// The number of additional calls for questions whose last answer was positive. Clients cannot occupy these with invented
 /// credentials.
 const MAX_CALLS_ABOUT_KNOWN: usize = 16;
 
-/// The maximum number of questions that wait for their call. Beyond it some are refused at once.
+/// The maximum number of questions that wait for their call. Beyond it, some are rejected at once.
 const MAX_WAITING: usize = 256;
 
-/// Consecutive failures after which the server is not asked for a while.
+/// Consecutive failures after which the server is not called for a while.
 const MAX_FAILURES: u64 = 5;
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// An answer, and how it is kept.
+/// An answer, and how it is cached.
 #[derive(Debug)]
 pub(crate) struct Told<A> {
     pub answer: A,
-    /// Zero if it must not be kept.
+    /// Zero if it must not be cached.
     pub keep: Duration,
     /// Its approximate size.
     pub bytes: usize,
-    /// A refusal is kept apart.
+    /// A negative answer is cached separately.
     pub refusal: bool,
 }
 
@@ -63,9 +63,9 @@ pub(crate) struct NoAnswer {
 /// What prevented an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The server failed. Several of these in a row mean that it is not asked for a while.
+    /// The server failed. After several of these in a row, it is not called for a while.
     Server,
-    /// The server works, but its response is of no use for this question.
+    /// The server works, but its response does not answer this question.
     Response,
     /// The deadline of the request has passed.
     Late,
@@ -101,7 +101,7 @@ impl NoAnswer {
         }
     }
 
-    /// A response with this status is no answer. Only 5xx is a failure of the server.
+    /// A response with this status is not an answer. Only 5xx is a failure of the server.
     pub(crate) fn status(status: StatusCode) -> NoAnswer {
         let why = format!("unexpected status {status}");
         if status.is_server_error() {
@@ -112,7 +112,7 @@ impl NoAnswer {
     }
 }
 
-/// One server, and what it answered.
+/// One server, with its cached answers.
 pub(crate) struct Inquiry<A> {
     /// Questions are kept by a keyed hash, so that the memory of the process contains no list of credentials.
     key: hmac::Key,
@@ -179,7 +179,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         digest
     }
 
-    /// The answer that is kept, if any.
+    /// The cached answer, if there is one.
     pub(crate) fn known(&self, question: &Digest) -> Option<A> {
         let now = self.clock.now();
         let granted = lock(&self.grants).get(question, now);
@@ -192,7 +192,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         lock(&self.refusals).remove(question);
     }
 
-    /// Asks by `call`, or waits for an equal question, for at most `limit`. `client` is who caused the question.
+    /// Makes `call`, or waits for an equal one, for at most `limit`. `client` identifies the client of the request.
     ///
     /// # Errors
     /// There is no answer in time, or the call failed.
@@ -210,7 +210,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
                     let outcome = self.call(question, client, until, call).await;
                     match &outcome {
                         Ok((_, true)) => flight.end(End::Shared),
-                        // Equal questions need not wait for an answer that only this one gets.
+                        // Other requests do not wait for an answer that only this one may use.
                         Ok((_, false)) => flight.end(End::Unshared),
                         Err(error) if matches!(error.cause, Cause::Server | Cause::Response) => {
                             flight.end(End::Failed);
@@ -294,7 +294,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         }
     }
 
-    /// Returns the answer, and whether it is kept.
+    /// Returns the answer, and whether it is cached.
     fn keep(&self, question: &Digest, told: Told<A>) -> (A, bool) {
         if told.keep.is_zero() {
             return (told.answer, false);

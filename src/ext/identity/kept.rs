@@ -1,11 +1,11 @@
-//! Answers that are kept for a while, within limits of entries and bytes.
+//! A cache of answers, with limits on entries and bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::runtime::single_flights::Digest;
 
-/// How much is kept.
+/// The size of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
     pub entries: usize,
@@ -13,14 +13,14 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// For answers that anyone can cause: nobody can evict the others with them.
+    /// For negative answers. Every client can cause them, so they must not evict the others.
     pub(crate) const REFUSALS: Room = Room {
         entries: 10_000,
         bytes: 4 << 20,
     };
 }
 
-/// Answers in the order of their arrival: the oldest goes first.
+/// Answers in the order of their arrival: the oldest is evicted first.
 pub(super) struct Kept<A> {
     answers: HashMap<Digest, Answer<A>>,
     order: VecDeque<Digest>,
@@ -52,7 +52,7 @@ impl<A: Clone> Kept<A> {
         (now < kept.dies).then(|| kept.answer.clone())
     }
 
-    /// Whether there was such an answer, and its place was not needed since. It may be too old to be used.
+    /// Whether there was such an answer that has not been evicted. It may be too old to be used.
     pub(super) fn had(&self, question: &Digest) -> bool {
         self.answers.contains_key(question)
     }

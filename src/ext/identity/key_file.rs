@@ -359,7 +359,7 @@ mod tests {
             (
                 [url, ("VAULT_TOKEN", "hunter2\n")],
                 1,
-                "VAULT_TOKEN holds characters",
+                "VAULT_TOKEN contains characters",
             ),
             (
                 [("VAULT_SERVER_URL", "http://vault:8200"), token],

@@ -28,7 +28,7 @@ impl KeyDocument for PublicKeys {
         let parsed = KeySet::parse(document)?;
         for skipped in &parsed.skipped {
             log::warn!(
-                "[SERVICE: JOSE] key {:?} of a key set is left out: {}",
+                "[SERVICE: JOSE] key {:?} of a key set is skipped: {}",
                 skipped.kid,
                 skipped.why
             );

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `client_auth` | how the gateway authenticates at a provider, as configured |
-//! | `inquiry` | questions to a server about a credential, with answers that are kept for a while |
+//! | `inquiry` | calls to a server about a credential, with a cache |
 //! | `kept`, `turns` | the results that it keeps, and the order of its calls |
 //! | `server` | a configured server with its inquiry and its client |
 //! | `demand` | additional requirements on tokens, such as an expression; validators check them |

@@ -1,4 +1,4 @@
-//! A configured server that is asked about credentials: its [`Inquiry`] and the client for its calls.
+//! A configured server for introspection, token exchange or forward authentication: its [`Inquiry`] and its client.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -43,7 +43,7 @@ struct State {
     next_id: u64,
 }
 
-/// What one client has. There is no entry for a client with nothing.
+/// The calls and questions of one client. A client without any has no entry.
 #[derive(Debug, Default)]
 struct Share {
     calls: usize,
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_the_oldest_question_of_the_client_with_the_most() {
+    async fn a_full_queue_rejects_the_oldest_question_of_the_client_with_the_most() {
         let turns = Arc::new(Turns::new(1, 2));
         let held = turns.enter(client(1), soon()).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_that_stops_waiting_leaves_nothing() {
+    async fn a_question_that_stops_waiting_leaves_no_state() {
         let turns = Arc::new(Turns::new(1, 2));
         let held = turns.enter(client(1), soon()).await.unwrap();
         let late = turns.enter(client(2), Instant::now()).await;

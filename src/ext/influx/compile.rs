@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};

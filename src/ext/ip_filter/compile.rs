@@ -1,4 +1,4 @@
-//! Compiles the block. Whatever is unclear stops the start: a filter that does not filter is worse than none.
+//! Compiles the block. An ambiguous block stops the start, because a filter without effect gives false security.
 
 use std::net::IpAddr;
 
@@ -74,7 +74,7 @@ fn filter(node: &Node<'_>, cx: &Compile<'_>) -> Option<(Filter, Vec<IpNet>)> {
         block.block.missing("CIDR");
     } else if block.cidr.is_empty() && cx.report.config_errors() == before {
         let at = block.block.get("CIDR").unwrap_or_else(|| node.clone());
-        at.invalid("an empty list rejects everybody, or nobody");
+        at.invalid("an empty list rejects all clients, or none");
     }
     if !block.block.has("allow") {
         node.config_error_hint(
@@ -151,7 +151,7 @@ fn network((text, node): &(String, Node<'_>)) -> Option<IpNet> {
     let plain = network.trunc();
     if plain != network {
         node.warn(ConfigError::invalid(format!(
-            "{} is taken as {plain}",
+            "{} is treated as {plain}",
             node.shown()
         )));
     }

@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         "client_ip_headers",
         Kind::Texts,
         "",
-        "Headers with the client's address, the first one that is present counts. They are read only from trusted proxies. The default is `remote_ip_headers` of `router`, or KrakenD's list if `trusted_proxies` is set here.",
+        "Headers with the client's address; the first one that is present is used. They are read only from trusted proxies. The default is `remote_ip_headers` of `router`, or KrakenD's list if `trusted_proxies` is set here.",
     ),
     key(
         "trusted_proxies",

@@ -14,7 +14,7 @@ use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 pub(crate) const NAMESPACE: &str = "security/ip-filter";
 const DOC: &str = "Ours, with the keys of KrakenD's plugin `ip-filter`: rejects clients with 403 by their address.";
 
-/// `security/ip-filter` of the service. It stands before the router and also covers the health endpoint.
+/// `security/ip-filter` of the service. It runs before the router and also covers the health endpoint.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: NAMESPACE,
     aliases: &[],

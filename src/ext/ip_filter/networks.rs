@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_set_contains_what_one_of_its_networks_contains(
+        fn the_set_contains_the_addresses_of_its_networks(
             list in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..40),
             probes in prop::collection::vec(any::<u32>(), 1..20),
         ) {

@@ -67,7 +67,7 @@ fn the_list_allows_or_denies() {
 }
 
 #[test]
-fn a_header_of_a_peer_that_is_no_proxy_is_not_read() {
+fn headers_of_a_peer_that_is_not_a_proxy_are_ignored() {
     let mut file = trusting(r#"{"CIDR": ["192.0.2.0/24"], "allow": true}"#, &[]);
     let step = step(&mut file);
     for name in [FORWARDED, "x-real-ip", "x-appengine-remote-addr"] {
@@ -76,7 +76,7 @@ fn a_header_of_a_peer_that_is_no_proxy_is_not_read() {
 }
 
 #[test]
-fn the_right_most_address_that_is_no_proxy_counts() {
+fn the_right_most_address_that_is_not_a_proxy_is_used() {
     let block = r#"{"CIDR": ["192.0.2.0/24"], "allow": true, "trusted_proxies": ["10.0.0.0/8"]}"#;
     let mut file = trusting(block, &["127.0.0.1/32"]);
     let step = step(&mut file);

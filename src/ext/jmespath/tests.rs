@@ -1,4 +1,4 @@
-//! What the block accepts, and what expressions make of a response.
+//! Valid and invalid blocks, and the results of expressions.
 
 use std::time::Duration;
 

@@ -66,7 +66,7 @@ impl Patterns {
     }
 }
 
-/// Takes from all expressions what a meta-schema may refuse. Those up to draft 7 demand the syntax of ECMAScript
+/// Replaces all expressions that a meta-schema may reject. Those up to draft 7 demand the syntax of ECMAScript
 /// (`"format": "regex"`), and neither RE2's nor our translation is that.
 pub(super) fn make_plain(schema: &mut Value) -> Result<(), BadPattern> {
     let is_plain = |letter: &char| letter.is_ascii_alphanumeric();
@@ -75,7 +75,7 @@ pub(super) fn make_plain(schema: &mut Value) -> Result<(), BadPattern> {
     })
 }
 
-/// What is to stand in place of an expression, given where it stands.
+/// The replacement of an expression, given its place.
 type Change<'c> = dyn FnMut(&str, &str) -> Result<String, BadPattern> + 'c;
 
 fn each(value: &mut Value, at: &str, change: &mut Change<'_>) -> Result<(), BadPattern> {

@@ -30,7 +30,7 @@ impl BodyCheck {
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
             Err(Rejection::Unfit(lines)) => Err(rejected(lines)),
-            Err(Rejection::Costly) => Err(rejected("validating the body takes too much work")),
+            Err(Rejection::Costly) => Err(rejected("validating the body needs too much work")),
             Err(Rejection::Cut(cut)) => Err(cut.into()),
             Err(Rejection::GaveUp) => Err(Failure::new(
                 Kind::Request,

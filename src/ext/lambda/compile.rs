@@ -63,7 +63,7 @@ fn function(written: &LambdaBlock<'_>, site: &BackendSite<'_>) -> Option<Functio
     };
     for (name, node) in block.text_items("functions") {
         if !is_name(&name) {
-            node.invalid(format!("{name:?} is no name of a function"));
+            node.invalid(format!("{name:?} is not the name of a function"));
         }
     }
     if written.functions.is_empty() {

@@ -37,13 +37,13 @@ pub(super) const KEYS: &[Key] = &[
         "max_retries",
         Kind::Integer,
         "3",
-        "How often a call is made again: after 429, if nothing of it was sent, and with GET also after 5xx.",
+        "How often a call is made again: after 429, if nothing was sent, and with GET also after 5xx.",
     ),
     key(
         "function_errors",
         Kind::Choice(&["reject", "pass"]),
         "reject",
-        "Ours: `reject` answers with 500 if the function has failed. `pass` sends the description of its error to the client with 200, as KrakenD does.",
+        "Ours: `reject` responds with 500 if the function has failed. `pass` sends the description of its error to the client with 200, as KrakenD does.",
     ),
 ];
 

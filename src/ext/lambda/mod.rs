@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `config`, `compile` | the block and its compilation |
-//! | `runtime` | calls the function, and decides what follows from its answer |
+//! | `runtime` | calls the function, and handles its response |
 
 mod compile;
 mod config;

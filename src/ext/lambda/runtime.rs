@@ -74,7 +74,10 @@ impl Function {
         if !is_name(name) {
             return Err(Failure {
                 status: StatusCode::BAD_REQUEST,
-                ..Failure::new(Kind::Request, "aws lambda: this is no name of a function")
+                ..Failure::new(
+                    Kind::Request,
+                    "aws lambda: this is not the name of a function",
+                )
             });
         }
         if !listed.is_empty() && !listed.iter().any(|known| **known == *name) {
@@ -156,7 +159,7 @@ impl Lambda {
                 },
                 Err(error) => error.unsent && error.kind == Kind::Connect,
             };
-            // Throttled calls need more patience than broken connections.
+            // Throttled calls wait longer than calls with broken connections.
             let throttled = matches!(&outcome, Ok(response) if response.status == StatusCode::TOO_MANY_REQUESTS);
             let wait = pause(attempt) * if throttled { 8 } else { 1 };
             if !again || attempt > self.max_retries || Instant::now() + wait >= deadline {

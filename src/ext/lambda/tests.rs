@@ -42,7 +42,7 @@ fn a_block_that_cannot_work_is_an_error() {
 }
 
 #[test]
-fn what_depends_on_the_machine_is_a_warning() {
+fn problems_that_depend_on_the_machine_are_warnings() {
     let block = serde_json::json!({ "function_name": "f" });
     let mut file =
         File::in_environment(&block.to_string(), [("AWS_EC2_METADATA_DISABLED", "true")]);

@@ -1,4 +1,4 @@
-//! `portcullis/limits`: read by `compile` itself, because the block is part of what every service is made of.
+//! `portcullis/limits`: read by `compile` itself, because the block configures core features.
 
 mod config;
 

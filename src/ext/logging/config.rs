@@ -117,7 +117,7 @@ pub(super) const GELF_KEYS: &[Key] = &[
         "enable_tcp",
         Kind::Bool,
         "false",
-        "Use TCP instead of UDP. A collector that cannot be reached delays nothing: its lines are dropped and counted.",
+        "Use TCP instead of UDP. An unreachable collector does not delay requests: lines are dropped and counted.",
     ),
 ];
 

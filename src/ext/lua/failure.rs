@@ -36,7 +36,7 @@ impl Stop {
             Stop::Custom(error) => error.message.clone(),
             Stop::Error(text) => text.clone(),
             Stop::Deadline => "lua: stopped at the deadline of its request".to_owned(),
-            Stop::Busy => "lua: stopped, because too many scripts take long at once".to_owned(),
+            Stop::Busy => "lua: stopped, because too many long scripts run at once".to_owned(),
             Stop::Memory => "lua: not enough memory".to_owned(),
             Stop::Full => format!("lua: {Full}"),
         }

@@ -217,7 +217,7 @@ pub(super) fn not_here(name: &str) -> Error {
 
 pub(super) fn unread(what: &str) -> Error {
     Error::runtime(format!(
-        "the {what}'s body was not read, because the script does not spell out the word body"
+        "the {what}'s body was not read, because the script does not contain the word body"
     ))
 }
 
@@ -244,7 +244,7 @@ pub(super) fn target(value: &Value) -> Result<String> {
     if target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
         Ok(target)
     } else {
-        Err(Error::runtime("a URL cannot hold blanks or line breaks"))
+        Err(Error::runtime("a URL cannot contain blanks or line breaks"))
     }
 }
 

@@ -138,7 +138,7 @@ async fn check(
 }
 
 #[tokio::test]
-async fn a_missing_key_is_no_value() {
+async fn a_missing_key_reads_as_no_value() {
     let failure = async |expression: &str| {
         let code = format!("local d = response.load():data() local x = {expression}");
         let pipe = proxy(&code_of(&code));

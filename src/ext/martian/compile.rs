@@ -24,7 +24,7 @@ pub(super) fn backend(
         _ => {
             node.warn_hint(
                 ConfigError::invalid("every call is made without this block, as in KrakenD"),
-                "one broken modifier takes the whole block with it",
+                "one invalid modifier disables the whole block",
             );
             BackendPart::Nothing
         }

@@ -1,4 +1,4 @@
-//! The blocks as the file has them. They are read when a document is made, and not when the gateway starts: a mistake in
+//! The blocks as the file has them. They are read when a document is created, and not when the gateway starts: an error in
 //! the documentation stops nothing.
 
 use crate::config::{Key, Kind, key};

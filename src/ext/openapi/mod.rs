@@ -10,7 +10,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "documentation/openapi",
     aliases: &[],
     guard: false,
-    doc: "For `portcullis openapi export`: what the document says about the whole API. It does not affect requests.",
+    doc: "For `portcullis openapi export`: the parts of the document about the whole API. It does not affect requests.",
     keys: config::SERVICE,
     compile: |_, _| ServicePart::Nothing,
 };
@@ -20,7 +20,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "documentation/openapi",
     aliases: &[],
     guard: false,
-    doc: "For `portcullis openapi export`: what the document says about this endpoint. It does not affect requests.",
+    doc: "For `portcullis openapi export`: the parts of the document about this endpoint. It does not affect requests.",
     keys: config::ENDPOINT,
     compile: |_, _, _| EndpointPart::Nothing,
 };

@@ -85,7 +85,7 @@ pub(super) fn check_names(exporters: Option<&Block<'_>>) {
             if !seen.insert(name.clone()) {
                 block.node().config_error_hint(
                     ConfigError::invalid(format!("another exporter also has the name {name:?}")),
-                    "give each one a \"name\" of its own",
+                    "give each one its own \"name\"",
                 );
             }
         }
@@ -186,7 +186,7 @@ fn collector(block: &Block<'_>) -> Option<Collector> {
     if port.is_none() && over_http && !block.has("port") {
         block.node().warn_hint(
             ConfigError::Missing("port"),
-            "4318 is taken, as documented; KrakenD takes 4317",
+            "4318 is used, as documented; KrakenD uses 4317",
         );
     }
     let collector = Collector {
@@ -301,7 +301,7 @@ fn exporter(
     if !headers.is_empty() && !collector.secure {
         node.warn_hint(
             ConfigError::invalid("headers for the collector are sent in plain text"),
-            "\"host\": \"https://…\" asks for TLS",
+            "\"host\": \"https://…\" enables TLS",
         );
     }
     let common = Common {

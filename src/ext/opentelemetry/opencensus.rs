@@ -62,7 +62,7 @@ const EXPORTERS: &[Key] = &[
         "jaeger",
         Kind::Block(JAEGER),
         "",
-        "The same host gets OTLP on port 4318, which Jaeger takes since 1.35.",
+        "The same host gets OTLP on port 4318, which Jaeger supports since 1.35.",
     ),
     key("zipkin", Kind::Object, "", "Not built."),
     key("ocagent", Kind::Object, "", "Not built."),
@@ -112,19 +112,19 @@ const JAEGER: &[Key] = &[
         "endpoint",
         Kind::Text,
         "",
-        "The collector; its host counts.",
+        "The collector; only its host is used.",
     ),
     key(
         "agent_endpoint",
         Kind::Text,
         "",
-        "Not built: there is no agent any more.",
+        "Not supported: the agent no longer exists.",
     ),
     key(
         "service_name",
         Kind::Text,
         "",
-        "`service.name` of what is sent.",
+        "The `service.name` of the exported data.",
     ),
     key("buffer_max_count", Kind::Integer, "", "Has no effect."),
 ];
@@ -145,7 +145,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     if cx.left::<Observer>().is_some() {
         node.warn(ConfigError::invalid(
-            "it has no effect beside \"telemetry/opentelemetry\"",
+            "it has no effect together with \"telemetry/opentelemetry\"",
         ));
         return ServicePart::Nothing;
     }

@@ -1,4 +1,4 @@
-//! What to write instead of a plugin that is not built in, judged by its name.
+//! Hints for plugins that are not built in, chosen by their names.
 
 use super::names::PluginKind;
 

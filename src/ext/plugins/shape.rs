@@ -23,7 +23,7 @@ pub(crate) enum Shape {
 pub(crate) enum Moved {
     /// The block of the namespace.
     Block(Value),
-    /// One key of it, which may stand beside others.
+    /// One key of it; other keys may be present.
     Key(&'static str, Value),
     Nothing(&'static str),
 }

@@ -13,7 +13,7 @@ const ERROR: &[Key] = &[
         "status",
         Kind::Integer,
         "500",
-        "The status of the response, 200 to 599. 403 says what it is.",
+        "The status of the response, 200 to 599. 403 is usually better.",
     ),
     key(
         "content_type",

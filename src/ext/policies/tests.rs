@@ -198,7 +198,7 @@ fn errors(block: &Value, validated: bool) -> (usize, String) {
 }
 
 #[test]
-fn what_guards_nothing_stops_the_start() {
+fn a_guard_without_effect_stops_the_start() {
     for block in [
         json!({}),
         json!({"req": {}}),
@@ -242,7 +242,7 @@ fn what_guards_nothing_stops_the_start() {
 }
 
 #[test]
-fn an_unknown_function_is_refused_with_the_list_of_those_that_exist() {
+fn an_unknown_function_is_rejected_with_the_list_of_those_that_exist() {
     let mut file = File::new(&req("hasHeaders('X-A')").to_string());
     file.endpoint(&ENDPOINT, "/e/{id}");
     let hints = file.hints().join(" ");

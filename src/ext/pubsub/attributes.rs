@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_base64_in_both_directions() {
+    fn bytes_that_are_not_text_are_base64_in_both_directions() {
         let (text, attributes) = written(&[0xff, 0x00], &[]);
         assert_eq!(attributes, [(ENCODED.to_owned(), "true".to_owned())]);
         assert_eq!(read(text, true), &[0xff, 0x00][..]);

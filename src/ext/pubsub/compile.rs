@@ -133,7 +133,7 @@ fn place<'a>(
     let text = format!("{host}{}", block.string(key).unwrap_or_default());
     let Some(address) = Address::parse(&text) else {
         node.config_error_hint(
-            ConfigError::invalid("the first host and this key are no address together"),
+            ConfigError::invalid("the first host and this key together are not an address"),
             "\"host\": [\"awssqs://\"], or another scheme of docs/queues.md",
         );
         return None;
@@ -176,8 +176,8 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
     let (what, hint) = match (address.scheme.as_str(), role) {
         ("awssqs" | "gcppubsub", _) | ("awssns", Role::Publisher) => return true,
         ("awssns", Role::Subscriber) => (
-            "messages cannot be taken from a topic of SNS",
-            "subscribe a queue to the topic, and take them from there with awssqs://",
+            "messages cannot be received from an SNS topic",
+            "subscribe a queue to the topic, and receive them from there with awssqs://",
         ),
         ("kafka", _) => ("this gateway has no client for Kafka", service),
         ("azuresb", _) => ("this gateway has no client for Azure Service Bus", service),
@@ -239,7 +239,7 @@ fn sqs(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Sqs> 
         .unwrap_or((&address.place, ""));
     if rest.is_empty() {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no address of a queue", address.shown())),
+            ConfigError::invalid(format!("{} is not the address of a queue", address.shown())),
             "awssqs://sqs.eu-west-1.amazonaws.com/123456789012/orders",
         );
         return None;
@@ -271,7 +271,7 @@ fn sns(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Sns> 
     let parts: Vec<&str> = address.place.split(':').collect();
     let &["arn", _, "sns", region, _, _] = parts.as_slice() else {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no address of a topic", address.shown())),
+            ConfigError::invalid(format!("{} is not the address of a topic", address.shown())),
             "awssns:///arn:aws:sns:eu-west-1:123456789012:orders",
         );
         return None;
@@ -316,7 +316,7 @@ fn google(node: &Node<'_>, address: &Address, kind: &str, cx: &mut Compile<'_>) 
         [project, name] => (project, name),
         _ => {
             node.config_error_hint(
-                ConfigError::invalid(format!("{} is no address of {kind}", address.shown())),
+                ConfigError::invalid(format!("{} is not an address of {kind}", address.shown())),
                 format!("gcppubsub://projects/my-project/{kind}/orders"),
             );
             return None;

@@ -23,14 +23,14 @@ pub(super) trait Topic: Send + Sync + fmt::Debug {
     /// Sends one message, and waits until it is there.
     ///
     /// # Errors
-    /// It is not there, or nobody knows whether it is.
+    /// It does not exist, or this is unknown.
     async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure>;
 }
 
 /// The place that messages are taken from.
 #[async_trait]
 pub(super) trait Subscription: Send + Sync + fmt::Debug {
-    /// Takes one message. `None` if none came until `deadline`. A message that is taken after the caller has gone goes
+    /// Takes one message. `None` if none arrives before `deadline`. A message that is taken after the caller has ended goes
     /// back to its queue.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ pub(super) trait Confirm: Send + fmt::Debug {
     fn confirm(self: Box<Self>, verdict: Verdict);
 }
 
-/// A message goes back to its queue if nobody says what becomes of it.
+/// A message that is dropped goes back to its queue.
 #[derive(Debug)]
 pub(super) struct Claim(Option<Box<dyn Confirm>>);
 

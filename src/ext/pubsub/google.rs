@@ -42,7 +42,7 @@ pub(super) struct Resource {
     pub(super) url: String,
     /// `None` for an emulator.
     pub(super) tokens: Option<Arc<Tokens>>,
-    /// A message that nobody wants stays with the gateway until its deadline.
+    /// A returned message stays with the gateway until its deadline.
     pub(super) lazy: bool,
     /// Messages that no response could be made of.
     pub(super) returned: Mutex<VecDeque<String>>,
@@ -72,7 +72,7 @@ impl Topic for Google {
 impl Subscription for Google {
     async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure> {
         while Instant::now() < deadline {
-            // The call ends by itself: a message of an answer that nobody reads goes back.
+            // The call is not cancelled: if nothing reads its response, the messages in it are returned.
             let resource = Arc::clone(&self.0);
             let call = tokio::spawn(async move { resource.take(deadline + AFTER).await });
             match timeout_at(deadline, call).await {
@@ -92,7 +92,7 @@ impl Resource {
         let answer = self
             .call("pull", &json!({ "maxMessages": 1 }), deadline)
             .await?;
-        let unclear = || Failure::new(Kind::Decode, "pubsub: the answer is not understood");
+        let unclear = || Failure::new(Kind::Decode, "pubsub: the response cannot be parsed");
         let Pulled { messages } = serde_json::from_value(answer).map_err(|_| unclear())?;
         let Some(Delivered { ack, message }) = messages.into_iter().next() else {
             return Ok(None);
@@ -144,7 +144,7 @@ impl Resource {
             return Err(Failure::new(Kind::Status, text));
         }
         serde_json::from_slice(&response.body)
-            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the answer is not JSON"))
+            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the response is not JSON"))
     }
 
     /// Whether a message was given back before. Remembers it.

@@ -116,7 +116,7 @@ impl Tokens {
         }
     }
 
-    /// Fetches tokens before they end, until nobody uses them any more.
+    /// Fetches tokens before they expire, until they are no longer used.
     pub(super) async fn tend(tokens: Weak<Tokens>) {
         let mut pause = PAUSE;
         while let Some(tokens) = tokens.upgrade() {
@@ -168,7 +168,7 @@ impl Tokens {
                 let call = self
                     .near
                     .call(Method::GET, &url, headers, Bytes::new(), METADATA_TIME);
-                let none = "there is no file of credentials, and no metadata server";
+                let none = "there is no credentials file and no metadata server";
                 let response = call.await.map_err(|error| format!("{none}: {error}"))?;
                 current(&response)
             }
@@ -260,12 +260,15 @@ fn current(response: &SideResponse) -> Result<Current, String> {
         expires_in: Option<u64>,
     }
     if !response.status.is_success() {
-        return Err(format!("the token service answered {}", response.status));
+        return Err(format!(
+            "the token service responded with {}",
+            response.status
+        ));
     }
     let token: Token = serde_json::from_slice(&response.body)
-        .map_err(|_| "the answer of the token service is not understood".to_owned())?;
+        .map_err(|_| "the response of the token service cannot be parsed".to_owned())?;
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.access_token))
-        .map_err(|_| "the token is no text".to_owned())?;
+        .map_err(|_| "the token is not text".to_owned())?;
     value.set_sensitive(true);
     let life = token.expires_in.unwrap_or(LIFE).min(24 * LIFE);
     Ok(Current {

@@ -76,7 +76,7 @@ pub(super) fn ended(failure: &Failure) -> Ended {
     }
 }
 
-/// A message in progress. If the request ends before the answer of the queue, nobody knows whether the message is there.
+/// A message in progress. If the request ends before the queue responds, it is unknown whether the message was sent.
 struct Unsure<'a> {
     step: &'a Sender,
     open: bool,
@@ -87,7 +87,7 @@ impl Drop for Unsure<'_> {
         if self.open {
             self.step.counter.count(Ended::Timeout);
             log::warn!(
-                "[BACKEND: {}][PubSub] the request has ended before the answer: the message may have been sent",
+                "[BACKEND: {}][PubSub] the request ended before the response: the message may have been sent",
                 self.step.shown
             );
         }

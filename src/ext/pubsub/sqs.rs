@@ -37,7 +37,7 @@ pub(super) struct Queue {
     pub(super) url: String,
     /// Messages of SNS are not unwrapped.
     pub(super) raw: bool,
-    /// A message that nobody wants stays with the gateway until the queue's own time is over.
+    /// A returned message stays with the gateway until its visibility timeout.
     pub(super) lazy: bool,
     /// How long the queue waits for a message, at most.
     pub(super) wait: Duration,
@@ -87,7 +87,7 @@ impl Subscription for Sqs {
                 return Ok(None);
             }
             let wait = self.0.wait.min(left).as_secs();
-            // The call ends by itself: a message of an answer that nobody reads goes back.
+            // The call is not cancelled: if nothing reads its response, the messages in it are returned.
             let queue = Arc::clone(&self.0);
             let end = deadline.max(now + Duration::from_secs(wait)) + CALL;
             let call = tokio::spawn(async move { queue.take(wait, end).await });
@@ -116,7 +116,7 @@ impl Queue {
         });
         let answer = self.call("ReceiveMessage", &body, deadline).await?;
         let Answer { messages } = serde_json::from_value(answer).map_err(|_| {
-            Failure::new(Kind::Decode, "pubsub: the answer of SQS is not understood")
+            Failure::new(Kind::Decode, "pubsub: the response of SQS cannot be parsed")
         })?;
         Ok(messages
             .into_iter()
@@ -168,7 +168,7 @@ impl Queue {
             return Err(rejected(&response));
         }
         serde_json::from_slice(&response.body)
-            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the answer of SQS is not JSON"))
+            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the response of SQS is not JSON"))
     }
 }
 

@@ -47,12 +47,12 @@ fn addresses_of_topics_are_read_as_in_krakend() {
 #[test]
 fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
     for (url, words) in [
-        ("orders", "no address together"),
+        ("orders", "are not an address"),
         ("kafka://orders", "no client for Kafka"),
         ("azuresb://orders", "no client for Azure Service Bus"),
         ("mem://orders", "nothing is known"),
-        ("awssns:///orders", "no address of a topic"),
-        ("awssqs://orders", "no address of a queue"),
+        ("awssns:///orders", "not the address of a topic"),
+        ("awssqs://orders", "not the address of a queue"),
         ("awssqs://sqs.x.amazonaws.com/1/q?raw=true", "no option"),
         (
             "awssqs://sqs.x.amazonaws.com/1/q?fips=true",
@@ -64,7 +64,7 @@ fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
         ),
         (
             "gcppubsub://projects/p/subscriptions/s",
-            "no address of topics",
+            "not an address of topics",
         ),
         ("gcppubsub://projects/p/topics/a b", "other letters"),
         ("gcppubsub://p/t?max_send_batch_size=0", "from 1 to 1000"),

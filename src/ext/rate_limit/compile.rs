@@ -260,7 +260,7 @@ fn client_rate(node: &Node<'_>, block: &LimitBlock<'_>, endpoint: Option<f64>, r
                 "without \"client_capacity\" a client may send {} at once here, as in KrakenD",
                 capacity.max(1)
             )),
-            format!("to allow what the rate suggests: \"client_capacity\": {expected}"),
+            format!("to allow a burst that matches the rate: \"client_capacity\": {expected}"),
         );
     }
     Rate::new(rate, capacity)

@@ -56,7 +56,7 @@ const LIMIT_HEADERS: Key = key(
     "limit_headers",
     Kind::Choice(&["none", "ratelimit", "x-ratelimit", "both"]),
     "none",
-    "Ours: tell clients their limits in `RateLimit` and `RateLimit-Policy`, or in `X-RateLimit-*`.",
+    "Ours: send clients their limits in `RateLimit` and `RateLimit-Policy`, or in `X-RateLimit-*`.",
 );
 
 /// Keys of `qos/ratelimit/router`.

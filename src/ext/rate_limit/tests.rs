@@ -193,7 +193,7 @@ fn without_a_capacity_the_defaults_of_krakend_apply() {
 }
 
 #[test]
-fn a_rate_of_zero_is_no_limit() {
+fn a_rate_of_zero_is_not_a_limit() {
     for block in [
         "{}",
         r#"{"max_rate": 0}"#,

@@ -96,7 +96,7 @@ fn pool(
     Some(in_redis(&shared, spot.place, &spot.keys, every))
 }
 
-/// The buckets of a block in `shared`. A slow Redis is no failure: until it responds, this gateway counts for itself.
+/// The buckets of a block in `shared`. A slow Redis is not a failure: until it responds, this gateway counts for itself.
 pub(in crate::ext) fn in_redis(
     shared: &SharedStore,
     place: &str,

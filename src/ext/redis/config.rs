@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
         "timeout",
         Kind::Duration,
         "5ms",
-        "The time in which Redis usually responds. After it, a request whose limit is used up by the last responses is rejected (with `\"on_failure\": \"closed\"` every request is), and the late response counts for the requests that follow. Others wait on, until Redis has been silent for half a second. Then `on_failure` decides until Redis responds again.",
+        "The time in which Redis usually responds. After it, a request that is over its limit according to the last responses is rejected (with `\"on_failure\": \"closed\"` every request is), and a late token goes to the next request. Other requests wait until Redis has been silent for half a second. Then `on_failure` decides until Redis responds again.",
     ),
     key(
         "on_failure",

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A list of elements with their times. The arguments are described in `list.lua`.
 pub(super) const LIST: &str = include_str!("list.lua");
 
-/// The maximum number of elements in one answer about a list.
+/// The maximum number of elements in one response about a list.
 pub(crate) const LIST_PAGE: usize = 5_000;
 
 /// A question about a shared list.
@@ -22,7 +22,7 @@ pub(crate) struct ListAsk {
     pub skip: usize,
 }
 
-/// The answer about a shared list.
+/// The response about a shared list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     /// In milliseconds of the store's clock.

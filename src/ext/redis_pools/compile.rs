@@ -133,7 +133,10 @@ fn address(text: &str, node: &Node<'_>) -> Option<(String, u16)> {
     let parsed = split(text);
     if parsed.is_none() {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is no address of a Redis", node.shown())),
+            ConfigError::invalid(format!(
+                "{} is not the address of a Redis server",
+                node.shown()
+            )),
             "such as \"redis:6379\"",
         );
     }

@@ -15,13 +15,13 @@ const USER_NAME: Key = key(
     "user_name",
     Kind::Text,
     "",
-    "The user, if Redis asks for one.",
+    "The user, if Redis requires one.",
 );
 const PASSWORD: Key = key(
     "password",
     Kind::Secret,
     "",
-    "The password, if Redis asks for one.",
+    "The password, if Redis requires one.",
 );
 const TLS: Key = key(
     "tls",
@@ -45,7 +45,7 @@ const TIMEOUT: Key = key(
     "timeout",
     Kind::Duration,
     "5ms",
-    "Ours: the time in which Redis usually responds. After it, a request whose limit is used up by the last responses is rejected, and the late response counts for the requests that follow. Others wait on, until Redis has been silent for half a second.",
+    "Ours: the time in which Redis usually responds. After it, a request that is over its limit according to the last responses is rejected, and a late token goes to the next request. Other requests wait until Redis has been silent for half a second.",
 );
 const DIAL_TIMEOUT: Key = key(
     "dial_timeout",

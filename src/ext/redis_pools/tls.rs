@@ -89,7 +89,7 @@ fn numbers(block: &Block<'_>, key: &str) -> Vec<u16> {
             if small.is_none()
                 && let Some(node) = block.get(key)
             {
-                node.invalid(format!("{number} is no number of IANA's list"));
+                node.invalid(format!("{number} is not a number of IANA's list"));
             }
             small
         })

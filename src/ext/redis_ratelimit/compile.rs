@@ -98,7 +98,7 @@ fn definition(block: &LimiterBlock<'_>) -> Option<Definition> {
         let at = block.block.get("host");
         at.unwrap_or_else(|| block.block.node().clone())
             .config_error_hint(
-                ConfigError::invalid(format!("{host:?} is no address of a Redis")),
+                ConfigError::invalid(format!("{host:?} is not the address of a Redis server")),
                 "such as \"redis:6379\"",
             );
         return None;
@@ -119,7 +119,7 @@ fn identity(block: &LimiterBlock<'_>) -> Option<Identity> {
         if !block.block.has("tokenizer") {
             node.config_error_hint(
                 ConfigError::Missing("tokenizer"),
-                "what tells clients apart: \"ip\"",
+                "how clients are identified: \"ip\"",
             );
         }
         return None;

@@ -16,7 +16,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/request-id",
     aliases: &[],
     guard: true,
-    doc: "Gives each request an id that backends get, whatever `input_headers` lists, and that a JSON access log shows. A backend's own `input_headers` still has to name it.",
+    doc: "Gives each request an id, which is sent to backends even if `input_headers` does not list it, and is part of the JSON access log. A backend's own `input_headers` must list it.",
     keys: config::KEYS,
     compile: compile::service,
 };

@@ -13,7 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         "strict",
         Kind::Bool,
         "false",
-        "Ours: a field that is not a string becomes null, so that nothing is shown that should be masked.",
+        "Ours: a field that is not a string becomes null, so that no unmasked value is sent.",
     ),
 ];
 
@@ -21,7 +21,7 @@ const FIELD: Key = key(
     "field",
     Kind::Text,
     "",
-    "A dotted path. `*` (ours) stands for all elements of a list.",
+    "A dotted path. `*` (ours) means all elements of a list.",
 );
 const FIND: Key = key("find", Kind::Text, "", "What is replaced.");
 const REPLACE: Key = key("replace", Kind::Text, "", "What replaces it.");

@@ -127,7 +127,7 @@ impl Replacer {
             *value = Value::Null;
         } else if !matches!(value, Value::Null) && !self.warned.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "[{}] modifier/response-body: a field is not a string, and stays as it is",
+                "[{}] modifier/response-body: a field is not a string, and is not changed",
                 self.place
             );
         }

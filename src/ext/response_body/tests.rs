@@ -74,7 +74,7 @@ async fn each_modifier_changes_its_field_in_order() {
 }
 
 #[tokio::test]
-async fn strict_hides_what_cannot_be_masked() {
+async fn strict_removes_values_that_cannot_be_masked() {
     let block = json!({ "strict": true, "modifiers": [
         { "regexp": { "field": "card", "find": "\\d", "replace": "*" } }
     ]});

@@ -8,7 +8,7 @@ use super::config::{RESPONSE_HEADERS, RESPONSE_HEADERS_ENDPOINT};
 use crate::config::{Block, ConfigError, Extra, Node, Typing};
 use crate::runtime::finishing::{HeaderEdits, Name};
 
-/// Fields of the connection and of the framing, which nobody but the server decides.
+/// Headers of the connection and of the framing, which only the server sets.
 const OURS: &[&str] = &[
     "connection",
     "content-length",
@@ -28,7 +28,7 @@ const PROTECTING: &[&str] = &[
     "x-frame-options",
 ];
 
-/// Compiles the service's block. The flag tells whether the health endpoint is covered.
+/// Compiles the service's block. The flag is true if the health endpoint is covered.
 pub(crate) fn service(extra: &Extra<'_>) -> Option<(Arc<HeaderEdits>, bool)> {
     let block = extra.open(&RESPONSE_HEADERS)?;
     let health = block.flag("health");

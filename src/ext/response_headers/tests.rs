@@ -1,4 +1,4 @@
-//! What the blocks mean, and what is rejected.
+//! Valid and invalid blocks.
 
 use super::service;
 use crate::config::{Block, Extra, Key, Kind, Node, Report, Typing, json, key};
@@ -37,7 +37,7 @@ fn the_sample_of_krakend_is_read() {
 }
 
 #[test]
-fn what_could_break_a_response_stops_the_start() {
+fn headers_that_could_break_a_response_stop_the_start() {
     for block in [
         "{}",
         r#"{"delete": ["Content-Length"]}"#,
@@ -57,7 +57,7 @@ fn what_could_break_a_response_stops_the_start() {
 }
 
 #[test]
-fn what_a_client_will_miss_is_said() {
+fn unsupported_parts_of_the_document_are_listed() {
     for (block, said) in [
         (
             r#"{"replace": {"Set-Cookie": ["a=1"]}}"#,

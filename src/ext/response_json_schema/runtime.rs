@@ -21,7 +21,7 @@ pub(super) struct ResponseCheck {
     pub(super) schema: Schema,
     pub(super) status: StatusCode,
     pub(super) told: Option<Told>,
-    /// What is told goes to the client in any case.
+    /// The client gets this text in any case.
     pub(super) shown: bool,
 }
 
@@ -40,7 +40,7 @@ impl ResponseCheck {
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
             Err(Rejection::Unfit(lines)) => Err(self.rejected(lines)),
-            Err(Rejection::Costly) => Err(self.rejected("validating takes too much work")),
+            Err(Rejection::Costly) => Err(self.rejected("validating needs too much work")),
             Err(Rejection::Cut(cut)) => Err(cut.into()),
             Err(Rejection::GaveUp) => Err(self.rejected("the response could not be validated")),
         }

@@ -114,20 +114,20 @@ pub(crate) const ROUTER: Namespace = Namespace {
             "max_payload",
             Kind::Integer,
             "0 (none)",
-            "Largest request body in bytes, also of `no-op` endpoints (413). 0 leaves `request_body` of `portcullis/limits`, which has no effect on `no-op` endpoints.",
+            "Largest request body in bytes, also of `no-op` endpoints (413). With 0, the limit is `request_body` of `portcullis/limits`, which has no effect on `no-op` endpoints.",
         )
         .guarding(),
         key(
             "decompress_gzip",
             Kind::Any,
             "false",
-            "Decode request bodies whose last `Content-Encoding` is `gzip`: `true`, or a number other than 0. The decoded size counts for `max_payload`.",
+            "Decode request bodies whose last `Content-Encoding` is `gzip`: `true`, or a number other than 0. `max_payload` limits the decoded size.",
         ),
         key(
             "disable_gzip",
             Kind::Bool,
             "true",
-            "`true`: no response is compressed, whatever `portcullis/compression` says. `false`, written out: gzip for clients that accept it, as in KrakenD's enterprise edition.",
+            "`true`: no response is compressed, even with `portcullis/compression`. `false`, if set explicitly: gzip for clients that accept it, as in KrakenD's enterprise edition.",
         ),
     ],
 };

@@ -42,7 +42,7 @@ pub(crate) const SERVER: Namespace = Namespace {
             "upgrade_wait",
             Kind::Duration,
             "8s",
-            "How long a process started for an upgrade waits for the listening sockets of the old one. If the old process then does not respond at its control socket either, because it is stopped or hangs, it is killed and the new one listens by itself.",
+            "How long a process started for an upgrade waits for the listening sockets of the old one. If the old process then does not respond at its control socket either, because it is stopped or hangs, the new process kills it and binds the address itself.",
         ),
         key(
             "proxy_protocol",

@@ -1,4 +1,4 @@
-//! What the block makes.
+//! The calls that the block makes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

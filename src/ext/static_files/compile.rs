@@ -17,7 +17,7 @@ use crate::runtime::files::{Folder, names};
 #[derive(Debug)]
 pub(crate) struct Sites(pub Vec<Placed>);
 
-/// A prefix, and what is excepted from it.
+/// A prefix and its exceptions.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub site: Arc<Site>,
@@ -36,7 +36,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             continue;
         };
         if placed.iter().any(|other| other.site.prefix == site.prefix) {
-            item.invalid(format!("the prefix {:?} is there twice", site.shown()));
+            item.invalid(format!("the prefix {:?} is configured twice", site.shown()));
             continue;
         }
         placed.push(Placed {
@@ -89,7 +89,7 @@ fn prefix(written: &Written<'_>, is_required: bool) -> Option<Box<str>> {
     let cut = text.strip_suffix('*').unwrap_or(text);
     if cut.len() < text.len() {
         node.warn_hint(
-            ConfigError::invalid("a prefix takes all that follows: the * is cut"),
+            ConfigError::invalid("a prefix matches everything that follows: the * is removed"),
             format!("write {cut:?}"),
         );
     }
@@ -111,7 +111,7 @@ fn segments(text: &str, written: &Written<'_>) -> Option<Box<str>> {
                 .all(|segment| !matches!(segment, "" | "." | ".."));
     if !is_plain {
         written.block.node().config_error_hint(
-            ConfigError::invalid(format!("{text:?} is no beginning of a path")),
+            ConfigError::invalid(format!("{text:?} is not the beginning of a path")),
             "such as \"/media\"",
         );
         return None;
@@ -129,7 +129,7 @@ fn fallback(written: &Written<'_>) -> Option<Option<Box<str>>> {
     match name.filter(|name| !name.slash && !text.contains('%')) {
         Some(_) => Some(Some(text.strip_prefix('/').unwrap_or(text).into())),
         None => {
-            node.invalid(format!("{text:?} is no name of a file in the folder"));
+            node.invalid(format!("{text:?} is not the name of a file in the folder"));
             None
         }
     }
@@ -154,7 +154,7 @@ fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
         && publishes(
             &node,
             &real,
-            "serve a folder of its own; \"allow_config_dir\": true serves this one nevertheless",
+            "serve a separate folder; \"allow_config_dir\": true permits this one nevertheless",
             cx,
         )
     {
@@ -166,7 +166,7 @@ fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
         match HeaderValue::from_str(node.text(Typing::Strict)?) {
             Ok(value) => folder.cache_control = value,
             Err(_) => {
-                node.invalid(format!("{} is no value of a header", node.shown()));
+                node.invalid(format!("{} is not a valid header value", node.shown()));
                 return None;
             }
         }

@@ -18,7 +18,7 @@ const CACHE_CONTROL: Key = key(
     "cache_control",
     Kind::Text,
     "no-cache",
-    "Ours: the `Cache-Control` of files. `no-cache` lets clients keep them and ask whether they have changed.",
+    "Ours: the `Cache-Control` of files. `no-cache` lets clients cache them, but check for changes each time.",
 );
 const ALLOW_CONFIG_DIR: Key = key(
     "allow_config_dir",

@@ -13,7 +13,7 @@ use crate::upstream::budget::Budget;
 /// The largest body. It equals the default limit of a backend's response.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Answers calls with the files of a folder.
+/// Responds to calls with the files of a folder.
 #[derive(Debug)]
 pub(super) struct FileCall {
     folder: Arc<Folder>,

@@ -21,7 +21,7 @@ pub(crate) fn publishes(
     };
     node.clone().ruled(Rule::Guard).config_error_hint(
         ConfigError::invalid(format!(
-            "the folder contains {}, which everybody could read",
+            "the folder contains {}, which every client could read",
             secret.display()
         )),
         hint,

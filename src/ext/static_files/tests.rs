@@ -45,7 +45,7 @@ fn a_block_or_a_list_of_blocks_gives_sites_with_the_longest_prefix_first() {
 }
 
 #[test]
-fn what_is_no_site_is_an_error() {
+fn an_invalid_static_site_is_an_error() {
     let dir = folder();
     let path = dir.path().to_str().unwrap();
     let file = dir.path().join("a.txt");
@@ -72,15 +72,15 @@ fn what_is_no_site_is_an_error() {
         (serde_json::json!({ "prefix": "/a", "path": file }), "a.txt"),
         (
             serde_json::json!({ "prefix": "/a", "path": "." }),
-            "everybody could read",
+            "every client could read",
         ),
         (
             serde_json::json!({ "prefix": "/a", "path": "/" }),
-            "everybody could read",
+            "every client could read",
         ),
         (
             serde_json::json!({ "prefix": "/a", "path": path, "fallback": "../x" }),
-            "no name of a file",
+            "not the name of a file",
         ),
         (
             serde_json::json!({ "prefix": "/a", "path": path, "cache_control": "a\nb" }),

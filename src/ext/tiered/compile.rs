@@ -143,7 +143,7 @@ fn doubts(node: &Node<'_>, block: &TieredBlock<'_>) {
         Some(index) => {
             if let Some(later) = block.tiers.get(index + 1) {
                 later.node.warn(ConfigError::invalid(
-                    "an earlier tier takes every request: this one never counts",
+                    "an earlier tier matches every request: this one is never used",
                 ));
             }
         }

@@ -41,7 +41,7 @@ pub(super) const KEYS: &[Key] = &[
         "tiers",
         Kind::Blocks(TIER),
         "",
-        "Required: the tiers. The first one that matches counts.",
+        "Required: the tiers. The first one that matches is used.",
     ),
     key(
         "on_unmatched_tier_allow",

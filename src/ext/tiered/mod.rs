@@ -9,8 +9,7 @@ mod tests;
 use super::extension::{EndpointExtension, ServiceExtension};
 
 const NAMESPACE: &str = "qos/ratelimit/tiered";
-const DOC: &str =
-    "Limits requests by plans (tiers). The value of a header decides which tier counts.";
+const DOC: &str = "Limits requests by plans (tiers). The value of a header selects the tier.";
 
 /// `qos/ratelimit/tiered` of the service: counted in every endpoint, behind the steps that identify the client.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

@@ -76,7 +76,7 @@ fn the_value_that_a_step_has_set_counts() {
 }
 
 #[test]
-fn who_chooses_the_tier_is_reported() {
+fn a_tier_that_clients_can_choose_is_reported() {
     let mut file = File::new(&plans("]}"));
     file.endpoint(&ENDPOINT, "/a");
     let findings = file.findings();

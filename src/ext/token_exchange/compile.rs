@@ -133,7 +133,7 @@ fn check_resources(file: &Exchange<'_>) {
         });
         if !is_absolute || text.contains('#') || text.contains(char::is_whitespace) {
             at.config_error_hint(
-                ConfigError::invalid(format!("{text:?} is no absolute URI without a fragment (RFC 8693 §2.1)")),
+                ConfigError::invalid(format!("{text:?} is not an absolute URI without a fragment (RFC 8693 §2.1)")),
                 "\"https://orders.example.com/\"; a service that has only a name is an \"audience\"",
             );
         }

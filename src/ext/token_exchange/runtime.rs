@@ -116,7 +116,7 @@ impl TokenExchange {
         fields
     }
 
-    /// What the response means. A server that could not decide has given no answer.
+    /// The meaning of the response. If the server could not decide, there is no answer.
     fn told(
         &self,
         status: StatusCode,
@@ -215,7 +215,7 @@ impl Expected {
             }
         };
         let is_bearer = kind.eq_ignore_ascii_case("bearer");
-        // The type does not matter for what is no access token (RFC 8693 §2.2.1), if the configuration asks for that.
+        // The type does not matter for other tokens than access tokens (RFC 8693 §2.2.1), if the configuration requests one.
         let is_no_access_token = kind.eq_ignore_ascii_case("n_a")
             && asked_for.is_some_and(|asked_for| asked_for != ACCESS_TOKEN);
         if is_bearer || is_no_access_token {

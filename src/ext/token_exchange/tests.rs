@@ -1,4 +1,4 @@
-//! Blocks and their mistakes. What happens to requests is tested over sockets.
+//! Valid and invalid blocks. Requests are tested over sockets.
 
 use http::StatusCode;
 

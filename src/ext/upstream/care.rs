@@ -324,7 +324,7 @@ fn retry_on(block: &Block<'_>) -> RetryOn {
         for node in block.list("on") {
             if !item(&node).is_some_and(|text| add(&text)) {
                 node.config_error_hint(
-                    ConfigError::invalid(format!("{} is no failure", node.shown())),
+                    ConfigError::invalid(format!("{} is not a failure", node.shown())),
                     "\"connect\", \"reset\" or a status such as \"503\"",
                 );
             }

@@ -55,7 +55,7 @@ const REDIRECTS: Key = key(
     "redirects",
     Kind::Choice(&["follow", "same-origin", "none"]),
     "follow",
-    "Which redirects of a backend the gateway follows itself; `same-origin` is the same scheme, host and port. Other redirects are responses like any other. Another origin gets only what the client sent, without credentials.",
+    "Which redirects of a backend the gateway follows itself; `same-origin` is the same scheme, host and port. Other redirects are treated like any other response. Another origin gets only headers of the client, without credentials.",
 );
 
 const BODY_TO_OTHER_ORIGINS: Key = key(
@@ -76,7 +76,7 @@ const ENABLED: Key = key(
     "enabled",
     Kind::Bool,
     "true",
-    "`false` in a backend switches off what the service asks for.",
+    "`false` in a backend disables what the service configures.",
 );
 
 const HEALTH_CHECK: Key = key(
@@ -93,7 +93,7 @@ const HEALTH_CHECK: Key = key(
             "path",
             Kind::Text,
             "/",
-            "The path to ask for, with its query.",
+            "The path to request, with its query.",
         ),
         key("method", Kind::Text, "GET", "The method of the check."),
         key(
@@ -137,7 +137,7 @@ const HEALTH_CHECK: Key = key(
             "unhealthy_threshold",
             Kind::Integer,
             "3",
-            "How many checks in a row must fail before a host is left out. The first check of all counts at once.",
+            "How many checks in a row must fail before a host is left out. The result of the very first check takes effect at once.",
         ),
     ]),
     "–",
@@ -253,7 +253,7 @@ const HEDGE: Key = key(
         ),
     ]),
     "–",
-    "Makes a call that waits a second time, on another host. The first good response counts, and the other call is cancelled. Only for idempotent methods, and not for `no-op` endpoints.",
+    "If a call waits, makes it a second time, on another host. The first good response is used, and the other call is cancelled. Only for idempotent methods, and not for `no-op` endpoints.",
 );
 
 const STICKY: Key = key(

@@ -154,7 +154,7 @@ pub(super) fn read(block: &Block<'_>) -> Option<Sticky> {
         _ => {
             block.node().config_error_hint(
                 ConfigError::invalid(
-                    "one of \"header\" and \"cookie\" says what the host depends on",
+                    "one of \"header\" and \"cookie\" must be set: it selects the host",
                 ),
                 "\"header\": \"X-Tenant\", or \"cookie\": \"session\"",
             );

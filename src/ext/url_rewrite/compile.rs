@@ -32,7 +32,7 @@ pub(super) fn service(node: &Node<'_>, _: &mut Compile<'_>) -> ServicePart {
 fn literal(from: &str, to: &Node<'_>, rewrites: &mut Rewrites) {
     let Some(path) = decoded(from) else {
         return to.config_error_hint(
-            ConfigError::invalid(format!("{from:?} is no path")),
+            ConfigError::invalid(format!("{from:?} is not a path")),
             "it begins with a slash, and has no dot segments",
         );
     };
@@ -43,7 +43,7 @@ fn literal(from: &str, to: &Node<'_>, rewrites: &mut Rewrites) {
         return;
     };
     if rewrites.literals.insert((*path).into(), target).is_some() {
-        to.invalid(format!("{from:?} is there twice"));
+        to.invalid(format!("{from:?} is configured twice"));
     }
 }
 
@@ -51,7 +51,7 @@ fn expression(pair: &Node<'_>, rewrites: &mut Rewrites) {
     let items = pair.items();
     let [pattern, replacement] = items.as_slice() else {
         return pair.config_error_hint(
-            ConfigError::invalid("this is no pair of an expression and what replaces it"),
+            ConfigError::invalid("this is not a pair of an expression and its replacement"),
             "[\"^/user/(.*)$\", \"/users/${1}\"]",
         );
     };
@@ -128,7 +128,7 @@ fn target(text: &str, groups: Option<&[Option<String>]>, node: &Node<'_>) -> Opt
     }
     if !is_plain {
         node.config_error_hint(
-            ConfigError::invalid(format!("{text:?} is no path")),
+            ConfigError::invalid(format!("{text:?} is not a path")),
             "it begins with one slash, and has no empty and no dot segments",
         );
         return None;

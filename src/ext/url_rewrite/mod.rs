@@ -13,7 +13,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     aliases: &[],
     // What guards a path must guard it under its other names, too.
     guard: true,
-    doc: "Ours, with the keys of KrakenD's plugin `url-rewrite`: rewrites paths before the router. Guards and metrics see the new path, the access log what the client asked for.",
+    doc: "Ours, with the keys of KrakenD's plugin `url-rewrite`: rewrites paths before the router. Guards and metrics see the new path, the access log shows the requested path.",
     keys: config::KEYS,
     compile: compile::service,
 };

@@ -50,7 +50,7 @@ fn groups_are_named_as_in_go() {
 }
 
 #[test]
-fn what_is_no_rewrite_is_an_error() {
+fn an_invalid_rewrite_is_an_error() {
     for block in [
         json!({}),
         json!({ "literal": { "from": "/to" } }),

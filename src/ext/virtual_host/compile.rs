@@ -28,7 +28,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
                 let is_alias = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
                 if alias.is_empty() || !alias.chars().all(is_alias) {
                     item.config_error_hint(
-                        ConfigError::invalid(format!("{alias:?} is no name for a host")),
+                        ConfigError::invalid(format!("{alias:?} is not a valid alias")),
                         "lower-case letters, digits and underscores",
                     );
                 } else if let Some(host) = item.text(Typing::Strict) {
@@ -51,10 +51,10 @@ fn add(host: &str, alias: Option<&str>, node: &Node<'_>, hosts: &mut Hosts) {
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     if host.is_empty() || !host.chars().all(is_part) {
         node.config_error_hint(
-            ConfigError::invalid(format!("{host:?} is no host")),
+            ConfigError::invalid(format!("{host:?} is not a host")),
             "a name, with a port unless it is 80 or 443: no scheme, no path, no *",
         );
     } else if !hosts.add(host, alias) {
-        node.invalid(format!("the host {host:?} is there twice"));
+        node.invalid(format!("the host {host:?} is configured twice"));
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ext::testing::File;
 
 #[test]
-fn what_is_no_table_of_hosts_is_an_error() {
+fn an_invalid_table_of_hosts_is_an_error() {
     for block in [
         json!({}),
         json!({ "hosts": ["a"], "aliased_hosts": { "a": "a" } }),

@@ -16,7 +16,7 @@ pub(crate) fn websocket(extra: &Extra<'_>) -> Option<(WebSocket, Vec<String>)> {
     if !block.flag("enable_direct_communication") {
         block.node().config_error_hint(
             ConfigError::invalid("WebSocket multiplexing is not supported"),
-            "\"enable_direct_communication\": true, if the backend speaks to each client directly",
+            "\"enable_direct_communication\": true, if the backend communicates with each client directly",
         );
     }
     let rules = WebSocket {

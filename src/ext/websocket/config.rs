@@ -34,7 +34,7 @@ pub(crate) const WEBSOCKET: Namespace = Namespace {
             "max_message_size",
             Kind::Integer,
             "none",
-            "Bytes of a client's message. A client that sends a larger one is disconnected (1009). Extensions such as compression are not negotiated then. KrakenD's 512 bytes count only if they are written.",
+            "Bytes of a client's message. A client that sends a larger one is disconnected (1009). Extensions such as compression are not negotiated then. KrakenD's default of 512 bytes does not apply.",
         ),
         key(
             "timeout",

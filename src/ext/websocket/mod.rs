@@ -1,6 +1,6 @@
 //! `websocket`, in an endpoint: direct communication of clients with the backend.
 //!
-//! `compile` reads the block. It is `portcullis/stream` with `upgrade`, on an endpoint of which nothing else is asked.
+//! `compile` reads the block. It is `portcullis/stream` with `upgrade`, on an endpoint without other requirements.
 
 mod compile;
 mod config;

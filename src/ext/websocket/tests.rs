@@ -18,7 +18,7 @@ fn read(block: &str) -> (Option<WebSocket>, Vec<String>) {
 }
 
 #[test]
-fn direct_communication_is_read_and_multiplexing_is_refused() {
+fn direct_communication_is_read_and_multiplexing_is_rejected() {
     let (rules, errors) = read(r#"{"enable_direct_communication": true}"#);
     assert_eq!(errors, <[&str; 0]>::default());
     let rules = rules.unwrap();

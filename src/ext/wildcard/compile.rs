@@ -30,7 +30,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             if let Some(prefix) = path(prefix, &prefixes)
                 && !wildcards.add(prefix, endpoint)
             {
-                prefixes.invalid(format!("the prefix {prefix:?} is there twice"));
+                prefixes.invalid(format!("the prefix {prefix:?} is configured twice"));
             }
         }
     }
@@ -45,7 +45,7 @@ fn path<'t>(text: &'t str, node: &Node<'_>) -> Option<&'t str> {
     let bare = bare.strip_suffix('/').unwrap_or(bare);
     if bare.is_empty() || bare.contains(['*', '{', '?', '%']) || decoded(bare).is_none() {
         node.config_error_hint(
-            ConfigError::invalid(format!("{text:?} is no beginning of a path")),
+            ConfigError::invalid(format!("{text:?} is not the beginning of a path")),
             "such as \"/foo\"",
         );
         return None;

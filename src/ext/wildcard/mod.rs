@@ -15,7 +15,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
         "endpoints",
         Kind::Object,
         "",
-        "Endpoints, and the list of prefixes whose paths each of them takes. Clients cannot call these endpoints by their own paths.",
+        "Endpoints, each with the list of prefixes whose paths it serves. Clients cannot call these endpoints by their own paths.",
     )],
     compile: compile::service,
 };

@@ -182,7 +182,7 @@ fn tokens_with_the_same_hash_are_distinct() {
 }
 
 #[test]
-fn bad_tokens_evict_nothing() {
+fn rejected_tokens_do_not_evict_entries() {
     let cache = TokenCache::new(limits(100));
     let keys = public_set();
     let good: Vec<_> = (0..100)

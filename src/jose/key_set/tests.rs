@@ -432,7 +432,7 @@ fn a_document_that_is_not_a_key_set_is_an_error() {
 }
 
 #[test]
-fn deep_nesting_in_or_beside_keys_is_handled() {
+fn deep_nesting_within_keys_and_next_to_them_is_handled() {
     let good = jwk("ec256", false);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let beside = format!(r#"{{"x":{deep},"keys":[{good}]}}"#);

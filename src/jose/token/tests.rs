@@ -43,7 +43,7 @@ fn a_token_of_every_algorithm_verifies_and_only_as_that_algorithm() {
 }
 
 #[test]
-fn what_we_sign_jsonwebtoken_verifies_too() {
+fn jsonwebtoken_verifies_our_signatures() {
     for algorithm in Algorithm::ALL {
         // `jsonwebtoken` does not know the name of RFC 9864.
         if algorithm == Algorithm::Ed25519 {

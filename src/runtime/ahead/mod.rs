@@ -21,7 +21,7 @@ pub(crate) use rewrites::{Piece, Rewrites, Target, decoded, is_path};
 pub(crate) use site::Site;
 pub(crate) use wildcards::Wildcards;
 
-/// All of it, in the order in which it is asked.
+/// All of it, in the order of evaluation.
 #[derive(Debug, Default)]
 pub struct Ahead {
     pub rewrites: Option<Rewrites>,

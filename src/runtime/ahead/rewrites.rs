@@ -45,7 +45,7 @@ pub struct Rewritten {
 
 impl Rewrites {
     /// The rewritten path and query. `None` if nothing matches, or if the path is one that the router rejects anyway.
-    /// `Some(None)` if the result is no path of an endpoint.
+    /// `Some(None)` if the result is not a path of an endpoint.
     pub fn apply(&self, path: &str, query: Option<&str>) -> Option<Option<Rewritten>> {
         let decoded = decoded(path)?;
         if let Some(target) = self.literals.get(&*decoded) {
@@ -64,7 +64,7 @@ impl Rewrites {
 }
 
 /// The text of a raw path, decoded once. `None` for paths that could be read in two ways: dot segments, encoded
-/// separators, control characters, and what is no UTF-8.
+/// separators, control characters, and invalid UTF-8.
 pub(crate) fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') || !escape::is_well_formed(path) {
         return None;

@@ -165,7 +165,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn what_is_encoded_decodes_to_itself(
+        fn encoding_and_decoding_returns_the_same_value(
             pieces: Vec<Vec<u8>>, which in 0_usize..3, level in 1_u32..8
         ) {
             let setting = Setting { coding: ALL[which], level };

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_or_too_large_is_an_error() {
+    fn invalid_or_too_large_yaml_is_an_error() {
         let deep = "[".repeat(1000);
         let laughs = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
         let long = format!(

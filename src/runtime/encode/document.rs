@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_beyond_the_limit_is_refused_before_it_is_written() {
+    fn a_text_beyond_the_limit_is_rejected_before_it_is_written() {
         // A name of 15 KB for each of 80,000 elements: 2.4 GB from a quarter of a megabyte.
         let elements = "1,".repeat(80_000);
         let text = format!(r#"{{"{}":[{elements}1]}}"#, "n".repeat(15_000));

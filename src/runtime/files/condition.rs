@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 
-/// What tells one version of a file from another.
+/// Distinguishes the versions of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Validators {
     /// A strong entity tag, with its quotes.

@@ -1,4 +1,4 @@
-//! A folder as a page.
+//! The list of a folder, as an HTML page.
 
 use std::fmt::Write as _;
 use std::fs::File;

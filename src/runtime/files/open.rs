@@ -1,6 +1,6 @@
 //! Opens files below a folder.
 //!
-//! On Linux the kernel resolves the path and refuses to leave the folder (`openat2`, `RESOLVE_BENEATH`): links within
+//! On Linux the kernel resolves the path and does not leave the folder (`openat2`, `RESOLVE_BENEATH`): links within
 //! the folder work, as Kubernetes volumes need them, and no change of a link in between has an effect. Elsewhere, and
 //! on kernels without `openat2`, no link is followed at all.
 

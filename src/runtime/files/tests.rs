@@ -97,7 +97,7 @@ fn files_and_folders_are_found_as_with_go() {
 }
 
 #[test]
-fn nothing_outside_and_nothing_hidden_is_served() {
+fn files_outside_and_hidden_files_are_not_served() {
     let (dir, folder) = site();
     let root = folder.root().to_owned();
     let at = |name: &str| root.join(name);
@@ -262,7 +262,7 @@ fn ranges_and_conditions_follow_the_rfc() {
 }
 
 #[test]
-fn encoded_siblings_are_chosen_by_what_the_client_accepts() {
+fn precompressed_files_are_chosen_by_accept_encoding() {
     let (_dir, mut folder) = site();
     for (accepted, encoding, said) in [
         ("", None, "plain"),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_by_default() {
+    fn no_input_is_forwarded_by_default() {
         assert_eq!(sent("/u", &listed(&[]), "a=1&b=2"), "/u");
         assert_eq!(sent("/u?k=v", &listed(&[]), "a=1"), "/u?k=v");
     }

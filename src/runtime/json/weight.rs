@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_is_not_below_what_a_tree_takes() {
+    fn the_estimate_is_not_below_the_memory_of_a_tree() {
         let list = |item: &str| format!("[{}]", vec![item; 5000].join(","));
         let names: Vec<String> = (0..5000).map(|n| format!("\"{n}\":1")).collect();
         for text in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_beside_slices_is_counted_as_it_grows() {
+    fn trees_built_in_addition_to_slices_are_counted_as_they_grow() {
         let list = |item: &str| format!("[{}]", vec![item; 5000].join(","));
         let names: Vec<String> = (0..5000).map(|n| format!("\"{n}\":1")).collect();
         let object = format!("{{{}}}", names.join(","));
@@ -257,15 +257,15 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_would_be_too_large_is_refused_while_it_is_read() {
+    fn an_object_that_would_be_too_large_is_rejected_while_it_is_read() {
         let mut growth = Growth::default();
         assert_eq!(growth.add(MOST + 1), Err(Full));
-        // What was counted before is never refused.
+        // Bytes that were counted before are never rejected.
         assert_eq!(Growth::uncounted().add(MOST + 1), Ok(()));
     }
 
     #[test]
-    fn what_stands_in_strings_does_not_count() {
+    fn text_in_strings_is_ignored() {
         let plain = format!(r#"["{}\"\\", 1]"#, "x".repeat(40));
         let odd = format!(r#"["{}\"\\", 1]"#, "{[,:".repeat(10));
         assert_eq!(weight(odd.as_bytes()), weight(plain.as_bytes()));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_would_be_too_large_is_refused() {
+    fn a_tree_that_would_be_too_large_is_rejected() {
         let text = vec![b'{'; MOST / OBJECT + 1];
         assert_eq!(charge(&text).unwrap_err(), Full);
         assert!(charge(b"{}").is_ok());

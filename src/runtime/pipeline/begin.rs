@@ -29,7 +29,7 @@ pub(super) struct Begun<'a> {
     /// The source of the body, unless a step replaces the body.
     pub(super) body: CallBody,
     pub(super) outer: Option<Box<Outer<'a>>>,
-    /// The status of the empty response that stands in for a call that is not made.
+    /// The status of the empty response that replaces a call that is not made.
     pub(super) instead: StatusCode,
 }
 

@@ -21,7 +21,7 @@ use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
 use crate::upstream::budget::{Charge, Full};
 
-/// How long large data may be worked on after the deadline: backends that answered in time are shown, even if another
+/// How long large data may be worked on after the deadline: the data of backends that responded in time is sent, even if another
 /// one kept the request until its deadline.
 const GRACE: Duration = Duration::from_millis(250);
 

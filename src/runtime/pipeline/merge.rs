@@ -24,7 +24,7 @@ pub(super) struct Part {
     pub(super) meta: Option<Box<Meta>>,
     /// A message was sent, and there is no data. It makes no other response incomplete.
     pub(super) sent: bool,
-    /// The status of the upstream. `None` if nobody was called.
+    /// The status of the upstream. `None` if none was called.
     pub(super) answered: Option<StatusCode>,
     /// For the memory of the data.
     pub(super) held: Charge,
@@ -94,7 +94,7 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// What stands in for the responses where the conditions of all backends are false.
+    /// Replaces the responses if the conditions of all backends are false.
     pub(super) fn idle() -> Merged {
         Merged {
             idle: true,

@@ -86,7 +86,7 @@ pub(super) struct Around<'a> {
     on_wire: Option<&'a dyn CallStep>,
 }
 
-/// Shows a call to the steps around it. The call with their changes is what is sent.
+/// Shows a call to the steps around it. The call is sent with their changes.
 pub(super) async fn admit<'a>(
     prepared: Prepared,
     backend: &'a Backend,
@@ -205,7 +205,7 @@ async fn substituted(
             headers.insert(name, value.clone());
         }
     }
-    // As in KrakenD, a message without a body is no data, and no error.
+    // As in KrakenD, a message without a body is neither data nor an error.
     if is_message
         && incoming.body.is_empty()
         && matches!(backend.decoder.encoding, Kind::Json | Kind::SafeJson)

@@ -1,4 +1,4 @@
-//! Redirects to the path that the client meant.
+//! Redirects to the spelling of an endpoint's path: a slash at the end, repeated slashes, letter case.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ impl Redirect {
         location.split('?').next().unwrap_or_default()
     }
 
-    /// The same redirect without so many bytes at the beginning of its path. `None` if the rest is no path.
+    /// The same redirect without this number of bytes at the beginning of its path. `None` if the rest is not a path.
     pub fn without(&self, bytes: usize) -> Option<Redirect> {
         let location = self.location.to_str().ok()?.get(bytes..)?;
         let location = relative(location.to_owned())?;

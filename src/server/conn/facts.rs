@@ -1,4 +1,4 @@
-//! What Pingora asks a connection about.
+//! The facts about a connection that Pingora needs.
 
 use std::sync::Arc;
 

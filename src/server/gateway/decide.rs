@@ -1,4 +1,4 @@
-//! What needs no waiting: steps of the service, routing, built-in endpoints.
+//! The synchronous part of a request: steps of the service, routing, built-in endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `active` | [`Active`]: the service in use, with its handles for metrics |
 //! | `context` | `Ctx`: one request, from its head to its access-log line |
-//! | `decide` | what needs no waiting: steps of the service, routing, built-in endpoints |
+//! | `decide` | the synchronous part: steps of the service, routing, built-in endpoints |
 //! | `gates` | steps that may wait or need the body |
 //! | `run` | the work of an endpoint |
 //! | `report`, `active_stats` | metrics and the access log; `/__stats` |

@@ -129,7 +129,7 @@ impl Gateway {
         self.local(session, ctx, service, failure.response()).await
     }
 
-    /// Answers with a file of a folder.
+    /// Responds with a file of a folder.
     pub(super) async fn file(
         &self,
         session: &mut Session,

@@ -48,7 +48,7 @@ pub(crate) struct Request {
     pub(super) state: Option<HeaderValue>,
     baggage: Option<HeaderValue>,
     pub(super) recorded: bool,
-    /// What backends are told.
+    /// The context that is sent to backends.
     sampled: bool,
     /// The path is excluded by `skip_paths`.
     skipped: bool,

@@ -18,7 +18,7 @@ use crate::telemetry::trace::{Attribute, SpanId, Value};
 
 pub(super) use series::{Key, ReadSeries, TripSeries};
 
-/// Stands for the hosts beyond the limit of one backend: those that it redirects to, for example.
+/// Represents the hosts beyond the limit of one backend: those that it redirects to, for example.
 pub(super) const OTHER_HOSTS: &str = "*";
 
 /// A round trip in progress, reported on drop.

@@ -11,7 +11,7 @@ fn facts(file: &str) -> Facts {
 }
 
 #[test]
-fn what_is_shown_is_escaped() {
+fn the_page_is_escaped() {
     let metrics = Metrics::new();
     metrics
         .route("/<script>alert('x')</script>\"&", "GET")

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_escaped_and_patterns_are_the_references() {
+    fn tags_are_escaped_and_patterns_are_those_of_krakend() {
         assert_eq!(escaped("a,b c=d"), "a\\,b\\ c\\=d");
         assert_eq!(go_template("/x/{id}/y/{b}"), "/x/{{.Id}}/y/{{.B}}");
         assert_eq!(go_template("/x"), "/x");

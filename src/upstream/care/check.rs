@@ -24,7 +24,7 @@ const FIRST_SPREAD: Duration = Duration::from_millis(500);
 /// The maximum size of a response to a check over gRPC. It has seven bytes.
 const MOST_BYTES: usize = 4096;
 
-/// Checks a host until nobody has it any more.
+/// Checks a host until it is no longer used.
 pub(super) async fn watch(host: Weak<HostHealth>, client: Arc<Client>, check: Option<Arc<Check>>) {
     let Some(check) = check else { return };
     let Some(url) = host.upgrade().map(|health| health.address()) else {
@@ -47,7 +47,7 @@ pub(super) async fn watch(host: Weak<HostHealth>, client: Arc<Client>, check: Op
     }
 }
 
-/// Makes one check, or tells why the host is not healthy.
+/// Makes one check. The error is the reason why the host is not healthy.
 pub(super) async fn probe(hosts: &HostSet, check: &Check) -> Result<(), String> {
     match tokio::time::timeout(check.timeout, ask(hosts, check)).await {
         Ok(result) => result,

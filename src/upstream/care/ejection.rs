@@ -53,7 +53,7 @@ impl Ejection {
         claimed
     }
 
-    /// Records a response. `has_room` tells whether one more host may be ejected.
+    /// Records a response. `has_room`: one more host may be ejected.
     pub(super) fn answered(&self, status: StatusCode, has_room: impl FnOnce() -> bool) -> Change {
         if !status.is_server_error() {
             if self.in_a_row.load(Ordering::Relaxed) != 0 {

@@ -133,7 +133,7 @@ impl HostHealth {
         }
     }
 
-    /// Records a response. `has_room` tells whether one more host may be ejected.
+    /// Records a response. `has_room`: one more host may be ejected.
     pub(in crate::upstream) fn answered(
         &self,
         status: StatusCode,

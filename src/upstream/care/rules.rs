@@ -21,7 +21,7 @@ pub(crate) struct CareRules {
 }
 
 impl CareRules {
-    /// Whether nothing is asked for.
+    /// Whether no feature is configured.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_watched() && self.weights.is_empty() && !self.sticky && self.repeats.is_none()
     }

@@ -82,7 +82,7 @@ pub(crate) fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> 
             about: single_response(&der).and_then(cert_id),
             der,
         }),
-        Some((Tag::Enumerated, _)) => Err(rejected("the OCSP server answered with a failure")),
+        Some((Tag::Enumerated, _)) => Err(rejected("the OCSP server responded with a failure")),
         _ => Err(rejected("is no OCSP response (DER or PEM)")),
     }
 }

@@ -31,18 +31,18 @@ fn errors_of_a_pair_are_reported() {
     rejected(
         &certificate,
         &other_key,
-        "k.pem: does not fit the certificate in ",
+        "k.pem: does not match the certificate in ",
     );
     rejected(&format!("{other}{certificate}"), &key, "but number 2");
     rejected(
         &key,
         &certificate,
-        "c.pem: it has no certificate; it holds a private key: are",
+        "c.pem: it has no certificate; it contains a private key: are",
     );
     rejected(
         &certificate,
         &certificate,
-        "k.pem: it has no private key; it holds a certificate",
+        "k.pem: it has no private key; it contains a certificate",
     );
     rejected(
         "garbage",
@@ -73,7 +73,7 @@ fn an_encrypted_key_is_reported_as_encrypted() {
         rejected(
             key,
             key,
-            "c.pem: it has no certificate; it holds an encrypted private key",
+            "c.pem: it has no certificate; it contains an encrypted private key",
         );
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Sent {
     pub token_type: Option<String>,
     /// Which kind of token this is (RFC 8693 §2.2.1).
     pub issued_token_type: Option<String>,
-    /// Whether there is an `expires_in` that is no positive number of seconds.
+    /// Whether there is an `expires_in` that is not a positive number of seconds.
     pub has_no_life: bool,
 }
 

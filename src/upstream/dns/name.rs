@@ -36,7 +36,7 @@ pub(super) struct Lookups {
     pub(super) doubted: bool,
 }
 
-/// The result of a lookup. It is replaced only when the addresses change, so its identity stands for them.
+/// The result of a lookup. It is replaced only when the addresses change, so its identity represents them.
 #[derive(Debug)]
 pub(in crate::upstream) struct Response {
     pub(in crate::upstream) addresses: Box<[IpAddr]>,

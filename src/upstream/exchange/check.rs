@@ -128,7 +128,7 @@ impl Exchange<'_> {
 }
 
 /// Whether the upstream sent more bytes than the response has, to a HEAD request (`bodiless`) or to another one.
-/// Pingora does not report this, but refuses to keep such a connection although nothing else prevents it.
+/// Pingora does not report this, but does not keep such a connection, although nothing else prevents it.
 pub(crate) fn has_surplus(session: &mut Http1, bodiless: bool) -> bool {
     let keepable = session.resp_header().is_some_and(|response| {
         let headers = &response.headers;

@@ -454,7 +454,7 @@ impl Exchange<'_> {
             return Err(error.of(&next.method, next.target));
         }
         let anonymous = self.client.anonymous();
-        // What a backend says only to those who show a certificate is not for the plain network.
+        // Data that a backend sends only to clients with a certificate must not be sent in clear text.
         if anonymous.is_some() && next.leaves_tls(from) {
             return Ok(None);
         }

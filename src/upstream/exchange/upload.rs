@@ -24,7 +24,7 @@ pub(super) struct Upload {
     is_last: bool,
     /// The end was sent.
     ended: bool,
-    /// The server has refused the request: the rest is not sent.
+    /// The server has rejected the request: the rest is not sent.
     refused: bool,
     /// Why no response came.
     failure: Option<h2::Error>,
@@ -149,7 +149,7 @@ impl Upload {
             // After an error the session must not be asked again.
             self.failure = ready!(session.poll_read_response_header(cx)).err();
         }
-        // As over HTTP/1, a redirect or an error that comes before the end of the request refuses its body.
+        // As over HTTP/1, a redirect or an error that arrives before the end of the request rejects its body.
         let status = session.response_header().map(|header| header.status);
         if status.is_some_and(|status| status.as_u16() < 300) {
             return Poll::Ready(Ok(()));

@@ -95,7 +95,7 @@ impl Schedule {
 /// A factor between 0.9 and 1.1.
 pub(in crate::upstream) fn jitter() -> f64 {
     let mut byte = [0_u8; 1];
-    // Without randomness all gateways call at the same time, which is no reason to fail.
+    // Without random numbers, all gateways call at the same time, which is not a reason to fail.
     let _ = rand::fill(&mut byte);
     0.9 + 0.2 * f64::from(byte[0]) / 255.0
 }
@@ -230,7 +230,7 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter
             () = sleep_until(wake) => {}
             () = source.single_flight.wanted() => {
                 if source.has_to_wait() {
-                    // Requests that wait are told at once that nothing comes.
+                    // Waiting requests are notified at once.
                     source.single_flight.finish();
                 } else if source.single_flight.is_pending() {
                     sleep_until(source.earliest_attempt()).await;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn forced_fetches_back_off_while_they_find_nothing() {
+    fn forced_fetches_back_off_while_they_find_no_new_key() {
         let schedule = Schedule::default();
         let gaps: Vec<u64> = (0..8)
             .map(|in_vain| schedule.between_forced(in_vain).as_secs())

@@ -13,7 +13,7 @@ use super::spec::{Document, FetchError, Location, key_set};
 use super::store::Schedule;
 use crate::upstream::side::SideClient;
 
-/// When the origins are asked again if one of them failed.
+/// When the origins are called again after one of them failed.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// The last good keys of each origin. An origin that fails keeps them, as long as a set may be used.
@@ -110,7 +110,7 @@ fn keys(document: &Bytes) -> Result<Vec<Value>, FetchError> {
             Some(Value::Array(keys)) => Ok(keys),
             _ => Err(wrong("there is no list \"keys\"".to_owned())),
         },
-        _ => Err(wrong("it is no key set".to_owned())),
+        _ => Err(wrong("it is not a key set".to_owned())),
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_set_is_an_error() {
+    fn an_invalid_key_set_is_an_error() {
         for text in ["", "[]", "{}", r#"{"keys": {}}"#, "<html>"] {
             assert!(
                 keys(&Bytes::from_static(text.as_bytes())).is_err(),

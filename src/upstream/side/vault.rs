@@ -41,9 +41,9 @@ pub enum VaultServerError {
         "is not the http:// or https:// URL of a server, without a name, a query or a fragment"
     )]
     Url,
-    #[error("holds characters that a header cannot carry")]
+    #[error("contains characters that are not allowed in a header")]
     Token,
-    #[error("holds characters that a header cannot carry")]
+    #[error("contains characters that are not allowed in a header")]
     Namespace,
 }
 

@@ -34,7 +34,7 @@ fn checked(gateway: &Gateway) -> Output {
 }
 
 #[test]
-fn healthcheck_of_a_file_speaks_the_proxy_protocol_where_it_must() {
+fn healthcheck_of_a_file_sends_the_proxy_protocol_if_required() {
     for peers in ["127.0.0.1", "127.0.0.0/8", "10.0.0.1"] {
         let gateway = Gateway::start(&format!(
             r#"{{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],

@@ -143,7 +143,7 @@ fn a_slow_redis_lets_no_more_pass_than_the_limit() {
 
 #[test]
 #[ignore = "needs Redis: scripts/test runs it"]
-fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
+fn a_short_silence_of_redis_does_not_fill_buckets() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
     let limit = json!({ "client_max_rate": 5, "client_capacity": 100, "strategy": "header", "key": "X-Who" });

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn wildcards_take_what_no_other_route_does_and_pass_it_on_as_it_is() {
+fn wildcards_match_what_no_other_route_does_and_forward_it_unchanged() {
     let stub = Stub::with(RESPONSES);
     for encoding in ["no-op", "json"] {
         let endpoints = [
@@ -101,7 +101,7 @@ fn no_spelling_of_a_guarded_path_reaches_a_backend() {
 }
 
 #[test]
-fn what_goes_to_a_backend_is_what_was_matched() {
+fn the_backend_gets_the_path_that_was_matched() {
     let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&file(
         &[

@@ -53,7 +53,7 @@ fn redirects_of_backends_pass_where_the_file_says_so() {
 }
 
 #[test]
-fn what_a_step_added_does_not_follow_a_redirect_to_another_origin() {
+fn headers_of_a_step_do_not_follow_a_redirect_to_another_origin() {
     let (stub, there) = redirecting();
     let mut endpoints = Vec::new();
     for encoding in ["no-op", "json"] {
@@ -151,7 +151,7 @@ fn backends_are_called_through_the_proxy_of_the_environment() {
 }
 
 #[test]
-fn a_proxy_that_is_none_stops_the_start_without_telling_its_password() {
+fn an_invalid_proxy_stops_the_start_without_showing_its_password() {
     let stub = Stub::with(RESPONSES);
     let mut bad = endpoint("/a", "/a", &stub, "json");
     bad["backend"][0]["extra_config"] =

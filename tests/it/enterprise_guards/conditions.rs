@@ -50,7 +50,7 @@ fn an_http_circuit_breaker_counts_unexpected_statuses_also_for_no_op() {
 
 #[cfg(feature = "cel")]
 #[test]
-fn a_policy_about_a_header_that_never_passes_is_told() {
+fn a_policy_about_a_header_that_is_never_forwarded_is_reported() {
     let stub = Stub::with(r#"[{"body": "ok"}]"#);
     let of = |policy: &str| {
         let extra = json!({ "security/policies": { "req": { "policies": [policy] } } });

@@ -43,7 +43,7 @@ fn a_limit_of_the_service_counts_over_all_endpoints_and_unknown_paths() {
 }
 
 #[test]
-fn a_limit_of_the_service_stands_before_that_of_an_endpoint() {
+fn a_limit_of_the_service_applies_before_that_of_an_endpoint() {
     let stub = Stub::with(OK);
     let of_endpoint = json!({ "qos/ratelimit/router": { "client_max_rate": 1, "client_capacity": 1,
         "every": "1h", "strategy": "ip" } });
@@ -227,7 +227,7 @@ fn the_limiter_of_the_old_plugin_counts_in_a_redis() {
 }
 
 #[test]
-fn mistakes_about_limits_stop_the_start_with_a_hint() {
+fn errors_in_limits_stop_the_start_with_a_hint() {
     for (extra, hint) in [
         (
             json!({ "qos/ratelimit/router": { "max_rate": 1 } }),

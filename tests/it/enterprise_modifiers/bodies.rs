@@ -345,7 +345,7 @@ fn fields_of_the_body_become_headers_and_parameters() {
 }
 
 #[test]
-fn a_backend_may_answer_in_yaml() {
+fn a_backend_may_respond_with_yaml() {
     let upstream = answering("application/yaml", "a: 1\nb:\n  - x\n  - y: true\n");
     let list = answering("application/yaml", "- 1\n- 2\n");
     let gateway = gateway(&[

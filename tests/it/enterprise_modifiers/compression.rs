@@ -146,7 +146,7 @@ fn text_is_compressed_as_the_client_prefers() {
 }
 
 #[test]
-fn what_must_not_be_compressed_passes_as_it_is() {
+fn responses_that_must_not_be_compressed_are_unchanged() {
     let backend = backend();
     let gateway = gateway(&backend, json!({ "portcullis/compression": {} }));
     for path in ["png", "events", "encoded", "final", "part"] {

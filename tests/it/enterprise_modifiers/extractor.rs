@@ -28,7 +28,7 @@ fn post_compressed(gateway: &Gateway, path: &str, body: &str) -> Response {
 }
 
 #[test]
-fn gzip_does_not_hide_what_a_body_says() {
+fn gzip_does_not_hide_a_body_from_checks() {
     let upstream = echo();
     let extractor = json!({ "operations": [{ "type": "header", "strategy": "dotnotation",
         "expression": "u", "target": "X-Tenant", "on_conflict": "replace" }] });
@@ -104,7 +104,7 @@ fn a_made_body_keeps_its_type_whatever_the_backend_lists() {
 }
 
 #[test]
-fn a_body_does_not_say_who_the_client_is() {
+fn a_body_cannot_identify_the_client() {
     let operations = |target: &str| {
         json!({ "operations": [{ "type": "header", "strategy": "dotnotation",
             "expression": "u", "target": target, "on_conflict": "replace" }] })

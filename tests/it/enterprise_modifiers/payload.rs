@@ -113,7 +113,7 @@ fn larger_bodies_get_413_whether_they_are_streamed_or_not() {
 }
 
 #[test]
-fn zero_is_no_limit_of_its_own() {
+fn zero_does_not_set_a_limit() {
     let backend = backend();
     let gateway = gateway(
         &backend,

@@ -212,7 +212,7 @@ fn only_listed_subprotocols_are_offered() {
 }
 
 #[test]
-fn multiplexing_is_refused_by_name() {
+fn multiplexing_is_rejected_by_name() {
     let upstream = chat();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("krakend.json");

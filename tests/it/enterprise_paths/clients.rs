@@ -150,7 +150,7 @@ fn the_block_of_a_backend_replaces_that_of_the_root() {
 }
 
 #[test]
-fn a_redirect_to_another_origin_gets_no_certificate_and_none_leads_out_of_tls() {
+fn a_redirect_to_another_origin_gets_no_certificate_and_must_stay_on_tls() {
     let authority = Authority::new();
     let there = format!("https://localhost:{}", asking(&authority, ""));
     let plain = Stub::with(r#"[{"body": "plain"}]"#);
@@ -180,7 +180,7 @@ fn a_redirect_to_another_origin_gets_no_certificate_and_none_leads_out_of_tls() 
 }
 
 #[test]
-fn what_is_no_client_stops_the_start() {
+fn an_invalid_client_stops_the_start() {
     let authority = Authority::new();
     let mut files = pems(&authority);
     let with = |block: Value| {
@@ -237,12 +237,12 @@ fn what_is_no_client_stops_the_start() {
     is_rejected(
         &with(block),
         &borrowed(&files),
-        "does not fit the certificate",
+        "does not match the certificate",
     );
 }
 
 #[test]
-fn what_has_no_effect_is_told() {
+fn settings_without_effect_are_reported() {
     let files = pems(&Authority::new());
     let with = |host: &str, block: Value| {
         let mut one = with_client("/a", host, "/", block);

@@ -74,7 +74,7 @@ fn client_plugins_work_as_their_blocks_do() {
 }
 
 #[test]
-fn an_unknown_plugin_stops_the_start_with_what_to_write_instead() {
+fn an_unknown_plugin_stops_the_start_with_a_hint() {
     let mut one = endpoint("/a", "http://localhost:1", "/", "no-op");
     one["extra_config"] = json!({ "plugin/req-resp-modifier": {
         "name": ["my-header-rewriter"], "my-header-rewriter": {} } });

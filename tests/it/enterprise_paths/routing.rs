@@ -33,7 +33,7 @@ fn called(target: &str) -> (u16, Option<String>) {
 }
 
 #[test]
-fn a_rewritten_path_is_routed_and_guarded_as_if_the_client_had_asked_it() {
+fn a_rewritten_path_is_routed_and_guarded_like_a_requested_one() {
     let stub = echo();
     let mut guarded = endpoint("/admin/{id}", &stub.url(), "/a/{id}", "no-op");
     guarded["extra_config"] = json!({ "auth/api-keys": { "roles": ["x"] } });
@@ -207,7 +207,7 @@ fn wildcards_go_to_their_endpoint_with_the_rest_of_the_path() {
 }
 
 #[test]
-fn what_a_wildcard_took_is_appended_to_the_url() {
+fn the_part_that_a_wildcard_matched_is_appended_to_the_url() {
     let stub = echo();
     let endpoints = [
         endpoint("/a/*", &stub.url(), "/", "no-op"),
@@ -288,7 +288,7 @@ fn one_endpoint_takes_everything_else() {
 }
 
 #[test]
-fn headers_and_query_parameters_may_stand_in_the_url_of_a_backend() {
+fn headers_and_query_parameters_can_be_used_in_the_url_of_a_backend() {
     let stub = echo();
     let one = endpoint(
         "/a/{id}",

@@ -141,9 +141,9 @@ fn a_folder_that_must_not_be_public_stops_the_start() {
     let key = ("site/tls.key", "-----BEGIN PRIVATE KEY-----");
     let with = |block: Value| serving(block);
     for (path, words) in [
-        (".", "everybody could read"),
-        ("./", "everybody could read"),
-        ("/", "everybody could read"),
+        (".", "every client could read"),
+        ("./", "every client could read"),
+        ("/", "every client could read"),
         ("missing", "missing"),
     ] {
         is_rejected(
@@ -155,7 +155,7 @@ fn a_folder_that_must_not_be_public_stops_the_start() {
     let mut text = with(json!({ "prefix": "/media", "path": "site" }));
     text["tls"] =
         json!({ "disabled": true, "keys": [{ "public_key": "x", "private_key": "site/tls.key" }] });
-    is_rejected(&text, &[SITE[0], key], "everybody could read");
+    is_rejected(&text, &[SITE[0], key], "every client could read");
     is_rejected(
         &with(json!({ "prefix": "/", "path": "site" })),
         &SITE,
@@ -194,7 +194,7 @@ fn no_file_that_the_configuration_consists_of_is_public() {
     fs::write(at("www/sub/krakend.json"), text.to_string()).unwrap();
     std::os::unix::fs::symlink("../www/sub/krakend.json", at("etc/krakend.json")).unwrap();
     let (good, said) = checked_in(folder.path(), &[]);
-    assert!(!good && said.contains("everybody could read"), "{said}");
+    assert!(!good && said.contains("every client could read"), "{said}");
     fs::remove_file(at("www/sub/krakend.json")).unwrap();
     fs::remove_file(at("etc/krakend.json")).unwrap();
     fs::write(at("etc/krakend.json"), text.to_string()).unwrap();
@@ -214,7 +214,7 @@ fn no_file_that_the_configuration_consists_of_is_public() {
     ] {
         let (good, said) = checked_in(folder.path(), &[("FC_ENABLE", "1"), (name, value)]);
         assert!(
-            !good && said.contains("everybody could read"),
+            !good && said.contains("every client could read"),
             "{name}: {said}"
         );
     }
@@ -225,7 +225,7 @@ fn no_file_that_the_configuration_consists_of_is_public() {
     text["name"] = json!(format!("${{file:{inside}/part.tmpl}}"));
     fs::write(at("etc/krakend.json"), text.to_string()).unwrap();
     let (good, said) = checked_in(folder.path(), &[]);
-    assert!(!good && said.contains("everybody could read"), "{said}");
+    assert!(!good && said.contains("every client could read"), "{said}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn martian_publishes_no_configuration_either() {
             "static.Modifier": { "scope": ["request", "response"], "rootPath": path } } });
         file(&[one], json!({}))
     };
-    is_rejected(&martian("."), &SITE, "everybody could read");
+    is_rejected(&martian("."), &SITE, "every client could read");
     starts(&martian("site"), &SITE, "Syntax OK!");
 }
 
@@ -277,7 +277,7 @@ fn the_plugin_is_the_same_block() {
     let gateway = Gateway::start_with(&text.to_string(), &SITE);
     assert_eq!(gateway.get("/media/sub/b.txt").text(), "below");
     assert!(
-        gateway.output().contains("the * is cut"),
+        gateway.output().contains("the * is removed"),
         "{}",
         gateway.output()
     );

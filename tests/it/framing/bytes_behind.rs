@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
+fn bytes_after_a_response_do_not_affect_it_and_are_logged_once() {
     let length = json_head("Content-Length: 11") + "{\"ok\":true}";
     let chunked = json_head(CHUNKED) + "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
     for whole in [length, chunked] {
@@ -18,7 +18,7 @@ fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
 }
 
 #[test]
-fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
+fn bytes_after_the_rejection_of_a_websocket_do_not_affect_it() {
     let rejection = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\n\r\n";
     let backend = Upstream::start(move |mut call| {
         call.send(rejection)?;
@@ -44,7 +44,7 @@ fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
 }
 
 #[test]
-fn equal_lengths_collapse_and_others_are_refused() {
+fn equal_lengths_collapse_and_others_are_rejected() {
     for fields in [
         "Content-Length: 11\r\nContent-Length: 11",
         "Content-Length: 11, 11",

@@ -83,7 +83,7 @@ pub(super) fn raw(gateway: &Gateway, bytes: &str) -> String {
 }
 
 #[test]
-fn a_client_of_http10_gets_what_it_knows() {
+fn a_client_of_http10_gets_responses_of_http10() {
     let open =
         Upstream::raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"ok\":true}");
     let gateway = start(&open);
@@ -142,7 +142,7 @@ fn a_status_without_a_name_has_a_phrase() {
 }
 
 #[test]
-fn gzip_is_not_asked_for_beside_a_range_nor_by_head() {
+fn gzip_is_not_requested_with_a_range_or_head() {
     let backend = Upstream::raw(json_head("Content-Length: 0"));
     let gateway = start(&backend);
     for (suffix, fields, asked) in [
@@ -161,7 +161,7 @@ fn gzip_is_not_asked_for_beside_a_range_nor_by_head() {
 }
 
 #[test]
-fn an_answer_to_head_is_whole_for_a_client_that_sent_get() {
+fn a_response_to_head_is_complete_for_a_client_that_sent_get() {
     let backend = Upstream::raw(json_head("Content-Length: 2000\r\nX-Seen: 1"));
     let gateway = start(&backend);
     let response = gateway.get("/n-head");

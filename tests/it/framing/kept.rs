@@ -118,7 +118,7 @@ pub(super) fn tls_backend(authority: &Authority) -> u16 {
 }
 
 #[test]
-fn a_kept_tls_connection_that_ends_without_a_word_is_replaced() {
+fn a_kept_alive_tls_connection_that_ends_without_close_notify_is_replaced() {
     let authority = Authority::new();
     let port = tls_backend(&authority);
     let mut file = config(&format!("https://127.0.0.1:{port}"));

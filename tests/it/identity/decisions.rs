@@ -98,7 +98,7 @@ fn a_service_decides_and_names_the_user() {
 }
 
 #[test]
-fn answers_are_kept_by_what_was_sent_or_by_the_named_headers() {
+fn decisions_are_cached_by_everything_sent_or_by_the_cache_key() {
     let service = Upstream::start(|mut call| {
         let answer = decide(&call.head);
         call.send(answer)
@@ -135,7 +135,7 @@ fn answers_are_kept_by_what_was_sent_or_by_the_named_headers() {
 }
 
 #[test]
-fn a_service_that_is_silent_or_gone_lets_nobody_pass() {
+fn a_silent_or_stopped_service_rejects_all_requests() {
     let service = Upstream::start(|_| {
         crate::support::pause(Duration::from_secs(4));
         Ok(())

@@ -126,7 +126,7 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
 }
 
 #[test]
-fn a_refused_exchange_is_told_like_a_rejected_token() {
+fn a_rejected_exchange_is_reported_like_a_rejected_token() {
     let answer = Arc::new(Mutex::new((400, "invalid_grant")));
     let says = Arc::clone(&answer);
     let server = server(move |_, _| {

@@ -29,7 +29,7 @@ fn provider(time: Duration) -> Upstream {
 }
 
 #[test]
-fn an_answer_about_one_token_is_no_failure_of_the_provider() {
+fn a_response_about_one_token_is_not_a_failure_of_the_provider() {
     let (provider, backend) = (provider(Duration::ZERO), echo());
     let gateway = asking(&provider.url(), &backend, &json!({}));
     for status in [400, 403, 404, 413, 429, 200] {
@@ -47,7 +47,7 @@ fn an_answer_about_one_token_is_no_failure_of_the_provider() {
 }
 
 #[test]
-fn a_flood_of_invented_tokens_closes_the_gateway_for_nobody() {
+fn a_flood_of_invented_tokens_does_not_block_other_clients() {
     let (provider, backend) = (provider(Duration::from_millis(900)), echo());
     let more = json!({"cache_duration": "1ms"});
     let gateway = asking(&provider.url(), &backend, &more);

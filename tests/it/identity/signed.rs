@@ -11,7 +11,7 @@ use crate::support::{Gateway, Signer, Upstream, tokens};
 const MEDIA_TYPE: &str = "application/token-introspection+jwt";
 
 #[test]
-fn an_answer_counts_only_if_it_is_signed_by_the_provider_for_this_gateway() {
+fn only_responses_signed_by_the_provider_for_this_gateway_are_accepted() {
     let (signer, other, backend) = (Signer::es256("k"), Signer::es256("k"), echo());
     let answers: Arc<Mutex<(String, String)>> = Arc::default();
     let says = Arc::clone(&answers);

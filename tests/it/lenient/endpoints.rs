@@ -18,7 +18,7 @@ fn a_host_that_was_not_filled_in_points_at_templates_and_secrets() {
 }
 
 #[test]
-fn version_4_is_read_and_what_krakend_3_ignores_of_it_is_named() {
+fn version_4_is_read_and_parts_that_krakend_3_ignores_are_named() {
     let v4 = |extra: Value| endpoint_of(4, extra);
     let outcome = compiled_in(&v4(json!({})), &[("PORTCULLIS_STRICT", "1")]);
     assert!(outcome.compiled.is_some(), "{:?}", outcome.findings);
@@ -78,7 +78,7 @@ fn the_methods_that_krakend_leaves_out_are_served_and_lists_of_methods_are_not()
 
 /// Two endpoints of one path, of which one is left out: nothing of it holds for the other.
 #[test]
-fn an_endpoint_that_is_left_out_leaves_nothing_behind() {
+fn a_skipped_endpoint_leaves_nothing_behind() {
     let one = |method: &str, origin: &str| {
         json!({"endpoint": "/a", "method": method,
             "extra_config": {"security/cors": {"allow_origins": [origin]}},

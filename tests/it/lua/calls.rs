@@ -76,7 +76,7 @@ fn a_call_that_fails_is_an_error_of_the_script() {
 }
 
 #[test]
-fn a_call_without_an_answer_ends_with_its_request() {
+fn a_call_without_a_response_ends_with_its_request() {
     let silent = Upstream::start(|mut call| {
         call.sees_hang_up(Duration::from_secs(20));
         Ok(())

@@ -38,7 +38,7 @@ pub(super) fn plain() -> Stub {
 }
 
 #[test]
-fn fields_of_a_post_reach_the_client_with_composed_data() {
+fn headers_of_a_post_script_reach_the_client_with_composed_data() {
     let stub = plain();
     let set = "local r = response.load() r:headers('X-Post', 'v') r:headers('Set-Cookie', 'a=b') r:headers('Cache-Control', 'no-store') r:headers('Content-Length', '3')";
     let list =
@@ -219,7 +219,7 @@ fn scripts_are_written_as_for_gopher_lua() {
 }
 
 #[test]
-fn what_krakend_refuses_of_a_script_is_refused() {
+fn scripts_that_krakend_rejects_are_rejected() {
     let stub = plain();
     let base = json!([{ "url_pattern": "/base" }]);
     let host = |namespace: &str| json!({ namespace: { "pre": "request.load():headers('Host', 'h.lua')" } });

@@ -132,7 +132,7 @@ fn trees_of_bodies_share_the_budget_too() {
 }
 
 #[test]
-fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
+fn responses_in_flight_share_the_budget_and_streams_continue() {
     let text = "x".repeat(3 << 20);
     let stub = Stub::with(
         &json!([{ "headers": {"Content-Type": "application/json"},

@@ -22,7 +22,7 @@ fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
 }
 
 #[test]
-fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
+fn more_silent_clients_than_descriptors_do_not_block_others() {
     let stub = Stub::with(OK);
     let metrics = ports::free();
     let file = with_metrics(config(&stub.url()), metrics);
@@ -97,7 +97,7 @@ fn endless() -> u16 {
 }
 
 #[test]
-fn clients_that_read_nothing_make_room() {
+fn clients_that_do_not_read_are_closed_to_make_room() {
     let stub = Stub::with(OK);
     let url = format!("http://127.0.0.1:{}", endless());
     let mut file = config(&stub.url());
@@ -159,7 +159,7 @@ fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() {
+fn a_silent_client_gets_the_header_timeout_and_not_the_idle_timeout() {
     let stub = Stub::with(OK);
     let mut file = config(&stub.url());
     file["read_header_timeout"] = json!("300ms");

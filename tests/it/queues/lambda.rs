@@ -88,7 +88,7 @@ fn case_2_a_post_sends_the_body() {
 }
 
 #[test]
-fn case_3_an_error_of_the_function_is_no_success() {
+fn case_3_an_error_of_the_function_is_not_a_success() {
     let failed = json!({ "headers": { "X-Amz-Function-Error": "Unhandled" },
         "body": { "errorMessage": "boom", "errorType": "Oops", "stackTrace": [] } });
     let stub = stub(json!({ "bad": failed }));
@@ -185,7 +185,7 @@ fn case_5_a_post_is_not_repeated_after_500() {
 }
 
 #[test]
-fn case_6_a_list_is_no_data_and_null_is_none() {
+fn case_6_a_list_and_null_are_not_data() {
     let stub = stub(
         json!({ "list": { "body": [1, 2, 3] }, "null": { "body": "null" },
         "big": { "body": "{\"n\":12345678901234567890}" }, "html": { "body": "<html>" } }),

@@ -190,7 +190,7 @@ fn a_rejected_message_is_no_success_and_errors_are_not_kept() {
 }
 
 #[test]
-fn a_message_that_is_no_data_goes_back_once() {
+fn a_message_without_data_is_returned_once() {
     let stub = sqs(&[action(
         "ReceiveMessage",
         json!([message("notjson", 1), message("notjson", 2), message("", 1)]),
@@ -251,7 +251,7 @@ fn case_9_an_empty_queue_opens_no_breaker() {
 }
 
 #[test]
-fn a_message_for_a_client_that_has_gone_goes_back() {
+fn a_message_for_a_closed_client_is_returned() {
     let mut late = message("{\"a\":1}", 1);
     late["delay_ms"] = json!(600);
     let stub = sqs(&[action("ReceiveMessage", json!([late]))]);

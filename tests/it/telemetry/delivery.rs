@@ -9,7 +9,7 @@ use crate::support::{eventually, ports};
 
 /// T17. Unlike in KrakenD, nothing is lost when the gateway stops.
 #[test]
-fn what_waits_is_sent_at_the_stop() {
+fn waiting_data_is_sent_at_shutdown() {
     let mut block = both();
     block["metric_reporting_period"] = json!(3600);
     let slow = [("OTEL_BSP_SCHEDULE_DELAY", "3600000")];

@@ -145,7 +145,7 @@ fn a_semantic_convention_renames_the_families() {
 
 /// T7.
 #[test]
-fn what_no_endpoint_answers_is_counted_by_its_status() {
+fn requests_without_an_endpoint_are_counted_by_status() {
     let cors = json!({"security/cors": {"allow_origins": ["http://o"], "allow_methods": ["GET"]}});
     let rig = Rig::with(&[], prometheus(), cors, json!([a()]));
     let preflight = [
@@ -262,7 +262,7 @@ fn without_the_block_nothing_is_added() {
 }
 
 #[test]
-fn a_reload_keeps_counts_and_drops_series_of_endpoints_that_are_gone() {
+fn a_reload_keeps_counts_and_drops_series_of_removed_endpoints() {
     let rig = Rig::of(prometheus(), json!([e(), a()]));
     assert_eq!((rig.get("/o/5", &[]), rig.get("/a", &[])), (200, 200));
     rig.page_when("both", |page| {

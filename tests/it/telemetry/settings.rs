@@ -70,7 +70,7 @@ fn the_switches_of_a_backend_layer_switch() {
 
 /// T12. Unlike in KrakenD, the endpoint's `backend` applies if the backend has no block.
 #[test]
-fn endpoints_and_backends_say_more_for_themselves() {
+fn endpoints_and_backends_override_the_service() {
     let one = |key: &str| json!([{"key": key, "value": "1"}]);
     let mut block = prometheus();
     block["layers"] = json!({
@@ -100,7 +100,7 @@ fn endpoints_and_backends_say_more_for_themselves() {
 
 /// T13. Unlike in KrakenD, the rest of the block applies; `--strict` stops the start.
 #[test]
-fn what_cannot_be_read_is_told_and_the_rest_serves() {
+fn unreadable_keys_are_reported_and_the_rest_works() {
     let at = |text: &str| {
         format!(
             r#"{{"version": 3, "extra_config": {{"telemetry/opentelemetry": {text}}}, "endpoints": []}}"#

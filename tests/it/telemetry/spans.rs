@@ -111,7 +111,7 @@ fn attributes_of_t3(
 
 /// T8.
 #[test]
-fn a_refused_request_is_its_server_span_alone() {
+fn a_rejected_request_has_only_its_server_span() {
     let keys = r#"{"keys": [{"kty": "oct", "kid": "k", "alg": "HS256", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}]}"#;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
@@ -155,7 +155,7 @@ fn a_refused_request_is_its_server_span_alone() {
 
 /// T9.
 #[test]
-fn a_failing_call_is_told_by_its_reason() {
+fn a_failing_call_is_reported_with_its_reason() {
     let rig = Rig::of(
         both(),
         json!([

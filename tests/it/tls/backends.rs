@@ -33,7 +33,7 @@ pub(super) fn calling_over(version: &str, port: u16, client_tls: &Value) -> Valu
 }
 
 #[test]
-fn in_the_insecure_mode_nothing_of_a_certificate_is_judged() {
+fn in_the_insecure_mode_certificates_are_not_checked() {
     let gateway = {
         let tls = json!({ "allow_insecure_connections": true });
         let file = calling_over("auto", serve(&owned(V1), None), &tls);
@@ -152,7 +152,7 @@ fn versions_curves_and_suites_of_client_tls_are_the_only_ones_offered() {
 }
 
 #[test]
-fn why_a_backends_certificate_is_refused_is_in_the_log() {
+fn the_log_has_the_reason_why_a_backends_certificate_is_rejected() {
     let authority = Authority::new();
     for (pair, words) in [
         (

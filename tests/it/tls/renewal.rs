@@ -26,7 +26,7 @@ fn a_renewed_certificate_is_served_after_the_signal_and_old_connections_live() {
 }
 
 #[test]
-fn a_broken_renewal_keeps_the_old_certificate_and_is_told() {
+fn a_failed_renewal_keeps_the_old_certificate_and_is_reported() {
     let authority = Authority::new();
     let gateway = start(&authority, &json!({}), &[]);
     let before = shown(&gateway, &authority);

@@ -199,7 +199,7 @@ fn gateways_with_one_redis_agree_on_ticket_keys() {
 }
 
 #[test]
-fn nobody_resumes_what_other_authorities_allowed() {
+fn sessions_of_other_authorities_cannot_be_resumed() {
     let authority = Authority::new();
     let rules = json!({
         "enable_mtls": true, "ca_certs": ["ca.crt"], "disable_system_ca_pool": true

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn no_answer_keeps_an_expression_busy_for_long() {
+fn no_response_occupies_an_expression_for_long() {
     let items: Vec<Value> = (0..2000)
         .map(|n| json!({"n": n, "s": "x".repeat(50)}))
         .collect();

@@ -12,7 +12,7 @@ pub(super) fn through(response: &[u8], path: &str) -> Result<Response, std::io::
 }
 
 #[test]
-fn a_broken_answer_of_a_backend_never_looks_whole() {
+fn a_truncated_response_of_a_backend_never_looks_complete() {
     let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     let cases: [(&str, String); 8] = [
         (
@@ -67,7 +67,7 @@ fn a_broken_answer_of_a_backend_never_looks_whole() {
 }
 
 #[test]
-fn surplus_bytes_of_a_backend_are_not_the_next_answer() {
+fn surplus_bytes_of_a_backend_are_not_the_next_response() {
     let upstream = Upstream::start(|mut call| {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n";
         let other = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"bad\":1}";

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_early_answer_does_not_make_a_request_of_the_body() {
+fn after_an_early_response_the_body_is_not_parsed_as_a_request() {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     let inner = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -35,7 +35,7 @@ fn an_early_answer_does_not_make_a_request_of_the_body() {
 }
 
 #[test]
-fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
+fn a_rejected_client_without_100_continue_gets_the_rejection_and_is_closed() {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     let mut client = gateway.client();
@@ -111,7 +111,7 @@ fn a_body_that_outlasts_the_time_of_its_endpoint_is_500() {
 }
 
 #[test]
-fn a_client_that_is_silent_in_its_body_is_told_408() {
+fn a_client_that_is_silent_in_its_body_gets_408() {
     let stub = Stub::with(ANY);
     let gateway = slow_bodies(&stub, "10s", json!({ "read_timeout": "300ms" }));
     for path in ["/one", "/two", "/kept", "/stream"] {

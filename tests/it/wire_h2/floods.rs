@@ -78,7 +78,7 @@ pub(super) fn ends(connection: &mut Connection) -> bool {
 }
 
 #[test]
-fn a_connection_without_a_request_and_one_that_reads_no_answer_are_ended() {
+fn connections_without_a_request_or_that_do_not_read_are_closed() {
     let stub = stub();
     let file = json!({
         "version": 3, "use_h2c": true, "idle_timeout": "1s", "write_timeout": "1s",

@@ -34,7 +34,7 @@ pub(super) fn has_nothing_to_complain_about(gateway: &Gateway, more: &[&str]) {
 
 #[test]
 #[ignore = "needs h2spec: scripts/test runs it"]
-fn h2spec_has_nothing_to_complain_about() {
+fn h2spec_passes_in_clear_text() {
     let (_stub, gateway) = start();
     has_nothing_to_complain_about(&gateway, &[]);
 }
@@ -42,7 +42,7 @@ fn h2spec_has_nothing_to_complain_about() {
 /// The port serves HTTP/1 and HTTP/2: the suite continues only if ALPN selected the latter.
 #[test]
 #[ignore = "needs h2spec: scripts/test runs it"]
-fn h2spec_has_nothing_to_complain_about_over_tls() {
+fn h2spec_passes_over_tls() {
     let (_stub, gateway) = start_tls();
     has_nothing_to_complain_about(&gateway, &["--tls", "--insecure"]);
 }

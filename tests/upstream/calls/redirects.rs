@@ -79,7 +79,7 @@ async fn a_body_is_sent_again_only_when_the_file_says_so() {
 }
 
 #[tokio::test]
-async fn a_dead_host_costs_time_but_no_answers() {
+async fn a_dead_host_costs_time_but_no_responses() {
     let stub = Stub::saying("alive").await;
     let dead = format!("http://{}", dead_port().await);
     let hosts = HostSet::fixed(&client(Settings::default()), &[dead, stub.url()]);
@@ -123,7 +123,7 @@ async fn a_call_that_names_one_of_the_hosts_still_has_the_others() {
 }
 
 #[tokio::test]
-async fn failures_are_told_in_the_references_words() {
+async fn failures_have_the_text_of_krakend() {
     let dead = dead_port().await;
     let client = client(Settings::default());
     let text = async |hosts: &[&str]| {

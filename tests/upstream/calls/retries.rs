@@ -16,7 +16,7 @@ async fn stale_after_one() -> Stub {
 }
 
 #[tokio::test]
-async fn a_dead_pooled_connection_costs_a_safe_call_nothing() {
+async fn a_safe_call_survives_a_dead_pooled_connection() {
     let stub = stale_after_one().await;
     let hosts = stub.hosts();
     hosts.call(get("/first"), &OPTIONS).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_dead_pooled_connection_costs_a_safe_call_nothing() {
 }
 
 #[tokio::test]
-async fn what_may_change_something_is_never_sent_twice() {
+async fn unsafe_requests_are_never_sent_twice() {
     for (method, told, body) in [
         (Method::POST, "Post", "x"),
         (Method::PUT, "Put", ""),

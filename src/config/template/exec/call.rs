@@ -116,7 +116,7 @@ impl<'t> Frame<'t> {
         Ok(last.unwrap_or(value))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a call consists of")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a call")]
     fn invoke(
         &mut self,
         run: &mut Run<'_>,
@@ -321,7 +321,7 @@ pub(super) fn hint_for(text: &str, term: &str) -> Option<String> {
     } else if text.starts_with("template ") && text.ends_with("not defined") {
         "a file of FC_TEMPLATES is called by its name with the extension, a `define` by its own name"
     } else if text.contains("is not a method but has arguments") {
-        "a function stands first: write `upper .name`, not `.name upper`"
+        "a function comes first: write `upper .name`, not `.name upper`"
     } else {
         return None;
     };

@@ -1,4 +1,4 @@
-//! `fmt.Sprintf`: the format, its flags, and which value a verb takes.
+//! `fmt.Sprintf`: the format, its flags, and the value of each verb.
 
 use super::verb::argument;
 use super::write_plain;

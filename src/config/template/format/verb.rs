@@ -1,4 +1,4 @@
-//! What one verb makes of one value.
+//! Formats one value with one verb.
 
 use super::printf::Flags;
 use super::*;

@@ -212,7 +212,7 @@ fn generate_key(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
                 pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
             )
         }
-        "dsa" => return Err("DSA keys cannot be made here: take rsa, ecdsa or ed25519".to_owned()),
+        "dsa" => return Err("DSA keys are not supported: use rsa, ecdsa or ed25519".to_owned()),
         _ => return Ok(Value::text(format!("Unknown type {kind}"))),
     };
     Ok(Value::text(pem(label, &der)))

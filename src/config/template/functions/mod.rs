@@ -252,7 +252,7 @@ pub(super) fn hint_for(name: &str) -> Option<String> {
     }
     // Other templates have it.
     if NOT_FOR_REQUESTS.contains(&name) {
-        let hint = "templates that are rendered for requests have no function that reads the machine or takes long";
+        let hint = "templates that are rendered for requests have no functions that read the machine or need much time";
         return Some(hint.to_owned());
     }
     let instead = match name {

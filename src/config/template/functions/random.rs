@@ -112,7 +112,7 @@ fn resolve(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "this is a thread of its own, and nothing is served by it"
+    reason = "this is a separate thread that serves no requests"
 )]
 fn lookup(name: &str) -> Option<String> {
     let mut found = (name, 0).to_socket_addrs().ok()?;

@@ -1,4 +1,4 @@
-//! Where the token of a request is, and that no second one goes on.
+//! Where the token of a request is, and that no second one is forwarded.
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, Method};
@@ -53,7 +53,7 @@ type Case<'c> = (
 );
 
 #[tokio::test]
-async fn no_second_token_goes_on_beside_the_verified_one() {
+async fn no_second_token_is_forwarded_with_the_verified_one() {
     let keys = key_file();
     let usual = compiled(&block(&keys, ""));
     let other_header = compiled(&block(&keys, r#", "auth_header_name": "X-Token""#));

@@ -132,7 +132,7 @@ fn explaining_walks_the_same_checks() {
 }
 
 #[test]
-fn explaining_does_not_know_who_is_revoked_elsewhere() {
+fn explaining_does_not_check_revocation() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
     file.leave(Revoker(Arc::new(Revoked::default())));
@@ -148,7 +148,7 @@ fn explaining_does_not_know_who_is_revoked_elsewhere() {
 }
 
 #[test]
-fn explaining_says_what_no_proof_can_change() {
+fn explaining_shows_failures_that_no_proof_can_change() {
     let keys = key_file();
     let explained = |binding: &str, claims: &str| {
         let mut file = File::new(&block(&keys, &format!(r#", "binding": {binding}"#)));
@@ -187,7 +187,7 @@ fn explaining_says_what_no_proof_can_change() {
 }
 
 #[test]
-fn a_binding_that_does_nothing_or_lets_nobody_pass_is_told() {
+fn a_binding_without_effect_or_that_rejects_all_clients_is_reported() {
     let keys = key_file();
     for (binding, doubts) in [
         (r#"{"dpop": "required", "dpop_nonce": true}"#, 0),

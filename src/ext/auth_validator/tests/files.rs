@@ -10,7 +10,7 @@ use crate::jose::Algorithm;
 use crate::jose::testing::{jwk, token};
 
 #[test]
-fn a_block_that_would_not_protect_is_refused() {
+fn a_block_that_would_not_protect_is_rejected() {
     let keys = key_file();
     let path = keys.path().display().to_string();
     for text in [
@@ -64,21 +64,21 @@ fn a_block_that_would_not_protect_is_refused() {
 }
 
 #[test]
-fn a_block_whose_meaning_is_plain_is_taken_at_it() {
+fn a_block_with_an_obvious_meaning_is_accepted() {
     for (text, words) in [
-        (r#""audience": "a""#, "taken as"),
-        (r#""issuer": ["https://i"]"#, "taken as"),
+        (r#""audience": "a""#, "treated as"),
+        (r#""issuer": ["https://i"]"#, "treated as"),
         (r#""scopes": ["a"]"#, "in the claim"),
-        (r#""scopes": "a", "scopes_key": "scope""#, "taken as"),
+        (r#""scopes": "a", "scopes_key": "scope""#, "treated as"),
         (
             r#""scopes": ["a"], "scopes_key": "scope", "scopes_matcher": "ALL""#,
-            "taken as",
+            "treated as",
         ),
-        (r#""roles": "admin""#, "taken as"),
+        (r#""roles": "admin""#, "treated as"),
         (r#""Roles": ["admin"]"#, "KeyTaken"),
         (r#""disable_jwk_security": "false""#, "false"),
         (r#""cache": "true", "cache_duration": "900""#, "900"),
-        (r#""key_identify_strategy": "KID""#, "taken as"),
+        (r#""key_identify_strategy": "KID""#, "treated as"),
     ] {
         let text = format!(r#"{{"alg": "RS256", "jwk_url": "https://k", {text}}}"#);
         let mut file = File::new(&text);
@@ -86,7 +86,7 @@ fn a_block_whose_meaning_is_plain_is_taken_at_it() {
         let found = file.findings();
         assert_eq!(file.config_errors(), 0, "{text}: {found}");
         assert!(
-            found.contains(words) || words == "taken as" && found.contains("Taken"),
+            found.contains(words) || words == "treated as" && found.contains("Taken"),
             "{text}: {found}"
         );
     }
@@ -96,7 +96,7 @@ fn a_block_whose_meaning_is_plain_is_taken_at_it() {
 
 /// A hint must lead to a configuration that starts, not to the next error.
 #[test]
-fn the_hint_for_a_claim_alone_is_a_pair_that_is_taken() {
+fn the_hint_for_a_single_claim_is_a_valid_pair() {
     for claim in ["user_id", "realm.user id", "https://a.example/tenant"] {
         let text = json!({"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [claim]});
         let mut file = File::new(&text.to_string());
@@ -110,7 +110,7 @@ fn the_hint_for_a_claim_alone_is_a_pair_that_is_taken() {
 }
 
 #[test]
-fn one_fault_is_told_once_and_with_its_reason() {
+fn one_fault_is_reported_once_with_its_reason() {
     let keys = tempfile::NamedTempFile::new().unwrap();
     let private = json!({"keys": [jwk("ed25519", true)]}).to_string();
     std::fs::write(keys.path(), private).unwrap();
@@ -155,7 +155,7 @@ async fn keys_over_an_insecure_connection_close_the_endpoint() {
 }
 
 #[test]
-fn a_file_that_demands_little_is_told_so_in_one_line() {
+fn a_file_with_few_requirements_gets_one_hint() {
     let keys = key_file();
     for (more, warnings) in [
         ("", 1),
@@ -183,7 +183,7 @@ fn the_new_forms_are_accepted_without_a_finding_of_their_own() {
 }
 
 #[test]
-fn es256k_is_refused_with_the_reason() {
+fn es256k_is_rejected_with_the_reason() {
     let mut file = File::new(r#"{"alg": "es256k", "jwk_url": "https://k"}"#);
     file.endpoint(&ENDPOINT, "/x");
     let hints = file.hints().join("\n");

@@ -189,7 +189,7 @@ async fn sources_that_differ_in_anything_share_no_key() {
 }
 
 #[tokio::test]
-async fn a_provider_that_was_down_is_asked_again() {
+async fn a_provider_that_was_down_is_called_again() {
     let stub = Stub::start(Mood::HangsUp).await;
     let (steps, _kept) = tended(&stub, "");
     assert_eq!(
@@ -214,7 +214,7 @@ async fn a_provider_that_goes_down_takes_no_key_along() {
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_holds_up_only_those_who_need_it() {
+async fn a_hanging_provider_delays_only_requests_that_need_it() {
     let stub = Stub::start(keys_of(&["oct"])).await;
     let (steps, _kept) = tended(&stub, "");
     assert_eq!(verdict(&steps, &hs("oct")).await, None);

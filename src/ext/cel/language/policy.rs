@@ -201,7 +201,7 @@ fn listed<'k>(
         && let Some(Expr::Literal(Literal::String(network))) = exprs.get(1)
         && parsed_network(network).is_none()
     {
-        return Err(Flaw::new(format!("{network:?} is no network")));
+        return Err(Flaw::new(format!("{network:?} is not a network")));
     }
     // `between(min, max, x)` and `x.between(min, max)` are one function.
     if found.function == P::Between && !found.member {
@@ -397,9 +397,9 @@ fn parsed_network(text: &str) -> Option<IpNet> {
 fn in_network<'a>(address: &str, network: &str) -> Given<'a> {
     let address: IpAddr = address
         .parse()
-        .map_err(|_| Failed::of("inCIDR: the first argument is no address"))?;
+        .map_err(|_| Failed::of("inCIDR: the first argument is not an address"))?;
     let network = parsed_network(network)
-        .ok_or_else(|| Failed::of("inCIDR: the second argument is no network"))?;
+        .ok_or_else(|| Failed::of("inCIDR: the second argument is not a network"))?;
     Ok(Value::Bool(network.contains(&address.to_canonical())))
 }
 

@@ -31,7 +31,7 @@ fn told(answer: u32, refusal: bool) -> Result<Told<u32>, NoAnswer> {
 }
 
 #[test]
-fn questions_are_told_apart_by_their_parts_and_by_the_process() {
+fn questions_are_distinguished_by_their_parts_and_by_the_process() {
     let (one, _) = inquiry(1, 1);
     let (other, _) = inquiry(1, 1);
     let ask = |inquiry: &Inquiry<u32>, parts: &[&str]| {
@@ -44,7 +44,7 @@ fn questions_are_told_apart_by_their_parts_and_by_the_process() {
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_for_its_time_and_within_the_limits() {
+async fn an_answer_is_cached_for_its_time_and_within_the_limits() {
     let (one, clock) = inquiry(3, 10_000);
     for number in 0..5_u8 {
         let asked = ask(&one, number, SECOND, move || async move {
@@ -73,7 +73,7 @@ async fn an_answer_is_kept_for_its_time_and_within_the_limits() {
 }
 
 #[tokio::test]
-async fn refusals_evict_no_grants() {
+async fn negative_answers_do_not_evict_positive_ones() {
     let (one, _) = inquiry(10, 10_000);
     let asked = ask(&one, 0, SECOND, || async { told(7, false) });
     assert_eq!(asked.await, Ok(7));
@@ -104,7 +104,7 @@ async fn equal_questions_are_asked_once() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
-/// How many of `count` questions reach a server that gives this answer.
+/// The number of calls that `count` questions cause at a server with this answer.
 async fn reach(one: &Arc<Inquiry<u32>>, count: u8, answer: &Result<u32, NoAnswer>) -> u64 {
     let calls = Arc::new(AtomicU64::new(0));
     for number in 0..count {
@@ -131,7 +131,7 @@ async fn a_server_that_fails_is_left_alone_and_every_wait_ends() {
 }
 
 #[tokio::test]
-async fn a_response_to_one_question_is_no_failure_of_the_server() {
+async fn a_response_about_one_question_is_not_a_failure_of_the_server() {
     let (one, _) = inquiry(10, 10_000);
     for status in [400, 403, 404, 413, 429] {
         let status = StatusCode::from_u16(status).unwrap();
@@ -143,7 +143,7 @@ async fn a_response_to_one_question_is_no_failure_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_request_with_little_time_or_that_goes_away_is_no_failure_of_the_server() {
+async fn an_early_deadline_or_a_closed_client_is_not_a_failure_of_the_server() {
     let (one, _) = inquiry(10, 10_000);
     let slow = || async {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -177,7 +177,7 @@ async fn a_server_that_is_too_slow_has_failed() {
 }
 
 #[tokio::test]
-async fn questions_with_a_positive_answer_before_have_turns_of_their_own() {
+async fn questions_with_an_earlier_positive_answer_have_separate_turns() {
     let (one, clock) = inquiry(10, 10_000);
     let asked = ask(&one, 0, SECOND, || async { told(7, false) });
     assert_eq!(asked.await, Ok(7));

@@ -316,7 +316,7 @@ fn files(block: &Block<'_>, scope: Scope, cx: &Compile<'_>) -> Option<Files> {
         });
         return None;
     };
-    let hint = "serve a folder of its own; \"allow_config_dir\": true of \"backend/static-filesystem\" serves any";
+    let hint = "serve a separate folder; \"allow_config_dir\": true of \"backend/static-filesystem\" serves any";
     if static_files::publishes(&at(block, "rootPath"), &real, hint, cx) {
         return None;
     }

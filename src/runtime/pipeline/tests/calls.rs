@@ -1,4 +1,4 @@
-//! What stands around one call: steps, credentials, cache.
+//! The parts around one call: steps, credentials, cache.
 
 use super::*;
 use crate::jose::SubjectToken;
@@ -54,7 +54,7 @@ fn steps_see_each_call_end_once() {
 }
 
 #[test]
-fn calls_that_lost_a_race_count_for_nothing() {
+fn calls_that_lost_a_race_are_not_counted() {
     let (backend, counter) = counted("/a", false);
     let mut work = work([backend]);
     work.concurrent_calls = 2;
@@ -116,7 +116,7 @@ pub(super) fn with_tokens(tokens: &[&'static str]) -> Backend {
 }
 
 #[test]
-fn a_refused_token_is_replaced_once() {
+fn a_rejected_token_is_replaced_once() {
     let sent = |replies: &[Reply], tokens: &[&'static str]| {
         let replies: Vec<_> = replies.iter().map(|reply| ("/a", reply.clone())).collect();
         let fake = Fake::new(&replies);
@@ -199,7 +199,7 @@ fn kept(body: &'static str) -> Incoming {
 }
 
 #[test]
-fn a_cache_stands_before_the_upstream_and_behind_it() {
+fn a_cache_is_checked_before_the_upstream_and_filled_after_it() {
     let asked = |found: Option<Lookup>, stand_in: Option<Incoming>, reply: Reply| {
         let cache = Arc::new(Stored {
             found: Mutex::new(found),

@@ -1,9 +1,9 @@
-//! Endpoints with several.
+//! Endpoints with several backends.
 
 use super::*;
 
 #[test]
-fn several_answers_merge_in_the_file_s_order() {
+fn several_responses_merge_in_the_file_s_order() {
     let seen = ask(
         &[
             ("/a", ok(r#"{"k":{"a":1},"a":1}"#)),
@@ -34,7 +34,7 @@ fn a_failing_part_costs_its_part() {
 }
 
 #[test]
-fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
+fn null_adds_nothing_and_makes_the_response_incomplete() {
     ask(
         &[("/a", ok("null")), ("/b", ok(r#"{"b":1}"#))],
         work([backend("/a"), backend("/b")]),
@@ -53,7 +53,7 @@ fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
 }
 
 #[test]
-fn when_all_fail_the_answer_is_500_whatever_they_said() {
+fn when_all_fail_the_response_is_500_whatever_their_statuses() {
     let replies = [
         ("/a", Reply::Response(409, "nope")),
         ("/b", Reply::Response(410, "")),
@@ -73,7 +73,7 @@ fn when_all_fail_the_answer_is_500_whatever_they_said() {
 }
 
 #[test]
-fn what_is_late_is_missing() {
+fn late_responses_are_missing() {
     let run = Run::in_time(SOON);
     let late = run.ask(&Fake::new(&[("/a", Reply::Never)]), work([backend("/a")]));
     late.is(500, "", false);
@@ -113,7 +113,7 @@ fn groups_end_at_85_and_concurrent_calls_at_75_percent() {
 }
 
 #[test]
-fn concurrent_calls_take_the_first_complete_answer() {
+fn concurrent_calls_use_the_first_complete_response() {
     let mut work = work([backend("/a")]);
     work.concurrent_calls = 3;
     let fake = Fake::new(&[
@@ -126,7 +126,7 @@ fn concurrent_calls_take_the_first_complete_answer() {
 }
 
 #[test]
-fn later_calls_take_values_of_earlier_answers() {
+fn later_calls_use_values_of_earlier_responses() {
     let first = r#"{"id":7,"f":1.5,"s":"a b/c?d","b":true,"l":[1,"x"],"o":{"i":"deep"}}"#;
     let fake = Fake::new(&[
         ("/first", ok(first)),

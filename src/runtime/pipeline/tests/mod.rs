@@ -56,7 +56,7 @@ enum Reply {
 struct Fake {
     replies: Arc<Mutex<HashMap<&'static str, VecDeque<Reply>>>>,
     seen: Arc<Mutex<Vec<Outgoing>>>,
-    /// Pieces of clients' bodies, before there was an answer.
+    /// Pieces of clients' bodies, before there was a response.
     uploaded: Arc<Mutex<Vec<Bytes>>>,
 }
 
@@ -125,7 +125,7 @@ impl Fake {
     }
 }
 
-/// How the body of a stand-in's answer ends.
+/// How the body of a stand-in's response ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Whole,
@@ -133,11 +133,11 @@ enum End {
     Early,
     /// Nothing more comes.
     Silence,
-    /// The whole answer waits until the client's body is there.
+    /// The whole response waits until the client's body is complete.
     AfterBody,
 }
 
-/// An answer whose head has come.
+/// A response whose head has arrived.
 #[derive(Debug, Clone)]
 struct FakeResponse {
     status: StatusCode,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn one_backend_is_the_whole_answer() {
+fn one_backend_is_the_whole_response() {
     for status in [200, 201] {
         let seen = ask(
             &[("/a", Reply::Response(status, r#"{"b":1,"a":{"z":1}}"#))],
@@ -19,7 +19,7 @@ fn one_backend_is_the_whole_answer() {
 }
 
 #[test]
-fn an_answer_without_members_is_not_complete() {
+fn a_response_without_members_is_not_complete() {
     for body in ["{}", "null"] {
         let seen = ask(&[("/a", ok(body))], work([backend("/a")]));
         seen.is(200, body, false);
@@ -28,7 +28,7 @@ fn an_answer_without_members_is_not_complete() {
 }
 
 #[test]
-fn any_other_status_is_a_failure_that_shows_nothing() {
+fn any_other_status_is_a_failure_without_details() {
     for status in [202, 204, 206, 301, 304, 400, 404, 500, 503] {
         let seen = ask(
             &[("/a", Reply::Response(status, "{}"))],

@@ -227,7 +227,7 @@ fn status_of(outcome: &Outcome) -> u16 {
 }
 
 #[tokio::test]
-async fn an_answer_passes_piece_by_piece() {
+async fn a_response_passes_piece_by_piece() {
     let fake = streaming(FakeResponse::new(206, &["ab", "cd"], End::Whole));
     let mut client = Memory::default();
     let outcome = play(&fake, &mut client, &plain(), &options()).await;
@@ -243,7 +243,7 @@ async fn an_answer_passes_piece_by_piece() {
 }
 
 #[tokio::test]
-async fn fields_of_the_upstreams_connection_stay_behind() {
+async fn headers_of_the_upstreams_connection_are_not_forwarded() {
     let mut response = FakeResponse::json(200, "12");
     for (name, value) in [
         (CONTENT_LENGTH, "2"),
@@ -268,7 +268,7 @@ async fn fields_of_the_upstreams_connection_stay_behind() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_its_head_alone() {
+async fn a_response_without_a_body_is_only_a_head() {
     for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
         let mut client = Memory {
             method,
@@ -283,7 +283,7 @@ async fn an_answer_without_a_body_is_its_head_alone() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_ends_the_connection() {
+async fn a_truncated_response_closes_the_connection() {
     let mut options = options();
     options.stream_idle_timeout = Duration::from_millis(20);
     for (end, why) in [
@@ -324,7 +324,7 @@ async fn the_timeout_ends_with_the_head() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_call_and_counts_for_nothing() {
+async fn a_client_that_closes_its_connection_ends_the_call_and_is_not_counted() {
     let (backend, counter) = counted("/a", false);
     let mut client = Memory {
         leaves: true,
@@ -344,7 +344,7 @@ async fn the_clients_body_goes_up_as_it_comes_before_and_after_the_head() {
     let late = Arc::clone(&response.late);
     let fake = streaming(response);
     let mut client = Memory::sending(&["a", "b"]);
-    // What comes when the answer has begun.
+    // Data that arrives after the response has begun.
     client.pieces.push_back(Ok(Piece {
         bytes: Bytes::from_static(b"c"),
         last: true,
@@ -379,7 +379,7 @@ async fn a_body_that_is_not_http_is_the_clients_failure() {
 }
 
 #[tokio::test]
-async fn static_data_stand_in_for_a_failed_call() {
+async fn static_data_replaces_a_failed_call() {
     let mut work = plain();
     work.static_data = Some(StaticData::compile("errored", &serde_json::Map::new()));
     let fake = Fake::new(&[("/a", Reply::Fail(Failure::new(Kind::Connect, "refused")))]);

@@ -1,9 +1,9 @@
-//! What is done to the answer as a whole, and beside it.
+//! Work on the response as a whole, and in parallel to it.
 
 use super::*;
 
 #[test]
-fn static_data_is_laid_over_the_answer_by_strategy() {
+fn static_data_is_added_to_the_response_by_strategy() {
     let replies = [
         ("/a", ok(r#"{"a":1}"#)),
         ("/b", ok(r#"{"b":2}"#)),
@@ -45,7 +45,7 @@ fn static_data_hides_a_status_but_not_the_error() {
 }
 
 #[test]
-fn the_endpoint_s_flatmap_runs_on_whole_merged_answers_only() {
+fn the_endpoint_s_flatmap_runs_only_on_complete_merged_responses() {
     let args = ["a".to_owned(), "z".to_owned()];
     let flatmap = || Flatmap::compile([("move", &args[..])]).unwrap();
     let replies = [
@@ -96,7 +96,7 @@ impl ResponseSigner for Signs {
 }
 
 #[test]
-fn signed_answers_are_all_or_nothing_and_carry_none_of_our_fields() {
+fn signed_responses_are_complete_and_have_none_of_our_headers() {
     let replies = [
         ("/a", Reply::Response(201, r#"{"token":{"x":1},"b":1}"#)),
         ("/f", Reply::Response(401, "")),
