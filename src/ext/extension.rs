@@ -93,6 +93,14 @@ impl EndpointPart {
     pub(crate) fn step(step: impl EndpointStep + 'static) -> EndpointPart {
         EndpointPart::Steps(vec![Box::new(step)])
     }
+
+    /// A wrapper of the endpoint's work. `None` if its block has errors or no effect.
+    pub(crate) fn pipe(pipe: Option<impl PipeStep + 'static>) -> EndpointPart {
+        pipe.map_or(EndpointPart::Nothing, |pipe| EndpointPart::Piped {
+            steps: Vec::new(),
+            pipes: vec![Box::new(pipe)],
+        })
+    }
 }
 
 /// A namespace of a backend's `extra_config`.
@@ -122,6 +130,13 @@ pub(crate) enum BackendPart {
 }
 
 impl BackendPart {
+    /// A wrapper of the call. `None` if its block has errors or no effect.
+    pub(crate) fn pipe(pipe: Option<impl PipeStep + 'static>) -> BackendPart {
+        pipe.map_or(BackendPart::Nothing, |pipe| {
+            BackendPart::Pipe(Box::new(pipe))
+        })
+    }
+
     /// Reports that two blocks would make the response of one backend.
     pub(crate) fn two_on_wire(node: &Node<'_>) {
         node.config_error_hint(

@@ -45,10 +45,7 @@ pub(super) fn request_backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match maker(node, &PLAIN, site.pattern, cx) {
-        Some(maker) => BackendPart::Pipe(Box::new(MakeRequest { maker })),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(maker(node, &PLAIN, site.pattern, cx).map(|maker| MakeRequest { maker }))
 }
 
 pub(super) fn response_endpoint(
@@ -67,10 +64,7 @@ pub(super) fn response_backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match maker(node, &PLAIN, site.pattern, cx) {
-        Some(maker) => BackendPart::Pipe(Box::new(MakeResponse { maker })),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(maker(node, &PLAIN, site.pattern, cx).map(|maker| MakeResponse { maker }))
 }
 
 fn piped(step: impl crate::runtime::pipe::PipeStep + 'static) -> EndpointPart {

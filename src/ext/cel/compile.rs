@@ -74,13 +74,10 @@ pub(super) fn endpoint(
             )
         }
     });
-    match checks(&format!("[ENDPOINT: {}][CEL]", site.pattern), compiled) {
-        Some(checks) => EndpointPart::Piped {
-            steps: Vec::new(),
-            pipes: vec![Box::new(checks)],
-        },
-        None => EndpointPart::Nothing,
-    }
+    EndpointPart::pipe(checks(
+        &format!("[ENDPOINT: {}][CEL]", site.pattern),
+        compiled,
+    ))
 }
 
 pub(super) fn backend(
@@ -94,10 +91,10 @@ pub(super) fn backend(
             "move the expression to the endpoint's \"validation/cel\"",
         );
     });
-    match checks(&format!("[BACKEND: {}][CEL]", site.pattern), compiled) {
-        Some(checks) => BackendPart::Pipe(Box::new(checks)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(checks(
+        &format!("[BACKEND: {}][CEL]", site.pattern),
+        compiled,
+    ))
 }
 
 /// What an endpoint's expressions require of tokens. `None` if nothing. The endpoint's validator calls this; errors

@@ -58,10 +58,7 @@ pub(super) fn backend(
     _site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match filter(node, cx) {
-        Some((filter, _)) => BackendPart::Pipe(Box::new(filter)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(filter(node, cx).map(|(filter, _)| filter))
 }
 
 /// The filter, and its networks as configured. `None` after an error, which is reported.

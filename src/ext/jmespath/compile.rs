@@ -12,13 +12,7 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     _cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    match query(node, site.streams) {
-        Some(query) => EndpointPart::Piped {
-            steps: Vec::new(),
-            pipes: vec![Box::new(query)],
-        },
-        None => EndpointPart::Nothing,
-    }
+    EndpointPart::pipe(query(node, site.streams))
 }
 
 pub(super) fn backend(
@@ -26,10 +20,7 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     _cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match query(node, site.endpoint.streams) {
-        Some(query) => BackendPart::Pipe(Box::new(query)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(query(node, site.endpoint.streams))
 }
 
 fn query(node: &Node<'_>, streams: bool) -> Option<Query> {

@@ -75,10 +75,7 @@ pub(super) fn backend(
     _site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match script(node, PIPE_KEYS, Level::Backend, cx) {
-        Some(script) => BackendPart::Pipe(Box::new(LuaPipe { script })),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(script(node, PIPE_KEYS, Level::Backend, cx).map(|script| LuaPipe { script }))
 }
 
 /// A script without code for after the request. `None` if it has no code for before it either.

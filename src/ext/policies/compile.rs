@@ -48,13 +48,7 @@ pub(super) fn endpoint(
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
     }
-    match policies {
-        Some(policies) => EndpointPart::Piped {
-            steps: Vec::new(),
-            pipes: vec![Box::new(policies)],
-        },
-        None => EndpointPart::Nothing,
-    }
+    EndpointPart::pipe(policies)
 }
 
 pub(super) fn backend(
@@ -75,10 +69,7 @@ pub(super) fn backend(
     need_one(&block, cx.report.config_errors() > before);
     let log = format!("[BACKEND: {}][Policies]", site.pattern);
     let policies = around(&block, log, site.endpoint, cx);
-    match policies.filter(|_| cx.report.config_errors() == before) {
-        Some(policies) => BackendPart::Pipe(Box::new(policies)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(policies.filter(|_| cx.report.config_errors() == before))
 }
 
 fn need_one(block: &PolicyBlock<'_>, has_errors: bool) {

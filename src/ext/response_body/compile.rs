@@ -17,13 +17,7 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     _cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    match compiled(node, site.streams, site.pattern) {
-        Some(step) => EndpointPart::Piped {
-            steps: Vec::new(),
-            pipes: vec![Box::new(step)],
-        },
-        None => EndpointPart::Nothing,
-    }
+    EndpointPart::pipe(compiled(node, site.streams, site.pattern))
 }
 
 pub(super) fn backend(
@@ -31,10 +25,7 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     _cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match compiled(node, site.endpoint.streams, site.pattern) {
-        Some(step) => BackendPart::Pipe(Box::new(step)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(compiled(node, site.endpoint.streams, site.pattern))
 }
 
 fn compiled(node: &Node<'_>, streams: bool, place: &str) -> Option<Replacer> {

@@ -15,13 +15,7 @@ pub(super) fn endpoint(
     _site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    match check(node, true, cx) {
-        Some(check) => EndpointPart::Piped {
-            steps: Vec::new(),
-            pipes: vec![Box::new(check)],
-        },
-        None => EndpointPart::Nothing,
-    }
+    EndpointPart::pipe(check(node, true, cx))
 }
 
 pub(super) fn backend(
@@ -29,10 +23,7 @@ pub(super) fn backend(
     _site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match check(node, false, cx) {
-        Some(check) => BackendPart::Pipe(Box::new(check)),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(check(node, false, cx))
 }
 
 /// `shown`: the body of the error goes to the client.

@@ -16,8 +16,5 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    match maker(node, &DEFAULTS, site.pattern, cx) {
-        Some(maker) => BackendPart::Pipe(Box::new(MakeRequest { maker })),
-        None => BackendPart::Nothing,
-    }
+    BackendPart::pipe(maker(node, &DEFAULTS, site.pattern, cx).map(|maker| MakeRequest { maker }))
 }
