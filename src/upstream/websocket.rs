@@ -79,7 +79,7 @@ impl HostSet {
         if let Some(trip) = trip {
             let handshake = handshake(session.digest()).unwrap_or_default();
             trip.connected(&target.host, Some(handshake), false);
-            trip.sends(&request.headers, None);
+            trip.sends_headers(&request.headers);
             write_context(trip, &mut request, true);
         }
         let broken = |_| CallError::new(CallErrorKind::Broken, "EOF");

@@ -12,6 +12,7 @@ use super::error::{CallError, CallErrorKind};
 use super::exchange::RequestBody;
 use super::host::{Forward, Place};
 use super::message::Outgoing;
+use crate::telemetry::trace::context::Field;
 
 /// The default `User-Agent` of calls.
 pub(crate) const OUR_USER_AGENT: HeaderValue =
@@ -110,11 +111,12 @@ fn each_field(
 /// The head of an HTTP/1 request as bytes, and the head from which Pingora learns how the body is framed.
 ///
 /// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, an upgrade,
-/// and a target with characters that are unusual.
+/// and a target with characters that are unusual. `context` replaces headers with the same names.
 pub(super) fn prepared_head(
     head: &Outgoing,
     place: &Place,
     wire: Wire,
+    context: &[Field],
     out: &mut Vec<u8>,
 ) -> Option<Box<RequestHeader>> {
     let target = place.target(&head.target);
@@ -130,14 +132,27 @@ pub(super) fn prepared_head(
         if *name == UPGRADE {
             return None;
         }
-        push_titled(name, out);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes().trim_ascii());
-        out.extend_from_slice(b"\r\n");
+        if !context.iter().any(|(replaced, ..)| replaced == name) {
+            push_titled(name, out);
+            push_value(value, out);
+        }
         Some(())
     })?;
+    for (_, titled, value) in context {
+        if let Some(value) = value {
+            out.extend_from_slice(titled.as_bytes());
+            push_value(value, out);
+        }
+    }
     out.extend_from_slice(b"\r\n");
     framing(head, wire).ok()
+}
+
+/// Ends the line of a header whose name is written.
+fn push_value(value: &HeaderValue, out: &mut Vec<u8>) {
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes().trim_ascii());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A head of which only the method and the framing count.
@@ -331,6 +346,7 @@ pub(crate) fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
     use crate::upstream::client::Settings;
     use crate::upstream::dns::DnsTable;
 
@@ -358,12 +374,42 @@ mod tests {
             h1: true,
         };
         let mut fast = Vec::new();
-        let prepared = prepared_head(out, &place, wire, &mut fast);
+        let prepared = prepared_head(out, &place, wire, &[], &mut fast);
         let slow = request_header(out, &place, wire).unwrap();
         let slow =
             pingora_core::protocols::http::v1::client::http_req_header_to_wire(&slow).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (prepared.map(|_| text(&fast)), text(&slow))
+    }
+
+    #[test]
+    fn a_trace_context_replaces_that_of_the_client() {
+        let mut out = Outgoing {
+            target: "/".into(),
+            ..Outgoing::default()
+        };
+        for name in ["traceparent", "tracestate", "x-a"] {
+            let name = HeaderName::from_static(name);
+            out.headers.append(name, HeaderValue::from_static("client"));
+        }
+        let ours = HeaderValue::from_static("ours");
+        let context = [
+            (TRACEPARENT, "Traceparent", Some(ours)),
+            (TRACESTATE, "Tracestate", None),
+        ];
+        let dns = DnsTable::with_resolver(None);
+        let place = Place::parse("http://a.test", &dns, &Settings::default()).unwrap();
+        let wire = Wire {
+            body: RequestBody::Empty,
+            close: false,
+            h1: true,
+        };
+        let mut head = Vec::new();
+        prepared_head(&out, &place, wire, &context, &mut head).unwrap();
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.ends_with("\r\nTraceparent: ours\r\n\r\n"), "{head}");
+        assert_eq!(head.matches("client").count(), 1, "{head}");
+        assert!(!head.contains("Tracestate"), "{head}");
     }
 
     #[test]

@@ -132,8 +132,11 @@ impl BackendObserver {
         (reused, retries): (Option<bool>, u64),
     ) {
         let Some(native) = &self.native else { return };
-        let key = (Arc::clone(host), class(status));
-        let others = (Arc::from(OTHER_HOSTS), key.1);
+        let class = class(status);
+        let is_ours = |key: &(Arc<str>, usize)| key.1 == class && key.0 == *host;
+        let keys: [&dyn Fn() -> (Arc<str>, usize); 2] = [&|| (Arc::clone(host), class), &|| {
+            (Arc::from(OTHER_HOSTS), class)
+        }];
         let make = |key: &(Arc<str>, usize)| {
             let mut labels = labels(&self.endpoint, self);
             // A host may be written with a password, or with a key in its query.
@@ -152,7 +155,7 @@ impl BackendObserver {
                 retries: native.0.counter(&RETRIES, &labels),
             }
         };
-        let series = self.native_trips.get_or_make_bounded(&key, &others, make);
+        let series = self.native_trips.get_or_make_bounded(is_ours, keys, make);
         series.requests.add(1);
         series.duration.record_time(took, None);
         if retries > 0 {

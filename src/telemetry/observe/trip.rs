@@ -53,6 +53,8 @@ impl Trip {
     /// Starts a round trip within the call of the current task, if it is observed.
     pub(crate) fn begin(method: &Method, target: &str) -> Option<Box<Trip>> {
         let under = CURRENT.try_with(|current| current.call.clone()).ok()??;
+        // Only a span shows the target.
+        let target = if under.request.recorded { target } else { "" };
         Some(Box::new(Trip {
             under,
             id: SpanId::random(),
@@ -92,13 +94,22 @@ impl Trip {
         self.retries += 1;
     }
 
-    /// Records that the request head is sent with these headers, and `length` bytes of body if known.
-    pub(crate) fn sends(&mut self, headers: &HeaderMap, length: Option<u64>) {
-        self.sent = length.unwrap_or(0);
-        let layer = &self.under.observer.layer.traces;
-        if self.under.request.recorded && layer.report_headers {
+    /// Records that `length` bytes of body are sent.
+    pub(crate) fn sends(&mut self, length: u64) {
+        self.sent = length;
+    }
+
+    /// Records the headers that are sent.
+    pub(crate) fn sends_headers(&mut self, headers: &HeaderMap) {
+        if self.shows_headers() {
+            let layer = &self.under.observer.layer.traces;
             self.headers = header_attributes("request", headers, &layer.skip_headers);
         }
+    }
+
+    /// Whether the span shows headers.
+    pub(crate) fn shows_headers(&self) -> bool {
+        self.under.request.recorded && self.under.observer.layer.traces.report_headers
     }
 
     /// The headers that send the trace context to the host. Each replaces the client's header with the same name.
@@ -125,14 +136,15 @@ impl Trip {
         if self.answered.is_some() {
             return;
         }
-        self.answered = Some(self.began.elapsed());
+        let now = Instant::now();
+        self.answered = Some(now.saturating_duration_since(self.began));
         self.status = status;
         self.under.status.store(status, Ordering::Relaxed);
-        let _ = self.under.headed.set(Instant::now());
+        let _ = self.under.headed.set(now);
         self.under.request.answered_grpc(headers);
         self.length = length.filter(|_| self.method != Method::HEAD);
-        let layer = &self.under.observer.layer.traces;
-        if self.under.request.recorded && layer.report_headers {
+        if self.shows_headers() {
+            let layer = &self.under.observer.layer.traces;
             let shown = header_attributes("response", headers, &layer.skip_headers);
             self.headers.extend(shown);
         }

@@ -41,21 +41,20 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
         }
     }
 
-    /// The same for keys that others can invent, such as hosts that backends redirect to. A new key beyond the limit
-    /// gets the value of `others`, for which `make` is called with that key.
-    pub(crate) fn get_or_make_bounded<'v>(
-        &'v self,
-        key: &K,
-        others: &K,
+    /// The same for keys that others can invent, such as hosts that backends redirect to. `is_key` finds the value. Only
+    /// a new value needs a key: `[key, others]`, of which the second is for keys beyond the limit.
+    pub(crate) fn get_or_make_bounded(
+        &self,
+        is_key: impl Fn(&K) -> bool,
+        [key, others]: [&dyn Fn() -> K; 2],
         make: impl Fn(&K) -> V,
-    ) -> &'v V {
-        let known = self.iter().find(|(known, _)| *known == key);
-        if let Some((_, value)) = known {
+    ) -> &V {
+        if let Some((_, value)) = self.iter().find(|(known, _)| is_key(known)) {
             return value;
         }
         let full = self.iter().count() >= MOST_KEYS;
-        let key = if full { others } else { key };
-        self.get_or_make(key, || make(key))
+        let key = if full { others() } else { key() };
+        self.get_or_make(&key, || make(&key))
     }
 
     /// All values.
@@ -70,15 +69,19 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
 mod tests {
     use super::*;
 
+    fn get(grown: &Grown<i32, i32>, key: i32) -> &i32 {
+        grown.get_or_make_bounded(|known| *known == key, [&|| key, &|| 0], |key| *key)
+    }
+
     #[test]
     fn invented_keys_share_a_value_beyond_the_limit() {
         let grown = Grown::default();
         for key in 1..10_000 {
-            let value = *grown.get_or_make_bounded(&key, &0, |key| *key);
+            let value = *get(&grown, key);
             let known = usize::try_from(key).unwrap() <= MOST_KEYS;
             assert_eq!(value, if known { key } else { 0 });
         }
-        assert_eq!(*grown.get_or_make_bounded(&7, &0, |_| -1), 7);
+        assert_eq!(*get(&grown, 7), 7);
         assert_eq!(grown.iter().count(), MOST_KEYS + 1);
     }
 

@@ -1,6 +1,7 @@
 //! A span: a piece of work with its start, its end and its result.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -85,10 +86,11 @@ impl Span {
 }
 
 /// A clock with nanoseconds since the Unix epoch that never goes back within one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Clock {
     began: Instant,
-    since_1970: u64,
+    /// Read when it is first needed: most requests are not recorded.
+    since_1970: OnceLock<u64>,
 }
 
 impl Clock {
@@ -96,13 +98,15 @@ impl Clock {
     pub(crate) fn started(began: Instant) -> Clock {
         Clock {
             began,
-            since_1970: nanos(moment::now().saturating_sub(began.elapsed())),
+            since_1970: OnceLock::new(),
         }
     }
 
     /// Nanoseconds since the Unix epoch at this instant.
     pub(crate) fn at(&self, instant: Instant) -> u64 {
-        self.since_1970 + nanos(instant.saturating_duration_since(self.began))
+        let since_1970 = || nanos(moment::now().saturating_sub(self.began.elapsed()));
+        let began = *self.since_1970.get_or_init(since_1970);
+        began + nanos(instant.saturating_duration_since(self.began))
     }
 }
 

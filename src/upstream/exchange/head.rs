@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::stream::{Exchange, RequestBody};
@@ -117,17 +118,25 @@ impl Exchange<'_> {
     }
 
     /// Gives the head to the [`Link`] of an HTTP/1 connection, and returns what Pingora has to know of it. `None` where
-    /// Pingora writes the head. An observed call changes its head, so Pingora writes it.
-    fn prepared_head(&self) -> Option<Box<RequestHeader>> {
+    /// Pingora writes the head, which a trace shows.
+    fn prepared_head(&mut self) -> Option<Box<RequestHeader>> {
         let Some(HttpSession::H1(session)) = self.session.as_deref() else {
             return None;
         };
-        let place = self.place().filter(|_| self.trip.is_none())?;
+        let place = self.place()?;
+        let context = match &self.trip {
+            Some(trip) if trip.shows_headers() => return None,
+            Some(trip) => trip.context(),
+            None => SmallVec::new(),
+        };
         let mut header = None;
         Link::prepare(session.stream(), |out| {
-            header = prepared_head(&self.head, place, self.wire(true), out);
+            header = prepared_head(&self.head, place, self.wire(true), &context, out);
             header.is_some()
         });
+        if header.is_some() {
+            self.observe_length();
+        }
         header
     }
 

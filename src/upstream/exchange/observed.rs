@@ -54,15 +54,19 @@ impl Exchange<'_> {
 
     /// Adds the trace context to the head, in place of the client's.
     pub(super) fn observe_head(&mut self, header: &mut RequestHeader, h1: bool) {
+        self.observe_length();
         let Some(trip) = &mut self.trip else {
             return;
         };
-        let length = match self.body {
-            RequestBody::Length(length) => Some(length),
-            RequestBody::Empty | RequestBody::Chunked => None,
-        };
-        trip.sends(&header.headers, length);
+        trip.sends_headers(&header.headers);
         write_context(trip, header, h1);
+    }
+
+    /// Records the length of the body.
+    pub(super) fn observe_length(&mut self) {
+        if let (Some(trip), RequestBody::Length(length)) = (&mut self.trip, self.body) {
+            trip.sends(length);
+        }
     }
 
     /// Records the head of the response.

@@ -54,18 +54,25 @@ pub(in crate::telemetry::observe) struct ReadSeries {
 
 impl Trip {
     pub(super) fn count(&self, store: &Store, observer: &BackendObserver, took: Duration) {
-        let error = self.error;
-        let key = (
-            self.status,
-            self.method.clone(),
-            Arc::clone(&self.host),
-            error,
-            self.length.is_some(),
-        );
-        let mut others = key.clone();
-        others.2 = Arc::from(OTHER_HOSTS);
+        let has_length = self.length.is_some();
+        let is_ours = |key: &Key| {
+            let result = (key.0, key.3, key.4) == (self.status, self.error, has_length);
+            result && key.1 == self.method && key.2 == self.host
+        };
+        let key = |host| {
+            (
+                self.status,
+                self.method.clone(),
+                host,
+                self.error,
+                has_length,
+            )
+        };
+        let keys: [&dyn Fn() -> Key; 2] = [&|| key(Arc::clone(&self.host)), &|| {
+            key(Arc::from(OTHER_HOSTS))
+        }];
         let make = |key: &Key| self.series(store, observer, &key.2);
-        let series = observer.trips.get_or_make_bounded(&key, &others, make);
+        let series = observer.trips.get_or_make_bounded(is_ours, keys, make);
         let example = self.example();
         series.duration.record_time(took, example);
         if let Some(counters) = &series.counters {
