@@ -11,6 +11,7 @@
 //! | `payload`, `finishing` | how request bodies are read; the last changes to responses |
 //! | `sides` | the admin listeners, and addresses that two listeners want |
 //! | `certificates` | the contents of certificate and key files |
+//! | `misplaced` | guards outside of `extra_config` |
 //! | `namespaces` | which extension compiles which block |
 //! | `plugins` | the blocks of plugins that are built in, moved to their own namespaces |
 //! | [`krakend3`] | what KrakenD 3.0 reads differently |
@@ -31,6 +32,7 @@ mod finishing;
 mod graphql;
 pub(crate) mod krakend3;
 mod listen;
+mod misplaced;
 mod namespaces;
 mod options;
 pub(crate) mod output;

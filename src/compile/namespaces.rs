@@ -159,15 +159,33 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
             continue;
         };
         if wanted.iter().any(|(other, _)| *other == index) {
-            node.warn(ConfigError::invalid(format!(
-                "{name:?} appears under another spelling too, which takes precedence"
-            )));
+            twice(name, &node);
         } else {
             wanted.push((index, node));
         }
     }
     wanted.sort_by_key(|(index, _)| *index);
     wanted
+}
+
+/// Reports a second spelling of a namespace. Of two guards nobody can tell which one is meant.
+fn twice(name: &str, node: &Node<'_>) {
+    let twice =
+        |rest| ConfigError::invalid(format!("{name:?} appears under another spelling too{rest}"));
+    match node.rule() {
+        Rule::Guard => node.config_error_hint(twice(""), "remove one of them"),
+        Rule::Core | Rule::Free => node.warn(twice(", which takes precedence")),
+    }
+}
+
+/// Whether a name is that of a guard of any level, in any spelling.
+pub(super) fn is_guard(name: &str) -> bool {
+    // Without a slash it is a key of older versions: `websocket`.
+    name.contains('/')
+        && (lookup(name).is_some_and(|found| found.guard)
+            || Level::ALL
+                .iter()
+                .any(|level| guard_spelled(*level, name).is_some()))
 }
 
 /// A guard whose name differs only in letter case or spaces, or is that of version 1.

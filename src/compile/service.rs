@@ -9,7 +9,8 @@ use http::Method;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::{
-    ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, sides, summary,
+    ahead, backend, client, endpoint, finishing, krakend3, listen, misplaced, options, plugins,
+    sides, summary,
 };
 use crate::config::flexible::Watched;
 use crate::config::load::{self, Format};
@@ -105,6 +106,7 @@ fn compile(
     if version(&root)? == 4 {
         krakend3::warn(&Node::root(written, report));
     }
+    misplaced::report(&root);
     let hash = hash(root.value());
     let file = Service::read(root)?;
     let mut cx = Compile::new(

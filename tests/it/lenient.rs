@@ -305,6 +305,37 @@ fn a_guard_without_an_obvious_meaning_stops_the_start() {
             service(json!({"tls": {"public_key": 7, "private_key": {}}})),
             "private_key",
         ),
+        (
+            service(
+                json!({"extra_config": {"auth/validator": {"alg": "ES256", "jwk_local_path": "k"}}}),
+            ),
+            "protects nothing in the service",
+        ),
+        // Outside of extra_config.
+        (
+            endpoint(json!({"auth/validator": {"alg": "ES256"}})),
+            "has no effect here",
+        ),
+        (
+            endpoint(json!({"extraConfig": {"qos/ratelimit/router": {"max_rate": 1}}})),
+            "has no effect here",
+        ),
+        (
+            backend(json!({"extra-config": {"Qos/RateLimit/Proxy": {"max_rate": 1}}})),
+            "has no effect here",
+        ),
+        (
+            service(json!({"settings": {"a": {"security/cors": {}}}})),
+            "has no effect here",
+        ),
+        // Twice.
+        (
+            endpoint(
+                json!({"extra_config": {"qos/ratelimit/router": {"max_rate": 1},
+                "github.com/devopsfaith/krakend-ratelimit/juju/router": {"max_rate": 2}}}),
+            ),
+            "another spelling",
+        ),
         // At the wrong level, and misspelt or under an old name.
         (extra(backend, "Auth/Validator", json!({})), "unknown here"),
         (extra(backend, "auth/validatr", json!({})), "unknown here"),

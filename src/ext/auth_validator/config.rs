@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::keys::{KEYS, SERVICE_KEYS};
-use crate::config::{Block, Data, Node, OneOrMany, Typing};
+use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing};
 
 /// A source of keys: the block itself, or one of its `providers`.
 #[derive(Debug)]
@@ -184,6 +184,16 @@ pub(super) struct ResourceMetadata<'a> {
 
 impl<'a> Service<'a> {
     pub(super) fn read(node: &Node<'a>) -> Option<Service<'a>> {
+        let of_endpoints = |name: &str| KEYS.iter().any(|key| key.name == name);
+        if let Some((name, of_endpoint)) =
+            node.members().iter().find(|(name, _)| of_endpoints(name))
+        {
+            of_endpoint.config_error_hint(
+                ConfigError::invalid(format!("{name:?} protects nothing in the service")),
+                "write the block in the extra_config of each endpoint that it protects",
+            );
+            return None;
+        }
         let block = node.block(SERVICE_KEYS)?;
         Some(Service {
             shared_cache_duration: block.count("shared_cache_duration"),

@@ -150,10 +150,10 @@ pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
         return readings;
     }
     let mut decoded = None;
-    let mut next = path.replace("%25", "%");
+    let mut next = decoded_once(path);
     // Each round makes the text shorter.
     while decoded.as_deref().unwrap_or(path) != next && escape::is_well_formed(&next) {
-        let again = next.replace("%25", "%");
+        let again = decoded_once(&next);
         decoded = Some(std::mem::replace(&mut next, again));
     }
     for text in [Some(path), decoded.as_deref()].into_iter().flatten() {
@@ -161,7 +161,12 @@ pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
         if cut.len() < text.len() {
             readings.push(cut.to_owned());
         }
-        let trimmed: Vec<&str> = cut.split('/').map(trimmed).collect();
+        let name = before_parameters(cut);
+        if name.len() < cut.len() {
+            readings.push(clean(name));
+        }
+        let segments = cut.split('/').map(before_parameters);
+        let trimmed: Vec<&str> = segments.map(trimmed).collect();
         let trimmed = trimmed.join("/");
         if trimmed != cut {
             readings.push(clean(&trimmed));
@@ -169,6 +174,28 @@ pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
     }
     readings.extend(decoded);
     readings
+}
+
+/// The text with `%` and the characters that never need an encoding (RFC 3986 §2.3) decoded. All others keep theirs,
+/// because they may separate parts.
+fn decoded_once(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let (before, coded) = rest.split_at(at);
+        decoded.push_str(before);
+        let plain = coded
+            .get(1..3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let plain = plain
+            .map(char::from)
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '%' | '-' | '.' | '_' | '~'));
+        let length = if plain.is_some() { 3 } else { 1 };
+        decoded.push(plain.unwrap_or('%'));
+        rest = &coded[length..];
+    }
+    decoded.push_str(rest);
+    decoded
 }
 
 /// A segment without the encoded blanks and the dots at its end, encoded or not. Dot segments keep their dots.

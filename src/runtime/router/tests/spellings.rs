@@ -62,6 +62,18 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
         "/x/..%20/admin",
         "/team./x",
         "/team%23",
+        "/x/%2e%2e%20/admin",
+        "/x/.%2e%20/admin",
+        "/%2e%20/admin",
+        "/%25%36%31dmin",
+        "/%256%31dmin",
+        "/admi%25%36%65",
+        "/admin%25%32%30",
+        "/admin%25%32%65",
+        "/admin%25%33%66x",
+        "/admin%253b",
+        "/admin%25253Bx/y",
+        "/x/..%253b/admin",
     ] {
         assert_eq!(get(&r, path), "404", "{path}");
     }
