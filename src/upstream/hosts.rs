@@ -19,6 +19,7 @@ use super::dns::{Service, SrvTarget};
 use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::rules::HostRules;
+use super::session::Session;
 use super::turn::{Order, order};
 use super::usage::{HostStates, InUse};
 
@@ -110,7 +111,7 @@ impl Host {
 
 /// A connection and its destination.
 pub(super) struct Connected {
-    pub(super) session: Box<HttpSession>,
+    pub(super) session: Session,
     pub(super) reused: bool,
     pub(super) host: usize,
     pub(super) peers: Arc<Peers>,
@@ -285,7 +286,7 @@ impl HostSet {
         candidate.penalty.lift();
         place.penalty.lift();
         let target = host.target(place);
-        match *found.session {
+        match *found.session.into_pingora() {
             HttpSession::H1(session) => Ok((Box::new(session), target)),
             _ => Err(CallError::truncated()),
         }
@@ -397,7 +398,7 @@ impl HostSet {
         candidate: &Candidate,
         way: Way,
         is_last: bool,
-    ) -> Result<Box<HttpSession>, Box<Error>> {
+    ) -> Result<Session, Box<Error>> {
         let shared = !is_last && self.client.settings.dialer_timeout.is_none();
         let limit = shared.then(|| self.rules.dial_share());
         let pool = &self.client.pool;

@@ -56,6 +56,15 @@ struct Prepared {
     is_due: bool,
 }
 
+impl Prepared {
+    fn fill(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        self.head.clear();
+        self.written = 0;
+        self.is_due = fill(&mut self.head);
+        self.is_due
+    }
+}
+
 impl Link {
     /// A link over `stream`, or `stream` itself if it is one: pooled connections keep their link.
     pub(super) fn over(stream: Stream) -> Option<Box<Link>> {
@@ -83,10 +92,23 @@ impl Link {
             return false;
         };
         let mut prepared = link.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        prepared.head.clear();
-        prepared.written = 0;
-        prepared.is_due = fill(&mut prepared.head);
-        prepared.is_due
+        prepared.fill(fill)
+    }
+
+    /// The same for the owner of the link.
+    pub(super) fn prepare_own(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let prepared = self.prepared.get_mut();
+        prepared.unwrap_or_else(PoisonError::into_inner).fill(fill)
+    }
+
+    /// Sends the prepared head.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_prepared() {
+            self.unflushed = true;
+            let written = self.poll_prepared(cx).map_ok(|()| 0);
+            ready!(self.waited(cx, written))?;
+        }
+        Pin::new(self).poll_flush(cx)
     }
 
     /// Writes the prepared head to its end.
@@ -148,7 +170,8 @@ impl Link {
     }
 
     /// Makes `bytes` the next data to be read. Written data is discarded until then.
-    pub(super) fn replay(&mut self, bytes: BytesMut) {
+    pub(super) fn replay(&mut self, mut bytes: BytesMut) {
+        bytes.unsplit(std::mem::take(&mut self.ahead));
         self.ahead = bytes;
         self.mute = true;
     }

@@ -59,6 +59,7 @@ mod proof;
 mod proxy;
 mod redirect;
 mod rules;
+mod session;
 mod side;
 mod single_flight;
 mod timer;
@@ -66,6 +67,7 @@ mod tls;
 mod tunnel;
 mod turn;
 mod usage;
+mod usual;
 mod websocket;
 mod wire;
 

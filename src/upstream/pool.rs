@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use pingora_core::protocols::{ALPN, Stream, tls};
 use pingora_core::tls::TlsConnector;
@@ -21,6 +20,7 @@ use super::idle::Idle;
 use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
+use super::session::Session;
 
 /// The connections of one client.
 pub(super) enum Pool {
@@ -67,15 +67,13 @@ impl Pool {
     }
 
     /// A pooled connection to `peer`, if there is one.
-    ///
-    /// It is boxed because it is half a kilobyte, and would be moved half a dozen times through the layers above.
-    pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Box<HttpSession>> {
+    pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Session> {
         match self {
             Pool::Http1(pool) => {
                 let stream = pool.idle.take(peer.reuse_hash())?;
-                http1(stream, peer).map(Box::new)
+                Link::over(stream).map(Session::over)
             }
-            Pool::Any(pool) => Box::pin(pool.reuse(peer)).await.map(Box::new),
+            Pool::Any(pool) => Box::pin(pool.reuse(peer)).await,
         }
     }
 
@@ -84,13 +82,12 @@ impl Pool {
         &self,
         peer: &PooledPeer,
         limit: Option<Duration>,
-    ) -> Result<Box<HttpSession>, Box<Error>> {
+    ) -> Result<Session, Box<Error>> {
         let dial = Box::pin(async {
-            let session = match self {
-                Pool::Http1(pool) => over_http1(pool.dial(peer).await?, peer)?,
-                Pool::Any(pool) => pool.dial(peer).await?,
-            };
-            Ok(Box::new(session))
+            match self {
+                Pool::Http1(pool) => over_http1(pool.dial(peer).await?),
+                Pool::Any(pool) => pool.dial(peer).await,
+            }
         });
         match limit {
             None => dial.await,
@@ -102,44 +99,45 @@ impl Pool {
     }
 
     /// Returns a reusable connection to the pool.
-    pub(super) async fn release(&self, session: Box<HttpSession>, peer: &PooledPeer) {
-        // An HTTP/2 stream ends when it is dropped. Its connection never left the pool.
-        let HttpSession::H1(mut session) = *session else {
-            return;
-        };
+    pub(super) async fn release(&self, session: Session, peer: &PooledPeer) {
         let idle = match self {
             Pool::Http1(pool) => &pool.idle,
             Pool::Any(pool) => &pool.dialler.idle,
         };
-        session.respect_keepalive();
-        if let Some(stream) = session.reuse().await {
+        let stream: Option<Stream> = match session {
+            Session::Usual(session) => session.reuse().await.map(|link| link as Stream),
+            Session::Pingora(session) => Box::pin(reused(session)).await,
+        };
+        if let Some(stream) = stream {
             idle.put(peer.reuse_hash(), stream);
         }
     }
 
     /// Gives up a session that has waited for a response since `asked`.
-    pub(super) fn abandon(&self, session: &HttpSession, peer: &PooledPeer, asked: Instant) {
-        if let (Pool::Any(pool), HttpSession::H2(session)) = (self, session) {
+    pub(super) fn abandon(&self, session: &Session, peer: &PooledPeer, asked: Instant) {
+        if let (Pool::Any(pool), Session::Pingora(session)) = (self, session)
+            && let HttpSession::H2(session) = &**session
+        {
             pool.multiplexed.doubt(session, peer.reuse_hash(), asked);
         }
     }
 }
 
 impl AnyVersion {
-    async fn reuse(&self, peer: &PooledPeer) -> Option<HttpSession> {
+    async fn reuse(&self, peer: &PooledPeer) -> Option<Session> {
         let alpn = peer.get_peer_options().map(|options| &options.alpn);
         if alpn.is_some_and(|alpn| alpn.get_max_http_version() == 2) {
             let found = self.multiplexed.reuse(peer.reuse_hash()).await;
             if let Some(session) = found {
-                return Some(HttpSession::H2(session));
+                return Some(Session::http2(session));
             }
         }
         // A server that was offered both may have chosen HTTP/1.
         let stream = self.dialler.idle.take(peer.reuse_hash())?;
-        http1(stream, peer)
+        Link::over(stream).map(Session::over)
     }
 
-    async fn dial(&self, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
+    async fn dial(&self, peer: &PooledPeer) -> Result<Session, Box<Error>> {
         let stream = self.dialler.dial(peer).await?;
         let is_http2 = match stream.selected_alpn_proto() {
             Some(chosen) => chosen == ALPN::H2,
@@ -151,9 +149,9 @@ impl AnyVersion {
         };
         if is_http2 {
             let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
-            Ok(HttpSession::H2(session))
+            Ok(Session::http2(session))
         } else {
-            over_http1(stream, peer)
+            over_http1(stream)
         }
     }
 }
@@ -210,12 +208,18 @@ impl Dialler {
 }
 
 /// A session over HTTP/1. Its connection is a [`Link`].
-fn http1(stream: Stream, peer: &PooledPeer) -> Option<HttpSession> {
-    let link = Link::over(stream)?;
-    Some(HttpSession::H1(Http1Session::new_with_options(link, peer)))
+fn over_http1(stream: Stream) -> Result<Session, Box<Error>> {
+    let link = Link::over(stream);
+    link.map(Session::over)
+        .ok_or_else(|| Error::explain(ErrorType::InternalError, "no link over a connection"))
 }
 
-fn over_http1(stream: Stream, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
-    let session = http1(stream, peer);
-    session.ok_or_else(|| Error::explain(ErrorType::InternalError, "no link over a connection"))
+/// The connection of a session of Pingora, if it can be used again.
+async fn reused(session: Box<HttpSession>) -> Option<Stream> {
+    // An HTTP/2 stream ends when it is dropped. Its connection never left the pool.
+    let HttpSession::H1(mut session) = *session else {
+        return None;
+    };
+    session.respect_keepalive();
+    session.reuse().await
 }

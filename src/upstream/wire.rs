@@ -108,7 +108,7 @@ fn each_field(
     Some(())
 }
 
-/// The head of an HTTP/1 request as bytes, and the head from which Pingora learns how the body is framed.
+/// The head of an HTTP/1 request as bytes.
 ///
 /// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, an upgrade,
 /// and a target with characters that are unusual. `context` replaces headers with the same names.
@@ -118,7 +118,7 @@ pub(super) fn prepared_head(
     wire: Wire,
     context: &[Field],
     out: &mut Vec<u8>,
-) -> Option<Box<RequestHeader>> {
+) -> Option<()> {
     let target = place.target(&head.target);
     if place.route.forward().is_some() || wire.close || !is_usual(&target) {
         return None;
@@ -145,7 +145,7 @@ pub(super) fn prepared_head(
         }
     }
     out.extend_from_slice(b"\r\n");
-    framing(head, wire).ok()
+    Some(())
 }
 
 /// Ends the line of a header whose name is written.
@@ -155,10 +155,13 @@ fn push_value(value: &HeaderValue, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A head of which only the method and the framing count.
-fn framing(head: &Outgoing, wire: Wire) -> Result<Box<RequestHeader>, Box<Error>> {
-    let mut header = RequestHeader::build_no_case(head.method.clone(), b"/", Some(0))?;
-    match wire.body {
+/// The head from which Pingora learns how the bodies are framed, if the head itself is written as bytes.
+pub(super) fn framing(
+    method: &Method,
+    body: RequestBody,
+) -> Result<Box<RequestHeader>, Box<Error>> {
+    let mut header = RequestHeader::build_no_case(method.clone(), b"/", Some(0))?;
+    match body {
         RequestBody::Length(length) => header.insert_header(CONTENT_LENGTH, length)?,
         RequestBody::Chunked => header.insert_header(TRANSFER_ENCODING, "chunked")?,
         RequestBody::Empty => {}

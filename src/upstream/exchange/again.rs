@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, RetryType};
 
 use super::stream::Exchange;
@@ -63,8 +62,8 @@ impl Exchange<'_> {
     }
 
     pub(super) fn is_http2(&self) -> bool {
-        match self.session.as_deref() {
-            Some(session) => matches!(session, HttpSession::H2(_)),
+        match &self.session {
+            Some(session) => session.is_http2(),
             // Between two connections: only HTTP/2 keeps pieces.
             None => self.has_kept_pieces(),
         }
@@ -245,7 +244,7 @@ impl Drop for Exchange<'_> {
             }
             return;
         }
-        if let (Some(session), Some(candidate)) = (self.session.as_deref(), self.candidate()) {
+        if let (Some(session), Some(candidate)) = (self.session.as_ref(), self.candidate()) {
             self.client.pool.abandon(session, &candidate.peer, asked);
         }
         if asked.elapsed() >= self.rules.long_wait() {

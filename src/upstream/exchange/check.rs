@@ -11,6 +11,7 @@ use super::long::HEAD_TOO_LARGE;
 use super::stream::Exchange;
 use crate::telemetry::mask::without_password;
 use crate::upstream::error::{CallError, CallErrorKind};
+use crate::upstream::session::Session;
 
 impl Exchange<'_> {
     /// Reads one header section. Returns `false` if it was an interim response.
@@ -105,7 +106,7 @@ impl Exchange<'_> {
 
     /// Whether the raw head has a `Content-Length`. Pingora removes it if there is a `Transfer-Encoding`.
     fn raw_length(&self) -> bool {
-        let Some(session) = self.session.as_deref().and_then(HttpSession::as_http1) else {
+        let Some(session) = self.session.as_ref().and_then(Session::http1) else {
             return false;
         };
         let name = CONTENT_LENGTH.as_str().as_bytes();
@@ -117,12 +118,17 @@ impl Exchange<'_> {
     }
 
     fn has_surplus(&mut self) -> bool {
-        let keeps_alive = !self.client.settings.disable_keep_alives;
-        match self.session.as_deref_mut() {
-            Some(HttpSession::H1(session)) if keeps_alive => {
-                has_surplus(session, self.head.method == Method::HEAD)
-            }
-            _ => false,
+        if self.client.settings.disable_keep_alives {
+            return false;
+        }
+        let bodiless = self.head.method == Method::HEAD;
+        match self.session.as_mut() {
+            Some(Session::Usual(session)) => session.has_surplus(),
+            Some(Session::Pingora(session)) => match &mut **session {
+                HttpSession::H1(session) => has_surplus(session, bodiless),
+                _ => false,
+            },
+            None => false,
         }
     }
 }

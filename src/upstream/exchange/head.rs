@@ -1,7 +1,6 @@
 //! Sends the request head, and sends it again if a pooled connection turns out to be closed.
 
 use bytes::Bytes;
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -10,7 +9,8 @@ use tokio::time::Instant;
 use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
 use crate::upstream::link::Link;
-use crate::upstream::wire::{Wire, prepared_head, request_header, unwritable};
+use crate::upstream::session::Session;
+use crate::upstream::wire::{Wire, framing, prepared_head, request_header, unwritable};
 
 impl Exchange<'_> {
     /// Writes the head, and ends the request if there is no body. A closed pooled connection may show here already.
@@ -60,7 +60,12 @@ impl Exchange<'_> {
 
     /// The outer error is final. The inner one concerns only the connection.
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
-        let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
+        if let Some(sent) = self.write_usual_head().await {
+            return Ok(sent);
+        }
+        self.use_pingora();
+        let http1 = self.session.as_ref().and_then(Session::http1);
+        let h1 = http1.is_some();
         let header = match self.prepared_head() {
             Some(header) => header,
             None => {
@@ -69,7 +74,7 @@ impl Exchange<'_> {
                 header
             }
         };
-        let Some(session) = self.session.as_deref_mut() else {
+        let Some(session) = self.session.as_mut().and_then(Session::pingora) else {
             return Err(CallError::no_hosts());
         };
         if let Err(error) = session.write_request_header(header).await {
@@ -120,24 +125,60 @@ impl Exchange<'_> {
     /// Gives the head to the [`Link`] of an HTTP/1 connection, and returns what Pingora has to know of it. `None` where
     /// Pingora writes the head, which a trace shows.
     fn prepared_head(&mut self) -> Option<Box<RequestHeader>> {
-        let Some(HttpSession::H1(session)) = self.session.as_deref() else {
-            return None;
-        };
+        let session = self.session.as_ref().and_then(Session::http1)?;
         let place = self.place()?;
         let context = match &self.trip {
             Some(trip) if trip.shows_headers() => return None,
             Some(trip) => trip.context(),
             None => SmallVec::new(),
         };
-        let mut header = None;
-        Link::prepare(session.stream(), |out| {
-            header = prepared_head(&self.head, place, self.wire(true), &context, out);
-            header.is_some()
+        let header = framing(&self.head.method, self.body).ok()?;
+        let is_prepared = Link::prepare(session.stream(), |out| {
+            prepared_head(&self.head, place, self.wire(true), &context, out).is_some()
         });
-        if header.is_some() {
-            self.observe_length();
+        if !is_prepared {
+            return None;
         }
-        header
+        self.observe_length();
+        Some(header)
+    }
+
+    /// Writes the whole request if it is usual. `None` if Pingora has to write it. The inner error concerns only the
+    /// connection.
+    async fn write_usual_head(&mut self) -> Option<Result<(), Box<Error>>> {
+        if self.trip.is_some() || self.body != RequestBody::Empty {
+            return None;
+        }
+        let wire = self.wire(true);
+        let place = self.hosts.get(self.host)?.place.as_ref().ok()?;
+        let Some(Session::Usual(usual)) = &mut self.session else {
+            return None;
+        };
+        usual.prepare(|out| prepared_head(&self.head, place, wire, &[], out))?;
+        self.head_sent = false;
+        if let Err(error) = usual.send().await {
+            return Some(Err(error));
+        }
+        self.head_sent = true;
+        self.request_is_sent();
+        Some(Ok(()))
+    }
+
+    /// Makes the connection a session of Pingora, before anything was written.
+    pub(super) fn use_pingora(&mut self) {
+        let session = self.session.take().map(Session::into_pingora);
+        self.session = session.map(Session::Pingora);
+    }
+
+    /// Lets Pingora read the response from its first byte, because it is not usual.
+    pub(super) async fn hand_over(&mut self) -> Result<(), Box<Error>> {
+        self.use_pingora();
+        let Some(session) = self.session.as_mut().and_then(Session::pingora) else {
+            return Err(Error::new(ErrorType::ConnectionClosed));
+        };
+        // The link discards it: the request was already sent.
+        let head = framing(&self.head.method, RequestBody::Empty)?;
+        session.write_request_header(head).await
     }
 
     fn wire(&self, h1: bool) -> Wire {

@@ -4,6 +4,7 @@
 //! in bytes. Pingora then receives a short head with only the headers that frame the body, and continues after it.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::Method;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use memchr::memmem;
 use pingora_core::protocols::http::client::HttpSession;
@@ -13,6 +14,7 @@ use tokio::io::AsyncReadExt;
 
 use super::stream::Exchange;
 use crate::upstream::link::Link;
+use crate::upstream::session::Session;
 
 /// The head is larger than the configuration allows.
 pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarge");
@@ -45,8 +47,14 @@ impl Exchange<'_> {
             early?;
             return self.check_size();
         }
+        if let Some(Session::Usual(usual)) = &mut self.session {
+            if usual.read_head(self.head.method == Method::HEAD).await? {
+                return self.check_size();
+            }
+            Box::pin(self.hand_over()).await?;
+        }
         if self.long.is_none() {
-            let Some(session) = self.session.as_mut() else {
+            let Some(session) = self.session.as_mut().and_then(Session::pingora) else {
                 return Err(Error::new(ErrorType::ConnectionClosed));
             };
             match session.read_response_header().await {
@@ -65,9 +73,11 @@ impl Exchange<'_> {
     /// Pingora's own limit is in bytes too. This one may be lower.
     fn check_size(&self) -> Result<(), Box<Error>> {
         let most = self.client.settings.max_response_header_bytes;
-        let size = match self.session.as_deref() {
-            Some(HttpSession::H1(_)) if most >= crate::upstream::MAX_RESPONSE_HEADER_BYTES => 0,
-            Some(HttpSession::H1(session)) => session.get_headers_raw_bytes().len(),
+        let http1 = self.session.as_ref().and_then(Session::http1);
+        let size = match (&self.session, http1) {
+            (Some(Session::Usual(session)), _) => session.head_bytes(),
+            (_, Some(_)) if most >= crate::upstream::MAX_RESPONSE_HEADER_BYTES => 0,
+            (_, Some(session)) => session.get_headers_raw_bytes().len(),
             _ => self.response().map_or(0, |response| {
                 let field = |(name, value): (&HeaderName, &http::HeaderValue)| {
                     name.as_str().len() + value.len() + 4
@@ -84,7 +94,8 @@ impl Exchange<'_> {
 
     /// Takes the connection out of a session that gave up.
     fn set_aside(&mut self, read: BytesMut) {
-        if let Some(HttpSession::H1(session)) = self.session.take().map(|session| *session) {
+        let session = self.session.take().map(|session| *session.into_pingora());
+        if let Some(HttpSession::H1(session)) = session {
             let link = Link::over(session.into_inner());
             self.long = link.map(|link| {
                 Box::new(LongHead {
@@ -117,7 +128,7 @@ impl Exchange<'_> {
             .resp_header()
             .is_some_and(|header| header.status.is_informational());
         self.fields = (!interim).then(|| Box::new(parsed.fields));
-        self.session = Some(Box::new(HttpSession::H1(session)));
+        self.session = Some(Session::Pingora(Box::new(HttpSession::H1(session))));
         Ok(())
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use pingora_core::protocols::Digest;
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
 
 use super::stream::{Exchange, RequestBody};
 use crate::telemetry::observe::Trip;
 use crate::upstream::error::CallError;
+use crate::upstream::session::Session;
 use crate::upstream::wire::content_length;
 
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
@@ -39,6 +39,7 @@ impl Exchange<'_> {
         let Some(mut trip) = self.trip.take() else {
             return;
         };
+        self.use_pingora();
         let http2 = self.is_http2();
         let handshake = (!self.reused).then(|| self.handshake().unwrap_or_default());
         if let Some(host) = self.host() {
@@ -49,7 +50,10 @@ impl Exchange<'_> {
 
     /// The duration of the TLS handshake on this connection.
     fn handshake(&self) -> Option<Duration> {
-        handshake(self.session.as_deref().and_then(HttpSession::digest)?)
+        match &self.session {
+            Some(Session::Pingora(session)) => handshake(session.digest()?),
+            _ => None,
+        }
     }
 
     /// Adds the trace context to the head, in place of the client's.

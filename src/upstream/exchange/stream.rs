@@ -22,6 +22,7 @@ use crate::upstream::hosts::{Connected, HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
 use crate::upstream::rules::HostRules;
+use crate::upstream::session::Session;
 
 /// How the body of the request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Exchange<'a> {
     pub(in crate::upstream) head: Outgoing,
     pub(super) body: RequestBody,
     /// `None` only between a closed connection and its replacement.
-    pub(super) session: Option<Box<HttpSession>>,
+    pub(super) session: Option<Session>,
     pub(super) reused: bool,
     pub(super) retried: bool,
     /// Whether a byte of the body was handed over. If so, nothing may be repeated unless `own_body` is set.
@@ -328,9 +329,11 @@ impl Exchange<'_> {
             let read = if self.is_backed_up() {
                 Box::pin(self.read_beside_upload()).await
             } else {
-                let session = self.session.as_mut();
-                let session = session.ok_or_else(CallError::truncated)?;
-                session.read_response_body().await
+                match self.session.as_mut() {
+                    Some(Session::Usual(session)) => session.read_piece().await,
+                    Some(Session::Pingora(session)) => session.read_response_body().await,
+                    None => return Err(CallError::truncated()),
+                }
             };
             match read {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
@@ -369,10 +372,14 @@ impl Exchange<'_> {
         if self.has_piece {
             self.has_progressed();
         }
-        let Some(HttpSession::H1(session)) = self.session.as_deref_mut() else {
-            return Err(CallError::truncated());
+        let read = match self.session.as_mut() {
+            Some(Session::Usual(session)) => session.read_slice().await,
+            Some(Session::Pingora(session)) => match &mut **session {
+                HttpSession::H1(session) => session.read_body_ref().await,
+                _ => return Err(CallError::truncated()),
+            },
+            None => return Err(CallError::truncated()),
         };
-        let read = session.read_body_ref().await;
         self.has_piece |= matches!(&read, Ok(Some(_)));
         self.broke |= read.is_err();
         if let Some(trip) = &mut self.trip {
@@ -386,17 +393,14 @@ impl Exchange<'_> {
 
     /// Whether [`Exchange::read_slice`] may be used.
     pub fn lends(&self) -> bool {
-        matches!(self.session.as_deref(), Some(HttpSession::H1(_)))
+        self.session
+            .as_ref()
+            .is_some_and(|session| !session.is_http2())
     }
 
     /// Whether the response is complete, so that no further read is needed.
     pub fn is_done(&mut self) -> bool {
-        self.body_done
-            || self.header_seen
-                && self
-                    .session
-                    .as_deref_mut()
-                    .is_some_and(HttpSession::response_done)
+        self.body_done || self.header_seen && self.session.as_mut().is_some_and(Session::is_done)
     }
 
     /// The trailers after the body. HTTP/2 only: those of HTTP/1 are dropped.
@@ -404,8 +408,8 @@ impl Exchange<'_> {
     /// # Errors
     /// The stream was reset.
     pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, CallError> {
-        match self.session.as_deref_mut() {
-            Some(HttpSession::H2(session)) => {
+        match self.session.as_mut().and_then(Session::http2_mut) {
+            Some(session) => {
                 let read = session.read_trailers().await;
                 let trailers = read.map_err(|error| CallError::body(&error))?;
                 if let (Some(trip), Some(trailers)) = (&self.trip, &trailers) {
@@ -413,7 +417,7 @@ impl Exchange<'_> {
                 }
                 Ok(trailers)
             }
-            _ => Ok(None),
+            None => Ok(None),
         }
     }
 
@@ -493,8 +497,6 @@ impl Exchange<'_> {
     }
 
     pub(super) fn response(&self) -> Option<&ResponseHeader> {
-        self.session
-            .as_deref()
-            .and_then(HttpSession::response_header)
+        self.session.as_ref().and_then(Session::response)
     }
 }

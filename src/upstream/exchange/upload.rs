@@ -15,6 +15,7 @@ use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_core::{Error, ErrorType};
 
 use super::stream::Exchange;
+use crate::upstream::session::Session;
 
 /// The sending half of a stream.
 pub(super) struct Upload {
@@ -34,7 +35,7 @@ impl Exchange<'_> {
     /// Writes a piece of the body. Over HTTP/2 this returns as soon as the response begins, and the rest of the piece
     /// waits.
     pub(super) async fn put(&mut self, piece: Bytes, end: bool) -> Result<(), Box<Error>> {
-        match self.session.as_deref_mut() {
+        match self.session.as_mut().and_then(Session::pingora) {
             Some(HttpSession::H2(session)) => {
                 let upload = Upload::of(&mut self.upload, session)?;
                 upload.add(piece, end);
@@ -47,7 +48,7 @@ impl Exchange<'_> {
 
     /// Ends the body.
     pub(super) async fn put_end(&mut self) -> Result<(), Box<Error>> {
-        match self.session.as_deref_mut() {
+        match self.session.as_mut().and_then(Session::pingora) {
             Some(HttpSession::H1(session)) => session.finish_body().await.map(|_| ()),
             Some(_) => self.put(Bytes::new(), true).await,
             None => Err(Error::new(ErrorType::ConnectionClosed)),
@@ -62,9 +63,8 @@ impl Exchange<'_> {
 
     /// The next piece of the response, while pieces of the request still wait.
     pub(super) async fn read_beside_upload(&mut self) -> Result<Option<Bytes>, Box<Error>> {
-        let (Some(HttpSession::H2(session)), Some(upload)) =
-            (self.session.as_deref_mut(), self.upload.as_deref_mut())
-        else {
+        let session = self.session.as_mut().and_then(Session::http2_mut);
+        let (Some(session), Some(upload)) = (session, self.upload.as_deref_mut()) else {
             return Err(Error::new(ErrorType::ConnectionClosed));
         };
         let read = poll_fn(|cx| {

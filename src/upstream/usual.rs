@@ -1,0 +1,522 @@
+//! An HTTP/1 exchange of the usual form: a request without a body, and a response that announces the length of its body.
+//!
+//! Pingora's session keeps each head in two maps and reads each body through a buffer of 64 KiB. For most calls that costs
+//! as much as everything else on the side of the upstream. A [`Usual`] reads only the usual form. Whatever else comes is
+//! read again by Pingora's session, from its first byte.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::poll_fn;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{StatusCode, Version};
+use httparse::{ParserConfig, Status};
+use pingora_core::protocols::Shutdown;
+use pingora_core::{Error, ErrorType, RetryType};
+use pingora_http::{ResponseHeader, header_value_from_raw};
+use tokio::io::AsyncReadExt;
+
+use super::link::Link;
+
+/// The room for a head. Most heads fit, with a short body.
+const HEAD_BYTES: usize = 4096;
+/// A longer head is not usual.
+const MOST_HEAD_BYTES: usize = 16 * 1024;
+const MOST_FIELDS: usize = 64;
+/// The room for the pieces of a body that come after the head.
+const PIECE_BYTES: usize = 64 * 1024;
+/// More digits of a `Content-Length` are not usual.
+const MOST_DIGITS: usize = 15;
+
+/// A connection while it serves one exchange.
+pub(super) struct Usual {
+    link: Box<Link>,
+    /// What was read: the head as far as it has come, later a piece of the body.
+    read: BytesMut,
+    response: Option<ResponseHeader>,
+    head_bytes: usize,
+    /// The part of the body that came with the head.
+    early: Bytes,
+    /// The same while it is lent.
+    lent: Bytes,
+    /// The number of bytes of the body that were not handed out.
+    left: u64,
+    /// The upstream sent more than the response has.
+    surplus: bool,
+}
+
+/// What was read of a head.
+enum Parsed {
+    Incomplete,
+    Unusual,
+    Whole,
+}
+
+/// The parts of a usual response.
+struct Parts {
+    head: http::response::Parts,
+    head_bytes: usize,
+    body_bytes: u64,
+}
+
+impl Usual {
+    pub(super) fn new(link: Box<Link>) -> Usual {
+        Usual {
+            link,
+            read: BytesMut::new(),
+            response: None,
+            head_bytes: 0,
+            early: Bytes::new(),
+            lent: Bytes::new(),
+            left: 0,
+            surplus: false,
+        }
+    }
+
+    /// Makes the head of the request with `fill`, which returns `None` if it cannot.
+    pub(super) fn prepare(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> Option<()>) -> Option<()> {
+        self.link
+            .prepare_own(|out| fill(out).is_some())
+            .then_some(())
+    }
+
+    /// Sends the prepared head.
+    pub(super) async fn send(&mut self) -> Result<(), Box<Error>> {
+        poll_fn(|cx| self.link.poll_send(cx))
+            .await
+            .map_err(|error| {
+                Error::because(
+                    ErrorType::WriteError,
+                    "while writing request headers",
+                    error,
+                )
+            })
+    }
+
+    /// Reads the head of the response. `false`: it is not usual. `by_head`: the method of the request is HEAD.
+    ///
+    /// May be cancelled and called again.
+    pub(super) async fn read_head(&mut self, by_head: bool) -> Result<bool, Box<Error>> {
+        loop {
+            let already = self.read.len();
+            if already > MOST_HEAD_BYTES {
+                return Ok(false);
+            }
+            if self.read.capacity() - already < HEAD_BYTES / 4 {
+                self.read.reserve(HEAD_BYTES);
+            }
+            match self.link.read_buf(&mut self.read).await {
+                Ok(0) => return Err(closed(already)),
+                Ok(_) => {}
+                Err(error) => return Err(broken(already, error)),
+            }
+            match self.parse(by_head) {
+                Parsed::Incomplete => {}
+                Parsed::Unusual => return Ok(false),
+                Parsed::Whole => return Ok(true),
+            }
+        }
+    }
+
+    fn parse(&mut self, by_head: bool) -> Parsed {
+        let bytes = std::mem::take(&mut self.read).freeze();
+        match parse(&bytes, by_head) {
+            Some(parts) if fits(&bytes, &parts) => {
+                self.head_bytes = parts.head_bytes;
+                self.left = parts.body_bytes;
+                self.early = bytes;
+                bytes::Buf::advance(&mut self.early, parts.head_bytes);
+                self.response = Some(ResponseHeader::from(parts.head));
+                Parsed::Whole
+            }
+            Some(_) => self.unread(bytes, Parsed::Unusual),
+            None if is_incomplete(&bytes) => self.unread(bytes, Parsed::Incomplete),
+            None => self.unread(bytes, Parsed::Unusual),
+        }
+    }
+
+    fn unread(&mut self, bytes: Bytes, parsed: Parsed) -> Parsed {
+        self.read = BytesMut::from(bytes);
+        parsed
+    }
+
+    /// The head of the response, after it was read.
+    pub(super) fn response(&self) -> Option<&ResponseHeader> {
+        self.response.as_ref()
+    }
+
+    /// The length of the head of the response.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
+    /// Whether the whole body was handed out.
+    pub(super) fn is_done(&self) -> bool {
+        self.response.is_some() && self.left == 0
+    }
+
+    /// Whether the upstream sent more bytes than the response has.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.surplus
+    }
+
+    /// The next piece of the body, or `None` after the last one.
+    pub(super) async fn read_slice(&mut self) -> Result<Option<&[u8]>, Box<Error>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        if !self.early.is_empty() {
+            self.left -= self.early.len() as u64;
+            self.lent = std::mem::take(&mut self.early);
+            return Ok(Some(&self.lent));
+        }
+        let count = self.more().await?;
+        Ok(self.read.get(..count))
+    }
+
+    /// The same as bytes of their own.
+    pub(super) async fn read_piece(&mut self) -> Result<Option<Bytes>, Box<Error>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        if !self.early.is_empty() {
+            self.left -= self.early.len() as u64;
+            return Ok(Some(std::mem::take(&mut self.early)));
+        }
+        let count = self.more().await?;
+        Ok(self.read.get(..count).map(Bytes::copy_from_slice))
+    }
+
+    /// Reads once. Returns how many of the bytes belong to the body.
+    async fn more(&mut self) -> Result<usize, Box<Error>> {
+        self.read.clear();
+        if self.read.capacity() < PIECE_BYTES {
+            self.read = BytesMut::with_capacity(PIECE_BYTES);
+        }
+        let count =
+            self.link.read_buf(&mut self.read).await.map_err(|error| {
+                Error::because(ErrorType::ReadError, "when reading body", error)
+            })?;
+        if count == 0 {
+            let text = "the connection was closed before the end of the body";
+            return Err(Error::explain(ErrorType::ConnectionClosed, text));
+        }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        self.surplus = count > most;
+        let count = count.min(most);
+        self.left -= count as u64;
+        Ok(count)
+    }
+
+    /// The connection, if it can serve another exchange. Otherwise it is closed.
+    pub(super) async fn reuse(mut self) -> Option<Box<Link>> {
+        if self.is_done() && !self.surplus {
+            return Some(self.link);
+        }
+        Shutdown::shutdown(&mut *self.link).await;
+        None
+    }
+
+    /// The connection. What was read of a head is read from it again.
+    pub(super) fn into_link(mut self) -> Box<Link> {
+        if !self.read.is_empty() {
+            self.link.replay(self.read);
+        }
+        self.link
+    }
+}
+
+fn closed(already: usize) -> Box<Error> {
+    let text = format!("while reading response headers, bytes already read: {already}");
+    let mut error = Error::explain(ErrorType::ConnectionClosed, text);
+    error.retry = RetryType::ReusedOnly;
+    error
+}
+
+/// The same kinds as in Pingora: an error of the system on a connection that was used before may be due to its age.
+fn broken(already: usize, error: io::Error) -> Box<Error> {
+    let is_of_system = error.raw_os_error().is_some();
+    let text = format!("while reading response headers, bytes already read: {already}");
+    let mut error = Error::because(ErrorType::ReadError, text, error);
+    if is_of_system {
+        error.retry = RetryType::ReusedOnly;
+    }
+    error
+}
+
+/// Whether the bytes end within a head that may still be usual.
+fn is_incomplete(bytes: &[u8]) -> bool {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let config = ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    matches!(parsed, Ok(Status::Partial))
+}
+
+/// Whether no byte after the head is beyond its body.
+fn fits(bytes: &[u8], parts: &Parts) -> bool {
+    (bytes.len() - parts.head_bytes) as u64 <= parts.body_bytes
+}
+
+/// The head of a response, if it is complete and usual. Folded lines and spaces before a colon are not.
+fn parse(bytes: &Bytes, by_head: bool) -> Option<Parts> {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let config = ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    let Ok(Status::Complete(head_bytes)) = parsed else {
+        return None;
+    };
+    let status = StatusCode::from_u16(response.code?).ok()?;
+    if response.version != Some(1) || status.is_informational() {
+        return None;
+    }
+    let mut head = http::Response::new(()).into_parts().0;
+    head.status = status;
+    head.version = Version::HTTP_11;
+    head.headers.reserve(response.headers.len());
+    let mut length = None;
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        match name {
+            CONTENT_LENGTH if length.is_some() => return None,
+            CONTENT_LENGTH => length = Some(decimal(field.value)?),
+            CONNECTION if field.value.eq_ignore_ascii_case(b"keep-alive") => {}
+            CONNECTION | TRANSFER_ENCODING | UPGRADE => return None,
+            _ => {}
+        }
+        let value = header_value_from_raw(bytes.slice_ref(field.value));
+        head.headers.append(name, value);
+    }
+    // RFC 9112 section 6.3.
+    let is_bodiless = by_head || matches!(status.as_u16(), 204 | 304);
+    Some(Parts {
+        head,
+        head_bytes,
+        body_bytes: if is_bodiless { 0 } else { length? },
+    })
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > MOST_DIGITS {
+        return None;
+    }
+    let digit = |sum: u64, byte: &u8| {
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + u64::from(byte - b'0'))
+    };
+    text.iter().try_fold(0, digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora_core::protocols::http::v1::client::HttpSession as Http1;
+    use pingora_core::protocols::l4::stream::Stream as TcpStream;
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream as Socket};
+
+    use super::*;
+
+    fn is_usual(head: &str) -> bool {
+        let bytes = Bytes::copy_from_slice(head.as_bytes());
+        parse(&bytes, false).is_some_and(|parts| fits(&bytes, &parts))
+    }
+
+    #[test]
+    fn a_head_is_usual_if_nothing_in_it_can_be_read_in_two_ways() {
+        for (head, usual) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}{", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\n\r\nx", false),
+            ("HTTP/1.1 304 \r\nContent-Length: 9\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 101 \r\nContent-Length: 0\r\n\r\n", false),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+                false,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", false),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551617\r\n\r\n",
+                false,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n", false),
+            (
+                "HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 1\r\n\r\n",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n\r\n",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nUpgrade: x\r\n\r\n",
+                false,
+            ),
+        ] {
+            assert_eq!(is_usual(head), usual, "{head}");
+        }
+    }
+
+    /// A connection on which the upstream sends these pieces one after another, and closes it at the end.
+    async fn answering(pieces: Vec<Vec<u8>>) -> Box<Link> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(Socket::connect(address), listener.accept());
+        let mut theirs = theirs.unwrap().0;
+        tokio::spawn(async move {
+            for piece in pieces {
+                theirs.set_nodelay(true).unwrap();
+                // A response that is over closes the connection before the last piece.
+                let _ = theirs.write_all(&piece).await;
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        });
+        let stream = TcpStream::from(ours.unwrap());
+        Link::over(Box::new(stream)).unwrap()
+    }
+
+    /// Status, headers and body of a response, or the kind of the error.
+    type Read = Result<(u16, Vec<(String, Vec<u8>)>, Vec<u8>), String>;
+
+    fn told(error: &Error) -> String {
+        format!("{:?} {:?}", error.etype(), error.retry)
+    }
+
+    async fn by_pingora(link: Box<Link>) -> Read {
+        let mut session = Http1::new(link);
+        session
+            .read_response()
+            .await
+            .map_err(|error| told(&error))?;
+        let head = listed(session.resp_header().unwrap());
+        let mut body = Vec::new();
+        while let Some(piece) = session
+            .read_body_bytes()
+            .await
+            .map_err(|error| told(&error))?
+        {
+            body.extend_from_slice(&piece);
+        }
+        Ok((head.0, head.1, body))
+    }
+
+    fn listed(head: &ResponseHeader) -> (u16, Vec<(String, Vec<u8>)>) {
+        let field = |(name, value): (&HeaderName, &http::HeaderValue)| {
+            (name.to_string(), value.as_bytes().to_vec())
+        };
+        (
+            head.status.as_u16(),
+            head.headers.iter().map(field).collect(),
+        )
+    }
+
+    async fn by_usual(link: Box<Link>, lends: bool) -> Read {
+        let mut session = Usual::new(link);
+        let is_usual = session
+            .read_head(false)
+            .await
+            .map_err(|error| told(&error))?;
+        if !is_usual {
+            return by_pingora(session.into_link()).await;
+        }
+        let head = listed(session.response().unwrap());
+        let mut body = Vec::new();
+        while !session.is_done() {
+            if lends {
+                let piece = session.read_slice().await.map_err(|error| told(&error))?;
+                body.extend_from_slice(piece.unwrap());
+            } else {
+                let piece = session.read_piece().await.map_err(|error| told(&error))?;
+                body.extend_from_slice(&piece.unwrap());
+            }
+        }
+        Ok((head.0, head.1, body))
+    }
+
+    #[tokio::test]
+    async fn every_response_is_read_as_pingora_reads_it() {
+        let long = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\nX-A: {}\r\n\r\n{}",
+            "a".repeat(9_000),
+            "b".repeat(200_000)
+        );
+        for response in [
+            "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nX-A: \r\nx-a: \x08\t2 \r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nX-A: \u{e4}  b\t\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\n\r\nto the end",
+            "HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
+            "SSH-2.0-x\r\n\r\n",
+            "",
+            &long,
+        ] {
+            for cut in [
+                0,
+                1,
+                16,
+                30,
+                response.len().saturating_sub(1),
+                response.len(),
+            ] {
+                let (first, last) = response.as_bytes().split_at(cut.min(response.len()));
+                let pieces = || {
+                    let pieces = [first, last].into_iter().filter(|piece| !piece.is_empty());
+                    pieces.map(<[u8]>::to_vec).collect()
+                };
+                let expected = by_pingora(answering(pieces()).await).await;
+                for lends in [false, true] {
+                    let read = by_usual(answering(pieces()).await, lends).await;
+                    let shown = &response[..response.len().min(80)];
+                    assert_eq!(read, expected, "{shown:?} cut at {cut}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_beyond_the_body_prevent_reuse() {
+        let pieces = ["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "abcd"];
+        let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec());
+        let mut session = Usual::new(answering(pieces.collect()).await);
+        assert!(session.read_head(false).await.unwrap());
+        assert_eq!(session.read_slice().await.unwrap(), Some(&b"abc"[..]));
+        assert!(session.is_done() && session.has_surplus());
+        assert!(session.reuse().await.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_a_head_or_not(bytes: Vec<u8>) {
+            let bytes = Bytes::from(bytes);
+            let _ = parse(&bytes, false);
+            let _ = is_incomplete(&bytes);
+        }
+    }
+}
