@@ -405,10 +405,13 @@ mod tests {
 
     async fn by_pingora(link: Box<Link>) -> Read {
         let mut session = Http1::new(link);
-        session
-            .read_response()
-            .await
-            .map_err(|error| told(&error))?;
+        loop {
+            let read = session.read_response().await;
+            read.map_err(|error| told(&error))?;
+            if !session.resp_header().unwrap().status.is_informational() {
+                break;
+            }
+        }
         let head = listed(session.resp_header().unwrap());
         let mut body = Vec::new();
         while let Some(piece) = session
