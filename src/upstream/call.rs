@@ -279,10 +279,9 @@ impl Exchange<'_> {
     /// # Errors
     /// It is too large, exceeds the budget, or ended early.
     pub async fn collect(mut self, options: &CallOptions) -> Result<Incoming, CallError> {
-        let Some((status, headers)) = self.header() else {
+        let Some((status, mut headers)) = self.take_header() else {
             return Err(CallError::truncated());
         };
-        let (status, mut headers) = (status, headers.clone());
         // The length in a response to HEAD is that of a body that is not sent.
         let bodiless = self.head.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let announced = if bodiless {

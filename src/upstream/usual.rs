@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use httparse::{ParserConfig, Status};
 use pingora_core::protocols::Shutdown;
 use pingora_core::{Error, ErrorType, RetryType};
@@ -144,6 +144,17 @@ impl Usual {
     /// The head of the response, after it was read.
     pub(super) fn response(&self) -> Option<&ResponseHeader> {
         self.response.as_ref()
+    }
+
+    /// Takes the headers of the response, which has none afterwards.
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        let Some(response) = self.response.take() else {
+            return HeaderMap::new();
+        };
+        let mut head = http::response::Parts::from(response);
+        let headers = std::mem::take(&mut head.headers);
+        self.response = Some(ResponseHeader::from(head));
+        headers
     }
 
     /// The length of the head of the response.

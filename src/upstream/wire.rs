@@ -263,13 +263,18 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// The value without surrounding whitespace, which is not part of a header value (RFC 9110 §5.5) and which HTTP/2
 /// forbids (RFC 9113 §8.2.1). A value read from a connection has none, but a script's value may.
 pub(crate) fn trimmed(value: &HeaderValue) -> HeaderValue {
-    let bytes = value.as_bytes();
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    if !blank(bytes.first()) && !blank(bytes.last()) {
+    if is_trimmed(value) {
         return value.clone();
     }
     // A part of a valid value is valid.
-    HeaderValue::from_bytes(bytes.trim_ascii()).unwrap_or_else(|_| value.clone())
+    HeaderValue::from_bytes(value.as_bytes().trim_ascii()).unwrap_or_else(|_| value.clone())
+}
+
+/// Whether a value has no surrounding whitespace.
+pub(crate) fn is_trimmed(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    !blank(bytes.first()) && !blank(bytes.last())
 }
 
 fn length(head: &Outgoing, wire: Wire) -> Option<HeaderValue> {

@@ -44,6 +44,12 @@ pub trait Answered: Send {
     /// Its status and header fields.
     fn head(&self) -> Option<(StatusCode, &HeaderMap)>;
 
+    /// The same for a caller that does not need the header fields again: they may be empty afterwards.
+    fn take_head(&mut self) -> Option<(StatusCode, HeaderMap)> {
+        let (status, headers) = self.head()?;
+        Some((status, headers.clone()))
+    }
+
     /// Whether the method of the call is HEAD, whose response has no body whatever its headers are.
     fn asked_by_head(&self) -> bool;
 
@@ -105,6 +111,10 @@ impl Carrier for Upstream {
 impl Answered for Exchange<'_> {
     fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
         self.header()
+    }
+
+    fn take_head(&mut self) -> Option<(StatusCode, HeaderMap)> {
+        self.take_header()
     }
 
     fn asked_by_head(&self) -> bool {

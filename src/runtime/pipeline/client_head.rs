@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use smallvec::SmallVec;
 
 use crate::runtime::service::{Options, StaticData};
-use crate::upstream::trimmed;
+use crate::upstream::{is_trimmed, trimmed};
 
 const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
 const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
@@ -37,36 +37,14 @@ pub(super) fn for_client(
     asked: Asked,
     options: &Options,
     static_data: Option<&StaticData>,
-    (status, headers): (StatusCode, &HeaderMap),
+    (status, headers): (StatusCode, HeaderMap),
     unframe: bool,
 ) -> Parts {
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = status;
-    parts.headers = HeaderMap::with_capacity(headers.len() + 6);
-    let nominated = nominated(headers);
-    let not_modified = status == StatusCode::NOT_MODIFIED;
-    let mut length_known = false;
-    for (name, value) in headers {
-        let skip = match *name {
-            CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
-            TRAILER => !asked.over_http2(),
-            CONTENT_ENCODING => unframe,
-            // Without a body, a length would be misleading. The runtime of KrakenD does the same.
-            CONTENT_LENGTH => unframe || has_no_body(status),
-            // As in the runtime of KrakenD: a 304 describes no body.
-            CONTENT_TYPE => not_modified,
-            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
-        };
-        if !skip
-            && !nominated
-                .iter()
-                .any(|other| other.eq_ignore_ascii_case(name.as_str()))
-        {
-            // Only a length that the client receives frames its response: `Connection` may have removed it.
-            length_known |= *name == CONTENT_LENGTH;
-            parts.headers.append(name, trimmed(value));
-        }
-    }
+    parts.headers = passing(asked, status, headers, unframe);
+    // Only a length that the client receives frames its response: `Connection` may have removed it.
+    let length_known = parts.headers.contains_key(CONTENT_LENGTH);
     let complete = if static_data.is_some_and(StaticData::completes_stream) {
         HeaderValue::from_static("true")
     } else {
@@ -84,6 +62,38 @@ pub(super) fn for_client(
         parts.headers.insert(TRANSFER_ENCODING, chunked);
     }
     parts
+}
+
+/// The headers of the upstream that the client receives.
+fn passing(asked: Asked, status: StatusCode, headers: HeaderMap, unframe: bool) -> HeaderMap {
+    let nominated = nominated(&headers);
+    let passes = |name: &HeaderName| {
+        let skip = match *name {
+            CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
+            TRAILER => !asked.over_http2(),
+            CONTENT_ENCODING => unframe,
+            // Without a body, a length would be misleading. The runtime of KrakenD does the same.
+            CONTENT_LENGTH => unframe || has_no_body(status),
+            // As in the runtime of KrakenD: a 304 describes no body.
+            CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
+            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
+        };
+        let is_nominated = |other: &&str| other.eq_ignore_ascii_case(name.as_str());
+        !skip && !nominated.iter().any(is_nominated)
+    };
+    // The usual response passes as it is.
+    if headers
+        .iter()
+        .all(|(name, value)| passes(name) && is_trimmed(value))
+    {
+        drop(nominated);
+        return headers;
+    }
+    let mut passing = HeaderMap::with_capacity(headers.len() + 6);
+    for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
+        passing.append(name, trimmed(value));
+    }
+    passing
 }
 
 /// Whether a response of this status has no body (RFC 9110 §6.4.1).

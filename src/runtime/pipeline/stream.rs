@@ -195,12 +195,12 @@ impl<'r, C: Carrier> Stream<'r, C> {
         }
         let opening = self.open(client, call);
         let response = self.limit.wait(pin!(opening)).await;
-        let response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
+        let mut response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
         if seeing.is_empty() {
-            let Some((status, headers)) = response.head() else {
+            let Some((status, headers)) = response.take_head() else {
                 return Err(ended_early());
             };
-            let decode = gunzip && is_gzip(headers);
+            let decode = gunzip && is_gzip(&headers);
             let parts = self.parts((status, headers), decode || self.unframed(&response));
             return self.copy(client, response, parts, decode, false).await;
         }
@@ -288,7 +288,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         // A step may set a status that has no body. The body of the upstream is then discarded.
         let silenced = has_no_body(reply.status) && !has_no_body(status);
         let unframe = decode || self.unframed(&response);
-        let parts = self.parts((reply.status, &reply.headers), unframe);
+        let parts = self.parts((reply.status, reply.headers), unframe);
         self.copy(client, response, parts, decode, silenced).await
     }
 
@@ -297,7 +297,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         response.asked_by_head() && !self.asked.by_head
     }
 
-    fn parts(&self, head: (StatusCode, &HeaderMap), unframe: bool) -> Parts {
+    fn parts(&self, head: (StatusCode, HeaderMap), unframe: bool) -> Parts {
         let data = self.work.static_data.as_ref();
         for_client(self.asked, self.options, data, head, unframe)
     }
@@ -313,7 +313,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
     ) -> Result<StatusCode, Failure> {
         let status = parts.status;
         let over_http2 = self.asked.over_http2();
-        let announced = Announced::of(&parts.headers);
+        let announced = if over_http2 {
+            Announced::of(&parts.headers)
+        } else {
+            Announced::nothing()
+        };
         // A response without a body must end with its head: gRPC then reads its status from the head.
         let bodiless =
             self.asked.by_head || has_no_body(status) || (over_http2 && response.is_done());
@@ -342,7 +346,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let (status, mut headers) = (reply.status, reply.headers);
         headers.insert(CONTENT_LENGTH, body.len().into());
         let bodiless = self.asked.by_head || has_no_body(status) || body.is_empty();
-        let parts = self.parts((status, &headers), false);
+        let parts = self.parts((status, headers), false);
         client.write_head(parts, bodiless).await?;
         if !bodiless {
             client.write(body, true).await?;

@@ -28,6 +28,11 @@ impl Announced {
         Announced::These(names.collect())
     }
 
+    /// No trailers, for clients that cannot receive any.
+    pub(super) fn nothing() -> Announced {
+        Announced::These(SmallVec::new())
+    }
+
     /// The trailers that may pass. `None` if there are none.
     pub(super) fn pass(&self, trailers: HeaderMap) -> Option<HeaderMap> {
         let announced = |name: &HeaderName| match self {

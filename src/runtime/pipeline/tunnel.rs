@@ -132,7 +132,7 @@ pub(crate) fn declined(
         version,
         by_head: false,
     };
-    let head = (upgraded.status, &upgraded.headers);
+    let head = (upgraded.status, upgraded.headers.clone());
     for_client(asked, options, work.static_data.as_ref(), head, false)
 }
 

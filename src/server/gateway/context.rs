@@ -124,8 +124,9 @@ impl Drop for Ctx {
 pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
     let header = session.req_header();
     let target = std::str::from_utf8(header.raw_path()).ok()?;
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let mark = memchr::memchr(b'?', target.as_bytes());
+    let (path, query) = match mark.and_then(|at| target.split_at_checked(at)) {
+        Some((path, rest)) => (path, rest.get(1..)),
         None => (target, None),
     };
     let digest = session.digest();
