@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
+
 use super::stream::Exchange;
+use crate::upstream::session::Session;
 
 /// A response body that is not needed is read up to this size to keep its connection.
 const MOST_SETTLED: usize = 2048;
@@ -10,6 +13,23 @@ const MOST_SETTLED: usize = 2048;
 const LONGEST_SETTLING: Duration = Duration::from_millis(100);
 
 impl Exchange<'_> {
+    /// Whether the exchange uses a connection that an earlier exchange has used.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Status and headers of the response, without a copy where that is possible. The headers may be empty afterwards.
+    pub fn take_header(&mut self) -> Option<(StatusCode, HeaderMap)> {
+        let (status, headers) = self.header()?;
+        if self.fields.is_some() || !matches!(self.session, Some(Session::Usual(_))) {
+            return Some((status, headers.clone()));
+        }
+        match &mut self.session {
+            Some(Session::Usual(session)) => Some((status, session.take_headers())),
+            _ => None,
+        }
+    }
+
     /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to
     /// its end.
     pub async fn settle(&mut self) {

@@ -305,26 +305,9 @@ impl Exchange<'_> {
         Some((response.status, fields.unwrap_or(&response.headers)))
     }
 
-    /// The same without a copy where that is possible. The headers may be empty afterwards.
-    pub fn take_header(&mut self) -> Option<(StatusCode, HeaderMap)> {
-        let (status, headers) = self.header()?;
-        if self.fields.is_some() || !matches!(self.session, Some(Session::Usual(_))) {
-            return Some((status, headers.clone()));
-        }
-        match &mut self.session {
-            Some(Session::Usual(session)) => Some((status, session.take_headers())),
-            _ => None,
-        }
-    }
-
     /// Whether the method of the call is HEAD. The response has no body then, whatever its headers say.
     pub fn asked_by_head(&self) -> bool {
         self.head.method == Method::HEAD
-    }
-
-    /// Whether the exchange uses a connection that an earlier exchange has used.
-    pub fn is_reused(&self) -> bool {
-        self.reused
     }
 
     /// `scheme://authority` of the selected host, for logs.
