@@ -29,6 +29,7 @@ features:
     cargo check --locked --no-default-features
     cargo check --locked --no-default-features --features lua
     cargo check --locked --no-default-features --features cel,json-schema
+    cargo check --locked --features nats
 
 # The API documentation of the library.
 doc:

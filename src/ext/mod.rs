@@ -25,6 +25,8 @@ pub(crate) mod basic;
 pub(crate) mod body_extractor;
 mod body_generator;
 pub(crate) mod bot_detector;
+#[cfg(feature = "nats")]
+mod broker;
 pub(crate) mod carry;
 #[cfg(feature = "cel")]
 pub(crate) mod cel;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::mask::masked;
 use crate::telemetry::series::MOST_SERIES;
@@ -19,6 +19,8 @@ static QUEUES: LazyLock<Option<Queues>> = LazyLock::new(Queues::new);
 struct Queues {
     messages: IntCounterVec,
     attempts: IntCounterVec,
+    connected: IntGaugeVec,
+    reconnects: IntCounterVec,
     known: Mutex<BTreeSet<String>>,
 }
 
@@ -39,6 +41,19 @@ impl Queues {
                 "Calls of functions, by backend and result; a call that is made again counts again.",
                 &["backend", "result"],
             )?,
+            connected: IntGaugeVec::new(
+                Opts::new(
+                    "portcullis_queue_connected",
+                    "Whether there is a connection to a message broker: 1 or 0.",
+                ),
+                &["broker"],
+            )
+            .ok()?,
+            reconnects: counters(
+                "portcullis_queue_reconnects_total",
+                "Connections to a message broker that were opened after another one was lost.",
+                &["broker"],
+            )?,
             known: Mutex::default(),
         })
     }
@@ -58,10 +73,11 @@ impl Queues {
 /// The registry with the metrics of queues.
 pub(super) fn registered(registry: Registry) -> Registry {
     if let Some(queues) = &*QUEUES {
-        for metric in [&queues.messages, &queues.attempts] {
-            // This can only fail if the registry has them already.
+        // This can only fail if the registry has them already.
+        for metric in [&queues.messages, &queues.attempts, &queues.reconnects] {
             let _ = registry.register(Box::new(metric.clone()));
         }
+        let _ = registry.register(Box::new(queues.connected.clone()));
     }
     registry
 }
@@ -164,9 +180,74 @@ impl AttemptCounter {
     }
 }
 
+/// Reports the connection to one broker.
+#[cfg(feature = "nats")]
+#[derive(Debug)]
+pub(crate) struct BrokerSeries {
+    connected: Option<prometheus::IntGauge>,
+    reconnects: Option<IntCounter>,
+    was_up: std::sync::atomic::AtomicBool,
+}
+
+#[cfg(feature = "nats")]
+impl BrokerSeries {
+    /// `broker` is its address without secrets.
+    pub(crate) fn new(broker: &str) -> BrokerSeries {
+        let queues = QUEUES.as_ref();
+        let label = queues.map(|queues| queues.label(broker));
+        let both = queues.zip(label);
+        BrokerSeries {
+            connected: both.as_ref().map(|(queues, label)| {
+                let gauge = queues.connected.with_label_values(&[label]);
+                gauge.set(0);
+                gauge
+            }),
+            reconnects: both.map(|(queues, label)| queues.reconnects.with_label_values(&[label])),
+            was_up: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// The connection is open.
+    pub(crate) fn up(&self) {
+        let was_up = self.was_up.swap(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(reconnects) = self.reconnects.as_ref().filter(|_| was_up) {
+            reconnects.inc();
+        }
+        if let Some(connected) = &self.connected {
+            connected.set(1);
+        }
+    }
+
+    /// There is no connection.
+    pub(crate) fn down(&self) {
+        if let Some(connected) = &self.connected {
+            connected.set(0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn the_connection_to_a_broker_is_reported() {
+        let series = BrokerSeries::new("broker-of-a-test");
+        series.up();
+        series.down();
+        series.up();
+        let registry = registered(Registry::new());
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for line in [
+            "portcullis_queue_connected{broker=\"broker-of-a-test\"} 1",
+            "portcullis_queue_reconnects_total{broker=\"broker-of-a-test\"} 1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
 
     #[test]
     fn messages_are_counted_by_backend_direction_and_result() {

@@ -5,6 +5,8 @@
 
 mod google;
 mod lambda;
+#[cfg(feature = "nats")]
+mod nats;
 mod pubsub;
 mod sigv4;
 

@@ -39,6 +39,8 @@ const AWS_ADDRESSES: &[&str] = &["dualstack", "fips"];
 const SQS_RECEIVE: &[&str] = &["raw", "nacklazy", "waittime"];
 const GOOGLE_SEND: &[&str] = &["max_send_batch_size"];
 const GOOGLE_RECEIVE: &[&str] = &["max_recv_batch_size", "nacklazy"];
+const NATS_OPTIONS: &[&str] = &["natsv2"];
+const NATS_RECEIVE: &[&str] = &["queue"];
 /// How long SQS waits for a message at most.
 const MOST_WAIT: Duration = Duration::from_secs(20);
 
@@ -88,7 +90,7 @@ pub(super) fn subscriber(
     let (Some((address, node)), Some(empty_status)) = (place, empty_status) else {
         return BackendPart::Nothing;
     };
-    let Some(subscription) = subscription(&node, &address, cx) else {
+    let Some(subscription) = subscription(&node, &address, site, cx) else {
         return BackendPart::Nothing;
     };
     BackendPart::OnWire(Box::new(Receiver {
@@ -181,7 +183,11 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
         ),
         ("kafka", _) => ("this gateway has no client for Kafka", service),
         ("azuresb", _) => ("this gateway has no client for Azure Service Bus", service),
-        ("nats", _) => ("this gateway has no client for NATS", service),
+        ("nats", _) if cfg!(feature = "nats") => return true,
+        ("nats", _) => (
+            "this binary was built without the cargo feature \"nats\", which is off by default",
+            "build one with `cargo build --release --features nats`",
+        ),
         ("rabbit", _) => ("this gateway has no client for RabbitMQ", service),
         _ => (
             "nothing is known about this scheme",
@@ -198,6 +204,8 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
 /// The options that have an effect.
 fn known(address: &Address, role: Role) -> Vec<&'static str> {
     let (both, own) = match (address.scheme.as_str(), role) {
+        ("nats", Role::Publisher) => (NATS_OPTIONS, &[][..]),
+        ("nats", Role::Subscriber) => (NATS_OPTIONS, NATS_RECEIVE),
         ("gcppubsub", Role::Publisher) => (&[][..], GOOGLE_SEND),
         ("gcppubsub", Role::Subscriber) => (&[][..], GOOGLE_RECEIVE),
         ("awssqs", Role::Subscriber) => (AWS_OPTIONS, SQS_RECEIVE),
@@ -210,16 +218,28 @@ fn topic(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Arc
     match address.scheme.as_str() {
         "awssqs" => Some(Arc::new(sqs(node, address, cx)?)),
         "awssns" => Some(Arc::new(sns(node, address, cx)?)),
+        #[cfg(feature = "nats")]
+        "nats" => super::nats::topic(node, address, cx),
         _ => Some(Arc::new(google(node, address, "topics", cx)?)),
     }
 }
 
+#[cfg_attr(
+    not(feature = "nats"),
+    expect(
+        unused_variables,
+        reason = "only subscriptions to NATS belong to one backend"
+    )
+)]
 fn subscription(
     node: &Node<'_>,
     address: &Address,
+    site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<dyn Subscription>> {
     match address.scheme.as_str() {
+        #[cfg(feature = "nats")]
+        "nats" => super::nats::subscription(node, address, site, cx),
         "awssqs" => Some(Arc::new(sqs(node, address, cx)?)),
         _ => Some(Arc::new(google(node, address, "subscriptions", cx)?)),
     }

@@ -9,6 +9,7 @@
 //! | `metadata` | which headers a message gets |
 //! | `sqs`, `sns`, `attributes` | the queues and topics of AWS |
 //! | `google`, `google_token` | Google Pub/Sub over REST, and its credentials |
+//! | `nats` | subjects of NATS, with the feature of that name |
 
 mod address;
 mod attributes;
@@ -18,6 +19,8 @@ mod driver;
 mod google;
 mod google_token;
 mod metadata;
+#[cfg(feature = "nats")]
+mod nats;
 mod receive;
 mod send;
 mod sns;
@@ -33,7 +36,7 @@ pub(super) const PUBLISHER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/publisher",
     aliases: &["github.com/devopsfaith/krakend-pubsub/publisher"],
     guard: true,
-    doc: "Sends the body of the request to a topic in the place of a call: `awssns://`, `awssqs://` or `gcppubsub://`. The address is the first `host` followed by `topic_url`. See [queues.md](queues.md).",
+    doc: "Sends the body of the request to a topic in the place of a call: `awssns://`, `awssqs://`, `gcppubsub://`, or `nats://` with the cargo feature `nats`. The address is the first `host` followed by `topic_url`. See [queues.md](queues.md).",
     keys: config::PUBLISHER_KEYS,
     compile: compile::publisher,
 };
@@ -43,7 +46,7 @@ pub(super) const SUBSCRIBER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/subscriber",
     aliases: &["github.com/devopsfaith/krakend-pubsub/subscriber"],
     guard: true,
-    doc: "Takes a message from a queue for each request, and responds with it: `awssqs://` or `gcppubsub://`. The address is the first `host` followed by `subscription_url`. See [queues.md](queues.md).",
+    doc: "Takes a message from a queue for each request, and responds with it: `awssqs://`, `gcppubsub://`, or `nats://` with the cargo feature `nats`. The address is the first `host` followed by `subscription_url`. See [queues.md](queues.md).",
     keys: config::SUBSCRIBER_KEYS,
     compile: compile::subscriber,
 };

@@ -34,6 +34,20 @@ fn addresses_of_topics_are_read_as_in_krakend() {
         let (good, text) = compiled(&PUBLISHER, "topic_url", url);
         assert!(good, "{url}: {text}");
     }
+    #[cfg(feature = "nats")]
+    for url in [
+        "nats://orders/new?natsv2",
+        "nats://a.b.c",
+        "nats://a?natsv2=true",
+    ] {
+        let (good, text) = compiled(&PUBLISHER, "topic_url", url);
+        assert!(good, "{url}: {text}");
+    }
+    #[cfg(feature = "nats")]
+    for url in ["nats://orders.*?queue=g&natsv2", "nats://orders.>"] {
+        let (good, text) = compiled(&SUBSCRIBER, "subscription_url", url);
+        assert!(good, "{url}: {text}");
+    }
     for url in [
         "awssqs://sqs.eu-west-1.amazonaws.com/1/q?raw=true&waittime=5s&nacklazy",
         "gcppubsub://projects/p/subscriptions/s?nacklazy=true",
@@ -69,6 +83,19 @@ fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
         ("gcppubsub://projects/p/topics/a b", "other letters"),
         ("gcppubsub://p/t?max_send_batch_size=0", "from 1 to 1000"),
         ("gcppubsub://", "names no topic"),
+        #[cfg(not(feature = "nats"))]
+        (
+            "nats://orders",
+            "cargo feature \"nats\", which is off by default",
+        ),
+        #[cfg(feature = "nats")]
+        ("nats://orders?natsv2=false", "KrakenD's older form"),
+        #[cfg(feature = "nats")]
+        ("nats://orders..new", "is no subject"),
+        #[cfg(feature = "nats")]
+        ("nats://orders.*", "one subject"),
+        #[cfg(feature = "nats")]
+        ("nats://orders?queue=a", "no option"),
     ] {
         let (good, text) = compiled(&PUBLISHER, "topic_url", url);
         assert!(!good && text.contains(words), "{url}: {text}");

@@ -336,7 +336,8 @@ fn a_queue_that_cannot_work_stops_the_start_by_name() {
         (status, "500, 404, 204"),
         (publisher("/p", "kafka://", "orders"), "no client for Kafka"),
         (publisher("/p", "azuresb://", "orders"), "Azure Service Bus"),
-        (publisher("/p", "nats://", "orders"), "NATS"),
+        #[cfg(not(feature = "nats"))]
+        (publisher("/p", "nats://", "orders"), "--features nats"),
         (subscriber("/p", "rabbit://", "orders"), "RabbitMQ"),
         (
             publisher("/p", "http://a.example/", "orders"),

@@ -9,6 +9,7 @@ pub mod collector;
 pub mod gateway;
 pub mod http;
 pub mod json;
+pub mod nats;
 pub mod peers;
 pub mod ports;
 pub mod redis;

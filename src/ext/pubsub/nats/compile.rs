@@ -1,0 +1,144 @@
+//! From an address to a subject or a subscription.
+
+use std::sync::Arc;
+
+use async_nats::{Client, ServerAddr};
+
+use super::super::address::Address;
+use super::super::driver::{Subscription, Topic};
+use super::{Subject, Subscribed, open};
+use crate::config::{ConfigError, Node};
+use crate::ext::broker::Link;
+use crate::ext::carry::Task;
+use crate::ext::context::{BackendSite, Compile};
+
+const SERVER: &str = "NATS_SERVER_URL";
+/// The name in messages and metrics. The address comes from the environment, and may contain a password.
+const NAME: &str = "NATS";
+
+/// The subject that messages are sent to. `None` after an error was reported.
+pub(in crate::ext::pubsub) fn topic(
+    node: &Node<'_>,
+    address: &Address,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<dyn Topic>> {
+    let name = subject(node, address)?;
+    if name.split('.').any(|word| word == "*" || word == ">") {
+        node.invalid(format!("{name}: a message is sent to one subject"));
+        return None;
+    }
+    let (link, _) = link(node, cx)?;
+    Some(Arc::new(Subject { link, name }))
+}
+
+/// The subscription that messages are taken from. `None` after an error was reported.
+pub(in crate::ext::pubsub) fn subscription(
+    node: &Node<'_>,
+    address: &Address,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<dyn Subscription>> {
+    let name = subject(node, address)?;
+    let queue = address.option("queue").filter(|queue| !queue.is_empty());
+    if queue.is_some_and(|queue| !is_word(queue)) {
+        node.invalid("queue: a name without blanks");
+        return None;
+    }
+    let queue = queue.map(str::to_owned);
+    let (link, key) = link(node, cx)?;
+    // Each backend has a subscription of its own, as in KrakenD.
+    let key = format!("{} {key}", site.state("nats subscription", node));
+    let subscribed = cx.carry(key, |tasks| {
+        let subscribed = Arc::new(Subscribed::new(link));
+        let work = Subscribed::fill(Arc::downgrade(&subscribed), name, queue);
+        tasks.push(Task::new("subscription of NATS", work));
+        subscribed
+    });
+    Some(Arc::new(subscribed))
+}
+
+fn is_word(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+fn subject(node: &Node<'_>, address: &Address) -> Option<String> {
+    let off = ["false", "0"];
+    let form = address.option("natsv2");
+    if form.is_some_and(|value| off.contains(&value)) {
+        node.config_error_hint(
+            ConfigError::invalid(
+                "messages are sent with headers of NATS, and not in KrakenD's older form",
+            ),
+            "leave natsv2 out; messages in the older form are read",
+        );
+        return None;
+    }
+    address
+        .flag("natsv2")
+        .map_err(|why| node.invalid(why))
+        .ok()?;
+    let name = &address.place;
+    if !is_word(name) || name.split('.').any(str::is_empty) {
+        node.invalid(format!("{name:?} is no subject of NATS"));
+        return None;
+    }
+    Some(name.clone())
+}
+
+/// The connection, which all backends share, also across reloads, and its definition.
+fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, String)> {
+    let url = cx.environment.get(SERVER).filter(|url| !url.is_empty());
+    let Some(url) = url.map(str::to_owned) else {
+        node.warn_hint(
+            ConfigError::invalid(format!("{SERVER} is not set: every call fails")),
+            format!("{SERVER}=nats://host:4222"),
+        );
+        let link = cx.carry("nats", |_| {
+            Arc::new(Link::closed(NAME, "NATS_SERVER_URL is not set"))
+        });
+        return Some((link, String::new()));
+    };
+    let Some(servers) = servers(&url) else {
+        node.config_error_hint(
+            ConfigError::invalid(format!("{SERVER} is no address of servers")),
+            format!("{SERVER}=nats://host:4222"),
+        );
+        return None;
+    };
+    let tls = cx.client_tls();
+    let key = format!("nats {url} {tls:?}");
+    let made = cx.try_carry(key.clone(), |tasks| {
+        let config = Arc::new(tls.config()?);
+        let link = Arc::new(Link::new(NAME));
+        let open = move || open(Arc::clone(&servers), Arc::clone(&config));
+        let work = Link::keep(Arc::downgrade(&link), open);
+        tasks.push(Task::new("connection to NATS", work));
+        Ok::<_, crate::upstream::ClientError>(link)
+    });
+    let link = made.map_err(|error| node.invalid(error.to_string())).ok()?;
+    Some((link, key))
+}
+
+/// The servers of one cluster, with commas between them, as in KrakenD.
+fn servers(url: &str) -> Option<Arc<[ServerAddr]>> {
+    let servers = url.split(',').map(str::trim);
+    let servers: Option<Vec<ServerAddr>> = servers.map(|server| server.parse().ok()).collect();
+    servers.filter(|servers| !servers.is_empty()).map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_servers_of_one_cluster_may_be_named() {
+        for (url, count) in [
+            ("nats://127.0.0.1:4222", Some(1)),
+            ("nats://u:p@a:4222, tls://b:4222", Some(2)),
+            ("nats://a,", None),
+            ("http://a", None),
+        ] {
+            assert_eq!(servers(url).map(|servers| servers.len()), count, "{url}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `nats://` against a real server.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{checked, gateway, gateway_with, with_body};
+use crate::support::nats::Nats;
+use crate::support::tls::Authority;
+use crate::support::{Client, Gateway, Stub, eventually, http, pause, ports};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn publisher(subject: &str) -> Value {
+    json!({ "endpoint": "/p", "method": "POST", "timeout": "2s", "input_headers": ["X-A"],
+        "backend": [{ "host": ["nats://"], "url_pattern": "/p", "disable_host_sanitize": true,
+            "extra_config": { "backend/pubsub/publisher": { "topic_url": subject } } }] })
+}
+
+fn subscriber(path: &str, subject: &str) -> Value {
+    json!({ "endpoint": path, "timeout": "1s",
+        "backend": [{ "host": ["nats://"], "url_pattern": path, "disable_host_sanitize": true,
+            "extra_config": { "backend/pubsub/subscriber": { "subscription_url": subject } } }] })
+}
+
+fn connected(gateway: &Gateway) {
+    eventually("the connection", LIMIT, || {
+        gateway.output().contains("connected to NATS")
+    });
+}
+
+/// Sends messages until one arrives, because a subscription follows its connection, and removes them.
+fn subscribed(gateway: &Gateway, path: &str, mut send: impl FnMut()) {
+    eventually("the first message", LIMIT, || {
+        send();
+        gateway.get(path).status == 200
+    });
+    while gateway.get(path).status == 200 {
+        pause(Duration::from_millis(1));
+    }
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn case_16_a_message_has_native_headers_and_the_raw_body() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("t?natsv2")]);
+    let mut client = nats.client();
+    client.subscribe("t");
+    let send = |headers: &[(&str, &str)], body: &str| {
+        gateway.send("POST", with_body("POST", "/p", headers, body))
+    };
+    let response = send(&[("X-A", "a b"), ("X-B", "b")], "{\"p\":3}");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, "null"),
+        "{}",
+        gateway.output()
+    );
+    assert_eq!(response.header("x-krakend-completed"), Some("false"));
+    let (head, body) = client.message();
+    assert!(head.contains("X-A: a b\r\n"), "{head}");
+    for absent in ["X-B", "User-Agent", "X-Forwarded"] {
+        assert!(!head.contains(absent), "{head}");
+    }
+    assert_eq!(body, b"{\"p\":3}");
+    // The limit is the one that the server reports.
+    assert_eq!(send(&[], &"a".repeat((1 << 20) + 1)).status, 413);
+    assert_eq!(send(&[], &"b".repeat(1 << 19)).status, 200);
+    assert_eq!(client.message().1.len(), 1 << 19);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn case_15_a_server_that_comes_back_is_used_again_without_a_request() {
+    let Some(nats) = Nats::start() else { return };
+    nats.end();
+    let url = format!("nats://someone:secret@127.0.0.1:{}", nats.port());
+    let stub = Stub::with(&json!([{ "body": { "ok": true } }]).to_string());
+    let other =
+        json!({ "endpoint": "/other", "backend": [{ "host": [stub.url()], "url_pattern": "/" }] });
+    let endpoints = [publisher("t"), subscriber("/s", "t?queue=g"), other];
+    let page = ports::free();
+    let metrics = json!({ "portcullis/metrics": { "listen": format!("127.0.0.1:{page}") } });
+    let gateway = gateway_with(&[("NATS_SERVER_URL", &url)], &endpoints, metrics);
+    let send = || {
+        let bytes = with_body("POST", "/p", &[], "{\"n\":1}");
+        gateway.send("POST", bytes).status
+    };
+    assert_eq!(send(), 500);
+    let failed = gateway.get("/s");
+    assert_eq!(failed.status, 500);
+    assert!(
+        failed.text().contains("no connection to NATS"),
+        "{}",
+        failed.text()
+    );
+    for round in 1..=2 {
+        nats.begin();
+        eventually("the connection", LIMIT, || {
+            let text = gateway.output();
+            text.matches("connected to NATS").count() == round
+        });
+        subscribed(&gateway, "/s", || assert_eq!(send(), 200));
+        nats.end();
+        eventually("the loss is seen", LIMIT, || send() == 500);
+        assert_eq!(gateway.get("/other").json()["ok"], json!(true));
+    }
+    assert!(!gateway.output().contains("secret"), "{}", gateway.output());
+    let mut client = Client::connect(page).unwrap();
+    client.send(http::request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    for line in [
+        "portcullis_queue_connected{broker=\"NATS\"} 0",
+        "portcullis_queue_reconnects_total{broker=\"NATS\"} 1",
+    ] {
+        assert!(page.contains(line), "{page}");
+    }
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn each_request_gets_its_own_message_also_after_a_reload() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let endpoints = [subscriber("/s", "in.orders"), subscriber("/t", "other")];
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &endpoints);
+    connected(&gateway);
+    let mut client = nats.client();
+    subscribed(&gateway, "/s", || client.publish("in.orders", b"{\"n\":0}"));
+    let gob = b"\x0d\x7f\x04\x01\x02\xff\x80\x00\x01\x0c\x01\x0c\x00\x00\x08\xff\x80\x00\x01\x01A\x01b\x0a\x0a\x00\x07{\"g\":1}";
+    let messages: [&[u8]; 5] = [
+        b"{\"n\":1}",
+        b"notjson",
+        b"{\"n\":12345678901234567890}",
+        b"",
+        &gob[..],
+    ];
+    for body in messages {
+        client.publish("in.orders", body);
+    }
+    let expected = [
+        (200, "{\"n\":1}"),
+        (500, ""),
+        (200, "{\"n\":12345678901234567890}"),
+        (200, "null"),
+        (200, "{\"g\":1}"),
+    ];
+    for (status, body) in expected {
+        let response = gateway.get("/s");
+        assert_eq!(response.status, status, "{}", response.text());
+        assert!(
+            status == 500 || response.text() == body,
+            "{}",
+            response.text()
+        );
+    }
+    let empty = gateway.get("/s");
+    assert_eq!(
+        (empty.status, empty.text().as_str()),
+        (500, "context deadline exceeded")
+    );
+    // A reload keeps the connection, the subscription and what has arrived.
+    client.publish("in.orders", b"{\"kept\":1}");
+    let config = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let changed = config.replace("\"5s\"", "\"6s\"");
+    std::fs::write(gateway.config_path(), changed).unwrap();
+    let mark = gateway.mark();
+    gateway.signal("HUP");
+    eventually("the reload", LIMIT, || {
+        gateway.output_since(mark).contains("reload")
+    });
+    let response = gateway.get("/s");
+    assert_eq!(response.text(), "{\"kept\":1}", "{}", gateway.output());
+    assert!(!gateway.output_since(mark).contains("connected to NATS"));
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn requests_at_the_same_time_share_the_messages() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[subscriber("/s", "many")]);
+    connected(&gateway);
+    let mut client = nats.client();
+    subscribed(&gateway, "/s", || client.publish("many", b"{\"n\":0}"));
+    for n in 1..=40 {
+        client.publish("many", format!("{{\"n\":{n}}}").as_bytes());
+    }
+    let mut seen: Vec<u64> = std::thread::scope(|scope| {
+        let takers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    (0..5)
+                        .map(|_| gateway.get("/s").json()["n"].as_u64().unwrap())
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let taken = takers.into_iter().map(|taker| taker.join().unwrap());
+        taken.flatten().collect()
+    });
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=40).collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_server_with_tls_is_verified_with_client_tls() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = authority.write(folder.path(), "nats", "localhost");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let more = [
+        "--tls",
+        "--tlscert",
+        &path(&certificate),
+        "--tlskey",
+        &path(&key),
+    ];
+    let Some(nats) = Nats::start_with(&more) else {
+        return;
+    };
+    let url = format!("tls://localhost:{}", nats.port());
+    let variables = [("NATS_SERVER_URL", url.as_str())];
+    let status = |file: Value| {
+        let gateway = Gateway::start_in(&variables, &file.to_string());
+        gateway
+            .send("POST", with_body("POST", "/p", &[], "{}"))
+            .status
+    };
+    let endpoints = json!([publisher("t")]);
+    let trusting =
+        json!({ "version": 3, "endpoints": endpoints, "client_tls": { "ca_certs": [path(&ca)] } });
+    assert_eq!(status(trusting), 200);
+    let strange = json!({ "version": 3, "endpoints": endpoints });
+    assert_eq!(status(strange), 500);
+}
+
+/// The configurations in docs/queues.md that need this feature.
+#[test]
+fn the_configurations_in_the_document_pass_check() {
+    let document = include_str!("../../../docs/queues.md");
+    let blocks = document.split("```json nats\n").skip(1);
+    let blocks: Vec<&str> = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let (good, text) = checked(serde_json::from_str(block).unwrap());
+        assert!(good, "{block}: {text}");
+    }
+}
+
+#[test]
+fn without_the_address_of_a_server_the_gateway_starts_and_calls_fail() {
+    let gateway = gateway(&[("NATS_SERVER_URL", "")], &[publisher("t")]);
+    let response = gateway.send("POST", with_body("POST", "/p", &[], "{}"));
+    assert_eq!(response.status, 500);
+    assert!(
+        response.text().contains("NATS_SERVER_URL is not set"),
+        "{}",
+        response.text()
+    );
+}
