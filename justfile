@@ -30,6 +30,7 @@ features:
     cargo check --locked --no-default-features --features lua
     cargo check --locked --no-default-features --features cel,json-schema
     cargo check --locked --features nats
+    cargo check --locked --features amqp
 
 # The API documentation of the library.
 doc:

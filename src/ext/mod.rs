@@ -14,6 +14,7 @@
 //!
 //! A new namespace needs a folder and one line in a list of [`registry`].
 
+pub(crate) mod amqp;
 pub(crate) mod api_keys;
 pub(crate) mod auth_revoker;
 pub(crate) mod auth_signer;
@@ -25,7 +26,7 @@ pub(crate) mod basic;
 pub(crate) mod body_extractor;
 mod body_generator;
 pub(crate) mod bot_detector;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "amqp", feature = "nats"))]
 mod broker;
 pub(crate) mod carry;
 #[cfg(feature = "cel")]

@@ -13,14 +13,15 @@ use crate::ext::policies;
 #[cfg(feature = "json-schema")]
 use crate::ext::response_json_schema;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
-    basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http,
-    client_credentials, compat, compression, conditional, cors, errors, forward_auth, forwarding,
-    geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, jwk_aggregator,
-    lambda, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through,
-    proxy, pubsub, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body,
-    response_headers, router, secrets, security_http, server, soap, static_files, stream, tiered,
-    token_exchange, upstream, url_rewrite, virtual_host, websocket, wildcard,
+    amqp, api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client,
+    backend_http, basic, body_extractor, body_generator, bot_detector, circuit_breaker,
+    circuit_breaker_http, client_credentials, compat, compression, conditional, cors, errors,
+    forward_auth, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, jmespath,
+    json, jwk_aggregator, lambda, limits, logging, martian, metrics, metrics_page, openapi,
+    opentelemetry, pass_through, proxy, pubsub, rate_limit, redis, redis_pools, redis_ratelimit,
+    request_id, response_body, response_headers, router, secrets, security_http, server, soap,
+    static_files, stream, tiered, token_exchange, upstream, url_rewrite, virtual_host, websocket,
+    wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -173,6 +174,8 @@ pub(crate) const BACKEND: &[&BackendExtension] = &[
     &martian::BACKEND,
     &static_files::BACKEND,
     &lambda::BACKEND,
+    &amqp::CONSUMER,
+    &amqp::PRODUCER,
     &pubsub::SUBSCRIBER,
     &pubsub::PUBLISHER,
     &client_credentials::BACKEND,

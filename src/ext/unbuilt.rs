@@ -77,16 +77,6 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
         LUA,
     ),
     // Namespaces that call something other than HTTP.
-    reject(
-        "backend/amqp/consumer",
-        &["github.com/devopsfaith/krakend-amqp/consume"],
-        QUEUES,
-    ),
-    reject(
-        "backend/amqp/producer",
-        &["github.com/devopsfaith/krakend-amqp/produce"],
-        QUEUES,
-    ),
     reject("backend/pubsub/subscriber/kafka", &[], QUEUES),
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
     reject("backend/grpc", &[], GRPC),

@@ -16,6 +16,7 @@ use pingora::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::{mpsc, watch};
 
 use crate::runtime::listen::Listen;
+use crate::runtime::service::Service;
 use crate::server::accept::{Door, Doors};
 use crate::server::admin::{self, Side, SideListener};
 use crate::server::control::{self, Orders};
@@ -31,7 +32,9 @@ use crate::server::signals::Signals;
 use crate::server::tickets::Tickets;
 use crate::server::tls::Certificates;
 use crate::server::upkeep::Upkeep;
+use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
 
 /// The resources that a process needs before it loads its configuration.
 #[derive(Debug)]
@@ -88,7 +91,9 @@ pub(crate) fn run(
     };
     let certificates = certificates(&listen, options.upgrade)?;
     allow(&loaded.service);
-    let shared = shared(&loaded, &metrics);
+    // The service is moved: a reload drops the first configuration, too.
+    let logs = (Arc::clone(&loaded.access_log), loaded.stats.clone());
+    let shared = shared(loaded.service, logs, &metrics);
     let spare = Arc::new(Spare::take());
     let leaving = watch::channel(false).0;
     let doors = Arc::new(Doors::default());
@@ -164,14 +169,18 @@ pub(crate) fn run(
 }
 
 /// The state that all requests share, with the loaded service in use.
-fn shared(loaded: &Loaded, metrics: &Arc<Metrics>) -> Arc<Shared> {
+fn shared(
+    service: Arc<Service>,
+    (access_log, stats): (Arc<AccessLog>, Option<Arc<Stats>>),
+    metrics: &Arc<Metrics>,
+) -> Arc<Shared> {
     let draining = Arc::new(AtomicBool::new(false));
     Arc::new(Shared {
         active: ArcSwap::from_pointee(Active::new(
-            Arc::clone(&loaded.service),
+            service,
             metrics,
-            Arc::clone(&loaded.access_log),
-            loaded.stats.clone(),
+            access_log,
+            stats,
             Arc::clone(&draining),
         )),
         metrics: Arc::clone(metrics),

@@ -181,7 +181,7 @@ impl AttemptCounter {
 }
 
 /// Reports the connection to one broker.
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "amqp", feature = "nats"))]
 #[derive(Debug)]
 pub(crate) struct BrokerSeries {
     connected: Option<prometheus::IntGauge>,
@@ -189,7 +189,7 @@ pub(crate) struct BrokerSeries {
     was_up: std::sync::atomic::AtomicBool,
 }
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "amqp", feature = "nats"))]
 impl BrokerSeries {
     /// `broker` is its address without secrets.
     pub(crate) fn new(broker: &str) -> BrokerSeries {
@@ -230,7 +230,7 @@ impl BrokerSeries {
 mod tests {
     use super::*;
 
-    #[cfg(feature = "nats")]
+    #[cfg(any(feature = "amqp", feature = "nats"))]
     #[test]
     fn the_connection_to_a_broker_is_reported() {
         let series = BrokerSeries::new("broker-of-a-test");

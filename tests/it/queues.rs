@@ -8,6 +8,10 @@ mod lambda;
 #[cfg(feature = "nats")]
 mod nats;
 mod pubsub;
+#[cfg(feature = "amqp")]
+mod rabbit;
+#[cfg(feature = "amqp")]
+mod rabbit_life;
 mod sigv4;
 
 use serde_json::{Value, json};

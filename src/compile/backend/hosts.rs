@@ -2,7 +2,7 @@
 
 use crate::config::host::{self, Clean};
 use crate::config::{Backend, ConfigError, Node, Typing};
-use crate::ext::{pubsub, websocket};
+use crate::ext::{amqp, pubsub, websocket};
 use crate::telemetry::mask::masked;
 
 /// The cleaned hosts of this backend, or those of the service.
@@ -10,8 +10,8 @@ pub(super) fn hosts(file: &Backend<'_>, service_hosts: &[String], websocket: boo
     if file.host.is_empty() {
         return service_hosts.to_vec();
     }
-    if pubsub::is_wanted(&file.extra) {
-        // Addresses of topics and queues, which the block reads.
+    if pubsub::is_wanted(&file.extra) || amqp::is_wanted(&file.extra) {
+        // Addresses of topics, queues and brokers, which the block reads.
         let texts = file.host.iter().filter_map(|node| node.text(Typing::Weak));
         return texts.map(str::to_owned).collect();
     }

@@ -9,12 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::backoff::Backoff;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
 
-/// The pause after the first attempt that failed. It doubles each time.
-const PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A connection that lives this long ends a series of failures.
 const STABLE: Duration = Duration::from_secs(5);
 
@@ -25,6 +23,30 @@ pub(crate) type Lost = Pin<Box<dyn Future<Output = String> + Send>>;
 pub(crate) struct Opened<C> {
     pub(crate) client: C,
     pub(crate) lost: Lost,
+}
+
+/// Why there is no new connection.
+pub(crate) struct Failed {
+    why: String,
+    /// When the next attempt makes sense. Without it, after a pause.
+    until: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Failed {
+        Failed { why, until: None }
+    }
+}
+
+#[cfg(feature = "amqp")]
+impl Failed {
+    /// An attempt that depends on another connection, which is down.
+    pub(crate) fn until(why: String, ready: impl Future<Output = ()> + Send + 'static) -> Failed {
+        Failed {
+            why,
+            until: Some(Box::pin(ready)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -43,7 +65,8 @@ pub(crate) struct Link<C> {
     state: watch::Sender<State<C>>,
     /// Closed when the link is dropped.
     alive: watch::Sender<()>,
-    series: BrokerSeries,
+    /// `None` for a part of another connection.
+    series: Option<BrokerSeries>,
 }
 
 impl<C> fmt::Debug for Link<C> {
@@ -58,7 +81,18 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
             name: name.into(),
             state: watch::Sender::new(State::Opening),
             alive: watch::Sender::new(()),
-            series: BrokerSeries::new(name),
+            series: Some(BrokerSeries::new(name)),
+        }
+    }
+
+    /// A channel of another connection, which is not in the metrics.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn part(name: &str) -> Link<C> {
+        Link {
+            name: name.into(),
+            state: watch::Sender::new(State::Opening),
+            alive: watch::Sender::new(()),
+            series: None,
         }
     }
 
@@ -74,14 +108,22 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
     /// # Errors
     /// There is no connection. The text says why.
     pub(crate) async fn client(&self, deadline: Instant) -> Result<C, Failure> {
+        self.current(deadline).await.map(|(client, _)| client)
+    }
+
+    /// The same with what tells that the connection is lost.
+    ///
+    /// # Errors
+    /// There is no connection. The text says why.
+    pub(crate) async fn current(&self, deadline: Instant) -> Result<(C, Connections<C>), Failure> {
         let mut state = self.state.subscribe();
         let tried = state.wait_for(|state| !matches!(state, State::Opening));
-        let state = match timeout_at(deadline, tried).await {
-            Ok(Ok(state)) => state.clone(),
+        let found = match timeout_at(deadline, tried).await {
+            Ok(Ok(found)) => found.clone(),
             _ => State::Opening,
         };
-        match state {
-            State::Up(client) => Ok(client),
+        match found {
+            State::Up(client) => Ok((client, Connections(state))),
             State::Opening => Err(self.failure("the connection is not open yet")),
             State::Down(why) => Err(self.failure(&why)),
         }
@@ -98,9 +140,9 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
     }
 
     /// Keeps the connection open until the link is dropped.
-    pub(crate) async fn keep<F>(link: Weak<Link<C>>, open: impl Fn() -> F + Send)
+    pub(crate) async fn keep<F>(link: Weak<Link<C>>, backoff: Backoff, open: impl Fn() -> F + Send)
     where
-        F: Future<Output = Result<Opened<C>, String>> + Send,
+        F: Future<Output = Result<Opened<C>, Failed>> + Send,
     {
         let Some(mut gone) = link.upgrade().map(|link| link.alive.subscribe()) else {
             return;
@@ -112,7 +154,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
                 _ = gone.changed() => return,
             };
             let mut lived = Duration::ZERO;
-            let why = match attempt {
+            let failed = match attempt {
                 Ok(opened) => {
                     let Some(link) = link.upgrade() else { return };
                     link.up(opened.client);
@@ -123,44 +165,53 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
                         _ = gone.changed() => return,
                     };
                     lived = since.elapsed();
-                    why
+                    Failed::from(why)
                 }
-                Err(why) => why,
+                Err(failed) => failed,
             };
             let Some(link) = link.upgrade() else { return };
-            link.down(&why);
+            link.down(&failed.why, failed.until.is_none());
             drop(link);
             failures = next(failures, lived);
+            let ready = failed
+                .until
+                .unwrap_or_else(|| Box::pin(tokio::time::sleep(backoff.pause(failures))));
             tokio::select! {
-                () = tokio::time::sleep(pause(failures)) => {}
+                () = ready => {}
                 _ = gone.changed() => return,
             }
         }
     }
 
     fn up(&self, client: C) {
-        self.series.up();
+        if let Some(series) = &self.series {
+            series.up();
+        }
         self.state.send_replace(State::Up(client));
         log::info!("[Queues] connected to {}", self.name);
     }
 
-    fn down(&self, why: &str) {
+    fn down(&self, why: &str, is_told: bool) {
         let is_new = match &*self.state.borrow() {
             State::Down(known) => **known != *why,
             State::Opening | State::Up(_) => true,
         };
         // Once for each reason: a broker can be down for long.
-        if is_new {
+        if is_new && is_told {
             log::warn!("[Queues] no connection to {}: {why}", self.name);
         }
-        self.series.down();
+        if let Some(series) = &self.series {
+            series.down();
+        }
         self.state.send_replace(State::Down(why.into()));
     }
 }
 
 impl<C> Drop for Link<C> {
     fn drop(&mut self) {
-        self.series.down();
+        if let Some(series) = &self.series {
+            series.down();
+        }
     }
 }
 
@@ -170,15 +221,6 @@ fn next(failures: u32, lived: Duration) -> u32 {
         return 1;
     }
     failures.saturating_add(1)
-}
-
-/// The pause after this many failures in a row, up to a quarter shorter, so that gateways do not come back together.
-fn pause(failures: u32) -> Duration {
-    let shift = failures.saturating_sub(1).min(16);
-    let whole = PAUSE.saturating_mul(1 << shift).min(LONGEST_PAUSE);
-    let mut byte = [0];
-    let random = aws_lc_rs::rand::fill(&mut byte);
-    random.map_or(whole, |()| whole - whole / 1024 * u32::from(byte[0]))
 }
 
 /// See [`Link::connections`].
@@ -209,10 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_minute() {
-        assert!(pause(1) <= PAUSE && pause(1) > PAUSE / 2);
-        assert!(pause(30) <= LONGEST_PAUSE && pause(30) > LONGEST_PAUSE / 2);
-        assert!((1..=64).all(|failures| pause(failures) >= PAUSE / 2));
+    fn a_connection_that_lived_ends_a_series_of_failures() {
         assert_eq!(next(7, STABLE), 1);
         assert_eq!(next(7, Duration::ZERO), 8);
     }
@@ -226,7 +265,7 @@ mod tests {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move {
                 if number.is_multiple_of(2) {
-                    return Err("refused".to_owned());
+                    return Err(Failed::from("refused".to_owned()));
                 }
                 let life = tokio::time::sleep(Duration::from_secs(1));
                 Ok(Opened {
@@ -238,7 +277,7 @@ mod tests {
                 })
             }
         };
-        let kept = tokio::spawn(Link::keep(Arc::downgrade(&link), open));
+        let kept = tokio::spawn(Link::keep(Arc::downgrade(&link), Backoff::QUICK, open));
         let deadline = Instant::now() + Duration::from_secs(60);
         let failure = link.client(deadline).await.unwrap_err();
         assert!(

@@ -17,6 +17,8 @@ use super::send::Sender;
 use super::sns::Sns;
 use super::sqs::{Queue, Sqs};
 use crate::config::{Block, ConfigError, Node};
+#[cfg(feature = "amqp")]
+use crate::ext::amqp;
 use crate::ext::aws_sigv4::{AwsClient, Service};
 use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
@@ -41,6 +43,8 @@ const GOOGLE_SEND: &[&str] = &["max_send_batch_size"];
 const GOOGLE_RECEIVE: &[&str] = &["max_recv_batch_size", "nacklazy"];
 const NATS_OPTIONS: &[&str] = &["natsv2"];
 const NATS_RECEIVE: &[&str] = &["queue"];
+const RABBIT_SEND: &[&str] = &["key_name"];
+const RABBIT_RECEIVE: &[&str] = &["prefetch_count"];
 /// How long SQS waits for a message at most.
 const MOST_WAIT: Duration = Duration::from_secs(20);
 
@@ -66,14 +70,14 @@ pub(super) fn publisher(
     let Some((address, node)) = place else {
         return BackendPart::Nothing;
     };
-    let Some(topic) = topic(&node, &address, cx) else {
+    let Some(topic) = topic(&node, &address, site, cx) else {
         return BackendPart::Nothing;
     };
     BackendPart::OnWire(Box::new(Sender {
         topic,
         listed: Listed::new(site),
         counter: MessageCounter::new(site.pattern, Direction::Out),
-        shown: address.shown().into(),
+        log: format!("[BACKEND: {}][PubSub]", address.shown()).into(),
     }))
 }
 
@@ -97,11 +101,11 @@ pub(super) fn subscriber(
         subscription,
         counter: MessageCounter::new(site.pattern, Direction::In),
         empty_status,
-        shown: address.shown().into(),
+        log: format!("[BACKEND: {}][PubSub]", address.shown()).into(),
     }))
 }
 
-fn empty_status(block: &Block<'_>) -> Option<StatusCode> {
+pub(in crate::ext) fn empty_status(block: &Block<'_>) -> Option<StatusCode> {
     let status = match block.integer("empty_status") {
         None | Some(500) => StatusCode::INTERNAL_SERVER_ERROR,
         Some(404) => StatusCode::NOT_FOUND,
@@ -188,7 +192,8 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
             "this binary was built without the cargo feature \"nats\", which is off by default",
             "build one with `cargo build --release --features nats`",
         ),
-        ("rabbit", _) => ("this gateway has no client for RabbitMQ", service),
+        ("rabbit", _) if cfg!(feature = "amqp") => return true,
+        ("rabbit", _) => crate::ext::amqp::MISSING,
         _ => (
             "nothing is known about this scheme",
             "awssns, awssqs and gcppubsub are",
@@ -204,6 +209,8 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
 /// The options that have an effect.
 fn known(address: &Address, role: Role) -> Vec<&'static str> {
     let (both, own) = match (address.scheme.as_str(), role) {
+        ("rabbit", Role::Publisher) => (&[][..], RABBIT_SEND),
+        ("rabbit", Role::Subscriber) => (&[][..], RABBIT_RECEIVE),
         ("nats", Role::Publisher) => (NATS_OPTIONS, &[][..]),
         ("nats", Role::Subscriber) => (NATS_OPTIONS, NATS_RECEIVE),
         ("gcppubsub", Role::Publisher) => (&[][..], GOOGLE_SEND),
@@ -214,21 +221,39 @@ fn known(address: &Address, role: Role) -> Vec<&'static str> {
     both.iter().chain(own).copied().collect()
 }
 
-fn topic(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Arc<dyn Topic>> {
+#[cfg_attr(
+    not(feature = "amqp"),
+    expect(
+        unused_variables,
+        reason = "only channels of RabbitMQ belong to one backend"
+    )
+)]
+fn topic(
+    node: &Node<'_>,
+    address: &Address,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<dyn Topic>> {
     match address.scheme.as_str() {
         "awssqs" => Some(Arc::new(sqs(node, address, cx)?)),
         "awssns" => Some(Arc::new(sns(node, address, cx)?)),
         #[cfg(feature = "nats")]
         "nats" => super::nats::topic(node, address, cx),
+        #[cfg(feature = "amqp")]
+        "rabbit" => {
+            let key_name = address.option("key_name");
+            let topic = amqp::rabbit_topic(node, &address.place, key_name, site, cx)?;
+            Some(Arc::new(topic))
+        }
         _ => Some(Arc::new(google(node, address, "topics", cx)?)),
     }
 }
 
 #[cfg_attr(
-    not(feature = "nats"),
+    not(any(feature = "amqp", feature = "nats")),
     expect(
         unused_variables,
-        reason = "only subscriptions to NATS belong to one backend"
+        reason = "only these subscriptions belong to one backend"
     )
 )]
 fn subscription(
@@ -240,6 +265,11 @@ fn subscription(
     match address.scheme.as_str() {
         #[cfg(feature = "nats")]
         "nats" => super::nats::subscription(node, address, site, cx),
+        #[cfg(feature = "amqp")]
+        "rabbit" => {
+            let prefetch = address.option("prefetch_count");
+            amqp::rabbit_queue(node, &address.place, prefetch, site, cx)
+        }
         "awssqs" => Some(Arc::new(sqs(node, address, cx)?)),
         _ => Some(Arc::new(google(node, address, "subscriptions", cx)?)),
     }

@@ -11,15 +11,15 @@ use crate::runtime::failure::Failure;
 
 /// A message to send.
 #[derive(Debug, Clone)]
-pub(super) struct Outbound {
-    pub(super) body: Bytes,
+pub(in crate::ext) struct Outbound {
+    pub(in crate::ext) body: Bytes,
     /// Names in Go's canonical form, each with one value.
-    pub(super) metadata: Vec<(String, String)>,
+    pub(in crate::ext) metadata: Vec<(String, String)>,
 }
 
 /// The place that messages are sent to.
 #[async_trait]
-pub(super) trait Topic: Send + Sync + fmt::Debug {
+pub(in crate::ext) trait Topic: Send + Sync + fmt::Debug {
     /// Sends one message, and waits until it is there.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ pub(super) trait Topic: Send + Sync + fmt::Debug {
 
 /// The place that messages are taken from.
 #[async_trait]
-pub(super) trait Subscription: Send + Sync + fmt::Debug {
+pub(in crate::ext) trait Subscription: Send + Sync + fmt::Debug {
     /// Takes one message. `None` if none arrives before `deadline`. A message that is taken after the caller has ended goes
     /// back to its queue.
     ///
@@ -40,15 +40,15 @@ pub(super) trait Subscription: Send + Sync + fmt::Debug {
 
 /// A message that was taken and is not confirmed yet.
 #[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) body: Bytes,
-    pub(super) content_type: Option<HeaderValue>,
-    pub(super) claim: Claim,
+pub(in crate::ext) struct Taken {
+    pub(in crate::ext) body: Bytes,
+    pub(in crate::ext) content_type: Option<HeaderValue>,
+    pub(in crate::ext) claim: Claim,
 }
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::ext) enum Verdict {
     /// It is done.
     Done,
     /// No response could be made of it: it is delivered once more, and no more after that.
@@ -58,20 +58,20 @@ pub(super) enum Verdict {
 }
 
 /// Tells the queue what becomes of a message. It must not wait.
-pub(super) trait Confirm: Send + fmt::Debug {
+pub(in crate::ext) trait Confirm: Send + fmt::Debug {
     fn confirm(self: Box<Self>, verdict: Verdict);
 }
 
 /// A message that is dropped goes back to its queue.
 #[derive(Debug)]
-pub(super) struct Claim(Option<Box<dyn Confirm>>);
+pub(in crate::ext) struct Claim(Option<Box<dyn Confirm>>);
 
 impl Claim {
-    pub(super) fn new(confirm: impl Confirm + 'static) -> Claim {
+    pub(in crate::ext) fn new(confirm: impl Confirm + 'static) -> Claim {
         Claim(Some(Box::new(confirm)))
     }
 
-    pub(super) fn end(mut self, verdict: Verdict) {
+    pub(in crate::ext) fn end(mut self, verdict: Verdict) {
         if let Some(confirm) = self.0.take() {
             confirm.confirm(verdict);
         }
@@ -87,7 +87,7 @@ impl Drop for Claim {
 }
 
 /// Runs work of the gateway's own. Without a runtime, which is when the process ends, nothing runs.
-pub(super) fn aside(work: impl Future<Output = ()> + Send + 'static) {
+pub(in crate::ext) fn aside(work: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(work);
     }

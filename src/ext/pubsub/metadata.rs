@@ -30,10 +30,10 @@ fn is_added(name: &HeaderName) -> bool {
 
 /// The headers that the endpoint lists.
 #[derive(Debug, Clone)]
-pub(super) struct Listed(Box<[Box<str>]>);
+pub(in crate::ext) struct Listed(Box<[Box<str>]>);
 
 impl Listed {
-    pub(super) fn new(site: &BackendSite<'_>) -> Listed {
+    pub(in crate::ext) fn new(site: &BackendSite<'_>) -> Listed {
         let inputs = site.endpoint.inputs;
         let names = inputs.map_or(&[][..], |inputs| inputs.headers);
         Listed(
@@ -60,6 +60,19 @@ impl Listed {
             let value = headers.get(name)?;
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             Some((title_case(name.as_str()), text))
+        });
+        pairs.collect()
+    }
+
+    /// The same with all values of each header.
+    #[cfg(feature = "amqp")]
+    pub(in crate::ext) fn all(&self, headers: &HeaderMap) -> Vec<(String, Vec<String>)> {
+        let names = headers.keys().filter(|name| self.passes(name));
+        let text =
+            |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let pairs = names.map(|name| {
+            let values = headers.get_all(name).iter().map(text);
+            (title_case(name.as_str()), values.collect())
         });
         pairs.collect()
     }

@@ -15,7 +15,7 @@ mod address;
 mod attributes;
 mod compile;
 mod config;
-mod driver;
+pub(super) mod driver;
 mod google;
 mod google_token;
 mod metadata;
@@ -28,6 +28,15 @@ mod sqs;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "amqp")]
+pub(super) use compile::empty_status;
+#[cfg(feature = "amqp")]
+pub(super) use metadata::Listed;
+#[cfg(feature = "amqp")]
+pub(super) use receive::Receiver;
+#[cfg(feature = "amqp")]
+pub(super) use send::sent;
+
 use super::extension::BackendExtension;
 use crate::config::Extra;
 
@@ -36,7 +45,7 @@ pub(super) const PUBLISHER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/publisher",
     aliases: &["github.com/devopsfaith/krakend-pubsub/publisher"],
     guard: true,
-    doc: "Sends the body of the request to a topic in the place of a call: `awssns://`, `awssqs://`, `gcppubsub://`, or `nats://` with the cargo feature `nats`. The address is the first `host` followed by `topic_url`. See [queues.md](queues.md).",
+    doc: "Sends the body of the request to a topic in the place of a call: `awssns://`, `awssqs://`, `gcppubsub://`, or with the cargo features of their names `nats://` and `rabbit://` (`amqp`). The address is the first `host` followed by `topic_url`. See [queues.md](queues.md).",
     keys: config::PUBLISHER_KEYS,
     compile: compile::publisher,
 };
@@ -46,7 +55,7 @@ pub(super) const SUBSCRIBER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/subscriber",
     aliases: &["github.com/devopsfaith/krakend-pubsub/subscriber"],
     guard: true,
-    doc: "Takes a message from a queue for each request, and responds with it: `awssqs://`, `gcppubsub://`, or `nats://` with the cargo feature `nats`. The address is the first `host` followed by `subscription_url`. See [queues.md](queues.md).",
+    doc: "Takes a message from a queue for each request, and responds with it: `awssqs://`, `gcppubsub://`, or with the cargo features of their names `nats://` and `rabbit://` (`amqp`). The address is the first `host` followed by `subscription_url`. See [queues.md](queues.md).",
     keys: config::SUBSCRIBER_KEYS,
     compile: compile::subscriber,
 };

@@ -19,13 +19,13 @@ const MARGIN: Duration = Duration::from_millis(50);
 
 /// Responds to each request with a message of a queue.
 #[derive(Debug)]
-pub(super) struct Receiver {
-    pub(super) subscription: Arc<dyn Subscription>,
-    pub(super) counter: MessageCounter,
+pub(in crate::ext) struct Receiver {
+    pub(in crate::ext) subscription: Arc<dyn Subscription>,
+    pub(in crate::ext) counter: MessageCounter,
     /// The status if there is no message.
-    pub(super) empty_status: StatusCode,
-    /// The address without secrets, for the log.
-    pub(super) shown: Arc<str>,
+    pub(in crate::ext) empty_status: StatusCode,
+    /// The beginning of lines in the log: `[BACKEND: nats://orders][PubSub]`.
+    pub(in crate::ext) log: Arc<str>,
 }
 
 impl CallStep for Receiver {
@@ -75,7 +75,7 @@ impl Receiver {
         let message = Pending {
             claim: taken.claim,
             counter: self.counter.clone(),
-            shown: Arc::clone(&self.shown),
+            log: Arc::clone(&self.log),
             bytes: taken.body.len(),
         };
         Ok(Received {
@@ -89,7 +89,7 @@ impl Receiver {
 struct Pending {
     claim: Claim,
     counter: MessageCounter,
-    shown: Arc<str>,
+    log: Arc<str>,
     bytes: usize,
 }
 
@@ -102,8 +102,8 @@ impl Message for Pending {
         }
         self.counter.count(Ended::Undecodable);
         log::error!(
-            "[BACKEND: {}][PubSub] no response can be made of a message of {} bytes",
-            self.shown,
+            "{} no response can be made of a message of {} bytes",
+            self.log,
             self.bytes
         );
         self.claim.end(Verdict::Bad);

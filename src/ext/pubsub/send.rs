@@ -16,8 +16,8 @@ pub(super) struct Sender {
     pub(super) topic: Arc<dyn Topic>,
     pub(super) listed: Listed,
     pub(super) counter: MessageCounter,
-    /// The address without secrets, for the log.
-    pub(super) shown: Box<str>,
+    /// The beginning of lines in the log: `[BACKEND: nats://orders][PubSub]`.
+    pub(super) log: Box<str>,
 }
 
 impl CallStep for Sender {
@@ -43,28 +43,37 @@ impl CallStep for Sender {
             metadata: self.listed.metadata(&request.headers),
         };
         let deadline = request.deadline;
-        Ok(Turn::Wait(Box::pin(async move {
-            let mut unsure = Unsure {
-                step: self,
-                open: true,
-            };
-            let sent = self.topic.publish(message, deadline).await;
-            unsure.open = false;
-            match sent {
-                Ok(()) => {
-                    self.counter.count(Ended::Ok);
-                    Ok(Reply::local(StatusCode::OK, HeaderMap::new(), None))
-                }
-                Err(failure) => {
-                    self.counter.count(ended(&failure));
-                    Err(failure)
-                }
-            }
-        })))
+        let work = self.topic.publish(message, deadline);
+        Ok(Turn::Wait(Box::pin(sent(work, &self.counter, &self.log))))
     }
 
     fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Reports how the sending of a message ends, and responds to its request.
+pub(in crate::ext) async fn sent(
+    work: impl Future<Output = Result<(), Failure>>,
+    counter: &MessageCounter,
+    log: &str,
+) -> Result<Reply, Failure> {
+    let mut unsure = Unsure {
+        counter,
+        log,
+        open: true,
+    };
+    let sent = work.await;
+    unsure.open = false;
+    match sent {
+        Ok(()) => {
+            counter.count(Ended::Ok);
+            Ok(Reply::local(StatusCode::OK, HeaderMap::new(), None))
+        }
+        Err(failure) => {
+            counter.count(ended(&failure));
+            Err(failure)
+        }
     }
 }
 
@@ -78,17 +87,18 @@ pub(super) fn ended(failure: &Failure) -> Ended {
 
 /// A message in progress. If the request ends before the queue responds, it is unknown whether the message was sent.
 struct Unsure<'a> {
-    step: &'a Sender,
+    counter: &'a MessageCounter,
+    log: &'a str,
     open: bool,
 }
 
 impl Drop for Unsure<'_> {
     fn drop(&mut self) {
         if self.open {
-            self.step.counter.count(Ended::Timeout);
+            self.counter.count(Ended::Timeout);
             log::warn!(
-                "[BACKEND: {}][PubSub] the request ended before the response: the message may have been sent",
-                self.step.shown
+                "{} the request ended before the response: the message may have been sent",
+                self.log
             );
         }
     }

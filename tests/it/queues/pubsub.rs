@@ -338,7 +338,19 @@ fn a_queue_that_cannot_work_stops_the_start_by_name() {
         (publisher("/p", "azuresb://", "orders"), "Azure Service Bus"),
         #[cfg(not(feature = "nats"))]
         (publisher("/p", "nats://", "orders"), "--features nats"),
-        (subscriber("/p", "rabbit://", "orders"), "RabbitMQ"),
+        #[cfg(not(feature = "amqp"))]
+        (subscriber("/p", "rabbit://", "orders"), "--features amqp"),
+        #[cfg(not(feature = "amqp"))]
+        (
+            json!({ "endpoint": "/k", "backend": [{ "host": ["amqp://h"], "extra_config": {
+                "backend/amqp/consumer": { "name": "q", "exchange": "ex" } } }] }),
+            "--features amqp",
+        ),
+        (
+            json!({ "endpoint": "/k", "backend": [{ "host": ["kafka://h"], "extra_config": {
+                "async/kafka": {} } }] }),
+            "HTTP service in front of the queue",
+        ),
         (
             publisher("/p", "http://a.example/", "orders"),
             "nothing is known",

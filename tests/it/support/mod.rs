@@ -12,6 +12,8 @@ pub mod json;
 pub mod nats;
 pub mod peers;
 pub mod ports;
+#[cfg(feature = "amqp")]
+pub mod rabbit;
 pub mod redis;
 pub mod sealed;
 pub mod stub;

@@ -8,7 +8,7 @@ use super::super::address::Address;
 use super::super::driver::{Subscription, Topic};
 use super::{Subject, Subscribed, open};
 use crate::config::{ConfigError, Node};
-use crate::ext::broker::Link;
+use crate::ext::broker::{Backoff, Link};
 use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 
@@ -111,7 +111,7 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
         let config = Arc::new(tls.config()?);
         let link = Arc::new(Link::new(NAME));
         let open = move || open(Arc::clone(&servers), Arc::clone(&config));
-        let work = Link::keep(Arc::downgrade(&link), open);
+        let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
         tasks.push(Task::new("connection to NATS", work));
         Ok::<_, crate::upstream::ClientError>(link)
     });

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict};
-use crate::ext::broker::{Inbox, Link, Opened};
+use crate::ext::broker::{Failed, Inbox, Link, Opened};
 use crate::runtime::failure::{Failure, Kind};
 
 pub(super) use compile::{subscription, topic};
@@ -34,7 +34,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 async fn open(
     servers: Arc<[ServerAddr]>,
     tls: Arc<rustls::ClientConfig>,
-) -> Result<Opened<Client>, String> {
+) -> Result<Opened<Client>, Failed> {
     let (loss, mut lost) = watch::channel(None);
     let options = ConnectOptions::new()
         .name("portcullis")

@@ -1,0 +1,173 @@
+//! The keys of the blocks.
+
+use crate::config::{Key, Kind, key};
+
+const NAME: Key = key(
+    "name",
+    Kind::Text,
+    "",
+    "The name of the queue. For a producer it has no effect.",
+);
+const EXCHANGE: Key = key(
+    "exchange",
+    Kind::Text,
+    "",
+    "The exchange, which is declared with the type `topic`.",
+);
+const DURABLE: Key = key(
+    "durable",
+    Kind::Bool,
+    "false",
+    "Exchange and queue survive a restart of the broker, and so do the messages of a producer.",
+);
+const DELETE: Key = key(
+    "delete",
+    Kind::Bool,
+    "false",
+    "Exchange and queue are deleted when nobody uses them any more.",
+);
+const EXCLUSIVE: Key = key(
+    "exclusive",
+    Kind::Bool,
+    "false",
+    "The queue belongs to this connection alone, and the exchange is internal, as in KrakenD. A producer cannot have it.",
+);
+const NO_WAIT: Key = key(
+    "no_wait",
+    Kind::Bool,
+    "false",
+    "Without effect: the gateway waits for the answer to each declaration.",
+);
+const PREFETCH_COUNT: Key = key(
+    "prefetch_count",
+    Kind::Integer,
+    "16",
+    "The most messages that the broker delivers before they are confirmed, from 1 to 65535. 0 means the default. For a producer it has no effect.",
+);
+const PREFETCH_SIZE: Key = key(
+    "prefetch_size",
+    Kind::Integer,
+    "0",
+    "Only 0: RabbitMQ closes the connection otherwise.",
+);
+const MAX_RETRIES: Key = key(
+    "max_retries",
+    Kind::Integer,
+    "0",
+    "After this many attempts to connect in a row, the next one follows a minute later. 0 counts none.",
+);
+const BACKOFF: Key = key(
+    "backoff_strategy",
+    Kind::Text,
+    "fallback",
+    "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. None is longer than a minute, and all vary a little.",
+);
+
+pub(super) const CONSUMER_KEYS: &[Key] = &[
+    NAME,
+    EXCHANGE,
+    key(
+        "routing_key",
+        Kind::Texts,
+        "[]",
+        "The routing keys that bind the queue to the exchange.",
+    )
+    .guarding(),
+    DURABLE,
+    DELETE,
+    EXCLUSIVE,
+    NO_WAIT,
+    key(
+        "auto_ack",
+        Kind::Bool,
+        "false",
+        "A message is confirmed when a request takes it, and not after its response is made.",
+    )
+    .guarding(),
+    key(
+        "no_local",
+        Kind::Bool,
+        "false",
+        "Sent to the broker. RabbitMQ ignores it.",
+    ),
+    key(
+        "nack_discard",
+        Kind::Bool,
+        "false",
+        "A message that no response can be made of is rejected at once, and not delivered once more.",
+    )
+    .guarding(),
+    PREFETCH_COUNT,
+    PREFETCH_SIZE,
+    MAX_RETRIES,
+    BACKOFF,
+    key(
+        "empty_status",
+        Kind::Integer,
+        "500",
+        "Ours: the status if no message comes until the timeout. 500, 404 or 204.",
+    ),
+];
+
+pub(super) const PRODUCER_KEYS: &[Key] = &[
+    NAME,
+    EXCHANGE,
+    key(
+        "routing_key",
+        Kind::Text,
+        "",
+        "The parameter of the endpoint whose value is the routing key, or with `static_routing_key` the routing key itself.",
+    )
+    .guarding(),
+    key(
+        "static_routing_key",
+        Kind::Bool,
+        "false",
+        "`routing_key` is the routing key itself.",
+    ),
+    DURABLE,
+    DELETE,
+    EXCLUSIVE,
+    NO_WAIT,
+    key(
+        "mandatory",
+        Kind::Bool,
+        "false",
+        "A message that reaches no queue is an error.",
+    )
+    .guarding(),
+    key(
+        "immediate",
+        Kind::Bool,
+        "false",
+        "Only `false`: RabbitMQ closes the connection otherwise.",
+    ),
+    key(
+        "exp_key",
+        Kind::Text,
+        "",
+        "The parameter of the endpoint with the expiration of the message in milliseconds.",
+    ),
+    key(
+        "reply_to_key",
+        Kind::Text,
+        "",
+        "The parameter with the address for replies.",
+    ),
+    key(
+        "msg_id_key",
+        Kind::Text,
+        "",
+        "The parameter with the id of the message.",
+    ),
+    key(
+        "priority_key",
+        Kind::Text,
+        "",
+        "The parameter with the priority of the message, from 0 to 255.",
+    ),
+    PREFETCH_COUNT,
+    PREFETCH_SIZE,
+    MAX_RETRIES,
+    BACKOFF,
+];

@@ -1,0 +1,89 @@
+//! `backend/amqp/consumer` and `backend/amqp/producer`, in a backend: a message is taken from a queue of RabbitMQ, or sent to
+//! an exchange, in the place of a call.
+//!
+//! | module | content |
+//! |---|---|
+//! | `config`, `compile` | the blocks and their compilation |
+//! | `address`, `connection` | the URL of a broker, and the connection to it |
+//! | `held` | closes a connection or a channel on any thread |
+//! | `channel` | a channel of a connection, and what ends it |
+//! | `publish`, `producer` | sends messages and waits for their confirmation |
+//! | `consume` | takes messages |
+//!
+//! Without the feature `amqp` there is only `config`, and the blocks stop the start.
+
+#[cfg(feature = "amqp")]
+mod address;
+#[cfg(feature = "amqp")]
+mod channel;
+#[cfg(feature = "amqp")]
+mod compile;
+mod config;
+#[cfg(feature = "amqp")]
+mod connection;
+#[cfg(feature = "amqp")]
+mod consume;
+#[cfg(feature = "amqp")]
+mod held;
+#[cfg(feature = "amqp")]
+mod producer;
+#[cfg(feature = "amqp")]
+mod publish;
+#[cfg(test)]
+mod tests;
+
+use super::extension::BackendExtension;
+use crate::config::Extra;
+
+#[cfg(feature = "amqp")]
+pub(super) use compile::{rabbit_queue, rabbit_topic};
+
+/// `backend/amqp/consumer`.
+pub(super) const CONSUMER: BackendExtension = BackendExtension {
+    namespace: "backend/amqp/consumer",
+    aliases: &["github.com/devopsfaith/krakend-amqp/consume"],
+    guard: true,
+    doc: "Takes a message from a queue of RabbitMQ for each request, and responds with it. The address of the broker is the first `host`. Needs a build with the cargo feature `amqp`. See [queues.md](queues.md#rabbitmq).",
+    keys: config::CONSUMER_KEYS,
+    #[cfg(feature = "amqp")]
+    compile: compile::consumer,
+    #[cfg(not(feature = "amqp"))]
+    compile: refuse,
+};
+
+/// `backend/amqp/producer`.
+pub(super) const PRODUCER: BackendExtension = BackendExtension {
+    namespace: "backend/amqp/producer",
+    aliases: &["github.com/devopsfaith/krakend-amqp/produce"],
+    guard: true,
+    doc: "Sends the body of the request to an exchange of RabbitMQ in the place of a call. The address of the broker is the first `host`. Needs a build with the cargo feature `amqp`. See [queues.md](queues.md#rabbitmq).",
+    keys: config::PRODUCER_KEYS,
+    #[cfg(feature = "amqp")]
+    compile: compile::producer,
+    #[cfg(not(feature = "amqp"))]
+    compile: refuse,
+};
+
+/// What a build without the feature says, and the way out.
+pub(super) const MISSING: (&str, &str) = (
+    "this binary was built without the cargo feature \"amqp\", which is off by default",
+    "build one with `cargo build --release --features amqp`",
+);
+
+#[cfg(not(feature = "amqp"))]
+fn refuse(
+    node: &crate::config::Node<'_>,
+    _: &super::context::BackendSite<'_>,
+    _: &mut super::context::Compile<'_>,
+) -> super::extension::BackendPart {
+    let (what, hint) = MISSING;
+    node.config_error_hint(crate::config::ConfigError::invalid(what), hint);
+    super::extension::BackendPart::Nothing
+}
+
+/// Whether the hosts of a backend with these namespaces are addresses of brokers.
+pub(crate) fn is_wanted(extra: &Extra<'_>) -> bool {
+    [CONSUMER, PRODUCER]
+        .iter()
+        .any(|known| extra.find(known.namespace, known.aliases).is_some())
+}

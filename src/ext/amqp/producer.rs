@@ -1,0 +1,224 @@
+//! Sends the body of a request to an exchange, in the place of a call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use amqprs::{BasicProperties, FieldArray, FieldTable, FieldValue, LongStr, ShortStr};
+use http::StatusCode;
+
+use super::publish::{Letter, Outgoing, send};
+use crate::ext::broker::Link;
+use crate::ext::pubsub::{Listed, sent};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Trade, Turn};
+use crate::runtime::request::Params;
+use crate::telemetry::queues::MessageCounter;
+
+/// The most bytes of a short string (AMQP 0-9-1, 4.2.5.3).
+const MOST_SHORT: usize = 255;
+
+/// Where the routing key comes from.
+#[derive(Debug)]
+pub(super) enum RoutingKey {
+    Fixed(String),
+    /// The value of this parameter.
+    Of(Box<str>),
+}
+
+/// The parameters whose values are properties of messages.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) expiration: Option<Box<str>>,
+    pub(super) reply_to: Option<Box<str>>,
+    pub(super) message_id: Option<Box<str>>,
+    pub(super) priority: Option<Box<str>>,
+}
+
+/// Sends the body of each request.
+pub(super) struct Producer {
+    pub(super) link: Arc<Link<Outgoing>>,
+    pub(super) routing_key: RoutingKey,
+    pub(super) names: Names,
+    pub(super) mandatory: bool,
+    /// Messages survive a restart of the broker, like the queues that they are for.
+    pub(super) durable: bool,
+    pub(super) listed: Listed,
+    pub(super) counter: MessageCounter,
+    /// The beginning of lines in the log.
+    pub(super) log: Box<str>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Producer({:?})", self.link)
+    }
+}
+
+impl CallStep for Producer {
+    fn is_the_backend(&self) -> bool {
+        true
+    }
+
+    fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn trade(&self) -> Trade {
+        Trade::Send
+    }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
+
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+        let letter = self.letter(request)?;
+        let work = send(&self.link, letter, request.deadline);
+        Ok(Turn::Wait(Box::pin(sent(work, &self.counter, &self.log))))
+    }
+
+    fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Producer {
+    /// # Errors
+    /// 400: a parameter cannot be the property that it is for.
+    fn letter(&self, request: &PipeRequest) -> Result<Letter, Failure> {
+        let routing_key = match &self.routing_key {
+            RoutingKey::Fixed(key) => key.clone(),
+            RoutingKey::Of(name) => short("routing key", request.params.get(name).unwrap_or(""))?,
+        };
+        let metadata = self.listed.all(&request.headers);
+        let mut properties = properties(metadata)?;
+        self.names.set(&mut properties, &request.params)?;
+        if self.durable {
+            properties.with_persistence(true);
+        }
+        Ok(Letter {
+            routing_key,
+            mandatory: self.mandatory,
+            properties,
+            body: request.body.to_vec(),
+        })
+    }
+}
+
+impl Names {
+    fn set(&self, properties: &mut BasicProperties, params: &Params) -> Result<(), Failure> {
+        let value = |name: &Option<Box<str>>| {
+            let value = params.get(name.as_deref()?)?;
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        if let Some(text) = value(&self.expiration) {
+            if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(bad("the expiration is no number of milliseconds".to_owned()));
+            }
+            properties.with_expiration(&short("expiration", &text)?);
+        }
+        if let Some(text) = value(&self.reply_to) {
+            properties.with_reply_to(&short("address for replies", &text)?);
+        }
+        if let Some(text) = value(&self.message_id) {
+            properties.with_message_id(&short("message id", &text)?);
+        }
+        if let Some(text) = value(&self.priority) {
+            let number = text.parse().ok();
+            let number = number.ok_or_else(|| bad("the priority is no number to 255".to_owned()));
+            properties.with_priority(number?);
+        }
+        Ok(())
+    }
+}
+
+/// Properties with the headers of a request, each an array of texts as in KrakenD, its content type and the time.
+fn properties(metadata: Vec<(String, Vec<String>)>) -> Result<BasicProperties, Failure> {
+    let mut properties = BasicProperties::default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    properties.with_timestamp(now.unwrap_or_default().as_secs());
+    let mut table = FieldTable::new();
+    for (name, values) in metadata {
+        if let Some(first) = values.first().filter(|_| name == "Content-Type") {
+            properties.with_content_type(&short("content type", first)?);
+        }
+        let values = values.into_iter().map(field).collect::<Option<Vec<_>>>();
+        let array = values.and_then(|values| FieldArray::try_from(values).ok());
+        let (Some(key), Some(array)) = (ShortStr::try_from(&*name).ok(), array) else {
+            return Err(bad("a header is too long for a message".to_owned()));
+        };
+        table.insert(key, FieldValue::A(array));
+    }
+    properties.with_headers(table);
+    Ok(properties)
+}
+
+/// Properties for `rabbit://`: each header is one text, and there is no content type of its own.
+pub(super) fn plain_properties(metadata: &[(String, String)]) -> Result<BasicProperties, Failure> {
+    let mut table = FieldTable::new();
+    for (name, value) in metadata {
+        let pair = ShortStr::try_from(&**name).ok().zip(field(value.clone()));
+        let (key, value) = pair.ok_or_else(|| bad(format!("{name} is too long for a message")))?;
+        table.insert(key, value);
+    }
+    let mut properties = BasicProperties::default();
+    properties.with_headers(table);
+    Ok(properties)
+}
+
+fn field(text: String) -> Option<FieldValue> {
+    LongStr::try_from(text).ok().map(FieldValue::S)
+}
+
+/// # Errors
+/// 400: it is longer than AMQP allows.
+pub(super) fn short(what: &str, text: &str) -> Result<String, Failure> {
+    if text.len() > MOST_SHORT {
+        return Err(bad(format!("the {what} is longer than {MOST_SHORT} bytes")));
+    }
+    Ok(text.to_owned())
+}
+
+fn bad(text: String) -> Failure {
+    Failure {
+        status: StatusCode::BAD_REQUEST,
+        ..Failure::new(Kind::Request, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc as Shared;
+
+    use super::*;
+
+    #[test]
+    fn bad_parameters_are_400() {
+        let names = Names {
+            expiration: Some("exp".into()),
+            reply_to: Some("reply".into()),
+            message_id: None,
+            priority: Some("priority".into()),
+        };
+        let long = "r".repeat(256);
+        for (name, value, good) in [
+            ("exp", "60000", true),
+            ("exp", "abc", false),
+            ("exp", "-1", false),
+            ("priority", "255", true),
+            ("priority", "256", false),
+            ("priority", "x", false),
+            ("reply", "r", true),
+            ("reply", &*long, false),
+            ("other", &*long, true),
+        ] {
+            let mut params = Params::default();
+            params.0.push((Shared::from(name), value.to_owned()));
+            let set = names.set(&mut BasicProperties::default(), &params);
+            assert_eq!(set.is_ok(), good, "{name}={value}");
+            let status = set.err().map(|failure| failure.status);
+            assert!(status.is_none_or(|status| status == StatusCode::BAD_REQUEST));
+        }
+    }
+}
