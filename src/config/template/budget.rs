@@ -9,7 +9,7 @@ const STEPS: u64 = 20_000_000;
 const TIME: Duration = Duration::from_secs(10);
 
 /// The maximum number of elements and bytes that all functions create together.
-const MADE: usize = 256 << 20;
+pub(super) const MADE: usize = 256 << 20;
 
 /// The maximum nesting of template calls.
 const CALLS: usize = 1_000;
@@ -78,6 +78,11 @@ impl Budget {
             return Err("the rendering takes too long".to_owned());
         }
         Ok(())
+    }
+
+    /// The number of elements and bytes that may still be created.
+    pub(super) fn left(&self) -> usize {
+        self.made
     }
 
     /// Announces that `count` elements or bytes are about to be created.

@@ -16,6 +16,9 @@ use super::{Source, Warning};
 /// The maximum number of warnings.
 const MAX_WARNINGS: usize = 100;
 
+/// The maximum number of bytes of a message.
+const MAX_MESSAGE: usize = 4096;
+
 /// The state of a run besides the trees.
 pub(super) struct Run<'r> {
     pub(super) sources: &'r [Source],
@@ -43,6 +46,15 @@ impl Run<'_> {
 /// Whether a text holds `%!`, with which Go marks a formatting error.
 fn has_formatting_error(text: &[u8]) -> bool {
     memchr::memchr_iter(b'%', text).any(|at| text.get(at + 1) == Some(&b'!'))
+}
+
+/// A text for a message. Values in it may be huge.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        text.push_str("...");
+    }
+    text
 }
 
 type Evaluated<T = Value> = Result<T, Box<TemplateError>>;
@@ -74,7 +86,7 @@ impl<'t> Frame<'t> {
 
     fn error<T>(&self, run: &Run<'_>, text: impl Into<String>) -> Evaluated<T> {
         let source = &run.sources[self.tree.file];
-        let text = text.into();
+        let text = shortened(text.into());
         let place = Place::of(self.tree.file, &source.text, self.at.at);
         let line_start = source.text[..self.at.at].rfind('\n').map_or(0, |at| at + 1);
         let term = source
@@ -109,6 +121,7 @@ impl<'t> Frame<'t> {
         if run.warnings.len() >= MAX_WARNINGS {
             return;
         }
+        let text = shortened(text);
         let source = &run.sources[self.tree.file].text;
         let warning = Warning {
             place: Place::of(self.tree.file, source, self.at.start),

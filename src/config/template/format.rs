@@ -5,10 +5,17 @@ mod verb;
 
 pub(super) use printf::sprintf;
 
+use super::budget::MADE;
 use super::value::{List, Map, Object, Value};
 
 /// Lists and maps nested deeper print as `...`, because a map may contain itself.
 const MAX_DEPTH: usize = 256;
+
+/// Whether a text is larger than what functions may make. Lists and maps may be shared, so a small value may print
+/// without end. What is written so far is then refused by the budget.
+fn is_full(out: &[u8]) -> bool {
+    out.len() > MADE
+}
 
 /// The output of an action: `%v`, or `<no value>` for no value.
 pub(super) fn printed(value: &Value) -> Vec<u8> {
@@ -26,6 +33,9 @@ pub(super) fn plain(value: &Value) -> Vec<u8> {
 }
 
 fn write_plain(out: &mut Vec<u8>, value: &Value, depth: usize) {
+    if is_full(out) {
+        return;
+    }
     if depth > MAX_DEPTH {
         return out.extend_from_slice(b"...");
     }
@@ -85,7 +95,7 @@ fn general(value: f64, precision: Option<usize>, keep_zeros: bool, shortest_limi
     }
     let scientific = match precision {
         None => format!("{value:e}"),
-        Some(precision) => format!("{value:.*e}", precision.max(1) - 1),
+        Some(precision) => exponential(value, precision.max(1) - 1),
     };
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -121,10 +131,29 @@ fn general(value: f64, precision: Option<usize>, keep_zeros: bool, shortest_limi
         None => format!("{value}"),
         Some(precision) => {
             let places = (precision.max(1) as i32 - 1 - exponent).max(0) as usize;
-            let text = format!("{value:.places$}");
+            let text = fixed(value, places);
             if keep_zeros { text } else { trimmed(&text) }
         }
     }
+}
+
+/// From here on, all digits of a float64 are zeros: its smallest positive value is 2^-1074.
+const MAX_PLACES: usize = 1100;
+
+/// `value` with `places` decimal places. `format!` alone panics above 65,535 places.
+fn fixed(value: f64, places: usize) -> String {
+    let exact = places.min(MAX_PLACES);
+    let mut text = format!("{value:.exact$}");
+    text.extend(std::iter::repeat_n('0', places - exact));
+    text
+}
+
+/// The same with an exponent, as `1.50e2`.
+fn exponential(value: f64, places: usize) -> String {
+    let exact = places.min(MAX_PLACES);
+    let text = format!("{value:.exact$e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{mantissa}{}e{exponent}", "0".repeat(places - exact))
 }
 
 fn not_finite(value: f64) -> String {

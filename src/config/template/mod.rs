@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `lexer`, `literal`, `parse`, `tree` | from text to trees |
-//! | `value`, `format` | values, and how Go prints them |
+//! | `value`, `compare`, `format` | values, their equality, and how Go prints them |
 //! | `exec`, `budget`, `output` | executes trees, within limits, into a text that records the origin of its pieces |
 //! | `functions` | the functions, one table for each group |
 //! | `error` | errors, with their place |
@@ -13,6 +13,7 @@
 //! [`Host`].
 
 mod budget;
+mod compare;
 mod error;
 mod exec;
 mod format;

@@ -178,6 +178,14 @@ fn errors_name_the_place_and_use_the_words_of_go() {
     ]);
 }
 
+/// A debug build may reach the limit of time first.
+#[track_caller]
+fn assert_is_limited(text: &str) {
+    let error = try_render(text).expect_err(text);
+    let limited = error.contains("MiB") || error.contains("takes too");
+    assert!(limited, "{text}: {error}");
+}
+
 #[test]
 fn the_resources_of_a_rendering_are_limited() {
     rejects(&[
@@ -188,6 +196,15 @@ fn the_resources_of_a_rendering_are_limited() {
             "nested too deeply",
         ),
     ]);
+    // Each of these would need far more memory than any machine has.
+    for text in [
+        "{{ join (repeat 1000000 \"a\") (until 100000) }}",
+        "{{ wrapWith 1 (repeat 1000000 \"x\") (repeat 100000 \"b\") }}",
+        "{{ regexReplaceAll \".*\" (repeat 1000000 \"a\") (repeat 1000000 \"$0\") }}",
+        "{{ printf (repeat 100000 \"%1000000[1]d\") 1 }}",
+    ] {
+        assert_is_limited(text);
+    }
     let endless = [source("base", "{{ range 1000000000 }}{{ end }}")];
     for (steps, time, want) in [(1_000, 60, "too many steps"), (u64::MAX, 0, "too long")] {
         let budget = budget::Budget::of(budget::Limits {
@@ -202,6 +219,131 @@ fn the_resources_of_a_rendering_are_limited() {
     assert!(
         try_render("{{ $m := dict }}{{ $_ := set $m \"a\" $m }}{{ $m }}{{ toJson $m }}").is_ok()
     );
+}
+
+#[test]
+fn a_field_of_nothing_in_parentheses_is_nothing() {
+    check(&[
+        ("{{ (.s.nul).a }}", "<no value>"),
+        ("{{ (index .s \"gone\").a }}", "<no value>"),
+        ("{{ (get .s.m \"c\").gone.a }}", "<no value>"),
+        ("{{ (fromJson \"bad\").x.y }}", "<no value>"),
+        (
+            "{{ if (index .s \"auth\").enabled }}on{{ else }}off{{ end }}",
+            "off",
+        ),
+        ("{{ with (.s.nul).a }}on{{ else }}off{{ end }}", "off"),
+        ("{{ default 1 (.s.nul).a }}", "1"),
+        ("{{ $x := .s.nul }}{{ $x.a }}", "<no value>"),
+    ]);
+    rejects(&[
+        ("{{ .s.nul.a }}", "nil pointer evaluating interface {}.a"),
+        ("{{ (.s).nul.a }}", "nil pointer evaluating interface {}.a"),
+        ("{{ (nil).a }}", "nil"),
+    ]);
+}
+
+/// A list that holds the one before it twice, 60 times: a small value with a text of 2^60 bytes.
+const SHARED: &str = "{{ $l := list 1 }}{{ range until 60 }}{{ $l = list $l $l }}{{ end }}";
+
+#[test]
+fn lists_that_share_their_items_are_not_printed_or_compared_without_end() {
+    for action in [
+        "{{ printf \"%d\" $l }}",
+        "{{ join \",\" (list $l $l) }}",
+        "{{ toJson $l }}",
+    ] {
+        assert_is_limited(&format!("{SHARED}{action}"));
+    }
+    let compared = format!("{SHARED}{{{{ $a := $l }}}}{SHARED}{{{{ deepEqual $a $l }}}}");
+    let sources = [source("base", &compared)];
+    let budget = budget::Budget::of(budget::Limits {
+        steps: 100_000,
+        time: std::time::Duration::from_secs(60),
+        made: 256 << 20,
+        calls: 1_000,
+    });
+    let errors = run(&sources, &Data::new(), &World, budget).unwrap_err();
+    assert!(
+        errors[0].text.contains("too many steps"),
+        "{}",
+        errors[0].text
+    );
+}
+
+#[test]
+fn maps_that_hold_themselves_are_compared_and_printed() {
+    const CYCLES: &str = "{{ $a := dict }}{{ $_ := set $a \"m\" $a }}\
+        {{ $b := dict }}{{ $_ = set $b \"m\" $b }}{{ $c := dict \"m\" 1 }}";
+    let rendered = |action: &str| try_render(&format!("{CYCLES}{action}"));
+    for (action, want) in [
+        ("{{ deepEqual $a $b }} {{ deepEqual $a $c }}", "true false"),
+        ("{{ len (uniq (list $a $b $c)) }}", "2"),
+        ("{{ has $a (list $b) }}", "true"),
+        ("{{ without (list $a) $b }}", "[]"),
+        ("{{ len (toJson $a) }}", "0"),
+        ("{{ lt 256 (len (print $a)) }}", "true"),
+        ("{{ lt 256 (len (printf \"%d\" $a)) }}", "true"),
+        ("{{ lt 256 (len (printf \"%#v\" $a)) }}", "true"),
+        ("{{ with merge $a $b }}merged{{ end }}", "merged"),
+    ] {
+        match rendered(action) {
+            Ok(text) => assert_eq!(text, want, "{action}"),
+            Err(error) => assert!(error.contains("nested too deeply"), "{action}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn deeply_nested_values_are_dropped_and_not_compared() {
+    const NESTED: &str = "{{ $l := list }}{{ range until 400000 }}{{ $l = list $l }}{{ end }}";
+    assert_eq!(try_render(NESTED).as_deref(), Ok(""));
+    assert_eq!(
+        try_render(&NESTED.replace("list $l", "dict \"a\" $l")).as_deref(),
+        Ok("")
+    );
+    let compared = format!("{NESTED}{{{{ deepEqual $l (list $l) }}}}");
+    rejects(&[(&compared, "nested too deeply")]);
+}
+
+#[test]
+fn numbers_without_sense_are_no_panic() {
+    check(&[
+        (
+            "{{ printf \"%.2000000000f\" 1.5 }}",
+            "%!(NOVERB)%!(EXTRA float64=1.5)",
+        ),
+        (
+            "{{ printf \"%2000000000d|\" 1 }}",
+            "%!(NOVERB)%!(EXTRA int=1)",
+        ),
+        ("{{ printf \"%.70000f\" 1.5 | len }}", "70002"),
+        ("{{ printf \"%.70000e\" 1.5 | len }}", "70006"),
+        ("{{ printf \"%#.70000g\" 1.5 | len }}", "70001"),
+        ("{{ printf \"%.1000000d\" 1 | len }}", "1000000"),
+        (
+            "{{ printf \"%*d\" -9223372036854775808 1 }}",
+            "%!(BADWIDTH)1",
+        ),
+        (
+            "{{ abbrevboth -9223372036854775808 10 \"abcdefghijklmnop\" }}",
+            "abcdefg...",
+        ),
+        (
+            "{{ len (untilStep -9223372036854775808 9223372036854775807 4611686018427387904) }}",
+            "4",
+        ),
+    ]);
+    // The last second that the calendar knows is in no zone east of Greenwich.
+    for text in [
+        "{{ dateInZone \"2006\" 8210266876799 \"Asia/Tokyo\" }}",
+        "{{ (now.AddDate 260000 0 0).AddDate 110 11 30 }}",
+        "{{ (now.AddDate -262000 0 0).Format \"2006\" }}",
+    ] {
+        let result = try_render(text);
+        let is_panic = |error: &String| error.contains("unexpectedly");
+        assert!(!result.as_ref().is_err_and(is_panic), "{text}: {result:?}");
+    }
 }
 
 #[test]

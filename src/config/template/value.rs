@@ -151,10 +151,9 @@ impl Value {
     }
 
     pub(super) fn text_map(entries: Entries) -> Value {
-        Value::Map(Map {
-            element: Element::Text,
-            ..Map::of(entries)
-        })
+        let mut map = Map::of(entries);
+        map.element = Element::Text;
+        Value::Map(map)
     }
 
     pub(super) fn is_nothing(&self) -> bool {
@@ -216,39 +215,82 @@ impl Value {
         }
     }
 
-    /// Deep equality that distinguishes kinds, as `reflect.DeepEqual`.
-    pub(super) fn equals(&self, other: &Value) -> bool {
-        match (self, other) {
-            (left, right) if left.is_nothing() && right.is_nothing() => true,
-            (Value::Bool(left), Value::Bool(right)) => left == right,
-            (Value::Int(left), Value::Int(right)) | (Value::Int64(left), Value::Int64(right)) => {
-                left == right
-            }
-            (Value::Float(left), Value::Float(right)) => left == right,
-            (Value::Text(left), Value::Text(right)) => left == right,
-            (Value::Time(left), Value::Time(right)) => left == right,
-            (Value::List(left), Value::List(right)) => {
-                left.element == right.element
-                    && left.items.is_some() == right.items.is_some()
-                    && left.items().len() == right.items().len()
-                    && left
-                        .items()
-                        .iter()
-                        .zip(right.items())
-                        .all(|(left, right)| left.equals(right))
-            }
-            (Value::Map(left), Value::Map(right)) => {
-                if Rc::ptr_eq(&left.entries, &right.entries) {
-                    return true;
-                }
-                left.element == right.element
-                    && left.len() == right.len()
-                    && left.snapshot().iter().all(|(key, value)| {
-                        right.get(key).is_some_and(|other| value.equals(&other))
+    /// The elements and bytes of a value that nothing else refers to, as far as they are not shared.
+    pub(super) fn fresh_size(&self) -> usize {
+        match self {
+            Value::List(list) => {
+                list.items
+                    .as_ref()
+                    .map_or(0, |items| match Rc::strong_count(items) {
+                        1 => items.iter().map(Value::size_in_list).sum(),
+                        _ => 0,
                     })
             }
-            (Value::Object(left), Value::Object(right)) => Rc::ptr_eq(left, right),
-            _ => false,
+            Value::Map(map) if Rc::strong_count(&map.entries) == 1 => {
+                let entries = map.entries.borrow();
+                let sizes = entries.values().map(Value::size_in_list);
+                sizes.sum::<usize>() + entries.len() * size_of::<Value>()
+            }
+            Value::Text(text) if Rc::strong_count(text) == 1 => text.len(),
+            _ => 0,
+        }
+    }
+
+    fn size_in_list(&self) -> usize {
+        let content = match self {
+            Value::Text(text) if Rc::strong_count(text) == 1 => text.len(),
+            _ => 0,
+        };
+        size_of::<Value>() + content
+    }
+
+    fn is_nested(&self) -> bool {
+        matches!(self, Value::List(_) | Value::Map(_))
+    }
+}
+
+// Values may be nested as deeply as a rendering has steps. Dropping them one inside the other would use up the stack.
+impl Drop for List {
+    fn drop(&mut self) {
+        dismantle(self.take_last());
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        dismantle(self.take_last());
+    }
+}
+
+impl List {
+    /// The items, if no other list refers to them.
+    fn take_last(&mut self) -> Vec<Value> {
+        self.items
+            .take()
+            .and_then(Rc::into_inner)
+            .unwrap_or_default()
+    }
+}
+
+impl Map {
+    /// The nested values, if no other map refers to them.
+    fn take_last(&mut self) -> Vec<Value> {
+        let entries = Rc::get_mut(&mut self.entries).map(RefCell::get_mut);
+        match entries {
+            Some(entries) if entries.values().any(Value::is_nested) => {
+                std::mem::take(entries).into_values().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn dismantle(mut rest: Vec<Value>) {
+    while let Some(mut value) = rest.pop() {
+        match &mut value {
+            Value::List(list) => rest.append(&mut list.take_last()),
+            Value::Map(map) => rest.append(&mut map.take_last()),
+            _ => {}
         }
     }
 }

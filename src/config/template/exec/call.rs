@@ -149,7 +149,14 @@ impl<'t> Frame<'t> {
             budget: &mut run.budget,
             warnings: Vec::new(),
         };
-        let result = (function.run)(&mut call, arguments);
+        let left = call.budget.left();
+        let result = (function.run)(&mut call, arguments).and_then(|value| {
+            // A function may have counted its result already.
+            let counted = left - call.budget.left();
+            call.budget
+                .make(value.fresh_size().saturating_sub(counted))?;
+            Ok(value)
+        });
         let warnings = call.warnings;
         // A single call may take long, and many calls are few steps.
         self.on_time(run)?;
@@ -225,7 +232,7 @@ impl<'t> Frame<'t> {
             Operand::Pipeline(inner) => self.pipeline(run, dot, inner)?,
             Operand::Function(name) => self.function(run, dot, name, &[], None, word.span)?,
             Operand::Chain(inner, fields) => {
-                let value = self.argument_value(run, dot, inner)?;
+                let value = self.chained(run, dot, inner)?;
                 self.at = word.span;
                 self.fields(run, value, fields, None)?
             }

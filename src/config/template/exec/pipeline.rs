@@ -104,12 +104,16 @@ impl<'t> Frame<'t> {
     }
 
     /// The value in parentheses before a chain of fields.
-    fn chained(&mut self, run: &mut Run<'_>, dot: &Value, inner: &'t Word) -> Evaluated {
+    pub(super) fn chained(&mut self, run: &mut Run<'_>, dot: &Value, inner: &'t Word) -> Evaluated {
         if matches!(inner.operand, Operand::Nil) {
             let text = format!("indirection through explicit nil in {}", self.term(run));
             return self.error(run, text);
         }
-        self.argument_value(run, dot, inner)
+        // A `null` in parentheses is no value, and a field of no value is none either.
+        match self.argument_value(run, dot, inner)? {
+            Value::Nil => Ok(Value::Missing),
+            value => Ok(value),
+        }
     }
 
     fn no_arguments(&self, run: &Run<'_>, first: &Word, has_arguments: bool) -> Evaluated<()> {

@@ -1,7 +1,7 @@
 //! `fmt.Sprintf`: the format, its flags, and the value of each verb.
 
 use super::verb::argument;
-use super::write_plain;
+use super::{is_full, write_plain};
 use crate::config::template::value::Value;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +43,7 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn run(&mut self) {
-        while self.at < self.format.len() {
+        while self.at < self.format.len() && !is_full(&self.out) {
             let rest = &self.format[self.at..];
             let text = rest
                 .iter()
@@ -137,9 +137,8 @@ impl Printer<'_> {
         Ok(false)
     }
 
-    fn verb(&mut self, flags: Flags) {
-        let rest = String::from_utf8_lossy(&self.format[self.at..]).into_owned();
-        let Some(verb) = rest.chars().next() else {
+    fn verb(&mut self, mut flags: Flags) {
+        let Some(verb) = self.letter() else {
             return self.out.extend_from_slice(b"%!(NOVERB)");
         };
         self.at = (self.at + verb.len_utf8()).min(self.format.len());
@@ -152,24 +151,35 @@ impl Printer<'_> {
                 .extend_from_slice(format!("%!{verb}(MISSING)").as_bytes());
         };
         self.next += 1;
-        let text = argument(value, verb, flags);
-        self.out.extend_from_slice(&text);
+        // `%+v` asks for the names of fields, not for a sign.
+        flags.plus &= verb != 'v';
+        argument(&mut self.out, value, verb, flags, 0);
     }
 
     fn bad_index(&mut self) {
-        let rest =
-            String::from_utf8_lossy(&self.format[self.at.min(self.format.len())..]).into_owned();
-        let verb = rest.chars().next().unwrap_or('!');
+        let verb = self.letter().unwrap_or('!');
         self.at = (self.at + verb.len_utf8()).min(self.format.len());
         self.out
             .extend_from_slice(format!("%!{verb}(BADINDEX)").as_bytes());
     }
 
+    /// The character at the current position.
+    fn letter(&self) -> Option<char> {
+        let rest = self.format.get(self.at..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(4)];
+        String::from_utf8_lossy(rest).chars().next()
+    }
+
+    /// A number in the format. As in Go, one that is too large ends the format, which then has no verb.
     fn number(&mut self) -> Option<usize> {
         let start = self.at;
         let mut value: usize = 0;
         while let Some(byte @ b'0'..=b'9') = self.peek() {
-            value = (value * 10 + usize::from(byte - b'0')).min(MAX_WIDTH as usize);
+            if value > MAX_WIDTH as usize {
+                self.at = self.format.len();
+                return None;
+            }
+            value = value * 10 + usize::from(byte - b'0');
             self.at += 1;
         }
         (self.at > start).then_some(value)
@@ -179,7 +189,9 @@ impl Printer<'_> {
         let value = self.values.get(self.next).cloned();
         self.next += 1;
         match value {
-            Some(Value::Int(value) | Value::Int64(value)) if value.abs() <= MAX_WIDTH => {
+            Some(Value::Int(value) | Value::Int64(value))
+                if value.unsigned_abs() <= MAX_WIDTH as u64 =>
+            {
                 Some(value)
             }
             _ => None,

@@ -3,39 +3,58 @@
 use super::printf::Flags;
 use super::*;
 
-pub(super) fn argument(value: &Value, verb: char, flags: Flags) -> Vec<u8> {
+/// Appends a value as the verb prints it. `depth` counts the lists and maps around it.
+pub(super) fn argument(out: &mut Vec<u8>, value: &Value, verb: char, flags: Flags, depth: usize) {
+    if is_full(out) {
+        return;
+    }
+    if depth > MAX_DEPTH {
+        return out.extend_from_slice(b"...");
+    }
+    match (verb, value) {
+        ('T', _) => {}
+        ('v', _) if flags.sharp && !value.is_nothing() => return go_syntax(out, value, depth),
+        // An element without a value has no type that a verb could fit.
+        (_, value) if depth > 0 && value.is_nothing() => return out.extend_from_slice(b"<nil>"),
+        (_, Value::List(list)) => return list_argument(out, list, verb, flags, depth),
+        (_, Value::Map(map)) => return map_argument(out, map, verb, flags, depth),
+        _ => {}
+    }
+    out.extend(scalar(value, verb, flags));
+}
+
+fn list_argument(out: &mut Vec<u8>, list: &List, verb: char, flags: Flags, depth: usize) {
+    out.push(b'[');
+    for (index, item) in list.items().iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        argument(out, item, verb, flags, depth + 1);
+    }
+    out.push(b']');
+}
+
+fn map_argument(out: &mut Vec<u8>, map: &Map, verb: char, flags: Flags, depth: usize) {
+    out.extend_from_slice(b"map[");
+    for (index, (key, value)) in map.snapshot().iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        argument(out, &Value::Text(key.clone()), verb, flags, depth + 1);
+        out.push(b':');
+        argument(out, value, verb, flags, depth + 1);
+    }
+    out.push(b']');
+}
+
+fn scalar(value: &Value, verb: char, flags: Flags) -> Vec<u8> {
     match (verb, value) {
         ('T', _) => return padded(type_of(value).as_bytes().to_vec(), flags),
         ('v', _) if value.is_nothing() => return padded(b"<nil>".to_vec(), flags),
-        ('v', _) if flags.sharp => return go_syntax(value).into_bytes(),
         (_, _) if value.is_nothing() => return format!("%!{verb}(<nil>)").into_bytes(),
         _ => {}
     }
     match value {
-        Value::List(list) => {
-            let mut out = vec![b'['];
-            for (index, item) in list.items().iter().enumerate() {
-                if index > 0 {
-                    out.push(b' ');
-                }
-                out.extend(argument(item, verb, flags));
-            }
-            out.push(b']');
-            out
-        }
-        Value::Map(map) => {
-            let mut out = b"map[".to_vec();
-            for (index, (key, value)) in map.snapshot().iter().enumerate() {
-                if index > 0 {
-                    out.push(b' ');
-                }
-                out.extend(argument(&Value::Text(key.clone()), verb, flags));
-                out.push(b':');
-                out.extend(argument(value, verb, flags));
-            }
-            out.push(b']');
-            out
-        }
         Value::Bool(value) if matches!(verb, 't' | 'v') => {
             padded(value.to_string().into_bytes(), flags)
         }
@@ -80,9 +99,8 @@ fn integer(value: i64, verb: char, flags: Flags) -> Option<Vec<u8>> {
         let zero = false;
         return Some(padded(Vec::new(), Flags { zero, ..flags }));
     }
-    while digits.len() < flags.precision.unwrap_or(0) {
-        digits.insert(0, '0');
-    }
+    let missing = flags.precision.unwrap_or(0).saturating_sub(digits.len());
+    digits.insert_str(0, &"0".repeat(missing));
     let prefix = match verb {
         'x' if flags.sharp => "0x",
         'X' if flags.sharp => "0X",
@@ -163,7 +181,7 @@ fn real(value: f64, verb: char, flags: Flags) -> Option<Vec<u8>> {
     } else {
         match verb {
             'v' | 'g' | 'G' => general(magnitude, flags.precision, flags.sharp, SHORTEST_LIMIT),
-            'f' | 'F' => format!("{magnitude:.*}", flags.precision.unwrap_or(6)),
+            'f' | 'F' => fixed(magnitude, flags.precision.unwrap_or(6)),
             'e' | 'E' => scientific(magnitude, flags.precision.unwrap_or(6)),
             _ => return None,
         }
@@ -179,7 +197,7 @@ fn real(value: f64, verb: char, flags: Flags) -> Option<Vec<u8>> {
 }
 
 fn scientific(value: f64, precision: usize) -> String {
-    let text = format!("{value:.precision$e}");
+    let text = exponential(value, precision);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if exponent < 0 { '-' } else { '+' };
@@ -254,26 +272,45 @@ fn padded(text: Vec<u8>, flags: Flags) -> Vec<u8> {
 }
 
 /// `%#v`.
-fn go_syntax(value: &Value) -> String {
+fn go_syntax(out: &mut Vec<u8>, value: &Value, depth: usize) {
+    if is_full(out) {
+        return;
+    }
+    if depth > MAX_DEPTH {
+        return out.extend_from_slice(b"...");
+    }
     match value {
-        Value::Missing | Value::Nil => "interface {}(nil)".to_owned(),
-        Value::Text(text) => quoted(text),
-        Value::Float(value) => general(*value, None, false, 21),
+        Value::Missing | Value::Nil => out.extend_from_slice(b"interface {}(nil)"),
+        Value::Text(text) => out.extend_from_slice(quoted(text).as_bytes()),
+        Value::Float(value) => {
+            out.extend_from_slice(general(*value, None, false, SHORTEST_LIMIT).as_bytes());
+        }
+        Value::List(list) if list.items.is_none() => {
+            out.extend_from_slice(format!("{}(nil)", value.type_name()).as_bytes());
+        }
         Value::List(list) => {
-            if list.items.is_none() {
-                return format!("{}(nil)", value.type_name());
+            out.extend_from_slice(value.type_name().as_bytes());
+            out.push(b'{');
+            for (index, item) in list.items().iter().enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                go_syntax(out, item, depth + 1);
             }
-            let items: Vec<String> = list.items().iter().map(go_syntax).collect();
-            format!("{}{{{}}}", value.type_name(), items.join(", "))
+            out.push(b'}');
         }
         Value::Map(map) => {
-            let entries = map.snapshot();
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|(key, value)| format!("{}:{}", quoted(key), go_syntax(value)))
-                .collect();
-            format!("{}{{{}}}", value.type_name(), entries.join(", "))
+            out.extend_from_slice(value.type_name().as_bytes());
+            out.push(b'{');
+            for (index, (key, value)) in map.snapshot().iter().enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                out.extend_from_slice(format!("{}:", quoted(key)).as_bytes());
+                go_syntax(out, value, depth + 1);
+            }
+            out.push(b'}');
         }
-        _ => String::from_utf8_lossy(&plain(value)).into_owned(),
+        _ => write_plain(out, value, depth),
     }
 }

@@ -215,10 +215,17 @@ fn moment(call: &Call<'_>, value: &Value) -> Time {
     match value {
         Value::Time(time) => *time,
         Value::Int(seconds) | Value::Int64(seconds) => {
-            DateTime::from_timestamp(*seconds, 0).map_or_else(|| now(call), Time::utc)
+            let time =
+                DateTime::from_timestamp(*seconds, 0).filter(|time| is_in_range(time.year()));
+            time.map_or_else(|| now(call), Time::utc)
         }
         _ => now(call),
     }
+}
+
+/// At the ends of its calendar, chrono panics when it adds the offset of a zone.
+fn is_in_range(year: i32) -> bool {
+    (-200_000..=200_000).contains(&year)
 }
 
 fn shown_in(call: &Call<'_>, layout: &str, value: &Value, zone: Tz) -> Value {
@@ -239,6 +246,7 @@ fn modified(arguments: &[Value]) -> Outcome {
     let moved = time
         .0
         .checked_add_signed(delta)
+        .filter(|moved| is_in_range(moved.year()))
         .ok_or("the time is out of range")?;
     Ok(Value::Time(Time(moved)))
 }
@@ -272,6 +280,7 @@ fn add_date(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
             moved.checked_add_days(span)
         }
     });
+    let moved = moved.filter(|moved| is_in_range(moved.year()));
     let moved = moved.and_then(|moved| time.0.timezone().from_local_datetime(&moved).earliest());
     moved
         .map(|moved| Value::Time(Time(moved)))

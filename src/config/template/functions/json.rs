@@ -71,6 +71,7 @@ fn encode(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
     let mut writer = Writer {
         out: String::new(),
         style,
+        most: call.budget.left(),
     };
     let written = writer.value(value, 0);
     call.budget.make(writer.out.len())?;
@@ -81,6 +82,7 @@ fn must(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
     let mut writer = Writer {
         out: String::new(),
         style,
+        most: call.budget.left(),
     };
     writer.value(value, 0)?;
     call.budget.make(writer.out.len())?;
@@ -89,6 +91,8 @@ fn must(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
 
 struct Writer {
     out: String,
+    /// The bytes that may be written. Lists may be shared, so a small value may have a huge text.
+    most: usize,
     style: Style,
 }
 
@@ -96,6 +100,9 @@ impl Writer {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err("json: unsupported value: encountered a cycle".to_owned());
+        }
+        if self.out.len() > self.most {
+            return Err("json: the text is too large".to_owned());
         }
         match value {
             Value::Missing | Value::Nil => self.out.push_str("null"),

@@ -6,6 +6,7 @@ use super::Kind::{Any, Int};
 use super::number::to_int;
 use super::text::texts_of;
 use super::{Call, Function, Outcome, any, fixed, int, variadic};
+use crate::config::template::compare;
 use crate::config::template::value::{List, Value};
 
 pub(super) static TABLE: &[Function] = &[
@@ -40,8 +41,8 @@ pub(super) static TABLE: &[Function] = &[
     fixed("mustChunk", &[Int, Any], chunk),
     variadic("slice", &[Any, Any], slice),
     variadic("mustSlice", &[Any, Any], slice),
-    fixed("sortAlpha", &[Any], |_, arguments| {
-        let mut texts = texts_of(&arguments[0]);
+    fixed("sortAlpha", &[Any], |call, arguments| {
+        let mut texts = texts_of(call, &arguments[0])?;
         texts.sort();
         Ok(Value::texts(texts))
     }),
@@ -141,7 +142,7 @@ fn uniq(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let mut kept: Vec<Value> = Vec::new();
     for item in list(&arguments[0], "find uniq")?.items() {
         compared(call, kept.len())?;
-        if !kept.iter().any(|other| other.equals(item)) {
+        if !holds(call, &kept, item)? {
             kept.push(item.clone());
         }
     }
@@ -156,12 +157,22 @@ fn compared(call: &mut Call<'_>, count: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a list holds an equal value.
+fn holds(call: &mut Call<'_>, items: &[Value], wanted: &Value) -> Result<bool, String> {
+    for item in items {
+        if compare::equal(item, wanted, call.budget)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn without(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let omitted = &arguments[1..];
     let mut kept = Vec::new();
     for item in list(&arguments[0], "find without")?.items() {
         compared(call, omitted.len())?;
-        if !omitted.iter().any(|other| other.equals(item)) {
+        if !holds(call, omitted, item)? {
             kept.push(item.clone());
         }
     }
@@ -174,9 +185,7 @@ fn has(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     }
     let items = list(&arguments[1], "find has")?.items();
     compared(call, items.len())?;
-    Ok(Value::Bool(
-        items.iter().any(|item| item.equals(&arguments[0])),
-    ))
+    holds(call, items, &arguments[0]).map(Value::Bool)
 }
 
 fn compact(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {

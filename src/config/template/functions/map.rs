@@ -88,7 +88,7 @@ fn dict(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let mut entries = Entries::new();
     for pair in arguments.chunks(2) {
         let value = pair.get(1).cloned().unwrap_or_else(|| Value::text(""));
-        entries.insert(printed(&pair[0]).into(), value);
+        entries.insert(printed(call, &pair[0])?.into(), value);
     }
     Ok(Value::map(entries))
 }
@@ -204,10 +204,9 @@ fn copy(call: &mut Call<'_>, value: &Value, depth: usize) -> Outcome {
             for (key, value) in map.snapshot() {
                 entries.insert(key, copy(call, &value, depth + 1)?);
             }
-            Value::Map(Map {
-                element: map.element,
-                ..Map::of(entries)
-            })
+            let mut copied = Map::of(entries);
+            copied.element = map.element;
+            Value::Map(copied)
         }
         scalar => scalar.clone(),
     })

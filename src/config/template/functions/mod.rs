@@ -330,7 +330,9 @@ fn any(arguments: &[Value], index: usize) -> Value {
     arguments.get(index).cloned().unwrap_or(Value::Nil)
 }
 
-/// A value as Sprig's `strval` prints it.
-fn printed(value: &Value) -> Vec<u8> {
-    super::format::plain(value)
+/// A value as Sprig's `strval` prints it. The bytes count as made.
+fn printed(call: &mut Call<'_>, value: &Value) -> Result<Vec<u8>, String> {
+    let text = super::format::plain(value);
+    call.budget.make(text.len())?;
+    Ok(text)
 }

@@ -20,8 +20,8 @@ pub(super) static TABLE: &[Function] = &[
     fixed("atoi", &[Text], |_, arguments| {
         Ok(Value::Int(string(&arguments, 0).parse().unwrap_or(0)))
     }),
-    fixed("toDecimal", &[Any], |_, arguments| {
-        let text = String::from_utf8_lossy(&printed(&arguments[0])).into_owned();
+    fixed("toDecimal", &[Any], |call, arguments| {
+        let text = String::from_utf8_lossy(&printed(call, &arguments[0])?).into_owned();
         Ok(Value::Int64(i64::from_str_radix(&text, 8).unwrap_or(0)))
     }),
     variadic("add", &[Any], |_, arguments| {
@@ -183,7 +183,7 @@ fn steps(call: &mut Call<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i6
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     call.budget.make(count.saturating_mul(size_of::<Value>()))?;
     Ok((0..count as i64)
-        .map(|index| start + index * step)
+        .map(|index| start.wrapping_add(index.wrapping_mul(step)))
         .collect())
 }
 

@@ -67,7 +67,10 @@ fn letters(call: &mut Call<'_>, arguments: &[Value], fits: fn(char) -> bool) -> 
     call.budget.make(count)?;
     let set: Vec<char> = (' '..='~').filter(|c| fits(*c)).collect();
     let mut out = String::with_capacity(count);
-    for _ in 0..count {
+    for index in 0..count {
+        if index.is_multiple_of(1024) {
+            call.budget.in_time()?;
+        }
         out.push(set[below(set.len() as u64)? as usize]);
     }
     Ok(Value::text(out))

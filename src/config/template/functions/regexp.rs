@@ -3,6 +3,7 @@
 use regex::bytes::{Captures, Regex};
 
 use super::Kind::{Int, Text};
+use super::text::within;
 use super::{Call, Function, Outcome, fixed, int, string, text};
 use crate::config::re2;
 use crate::config::template::value::Value;
@@ -54,8 +55,14 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
+/// The syntax tree of an expression takes a multiple of its bytes.
+const MAX_PATTERN: usize = 1 << 20;
+
 fn compiled(arguments: &[Value]) -> Result<Regex, String> {
     let pattern = string(arguments, 0);
+    if pattern.len() > MAX_PATTERN {
+        return Err("the expression is too large (more than 1 MiB)".to_owned());
+    }
     re2::compile(&pattern).map_err(|error| error.to_string())
 }
 
@@ -77,10 +84,11 @@ fn find_all(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let found: Vec<&[u8]> = regex
         .find_iter(&subject)
         .take(limit(&arguments))
-        .map(|found| found.as_bytes())
-        .collect();
-    call.budget
-        .make(found.len() * size_of::<Value>() + subject.len())?;
+        .map(|found| {
+            call.budget.make(size_of::<Value>() + found.len())?;
+            Ok(found.as_bytes())
+        })
+        .collect::<Result<_, String>>()?;
     Ok(if found.is_empty() {
         Value::nil_list()
     } else {
@@ -98,7 +106,7 @@ fn replace(call: &mut Call<'_>, arguments: &[Value], expand: bool) -> Outcome {
         let Some(whole) = found.get(0) else { continue };
         out.extend_from_slice(&subject[from..whole.start()]);
         if expand {
-            expanded(&mut out, &replacement, &found, &names);
+            expanded(call, &mut out, &replacement, &found, &names)?;
         } else {
             out.extend_from_slice(&replacement);
         }
@@ -111,7 +119,13 @@ fn replace(call: &mut Call<'_>, arguments: &[Value], expand: bool) -> Outcome {
 }
 
 /// Go's template: `$name` uses the longest name of letters, digits and underscores, `${name}` is exact, `$$` is `$`.
-fn expanded(out: &mut Vec<u8>, template: &[u8], found: &Captures<'_>, names: &[Option<String>]) {
+fn expanded(
+    call: &mut Call<'_>,
+    out: &mut Vec<u8>,
+    template: &[u8],
+    found: &Captures<'_>,
+    names: &[Option<String>],
+) -> Result<(), String> {
     let mut rest = template;
     while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
         out.extend_from_slice(&rest[..at]);
@@ -133,9 +147,11 @@ fn expanded(out: &mut Vec<u8>, template: &[u8], found: &Captures<'_>, names: &[O
                 .and_then(|index| found.get(index + 1)),
         };
         out.extend_from_slice(group.map_or(&b""[..], |group| group.as_bytes()));
+        within(call, out.len())?;
         rest = &rest[used..];
     }
     out.extend_from_slice(rest);
+    Ok(())
 }
 
 /// The name of each group of a valid pattern, in order. The translation for the `regex` crate has only numbers.
@@ -218,6 +234,7 @@ fn split(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         }
         end = found.start();
         if found.end() != 0 {
+            call.budget.make(size_of::<Value>())?;
             parts.push(&subject[from..end]);
         }
         from = found.end();

@@ -85,21 +85,17 @@ pub(super) static TABLE: &[Function] = &[
     }),
     fixed("replace", &[Text, Text, Text], replace),
     fixed("safe", &[Any], |_, arguments| Ok(any(&arguments, 0))),
-    variadic("cat", &[Any], |_, arguments| {
-        Ok(Value::text(blank_joined(&arguments, printed)))
+    variadic("cat", &[Any], |call, arguments| {
+        blank_joined(call, &arguments, |text| text)
     }),
     fixed("plural", &[Text, Text, Int], |_, arguments| {
         Ok(any(&arguments, usize::from(int(&arguments, 2) != 1)))
     }),
-    variadic("quote", &[Any], |_, arguments| {
-        Ok(Value::text(blank_joined(&arguments, |value| {
-            quoted(&printed(value)).into_bytes()
-        })))
+    variadic("quote", &[Any], |call, arguments| {
+        blank_joined(call, &arguments, |text| quoted(&text).into_bytes())
     }),
-    variadic("squote", &[Any], |_, arguments| {
-        Ok(Value::text(blank_joined(&arguments, |value| {
-            [b"'", &printed(value)[..], b"'"].concat()
-        })))
+    variadic("squote", &[Any], |call, arguments| {
+        blank_joined(call, &arguments, |text| [b"'", &text[..], b"'"].concat())
     }),
     fixed("indent", &[Int, Text], |call, arguments| {
         indent(call, &arguments, "")
@@ -107,21 +103,13 @@ pub(super) static TABLE: &[Function] = &[
     fixed("nindent", &[Int, Text], |call, arguments| {
         indent(call, &arguments, "\n")
     }),
-    fixed("wrap", &[Int, Text], |_, arguments| {
-        Ok(wrap(
-            &string(&arguments, 1),
-            int(&arguments, 0),
-            "\n",
-            false,
-        ))
+    fixed("wrap", &[Int, Text], |call, arguments| {
+        let width = int(&arguments, 0);
+        wrap(call, &string(&arguments, 1), width, "\n", false)
     }),
-    fixed("wrapWith", &[Int, Text, Text], |_, arguments| {
-        Ok(wrap(
-            &string(&arguments, 2),
-            int(&arguments, 0),
-            &string(&arguments, 1),
-            true,
-        ))
+    fixed("wrapWith", &[Int, Text, Text], |call, arguments| {
+        let (width, separator) = (int(&arguments, 0), string(&arguments, 1));
+        wrap(call, &string(&arguments, 2), width, &separator, true)
     }),
     fixed("initials", &[Text], |_, arguments| {
         let whole = string(&arguments, 0);
@@ -132,36 +120,24 @@ pub(super) static TABLE: &[Function] = &[
                 .collect::<String>(),
         ))
     }),
-    fixed("toString", &[Any], |_, arguments| {
-        Ok(Value::text(printed(&arguments[0])))
+    fixed("toString", &[Any], |call, arguments| {
+        printed(call, &arguments[0]).map(Value::text)
     }),
-    fixed("toStrings", &[Any], |_, arguments| {
-        Ok(Value::texts(texts_of(&arguments[0])))
+    fixed("toStrings", &[Any], |call, arguments| {
+        texts_of(call, &arguments[0]).map(Value::texts)
     }),
-    fixed("join", &[Text, Any], |_, arguments| {
-        Ok(Value::text(
-            texts_of(&arguments[1]).join(&text(&arguments, 0)[..]),
-        ))
-    }),
+    fixed("join", &[Text, Any], join),
     fixed("splitList", &[Text, Text], |call, arguments| {
-        let parts = split(&text(&arguments, 1), &text(&arguments, 0), usize::MAX);
-        call.budget.make(parts.len())?;
-        Ok(Value::texts(parts))
+        let (separator, whole) = (text(&arguments, 0), text(&arguments, 1));
+        split(call, &whole, &separator, usize::MAX).map(Value::texts)
     }),
-    fixed("split", &[Text, Text], |_, arguments| {
-        Ok(numbered(split(
-            &text(&arguments, 1),
-            &text(&arguments, 0),
-            usize::MAX,
-        )))
+    fixed("split", &[Text, Text], |call, arguments| {
+        let (separator, whole) = (text(&arguments, 0), text(&arguments, 1));
+        split(call, &whole, &separator, usize::MAX).map(numbered)
     }),
-    fixed("splitn", &[Text, Int, Text], |_, arguments| {
+    fixed("splitn", &[Text, Int, Text], |call, arguments| {
         let most = usize::try_from(int(&arguments, 1)).unwrap_or(usize::MAX);
-        Ok(numbered(split(
-            &text(&arguments, 2),
-            &text(&arguments, 0),
-            most,
-        )))
+        split(call, &text(&arguments, 2), &text(&arguments, 0), most).map(numbered)
     }),
 ];
 
@@ -209,6 +185,7 @@ fn expand(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
             None if used == 0 => out.push('$'),
             None => {}
         }
+        within(call, out.len())?;
         rest = &behind[used..];
     }
     out.push_str(rest);
@@ -232,6 +209,25 @@ fn shell_name(text: &str) -> (Option<&str>, usize) {
         .find(|c: char| !(c == '_' || c.is_ascii_alphanumeric()))
         .unwrap_or(text.len());
     ((end > 0).then_some(&text[..end]), end)
+}
+
+/// Stops a function that has written more than the rendering may still make.
+///
+/// # Errors
+/// As [`Budget::make`](crate::config::template::budget::Budget::make).
+pub(super) fn within(call: &mut Call<'_>, written: usize) -> Result<(), String> {
+    if written > call.budget.left() {
+        return call.budget.make(written);
+    }
+    Ok(())
+}
+
+fn join(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
+    let separator = text(&arguments, 0);
+    let texts = texts_of(call, &arguments[1])?;
+    call.budget
+        .make(texts.len().saturating_mul(separator.len()))?;
+    Ok(Value::text(texts.join(&separator[..])))
 }
 
 fn default(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
@@ -286,7 +282,7 @@ fn abbreviate(left: i64, width: i64, whole: &[u8]) -> Value {
     if width < 4 || (left > 0 && width < 7) || length <= width {
         return Value::text(whole);
     }
-    let offset = left.min(length);
+    let offset = left.clamp(0, length);
     let offset = if length - offset < width - 3 {
         length - (width - 3)
     } else {
@@ -331,45 +327,52 @@ fn replace(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let parts = if old.is_empty() {
         // Between all characters, and at both ends.
         let mut parts = vec![Vec::new()];
-        parts.extend(split(&whole, b"", usize::MAX));
+        parts.extend(split(call, &whole, b"", usize::MAX)?);
         parts.push(Vec::new());
         parts
     } else {
-        split(&whole, &old, usize::MAX)
+        split(call, &whole, &old, usize::MAX)?
     };
     call.budget
         .make(parts.len().saturating_mul(new.len()) + whole.len())?;
     Ok(Value::text(parts.join(&new[..])))
 }
 
-/// Splits like Go's `strings.SplitN`: an empty separator splits into characters.
-pub(super) fn split(whole: &[u8], separator: &[u8], most: usize) -> Vec<Vec<u8>> {
+/// Splits like Go's `strings.SplitN`: an empty separator splits into characters. The parts count as made.
+pub(super) fn split(
+    call: &mut Call<'_>,
+    whole: &[u8],
+    separator: &[u8],
+    most: usize,
+) -> Result<Vec<Vec<u8>>, String> {
     let mut parts = Vec::new();
     if most == 0 {
-        return parts;
+        return Ok(parts);
     }
     if separator.is_empty() {
         let mut rest = whole;
         while !rest.is_empty() && parts.len() + 1 < most {
             let letter = letter_length(rest);
+            call.budget.make(size_of::<Value>() + letter)?;
             parts.push(rest[..letter].to_vec());
             rest = &rest[letter..];
         }
         if !rest.is_empty() {
             parts.push(rest.to_vec());
         }
-        return parts;
+        return Ok(parts);
     }
     let mut start = 0;
     while parts.len() + 1 < most {
         let Some(at) = find(whole, separator, start) else {
             break;
         };
+        call.budget.make(size_of::<Value>())?;
         parts.push(whole[start..at].to_vec());
         start = at + separator.len();
     }
     parts.push(whole[start..].to_vec());
-    parts
+    Ok(parts)
 }
 
 fn letter_length(bytes: &[u8]) -> usize {
@@ -388,13 +391,16 @@ fn numbered(parts: Vec<Vec<u8>>) -> Value {
     )
 }
 
-fn blank_joined(values: &[Value], print: impl Fn(&Value) -> Vec<u8>) -> Vec<u8> {
-    let parts: Vec<Vec<u8>> = values
-        .iter()
-        .filter(|value| !value.is_nothing())
-        .map(print)
-        .collect();
-    parts.join(&b' ')
+fn blank_joined(
+    call: &mut Call<'_>,
+    values: &[Value],
+    dressed: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> Outcome {
+    let mut parts = Vec::new();
+    for value in values.iter().filter(|value| !value.is_nothing()) {
+        parts.push(dressed(printed(call, value)?));
+    }
+    Ok(Value::text(parts.join(&b' ')))
 }
 
 fn indent(call: &mut Call<'_>, arguments: &[Value], before: &str) -> Outcome {
@@ -402,7 +408,7 @@ fn indent(call: &mut Call<'_>, arguments: &[Value], before: &str) -> Outcome {
     let Ok(width) = usize::try_from(int(arguments, 0)) else {
         return Err("strings: negative Repeat count".to_owned());
     };
-    let lines = split(&whole, b"\n", usize::MAX);
+    let lines = split(call, &whole, b"\n", usize::MAX)?;
     call.budget
         .make(lines.len().saturating_mul(width.saturating_add(1)) + whole.len())?;
     let pad = vec![b' '; width];
@@ -413,7 +419,7 @@ fn indent(call: &mut Call<'_>, arguments: &[Value], before: &str) -> Outcome {
 }
 
 /// Breaks lines at spaces so that they fit `width`. With `cut_words`, longer words are cut.
-fn wrap(whole: &str, width: i64, separator: &str, cut_words: bool) -> Value {
+fn wrap(call: &mut Call<'_>, whole: &str, width: i64, separator: &str, cut_words: bool) -> Outcome {
     let width = usize::try_from(width).unwrap_or(0).max(1);
     let separator = if separator.is_empty() {
         "\n"
@@ -423,7 +429,7 @@ fn wrap(whole: &str, width: i64, separator: &str, cut_words: bool) -> Value {
     let letters: Vec<char> = whole.chars().collect();
     let mut out = String::new();
     let mut at = 0;
-    while letters.len() - at > width {
+    while letters.len().saturating_sub(at) > width {
         if letters[at] == ' ' {
             at += 1;
             continue;
@@ -439,22 +445,19 @@ fn wrap(whole: &str, width: i64, separator: &str, cut_words: bool) -> Value {
         };
         out.extend(&letters[at..end]);
         out.push_str(separator);
+        within(call, out.len())?;
         at = end + skip;
     }
     out.extend(&letters[at..]);
-    Value::text(out)
+    Ok(Value::text(out))
 }
 
 /// The elements of a list as strings, without empty values. Any other value is a single element.
-pub(super) fn texts_of(value: &Value) -> Vec<Vec<u8>> {
-    match list_of(value) {
-        Some(list) => list
-            .items()
-            .iter()
-            .filter(|item| !item.is_nothing())
-            .map(printed)
-            .collect(),
-        None if value.is_nothing() => Vec::new(),
-        None => vec![printed(value)],
-    }
+pub(super) fn texts_of(call: &mut Call<'_>, value: &Value) -> Result<Vec<Vec<u8>>, String> {
+    let items = match list_of(value) {
+        Some(list) => list.items(),
+        None => std::slice::from_ref(value),
+    };
+    let items = items.iter().filter(|item| !item.is_nothing());
+    items.map(|item| printed(call, item)).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::Kind::{Any, Text};
 use super::{Function, fixed, string};
+use crate::config::template::compare;
 use crate::config::template::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
@@ -25,8 +26,8 @@ pub(super) static TABLE: &[Function] = &[
             string(&arguments, 0) == arguments[1].kind_name(),
         ))
     }),
-    fixed("deepEqual", &[Any, Any], |_, arguments| {
-        Ok(Value::Bool(arguments[0].equals(&arguments[1])))
+    fixed("deepEqual", &[Any, Any], |call, arguments| {
+        compare::equal(&arguments[0], &arguments[1], call.budget).map(Value::Bool)
     }),
 ];
 
