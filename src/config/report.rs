@@ -271,9 +271,31 @@ impl Report {
         findings.dedup();
         if let Some(rendering) = self.rendering.get() {
             let findings = findings.iter_mut();
-            findings.for_each(|finding| name_template(finding, rendering));
+            findings.for_each(|finding| {
+                hide_secrets(finding, rendering);
+                name_template(finding, rendering);
+            });
         }
         findings
+    }
+}
+
+/// Masks values of the environment in everything that is shown. What reads the configuration need not care.
+fn hide_secrets(finding: &mut Finding, rendering: &Rendering) {
+    // Findings of templates are masked where they are made, and keep their notes.
+    if !matches!(finding.config_error, ConfigError::Template(_)) {
+        let text = finding.config_error.to_string();
+        let masked = rendering.masked_message(&text);
+        if masked != text {
+            finding.config_error = match finding.config_error {
+                ConfigError::Syntax(_) => ConfigError::Syntax(masked),
+                _ => ConfigError::invalid(masked),
+            };
+        }
+    }
+    finding.pointer = rendering.masked_message(&finding.pointer);
+    if let Some(hint) = &mut finding.hint {
+        *hint = rendering.masked_message(hint).into();
     }
 }
 

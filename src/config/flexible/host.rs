@@ -82,6 +82,41 @@ pub(super) fn masked(text: &str, secrets: &[String]) -> String {
     })
 }
 
+/// From this length on, a secret is masked inside of words too.
+const LONG_SECRET: usize = 8;
+
+/// A message with `***` in place of every secret, in any case of its letters that messages use. A short one may be a
+/// part of a word by chance, so it counts only as a whole word.
+pub(super) fn masked_message(text: &str, secrets: &[String]) -> String {
+    let mut out = text.to_owned();
+    for secret in secrets {
+        for spelling in [secret.clone(), secret.to_lowercase(), secret.to_uppercase()] {
+            if out.contains(&spelling) {
+                out = without_word(&out, &spelling);
+            }
+        }
+    }
+    out
+}
+
+fn without_word(text: &str, word: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in text.match_indices(word) {
+        let end = at + word.len();
+        let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let is_part =
+            is_letter(text[..at].chars().next_back()) || is_letter(text[end..].chars().next());
+        if word.len() >= LONG_SECRET || !is_part {
+            out.push_str(&text[from..at]);
+            out.push_str("***");
+            from = end;
+        }
+    }
+    out.push_str(&text[from..]);
+    out
+}
+
 impl Host for World<'_> {
     fn environment(&self, name: &str) -> Option<String> {
         let value = self.environment.get(name)?;

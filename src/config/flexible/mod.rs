@@ -26,7 +26,7 @@ use super::environment::Environment;
 use super::load::Format;
 use super::report::{ConfigError, Finding, Report, Severity};
 use super::template;
-use super::value::{Data, Position, Value};
+use super::value::{Data, Member, Position, Value};
 
 use host::World;
 use input::Input;
@@ -64,6 +64,11 @@ impl Rendering {
     /// The text with `***` in place of every value that came from the environment.
     pub fn masked_text(&self) -> String {
         host::masked(&self.text, &self.secrets)
+    }
+
+    /// A message with `***` in place of every value that came from the environment.
+    pub fn masked_message(&self, text: &str) -> String {
+        host::masked_message(text, &self.secrets)
     }
 
     /// The name of the text in messages.
@@ -257,6 +262,11 @@ pub(crate) fn without(
 /// The hint for a file that looks like a template.
 pub(crate) const HINT: &str = "this looks like a template: set FC_ENABLE=1 to render it";
 
+/// Whether a member is the template of a body, which is rendered for requests.
+fn is_template(member: &Member) -> bool {
+    &*member.name == "template"
+}
+
 /// The first string with a template action: its position and pointer.
 fn action_in(value: &Value, pointer: &mut String) -> Option<(Position, String)> {
     let length = pointer.len();
@@ -275,13 +285,26 @@ fn action_in(value: &Value, pointer: &mut String) -> Option<(Position, String)> 
             .find_map(|(index, item)| inside(&index.to_string(), item)),
         Data::Object(members) => members
             .iter()
+            .filter(|member| !is_template(member))
             .find_map(|member| inside(&member.name, &member.value)),
         _ => None,
     }
 }
 
+/// Whether an action is `{{ .name }}` with blanks at its ends.
+fn is_spaced(inner: &str, blank_before: bool) -> bool {
+    let name = inner
+        .strip_prefix('.')
+        .and_then(|rest| rest.split_once("}}"));
+    name.is_some_and(|(name, _)| {
+        let end = name.trim_end_matches(['-', ' ', '\t']);
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        blank_before && end.len() < name.len() && !end.is_empty() && end.chars().all(is_name)
+    })
+}
+
 /// Lua and GraphQL use doubled braces too, so only the name of a setting, a keyword or a function counts as an
-/// action. `{{.Id}}` in a path is KrakenD's own notation for a parameter.
+/// action. `{{.Id}}` without blanks in a path is KrakenD's own notation for a parameter.
 fn holds_action(text: &str) -> bool {
     text.match_indices("{{").any(|(at, _)| {
         let inner = text[at + 2..].trim_start_matches(['-', ' ', '\t']);
@@ -301,6 +324,7 @@ fn holds_action(text: &str) -> bool {
                 .is_some_and(|path| path.contains('.'));
         closed
             && (inner.starts_with('$')
+                || is_spaced(inner, text[at + 2..].len() > inner.len())
                 || keyword
                 || setting
                 || matches!(word, "env" | "include" | "marshal"))
