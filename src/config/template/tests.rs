@@ -248,13 +248,6 @@ const SHARED: &str = "{{ $l := list 1 }}{{ range until 60 }}{{ $l = list $l $l }
 
 #[test]
 fn lists_that_share_their_items_are_not_printed_or_compared_without_end() {
-    for action in [
-        "{{ printf \"%d\" $l }}",
-        "{{ join \",\" (list $l $l) }}",
-        "{{ toJson $l }}",
-    ] {
-        assert_is_limited(&format!("{SHARED}{action}"));
-    }
     let compared = format!("{SHARED}{{{{ $a := $l }}}}{SHARED}{{{{ deepEqual $a $l }}}}");
     let sources = [source("base", &compared)];
     let budget = budget::Budget::of(budget::Limits {
