@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -165,7 +165,11 @@ impl Guard {
             let bytes = values.iter().flatten().map(|value| value.len() + 64).sum();
             return Ok(Told {
                 answer: Arc::new(Answer::Pass(values)),
-                keep: self.keep,
+                keep: if is_personal(&headers) {
+                    Duration::ZERO
+                } else {
+                    self.keep
+                },
                 bytes,
                 refusal: false,
             });
@@ -190,7 +194,7 @@ impl Guard {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         );
-        let keep = if passes_soon {
+        let keep = if passes_soon || is_personal(&headers) {
             Duration::ZERO
         } else {
             self.keep
@@ -230,6 +234,52 @@ impl Guard {
     }
 }
 
+/// Whether an answer is for one request only: it sets a cookie, or forbids a shared cache to store it (RFC 9111 §5.2.2).
+fn is_personal(headers: &HeaderMap) -> bool {
+    let forbids = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|part| {
+            let name = part.split(|byte| *byte == b'=').next().unwrap_or(part);
+            let name = name.trim_ascii();
+            name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"private")
+        })
+    };
+    headers.contains_key(SET_COOKIE) || headers.get_all(CACHE_CONTROL).iter().any(forbids)
+}
+
 fn client(address: IpAddr) -> String {
     address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_with_a_cookie_or_that_forbids_storing_is_for_one_request() {
+        let is_for_one = |name: HeaderName, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+            headers.append(name, HeaderValue::from_static(value));
+            is_personal(&headers)
+        };
+        assert!(is_for_one(SET_COOKIE, "login_session=S1"));
+        for value in [
+            "no-store",
+            "No-Store",
+            "max-age=5, private",
+            "private=\"set-cookie\"",
+            "public ,\tno-store ",
+        ] {
+            assert!(is_for_one(CACHE_CONTROL, value), "{value}");
+        }
+        for value in [
+            "",
+            "public",
+            "max-age=5",
+            "no-storefront",
+            "privately, public",
+        ] {
+            assert!(!is_for_one(CACHE_CONTROL, value), "{value}");
+        }
+    }
 }
