@@ -94,6 +94,11 @@ fn revoked(claims: &Claims) -> Result<String, Rejection> {
     if claims.expiry().is_none() {
         return Err(bad("it has no \"exp\""));
     }
+    // An empty name would revoke a session or a user that nobody has.
+    let is_empty = |name: &str| claims.claim(name).and_then(Value::as_str) == Some("");
+    if is_empty("sid") || is_empty("sub") {
+        return Err(bad("its \"sid\" or \"sub\" is empty"));
+    }
     let issuer = claims.issuer().unwrap_or_default();
     match (claims.claim("sid"), claims.subject()) {
         (Some(Value::String(session)), _) => Ok(format!("{SESSION}{issuer} {session}")),
@@ -224,6 +229,10 @@ mod tests {
         for wrong in [
             json!({}),
             json!({"sid": 5, "sub": "ada"}),
+            json!({"sid": ""}),
+            json!({"sub": ""}),
+            json!({"sid": "", "sub": "ada"}),
+            json!({"sid": "s1", "sub": ""}),
             json!({"sub": "ada", "nonce": "n"}),
             json!({"sub": "ada", "events": null}),
             json!({"sub": "ada", "events": {}}),
