@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
 
 use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, Told, ask};
 use crate::jose::SubjectToken;
@@ -233,6 +236,15 @@ fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// Whether a text has the form of a signed or encrypted JWT (RFC 7519 §3): three or five parts, the first a JSON object.
+fn is_jwt(text: &str) -> bool {
+    let header = text.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    matches!(text.split('.').count(), 3 | 5)
+        && serde_json::from_slice::<Map<String, Value>>(&header)
+            .is_ok_and(|header| header.contains_key("alg"))
+}
+
 fn failure(status: StatusCode, text: &str) -> Failure {
     failure_of(Kind::Credentials, status, text)
 }
@@ -287,6 +299,13 @@ impl Credentials for Arc<TokenExchange> {
                     text: "the request has no token to exchange".into(),
                 }));
             };
+            // The assertion must be a JWT (RFC 7523 §2.1). An opaque token stays with its own server.
+            if self.asked.is_bearer && !is_jwt(subject.as_str()) {
+                return Err(self.refused(&Refused {
+                    status: StatusCode::UNAUTHORIZED,
+                    text: "an opaque token cannot be sent as an assertion".into(),
+                }));
+            }
             let question = self.question(subject);
             let answer = match self.inquiry.known(&question) {
                 Some(answer) => Ok(answer),
@@ -325,6 +344,32 @@ impl Credentials for Arc<TokenExchange> {
             Some(Ok(_)) => true,
             // It was not kept: it was just issued.
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_jwt;
+
+    #[test]
+    fn only_a_jwt_is_an_assertion() {
+        // {"alg":"RS256"} and {"alg":"dir"}
+        for jwt in [
+            "eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
+            "eyJhbGciOiJkaXIifQ..aXY.dGV4dA.dGFn",
+        ] {
+            assert!(is_jwt(jwt), "{jwt}");
+        }
+        for opaque in [
+            "",
+            "OPAQUE-1",
+            "a.b.c",
+            "..",
+            "e30.e30.c2ln",
+            "eyJhbGciOiJSUzI1NiJ9.e30",
+        ] {
+            assert!(!is_jwt(opaque), "{opaque}");
         }
     }
 }
