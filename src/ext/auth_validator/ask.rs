@@ -39,7 +39,7 @@ pub(super) fn introspection(
     let mut rules = own_rules(file, rules);
     rules.issuer = issuer.map(Box::from);
     let signed = if block.flag("signed_answers") {
-        Some(signed(block, &auth, issuer, keys)?)
+        Some(signed(block, &auth, issuer, keys, rules.leeway)?)
     } else {
         None
     };
@@ -91,6 +91,7 @@ fn signed(
     auth: &ClientAuth,
     issuer: Option<&str>,
     keys: Option<&Keys>,
+    leeway: Duration,
 ) -> Option<Signed> {
     let (Some(issuer), Some(keys)) = (issuer, keys) else {
         let at = block.get("signed_answers");
@@ -105,5 +106,6 @@ fn signed(
         verifier: keys.verifier,
         issuer: issuer.into(),
         audience: auth.client_id.as_str().into(),
+        leeway,
     })
 }

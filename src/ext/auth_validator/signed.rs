@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use crate::ext::identity::{NoAnswer, PublicKeys};
-use crate::jose::{Claims, Purpose, Reason, Rejection, Verifier};
+use crate::jose::{Check, Claims, Purpose, Reason, Rejection, Rules, Verifier};
 use crate::upstream::SideResponse;
 use crate::upstream::keys::KeySource;
 
@@ -23,6 +23,8 @@ pub(super) struct Signed {
     pub(super) issuer: Box<str>,
     /// The gateway, by its client id.
     pub(super) audience: Box<str>,
+    /// Tolerated clock difference for `nbf` and `iat`.
+    pub(super) leeway: Duration,
 }
 
 impl Signed {
@@ -82,6 +84,15 @@ impl Signed {
         }
         if claims.issued_at().is_none() {
             return Err("the signed response has no iat");
+        }
+        // Both dates as for other tokens (RFC 7519 §4.1.5).
+        let clock = Rules {
+            leeway: self.leeway,
+            ..Rules::default()
+        };
+        let holds = |check| clock.run(check, claims, now).is_ok();
+        if !holds(Check::NotBefore) || !holds(Check::IssuedAt) {
+            return Err("the signed answer is not valid yet");
         }
         if claims
             .expiry()
