@@ -219,13 +219,13 @@ fn distinct_routes_may_name_their_parameters_differently() {
 fn unsupported_blocks_that_change_or_guard_requests_stop_the_start() {
     let text = r#"{"version": 3, "host": ["http://h"], "endpoints": [{"endpoint": "/a",
         "extra_config": {"workflow": {}, "auth/ntlm": {}},
-        "backend": [{"url_pattern": "/", "extra_config": {"github.com/devopsfaith/krakend-amqp/consume": {}}}]}]}"#;
+        "backend": [{"url_pattern": "/", "extra_config": {"backend/grpc": {}}}]}]}"#;
     assert_eq!(
         config_errors(text),
         [
             "/endpoints/0/extra_config/workflow: the namespace \"workflow\" is not supported by this version",
             "/endpoints/0/extra_config/auth~1ntlm: the namespace \"auth/ntlm\" is not supported by this version",
-            "/endpoints/0/backend/0/extra_config/github.com~1devopsfaith~1krakend-amqp~1consume: the namespace \"github.com/devopsfaith/krakend-amqp/consume\" is not supported by this version",
+            "/endpoints/0/backend/0/extra_config/backend~1grpc: the namespace \"backend/grpc\" is not supported by this version",
         ]
     );
 }

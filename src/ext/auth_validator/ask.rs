@@ -57,10 +57,15 @@ pub(super) fn introspection(
     let key = match &signed {
         None => format!("auth/validator introspection {issuer:?} {definition}"),
         Some(Signed {
-            source, verifier, ..
+            source,
+            verifier,
+            leeway,
+            ..
         }) => {
             let label = source.status().label;
-            format!("auth/validator introspection {issuer:?} {label} {verifier:?} {definition}")
+            format!(
+                "auth/validator introspection {issuer:?} {label} {verifier:?} {leeway:?} {definition}"
+            )
         }
     };
     let server = Server {

@@ -11,7 +11,7 @@ use super::facts;
 use crate::config::template::{Datum, Program, Watch};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Cut, Heavy, aside};
-use crate::runtime::json::{self, Depth, Value};
+use crate::runtime::json::{self, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::telemetry::text::printable;
 use crate::upstream::budget;
@@ -100,7 +100,7 @@ impl Maker {
             log::debug!("[{place}] body template: made {}", printable(&text));
         }
         if self.makes_json()
-            && let Err(error) = json::parse(&body, Depth::TopLevel)
+            && let Err(error) = json::parse_whole(&body)
         {
             return Err(failed(format!("the result is not JSON: {error}")));
         }

@@ -124,6 +124,8 @@ async fn invalid_json_is_not_sent_as_json() {
         r#"{"a": "{{ .req_body.a }}"}"#,
         r#"{"a": {{ .req_body.gone }}}"#,
         "",
+        r#"{"a": 1} 2"#,
+        r#"{"a": 1}{"b": 2}"#,
     ] {
         let error = made(template, json!({}), body()).await.unwrap_err();
         assert!(
