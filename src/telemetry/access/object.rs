@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
             "endpoint" => self.text(name, event.endpoint),
             "refused" => self.text(name, event.rejected),
             "request_id" => self.text(name, event.request_id),
-            "user_agent" => self.text(name, event.user_agent),
+            "user_agent" => self.text(name, event.user_agent.map(masked_text).as_deref()),
             "upstream" => self.text(name, event.upstream.map(without_password).as_deref()),
             "upstream_status" => {
                 if let Some(status) = event.upstream_status {

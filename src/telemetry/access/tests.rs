@@ -103,6 +103,7 @@ fn a_json_line_is_valid_json_for_any_client_input() {
     let errors = ["\"quoted\"".into()];
     let event = AccessEvent {
         method: "G\"ET",
+        user_agent: Some("bot (+http://bot.example/?access_token=secret)"),
         errors: &errors,
         ..event("/a%20b", Some("token=x&b=\"\u{1b}"))
     };
@@ -111,6 +112,10 @@ fn a_json_line_is_valid_json_for_any_client_input() {
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["method"], "G\"ET");
     assert_eq!(json["query"], "token=***&b=\"\u{1b}");
+    assert_eq!(
+        json["user_agent"],
+        "bot (+http://bot.example/?access_token=***)"
+    );
     assert_eq!(json["status"], 429);
     assert_eq!(json["upstream_ms"], 1.5);
     assert_eq!(json["errors"][0], "\"quoted\"");

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Ended;
 use super::report::reason;
-use crate::telemetry::mask::{masked_path, masked_query, shown_header};
+use crate::telemetry::mask::{masked_path, masked_query, masked_text, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
 
@@ -65,7 +65,7 @@ fn target(ended: &Ended<'_>) -> String {
 
 fn user_agent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(http::header::USER_AGENT)?;
-    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    Some(masked_text(&String::from_utf8_lossy(value.as_bytes())).into_owned())
 }
 
 /// Name and port of an authority.
