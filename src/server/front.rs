@@ -222,6 +222,12 @@ impl Front {
                         .await;
                     return None;
                 }
+                Wait::Full => {
+                    self.shared.metrics.bad_request("buffers_full");
+                    let status = "503 Service Unavailable";
+                    self.reject(&mut conn, status, "buffers_full").await;
+                    return None;
+                }
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
                     let status = "408 Request Timeout";

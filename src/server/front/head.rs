@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::future::BoxFuture;
 use pingora_core::server::ShutdownWatch;
 use tokio::time::{Instant, Sleep};
@@ -14,6 +15,7 @@ use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::room::Place;
+use crate::upstream::budget::{Charge, FREE};
 
 /// The result of waiting for a head.
 pub(super) enum Wait {
@@ -24,6 +26,8 @@ pub(super) enum Wait {
     Rejected(BadHead),
     /// The head did not arrive in time.
     Slow,
+    /// The budget of memory has no space for the rest of the head.
+    Full,
 }
 
 impl Front {
@@ -60,13 +64,22 @@ impl Front {
         }
     }
 
+    /// Many clients that stop within a long head must not fill the memory, so what exceeds a small head is charged
+    /// to the budget of bodies while the rest is awaited.
     async fn rest_of_head(&self, reader: &mut HeadReader, conn: &mut Conn) -> Wait {
+        let mut charge = Charge::default();
         loop {
             match conn.fill().await {
                 Ok(0) | Err(_) => return Wait::Over,
                 Ok(_) => {
                     if let Some(wait) = self.judge(reader, conn) {
                         return wait;
+                    }
+                    let held = conn.ahead();
+                    if held.len() > FREE && charge.cover(held.capacity()).is_err() {
+                        // Released before the response: the client may take its time to read it.
+                        *held = BytesMut::new();
+                        return Wait::Full;
                     }
                 }
             }

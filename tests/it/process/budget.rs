@@ -57,6 +57,37 @@ fn bodies_in_flight_share_a_budget() {
 }
 
 #[test]
+fn unfinished_heads_share_the_budget() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "72KiB" });
+    let gateway = Gateway::start(&file.to_string());
+    let page = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.response("GET").unwrap().text()
+    };
+    let is_free = || page().contains("portcullis_buffered_bytes 0\n");
+    let head = format!(
+        "GET /a HTTP/1.1\r\nHost: h\r\n{}",
+        format!("x: {}\r\n", "y".repeat(8000)).repeat(5)
+    );
+    let mut first = gateway.client();
+    first.send(&head).unwrap();
+    eventually("the first is held", Duration::from_secs(10), || !is_free());
+    let mut second = gateway.client();
+    second.send(&head).unwrap();
+    assert_eq!(second.response("GET").unwrap().status, 503);
+    assert_eq!(gateway.get("/a").status, 200);
+    first.send("\r\n").unwrap();
+    assert_eq!(first.response("GET").unwrap().status, 200);
+    eventually("it is given back", Duration::from_secs(10), is_free);
+    let page = page();
+    assert!(page.contains("{reason=\"buffers_full\"} 1"), "{page}");
+}
+
+#[test]
 fn trees_of_bodies_share_the_budget_too() {
     // Each object of eight bytes becomes a node of several hundred.
     let small = format!("[{}]", vec![r#"{"":1}"#; 60_000].join(","));
