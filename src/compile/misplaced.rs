@@ -7,13 +7,18 @@ use crate::config::{ConfigError, Data, Node, Rule};
 /// The lists of objects that have an `extra_config`.
 const LISTS: [&str; 3] = ["endpoints", "backend", "async_agent"];
 
-/// Reports every guard beside an `extra_config`, or within a key that is meant to be one: `extraConfig`.
+/// Reports every guard beside an `extra_config`, within a block of it, or within a key that is meant to be one:
+/// `extraConfig`.
 pub(super) fn report(root: &Node<'_>) {
     for (name, inner) in root.members() {
-        if is_comment(name) || name.eq_ignore_ascii_case("extra_config") {
+        if is_comment(name) {
             continue;
         }
-        if LISTS.iter().any(|list| name.eq_ignore_ascii_case(list)) {
+        if name.eq_ignore_ascii_case("extra_config") {
+            let blocks = inner.members();
+            let blocks = blocks.iter().filter(|(name, _)| !is_comment(name));
+            blocks.for_each(|(_, block)| within(block));
+        } else if LISTS.iter().any(|list| name.eq_ignore_ascii_case(list)) {
             inner.items().iter().for_each(report);
             report(&inner);
         } else if namespaces::is_guard(name) {
@@ -24,7 +29,7 @@ pub(super) fn report(root: &Node<'_>) {
     }
 }
 
-/// The same for the value of a key that is not `extra_config`.
+/// The same for a value that is not an `extra_config`.
 fn within(node: &Node<'_>) {
     if !matches!(node.value().data, Data::Object(_)) {
         return;

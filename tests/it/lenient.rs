@@ -328,6 +328,14 @@ fn a_guard_without_an_obvious_meaning_stops_the_start() {
             service(json!({"settings": {"a": {"security/cors": {}}}})),
             "has no effect here",
         ),
+        (
+            extra(
+                endpoint,
+                "proxy",
+                json!({"auth/validator": {"alg": "ES256"}}),
+            ),
+            "has no effect here",
+        ),
         // Twice.
         (
             endpoint(
