@@ -47,10 +47,10 @@ pub(super) struct Usual {
 }
 
 /// What was read of a head.
-enum Parsed {
+enum Head {
     Incomplete,
     Unusual,
-    Whole,
+    Usual(Parts),
 }
 
 /// The parts of a usual response.
@@ -111,34 +111,29 @@ impl Usual {
                 Ok(_) => {}
                 Err(error) => return Err(broken(already, error)),
             }
-            match self.parse(by_head) {
-                Parsed::Incomplete => {}
-                Parsed::Unusual => return Ok(false),
-                Parsed::Whole => return Ok(true),
+            if let Some(is_usual) = self.parse(by_head) {
+                return Ok(is_usual);
             }
         }
     }
 
-    fn parse(&mut self, by_head: bool) -> Parsed {
+    /// Whether the head is usual. `None`: more of it has to come.
+    fn parse(&mut self, by_head: bool) -> Option<bool> {
         let bytes = std::mem::take(&mut self.read).freeze();
-        match parse(&bytes, by_head) {
-            Some(parts) if fits(&bytes, &parts) => {
+        let is_usual = match parse(&bytes, by_head) {
+            Head::Usual(parts) => {
                 self.head_bytes = parts.head_bytes;
                 self.left = parts.body_bytes;
                 self.early = bytes;
                 bytes::Buf::advance(&mut self.early, parts.head_bytes);
                 self.response = Some(ResponseHeader::from(parts.head));
-                Parsed::Whole
+                return Some(true);
             }
-            Some(_) => self.unread(bytes, Parsed::Unusual),
-            None if is_incomplete(&bytes) => self.unread(bytes, Parsed::Incomplete),
-            None => self.unread(bytes, Parsed::Unusual),
-        }
-    }
-
-    fn unread(&mut self, bytes: Bytes, parsed: Parsed) -> Parsed {
+            Head::Unusual => Some(false),
+            Head::Incomplete => None,
+        };
         self.read = BytesMut::from(bytes);
-        parsed
+        is_usual
     }
 
     /// The head of the response, after it was read.
@@ -177,9 +172,8 @@ impl Usual {
         if self.left == 0 {
             return Ok(None);
         }
-        if !self.early.is_empty() {
-            self.left -= self.early.len() as u64;
-            self.lent = std::mem::take(&mut self.early);
+        if let Some(early) = self.take_early() {
+            self.lent = early;
             return Ok(Some(&self.lent));
         }
         let count = self.more().await?;
@@ -191,12 +185,18 @@ impl Usual {
         if self.left == 0 {
             return Ok(None);
         }
-        if !self.early.is_empty() {
-            self.left -= self.early.len() as u64;
-            return Ok(Some(std::mem::take(&mut self.early)));
+        if let Some(early) = self.take_early() {
+            return Ok(Some(early));
         }
         let count = self.more().await?;
         Ok(self.read.get(..count).map(Bytes::copy_from_slice))
+    }
+
+    /// Hands out the part of the body that came with the head.
+    fn take_early(&mut self) -> Option<Bytes> {
+        let early = std::mem::take(&mut self.early);
+        self.left -= early.len() as u64;
+        (!early.is_empty()).then_some(early)
     }
 
     /// Reads once. Returns how many of the bytes belong to the body.
@@ -256,29 +256,27 @@ fn broken(already: usize, error: io::Error) -> Box<Error> {
     error
 }
 
-/// Whether the bytes end within a head that may still be usual.
-fn is_incomplete(bytes: &[u8]) -> bool {
+/// Reads the head of a response. Folded lines and spaces before a colon are not usual.
+fn parse(bytes: &Bytes, by_head: bool) -> Head {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
-    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
-    matches!(parsed, Ok(Status::Partial))
+    match config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
+        Ok(Status::Partial) => Head::Incomplete,
+        Ok(Status::Complete(head_bytes)) => {
+            parts(bytes, &response, head_bytes, by_head).map_or(Head::Unusual, Head::Usual)
+        }
+        Err(_) => Head::Unusual,
+    }
 }
 
-/// Whether no byte after the head is beyond its body.
-fn fits(bytes: &[u8], parts: &Parts) -> bool {
-    (bytes.len() - parts.head_bytes) as u64 <= parts.body_bytes
-}
-
-/// The head of a response, if it is complete and usual. Folded lines and spaces before a colon are not.
-fn parse(bytes: &Bytes, by_head: bool) -> Option<Parts> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let config = ParserConfig::default();
-    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
-    let Ok(Status::Complete(head_bytes)) = parsed else {
-        return None;
-    };
+/// The parts of a response whose head is complete, if it is usual.
+fn parts(
+    bytes: &Bytes,
+    response: &httparse::Response<'_, '_>,
+    head_bytes: usize,
+    by_head: bool,
+) -> Option<Parts> {
     let status = StatusCode::from_u16(response.code?).ok()?;
     if response.version != Some(1) || status.is_informational() {
         return None;
@@ -302,10 +300,12 @@ fn parse(bytes: &Bytes, by_head: bool) -> Option<Parts> {
     }
     // RFC 9112 section 6.3.
     let is_bodiless = by_head || matches!(status.as_u16(), 204 | 304);
-    Some(Parts {
+    let body_bytes = if is_bodiless { 0 } else { length? };
+    // No byte after the head is beyond its body.
+    ((bytes.len() - head_bytes) as u64 <= body_bytes).then_some(Parts {
         head,
         head_bytes,
-        body_bytes: if is_bodiless { 0 } else { length? },
+        body_bytes,
     })
 }
 

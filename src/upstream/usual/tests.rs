@@ -8,7 +8,7 @@ use super::*;
 
 fn is_usual(head: &str) -> bool {
     let bytes = Bytes::copy_from_slice(head.as_bytes());
-    parse(&bytes, false).is_some_and(|parts| fits(&bytes, &parts))
+    matches!(parse(&bytes, false), Head::Usual(_))
 }
 
 #[test]
@@ -206,6 +206,5 @@ proptest! {
     fn arbitrary_bytes_are_a_head_or_not(bytes: Vec<u8>) {
         let bytes = Bytes::from(bytes);
         let _ = parse(&bytes, false);
-        let _ = is_incomplete(&bytes);
     }
 }
