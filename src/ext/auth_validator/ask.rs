@@ -76,8 +76,7 @@ pub(super) fn introspection(
         cache_bytes: block.count("cache_bytes").unwrap_or(ANSWER_BYTES),
         tls: &tls,
     };
-    let opened = server.open(cx);
-    let (inquiry, side) = opened.map_err(|error| block.node().invalid(error)).ok()?;
+    let (inquiry, side) = server.open(block.node(), cx)?;
     Some(Provider {
         proof: Proof::Introspection(Arc::new(Introspection {
             asked,

@@ -92,7 +92,7 @@ impl Signed {
         };
         let holds = |check| clock.run(check, claims, now).is_ok();
         if !holds(Check::NotBefore) || !holds(Check::IssuedAt) {
-            return Err("the signed answer is not valid yet");
+            return Err("the signed response is not valid yet");
         }
         if claims
             .expiry()

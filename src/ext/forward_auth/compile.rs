@@ -76,12 +76,8 @@ pub(super) fn endpoint(
         cache_bytes: file.cache_bytes.unwrap_or(BYTES),
         tls: &tls,
     };
-    let (inquiry, side) = match server.open(cx) {
-        Ok(opened) => opened,
-        Err(error) => {
-            node.invalid(error);
-            return EndpointPart::Nothing;
-        }
+    let Some((inquiry, side)) = server.open(node, cx) else {
+        return EndpointPart::Nothing;
     };
     for header in &set {
         cx.identify(header.clone());

@@ -156,6 +156,11 @@ impl Guard {
             headers,
             body,
         } = response;
+        let keep = if is_personal(&headers) {
+            Duration::ZERO
+        } else {
+            self.keep
+        };
         if status.is_success() {
             let values = self.headers.iter().map(|name| {
                 let values = headers.get_all(name).iter();
@@ -165,11 +170,7 @@ impl Guard {
             let bytes = values.iter().flatten().map(|value| value.len() + 64).sum();
             return Ok(Told {
                 answer: Arc::new(Answer::Pass(values)),
-                keep: if is_personal(&headers) {
-                    Duration::ZERO
-                } else {
-                    self.keep
-                },
+                keep,
                 bytes,
                 refusal: false,
             });
@@ -194,18 +195,13 @@ impl Guard {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         );
-        let keep = if passes_soon || is_personal(&headers) {
-            Duration::ZERO
-        } else {
-            self.keep
-        };
         Ok(Told {
             answer: Arc::new(Answer::Reject {
                 status,
                 fields,
                 body,
             }),
-            keep,
+            keep: if passes_soon { Duration::ZERO } else { keep },
             bytes,
             refusal: true,
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::inquiry::Inquiry;
 use super::kept::Room;
+use crate::config::Node;
 use crate::ext::context::Compile;
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
@@ -30,11 +31,18 @@ pub(crate) struct Server<'s> {
 
 impl Server<'_> {
     /// The state of the server, and a client that does not follow redirects: tokens and secrets are meant for this
-    /// server only.
-    ///
-    /// # Errors
-    /// The TLS settings are not usable, or the system has no random numbers.
+    /// server only. `None` after an error, which is reported at `node`: the TLS settings are not usable, or the system
+    /// has no random numbers.
     pub(crate) fn open<A: Clone + Send + 'static>(
+        self,
+        node: &Node<'_>,
+        cx: &mut Compile<'_>,
+    ) -> Option<(Arc<Inquiry<A>>, SideClient)> {
+        let opened = self.opened(cx);
+        opened.map_err(|error| node.invalid(error)).ok()
+    }
+
+    fn opened<A: Clone + Send + 'static>(
         self,
         cx: &mut Compile<'_>,
     ) -> Result<(Arc<Inquiry<A>>, SideClient), String> {

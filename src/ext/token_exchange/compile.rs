@@ -69,12 +69,8 @@ pub(super) fn backend(
         cache_bytes: file.cache_bytes.unwrap_or(BYTES),
         tls: &tls,
     };
-    let (inquiry, side) = match server.open(cx) {
-        Ok(opened) => opened,
-        Err(error) => {
-            node.invalid(error);
-            return BackendPart::Nothing;
-        }
+    let Some((inquiry, side)) = server.open(node, cx) else {
+        return BackendPart::Nothing;
     };
     wanted.want();
     if file.is_bearer && wanted.opaque {
