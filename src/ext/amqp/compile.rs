@@ -22,7 +22,7 @@ use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::ext::pubsub::driver::{Outbound, Subscription, Topic};
-use crate::ext::pubsub::{Listed, Receiver, empty_status};
+use crate::ext::pubsub::{Listed, Receiver, Sender, empty_status};
 use crate::runtime::failure::Failure;
 use crate::telemetry::queues::{Direction, MessageCounter};
 use crate::upstream::{CertificatePair, ClientError, SideTls};
@@ -129,13 +129,15 @@ pub(super) fn producer(
         priority: named("priority_key"),
     };
     let key = site.state(PRODUCER.namespace, node);
-    BackendPart::OnWire(Box::new(Producer {
-        link: outgoing(key, connected, exchange, cx),
-        routing_key,
-        names,
-        mandatory: block.flag("mandatory"),
-        durable: block.flag("durable"),
-        listed: Listed::new(site),
+    BackendPart::OnWire(Box::new(Sender {
+        outlet: Box::new(Producer {
+            link: outgoing(key, connected, exchange, cx),
+            routing_key,
+            names,
+            mandatory: block.flag("mandatory"),
+            durable: block.flag("durable"),
+            listed: Listed::new(site),
+        }),
         counter: MessageCounter::new(site.pattern, Direction::Out),
         log: format!("[BACKEND: {}][AMQP]", site.pattern).into(),
     }))

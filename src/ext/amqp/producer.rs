@@ -1,4 +1,4 @@
-//! Sends the body of a request to an exchange, in the place of a call.
+//! Makes messages of requests for an exchange.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use http::StatusCode;
 
 use super::publish::{Letter, Outgoing, send};
 use crate::ext::broker::Link;
-use crate::ext::pubsub::{Listed, sent};
+use crate::ext::pubsub::{Listed, Outlet, Sending};
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Trade, Turn};
+use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
-use crate::telemetry::queues::MessageCounter;
 
 /// The most bytes of a short string (AMQP 0-9-1, 4.2.5.3).
 const MOST_SHORT: usize = 255;
@@ -44,9 +43,6 @@ pub(super) struct Producer {
     /// Messages survive a restart of the broker, like the queues that they are for.
     pub(super) durable: bool,
     pub(super) listed: Listed,
-    pub(super) counter: MessageCounter,
-    /// The beginning of lines in the log.
-    pub(super) log: Box<str>,
 }
 
 impl fmt::Debug for Producer {
@@ -55,31 +51,10 @@ impl fmt::Debug for Producer {
     }
 }
 
-impl CallStep for Producer {
-    fn is_the_backend(&self) -> bool {
-        true
-    }
-
-    fn needs_body(&self) -> bool {
-        true
-    }
-
-    fn trade(&self) -> Trade {
-        Trade::Send
-    }
-
-    fn sees_responses(&self) -> bool {
-        false
-    }
-
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+impl Outlet for Producer {
+    fn send(&self, request: &PipeRequest) -> Result<Sending<'_>, Failure> {
         let letter = self.letter(request)?;
-        let work = send(&self.link, letter, request.deadline);
-        Ok(Turn::Wait(Box::pin(sent(work, &self.counter, &self.log))))
-    }
-
-    fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {
-        Ok(())
+        Ok(Box::pin(send(&self.link, letter, request.deadline)))
     }
 }
 

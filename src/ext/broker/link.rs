@@ -77,22 +77,21 @@ impl<C> fmt::Debug for Link<C> {
 
 impl<C: Clone + Send + Sync + 'static> Link<C> {
     pub(crate) fn new(name: &str) -> Link<C> {
-        Link {
-            name: name.into(),
-            state: watch::Sender::new(State::Opening),
-            alive: watch::Sender::new(()),
-            series: Some(BrokerSeries::new(name)),
-        }
+        Link::with(name, Some(BrokerSeries::new(name)))
     }
 
     /// A channel of another connection, which is not in the metrics.
     #[cfg(feature = "amqp")]
     pub(crate) fn part(name: &str) -> Link<C> {
+        Link::with(name, None)
+    }
+
+    fn with(name: &str, series: Option<BrokerSeries>) -> Link<C> {
         Link {
             name: name.into(),
             state: watch::Sender::new(State::Opening),
             alive: watch::Sender::new(()),
-            series: None,
+            series,
         }
     }
 

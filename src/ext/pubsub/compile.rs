@@ -13,7 +13,7 @@ use super::google::{Google, Resource};
 use super::google_token::{Source, Tokens};
 use super::metadata::Listed;
 use super::receive::Receiver;
-use super::send::Sender;
+use super::send::{Sender, ToTopic};
 use super::sns::Sns;
 use super::sqs::{Queue, Sqs};
 use crate::config::{Block, ConfigError, Node};
@@ -74,8 +74,10 @@ pub(super) fn publisher(
         return BackendPart::Nothing;
     };
     BackendPart::OnWire(Box::new(Sender {
-        topic,
-        listed: Listed::new(site),
+        outlet: Box::new(ToTopic {
+            topic,
+            listed: Listed::new(site),
+        }),
         counter: MessageCounter::new(site.pattern, Direction::Out),
         log: format!("[BACKEND: {}][PubSub]", address.shown()).into(),
     }))

@@ -35,7 +35,7 @@ pub(super) use metadata::Listed;
 #[cfg(feature = "amqp")]
 pub(super) use receive::Receiver;
 #[cfg(feature = "amqp")]
-pub(super) use send::sent;
+pub(super) use send::{Outlet, Sender, Sending};
 
 use super::extension::BackendExtension;
 use crate::config::Extra;

@@ -1,5 +1,7 @@
 //! Sends a message in the place of a call.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
@@ -10,14 +12,41 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Trade, Turn};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
+/// A message on its way.
+pub(in crate::ext) type Sending<'a> =
+    Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+
+/// Makes a message of a request, and sends it.
+pub(in crate::ext) trait Outlet: Send + Sync + fmt::Debug {
+    /// # Errors
+    /// No message can be made of the request.
+    fn send(&self, request: &PipeRequest) -> Result<Sending<'_>, Failure>;
+}
+
+/// Sends a message for each request.
+#[derive(Debug)]
+pub(in crate::ext) struct Sender {
+    pub(in crate::ext) outlet: Box<dyn Outlet>,
+    pub(in crate::ext) counter: MessageCounter,
+    /// The beginning of lines in the log: `[BACKEND: nats://orders][PubSub]`.
+    pub(in crate::ext) log: Box<str>,
+}
+
 /// Sends the body of each request to a topic.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct ToTopic {
     pub(super) topic: Arc<dyn Topic>,
     pub(super) listed: Listed,
-    pub(super) counter: MessageCounter,
-    /// The beginning of lines in the log: `[BACKEND: nats://orders][PubSub]`.
-    pub(super) log: Box<str>,
+}
+
+impl Outlet for ToTopic {
+    fn send(&self, request: &PipeRequest) -> Result<Sending<'_>, Failure> {
+        let message = Outbound {
+            body: request.body.clone(),
+            metadata: self.listed.metadata(&request.headers),
+        };
+        Ok(self.topic.publish(message, request.deadline))
+    }
 }
 
 impl CallStep for Sender {
@@ -38,12 +67,7 @@ impl CallStep for Sender {
     }
 
     fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
-        let message = Outbound {
-            body: request.body.clone(),
-            metadata: self.listed.metadata(&request.headers),
-        };
-        let deadline = request.deadline;
-        let work = self.topic.publish(message, deadline);
+        let work = self.outlet.send(request)?;
         Ok(Turn::Wait(Box::pin(sent(work, &self.counter, &self.log))))
     }
 
@@ -53,11 +77,7 @@ impl CallStep for Sender {
 }
 
 /// Reports how the sending of a message ends, and responds to its request.
-pub(in crate::ext) async fn sent(
-    work: impl Future<Output = Result<(), Failure>>,
-    counter: &MessageCounter,
-    log: &str,
-) -> Result<Reply, Failure> {
+async fn sent(work: Sending<'_>, counter: &MessageCounter, log: &str) -> Result<Reply, Failure> {
     let mut unsure = Unsure {
         counter,
         log,
