@@ -102,6 +102,11 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds since the Unix epoch at the start of the clock.
+    pub(crate) fn start(&self) -> u64 {
+        self.at(self.began)
+    }
+
     /// Nanoseconds since the Unix epoch at this instant.
     pub(crate) fn at(&self, instant: Instant) -> u64 {
         let since_1970 = || nanos(moment::now().saturating_sub(self.began.elapsed()));

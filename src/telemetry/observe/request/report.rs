@@ -108,7 +108,7 @@ impl Request {
     fn server_span(&self, ended: &Ended<'_>) -> Span {
         let convention = self.observer.settings.convention;
         let layer = &self.observer.settings.layers.global;
-        let start = self.clock.at(Instant::now() - ended.took);
+        let start = self.clock.start();
         let mut span = Span {
             trace: self.trace,
             id: self.server,
