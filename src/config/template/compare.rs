@@ -51,7 +51,9 @@ impl Comparison<'_> {
                 self.depth -= 1;
                 equal
             }
-            (Value::Object(left), Value::Object(right)) => Rc::ptr_eq(left, right),
+            (Value::Object(one), Value::Object(other)) => {
+                Rc::ptr_eq(one, other) || (left.named().is_some() && left.named() == right.named())
+            }
             _ => false,
         })
     }

@@ -52,6 +52,7 @@ fn write_plain(out: &mut Vec<u8>, value: &Value, depth: usize) {
         Value::Time(time) => out.extend_from_slice(super::functions::date::shown(time).as_bytes()),
         Value::Object(object) => match &**object {
             Object::Semver(version) => out.extend_from_slice(version.to_string().as_bytes()),
+            Object::Named(named) => out.extend_from_slice(named.text().as_bytes()),
         },
     }
 }
@@ -235,7 +236,7 @@ fn push_quoted(out: &mut String, c: char, quote: char, ascii: bool) {
 }
 
 /// Go's `strconv.IsPrint`, as far as spaces, controls, format characters and private use are concerned.
-fn is_printable(c: char) -> bool {
+pub(super) fn is_printable(c: char) -> bool {
     let code = u32::from(c);
     let format = matches!(code,
         0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E

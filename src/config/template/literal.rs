@@ -90,13 +90,7 @@ pub(super) fn number(text: &str, kind: Kind) -> Result<Number, String> {
             is_float: false,
         });
     }
-    let digits = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
-    let value = if digits.starts_with("0x") {
-        None
-    } else {
-        float(text)
-    };
-    match value {
+    match float(text) {
         None => Err(format!("illegal number syntax: {}", shown())),
         Some(_) if !text.contains(['.', 'e', 'E', 'p', 'P']) => {
             Err(format!("integer overflow: {}", shown()))
@@ -174,14 +168,21 @@ fn underscores_fit(body: &str, prefixed: bool) -> bool {
     !body.ends_with('_') && !body.contains("__") && (prefixed || !body.starts_with('_'))
 }
 
-/// A decimal number, parsed as Go's `ParseFloat` does for templates and settings.
+/// A number, parsed as Go's `ParseFloat` does for templates and settings. One that is too large is no number.
 pub(super) fn float(text: &str) -> Option<f64> {
-    let clean = if text.contains('_') {
+    let starts = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let hexadecimal = starts
+        .strip_prefix("0x")
+        .or_else(|| starts.strip_prefix("0X"));
+    if !underscores_separate(hexadecimal.unwrap_or(starts), hexadecimal.is_some()) {
         return None;
-    } else {
-        text
-    };
-    let starts = clean.trim_start_matches(['+', '-']);
+    }
+    let clean: String = text.chars().filter(|c| *c != '_').collect();
+    if let Some(digits) = hexadecimal {
+        let digits: String = digits.chars().filter(|c| *c != '_').collect();
+        let value = hexadecimal_float(&digits.to_ascii_lowercase())?;
+        return Some(if text.starts_with('-') { -value } else { value });
+    }
     let named = matches!(
         starts.to_ascii_lowercase().as_str(),
         "inf" | "infinity" | "nan"
@@ -189,5 +190,44 @@ pub(super) fn float(text: &str) -> Option<f64> {
     if !named && !starts.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
     }
-    clean.parse().ok()
+    let value: f64 = clean.parse().ok()?;
+    (named || value.is_finite()).then_some(value)
+}
+
+/// `1.8p-2`, without the prefix. The exponent is required; digits beyond the precision of a float are cut off.
+fn hexadecimal_float(text: &str) -> Option<f64> {
+    let (mantissa, exponent) = text.split_once('p')?;
+    let mut exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let mut value: u64 = 0;
+    for (index, digit) in whole.chars().chain(fraction.chars()).enumerate() {
+        let digit = u64::from(digit.to_digit(16)?);
+        let is_whole = index < whole.len();
+        if value >> 56 == 0 {
+            value = value * 16 + digit;
+            exponent = exponent.saturating_sub(if is_whole { 0 } else { 4 });
+        } else if is_whole {
+            exponent = exponent.saturating_add(4);
+        }
+    }
+    let power = i32::try_from(exponent.clamp(-4000, 4000)).ok()?;
+    // In two steps, so that the power itself stays in range.
+    let value = value as f64 * 2_f64.powi(power / 2) * 2_f64.powi(power - power / 2);
+    value.is_finite().then_some(value)
+}
+
+/// Underscores are allowed between digits, and after a prefix.
+fn underscores_separate(digits: &str, prefixed: bool) -> bool {
+    let bytes = digits.as_bytes();
+    let is_digit = |at: Option<&u8>| at.is_some_and(u8::is_ascii_hexdigit);
+    let fits = |at: usize| {
+        let before = at
+            .checked_sub(1)
+            .map_or(prefixed, |at| is_digit(bytes.get(at)));
+        bytes[at] != b'_' || (before && is_digit(bytes.get(at + 1)))
+    };
+    (0..bytes.len()).all(fits)
 }

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod go;
+
 struct World;
 
 impl Host for World {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
+
+use super::functions::date::{Named, Zone};
 
 /// Bytes: Go's strings need not be UTF-8.
 pub(super) type Text = Rc<[u8]>;
@@ -36,6 +37,8 @@ pub(super) enum Element {
     Any,
     Text,
     Int,
+    /// Lists of any values.
+    List,
 }
 
 #[derive(Debug, Clone)]
@@ -54,13 +57,14 @@ pub(super) struct Map {
 }
 
 /// A time in a zone.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Time(pub(super) DateTime<Tz>);
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Time(pub(super) DateTime<Zone>);
 
 /// A value with named parts and methods.
 #[derive(Debug)]
 pub(super) enum Object {
     Semver(super::functions::semver::Version),
+    Named(Named),
 }
 
 impl List {
@@ -106,7 +110,7 @@ impl Map {
 
 impl Time {
     pub(super) fn utc(time: DateTime<Utc>) -> Time {
-        Time(time.with_timezone(&Tz::UTC))
+        Time(time.with_timezone(&Zone::UTC))
     }
 }
 
@@ -127,6 +131,14 @@ impl Value {
         Value::List(List {
             element: Element::Any,
             items: None,
+        })
+    }
+
+    /// Lists in a list.
+    pub(super) fn lists(items: Vec<Value>) -> Value {
+        Value::List(List {
+            element: Element::List,
+            items: Some(Rc::new(items)),
         })
     }
 
@@ -156,6 +168,16 @@ impl Value {
         Value::Map(map)
     }
 
+    pub(super) fn named(&self) -> Option<Named> {
+        match self {
+            Value::Object(object) => match **object {
+                Object::Named(named) => Some(named),
+                Object::Semver(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self, Value::Missing | Value::Nil)
     }
@@ -170,7 +192,8 @@ impl Value {
             Value::Text(text) => !text.is_empty(),
             Value::List(list) => !list.items().is_empty(),
             Value::Map(map) => map.len() > 0,
-            Value::Time(_) | Value::Object(_) => true,
+            Value::Time(_) => true,
+            Value::Object(_) => self.named().is_none_or(|named| named.number() != 0),
         }
     }
 
@@ -188,15 +211,18 @@ impl Value {
                 Element::Any => "[]interface {}",
                 Element::Text => "[]string",
                 Element::Int => "[]int",
+                Element::List => "[][]interface {}",
             },
             Value::Map(map) => match map.element {
                 Element::Any => "map[string]interface {}",
                 Element::Text => "map[string]string",
                 Element::Int => "map[string]int",
+                Element::List => "map[string][]interface {}",
             },
             Value::Time(_) => "time.Time",
             Value::Object(object) => match **object {
                 Object::Semver(_) => "*semver.Version",
+                Object::Named(named) => named.type_name(),
             },
         }
     }
@@ -210,6 +236,7 @@ impl Value {
             Value::Time(_) => "struct",
             Value::Object(object) => match **object {
                 Object::Semver(_) => "ptr",
+                Object::Named(named) => named.kind_name(),
             },
             scalar => scalar.type_name(),
         }

@@ -54,6 +54,13 @@ fn scalar(value: &Value, verb: char, flags: Flags) -> Vec<u8> {
         (_, _) if value.is_nothing() => return format!("%!{verb}(<nil>)").into_bytes(),
         _ => {}
     }
+    if let Some(named) = value.named() {
+        return match verb {
+            's' | 'v' | 'q' | 'x' | 'X' => string(named.text().as_bytes(), verb, flags),
+            _ => integer(named.number(), verb, flags),
+        }
+        .unwrap_or_else(|| bad(value, verb));
+    }
     match value {
         Value::Bool(value) if matches!(verb, 't' | 'v') => {
             padded(value.to_string().into_bytes(), flags)
@@ -183,10 +190,11 @@ fn real(value: f64, verb: char, flags: Flags) -> Option<Vec<u8>> {
             'v' | 'g' | 'G' => general(magnitude, flags.precision, flags.sharp, SHORTEST_LIMIT),
             'f' | 'F' => fixed(magnitude, flags.precision.unwrap_or(6)),
             'e' | 'E' => scientific(magnitude, flags.precision.unwrap_or(6)),
+            'x' | 'X' => hexadecimal_float(magnitude, flags.precision),
             _ => return None,
         }
     };
-    let text = if matches!(verb, 'E' | 'G') {
+    let text = if matches!(verb, 'E' | 'G' | 'X') {
         text.to_uppercase()
     } else {
         text
@@ -202,6 +210,49 @@ fn scientific(value: f64, precision: usize) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// `0x1.8p+00`: the 52 bits after the point as digits, without zeros at their end or rounded half to even.
+fn hexadecimal_float(value: f64, precision: Option<usize>) -> String {
+    let bits = value.to_bits();
+    let mut fraction = bits & ((1 << 52) - 1);
+    let mut exponent = (bits >> 52) as i32 - 1023;
+    let mut whole = u64::from(value != 0.0);
+    match exponent {
+        -1023 if fraction == 0 => exponent = 0,
+        -1023 => {
+            // A number below 2^-1022 has no leading one.
+            let shift = fraction.leading_zeros() - 11;
+            fraction = (fraction << shift) & ((1 << 52) - 1);
+            exponent = -1022 - shift as i32;
+        }
+        _ => {}
+    }
+    let places = precision.unwrap_or(13);
+    if places < 13 {
+        let dropped = 4 * (13 - places as u32);
+        let all = (whole << 52) | fraction;
+        let (kept, rest, half) = (
+            all >> dropped,
+            all & ((1 << dropped) - 1),
+            1 << (dropped - 1),
+        );
+        let up = rest > half || (rest == half && kept & 1 == 1);
+        let rounded = (kept + u64::from(up)) << dropped;
+        (whole, fraction) = (rounded >> 52, rounded & ((1 << 52) - 1));
+        if whole == 2 {
+            (whole, exponent) = (1, exponent + 1);
+        }
+    }
+    let mut digits = format!("{fraction:013x}");
+    match precision {
+        None => digits.truncate(digits.trim_end_matches('0').len()),
+        Some(places) if places < 13 => digits.truncate(places),
+        Some(places) => digits.extend(std::iter::repeat_n('0', places - 13)),
+    }
+    let point = if digits.is_empty() { "" } else { "." };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("0x{whole}{point}{digits}p{sign}{:02}", exponent.abs())
 }
 
 fn string(text: &[u8], verb: char, flags: Flags) -> Option<Vec<u8>> {
@@ -311,6 +362,9 @@ fn go_syntax(out: &mut Vec<u8>, value: &Value, depth: usize) {
             }
             out.push(b'}');
         }
-        _ => write_plain(out, value, depth),
+        _ => match value.named() {
+            Some(named) => out.extend_from_slice(named.number().to_string().as_bytes()),
+            None => write_plain(out, value, depth),
+        },
     }
 }

@@ -1,5 +1,6 @@
 //! Go's own functions.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::Kind::{Any, Reflect, Text};
@@ -87,8 +88,16 @@ fn ne(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::Bool(!same(&arguments[0], &arguments[1])?))
 }
 
+/// A month, a weekday or a duration compares as its number.
+fn comparable(value: &Value) -> Cow<'_, Value> {
+    match value.named() {
+        Some(named) => Cow::Owned(Value::Int(named.number())),
+        None => Cow::Borrowed(value),
+    }
+}
+
 fn same(left: &Value, right: &Value) -> Result<bool, String> {
-    match (left, right) {
+    match (&*comparable(left), &*comparable(right)) {
         (left, right) if left.is_nothing() || right.is_nothing() => {
             Ok(left.is_nothing() && right.is_nothing())
         }
@@ -128,8 +137,8 @@ fn incompatible(left: &Value, right: &Value) -> String {
 }
 
 fn order(arguments: &[Value], wanted: &[Ordering]) -> Outcome {
-    let (left, right) = (&arguments[0], &arguments[1]);
-    let found = match (left, right) {
+    let (left, right) = (comparable(&arguments[0]), comparable(&arguments[1]));
+    let found = match (&*left, &*right) {
         (Value::Int(left) | Value::Int64(left), Value::Int(right) | Value::Int64(right)) => {
             Some(left.cmp(right))
         }
@@ -165,7 +174,7 @@ fn step(item: &Value, key: &Value) -> Outcome {
         Value::Text(text) => Ok(Value::Int(i64::from(text[position(key, text.len())?]))),
         Value::Map(map) => match key {
             Value::Text(key) => Ok(map.get(key).unwrap_or(match map.element {
-                Element::Any => Value::Nil,
+                Element::Any | Element::List => Value::Nil,
                 _ => Value::text(""),
             })),
             key if key.is_nothing() => Err("value is nil; should be of type string".to_owned()),
@@ -208,7 +217,13 @@ fn len(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
 fn joined(arguments: &[Value]) -> Vec<u8> {
     match arguments {
         [Value::Text(text)] => text.to_vec(),
-        _ => format::sprint(arguments),
+        _ => {
+            let shown = |value: &Value| match value {
+                value if value.is_nothing() => Value::text("<no value>"),
+                value => value.clone(),
+            };
+            format::sprint(&arguments.iter().map(shown).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -229,17 +244,17 @@ fn html(text: &[u8]) -> Vec<u8> {
 }
 
 fn js(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\'' => out.extend_from_slice(b"\\'"),
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'<' | b'>' | b'&' | b'=' | 0..=0x1f => {
-                out.extend_from_slice(format!("\\u{byte:04X}").as_bytes())
-            }
-            _ => out.push(*byte),
+    let mut out = String::with_capacity(text.len());
+    for c in String::from_utf8_lossy(text).chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\'' => out.push_str("\\'"),
+            '"' => out.push_str("\\\""),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            '\u{7f}' => out.push(c),
+            c if format::is_printable(c) => out.push(c),
+            c => out.push_str(&format!("\\u{:04X}", u32::from(c))),
         }
     }
-    out
+    out.into_bytes()
 }

@@ -6,10 +6,12 @@ use crate::config::template::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     fixed("upper", &[Text], |_, arguments| {
-        Ok(Value::text(string(&arguments, 0).to_uppercase()))
+        let text = string(&arguments, 0);
+        Ok(Value::text(text.chars().map(upper).collect::<String>()))
     }),
     fixed("lower", &[Text], |_, arguments| {
-        Ok(Value::text(string(&arguments, 0).to_lowercase()))
+        let text = string(&arguments, 0);
+        Ok(Value::text(text.chars().map(lower).collect::<String>()))
     }),
     fixed("title", &[Text], |_, arguments| {
         Ok(Value::text(title(&string(&arguments, 0))))
@@ -31,6 +33,20 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
+/// Go changes each letter to one letter. One without such a counterpart, such as `ß`, stays.
+fn upper(c: char) -> char {
+    let mut all = c.to_uppercase();
+    match (all.next(), all.next()) {
+        (Some(only), None) => only,
+        _ => c,
+    }
+}
+
+/// Only `İ` has a lower case of two characters; Go takes the first.
+fn lower(c: char) -> char {
+    c.to_lowercase().next().unwrap_or(c)
+}
+
 /// Converts the first letter of each word to upper case. Words start after white space and after ASCII characters
 /// that are not part of a name.
 fn title(text: &str) -> String {
@@ -43,7 +59,7 @@ fn title(text: &str) -> String {
             before.is_whitespace()
         };
         if separates {
-            out.extend(c.to_uppercase());
+            out.push(upper(c));
         } else {
             out.push(c);
         }
@@ -57,7 +73,7 @@ fn untitle(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if before.is_whitespace() {
-            out.extend(c.to_lowercase());
+            out.push(lower(c));
         } else {
             out.push(c);
         }
@@ -71,9 +87,9 @@ fn swapped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_uppercase() {
-            out.extend(c.to_lowercase());
+            out.push(lower(c));
         } else if c.is_lowercase() {
-            out.extend(c.to_uppercase());
+            out.push(upper(c));
         } else {
             out.push(c);
         }
@@ -119,7 +135,7 @@ fn connected(text: &str, connector: char) -> String {
                 if starts {
                     out.push(connector);
                 }
-                out.extend(c.to_lowercase());
+                out.push(lower(*c));
             }
             _ => out.push(*c),
         }
@@ -138,22 +154,22 @@ fn camel(text: &str) -> String {
     while let Some(c) = letters.next_if(|c| is_connector(*c)) {
         out.push(c);
     }
-    let mut upper = true;
+    let mut starts = true;
     while let Some(c) = letters.next() {
         if is_connector(c) {
             match letters.peek() {
                 None => out.push(c),
                 Some(next) if is_connector(*next) => out.push(c),
-                Some(_) => upper = true,
+                Some(_) => starts = true,
             }
             continue;
         }
-        if upper {
-            out.extend(c.to_uppercase());
+        if starts {
+            out.push(upper(c));
         } else {
-            out.extend(c.to_lowercase());
+            out.push(lower(c));
         }
-        upper = false;
+        starts = false;
     }
     out
 }

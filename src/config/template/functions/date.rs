@@ -1,13 +1,14 @@
 //! Dates and times, in Go's layouts.
 
 mod layout;
+mod named;
 mod parsed;
+mod zone;
 
 use chrono::{
     DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset,
     TimeZone, Timelike, Utc,
 };
-use chrono_tz::Tz;
 
 use super::Kind::{Any, Int, Text, Time as TimeKind};
 use super::{Call, Function, Outcome, fixed, int, string};
@@ -16,7 +17,10 @@ use crate::config::template::value::{Time, Value};
 use layout::formatted;
 pub(super) use layout::rfc3339;
 pub(in crate::config::template) use layout::shown;
+pub(in crate::config::template) use named::Named;
+pub(super) use named::methods as methods_of_named;
 use parsed::read;
+pub(in crate::config::template) use zone::Zone;
 
 pub(super) static TABLE: &[Function] = &[
     fixed("now", &[], |call, _| Ok(Value::Time(now(call)))),
@@ -84,7 +88,7 @@ pub(super) static METHODS: &[Function] = &[
         number(&arguments, |time| i64::from(time.year()))
     }),
     fixed("Month", &[TimeKind], |_, arguments| {
-        named(&arguments, "January")
+        named(&arguments, |time| Named::Month(time.month()))
     }),
     fixed("Day", &[TimeKind], |_, arguments| {
         number(&arguments, |time| i64::from(time.day()))
@@ -93,7 +97,9 @@ pub(super) static METHODS: &[Function] = &[
         number(&arguments, |time| i64::from(time.ordinal()))
     }),
     fixed("Weekday", &[TimeKind], |_, arguments| {
-        named(&arguments, "Monday")
+        named(&arguments, |time| {
+            Named::Weekday(time.weekday().num_days_from_sunday())
+        })
     }),
     fixed("Hour", &[TimeKind], |_, arguments| {
         number(&arguments, |time| i64::from(time.hour()))
@@ -124,7 +130,15 @@ pub(super) static METHODS: &[Function] = &[
     }),
     fixed("UTC", &[TimeKind], |_, arguments| {
         let time = time_of(&arguments[0]).unwrap_or_else(year_one);
-        Ok(Value::Time(Time(time.0.with_timezone(&Tz::UTC))))
+        Ok(Value::Time(Time(time.0.with_timezone(&Zone::UTC))))
+    }),
+    fixed("Local", &[TimeKind], |call, arguments| {
+        let time = time_of(&arguments[0]).unwrap_or_else(year_one);
+        Ok(Value::Time(Time(time.0.with_timezone(&local(call)))))
+    }),
+    fixed("Location", &[TimeKind], |_, arguments| {
+        let time = time_of(&arguments[0]).unwrap_or_else(year_one);
+        Ok(Value::text(time.0.timezone().name()))
     }),
     fixed("String", &[TimeKind], |_, arguments| {
         Ok(Value::text(
@@ -138,6 +152,32 @@ pub(super) static METHODS: &[Function] = &[
         Ok(Value::text(formatted(&time, &string(&arguments, 1))))
     }),
     fixed("AddDate", &[TimeKind, Int, Int, Int], add_date),
+    fixed("Sub", &[TimeKind, TimeKind], |_, arguments| {
+        let (left, right) = (&arguments[0], &arguments[1]);
+        let between = time_of(left).zip(time_of(right));
+        let between = between.map_or_else(Duration::zero, |(left, right)| left.0 - right.0);
+        // Go's durations end at 292 years.
+        let nanos = between.num_nanoseconds();
+        let nanos = nanos.unwrap_or(if between < Duration::zero() {
+            i64::MIN
+        } else {
+            i64::MAX
+        });
+        Ok(Named::Duration(nanos).value())
+    }),
+    fixed("Add", &[TimeKind, Any], |_, arguments| {
+        match arguments[1].named() {
+            Some(Named::Duration(nanos)) => moved(&arguments[0], nanos),
+            _ => Err(format!(
+                "wrong type for value; expected time.Duration; got {}",
+                arguments[1].type_name()
+            )),
+        }
+    }),
+    fixed("Compare", &[TimeKind, TimeKind], |_, arguments| {
+        let order = time_of(&arguments[0]).partial_cmp(&time_of(&arguments[1]));
+        Ok(Value::Int(order.map_or(0, |order| order as i64)))
+    }),
     fixed("Before", &[TimeKind, TimeKind], |_, arguments| {
         Ok(Value::Bool(instants(&arguments, |a, b| a < b)))
     }),
@@ -161,24 +201,21 @@ fn year_one() -> Time {
     Time::utc(date.and_time(NaiveTime::MIN).and_utc())
 }
 
-fn number(arguments: &[Value], read: fn(&DateTime<Tz>) -> i64) -> Outcome {
+fn number(arguments: &[Value], read: fn(&DateTime<Zone>) -> i64) -> Outcome {
     Ok(Value::Int(
         time_of(&arguments[0]).map_or(0, |time| read(&time.0)),
     ))
 }
 
-fn long(arguments: &[Value], read: fn(&DateTime<Tz>) -> i64) -> Outcome {
+fn long(arguments: &[Value], read: fn(&DateTime<Zone>) -> i64) -> Outcome {
     Ok(Value::Int64(
         time_of(&arguments[0]).map_or(0, |time| read(&time.0)),
     ))
 }
 
-fn named(arguments: &[Value], layout: &str) -> Outcome {
-    Ok(Value::text(
-        time_of(&arguments[0])
-            .map(|time| formatted(&time, layout))
-            .unwrap_or_default(),
-    ))
+fn named(arguments: &[Value], read: fn(&DateTime<Zone>) -> Named) -> Outcome {
+    let time = time_of(&arguments[0]).unwrap_or_else(year_one);
+    Ok(read(&time.0).value())
 }
 
 fn instants(arguments: &[Value], compare: fn(i64, i64) -> bool) -> bool {
@@ -190,19 +227,17 @@ fn instants(arguments: &[Value], compare: fn(i64, i64) -> bool) -> bool {
     compare(nanos(0), nanos(1))
 }
 
-fn local(call: &Call<'_>) -> Tz {
-    call.host
-        .zone()
-        .and_then(|name| name.parse().ok())
-        .unwrap_or(Tz::UTC)
+fn local(call: &Call<'_>) -> Zone {
+    let zone = call.host.zone().and_then(|name| name.parse().ok());
+    zone.map_or(Zone::UTC, Zone::Known)
 }
 
 /// An unknown zone means UTC.
-fn zone_named(call: &Call<'_>, name: &str) -> Tz {
+fn zone_named(call: &Call<'_>, name: &str) -> Zone {
     if name == "Local" {
         local(call)
     } else {
-        name.parse().unwrap_or(Tz::UTC)
+        name.parse().map_or(Zone::UTC, Zone::Known)
     }
 }
 
@@ -228,7 +263,7 @@ fn is_in_range(year: i32) -> bool {
     (-200_000..=200_000).contains(&year)
 }
 
-fn shown_in(call: &Call<'_>, layout: &str, value: &Value, zone: Tz) -> Value {
+fn shown_in(call: &Call<'_>, layout: &str, value: &Value, zone: Zone) -> Value {
     let time = moment(call, value);
     Value::text(formatted(&Time(time.0.with_timezone(&zone)), layout))
 }
@@ -241,8 +276,12 @@ fn in_zone(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
 fn modified(arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0);
     let nanos = duration(&text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
-    let time = time_of(&arguments[1]).unwrap_or_else(year_one);
-    let delta = Duration::nanoseconds(i64::try_from(nanos).unwrap_or(0));
+    moved(&arguments[1], i64::try_from(nanos).unwrap_or(0))
+}
+
+fn moved(time: &Value, nanos: i64) -> Outcome {
+    let time = time_of(time).unwrap_or_else(year_one);
+    let delta = Duration::nanoseconds(nanos);
     let moved = time
         .0
         .checked_add_signed(delta)

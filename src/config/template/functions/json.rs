@@ -133,6 +133,7 @@ impl Writer {
             }
             Value::Object(object) => match &**object {
                 Object::Semver(version) => self.text(version.to_string().as_bytes()),
+                Object::Named(named) => self.out.push_str(&named.number().to_string()),
             },
         }
         Ok(())

@@ -207,7 +207,7 @@ fn chunk(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         return Err("chunks must have a size above zero".to_owned());
     };
     made(call, list.items().len())?;
-    Ok(Value::list(
+    Ok(Value::lists(
         list.items()
             .chunks(size)
             .map(|chunk| Value::list(chunk.to_vec()))

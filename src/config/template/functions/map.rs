@@ -76,12 +76,19 @@ pub(super) static TABLE: &[Function] = &[
         |call, arguments| merge_all(call, &arguments, true),
     ),
     fixed("deepCopy", &[Any], |call, arguments| {
-        copy(call, &arguments[0], 0)
+        deep_copy(call, &arguments[0])
     }),
     fixed("mustDeepCopy", &[Any], |call, arguments| {
-        copy(call, &arguments[0], 0)
+        deep_copy(call, &arguments[0])
     }),
 ];
+
+fn deep_copy(call: &mut Call<'_>, value: &Value) -> Outcome {
+    if value.is_nothing() {
+        return Err("reflect: call of reflect.Value.Type on zero Value".to_owned());
+    }
+    copy(call, value, 0)
+}
 
 fn dict(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     call.budget.make(arguments.len() * size_of::<Value>())?;

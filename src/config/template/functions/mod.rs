@@ -226,6 +226,7 @@ pub(super) fn method(value: &Value, name: &str) -> Option<&'static Function> {
         Value::Time(_) => date::METHODS,
         Value::Object(object) => match **object {
             Object::Semver(_) => semver::METHODS,
+            Object::Named(named) => date::methods_of_named(named),
         },
         _ => return None,
     };

@@ -45,10 +45,10 @@ pub(super) static TABLE: &[Function] = &[
         })))
     }),
     fixed("div", &[Any, Any], |_, arguments| {
-        divided(&arguments, i64::checked_div)
+        divided(&arguments, i64::wrapping_div)
     }),
     fixed("mod", &[Any, Any], |_, arguments| {
-        divided(&arguments, i64::checked_rem)
+        divided(&arguments, i64::wrapping_rem)
     }),
     variadic("max", &[Any, Any], |_, arguments| {
         Ok(extreme(&arguments, i64::max))
@@ -112,12 +112,21 @@ pub(super) fn to_int(value: &Value) -> i64 {
     match value {
         Value::Bool(value) => i64::from(*value),
         Value::Int(value) | Value::Int64(value) => *value,
-        Value::Float(value) => *value as i64,
+        Value::Float(value) => truncated(*value),
         Value::Text(text) => std::str::from_utf8(text)
             .ok()
             .and_then(text_to_int)
             .unwrap_or(0),
         _ => 0,
+    }
+}
+
+/// As Go converts it on x86-64: what does not fit is the least integer.
+fn truncated(value: f64) -> i64 {
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    match value {
+        value if (-END..END).contains(&value) => value as i64,
+        _ => i64::MIN,
     }
 }
 
@@ -144,14 +153,12 @@ fn to_float(value: &Value) -> f64 {
     }
 }
 
-fn divided(arguments: &[Value], operation: fn(i64, i64) -> Option<i64>) -> Outcome {
+fn divided(arguments: &[Value], operation: fn(i64, i64) -> i64) -> Outcome {
     let (left, right) = (to_int(&arguments[0]), to_int(&arguments[1]));
     if right == 0 {
         return Err("runtime error: integer divide by zero".to_owned());
     }
-    Ok(Value::Int64(operation(left, right).unwrap_or(
-        if right == -1 { left.wrapping_neg() } else { 0 },
-    )))
+    Ok(Value::Int64(operation(left, right)))
 }
 
 fn extreme(arguments: &[Value], choose: fn(i64, i64) -> i64) -> Value {

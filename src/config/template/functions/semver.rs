@@ -48,7 +48,44 @@ pub(super) static METHODS: &[Function] = &[
             _ => Err("not a version".to_owned()),
         }
     }),
+    fixed("Equal", &[Any, Any], |_, arguments| {
+        ordered(&arguments, Ordering::Equal)
+    }),
+    fixed("LessThan", &[Any, Any], |_, arguments| {
+        ordered(&arguments, Ordering::Less)
+    }),
+    fixed("GreaterThan", &[Any, Any], |_, arguments| {
+        ordered(&arguments, Ordering::Greater)
+    }),
+    fixed("IncMajor", &[Any], |_, arguments| next(&arguments, 0)),
+    fixed("IncMinor", &[Any], |_, arguments| next(&arguments, 1)),
+    fixed("IncPatch", &[Any], |_, arguments| next(&arguments, 2)),
 ];
+
+fn ordered(arguments: &[Value], wanted: Ordering) -> Outcome {
+    match (version(&arguments[0]), version(&arguments[1])) {
+        (Some(left), Some(right)) => Ok(Value::Bool(left.order(right) == wanted)),
+        _ => Err("not a version".to_owned()),
+    }
+}
+
+/// The next version at one of its three numbers. That of a pre-release is its release.
+fn next(arguments: &[Value], part: usize) -> Outcome {
+    let old = version(&arguments[0]).ok_or("not a version")?;
+    let mut new = Version {
+        numbers: old.numbers,
+        ..Version::default()
+    };
+    if part < 2 || old.prerelease.is_empty() {
+        new.numbers[part] = new.numbers[part].saturating_add(1);
+    }
+    new.numbers[part + 1..].fill(0);
+    new.original = new.to_string();
+    if old.original.starts_with('v') {
+        new.original.insert(0, 'v');
+    }
+    Ok(Value::Object(Rc::new(Object::Semver(new))))
+}
 
 /// A version with its parts.
 #[derive(Debug, Clone, Default)]
@@ -145,6 +182,7 @@ fn version(value: &Value) -> Option<&Version> {
     match value {
         Value::Object(object) => match &**object {
             Object::Semver(version) => Some(version),
+            Object::Named(_) => None,
         },
         _ => None,
     }

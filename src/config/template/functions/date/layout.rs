@@ -97,7 +97,7 @@ pub(super) fn formatted(time: &Time, layout: &str) -> String {
     out
 }
 
-fn part_text(time: &DateTime<Tz>, part: &str) -> String {
+fn part_text(time: &DateTime<Zone>, part: &str) -> String {
     let hour12 = if time.hour().is_multiple_of(12) {
         12
     } else {
@@ -108,7 +108,7 @@ fn part_text(time: &DateTime<Tz>, part: &str) -> String {
         "Jan" => time.format("%b").to_string(),
         "Monday" => time.format("%A").to_string(),
         "Mon" => time.format("%a").to_string(),
-        "MST" => time.format("%Z").to_string(),
+        "MST" => time.offset().to_string(),
         "2006" => format!("{:04}", time.year()),
         "06" => format!("{:02}", time.year().rem_euclid(100)),
         "01" => format!("{:02}", time.month()),
@@ -146,7 +146,7 @@ fn fraction(nanos: u32, part: &str) -> String {
     }
 }
 
-fn offset(seconds: i32, part: &str) -> String {
+pub(super) fn offset(seconds: i32, part: &str) -> String {
     if part.starts_with('Z') && seconds == 0 {
         return "Z".to_owned();
     }

@@ -1,6 +1,7 @@
 //! Reads a time by Go's layout.
 
 use super::layout::next_part;
+use super::zone::FixedZone;
 use super::*;
 
 /// Parses a time with Go's layout, in the local zone if the text has none.
@@ -30,6 +31,9 @@ struct Parsed {
     nanos: u32,
     afternoon: Option<bool>,
     offset: Option<i32>,
+    /// The text has `Z`, or the name UTC.
+    is_utc: bool,
+    zone_name: String,
 }
 
 impl Default for Parsed {
@@ -44,11 +48,13 @@ impl Default for Parsed {
             nanos: 0,
             afternoon: None,
             offset: None,
+            is_utc: false,
+            zone_name: String::new(),
         }
     }
 }
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -62,7 +68,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
+pub(super) const DAYS: [&str; 7] = [
     "Sunday",
     "Monday",
     "Tuesday",
@@ -79,11 +85,7 @@ impl Parsed {
             "Jan" => return self.month_name(text, 3),
             "Monday" => return name(&DAYS, text, usize::MAX).map(|(_, rest)| rest),
             "Mon" => return name(&DAYS, text, 3).map(|(_, rest)| rest),
-            "MST" => {
-                return text
-                    .get(3..)
-                    .filter(|_| text[..3].bytes().all(|byte| byte.is_ascii_uppercase()));
-            }
+            "MST" => return self.zone_name(text),
             "PM" | "pm" => {
                 let upper = text.get(..2)?.to_ascii_uppercase();
                 self.afternoon = Some(match upper.as_str() {
@@ -149,7 +151,7 @@ impl Parsed {
 
     fn zone<'t>(&mut self, part: &str, text: &'t str) -> Option<&'t str> {
         if part.starts_with('Z') && text.starts_with('Z') {
-            self.offset = Some(0);
+            self.is_utc = true;
             return Some(&text[1..]);
         }
         let length = part.len();
@@ -169,7 +171,24 @@ impl Parsed {
         Some(&text[length..])
     }
 
-    fn time(&self, local: Tz) -> Option<Time> {
+    fn zone_name<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        if let Some(rest) = text.strip_prefix("UTC") {
+            self.is_utc = true;
+            return Some(rest);
+        }
+        let letters = text.bytes().take_while(u8::is_ascii_uppercase).count();
+        let (name, rest) = text.split_at(letters);
+        let fits = match letters {
+            3 => true,
+            4 => name.ends_with('T') || name == "WITA",
+            5 => name.ends_with('T'),
+            _ => false,
+        };
+        self.zone_name = name.to_owned();
+        fits.then_some(rest)
+    }
+
+    fn time(&self, local: Zone) -> Option<Time> {
         let hour = match self.afternoon {
             Some(true) if self.hour < 12 => self.hour + 12,
             Some(false) if self.hour == 12 => 0,
@@ -178,12 +197,28 @@ impl Parsed {
         let date = NaiveDate::from_ymd_opt(self.year, self.month, self.day)?;
         let clock = NaiveTime::from_hms_nano_opt(hour, self.minute, self.second, self.nanos)?;
         let naive = NaiveDateTime::new(date, clock);
-        match self.offset {
-            Some(offset) => {
-                let utc = naive.checked_sub_signed(Duration::seconds(i64::from(offset)))?;
-                Some(Time::utc(utc.and_utc()))
-            }
-            None => local.from_local_datetime(&naive).earliest().map(Time),
+        if self.is_utc {
+            return Some(Time::utc(naive.and_utc()));
+        }
+        let here = local.from_local_datetime(&naive).earliest();
+        let zone = match self.offset {
+            None if self.zone_name.is_empty() => return here.map(Time),
+            // A name without an offset is that of the local zone, or unknown.
+            None => FixedZone::new(0, &self.zone_name)?,
+            Some(offset) => FixedZone::new(offset, &self.zone_name)?,
+        };
+        let fits = |here: &DateTime<Zone>| {
+            let offset = here.offset();
+            let has_name = self.zone_name.is_empty() || offset.to_string() == self.zone_name;
+            let seconds = offset.fix().local_minus_utc();
+            has_name && self.offset.is_none_or(|given| given == seconds)
+        };
+        match here.filter(fits) {
+            Some(here) => Some(Time(here)),
+            None => Zone::Fixed(zone)
+                .from_local_datetime(&naive)
+                .earliest()
+                .map(Time),
         }
     }
 }
