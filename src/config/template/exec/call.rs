@@ -31,8 +31,9 @@ impl<'t> Frame<'t> {
                 continue;
             }
             let has_arguments = is_last && arguments.is_some();
-            // Elements of maps and lists have the declared type `interface {}`.
-            let declared = if index > 0 || matches!(value, Value::Nil) {
+            // Elements of maps and lists have the declared type `interface {}`. Named numbers come from methods.
+            let is_element = index > 0 && value.named().is_none();
+            let declared = if is_element || matches!(value, Value::Nil) {
                 "interface {}"
             } else {
                 value.type_name()
