@@ -24,6 +24,15 @@ pub(super) enum Level {
 impl Level {
     const ALL: [Level; 3] = [Level::Service, Level::Endpoint, Level::Backend];
 
+    /// The other levels, the inner ones first: a block that is one level too deep was meant for the level around it.
+    fn others(self) -> [Level; 2] {
+        match self {
+            Level::Service => [Level::Endpoint, Level::Backend],
+            Level::Endpoint => [Level::Backend, Level::Service],
+            Level::Backend => [Level::Endpoint, Level::Service],
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Level::Service => "the service",
@@ -222,19 +231,27 @@ fn says_nothing(node: &Node<'_>) {
 }
 
 fn stranger(level: Level, name: &str, node: &Node<'_>) {
-    let elsewhere = Level::ALL.into_iter().find_map(|other| {
+    let elsewhere = level.others().into_iter().find_map(|other| {
         let known = other.known().get(name).copied();
         Some((other, known.or_else(|| guard_spelled(other, name))?))
     });
     match (elsewhere, unbuilt(name)) {
-        (Some((other, known)), _) => node.clone().ruled(Rule::of(known.guard)).config_error_hint(
-            ConfigError::UnknownNamespace {
-                namespace: name.to_owned(),
-            },
-            belongs(level, other, name),
-        ),
+        (Some((other, known)), _) => node
+            .clone()
+            .ruled(Rule::of(known.guard))
+            .config_error_hint(not_known(name, known.guard), belongs(level, other, name)),
         (None, Some(known)) => not_built(known, name, node),
         (None, None) => unknown(level, name, node),
+    }
+}
+
+/// What is wrong with a namespace that does not exist at its level.
+fn not_known(name: &str, guard: bool) -> ConfigError {
+    let namespace = name.to_owned();
+    if guard {
+        ConfigError::UnknownGuard { namespace }
+    } else {
+        ConfigError::UnknownNamespace { namespace }
     }
 }
 
@@ -262,9 +279,6 @@ fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
 }
 
 fn unknown(level: Level, name: &str, node: &Node<'_>) {
-    let config_error = ConfigError::UnknownNamespace {
-        namespace: name.to_owned(),
-    };
     let names = Level::ALL
         .iter()
         .flat_map(|any| any.known().keys().copied());
@@ -274,32 +288,32 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
         .chain(names)
         .chain(UNBUILT.iter().map(|known| known.namespace));
     if let Some(plugin) = plugins::meant(name) {
-        return not_a_namespace(plugin, config_error, node);
+        return not_a_namespace(plugin, name, node);
     }
     if let Some(guard) = shortened(level, name) {
         let hint = format!("did you mean \"{guard}\"?");
-        return node.config_error_hint(config_error, hint);
+        return node.config_error_hint(not_known(name, true), hint);
     }
     let Some(meant) = nearest(name, all) else {
-        return node.warn(config_error);
+        return node.warn(not_known(name, false));
     };
     let hint = format!("did you mean \"{meant}\"?");
     // The intended namespace is a guard, which would be missing.
     if lookup(meant).is_some_and(|found| found.guard) {
-        node.config_error_hint(config_error, hint);
+        node.config_error_hint(not_known(name, true), hint);
     } else {
-        node.warn_hint(config_error, hint);
+        node.warn_hint(not_known(name, false), hint);
     }
 }
 
 /// The name of a plugin in place of a namespace. Where a guard is meant, it would be missing.
-fn not_a_namespace(plugin: &BuiltIn, config_error: ConfigError, node: &Node<'_>) {
+fn not_a_namespace(plugin: &BuiltIn, written: &str, node: &Node<'_>) {
     let (name, kind) = (plugin.name, plugin.kind.namespace());
     let hint = format!("\"{kind}\": {{\"name\": [\"{name}\"], \"{name}\": {{…}}}}");
     if plugin.guard {
-        node.config_error_hint(config_error, hint);
+        node.config_error_hint(not_known(written, true), hint);
     } else {
-        node.warn_hint(config_error, hint);
+        node.warn_hint(not_known(written, false), hint);
     }
 }
 

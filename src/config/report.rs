@@ -89,6 +89,8 @@ pub enum ConfigError {
     KeyTwice { key: String, line: u32 },
     #[error("the namespace {namespace:?} is unknown here and ignored")]
     UnknownNamespace { namespace: String },
+    #[error("the namespace {namespace:?} is unknown here, and a guard must not be ignored")]
+    UnknownGuard { namespace: String },
     #[error("the namespace {namespace:?} is not supported by this version")]
     Unsupported { namespace: String },
     #[error("the key {key:?} has no effect")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{Node, Typing};
 use crate::config::duration::{self, DurationError};
 use crate::config::key::Kind;
@@ -237,12 +239,29 @@ impl<'a> Node<'a> {
         };
         let duration = Duration::from_nanos(nanos);
         if nanos > 0 {
+            // So small a number was meant in another unit.
+            let hint = if duration < Duration::from_millis(1) {
+                format!("write the unit: \"{nanos}ms\" or \"{nanos}s\"")
+            } else {
+                format!("write the unit: \"{}\"", duration::print(duration))
+            };
             self.warn_hint(
                 ConfigError::invalid(format!("the number {nanos} counts nanoseconds")),
-                format!("write the unit: \"{}\"", duration::print(duration)),
+                hint,
             );
         }
         Some(duration)
+    }
+
+    /// Parses the name of a header that this node holds. Reports what is none.
+    pub fn header_name(&self, name: &str) -> Option<HeaderName> {
+        let parsed = HeaderName::try_from(name).ok();
+        match name {
+            "" => self.invalid("the name of the header is missing"),
+            _ if parsed.is_none() => self.invalid(format!("{name:?} is not a header name")),
+            _ => {}
+        }
+        parsed
     }
 
     /// A list of strings. With weak typing, a single string is accepted.

@@ -47,7 +47,11 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let ring = ring(node, &block, hash);
     let propagate = match block.propagate_role.as_str() {
         "" => None,
-        name => header(block.propagate_role_at.as_ref().unwrap_or(node), name),
+        name => block
+            .propagate_role_at
+            .as_ref()
+            .unwrap_or(node)
+            .header_name(name),
     };
     let (Some(ring), true) = (ring, cx.report.config_errors() == before) else {
         return ServicePart::Nothing;
@@ -177,7 +181,7 @@ fn place(own: &Placed<'_>, keys: &Keys) -> Option<Place> {
         }
         _ => {
             let name = identifier.unwrap_or("Authorization");
-            (header(&own.at, name).map(Place::Header), name)
+            (own.at.header_name(name).map(Place::Header), name)
         }
     };
     add_secret_name(name);
@@ -207,12 +211,4 @@ fn limits(
             clock,
         })
     }))
-}
-
-fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
-    let parsed = HeaderName::try_from(name).ok();
-    if parsed.is_none() {
-        at.invalid(format!("{name:?} is not a header name"));
-    }
-    parsed
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use aws_lc_rs::{hmac, rand};
 
 use super::binding::{Binding, Demand as Bound, Dpop, parts};
-use super::compile::header;
 use super::config;
 use super::replays::Replays;
 use crate::config::{Block, ConfigError};
@@ -62,7 +61,7 @@ pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Bin
     doubts(block, cx);
     Binding {
         certificate: demand("certificate"),
-        header: header_name.and_then(|name| header(&at("certificate_header"), name)),
+        header: header_name.and_then(|name| at("certificate_header").header_name(name)),
         trusted,
         dpop: match demand("dpop") {
             Bound::Off => None,

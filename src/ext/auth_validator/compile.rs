@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, Method};
 
 use super::ask;
 use super::binding::Binding;
@@ -229,9 +229,15 @@ fn providers(
         },
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
+            let hint = match file.source.jwk_url {
+                Some(_) => {
+                    "use an https:// URL, or \"disable_jwk_security\": true in a trusted network"
+                }
+                None => "\"jwk_url\": the address of your provider's key set",
+            };
             file.source.place("jwk_url").warn_hint(
                 ConfigError::invalid(format!("{why}: every request is rejected with 401")),
-                "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
+                hint,
             );
             Providers::default()
         }
@@ -378,7 +384,7 @@ fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>, dpop: bool) -> 
             "" => Some(AUTHORIZATION),
             name => {
                 add_secret_name(name);
-                header(node, name)
+                node.header_name(name)
             }
         },
     };
@@ -391,14 +397,6 @@ fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>, dpop: bool) -> 
         alone: !has_keys,
         dpop,
     })
-}
-
-pub(super) fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
-    let read = HeaderName::try_from(name).ok();
-    if read.is_none() {
-        node.invalid(format!("{name:?} is not a header name"));
-    }
-    read
 }
 
 fn challenges(

@@ -1,6 +1,5 @@
 //! Compiles `propagate_claims`.
 
-use super::compile::header;
 use super::config;
 use super::runtime::Propagation;
 use super::source::claim_path;
@@ -9,6 +8,16 @@ use crate::jose::ClaimPath;
 
 pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
     let mut all: Vec<Propagation> = Vec::new();
+    if let [claim, name] = &*file.propagate_claims
+        && let (Data::Text(_), Data::Text(text)) = (&claim.value().data, &name.value().data)
+        && text.starts_with(['x', 'X'])
+    {
+        claim.config_error_hint(
+            ConfigError::invalid("a pair of claim and header must be a list in the list"),
+            format!("[[{}, {}]]", claim.shown(), name.shown()),
+        );
+        return Box::default();
+    }
     for item in &file.propagate_claims {
         let Data::List(_) = &item.value().data else {
             no_pair(item);
@@ -29,7 +38,7 @@ pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
         else {
             continue;
         };
-        let Some(header) = header(item, name) else {
+        let Some(header) = item.header_name(name) else {
             continue;
         };
         // As in KrakenD: if two claims have the same header, the last one counts.
@@ -60,6 +69,7 @@ fn no_pair(item: &Node<'_>) {
                 }
             };
             let name: String = name.chars().map(usable).collect();
+            let name = name.strip_prefix("x-").unwrap_or(&name);
             item.config_error_hint(
                 config_error,
                 format!("[{claim:?}, \"x-{}\"]", name.trim_matches('-')),

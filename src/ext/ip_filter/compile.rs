@@ -109,13 +109,9 @@ fn address(block: &FilterBlock<'_>, cx: &Compile<'_>) -> ClientAddress {
         .client_ip_headers
         .iter()
         .filter_map(|name| {
-            let header = HeaderName::from_bytes(name.as_bytes()).ok();
-            if header.is_none() {
-                let at = block.block.get("client_ip_headers");
-                let at = at.unwrap_or_else(|| block.block.node().clone());
-                at.invalid(format!("{name:?} is not a header name"));
-            }
-            header
+            let at = block.block.get("client_ip_headers");
+            let at = at.unwrap_or_else(|| block.block.node().clone());
+            at.header_name(name)
         })
         .collect();
     if !named.is_empty() {

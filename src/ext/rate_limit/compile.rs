@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::HeaderName;
-
 use super::bucket::{Bucket, Rate};
 use super::clients::Clients;
 use super::config::{BackendBlock, ENDPOINT_KEYS, ENDPOINT_REDIS_KEYS, LimitBlock};
@@ -287,9 +285,11 @@ pub(super) fn identity(
                 ConfigError::invalid("a client that can write this header chooses its own limit"),
                 "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
             );
-            header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
+            key_at
+                .header_name(key)
+                .map(|name| Identity::AddressIn(name, prefix))
         }
-        "header" => header(key_at, key).map(Identity::Header),
+        "header" => key_at.header_name(key).map(Identity::Header),
         "param" => match site {
             Some(site) => Some(parameter(key_at, key, site)),
             None => {
@@ -317,14 +317,6 @@ pub(super) fn identity(
             None
         }
     }
-}
-
-fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
-    let parsed = HeaderName::try_from(name).ok();
-    if parsed.is_none() {
-        at.invalid(format!("{name:?} is not a header name"));
-    }
-    parsed
 }
 
 fn parameter(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Identity {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::types::config::{Config, ServerConfig};
-use http::HeaderName;
 
 use super::SERVICE;
 use super::config::LimiterBlock;
@@ -141,11 +140,7 @@ fn identity(block: &LimiterBlock<'_>) -> Option<Identity> {
         "cookie" => Identity::Cookie(field()?.into()),
         "header" => {
             let name = field()?;
-            let header = HeaderName::try_from(name).ok();
-            if header.is_none() {
-                node.invalid(format!("{name:?} is not a header name"));
-            }
-            Identity::Header(header?)
+            Identity::Header(node.header_name(name)?)
         }
         _ => Identity::Address(Default::default()),
     })

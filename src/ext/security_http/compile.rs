@@ -106,13 +106,7 @@ fn hosts(node: &Node<'_>, block: &Block) -> AllowedHosts {
 fn header_names(node: &Node<'_>, key: &str, names: &[String]) -> Box<[HeaderName]> {
     names
         .iter()
-        .filter_map(|name| {
-            let parsed = HeaderName::try_from(name.as_str()).ok();
-            if parsed.is_none() {
-                at(node, key).invalid(format!("{name:?} is not a header name"));
-            }
-            parsed
-        })
+        .filter_map(|name| at(node, key).header_name(name))
         .collect()
 }
 

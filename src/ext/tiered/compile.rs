@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
 use super::NAMESPACE;
 use super::config::{TierBlock, TieredBlock};
 use super::runtime::{Rule, Tier, Tiers};
@@ -44,13 +42,8 @@ fn tiers(node: &Node<'_>, site: Option<&EndpointSite<'_>>, cx: &mut Compile<'_>)
     let before = cx.report.config_errors();
     let block = TieredBlock::read(node)?;
     let header = block.tier_key.as_deref().and_then(|name| {
-        let header = HeaderName::try_from(name).ok();
-        if header.is_none() {
-            let at = block.block.get("tier_key");
-            let at = at.unwrap_or_else(|| node.clone());
-            at.invalid(format!("{name:?} is not a header name"));
-        }
-        header
+        let at = block.block.get("tier_key");
+        at.unwrap_or_else(|| node.clone()).header_name(name)
     });
     let mut tiers = Vec::with_capacity(block.tiers.len());
     for (index, tier) in block.tiers.iter().enumerate() {
