@@ -338,7 +338,8 @@ fn version() -> ExitCode {
 fn man(dir: Option<&Path>) -> ExitCode {
     let written = match dir {
         // Names that do not depend on how this file is called.
-        Some(dir) => clap_mangen::generate_to(Cli::command().bin_name("portcullis"), dir),
+        Some(dir) => std::fs::create_dir_all(dir)
+            .and_then(|()| clap_mangen::generate_to(Cli::command().bin_name("portcullis"), dir)),
         None => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);

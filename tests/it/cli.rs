@@ -364,8 +364,11 @@ fn every_command_has_a_man_page() {
         let text = std::fs::read_to_string(folder.path().join(&page)).expect(&page);
         assert!(text.contains(".SH SYNOPSIS"), "{page}");
     }
-    let nowhere = folder.path().join("nowhere");
-    assert_eq!(run(&["man", "--dir", nowhere.to_str().unwrap()]).0, 1);
+    let new = folder.path().join("share/man1");
+    assert_eq!(run(&["man", "--dir", new.to_str().unwrap()]).0, 0);
+    assert!(new.join("portcullis.1").exists());
+    let below_a_file = new.join("portcullis.1/man1");
+    assert_eq!(run(&["man", "--dir", below_a_file.to_str().unwrap()]).0, 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub(super) fn endpoint(
     let providers = providers(&file, &prefix, &rules, cx);
     let binding = binding(&file, cx);
     let places = places(&file, site, binding.dpop.is_some());
-    let propagate = propagate(&file);
+    let propagate = propagate(&file, site);
     let (Some(places), true) = (places, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };

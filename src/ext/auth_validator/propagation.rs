@@ -3,10 +3,14 @@
 use super::config;
 use super::runtime::Propagation;
 use super::source::claim_path;
-use crate::config::{ConfigError, Data, Node, Typing};
+use crate::config::{ConfigError, Data, Node, Typing, Value};
+use crate::ext::context::EndpointSite;
 use crate::jose::ClaimPath;
 
-pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
+pub(super) fn propagate(
+    file: &config::Validator<'_>,
+    site: &EndpointSite<'_>,
+) -> Box<[Propagation]> {
     let mut all: Vec<Propagation> = Vec::new();
     if let [claim, name] = &*file.propagate_claims
         && let (Data::Text(_), Data::Text(text)) = (&claim.value().data, &name.value().data)
@@ -41,6 +45,13 @@ pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
         let Some(header) = item.header_name(name) else {
             continue;
         };
+        if !is_used(header.as_str(), site) {
+            let hint = format!("add it to \"input_headers\": [{name:?}]");
+            item.warn_hint(
+                ConfigError::invalid(format!("no backend gets the header {name:?}")),
+                hint,
+            );
+        }
         // As in KrakenD: if two claims have the same header, the last one counts.
         all.retain(|known| known.header != header);
         all.push(Propagation {
@@ -49,6 +60,31 @@ pub(super) fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
         });
     }
     all.into()
+}
+
+/// Whether the header passes to the backends, or another block of the endpoint reads it. Scripts may read any.
+fn is_used(header: &str, site: &EndpointSite<'_>) -> bool {
+    let passes = |name: &String| name == "*" || name.eq_ignore_ascii_case(header);
+    if site
+        .inputs
+        .is_none_or(|inputs| inputs.headers.iter().any(passes))
+    {
+        return true;
+    }
+    let blocks = site.extra.as_ref().map(Node::members).unwrap_or_default();
+    blocks.iter().any(|(namespace, block)| {
+        let is_other = !namespace.contains("validator");
+        namespace.contains("lua") || (is_other && mentions(block.value(), header))
+    })
+}
+
+fn mentions(value: &Value, header: &str) -> bool {
+    match &value.data {
+        Data::Text(text) => text.to_ascii_lowercase().contains(header),
+        Data::List(items) => items.iter().any(|item| mentions(item, header)),
+        Data::Object(members) => members.iter().any(|member| mentions(&member.value, header)),
+        _ => false,
+    }
 }
 
 /// A claim without a header. The hint shows a whole pair, because a part of it would only cause the next error.

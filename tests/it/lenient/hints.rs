@@ -67,6 +67,31 @@ fn claims_to_propagate_are_pairs_in_a_list() {
 }
 
 #[test]
+fn a_propagated_header_that_no_backend_gets_is_reported() {
+    let with = |headers: Value, more: Value| {
+        let claims =
+            json!({"jwk_url": "https://idp/keys", "propagate_claims": [["sub", "X-User"]]});
+        let mut extra = json!({"auth/validator": validator(claims)});
+        super::merge(&mut extra, more);
+        endpoint(json!({"input_headers": headers, "extra_config": extra}))
+    };
+    let hint = hinted(
+        &with(json!(["X-Other"]), json!({})),
+        "no backend gets the header \"X-User\"",
+    );
+    assert_eq!(hint, r#"add it to "input_headers": ["X-User"]"#);
+    let limit = json!({"qos/ratelimit/router": {"client_max_rate": 1, "strategy": "header", "key": "X-User"}});
+    for used in [
+        with(json!(["x-user"]), json!({})),
+        with(json!(["*"]), json!({})),
+        with(json!([]), limit),
+    ] {
+        let findings = compiled_in(&used, &[]).findings;
+        assert!(findings.is_empty(), "{used}: {findings:#?}");
+    }
+}
+
+#[test]
 fn a_number_for_a_duration_was_meant_in_another_unit() {
     let hint = |timeout: u64| hinted(&service(json!({"timeout": timeout})), "counts nanoseconds");
     assert_eq!(hint(3000), r#"write the unit: "3000ms" or "3000s""#);
