@@ -21,9 +21,11 @@ const READY_PATH: &str = "/__ready";
 
 /// The result of the synchronous part of a request.
 pub(super) enum Decision {
-    /// A response before the gates of the service.
+    /// A rejection, or a response about health, which the gates of the service do not see.
     Before(Response),
     Response(Response),
+    /// A response without a line in the access log.
+    Silent(Response),
     /// The body is read and logged or echoed.
     Debug,
     Echo,
@@ -48,34 +50,18 @@ impl Gateway {
                 return Decision::Before(response);
             }
         }
-        if head
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
-            // RFC 9110 §10.1.1: an expectation that the gateway cannot meet.
-            return Decision::Before(text(
-                StatusCode::EXPECTATION_FAILED,
-                "417 Expectation Failed",
-            ));
-        }
-        if head.path == "*" && *head.method == Method::OPTIONS {
-            ctx.silent = true;
-            return Decision::Before(Response::empty(StatusCode::OK));
+        if let Some(decision) = without_route(head) {
+            return guarded(decision, head, ctx, service);
         }
         match routed.as_ref().map(|routed| &routed.way) {
             None | Some(Way::Router) => {}
             Some(Way::Nowhere) => {
-                let rejected = after_routing(head, ctx, service);
-                let missing = || Decision::Response(not_found(service));
-                return rejected.map_or_else(missing, Decision::Before);
+                return guarded(Decision::Response(not_found(service)), head, ctx, service);
             }
             Some(Way::Site(site, rest)) => {
                 let asked = Box::new(files::asked(head, rest));
-                return match after_routing(head, ctx, service) {
-                    Some(response) => Decision::Before(response),
-                    None => Decision::File(Arc::clone(&site.folder), asked),
-                };
+                let file = Decision::File(Arc::clone(&site.folder), asked);
+                return guarded(file, head, ctx, service);
             }
         }
         let prefix = self.trusted_prefix(head, service);
@@ -114,16 +100,6 @@ impl Gateway {
             found => found,
         };
         match &found {
-            Match::Redirect(redirect) => {
-                ctx.silent = true;
-                return Decision::Before(redirect_response(redirect));
-            }
-            Match::BadTarget => {
-                return Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
-            }
-            Match::BadParam(reason) => {
-                return Decision::Before(text(StatusCode::BAD_REQUEST, reason));
-            }
             Match::BuiltIn(BuiltIn::Health) => {
                 let finishing = service.finishing.as_ref();
                 ctx.bare = finishing.is_some_and(|finishing| !finishing.covers_health);
@@ -148,6 +124,11 @@ impl Gateway {
                 ctx.notes.params = params;
                 Decision::Endpoint(Arc::clone(endpoint))
             }
+            Match::Redirect(redirect) => Decision::Silent(redirect_response(&redirect)),
+            Match::BadTarget => {
+                Decision::Response(text(StatusCode::BAD_REQUEST, "400 Bad Request"))
+            }
+            Match::BadParam(reason) => Decision::Response(text(StatusCode::BAD_REQUEST, &reason)),
             Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
             Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
             Match::Options { allow } => Decision::Response(Response {
@@ -227,6 +208,23 @@ fn as_shown<'r>(
         }
         found => found,
     }
+}
+
+/// The decision about a request that has no route whatever the configuration is.
+fn without_route(head: &Head<'_>) -> Option<Decision> {
+    let expects = head.headers.get(header::EXPECT);
+    if expects.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        // RFC 9110 §10.1.1: an expectation that the gateway cannot meet.
+        let response = text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed");
+        return Some(Decision::Response(response));
+    }
+    (head.path == "*" && *head.method == Method::OPTIONS)
+        .then(|| Decision::Silent(Response::empty(StatusCode::OK)))
+}
+
+/// The decision, unless a step rejects the request.
+fn guarded(decision: Decision, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
+    after_routing(head, ctx, service).map_or(decision, Decision::Before)
 }
 
 /// The steps that see a request once it is known where it goes.

@@ -141,6 +141,10 @@ impl ProxyHttp for Gateway {
             Decision::Before(response) | Decision::Response(response) => {
                 self.local(session, ctx, &active.service, response).await?
             }
+            Decision::Silent(response) => {
+                ctx.silent = true;
+                self.local(session, ctx, &active.service, response).await?
+            }
             // Boxed, so that our own responses do not carry the state of an upstream call.
             Decision::Endpoint(endpoint) => match ctx.observed.clone() {
                 None => in_place(|| self.endpoint(session, ctx, &active, &endpoint)).await?,

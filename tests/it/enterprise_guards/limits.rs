@@ -43,6 +43,28 @@ fn a_limit_of_the_service_counts_over_all_endpoints_and_unknown_paths() {
 }
 
 #[test]
+fn redirects_of_the_router_are_counted_and_rejected_like_unknown_paths() {
+    let stub = Stub::with(OK);
+    let endpoints = [endpoint("/a", &stub, json!({}))];
+    let start = |extra| Gateway::start(&file(&endpoints, &extra));
+    let limit = json!({ "max_rate": 2, "capacity": 2, "every": "1h" });
+    for path in ["/A", "/a/", "//a"] {
+        let gateway = start(json!({ "qos/ratelimit/service": limit }));
+        assert_eq!(statuses(&gateway, path, &[], 3), [301, 301, 503], "{path}");
+        // They have no line in the access log, but rejections have one.
+        assert_eq!(gateway.output().matches("| 301 |").count(), 0);
+    }
+    let gateway = start(json!({ "security/bot-detector": { "deny": ["bad"] } }));
+    for path in ["/A", "/a/", "//a", "/nowhere"] {
+        assert_eq!(gateway.get_with(path, &[("User-Agent", "bad")]).status, 403);
+    }
+    assert_eq!(
+        gateway.get_with("/A", &[("User-Agent", "good")]).status,
+        301
+    );
+}
+
+#[test]
 fn a_limit_of_the_service_applies_before_that_of_an_endpoint() {
     let stub = Stub::with(OK);
     let of_endpoint = json!({ "qos/ratelimit/router": { "client_max_rate": 1, "client_capacity": 1,

@@ -112,18 +112,34 @@ fn an_error_in_a_plugins_block_names_its_place_in_the_file() {
 #[test]
 fn the_password_plugin_guards_everything_but_the_health_endpoint() {
     let stub = Stub::with(r#"[{"body": "ok"}]"#);
-    let text = file(
-        &[endpoint("/a", &stub.url(), "/", "no-op")],
+    let mut text = file(
+        &[
+            endpoint("/a", &stub.url(), "/", "no-op"),
+            endpoint("/p/{id}", &stub.url(), "/{id}", "no-op"),
+        ],
         json!({
             "plugin/http-server": { "name": ["basic-auth"], "basic-auth": { "htpasswd_path": "secret/users" } },
             "server/static-filesystem": { "prefix": "/s", "path": "site" }
         }),
     );
+    (text["debug_endpoint"], text["echo_endpoint"]) = (json!(true), json!(true));
     let users = format!("ada:{}\n", bcrypt::hash("geheim", 4).unwrap());
     let files = [("secret/users", &*users), ("site/a.txt", "file")];
     let basic = |credentials: &str| format!("Basic {}", STANDARD.encode(credentials));
     let gateway = Gateway::start_with(&text.to_string(), &files);
-    for path in ["/a", "/s/a.txt", "/nowhere"] {
+    // A redirect or an invalid parameter would tell which endpoints exist.
+    let others = [
+        "/A",
+        "/a/",
+        "//a",
+        "/S",
+        "/s",
+        "/p/x%2Fy",
+        "/__debug",
+        "/__debug/x",
+        "/__echo/x",
+    ];
+    for path in ["/a", "/s/a.txt", "/nowhere"].into_iter().chain(others) {
         let refused = gateway.get(path);
         assert_eq!(refused.status, 401, "{path}");
         let asked = refused.header("www-authenticate").unwrap_or_default();
@@ -131,9 +147,25 @@ fn the_password_plugin_guards_everything_but_the_health_endpoint() {
         let wrong = gateway.get_with(path, &[("Authorization", &basic("ada:wrong"))]);
         assert_eq!(wrong.status, 401, "{path}");
     }
+    for request in [
+        "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n",
+        "OPTIONS /a HTTP/1.1\r\nHost: x\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: x\r\nExpect: magic\r\n\r\n",
+    ] {
+        assert_eq!(gateway.send("GET", request).status, 401, "{request}");
+    }
     assert!(stub.take_seen().is_empty());
     let right = basic("ada:geheim");
-    for (path, status) in [("/a", 200), ("/s/a.txt", 200), ("/nowhere", 404)] {
+    let passing = [
+        ("/a", 200),
+        ("/s/a.txt", 200),
+        ("/nowhere", 404),
+        ("/A", 301),
+        ("//a", 301),
+        ("/a/", 301),
+    ];
+    for (path, status) in passing {
         let passed = gateway.get_with(path, &[("Authorization", &right)]);
         assert_eq!(passed.status, status, "{path}");
     }
