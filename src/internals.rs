@@ -43,6 +43,9 @@ pub mod ext {
     pub mod martian {
         pub use crate::ext::martian::{below, range};
     }
+    pub mod redis {
+        pub use crate::ext::redis::parse_anything;
+    }
 }
 pub mod jose {
     pub use crate::jose::{

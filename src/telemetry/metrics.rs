@@ -19,8 +19,8 @@ use prometheus::{
     IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-use crate::telemetry::queues;
 use crate::telemetry::state::State;
+use crate::telemetry::{queues, redis};
 
 pub(crate) use guards::{ConnectionGuard, InFlight};
 pub(crate) use routes::RouteMetrics;
@@ -259,7 +259,7 @@ impl Metrics {
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
                 .expect("the name is a valid metric name"),
             state: State::new(&maker),
-            registry: queues::registered(registry),
+            registry: redis::registered(queues::registered(registry)),
             per_endpoint: AtomicBool::new(true),
         };
         metrics.reload_success.set(1);

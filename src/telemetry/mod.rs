@@ -19,6 +19,7 @@
 //! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
 //! | [`queues`] | metrics of message queues and functions |
+//! | [`redis`] | the metric of connections to Redis |
 
 pub(crate) mod access;
 pub(crate) mod format;
@@ -34,6 +35,7 @@ pub(crate) mod otlp;
 pub(crate) mod page;
 pub(crate) mod panics;
 pub(crate) mod queues;
+pub(crate) mod redis;
 pub(crate) mod series;
 pub(crate) mod sink;
 pub(crate) mod state;

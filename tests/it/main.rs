@@ -44,6 +44,7 @@ mod metrics;
 mod openapi;
 mod process;
 mod queues;
+mod redis;
 mod release;
 mod reload;
 mod reports;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::ledger::Desk;
-use crate::ext::redis::{LIST_PAGE, ListAsk, Shared};
+use crate::ext::redis::{ListAsk, Shared};
 
 /// How often the list is read.
 const LOOK: Duration = Duration::from_millis(500);
@@ -154,7 +154,7 @@ impl Fleet {
             };
             add.clear();
             next = next.or(Some(listed.now.saturating_sub(OVERLAP)));
-            let is_last = listed.elements.len() < LIST_PAGE;
+            let (has_more, count) = (listed.has_more, listed.elements.len());
             for text in listed.elements {
                 if let Ok(element) = URL_SAFE_NO_PAD.decode(&text)
                     && !desk.contains(&element)
@@ -169,14 +169,14 @@ impl Fleet {
                     None => self.hear(&text),
                 }
             }
-            if is_last {
+            if !has_more || count == 0 {
                 if let Some(whole) = &whole {
                     self.tell_missing(whole);
                     self.arrived.store(true, Ordering::Relaxed);
                 }
                 return next;
             }
-            skip += LIST_PAGE;
+            skip += count;
         }
     }
 }
@@ -231,14 +231,14 @@ mod tests {
 
     use super::*;
     use crate::ext::auth_revoker::ledger::Ledger;
-    use crate::ext::redis::Listed;
     use crate::ext::redis::{Ask, Taken};
+    use crate::ext::redis::{LIST_PAGE, Listed};
     use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
     use crate::runtime::clock::Clock;
 
-    /// A list in memory, which may be away.
+    /// A list in memory, which may be away, and may return less at once.
     #[derive(Debug, Default)]
-    struct Memory(Mutex<(Vec<String>, bool)>);
+    struct Memory(Mutex<(Vec<String>, bool, Option<usize>)>);
 
     impl Shared for Memory {
         fn is_ready(&self) -> bool {
@@ -255,16 +255,13 @@ mod tests {
                 return Box::pin(std::future::ready(None));
             }
             inner.0.extend(ask.add);
-            let elements = inner
-                .0
-                .iter()
-                .skip(ask.skip)
-                .take(LIST_PAGE)
-                .cloned()
-                .collect();
+            let (most, wanted) = (inner.2.unwrap_or(LIST_PAGE), inner.0.iter().skip(ask.skip));
+            let has_more = wanted.len() > most;
+            let elements = wanted.take(most).cloned().collect();
             Box::pin(std::future::ready(Some(Listed {
                 now: 10_000,
                 elements,
+                has_more,
             })))
         }
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::types::config::Config;
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::client::Server;
 use super::config::Block;
-use super::runtime::{OnFailure, Shared, Store};
+use super::runtime::{OnFailure, Shared, Store, StoreOptions};
 use crate::config::Node;
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
@@ -19,16 +19,6 @@ const TIMEOUT: Duration = Duration::from_millis(5);
 const CONNECTIONS: i64 = 4;
 /// The default of `namespace`.
 const NAMESPACE: &str = "default";
-
-/// Listed explicitly, because the client library treats any other scheme as a plain connection.
-const SCHEMES: [&str; 6] = [
-    "redis://",
-    "rediss://",
-    "redis-cluster://",
-    "rediss-cluster://",
-    "redis-sentinel://",
-    "rediss-sentinel://",
-];
 
 /// Characters that are escaped in keys: braces mark the part that a cluster hashes, and spaces make keys hard to
 /// type.
@@ -93,28 +83,16 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
-    let known = SCHEMES.iter().any(|scheme| block.url.starts_with(scheme));
-    let config = match Config::from_url(&block.url) {
-        Ok(config) if known => config,
-        _ => {
-            // The error may contain the address, and with it the password.
-            block
-                .url_at
-                .invalid("this is not the address of a Redis: redis://host:6379");
-            return ServicePart::Nothing;
-        }
+    let Some(server) = Server::from_url(&block.url) else {
+        // The message must not contain the address, and with it the password.
+        block
+            .url_at
+            .invalid("this is not the address of a Redis: redis://host:6379");
+        return ServicePart::Nothing;
     };
     let connections = usize::try_from(block.pool_size.unwrap_or(CONNECTIONS)).unwrap_or(1);
-    let timeout = block.timeout.unwrap_or(TIMEOUT);
-    let store = match Store::new(config, connections, timeout, Clock::system()) {
-        Ok(store) => Arc::new(store),
-        Err(_) => {
-            block
-                .url_at
-                .invalid("no client can be made for this address");
-            return ServicePart::Nothing;
-        }
-    };
+    let options = StoreOptions::new(connections, block.timeout.unwrap_or(TIMEOUT));
+    let store = Arc::new(Store::new(server, options, Clock::system()));
     let key = format!("portcullis/redis {}", node.value().to_json());
     let store = cx.carry(key, |tasks| {
         let connecting = Arc::clone(&store);

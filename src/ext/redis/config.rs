@@ -9,7 +9,7 @@ pub(super) const KEYS: &[Key] = &[
         "url",
         Kind::Secret,
         "",
-        "`redis://user:password@host:6379/0`, `rediss://` for TLS, `redis-cluster://` for a cluster. TLS trusts the system's CAs, or else those in the file that the environment's `SSL_CERT_FILE` names.",
+        "`redis://user:password@host:6379/0`, `rediss://` for TLS, `redis-cluster://` for a cluster (`?node=host:6379` names more members), `redis-sentinel://host:26379/0?sentinelServiceName=main` for a server that sentinels name (`node` names more of them, `sentinelUsername` and `sentinelPassword` are their own credentials). TLS trusts the system's CAs, or else those in the file that the environment's `SSL_CERT_FILE` names.",
     ),
     key(
         "pool_size",

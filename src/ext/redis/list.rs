@@ -6,6 +6,7 @@ use std::time::Duration;
 pub(super) const LIST: &str = include_str!("list.lua");
 
 /// The maximum number of elements in one response about a list.
+#[cfg(test)]
 pub(crate) const LIST_PAGE: usize = 5_000;
 
 /// A question about a shared list.
@@ -27,6 +28,8 @@ pub(crate) struct ListAsk {
 pub(crate) struct Listed {
     /// In milliseconds of the store's clock.
     pub now: u64,
-    /// At most [`LIST_PAGE`].
+    /// At most 5,000, and fewer if they are long: a reply of Redis has a limit in bytes.
     pub elements: Vec<String>,
+    /// Whether there are more after these.
+    pub has_more: bool,
 }

@@ -1,5 +1,6 @@
 //! `portcullis/redis`, in the service: one Redis that several gateways share for their limits.
 
+mod client;
 mod compile;
 mod config;
 mod health;
@@ -9,10 +10,14 @@ mod runtime;
 mod tests;
 mod tickets;
 
+pub use client::parse_anything;
+pub(crate) use client::{Address, Credentials, Server, ServerKind};
 pub(crate) use compile::SharedStore;
 #[cfg(test)]
+pub(crate) use list::LIST_PAGE;
+pub(crate) use list::ListAsk;
+#[cfg(test)]
 pub(crate) use list::Listed;
-pub(crate) use list::{LIST_PAGE, ListAsk};
 pub(crate) use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
 pub(crate) use tickets::session_ticket_keys;
 

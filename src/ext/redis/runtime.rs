@@ -4,18 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use fred::clients::{Client, Pool};
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
-use fred::types::Builder;
-use fred::types::config::{Config, ReconnectPolicy};
 use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
-use tokio::sync::watch;
 
+use super::client::{CallError, Client, ClientOptions, Command, Reply, Server};
 use super::health::Health;
 use super::list::{LIST, ListAsk, Listed};
 use crate::ext::rate_limit::{Rate, Verdict};
@@ -33,9 +27,6 @@ const LATEST: Duration = Duration::from_secs(1);
 
 /// The maximum time that the first requests after the start wait for the first connection.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
-
-/// The maximum number of commands that wait for one connection. Further ones are rejected immediately.
-const MAX_QUEUED: usize = 10_000;
 
 /// Buckets that several gateways share.
 pub(crate) trait Shared: Send + Sync + fmt::Debug {
@@ -112,16 +103,10 @@ pub(crate) enum OnFailure {
 
 /// A Redis server or cluster.
 pub(crate) struct Store {
-    pool: Pool,
+    client: Client,
     script: Arc<str>,
     timeout: Duration,
     health: Arc<Health>,
-    /// Whether connections were opened: a reload that changes nothing drops a store that never had any.
-    opened: AtomicBool,
-    /// True once the first connection was made or has failed.
-    contact: watch::Sender<bool>,
-    /// Why the last connection was lost or failed.
-    trouble: Arc<ArcSwapOption<String>>,
 }
 
 /// How a store connects and waits.
@@ -131,118 +116,68 @@ pub(crate) struct StoreOptions {
     /// The longest time that a query waits.
     pub timeout: Duration,
     pub dial_timeout: Duration,
-    /// The shortest and the longest pause before a lost connection is made again, in milliseconds.
-    pub backoff: (u32, u32),
+    /// The shortest and the longest pause before a lost connection is made again.
+    pub backoff: (Duration, Duration),
 }
 
-impl Store {
-    /// A store at `config` with `connections`, where each query takes at most `patience`. Connections are only opened
-    /// by [`Store::connect`].
-    ///
-    /// # Errors
-    /// The client cannot be created from the configuration.
-    pub(crate) fn new(
-        config: Config,
-        connections: usize,
-        timeout: Duration,
-        clock: Clock,
-    ) -> Result<Store, fred::error::Error> {
-        let options = StoreOptions {
+impl StoreOptions {
+    /// The options of a block that has no keys for the others.
+    pub(crate) const fn new(connections: usize, timeout: Duration) -> StoreOptions {
+        StoreOptions {
             connections,
             timeout,
             dial_timeout: Duration::from_secs(2),
-            backoff: (100, 5_000),
-        };
-        Store::with(config, options, clock)
+            backoff: (Duration::from_millis(100), Duration::from_secs(5)),
+        }
     }
+}
 
-    /// The same with other options.
-    ///
-    /// # Errors
-    /// The client cannot be created from the configuration.
-    pub(crate) fn with(
-        mut config: Config,
-        options: StoreOptions,
-        clock: Clock,
-    ) -> Result<Store, fred::error::Error> {
+impl Store {
+    /// Connections are only opened by [`Store::connect`].
+    pub(crate) fn new(server: Server, options: StoreOptions, clock: Clock) -> Store {
         let StoreOptions {
             connections,
             timeout,
             dial_timeout,
             backoff,
         } = options;
-        // Otherwise a Redis that starts after the gateway would never be connected.
-        config.fail_fast = false;
-        let pool = Builder::from_config(config)
-            .with_connection_config(|connection| {
-                connection.connection_timeout = dial_timeout;
-                connection.internal_command_timeout = Duration::from_secs(2);
-                connection.max_command_attempts = 1;
-                connection.max_command_buffer_len = MAX_QUEUED;
-                connection.unresponsive.max_timeout = Some(Duration::from_secs(2));
-                connection.unresponsive.interval = Duration::from_secs(1);
-            })
-            .with_performance_config(|performance| {
-                performance.default_command_timeout = timeout.max(LATEST);
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, backoff.0, backoff.1, 2))
-            .build_pool(connections)?;
-        Ok(Store {
-            pool,
+        let options = ClientOptions {
+            connections,
+            dial_timeout,
+            timeout: timeout.max(LATEST),
+            backoff,
+        };
+        Store {
+            client: Client::new(server, options),
             script: hex_sha1(SCRIPT).into(),
             timeout,
             health: Arc::new(Health::new(clock)),
-            opened: AtomicBool::new(false),
-            contact: watch::Sender::new(false),
-            trouble: Arc::default(),
-        })
+        }
     }
 
     /// Opens the connections. They are kept open, and reopened, in the background until the store is dropped.
     ///
     /// Waits briefly, so that an unreachable Redis is logged before the first request needs it.
     pub(crate) async fn connect(&self) {
-        self.opened.store(true, Ordering::Release);
-        for client in self.pool.clients() {
-            let (trouble, contact) = (Arc::clone(&self.trouble), self.contact.clone());
-            // This task ends with the client.
-            drop(client.on_error(move |(error, _)| {
-                trouble.store(Some(Arc::new(error.to_string())));
-                contact.send_replace(true);
-                std::future::ready(Ok(()))
-            }));
+        self.client.connect();
+        self.first_contact().await;
+        if !self.client.is_connected() {
+            self.health.report(&self.not_connected());
         }
-        // The handle is not needed: the task ends with the store.
-        drop(self.pool.connect());
-        let connected = tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await;
-        self.contact.send_replace(true);
-        let why = match connected {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => self.not_connected(),
-        };
-        self.health.report(&why);
     }
 
     /// Waits for the first connection, or for its failure.
     async fn first_contact(&self) {
-        if !*self.contact.borrow() {
-            let mut contact = self.contact.subscribe();
-            let made = contact.wait_for(|over| *over);
+        if !self.client.was_tried() {
             // Either way, the query is then sent or not.
-            let _ = tokio::time::timeout(FIRST_CONTACT, made).await;
+            let _ = tokio::time::timeout(FIRST_CONTACT, self.client.tried()).await;
         }
-    }
-
-    fn is_connected(&self) -> bool {
-        let clients = self.pool.clients();
-        clients.iter().any(|client| client.is_connected())
     }
 
     /// A wrong password, an unknown certificate and a closed port are otherwise indistinguishable, so the log must
     /// contain the reason.
     pub(super) fn not_connected(&self) -> String {
-        match &*self.trouble.load() {
+        match self.client.last_error() {
             Some(why) => format!("not connected: {why}"),
             None => "not connected".to_owned(),
         }
@@ -256,34 +191,40 @@ async fn ask(
     asks: SmallVec<[Ask; 2]>,
     health: Arc<Health>,
 ) -> Option<SharedVerdict> {
-    let why = match exchange(&client, &script, &asks).await {
-        Ok(reply) => match verdicts(&asks, &reply) {
-            Some(verdict) => {
-                health.answered();
-                return Some(verdict);
-            }
-            None => "an unexpected reply".to_owned(),
-        },
-        Err(error) => error.to_string(),
-    };
-    health.failed(&why);
-    None
+    let verdict = exchange(&client, &script, &asks).await.and_then(|reply| {
+        let verdict = numbers(reply).and_then(|numbers| verdicts(&asks, &numbers));
+        verdict.ok_or(CallError::Unexpected)
+    });
+    match verdict {
+        Ok(verdict) => {
+            health.answered();
+            Some(verdict)
+        }
+        Err(error) => {
+            health.failed(&error.to_string());
+            None
+        }
+    }
 }
 
-async fn exchange(
-    client: &Client,
-    script: &str,
-    asks: &[Ask],
-) -> Result<Vec<i64>, fred::error::Error> {
-    let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
-    let args: Vec<String> = asks.iter().flat_map(arguments).collect();
-    match client.evalsha(script, keys.clone(), args.clone()).await {
+async fn exchange(client: &Client, script: &str, asks: &[Ask]) -> Result<Reply, CallError> {
+    let keys: SmallVec<[&str; 2]> = asks.iter().map(|ask| ask.key.as_str()).collect();
+    let args: SmallVec<[String; 6]> = asks.iter().flat_map(arguments).collect();
+    let first = keys.first().copied().unwrap_or_default();
+    let command = Command::script("EVALSHA", script, &keys, &args);
+    match client.call(first, command).await {
         // A restarted or flushed server does not have the script: EVAL loads it again.
-        Err(error) if error.details().starts_with("NOSCRIPT") => {
-            client.eval(SCRIPT, keys, args).await
+        Err(CallError::Server(text)) if text.starts_with("NOSCRIPT") => {
+            let command = Command::script("EVAL", SCRIPT, &keys, &args);
+            client.call(first, command).await
         }
         other => other,
     }
+}
+
+fn numbers(reply: Reply) -> Option<SmallVec<[i64; 4]>> {
+    let elements = reply.into_elements()?;
+    elements.iter().map(Reply::integer).collect()
 }
 
 impl Shared for Store {
@@ -292,10 +233,10 @@ impl Shared for Store {
             return false;
         }
         // Before the first contact the state is unknown, and the query will wait for it.
-        if !*self.contact.borrow() {
+        if !self.client.was_tried() {
             return true;
         }
-        let connected = self.is_connected();
+        let connected = self.client.is_connected();
         if !connected {
             self.health.report(&self.not_connected());
         }
@@ -305,10 +246,10 @@ impl Shared for Store {
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         Box::pin(async move {
             self.first_contact().await;
-            if !self.is_connected() {
+            if !self.client.is_connected() {
                 return Taken::Failed;
             }
-            let client = self.pool.next_connected().clone();
+            let client = self.client.clone();
             let script = Arc::clone(&self.script);
             let mut asked = Box::pin(ask(client, script, asks, Arc::clone(&self.health)));
             match tokio::time::timeout(self.timeout, &mut asked).await {
@@ -331,7 +272,8 @@ impl Shared for Store {
     }
 
     fn silent_for(&self) -> Option<Duration> {
-        self.is_connected()
+        self.client
+            .is_connected()
             .then(|| self.health.silent_for())
             .flatten()
     }
@@ -343,16 +285,16 @@ impl Shared for Store {
         keep: Duration,
     ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
         Box::pin(async move {
-            let client = self.pool.next_connected();
             let keep = keep.as_secs().to_string();
-            client.eval(AGREE, vec![key], vec![offer, keep]).await.ok()
+            let command = Command::script("EVAL", AGREE, &[&key], &[offer, keep]);
+            self.client.call(&key, command).await.ok()?.into_text()
         })
     }
 
     fn list(&self, ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
         Box::pin(async move {
             self.first_contact().await;
-            if !self.is_connected() {
+            if !self.client.is_connected() {
                 return None;
             }
             let mut arguments = vec![
@@ -361,38 +303,25 @@ impl Shared for Store {
                 ask.skip.to_string(),
             ];
             arguments.extend(ask.add);
-            let client = self.pool.next_connected();
-            let asked = client.eval(LIST, vec![ask.key], arguments);
-            let reply: Vec<String> = tokio::time::timeout(LATEST, asked).await.ok()?.ok()?;
-            let (now, elements) = reply.split_first()?;
+            let command = Command::script("EVAL", LIST, &[&ask.key], &arguments);
+            let asked = self.client.call(&ask.key, command);
+            let reply = tokio::time::timeout(LATEST, asked).await.ok()?.ok()?;
+            let mut parts = reply.into_elements()?.into_iter();
+            let now = u64::try_from(parts.next()?.integer()?).ok()?;
+            let has_more = parts.next()?.integer()? == 1;
+            let elements = parts.map(Reply::into_text).collect::<Option<_>>()?;
             Some(Listed {
-                now: now.parse().ok()?,
-                elements: elements.to_vec(),
+                now,
+                elements,
+                has_more,
             })
         })
     }
 }
 
-impl Drop for Store {
-    /// The client's own tasks hold references to it, so without an explicit end they would keep its connections
-    /// forever.
-    fn drop(&mut self) {
-        if !*self.opened.get_mut() {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let pool = self.pool.clone();
-            runtime.spawn(async move {
-                // It no longer matters whether the server received it.
-                let _ = pool.quit().await;
-            });
-        }
-    }
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The pool's configuration contains a password.
+        // The server contains a password.
         f.debug_struct("Store").finish_non_exhaustive()
     }
 }

@@ -4,11 +4,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::types::config::Config;
 use http::Method;
 use smallvec::smallvec;
 
-use super::{Ask, SERVICE, Shared, SharedStore, SharedVerdict, Store, Taken};
+use super::{
+    Ask, ListAsk, SERVICE, Server as RedisServer, Shared, SharedStore, SharedVerdict, Store,
+    StoreOptions, Taken,
+};
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
@@ -98,11 +100,14 @@ impl Drop for Server {
     }
 }
 
+fn store(url: &str, connections: usize, timeout: Duration, clock: Clock) -> Store {
+    let server = RedisServer::from_url(url).unwrap();
+    Store::new(server, StoreOptions::new(connections, timeout), clock)
+}
+
 /// A connected store with a timeout that suits a busy machine.
 async fn connected(url: &str) -> Arc<Store> {
-    let config = Config::from_url(url).unwrap();
-    let store = Store::new(config, 2, Duration::from_secs(10), Clock::system()).unwrap();
-    let store = Arc::new(store);
+    let store = Arc::new(store(url, 2, Duration::from_secs(10), Clock::system()));
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     let started = Instant::now();
@@ -190,6 +195,37 @@ async fn a_shared_bucket_never_gives_more_than_its_capacity_and_its_rate() {
 }
 
 #[tokio::test]
+async fn a_list_of_long_elements_is_returned_in_several_replies() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    let question = |add: Vec<String>, skip| ListAsk {
+        key: "list".to_owned(),
+        add,
+        since: 0,
+        keep: Duration::from_secs(60),
+        skip,
+    };
+    let long = |n: usize| format!("{n:03}{}", "x".repeat(9_000));
+    for n in 0..150 {
+        store.list(question(vec![long(n)], 0)).await.unwrap();
+    }
+    let (mut found, mut replies) = (Vec::new(), 0);
+    loop {
+        let listed = store.list(question(vec![], found.len())).await.unwrap();
+        found.extend(listed.elements);
+        replies += 1;
+        if !listed.has_more {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, (0..150).map(long).collect::<Vec<_>>());
+    assert_eq!(replies, 3);
+}
+
+#[tokio::test]
 async fn a_flushed_script_is_loaded_again() {
     let Some(server) = Server::start() else {
         return;
@@ -217,10 +253,13 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     let Some(server) = Server::start() else {
         return;
     };
-    let config = Config::from_url(&server.url()).unwrap();
     let clock = Clock::manual();
-    let store = Store::new(config, 1, Duration::from_millis(20), clock.clone()).unwrap();
-    let store = Arc::new(store);
+    let store = Arc::new(store(
+        &server.url(),
+        1,
+        Duration::from_millis(20),
+        clock.clone(),
+    ));
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     let one = || smallvec![ask("a", 0.001, 100)];
@@ -281,9 +320,7 @@ async fn an_unreachable_store_reports_the_reason() {
         return;
     };
     let url = server.url().replace("secret", "geheim");
-    let config = Config::from_url(&url).unwrap();
-    let store = Store::new(config, 1, Duration::from_millis(5), Clock::system()).unwrap();
-    let store = Arc::new(store);
+    let store = Arc::new(store(&url, 1, Duration::from_millis(5), Clock::system()));
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     let started = Instant::now();
@@ -307,13 +344,7 @@ async fn a_store_without_a_server_is_not_ready() {
         listener.local_addr().unwrap().port()
     );
     drop(listener);
-    let store = Store::new(
-        Config::from_url(&url).unwrap(),
-        1,
-        Duration::from_millis(5),
-        Clock::system(),
-    );
-    let store = Arc::new(store.unwrap());
+    let store = Arc::new(store(&url, 1, Duration::from_millis(5), Clock::system()));
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     // The first query waits for the failure, but no longer.

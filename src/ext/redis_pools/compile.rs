@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::types::config::{Config, ServerConfig, TlsConfig, TlsConnector, TlsHostMapping};
-
 use super::config::Entry;
 use super::tls;
 use crate::config::{ConfigError, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::ext::redis::{OnFailure, SharedStore, Store, StoreOptions};
+use crate::ext::redis::{
+    Address, Credentials, OnFailure, Server, ServerKind, SharedStore, Store, StoreOptions,
+};
 use crate::runtime::clock::Clock;
 
 /// The name of the Redis of `portcullis/redis`.
@@ -32,7 +32,7 @@ pub(crate) struct Pools(HashMap<String, Definition>);
 /// How a connection is made.
 #[derive(Clone)]
 pub(in crate::ext) struct Definition {
-    pub(in crate::ext) config: Config,
+    pub(in crate::ext) server: Server,
     pub(in crate::ext) options: StoreOptions,
     /// The whole definition, which names the state.
     pub(in crate::ext) identity: String,
@@ -40,7 +40,7 @@ pub(in crate::ext) struct Definition {
 
 impl std::fmt::Debug for Definition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The configuration contains a password.
+        // The server contains a password.
         f.debug_struct("Definition").finish_non_exhaustive()
     }
 }
@@ -68,17 +68,15 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
 fn definition(entry: &Entry<'_>, cx: &Compile<'_>) -> Option<Definition> {
     let mut hosts = Vec::with_capacity(entry.addresses.len());
     for (text, node) in &entry.addresses {
-        hosts.push(address(text, node)?);
+        let (host, port) = address(text, node)?;
+        hosts.push(Address::new(host, port));
     }
     let tls = match &entry.tls {
-        Some(node) => Some(TlsConfig {
-            connector: TlsConnector::from(tls::config(node, cx)?),
-            hostnames: TlsHostMapping::DefaultHost,
-        }),
+        Some(node) => Some(Arc::new(tls::config(node, cx)?)),
         None => None,
     };
-    if let (Some(_), None, Some((host, _))) = (&entry.password, &tls, hosts.first())
-        && !is_here(host)
+    if let (Some(_), None, Some(first)) = (&entry.password, &tls, hosts.first())
+        && !is_here(&first.host)
     {
         let at = entry.block.get("password");
         at.unwrap_or_else(|| entry.block.node().clone()).warn_hint(
@@ -86,11 +84,10 @@ fn definition(entry: &Entry<'_>, cx: &Compile<'_>) -> Option<Definition> {
             "\"tls\": {}",
         );
     }
-    let server = if entry.is_cluster {
-        ServerConfig::new_clustered(hosts)
+    let kind = if entry.is_cluster {
+        ServerKind::Cluster(hosts)
     } else {
-        let (host, port) = hosts.into_iter().next()?;
-        ServerConfig::new_centralized(host, port)
+        ServerKind::One(hosts.into_iter().next()?)
     };
     let database = match entry.database {
         Some(number) => match u8::try_from(number) {
@@ -105,23 +102,22 @@ fn definition(entry: &Entry<'_>, cx: &Compile<'_>) -> Option<Definition> {
         },
         None => None,
     };
-    let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let user = entry.user_name.clone().unwrap_or_default();
+    let password = entry.password.clone().unwrap_or_default();
     Some(Definition {
-        config: Config {
-            server,
+        server: Server {
+            kind,
+            credentials: Credentials::new(user, password),
             database,
-            username: entry.user_name.clone(),
-            password: entry.password.clone(),
             tls,
-            ..Config::default()
         },
         options: StoreOptions {
             connections: usize::try_from(entry.pool_size.unwrap_or(POOL_SIZE)).unwrap_or(1),
             timeout: entry.timeout.unwrap_or(TIMEOUT),
             dial_timeout: entry.dial_timeout.unwrap_or(DIAL_TIMEOUT),
             backoff: (
-                millis(entry.min_backoff.unwrap_or(MIN_BACKOFF)),
-                millis(entry.max_backoff.unwrap_or(MAX_BACKOFF)),
+                entry.min_backoff.unwrap_or(MIN_BACKOFF),
+                entry.max_backoff.unwrap_or(MAX_BACKOFF),
             ),
         },
         identity: entry.block.node().value().to_json(),
@@ -204,36 +200,25 @@ pub(in crate::ext) fn connection(
         );
         return None;
     };
-    open(&definition, on_failure, node, cx)
+    Some(open(&definition, on_failure, cx))
 }
 
 /// A connection for this definition. Equal definitions share one.
 pub(in crate::ext) fn open(
     definition: &Definition,
     on_failure: OnFailure,
-    node: &Node<'_>,
     cx: &mut Compile<'_>,
-) -> Option<SharedStore> {
+) -> SharedStore {
     let key = format!("redis {}", definition.identity);
-    let made = cx.try_carry(key, |tasks| {
-        let store = Store::with(
-            definition.config.clone(),
-            definition.options,
-            Clock::system(),
-        )?;
-        let store = Arc::new(store);
+    let store = cx.carry(key, |tasks| {
+        let (server, options) = (definition.server.clone(), definition.options);
+        let store = Arc::new(Store::new(server, options, Clock::system()));
         let connecting = Arc::clone(&store);
         tasks.push(Task::new(
             "redis",
             async move { connecting.connect().await },
         ));
-        Ok::<_, fred::error::Error>(store)
+        store
     });
-    match made {
-        Ok(store) => Some(SharedStore::new(store, on_failure)),
-        Err(_) => {
-            node.invalid("no client can be made for this connection");
-            None
-        }
-    }
+    SharedStore::new(store, on_failure)
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::types::config::{Config, ServerConfig};
-
 use super::SERVICE;
 use super::config::LimiterBlock;
 use crate::config::{ConfigError, Node};
@@ -12,16 +10,11 @@ use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::implied::imply;
 use crate::ext::rate_limit::{Identity, clients, in_redis, ipv6_prefix};
-use crate::ext::redis::{OnFailure, StoreOptions};
+use crate::ext::redis::{Address, OnFailure, Server, ServerKind, StoreOptions};
 use crate::ext::redis_pools::{Definition, open, split};
 use crate::jose::ClaimPath;
 
-const OPTIONS: StoreOptions = StoreOptions {
-    connections: 4,
-    timeout: Duration::from_millis(5),
-    dial_timeout: Duration::from_secs(2),
-    backoff: (100, 5_000),
-};
+const OPTIONS: StoreOptions = StoreOptions::new(4, Duration::from_millis(5));
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let before = cx.report.config_errors();
@@ -39,9 +32,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
-    let Some(shared) = open(&definition, OnFailure::Local, node, cx) else {
-        return ServicePart::Nothing;
-    };
+    let shared = open(&definition, OnFailure::Local, cx);
     let known_later = matches!(identity, Identity::Claim(_));
     let identity = match identity {
         Identity::Address(_) => Identity::Address(ipv6_prefix(cx)),
@@ -103,10 +94,7 @@ fn definition(block: &LimiterBlock<'_>) -> Option<Definition> {
         return None;
     };
     Some(Definition {
-        config: Config {
-            server: ServerConfig::new_centralized(name, port),
-            ..Config::default()
-        },
+        server: Server::new(ServerKind::One(Address::new(name, port))),
         options: OPTIONS,
         identity: format!("{host:?}"),
     })

@@ -1,0 +1,108 @@
+//! Why a call failed or a connection ended.
+
+use std::fmt;
+use std::io;
+
+use crate::telemetry::text::printable;
+
+/// The most characters of a server's own text that a message shows.
+const MAX_SHOWN: usize = 256;
+
+/// Why a connection ended, or could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ConnectionError {
+    /// The server cannot be reached. With the reason.
+    Connect(String),
+    /// The TLS handshake failed. With the reason.
+    Tls(String),
+    /// The server rejects the credentials, the database, or the role of this connection. With its text.
+    Setup(String),
+    /// The other side closed the connection, or it broke. With the reason.
+    Closed(String),
+    /// No reply in time.
+    Silent,
+    /// What arrives is not RESP2, or not the reply to a command.
+    Malformed,
+    /// A reply is nested too deeply.
+    TooDeep,
+    /// A reply has too many bytes.
+    TooLarge,
+    /// No sentinel knows the server. With the reason.
+    Sentinel(String),
+    /// The server has become a replica.
+    ReadOnly,
+}
+
+impl ConnectionError {
+    /// One word of a closed list, for the metric.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            ConnectionError::Connect(_) => "connect",
+            ConnectionError::Tls(_) => "tls",
+            ConnectionError::Setup(_) => "setup",
+            ConnectionError::Closed(_) => "closed",
+            ConnectionError::Silent => "timeout",
+            ConnectionError::Malformed => "malformed",
+            ConnectionError::TooDeep => "too_deep",
+            ConnectionError::TooLarge => "too_large",
+            ConnectionError::Sentinel(_) => "sentinel",
+            ConnectionError::ReadOnly => "read_only",
+        }
+    }
+
+    pub(super) fn closed(error: &io::Error) -> ConnectionError {
+        ConnectionError::Closed(error.to_string())
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectionError::Connect(why)
+            | ConnectionError::Setup(why)
+            | ConnectionError::Sentinel(why) => f.write_str(why),
+            ConnectionError::Tls(why) => write!(f, "TLS: {why}"),
+            ConnectionError::Closed(why) => write!(f, "the connection was closed: {why}"),
+            ConnectionError::Silent => f.write_str("no response in time"),
+            ConnectionError::Malformed => f.write_str("the response is not that of a Redis"),
+            ConnectionError::TooDeep => f.write_str("a reply is nested too deeply"),
+            ConnectionError::TooLarge => f.write_str("a reply is too large"),
+            ConnectionError::ReadOnly => f.write_str("the server has become a replica"),
+        }
+    }
+}
+
+/// Why a command has no usable reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The server's error, such as `NOSCRIPT …`.
+    Server(String),
+    NotConnected,
+    /// The connection was lost before the reply.
+    Lost,
+    /// Too many commands wait.
+    TooMany,
+    Timeout,
+    /// The reply has another shape than the command has.
+    Unexpected,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Server(text) => f.write_str(text),
+            CallError::NotConnected => f.write_str("not connected"),
+            CallError::Lost => f.write_str("the connection was lost"),
+            CallError::TooMany => f.write_str("too many commands wait"),
+            CallError::Timeout => f.write_str("no response in time"),
+            CallError::Unexpected => f.write_str("an unexpected reply"),
+        }
+    }
+}
+
+/// The text of a server on one line, shortened.
+pub(super) fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let text: String = text.chars().take(MAX_SHOWN).collect();
+    printable(&text).into_owned()
+}

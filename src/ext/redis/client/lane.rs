@@ -1,0 +1,197 @@
+//! Connections that are opened again whenever they are lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use super::command::Command;
+use super::connection::{Job, MAX_WAITING};
+use super::error::CallError;
+use super::reply::Reply;
+use super::server::Server;
+use super::source::Source;
+use super::{ClientOptions, Status};
+
+/// A connection that lives this long ends a series of failures.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// Connections to one server, used in turn.
+pub(super) struct Lanes {
+    lanes: Vec<Lane>,
+    next: AtomicUsize,
+}
+
+/// One connection, and the task that keeps it open until the lane is dropped.
+struct Lane {
+    jobs: mpsc::Sender<Job>,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_connected: AtomicBool,
+    /// Whether the first attempt has ended.
+    was_tried: AtomicBool,
+}
+
+impl Lanes {
+    /// Starts to connect. `lost` is notified whenever a connection is lost or cannot be opened.
+    pub(super) fn new(
+        source: Source,
+        server: &Arc<Server>,
+        options: ClientOptions,
+        status: &Arc<Status>,
+        lost: &Arc<Notify>,
+        runtime: &Handle,
+    ) -> Lanes {
+        let lane = |_| {
+            let (jobs, receiver) = mpsc::channel(MAX_WAITING);
+            let state = Arc::new(State::default());
+            let keeper = Keeper {
+                source: source.clone(),
+                server: Arc::clone(server),
+                options,
+                status: Arc::clone(status),
+                state: Arc::clone(&state),
+                lost: Arc::clone(lost),
+                jobs: receiver,
+            };
+            let task = runtime.spawn(keeper.run()).abort_handle();
+            Lane { jobs, state, task }
+        };
+        Lanes {
+            lanes: (0..options.connections.max(1)).map(lane).collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lanes.iter().any(Lane::is_connected)
+    }
+
+    /// Sends a command on the next open connection. If none was ever tried, the command waits for the first one.
+    ///
+    /// # Errors
+    /// There is no connection, or it was lost, or too many commands wait.
+    pub(super) async fn call(&self, command: Command, is_asking: bool) -> Result<Reply, CallError> {
+        let lane = self.lane().ok_or(CallError::NotConnected)?;
+        let (reply, replied) = oneshot::channel();
+        let job = Job {
+            command,
+            is_asking,
+            reply,
+        };
+        lane.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::TooMany,
+            mpsc::error::TrySendError::Closed(_) => CallError::NotConnected,
+        })?;
+        replied.await.unwrap_or(Err(CallError::Lost))
+    }
+
+    fn lane(&self) -> Option<&Lane> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.lanes.len();
+        let from = |accepts: fn(&Lane) -> bool| {
+            let mut turns = (0..count).filter_map(|turn| self.lanes.get((start + turn) % count));
+            turns.find(|lane| accepts(lane))
+        };
+        from(Lane::is_connected).or_else(|| from(Lane::is_new))
+    }
+}
+
+impl Lane {
+    fn is_connected(&self) -> bool {
+        self.state.is_connected.load(Ordering::Acquire)
+    }
+
+    fn is_new(&self) -> bool {
+        !self.state.was_tried.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Keeps one connection open.
+struct Keeper {
+    source: Source,
+    server: Arc<Server>,
+    options: ClientOptions,
+    status: Arc<Status>,
+    state: Arc<State>,
+    lost: Arc<Notify>,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let opened = self.source.open(&self.server, self.options.dial_timeout);
+            let error = match opened.await {
+                Ok(connection) => {
+                    self.state.is_connected.store(true, Ordering::Release);
+                    self.state.was_tried.store(true, Ordering::Release);
+                    self.status.connected();
+                    match connection.serve(&mut self.jobs).await {
+                        Some(error) => error,
+                        None => return,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.state.is_connected.store(false, Ordering::Release);
+            self.state.was_tried.store(true, Ordering::Release);
+            self.status.failed(error);
+            self.lost.notify_one();
+            failures = next(failures, began.elapsed());
+            if !self.pause(pause(self.options.backoff, failures)).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits, and rejects the commands that arrive meanwhile. False if there will be no further commands.
+    async fn pause(&mut self, time: Duration) -> bool {
+        let over = sleep(time);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                job = self.jobs.recv() => match job {
+                    // Nobody may wait any longer.
+                    Some(job) => drop(job.reply.send(Err(CallError::Lost))),
+                    None => return false,
+                }
+            }
+        }
+    }
+}
+
+/// The number of failures in a row, after an attempt that lasted this long.
+fn next(failures: u32, lasted: Duration) -> u32 {
+    if lasted >= STABLE {
+        return 1;
+    }
+    failures.saturating_add(1)
+}
+
+/// The pause after this many failures in a row, up to a quarter shorter, so that gateways do not come back together.
+pub(super) fn pause((shortest, longest): (Duration, Duration), failures: u32) -> Duration {
+    let doubled = 1 << failures.saturating_sub(1).min(16);
+    let whole = shortest.saturating_mul(doubled).min(longest);
+    let mut byte = [0];
+    let random = rand::fill(&mut byte);
+    random.map_or(whole, |()| whole - whole / 1024 * u32::from(byte[0]))
+}
