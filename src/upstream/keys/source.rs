@@ -254,11 +254,14 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.store(None);
     }
 
-    /// The earliest time of an attempt that a request triggers: now or, after a failure, a moment later, so that an
-    /// unreachable provider is not called for each request.
+    /// The earliest time of an attempt that a request triggers: now or, after failures, some seconds after the last one,
+    /// so that an unreachable provider is not called for each request.
     pub(super) fn earliest_attempt(&self) -> Instant {
-        let last = self.log().last_failure;
-        last.map_or_else(Instant::now, |at| at + Schedule::GAP)
+        let schedule = *self.schedule();
+        let log = self.log();
+        let pause = schedule.after_failures(log.failed_in_a_row);
+        let last = log.last_failure;
+        last.map_or_else(Instant::now, |at| at + pause)
     }
 
     /// Whether the provider has said that it does not want to be called yet.

@@ -44,9 +44,8 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The shortest interval between a failure and the next attempt. It is shorter than requests wait for a first
-    /// set.
-    pub(super) const GAP: Duration = Duration::from_millis(250);
+    /// Requests wait for an attempt that comes within this time. It is shorter than requests wait for a first set.
+    const NEAR: Duration = Duration::from_secs(1);
     /// The longest interval between two attempts while refreshes fail.
     pub(super) const MOST_RETRY: Duration = Duration::from_secs(60);
     /// A provider that sends `max-age=0` is not called more often than this.
@@ -79,6 +78,12 @@ impl Schedule {
     pub(super) fn between_forced(&self, in_vain: u32) -> Duration {
         let doublings = in_vain.saturating_sub(2).min(16);
         Duration::from_secs(1_u64 << doublings).min(self.cooldown)
+    }
+
+    /// The shortest interval between the last of so many consecutive failures and an attempt that a request triggers:
+    /// one second, and longer with each further failure, up to the cooldown.
+    pub(super) fn after_failures(&self, failures: u32) -> Duration {
+        self.between_forced(failures)
     }
 
     /// The stricter of both schedules, for two endpoints that share a source.
@@ -229,11 +234,12 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter
         tokio::select! {
             () = sleep_until(wake) => {}
             () = source.single_flight.wanted() => {
-                if source.has_to_wait() {
+                let earliest = source.earliest_attempt();
+                if source.has_to_wait() || earliest > Instant::now() + Schedule::NEAR {
                     // Waiting requests are notified at once.
                     source.single_flight.finish();
                 } else if source.single_flight.is_pending() {
-                    sleep_until(source.earliest_attempt()).await;
+                    sleep_until(earliest).await;
                     fetches.refresh(&source).await;
                 }
             }
@@ -263,6 +269,15 @@ mod tests {
             .collect();
         assert_eq!(gaps, [1, 1, 1, 2, 4, 8, 10, 10]);
         assert_eq!(schedule.between_forced(u32::MAX), schedule.cooldown);
+    }
+
+    #[test]
+    fn requests_trigger_fewer_attempts_the_longer_a_provider_fails() {
+        let schedule = Schedule::default();
+        let gaps: Vec<u64> = (1..8)
+            .map(|failures| schedule.after_failures(failures).as_secs())
+            .collect();
+        assert_eq!(gaps, [1, 1, 2, 4, 8, 10, 10]);
     }
 
     #[test]

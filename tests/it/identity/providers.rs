@@ -1,10 +1,12 @@
 //! The configurations that the document shows for providers, with tokens in the form of each provider.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{echo, get, shown};
+use super::{echo, get, one, server, shown};
 use crate::support::{Gateway, Signer, Stub, eventually, tokens};
 
 /// A configuration of the document, with the keys of the test and a backend of the test.
@@ -214,4 +216,26 @@ fn zitadel() {
             (json!({"aud": ["APP-ID"]}), 401),
         ],
     );
+}
+
+#[test]
+fn a_provider_that_fails_is_called_at_most_once_a_second_whatever_clients_send() {
+    let (signer, backend) = (Signer::es256("k"), echo());
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let provider = server(move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        (503, "{}".to_owned())
+    });
+    let extra = json!({ "auth/validator": { "alg": "ES256", "audience": ["api"], "disable_jwk_security": true,
+        "jwk_url": provider.url() } });
+    let gateway = Gateway::start(&one(&backend.url(), &extra).to_string());
+    let token = signer.token(&tokens::claims("api"));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(8) {
+        assert_eq!(get(&gateway, "/x", &token).status, 401);
+    }
+    // At 0, 1, 2, 4 and 8 seconds.
+    let calls = calls.load(Ordering::SeqCst);
+    assert!((3..=6).contains(&calls), "{calls} downloads");
 }
