@@ -11,6 +11,7 @@ use super::chain::Chain;
 use super::signature::{Request, Scope, UNSIGNED_PAYLOAD, authorization, canonical, hash, stamp};
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::remove_alike;
 use crate::runtime::step::CallSigner;
 use crate::upstream::{CallBody, Outgoing};
 
@@ -18,16 +19,17 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
-/// Headers of a signature. What the client sent of them does not reach the service.
-const OF_SIGNATURES: [&str; 8] = [
-    "authorization",
-    "x-amz-date",
-    "x-amz-security-token",
-    "x-amz-content-sha256",
-    "x-amz-algorithm",
-    "x-amz-credential",
-    "x-amz-signature",
-    "x-amz-signedheaders",
+/// Headers of a signature. What the client sent of them does not reach the service, in no spelling that it may confuse
+/// with them (`X_Amz_Date`).
+const OF_SIGNATURES: [HeaderName; 8] = [
+    AUTHORIZATION,
+    DATE,
+    TOKEN,
+    CONTENT_HASH,
+    HeaderName::from_static("x-amz-algorithm"),
+    HeaderName::from_static("x-amz-credential"),
+    HeaderName::from_static("x-amz-signature"),
+    HeaderName::from_static("x-amz-signedheaders"),
 ];
 
 /// Signs the calls to one host.
@@ -59,7 +61,7 @@ impl CallSigner for Signer {
             Failure::new(Kind::Credentials, format!("no keys to sign with: {why}"))
         })?;
         for name in OF_SIGNATURES {
-            out.headers.remove(name);
+            remove_alike(&mut out.headers, &name);
         }
         // A plus sign means a blank to some services and itself to others.
         if let Some((path, query)) = out.target.split_once('?')

@@ -7,6 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use super::maker::Maker;
 use crate::runtime::decode::as_object;
 use crate::runtime::failure::Failure;
+use crate::runtime::forward::set_alone;
 use crate::runtime::json::{self, Depth, Value};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
@@ -30,7 +31,7 @@ impl Maker {
     pub(in crate::ext) fn replace(&self, request: &mut PipeRequest) -> Result<(), Failure> {
         let body = self.make(request, None)?;
         let headers = &mut request.headers;
-        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        set_alone(headers, &CONTENT_TYPE, self.content_type.clone());
         headers.remove(CONTENT_ENCODING);
         // The length follows from the body.
         headers.remove(CONTENT_LENGTH);

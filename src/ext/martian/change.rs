@@ -12,7 +12,7 @@ use super::place::{self, Port};
 use crate::ext::request_id;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::files::range::{self, Part};
-use crate::runtime::forward::{Pair, QueryRules};
+use crate::runtime::forward::{Pair, QueryRules, set_alone};
 use crate::runtime::pipe::{PipeRequest, Reply};
 use crate::runtime::template;
 use crate::upstream::HostSet;
@@ -97,7 +97,7 @@ impl Change {
                 let url = HeaderValue::try_from(place::url(request));
                 let mut url = url.map_err(|_| failed("the URL cannot be stored in a header"))?;
                 url.set_sensitive(true);
-                request.headers.insert(name, url);
+                set_alone(&mut request.headers, name, url);
             }
             Change::Body(body) => {
                 body.send(request);

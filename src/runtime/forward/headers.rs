@@ -157,6 +157,17 @@ pub(crate) fn alike(one: &HeaderName, other: &HeaderName) -> bool {
 
 /// Sets the header `name` to `value`, and removes every header that a backend may confuse with it.
 pub(crate) fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    remove_twins(headers, name);
+    headers.insert(name, value);
+}
+
+/// Removes the header `name`, and every header that a backend may confuse with it.
+pub(crate) fn remove_alike(headers: &mut HeaderMap, name: &HeaderName) {
+    remove_twins(headers, name);
+    headers.remove(name);
+}
+
+fn remove_twins(headers: &mut HeaderMap, name: &HeaderName) {
     let twins: SmallVec<[HeaderName; 1]> = headers
         .keys()
         .filter(|known| *known != name && alike(known, name))
@@ -165,7 +176,6 @@ pub(crate) fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: Heade
     for twin in twins {
         headers.remove(twin);
     }
-    headers.insert(name, value);
 }
 
 /// The headers of a call, without `Host` and without those that frame the body.
@@ -192,7 +202,7 @@ pub fn outgoing(
     }
     pragma(&mut headers, &rules.pass, head);
     if headers.contains_key(USER_AGENT) {
-        headers.insert(FORWARDED_VIA, options.user_agent.clone());
+        set_alone(&mut headers, &FORWARDED_VIA, options.user_agent.clone());
     } else {
         headers.insert(USER_AGENT, options.user_agent.clone());
     }
@@ -316,7 +326,7 @@ fn copy(
     nominated: &Nominated<'_>,
 ) {
     let replaced = notes.overrides.iter().any(|(known, _)| known == name);
-    if !replaced && nominated.contains(name) {
+    if !replaced && (nominated.contains(name) || is_beside_ours(name, notes)) {
         return;
     }
     let private = replaced || rules.private.contains(name);
@@ -328,6 +338,12 @@ fn copy(
         };
         to.append(name, value);
     }
+}
+
+/// Whether a client's header is another spelling of one that a step has set for this request.
+fn is_beside_ours(name: &HeaderName, notes: &Notes) -> bool {
+    let mut ours = notes.overrides.iter();
+    ours.any(|(known, _)| known != name && alike(known, name))
 }
 
 /// A value that a step set or checked. It is marked as sensitive, which keeps it from the targets of redirects and out of
@@ -348,6 +364,9 @@ fn copy_all(
     for (name, value) in head.headers {
         let replaced = notes.overrides.iter().any(|(known, _)| known == name);
         if replaced || is_ours(name) || nominated.contains(name) || rules.is_twin(name) {
+            continue;
+        }
+        if is_beside_ours(name, notes) {
             continue;
         }
         let value = if rules.private.contains(name) {

@@ -11,6 +11,7 @@ use super::fetch::carry;
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
+use crate::runtime::forward::set_alone;
 use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
@@ -46,7 +47,7 @@ pub(super) async fn cached<C: Carrier>(
         Lookup::Stale(conditions) => {
             revalidating = true;
             for (name, value) in conditions {
-                call.out.headers.insert(name, value);
+                set_alone(&mut call.out.headers, &name, value);
             }
         }
         Lookup::Miss | Lookup::Bypass => {}

@@ -186,6 +186,9 @@ fn headers_set_by_a_step_win_and_similar_names_are_removed() {
     for names in [&["*"][..], &["X-User", "X_User"]] {
         let rules = endpoint(names).guarding(std::slice::from_ref(&user));
         assert_eq!(seen(&rules, &notes, &client), with_trio(&["x-user: ann"]));
+        // A step that did not announce the header.
+        let rules = endpoint(names);
+        assert_eq!(seen(&rules, &notes, &client), with_trio(&["x-user: ann"]));
     }
     let unlisted = endpoint(&["X-Other"]);
     assert_eq!(seen(&unlisted, &notes, &client), with_trio(&[]));
