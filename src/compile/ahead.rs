@@ -1,10 +1,11 @@
 //! Checks what precedes the router, together with the endpoints.
 
+use super::namespaces;
 use crate::config::flexible::{self, Watched};
-use crate::config::{ConfigError, Data, Node, Service, Value};
+use crate::config::{ConfigError, Data, Endpoint, Node, Service, Value};
 use crate::ext::Compile;
 use crate::ext::static_files::{Placed, SecretFiles, Sites};
-use crate::runtime::ahead::{Hosts, VIRTUAL, Wildcards};
+use crate::runtime::ahead::{Ahead, Hosts, VIRTUAL, Wildcards};
 
 /// Keys whose values are the paths of files with secrets.
 const SECRETS: [&str; 7] = [
@@ -71,13 +72,14 @@ fn site(placed: &Placed, file: &Service<'_>) {
     let paths = file.endpoints.iter().map(|endpoint| {
         let path = endpoint.endpoint.as_deref().unwrap_or("/");
         let node = endpoint.block.get("endpoint");
-        (path, node.unwrap_or_else(|| endpoint.block.node().clone()))
+        let node = node.unwrap_or_else(|| endpoint.block.node().clone());
+        (endpoint, path, node)
     });
-    let covered: Vec<(&str, Node<'_>)> = paths
-        .filter(|(path, _)| site.rest(path).is_some())
+    let covered: Vec<(&Endpoint<'_>, &str, Node<'_>)> = paths
+        .filter(|(_, path, _)| site.rest(path).is_some())
         .collect();
     let is_all = covered.len() == file.endpoints.len();
-    if let (true, true, true, Some((_, node))) = (
+    if let (true, true, true, Some((_, _, node))) = (
         site.prefix.is_empty(),
         site.skip.is_empty(),
         is_all,
@@ -91,14 +93,94 @@ fn site(placed: &Placed, file: &Service<'_>) {
             "\"skip\": [\"/api\"] in the block leaves these paths to the endpoints",
         );
     }
-    for (path, node) in covered {
+    for (endpoint, path, node) in covered {
         node.warn_hint(
             ConfigError::invalid(format!(
-                "{path} cannot be reached: the path is that of a file"
+                "{path} cannot be reached: the path is that of a file{}",
+                unused_guards(endpoint)
             )),
             format!("{} serves all paths below {}", placed.pointer, site.shown()),
         );
     }
+}
+
+/// Names the guards of an endpoint that requests do not reach.
+fn unused_guards(endpoint: &Endpoint<'_>) -> String {
+    let namespaces = endpoint.extra.namespaces();
+    let guards: Vec<String> = namespaces
+        .iter()
+        .filter(|(name, _)| namespaces::is_guard(name))
+        .map(|(name, _)| format!("{name:?}"))
+        .collect();
+    if guards.is_empty() {
+        return String::new();
+    }
+    format!(", which its {} does not guard", guards.join(", "))
+}
+
+/// Endpoints whose paths a rewrite or a wildcard leads elsewhere.
+pub(super) fn rewritten(file: &Service<'_>, ahead: Option<&Ahead>) {
+    let Some(ahead) = ahead else {
+        return;
+    };
+    for endpoint in &file.endpoints {
+        let path = endpoint.endpoint.as_deref().unwrap_or_default();
+        let Some(shown) = shown(path, ahead) else {
+            continue;
+        };
+        let Some((elsewhere, why)) = elsewhere(&sample(shown), ahead) else {
+            continue;
+        };
+        let node = endpoint.block.get("endpoint");
+        let node = node.unwrap_or_else(|| endpoint.block.node().clone());
+        // What is rewritten can depend on the values of parameters.
+        let can = if shown.contains(['{', '*']) {
+            "may not be reached"
+        } else {
+            "cannot be reached"
+        };
+        let guards = unused_guards(endpoint);
+        node.warn_hint(
+            ConfigError::invalid(format!("{path} {can}: requests go to {elsewhere}{guards}")),
+            why,
+        );
+    }
+}
+
+/// The path with which clients call an endpoint. `None` if they cannot call it by its own path.
+fn shown<'p>(path: &'p str, ahead: &Ahead) -> Option<&'p str> {
+    if ahead.hosts.is_some()
+        && let Some(rest) = path.strip_prefix(VIRTUAL)
+    {
+        return Some(rest.find('/').map_or("/", |at| &rest[at..]));
+    }
+    (!path.starts_with("/__")).then_some(path)
+}
+
+/// A path that matches a pattern.
+fn sample(pattern: &str) -> String {
+    let segments = pattern.split('/').map(|segment| match segment {
+        "*" => "x",
+        segment if segment.starts_with('{') => "x",
+        segment => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// Where a request with this path goes instead, and why.
+fn elsewhere(path: &str, ahead: &Ahead) -> Option<(String, String)> {
+    let rewritten = ahead.rewrites.as_ref();
+    let rewritten = rewritten.and_then(|all| all.apply(path, None)).flatten();
+    let rewritten = rewritten.map(|new| new.path);
+    let wildcards = ahead.wildcards.as_ref();
+    let taken = wildcards.and_then(|all| all.taking(rewritten.as_deref().unwrap_or(path)));
+    if let Some((prefix, endpoint)) = taken {
+        let why = format!("\"wildcard\" takes all paths below {prefix}");
+        return Some((endpoint.to_owned(), why));
+    }
+    let new = rewritten.filter(|new| new != path)?;
+    let why = format!("\"url-rewrite\" changes {path} to {new}");
+    Some((new, why))
 }
 
 /// Endpoints that are missing, and endpoints of hosts that are missing.

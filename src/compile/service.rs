@@ -135,6 +135,7 @@ fn compile(
     options.payload.gunzip |= around.gates.iter().any(|gate| gate.parses_body());
     ahead::sites(&file, &cx);
     ahead::paths(&file, &cx);
+    ahead::rewritten(&file, around.ahead.as_deref());
     observe(&mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);

@@ -18,15 +18,20 @@ impl Wildcards {
 
     /// The path for the router.
     pub fn rewritten(&self, path: &str) -> Option<String> {
+        let (prefix, endpoint) = self.taking(path)?;
+        let rest = path.get(prefix.len()..).filter(|rest| !rest.is_empty());
+        Some(format!("{endpoint}{}", rest.unwrap_or("/")))
+    }
+
+    /// The prefix that takes this path, and the endpoint that serves it.
+    pub fn taking(&self, path: &str) -> Option<(&str, &str)> {
+        let below = |prefix: &str| {
+            let rest = path.strip_prefix(prefix)?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+        };
         let mut all = self.0.iter();
-        all.find_map(|(prefix, endpoint)| {
-            let rest = path.strip_prefix(&**prefix)?;
-            match rest.as_bytes().first() {
-                None => Some(format!("{endpoint}/")),
-                Some(b'/') => Some(format!("{endpoint}{rest}")),
-                Some(_) => None,
-            }
-        })
+        let (prefix, endpoint) = all.find(|(prefix, _)| below(prefix).is_some())?;
+        Some((prefix, endpoint))
     }
 
     /// The endpoints.

@@ -416,3 +416,64 @@ fn an_endpoint_has_security_headers_of_its_own() {
         );
     }
 }
+
+#[test]
+fn endpoints_that_a_rewrite_or_a_wildcard_covers_give_a_warning_with_their_guards() {
+    let filter = json!({ "security/ip-filter": { "CIDR": ["203.0.113.7"], "allow": true } });
+    let guarded = |path: &str| {
+        let mut guarded = endpoint(path, "http://localhost:1", "/x", "no-op");
+        guarded["extra_config"] = filter.clone();
+        guarded
+    };
+    let plain = |path: &str| endpoint(path, "http://localhost:1", "/x", "no-op");
+    let wildcard = json!({ "plugin/http-server": { "name": ["wildcard"],
+        "wildcard": { "endpoints": { "/__wildcard/foo": ["/foo"] } } } });
+    let rewrite = json!({ "portcullis/url-rewrite": {
+        "literal": { "/foo/admin": "/other" }, "regexp": [["^/bar/(.*)$", "/other/${1}"]] } });
+    let site = json!({ "server/static-filesystem": { "prefix": "/foo", "path": "site" } });
+    for (extra, path, expected) in [
+        (
+            &wildcard,
+            "/foo/admin",
+            Some(
+                "/foo/admin cannot be reached: requests go to /__wildcard/foo, which its \"security/ip-filter\" does not guard",
+            ),
+        ),
+        (&wildcard, "/foo", Some("/foo cannot be reached")),
+        (&wildcard, "/foo/{id}", Some("/foo/{id} may not be reached")),
+        (&wildcard, "/foobar", None),
+        (
+            &rewrite,
+            "/foo/admin",
+            Some("/foo/admin cannot be reached: requests go to /other, which"),
+        ),
+        (
+            &rewrite,
+            "/bar/{id}",
+            Some("/bar/{id} may not be reached: requests go to /other/x, which"),
+        ),
+        (&rewrite, "/foo/admins", None),
+        (
+            &site,
+            "/foo/admin",
+            Some("the path is that of a file, which its \"security/ip-filter\""),
+        ),
+    ] {
+        let endpoints = [
+            plain("/__wildcard/foo"),
+            plain("/other"),
+            plain("/other/{x}"),
+            guarded(path),
+        ];
+        let first = usize::from(extra != &wildcard);
+        let (code, messages) = checked(
+            &file(&endpoints[first..], extra.clone()),
+            &[("site/a.txt", "a")],
+        );
+        assert_eq!(code, Some(0), "{path}: {messages}");
+        match expected {
+            Some(expected) => assert!(messages.contains(expected), "{path}: {messages}"),
+            None => assert!(!messages.contains("be reached"), "{path}: {messages}"),
+        }
+    }
+}
