@@ -35,7 +35,7 @@ use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
 use catch_all::{is_catch_all, warn_encodings};
-use checks::{check_backends, conditions, doubts};
+use checks::{check_backends, conditions, doubts, warn_origins};
 use order::{check_fallback, order, propagate, static_data, takes_responses};
 use taken::Taken;
 
@@ -106,10 +106,10 @@ pub(super) fn endpoint(
         concurrent,
         encoding,
         websocket: websocket.as_ref().map(|(rules, _)| rules),
+        more: websocket.as_ref().map_or(&[][..], |(_, headers)| headers),
         is_catch_all,
     };
-    let more = websocket.as_ref().map_or(&[][..], |(_, headers)| headers);
-    let compiled = compiled(&draft, more, id, cx)?;
+    let compiled = compiled(&draft, id, cx)?;
     Some((pattern, compiled))
 }
 
@@ -125,16 +125,12 @@ struct Draft<'d> {
     concurrent: u32,
     encoding: &'d str,
     websocket: Option<&'d WebSocket>,
+    /// Headers that pass beside those in `input_headers`.
+    more: &'d [String],
     is_catch_all: bool,
 }
 
-/// `more` are the headers that pass beside those in `input_headers`.
-fn compiled(
-    draft: &Draft<'_>,
-    more: &[String],
-    id: usize,
-    cx: &mut Compile<'_>,
-) -> Option<runtime::Endpoint> {
+fn compiled(draft: &Draft<'_>, id: usize, cx: &mut Compile<'_>) -> Option<runtime::Endpoint> {
     let Draft {
         file,
         service,
@@ -158,7 +154,7 @@ fn compiled(
         timeout: site.timeout,
         cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
         steps: parts.steps.into(),
-        headers: headers(file, more)?.guarding(&parts.guarded),
+        headers: headers(file, draft.more)?.guarding(&parts.guarded),
         query: if draft.is_catch_all && file.input_query_strings.is_empty() {
             QueryRules::endpoint(&["*"])
         } else {
@@ -220,6 +216,7 @@ fn calls(
         pipes: std::mem::take(&mut parts.pipes).into(),
         upgrade: upgrade(file, site, draft.websocket, cx),
     };
+    warn_origins(rest.upgrade.as_ref(), file, draft.more);
     work(file, site.streams, regular, shadows, rest)
 }
 

@@ -187,3 +187,62 @@ fn an_unclear_ip_filter_stops_the_start() {
         assert!(!good && text.contains("ip-filter"), "{block}: {text}");
     }
 }
+
+#[test]
+fn a_websocket_that_a_cookie_opens_needs_origins_or_gives_a_warning() {
+    let socket = |mut extra: Value, headers: Value| {
+        extra["websocket"] = json!({ "enable_direct_communication": true });
+        json!({ "endpoint": "/w", "input_headers": headers, "extra_config": extra,
+            "backend": [{ "host": ["ws://localhost:1"], "url_pattern": "/" }] })
+    };
+    let validator = json!({ "alg": "RS256", "jwk_url": "https://localhost/k", "issuer": "a", "audience": ["b"] });
+    let mut named = validator.clone();
+    named["cookie_key"] = json!("tok");
+    let origins = json!({ "origins": ["https://app.example.com"] });
+    for (extra, headers, expected) in [
+        (
+            json!({ "auth/validator": named }),
+            json!([]),
+            Some("the token can be in the cookie \"tok\""),
+        ),
+        (
+            json!({ "auth/validator": validator }),
+            json!([]),
+            Some("the token can be in the cookie \"access_token\""),
+        ),
+        (
+            json!({ "portcullis/forward-auth": { "url": "https://localhost/" } }),
+            json!([]),
+            Some("\"portcullis/forward-auth\" decides by cookies"),
+        ),
+        (
+            json!({}),
+            json!(["cookie"]),
+            Some("the backend gets the cookies"),
+        ),
+        (
+            json!({}),
+            json!(["*"]),
+            Some("the backend gets the cookies"),
+        ),
+        (
+            json!({ "auth/validator": named, "portcullis/stream": origins }),
+            json!(["*"]),
+            None,
+        ),
+        (
+            json!({ "portcullis/forward-auth": { "url": "https://localhost/", "request_headers": ["X-A"] } }),
+            json!(["X-A"]),
+            None,
+        ),
+        (json!({}), json!([]), None),
+    ] {
+        let (_, messages) = checked(&file(&[socket(extra, headers)], &json!({})));
+        let warning = "any web page can open this WebSocket in the name of a user";
+        assert_eq!(messages.contains(warning), expected.is_some(), "{messages}");
+        assert!(
+            messages.contains(expected.unwrap_or_default()),
+            "{messages}"
+        );
+    }
+}

@@ -39,7 +39,7 @@ pub(crate) const STREAM_ENDPOINT: Namespace = Namespace {
             "origins",
             Kind::Texts,
             "[] (any)",
-            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients without `Origin` are not browsers and pass.",
+            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients without `Origin` are not browsers and pass. Without this list any web page may: browsers send cookies with the handshake, so `check` warns if a cookie can be the credential, or reaches the backend.",
         ),
         key(
             "connections",
