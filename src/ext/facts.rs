@@ -110,6 +110,8 @@ facts! {
     identity_status: IdentityStatus,
     /// `shared_cache_duration` of `auth/validator`; read by its endpoints.
     shared_life: auth_validator::SharedLife,
+    /// Set and read by `auth/validator` of endpoints.
+    longest_age: auth_validator::LongestAge,
     /// Set by the service's `auth/validator`; read by its endpoints.
     resource: auth_validator::Resource,
     /// The validators so far. Set by endpoints; read by reports and `token explain`.

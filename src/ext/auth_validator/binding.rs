@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::forwarded::in_header;
-use super::replays::{Admission, Replays};
+use super::replays::{Admission, LongestAge, Replays};
 use crate::jose::dpop::Proof;
 use crate::jose::{Algorithms, Claims, Reason, Rejection};
 use crate::runtime::request::Head;
@@ -63,6 +63,8 @@ pub(super) struct Dpop {
     /// The key of nonces. `None` if proofs need none.
     pub(super) nonce: Option<hmac::Key>,
     pub(super) replays: Arc<Replays>,
+    /// All endpoints share the memory of proofs, so it must last for the longest age of all.
+    pub(super) longest_age: Arc<LongestAge>,
 }
 
 /// How the token was sent.
@@ -204,7 +206,8 @@ impl Dpop {
         if !equal(&proof.thumbprint, bound) {
             return Err(unbound("the token is bound to another key"));
         }
-        let kept = self.max_age + AHEAD + AHEAD;
+        // A proof from the future can be used for as much longer.
+        let kept = self.longest_age.get() + AHEAD;
         match self.replays.admit(&proof, kept, now) {
             Admission::New => Ok(newer),
             Admission::Forgotten => Err(bad("the proof is older than the memory of used proofs")),
@@ -251,7 +254,7 @@ impl Dpop {
         let issued = proof.issued_at().map(|date| date.since_epoch());
         match issued {
             Some(issued) if issued > now + AHEAD => Err(bad("the proof is from the future")),
-            Some(issued) if issued + self.max_age + AHEAD >= now => Ok(()),
+            Some(issued) if issued + self.max_age >= now => Ok(()),
             _ => Err(bad("the proof is too old")),
         }
     }

@@ -7,7 +7,7 @@ use aws_lc_rs::{hmac, rand};
 
 use super::binding::{Binding, Demand as Bound, Dpop, parts};
 use super::config;
-use super::replays::Replays;
+use super::replays::{LongestAge, Replays};
 use crate::config::{Block, ConfigError};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::jose::{Algorithm, Algorithms};
@@ -149,6 +149,12 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
     };
     // One memory for all endpoints and for reloads: a proof is for one URL, but nothing is gained by forgetting it.
     let replays = cx.carry("auth/validator proofs", |_| Arc::new(Replays::default()));
+    let longest_age = cx.left::<LongestAge>().unwrap_or_else(|| {
+        let longest = Arc::new(LongestAge::default());
+        cx.leave(Arc::clone(&longest));
+        longest
+    });
+    longest_age.include(max_age);
     (cx.report.config_errors() == before).then_some(Dpop {
         required,
         algorithms,
@@ -156,6 +162,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         origins: origins.into(),
         nonce,
         replays,
+        longest_age,
     })
 }
 

@@ -220,7 +220,7 @@ const BINDING_KEYS: &[Key] = &[
         "dpop_max_age",
         Kind::Duration,
         "60s",
-        "How old a proof may be. A proof is remembered for this time, so that it can be used only once.",
+        "How old a proof may be. It may also be from 5 s in the future, because clocks differ. A proof is remembered for the longest time that any endpoint has here, so that it can be used only once.",
     ),
     key(
         "dpop_origins",

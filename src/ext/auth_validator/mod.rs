@@ -47,6 +47,7 @@ pub(super) use url_claims::unnamed;
 pub(crate) use runtime::Provider;
 
 pub(super) use compile::SharedLife;
+pub(super) use replays::LongestAge;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 

@@ -1,6 +1,7 @@
 //! The proofs that were used.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,22 @@ use crate::jose::dpop::Proof;
 /// Two generations: the older one is dropped when the newer one has lasted as long as a proof may be used.
 #[derive(Debug, Default)]
 pub(super) struct Replays(Mutex<Seen>);
+
+/// The longest age of proofs that any endpoint of a configuration accepts, in milliseconds. It is known when all
+/// endpoints are compiled, before the first request.
+#[derive(Debug, Default)]
+pub(crate) struct LongestAge(AtomicU64);
+
+impl LongestAge {
+    pub(super) fn include(&self, age: Duration) {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.0.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {

@@ -415,3 +415,55 @@ fn a_certificate_in_a_header_counts_only_from_a_trusted_proxy() {
         assert_eq!(status(&plain, ""), 200, "{proxies}");
     }
 }
+
+#[test]
+fn endpoints_with_different_ages_of_proofs_do_not_disturb_each_other() {
+    let (issuer, backend, holder) = (Signer::es256("k"), echo(), Holder::new());
+    let endpoint = |path: &str, binding: Value| {
+        let validator = json!({"alg": "ES256", "jwk_local_path": "keys.json", "audience": ["api"], "binding": binding});
+        json!({"endpoint": path, "extra_config": {"auth/validator": validator},
+            "backend": [{"host": [backend.url()], "url_pattern": "/b"}]})
+    };
+    let config = json!({"version": 3, "endpoints": [
+        endpoint("/long", json!({"dpop": "required"})),
+        endpoint("/short", json!({"dpop": "required", "dpop_max_age": "5s"})),
+    ]});
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &issuer.jwks())]);
+    let claims = with(
+        tokens::claims("api"),
+        "cnf",
+        json!({"jkt": holder.thumbprint()}),
+    );
+    let token = issuer.token(&claims);
+    let status = |path: &str, age: i64| {
+        let host = format!("127.0.0.1:{}", gateway.port());
+        let issued = i64::try_from(tokens::now()).unwrap() - age;
+        let claims = holder.claims(&format!("http://{host}{path}"), &token);
+        let proof = holder.sign(&with(claims, "iat", json!(issued)));
+        let authorization = format!("DPoP {token}");
+        let sent = [
+            ("Host", &*host),
+            ("Authorization", &*authorization),
+            ("DPoP", &*proof),
+        ];
+        let lines: String = sent
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        gateway
+            .send("GET", format!("GET {path} HTTP/1.1\r\n{lines}\r\n"))
+            .status
+    };
+    assert_eq!(status("/short", 1), 200);
+    assert_eq!(
+        status("/long", 30),
+        200,
+        "the first proof was for the other endpoint"
+    );
+    assert_eq!(status("/long", 50), 200);
+    // The time that the file says, and nothing on top of it.
+    assert_eq!(status("/short", 7), 401);
+    assert_eq!(status("/long", 62), 401);
+    assert_eq!(status("/short", -3), 200, "the client's clock is ahead");
+    assert_eq!(status("/short", -20), 401);
+}

@@ -1,5 +1,6 @@
 //! `portcullis/forward-auth`: another service decides.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -154,4 +155,39 @@ fn a_silent_or_stopped_service_rejects_all_requests() {
         assert_eq!(get(&gone, "/x", "ada").status, 503);
     }
     assert!(backend.take_seen().is_empty());
+}
+
+#[test]
+fn an_answer_for_one_client_is_not_given_to_another() {
+    for (name, fields) in [
+        ("a cookie", "Set-Cookie: session="),
+        ("no-store", "Cache-Control: no-store\r\nX-Session: "),
+        (
+            "private",
+            "Cache-Control: private, max-age=60\r\nX-Session: ",
+        ),
+    ] {
+        let sessions = AtomicUsize::new(0);
+        let service = Upstream::start(move |mut call| {
+            let session = sessions.fetch_add(1, Ordering::SeqCst);
+            call.send(format!(
+                "HTTP/1.1 302 Found\r\n{fields}{session}\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            ))
+        });
+        let backend = echo();
+        let more = json!({"cache_duration": "60s", "cache_key": ["Authorization", "Cookie"],
+            "client_headers": ["Set-Cookie", "X-Session", "Location"]});
+        let gateway = guarded(&service.url(), &backend, &more);
+        let mut found: Vec<String> = (0..3)
+            .map(|_| {
+                let answer = gateway.get("/x");
+                assert_eq!(answer.status, 302, "{name}");
+                let cookie = answer.header("set-cookie");
+                cookie.or(answer.header("x-session")).unwrap().to_owned()
+            })
+            .collect();
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 3, "{name}: {found:?}");
+    }
 }
