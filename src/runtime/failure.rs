@@ -13,6 +13,13 @@ use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
 use crate::upstream::budget::Full;
 
+/// The reason if a value of the request cannot be used.
+pub(crate) const BAD_INPUT: &str = "bad_input";
+/// The reason if the client's address is rejected.
+pub(crate) const IP_FILTER: &str = "ip_filter";
+/// The reason if too much heavy work waits already.
+pub(crate) const BUSY: &str = "busy";
+
 /// Why a request got no response from its backends.
 ///
 /// The text is the log message and what `router.return_error_msg` shows. It follows KrakenD's wording. The status is
@@ -71,8 +78,11 @@ pub enum Kind {
     Full,
     /// `circuit breaker is open`, `rate limit exceded`: the backend is not called.
     Busy,
-    /// A step rejected the call.
+    /// A step rejected the response of the backend, or could not make one in its place.
     Rejected,
+    /// A step rejected the request before its backend was called. The text is the reason in the access log and in
+    /// `portcullis_requests_refused_total`.
+    Guarded(&'static str),
     /// No token for the backend could be obtained.
     Credentials,
     /// The token server does not exchange the client's token.
@@ -98,6 +108,8 @@ pub enum Report {
     BadRequest(&'static str),
     /// The word in the access log, and `portcullis_rejected_total` with this reason.
     Note(&'static str),
+    /// The lines of [`Report::Upstream`] in the log; in metrics and in the access log the same as [`Report::Note`].
+    Guard(&'static str),
     /// The same for a token, and `portcullis_jwt_rejected_total` with this reason.
     Token(&'static str),
 }
@@ -121,6 +133,7 @@ impl Kind {
             Kind::TooLarge => Report::Upstream("too_large"),
             Kind::Full => Report::Upstream("buffers_full"),
             Kind::Busy | Kind::Rejected => Report::Upstream("refused"),
+            Kind::Guarded(reason) => Report::Guard(reason),
             Kind::Credentials => Report::Upstream("credentials"),
             Kind::ExchangeRefused => Report::Token(Reason::ExchangeRefused.as_str()),
             Kind::ExchangeForbidden => Report::Token(Reason::ExchangeForbidden.as_str()),
@@ -137,6 +150,7 @@ impl Kind {
             Report::Upstream(word)
             | Report::BadRequest(word)
             | Report::Note(word)
+            | Report::Guard(word)
             | Report::Token(word) => word,
         }
     }
@@ -176,6 +190,7 @@ impl Kind {
             | Kind::Status
             | Kind::Decode
             | Kind::TooLarge
+            | Kind::Guarded(_)
             | Kind::Credentials
             | Kind::Request
             | Kind::Script
@@ -201,6 +216,7 @@ impl Kind {
             | Kind::Full
             | Kind::Busy
             | Kind::Rejected
+            | Kind::Guarded(_)
             | Kind::Credentials
             | Kind::ExchangeRefused
             | Kind::ExchangeForbidden
@@ -303,6 +319,7 @@ impl Failure {
             | Kind::Full
             | Kind::Busy
             | Kind::Rejected
+            | Kind::Guarded(_)
             | Kind::Credentials
             | Kind::ExchangeRefused
             | Kind::ExchangeForbidden
@@ -321,11 +338,32 @@ impl Failure {
     }
 
     /// Whether it says nothing about the upstream, so that no circuit breaker counts it: the client caused it, or there
-    /// was no message.
+    /// was no message. As in KrakenD, rejections by expressions and scripts are counted.
     pub fn says_nothing(&self) -> bool {
         self.kind.is_of_client()
-            || self.kind == Kind::Empty
-            || self.kind == Kind::Request && self.status == StatusCode::BAD_REQUEST
+            || matches!(
+                self.kind,
+                Kind::Empty | Kind::Guarded(BAD_INPUT | IP_FILTER)
+            )
+    }
+
+    /// The request contains a value of which no call can be made: no backend is called.
+    pub fn bad_input(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Failure {
+        Failure {
+            status,
+            ..Failure::new(Kind::Guarded(BAD_INPUT), text)
+        }
+    }
+
+    /// The same failure of a step that runs before the call: it says that no backend was called.
+    pub fn before_call(self) -> Failure {
+        match self.kind {
+            Kind::Script => Failure {
+                kind: Kind::Guarded("script"),
+                ..self
+            },
+            _ => self,
+        }
     }
 
     /// Marks the failure as one of a step around the endpoint.
@@ -361,10 +399,7 @@ impl Failure {
 
     /// A request target that is not text.
     pub fn bad_target() -> Failure {
-        Failure {
-            status: StatusCode::BAD_REQUEST,
-            ..Failure::new(Kind::Request, "the request target is not text")
-        }
+        Failure::bad_input(StatusCode::BAD_REQUEST, "the request target is not text")
     }
 
     /// A response that ended early, after its head was sent.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::json::{self, Object, Style, Value, write, write_string};
 use super::request::Params;
 use super::template::escape;
@@ -140,7 +140,9 @@ impl GraphQl {
         if body.trim_ascii().is_empty() {
             return Ok(configured);
         }
-        let reject = |error: json::Error| Failure::new(Kind::Request, error.to_string());
+        let reject = |error: json::Error| {
+            Failure::bad_input(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        };
         // They are written in the order of their names, from a tree.
         let _held = json::charge(body).map_err(|_| Failure::full())?;
         let mut value = json::parse_whole(body).map_err(reject)?;
@@ -255,6 +257,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::runtime::failure::{BAD_INPUT, Kind};
 
     fn spec(operation: Operation, variables: serde_json::Value) -> GraphQlSpec {
         GraphQlSpec {
@@ -391,7 +394,7 @@ mod tests {
         ] {
             let failure = sent(spec(Operation::Mutation, json!({})), body).expect_err(body);
             assert_eq!(failure.text, text);
-            assert_eq!(failure.kind, Kind::Request);
+            assert_eq!(failure.kind, Kind::Guarded(BAD_INPUT));
         }
     }
 

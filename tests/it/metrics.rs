@@ -245,3 +245,130 @@ fn listening_ports(pid: u32) -> Vec<u16> {
     ports.dedup();
     ports
 }
+
+/// An endpoint for POST with this `extra_config`, and one whose only backend has it.
+fn guarded(path: &str, level: &str, extra: &Value) -> Value {
+    let mut endpoint =
+        json!({ "endpoint": path, "method": "POST", "backend": [{ "url_pattern": "/guarded" }] });
+    match level {
+        "endpoint" => endpoint["extra_config"] = extra.clone(),
+        _ => endpoint["backend"][0]["extra_config"] = extra.clone(),
+    }
+    endpoint
+}
+
+#[test]
+#[cfg(all(feature = "cel", feature = "json-schema", feature = "lua"))]
+fn rejections_by_guards_are_not_errors_of_backends() {
+    let script = |source: &str| json!({ "modifier/lua-proxy": { "pre": source } });
+    let in_backend = |source: &str| json!({ "modifier/lua-backend": { "pre": source } });
+    let put = "req_method == 'PUT'";
+    let policies = json!({ "security/policies": { "req": { "policies": [put], "error": { "status": 418, "body": "no tea" } } } });
+    let cases = [
+        (
+            "/cel",
+            "endpoint",
+            json!({ "validation/cel": [{ "check_expr": put }] }),
+            "cel",
+            500,
+        ),
+        (
+            "/cel-backend",
+            "backend",
+            json!({ "validation/cel": [{ "check_expr": put }] }),
+            "cel",
+            500,
+        ),
+        ("/policy", "endpoint", policies.clone(), "policy", 418),
+        ("/policy-backend", "backend", policies, "policy", 418),
+        (
+            "/schema",
+            "endpoint",
+            json!({ "validation/json-schema": { "type": "string" } }),
+            "json_schema",
+            400,
+        ),
+        (
+            "/script",
+            "endpoint",
+            script("custom_error('no', 403)"),
+            "script",
+            403,
+        ),
+        (
+            "/script-fault",
+            "endpoint",
+            script("error('no')"),
+            "script",
+            500,
+        ),
+        (
+            "/script-backend",
+            "backend",
+            in_backend("custom_error('no', 403)"),
+            "script",
+            403,
+        ),
+        (
+            "/address",
+            "backend",
+            json!({ "security/ip-filter": { "CIDR": ["127.0.0.0/8"], "allow": false } }),
+            "ip_filter",
+            403,
+        ),
+        (
+            "/graphql",
+            "backend",
+            json!({ "backend/graphql": { "type": "mutation", "query": "mutation {a}" } }),
+            "bad_input",
+            500,
+        ),
+    ];
+    let endpoints: Vec<Value> = cases
+        .iter()
+        .map(|(path, level, extra, ..)| guarded(path, level, extra))
+        .collect();
+    let scraped = start_with(&endpoints);
+    for (path, _, _, reason, status) in &cases {
+        let sent = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n[1]");
+        let response = scraped.gateway.send("POST", sent);
+        assert_eq!(response.status, *status, "{path}");
+        let line = format!(
+            "portcullis_requests_refused_total{{reason=\"{reason}\",route=\"{path}\"}} 1\n"
+        );
+        eventually(&line, Duration::from_secs(10), || {
+            scraped.page().contains(&line)
+        });
+    }
+    let page = scraped.page();
+    let wrong: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("portcullis_upstream_errors_total{"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(scraped._stub.take_seen().len(), 0);
+}
+
+/// One backend of two is not called: the request itself was not rejected.
+#[test]
+#[cfg(feature = "cel")]
+fn a_rejection_of_one_call_of_several_is_not_one_of_the_request() {
+    let no = json!({ "validation/cel": [{ "check_expr": "req_method == 'PUT'" }] });
+    let backend = |extra: &Value| json!({ "url_pattern": "/x", "extra_config": extra });
+    let scraped = start_with(&[
+        json!({ "endpoint": "/one", "backend": [backend(&no), backend(&json!({}))] }),
+        json!({ "endpoint": "/none", "backend": [backend(&no), backend(&no)] }),
+    ]);
+    assert_eq!(scraped.gateway.get("/one").status, 200);
+    assert_eq!(scraped.gateway.get("/none").status, 500);
+    let none = "portcullis_requests_refused_total{reason=\"cel\",route=\"/none\"} 1\n";
+    eventually(none, Duration::from_secs(10), || {
+        scraped.page().contains(none)
+    });
+    let page = scraped.page();
+    assert!(!page.contains("reason=\"cel\",route=\"/one\""), "{page}");
+    assert!(
+        !page.contains("portcullis_upstream_errors_total{"),
+        "{page}"
+    );
+}

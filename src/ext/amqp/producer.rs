@@ -156,10 +156,7 @@ pub(super) fn short(what: &str, text: &str) -> Result<String, Failure> {
 }
 
 fn bad(text: String) -> Failure {
-    Failure {
-        status: StatusCode::BAD_REQUEST,
-        ..Failure::new(Kind::Request, text)
-    }
+    Failure::bad_input(StatusCode::BAD_REQUEST, text)
 }
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ impl EndpointStep for Extractor {
             return Gate::Pass;
         };
         let Ok(_held) = json::charge(&body) else {
+            notes.rejected = Some("buffers_full");
             return Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
         };
         let Some(values) = self.values(&body) else {

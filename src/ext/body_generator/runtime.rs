@@ -51,7 +51,7 @@ impl PipeStep for MakeRequest {
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
-        self.maker.replace(request)?;
+        self.maker.replace(request).map_err(Failure::before_call)?;
         Ok(Passed::default())
     }
 }

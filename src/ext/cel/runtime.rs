@@ -58,11 +58,11 @@ impl Stage {
         false
     }
 
-    fn judge(&self, moment: &Moment<'_>, deadline: Instant) -> Result<(), Failure> {
+    fn judge(&self, moment: &Moment<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         match self.rejected_by(moment, deadline) {
             None => Ok(()),
             Some(index) => Err(Failure::new(
-                Kind::Rejected,
+                kind,
                 format!("request aborted by evaluator #{index}"),
             )),
         }
@@ -130,8 +130,9 @@ impl PipeStep for Checks {
         if !self.before.programs.is_empty() {
             let part = Part::Request(Request::new(request));
             let now = self.clock.wall();
+            let deadline = request.deadline.into_std();
             self.before
-                .judge(&Moment { now, part }, request.deadline.into_std())?;
+                .judge(&Moment { now, part }, deadline, Kind::Guarded("cel"))?;
         }
         Ok(Passed::default())
     }
@@ -148,8 +149,9 @@ impl PipeStep for Checks {
         let _held = open_reads(&self.reads, response)?;
         let part = Part::Response(Response::new(response));
         let now = self.clock.wall();
+        let deadline = request.deadline.into_std();
         self.after
-            .judge(&Moment { now, part }, request.deadline.into_std())
+            .judge(&Moment { now, part }, deadline, Kind::Rejected)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
 
+/// The reason in the access log and in the metrics.
+const REASON: &str = "json_schema";
+
 /// Rejects bodies that do not match the schema.
 #[derive(Debug)]
 pub(super) struct BodyCheck {
@@ -33,7 +36,7 @@ impl BodyCheck {
             Err(Rejection::Costly) => Err(rejected("validating the body needs too much work")),
             Err(Rejection::Cut(cut)) => Err(cut.into()),
             Err(Rejection::GaveUp) => Err(Failure::new(
-                Kind::Request,
+                Kind::Guarded(REASON),
                 "the body could not be validated",
             )),
         }
@@ -43,7 +46,7 @@ impl BodyCheck {
 fn rejected(text: impl Into<Cow<'static, str>>) -> Failure {
     Failure {
         status: StatusCode::BAD_REQUEST,
-        ..Failure::new(Kind::Request, text)
+        ..Failure::new(Kind::Guarded(REASON), text)
     }
 }
 

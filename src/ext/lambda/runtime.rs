@@ -72,19 +72,12 @@ impl Function {
         };
         let name = params.get(parameter).unwrap_or_default();
         if !is_name(name) {
-            return Err(Failure {
-                status: StatusCode::BAD_REQUEST,
-                ..Failure::new(
-                    Kind::Request,
-                    "aws lambda: this is not the name of a function",
-                )
-            });
+            let text = "aws lambda: this is not the name of a function";
+            return Err(Failure::bad_input(StatusCode::BAD_REQUEST, text));
         }
         if !listed.is_empty() && !listed.iter().any(|known| **known == *name) {
-            return Err(Failure {
-                status: StatusCode::NOT_FOUND,
-                ..Failure::new(Kind::Rejected, "aws lambda: the function is not listed")
-            });
+            let text = "aws lambda: the function is not listed";
+            return Err(Failure::bad_input(StatusCode::NOT_FOUND, text));
         }
         Ok(name)
     }

@@ -11,7 +11,7 @@ use super::failure::Stop;
 use super::run::{Fields, RequestView, ResponseView, Run, Shadow};
 use super::script::{Level, Part, Script, Sources};
 use super::session::Session;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{BUSY, Failure, Kind};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 use crate::telemetry::observe;
@@ -36,7 +36,8 @@ impl PipeStep for LuaPipe {
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
-        observe::step(self.name(), self.run_before(request)).await
+        let run = observe::step(self.name(), self.run_before(request)).await;
+        run.map_err(Failure::before_call)
     }
 
     async fn after(
@@ -232,7 +233,7 @@ fn failure(stop: Stop) -> Failure {
         Stop::Deadline => Failure::new(Kind::Deadline, text),
         Stop::Busy => Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            ..Failure::new(Kind::Rejected, text)
+            ..Failure::new(Kind::Guarded(BUSY), text)
         },
         Stop::Full => Failure::full(),
         Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),

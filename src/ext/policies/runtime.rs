@@ -53,7 +53,7 @@ impl Stage {
         found.map(|(index, _)| index)
     }
 
-    fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), Failure> {
+    fn judge(&self, scene: &Scene<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         let Some(index) = self.rejected_by(scene, deadline) else {
             return Ok(());
         };
@@ -62,7 +62,7 @@ impl Stage {
             body,
             content_type,
         } = &self.rejection;
-        let failure = Failure::new(Kind::Rejected, format!("rejected by policy #{index}"));
+        let failure = Failure::new(kind, format!("rejected by policy #{index}"));
         Err(Failure {
             status: status.unwrap_or(failure.status),
             body: (!body.is_empty()).then(|| (body.clone(), content_type.clone())),
@@ -113,7 +113,8 @@ impl PipeStep for Policies {
         if let Some(stage) = &self.before {
             let now = self.clock.wall();
             let scene = Scene::request(now, request, self.locator.as_deref());
-            stage.judge(&scene, request.deadline.into_std())?;
+            let deadline = request.deadline.into_std();
+            stage.judge(&scene, deadline, Kind::Guarded("policy"))?;
         }
         Ok(Passed::default())
     }
@@ -130,7 +131,7 @@ impl PipeStep for Policies {
         let _held = open_reads(&self.reads, response)?;
         let now = self.clock.wall();
         let scene = Scene::response(now, request, response, self.locator.as_deref());
-        stage.judge(&scene, request.deadline.into_std())
+        stage.judge(&scene, request.deadline.into_std(), Kind::Rejected)
     }
 }
 

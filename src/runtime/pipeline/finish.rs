@@ -98,10 +98,10 @@ pub(super) fn finish(
 ) -> Outcome {
     let encoded = encoded(options, work, accept, &mut merged, deadline);
     let errors = report(endpoint, work.signer.is_some(), &merged);
-    let failure = merged.failures.first().map(|failure| failure.kind);
+    let failure = told(&merged);
     let ended = Ended {
         complete: merged.complete,
-        error: failure.is_some(),
+        error: !merged.failures.is_empty(),
     };
     let response = match &work.signer {
         Some(signer) => signed(options, endpoint, &**signer, merged),
@@ -125,6 +125,18 @@ pub(super) fn finish(
         errors,
         failure,
         ended: Some(ended),
+    }
+}
+
+/// The failure that the metrics get. If a guard of one of several backends rejected its call and others responded, the
+/// request itself was not rejected.
+fn told(merged: &Merged) -> Option<Kind> {
+    let is_guard = |kind: &Kind| matches!(kind, Kind::Guarded(_));
+    let mut kinds = merged.failures.iter().map(|failure| failure.kind);
+    let first = kinds.clone().next()?;
+    match kinds.find(|kind| !is_guard(kind)) {
+        None if merged.group && merged.data.is_some() => None,
+        found => found.or(Some(first)),
     }
 }
 
@@ -327,7 +339,7 @@ fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<
     let logged = |failure: &&Failure| {
         matches!(
             failure.kind.report(),
-            Report::Upstream(_) | Report::Token(_)
+            Report::Upstream(_) | Report::Guard(_) | Report::Token(_)
         )
     };
     for (index, failure) in merged.failures.iter().filter(logged).enumerate() {

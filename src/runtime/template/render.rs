@@ -240,7 +240,10 @@ fn hidden_dot_segment(text: &str) -> bool {
 }
 
 fn dots() -> Failure {
-    unusable("a dot segment in the path")
+    Failure::bad_input(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        unusable("a dot segment in the path").text,
+    )
 }
 
 fn missing(name: &str) -> Failure {
@@ -252,8 +255,6 @@ fn unusable(why: &str) -> Failure {
 }
 
 fn rejected_claim(name: &str) -> Failure {
-    Failure {
-        status: StatusCode::UNAUTHORIZED,
-        ..unusable(&format!("claim {name} cannot be a path segment"))
-    }
+    let text = unusable(&format!("claim {name} cannot be a path segment")).text;
+    Failure::bad_input(StatusCode::UNAUTHORIZED, text)
 }

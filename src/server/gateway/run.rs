@@ -103,7 +103,7 @@ impl Gateway {
                 metrics.upstream_error(route, reason);
             }
             Report::BadRequest(reason) => metrics.bad_request(reason),
-            Report::Note(word) => ctx.notes.rejected = Some(word),
+            Report::Note(word) | Report::Guard(word) => ctx.notes.rejected = Some(word),
             Report::Token(word) => {
                 ctx.notes.rejected = Some(word);
                 ctx.notes.token_rejected = true;

@@ -311,7 +311,8 @@ pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
         "too_large" => "body_too_large",
         "refused" if says(&["circuit breaker"]) => "circuit_open",
         "refused" if says(&["rate limit"]) => "rate_limited",
-        "refused" => "policy",
+        "refused" | "cel" | "policy" | "ip_filter" | "busy" => "policy",
+        "bad_input" | "json_schema" => "request",
         other => other,
     }
 }

@@ -22,7 +22,7 @@ async fn errors_have_a_place() {
     let failure = async |pre: &str| {
         let pipe = proxy(&block(&[("sources", sources.clone()), ("pre", pre.into())]));
         let failure = pre_of(&*pipe).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Script);
+        assert_eq!(failure.kind, Kind::Guarded("script"));
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
         failure.text.into_owned()
     };
@@ -222,7 +222,7 @@ async fn scripts_are_limited() {
         let mut request = request();
         request.deadline = Instant::now() + Duration::from_secs(120);
         let failure = pre(&*pipe, &mut request).await.unwrap_err();
-        assert!(matches!(failure.kind, Kind::Script), "{script}: {failure}");
+        assert_eq!(failure.kind, Kind::Guarded("script"), "{script}: {failure}");
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
     let tree = proxy(&code(

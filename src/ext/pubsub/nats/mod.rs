@@ -137,10 +137,7 @@ fn headers(metadata: &[(String, String)]) -> Result<Option<HeaderMap>, Failure> 
         let pair = pair.zip(value.parse::<async_nats::HeaderValue>().ok());
         let Some((name, value)) = pair else {
             let text = format!("pubsub: {name} cannot be a header of NATS");
-            return Err(Failure {
-                status: http::StatusCode::BAD_REQUEST,
-                ..Failure::new(Kind::Request, text)
-            });
+            return Err(Failure::bad_input(http::StatusCode::BAD_REQUEST, text));
         };
         headers.insert(name, value);
     }
