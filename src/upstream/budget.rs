@@ -62,6 +62,11 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether this many more bytes could be held now. It reserves nothing.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes as u64) <= self.limit()
+    }
+
     /// The number of bodies rejected since the start.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)

@@ -292,3 +292,119 @@ fn the_connection_of_an_unread_error_body_is_not_kept() {
     assert_eq!(gateway.get("/a").status, 500);
     assert_eq!(backend.calls(), 2);
 }
+
+/// A gateway whose endpoint `/a` passes on what `backend` sends, through a cache, with a timeout of half a second.
+fn passing_on(backend: &Upstream, block: &Value) -> Gateway {
+    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "500ms",
+        "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": "no-op",
+            "extra_config": { "qos/http-cache": block } }] });
+    Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string())
+}
+
+/// A response in two pieces. The second one comes after the timeout of the endpoint.
+fn in_two_pieces(fields: &'static str) -> Upstream {
+    Upstream::start(move |mut call| {
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\nDate: {}\r\n{fields}Transfer-Encoding: chunked\r\n\r\n",
+            http_date(now())
+        ))?;
+        call.chunk("one")?;
+        pause(Duration::from_millis(1200));
+        call.chunk("two")?;
+        call.send("0\r\n\r\n")
+    })
+}
+
+#[test]
+fn a_cache_does_not_hold_streams_back() {
+    for (fields, calls) in [
+        ("Cache-Control: no-store\r\n", 2),
+        ("", 2),
+        (
+            "Cache-Control: max-age=60\r\nContent-Type: text/event-stream\r\n",
+            2,
+        ),
+        ("Cache-Control: private, max-age=60\r\n", 2),
+        // This one is stored while it is passed on.
+        ("Cache-Control: max-age=60\r\n", 1),
+    ] {
+        let backend = in_two_pieces(fields);
+        let gateway = passing_on(&backend, &json!({}));
+        let mut client = gateway.client();
+        let sent = std::time::Instant::now();
+        client.send(request("GET", "/a", &[])).unwrap();
+        let head = client.head().unwrap();
+        assert_eq!(head.status, 200, "{fields}");
+        assert_eq!(client.chunk().unwrap().unwrap(), b"one", "{fields}");
+        assert!(sent.elapsed() < Duration::from_millis(1100), "{fields}");
+        assert_eq!(client.chunk().unwrap().unwrap(), b"two", "{fields}");
+        assert_eq!(client.chunk().unwrap(), None, "{fields}");
+        assert_eq!(gateway.get("/a").text(), "onetwo", "{fields}");
+        assert_eq!(backend.calls(), calls, "{fields}");
+    }
+}
+
+#[test]
+fn only_whole_responses_that_fit_are_stored_while_they_pass() {
+    let short = |head: &'static str, body: &'static str| {
+        Upstream::start(move |mut call| {
+            let date = http_date(now());
+            call.send(format!(
+                "HTTP/1.1 200 OK\r\nDate: {date}\r\nCache-Control: max-age=60\r\n{head}\r\n{body}"
+            ))
+        })
+    };
+    let twice = |backend: &Upstream, block: Value| {
+        let gateway = passing_on(backend, &block);
+        for _ in 0..2 {
+            let mut client = gateway.client();
+            client.send(request("GET", "/a", &[])).unwrap();
+            let _ = client.response("GET");
+        }
+        backend.calls()
+    };
+    let limit = || json!({ "max_size": 300, "max_items": 9 });
+    let whole = short("Content-Length: 5\r\n", "whole");
+    assert_eq!(twice(&whole, limit()), 1);
+    let cut_off = short("Content-Length: 9\r\nConnection: close\r\n", "whole");
+    assert_eq!(twice(&cut_off, json!({})), 2);
+    let long: &'static str = Box::leak("x".repeat(500).into_boxed_str());
+    let announced = short("Content-Length: 500\r\n", long);
+    assert_eq!(twice(&announced, limit()), 2);
+    let framed = Box::leak(format!("1f4\r\n{long}\r\n0\r\n\r\n").into_boxed_str());
+    let chunked = short("Transfer-Encoding: chunked\r\n", framed);
+    assert_eq!(twice(&chunked, limit()), 2);
+}
+
+#[test]
+fn a_compressed_response_is_stored_without_its_coding() {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"compressed").unwrap();
+    let packed = encoder.finish().unwrap();
+    let backend = Upstream::start(move |mut call| {
+        let date = http_date(now());
+        call.send(format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nCache-Control: max-age=60\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", packed.len()))?;
+        call.send(&packed)
+    });
+    let gateway = passing_on(&backend, &json!({}));
+    for _ in 0..2 {
+        let response = gateway.get("/a");
+        assert_eq!((response.status, &*response.text()), (200, "compressed"));
+        assert_eq!(response.header("content-encoding"), None);
+    }
+    assert_eq!(backend.calls(), 1);
+}
+
+/// A client that takes its response slowly must not delay others, although they would share it.
+#[test]
+fn nobody_waits_for_a_client_that_reads_slowly() {
+    let body = "x".repeat(30 << 20);
+    let backend = Upstream::start(move |mut call| call.send(cacheable(&body)));
+    let gateway = passing_on(&backend, &json!({ "max_wait": "60s" }));
+    let mut slow = gateway.client();
+    slow.send(request("GET", "/a", &[])).unwrap();
+    slow.head().unwrap();
+    let other = gateway.get("/a");
+    assert_eq!((other.status, other.body.len()), (200, 30 << 20));
+}

@@ -108,6 +108,14 @@ pub(super) fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) 
     }
 }
 
+/// Whether a response with these headers could be used without asking the upstream: while it is fresh, or if the
+/// upstream fails.
+pub(super) fn may_be_fresh(response: &HeaderMap) -> bool {
+    let given = Directives::of(response);
+    let is_fresh = !given.no_cache && lifetime(response, &given) > 0;
+    is_fresh || given.stale_if_error.is_some()
+}
+
 /// Whether the stored `answer` may replace the response of an upstream that failed.
 pub(super) fn may_stand_in(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> bool {
     let (asked, given) = (Directives::of(sent), Directives::of(response));

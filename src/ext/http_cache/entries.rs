@@ -81,6 +81,11 @@ impl Entries {
         }
     }
 
+    /// The maximum size of a response.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes as u64
+    }
+
     /// The response under `key`, which becomes the most recently used one.
     pub(crate) fn get(&self, key: &Digest) -> Option<Arc<Entry>> {
         let mut table = self.locked();

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, ETAG, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY,
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::directives::{Directives, Freshness, freshness, may_stand_in};
+use super::directives::{Directives, Freshness, freshness, may_be_fresh, may_stand_in};
 use super::entries::{Entries, Entry, Varied};
 use super::key::{KeyRules, digest_of};
 use crate::runtime::clock::Clock;
 use crate::runtime::response::Fields;
 use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::{CacheKey, CacheUsage, Lookup, ResponseCache};
-use crate::upstream::{Incoming, Outgoing};
+use crate::upstream::{Incoming, Outgoing, content_length};
 
 /// Stored responses of one backend, or of all backends with `shared`.
 #[derive(Debug)]
@@ -82,24 +82,28 @@ impl ResponseCache for Cache {
         }
     }
 
+    fn room(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        (status, headers): (StatusCode, &HeaderMap),
+    ) -> Option<u64> {
+        let most = self.entries.max_bytes();
+        let length = content_length(headers).filter(|_| key.is_get);
+        let fits = length.is_none_or(|length| length <= most);
+        if fits && is_of_use(headers) && admitted(sent, status, headers).is_some() {
+            return Some(most);
+        }
+        self.entries.remove(&key.digest);
+        None
+    }
+
     fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming) {
-        let (asked, given) = (Directives::of(sent), Directives::of(&response.headers));
-        let personal = carries_credentials(sent) || response.headers.contains_key(SET_COOKIE);
-        let public = given.public;
-        let varied = varied(sent, &response.headers);
-        let rejected = asked.no_store
-            || given.no_store
-            // The cache is shared by all clients (RFC 9111 §3).
-            || given.private
-            || (personal && !public)
-            || response.status == StatusCode::PARTIAL_CONTENT
-            || response.status == StatusCode::NOT_MODIFIED
-            // The next client may not accept the coding.
-            || response.headers.contains_key(CONTENT_ENCODING);
-        let Some(varied) = varied.filter(|_| !rejected) else {
+        let Some(varied) = admitted(sent, response.status, &response.headers) else {
             self.entries.remove(&key.digest);
             return;
         };
+        let public = Directives::of(&response.headers).public;
         let mut response = response.clone();
         strip(&mut response.headers);
         // A cookie is only for the client that it was sent to, whatever the other headers say (RFC 9111 §7.3).
@@ -152,6 +156,34 @@ impl ResponseCache for Cache {
     fn timeout(&self, remaining: Duration) -> Duration {
         self.max_wait.unwrap_or(remaining / 2).min(remaining)
     }
+}
+
+/// The headers that a response with this head depends on. `None` if it must not be stored.
+fn admitted(sent: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> Option<Varied> {
+    let (asked, given) = (Directives::of(sent), Directives::of(headers));
+    let personal = carries_credentials(sent) || headers.contains_key(SET_COOKIE);
+    let rejected = asked.no_store
+        || given.no_store
+        // The cache is shared by all clients (RFC 9111 §3).
+        || given.private
+        || (personal && !given.public)
+        || status == StatusCode::PARTIAL_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        // The next client may not accept the coding.
+        || headers.contains_key(CONTENT_ENCODING);
+    varied(sent, headers).filter(|_| !rejected)
+}
+
+/// Whether a stored response could be used later, with or without asking the upstream. An event stream has no end.
+fn is_of_use(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_endless = content_type.is_some_and(|value| {
+        let event_stream = b"text/event-stream";
+        let start = value.get(..event_stream.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(event_stream))
+    });
+    let can_be_checked = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
+    !is_endless && (can_be_checked || may_be_fresh(headers))
 }
 
 fn is_cacheable(method: &Method, sent: &HeaderMap) -> bool {

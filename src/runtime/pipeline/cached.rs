@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::carrier::Carrier;
-use super::fetch::carry;
+use super::carrier::{Answered, Carrier};
+use super::fetch::{carry, open};
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
@@ -16,7 +17,9 @@ use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
-use crate::upstream::{Call, CallOptions, Incoming};
+use crate::upstream::budget::Budget;
+use crate::upstream::collect::Collector;
+use crate::upstream::{Call, CallOptions, Incoming, is_gzip};
 
 /// Returns a fresh response from the cache; otherwise calls the upstream and offers the response to the cache. Of
 /// equal calls at the same time only one is made.
@@ -32,68 +35,262 @@ pub(super) async fn cached<C: Carrier>(
     let Some(key) = cache.key(origin(backend, &call), &call.out) else {
         return carry(carrier, backend, call, how, limit).await;
     };
-    let sent = call.out.headers.clone();
-    let (found, turn) = look(cache, &key, &sent, limit).await;
-    let mut revalidating = false;
-    observe::looked_up(observed(&found));
-    match found {
-        Lookup::Fresh(incoming) => {
-            if let Turn::Lead(single_flight) = turn {
-                single_flight.end(End::Shared);
-            }
-            return Ok(incoming);
-        }
-        Lookup::Rejected => return Ok(rejected(origin(backend, &call))),
-        Lookup::Stale(conditions) => {
-            revalidating = true;
-            for (name, value) in conditions {
-                set_alone(&mut call.out.headers, &name, value);
-            }
-        }
-        Lookup::Miss | Lookup::Bypass => {}
-    }
-    let calling = carry(carrier, backend, call, how, limit);
-    let (late, turn) = match turn {
-        Turn::Late(landing) => (Some(landing), Turn::None),
-        turn => (None, turn),
+    let mut miss = match Miss::look(backend, cache, key, &mut call, limit).await {
+        Ok(stored) => return Ok(stored),
+        Err(miss) => miss,
     };
-    let result = match late {
-        Some(landing) => {
-            let landed = landed(cache, &key, &sent, landing, limit);
-            tokio::select! {
-                biased;
-                Some(incoming) = landed => {
-                    observe::looked_up(observe::Lookup::Hit);
-                    return Ok(incoming);
+    let result = match miss
+        .call(carry(carrier, backend, call, how, limit), limit)
+        .await
+    {
+        Ok(stored) => return Ok(stored),
+        Err(result) => result,
+    };
+    let response = match result {
+        Ok(response) => response,
+        Err(failure) => return miss.failed().ok_or(failure),
+    };
+    if let Some(other) = miss.replaced(response.status, &response.headers) {
+        return Ok(other);
+    }
+    if is_read(backend, response.status) {
+        miss.store(&response);
+    }
+    miss.end();
+    Ok(response)
+}
+
+/// The response to a call whose body is streamed.
+pub(super) enum Opened<'a, R> {
+    /// The stored response.
+    Stored(Incoming),
+    /// The response of the upstream. With [`Filling`], it is to be stored while it is copied.
+    Live(R, Option<Box<Filling<'a>>>),
+}
+
+/// The same as [`cached`] for a response that is copied to the client while it arrives.
+pub(super) async fn opened<'a, C: Carrier>(
+    carrier: &C,
+    backend: &'a Backend,
+    cache: &'a dyn ResponseCache,
+    mut call: Call,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<Opened<'a, C::Response<'a>>, Failure> {
+    let Some(key) = cache.key(origin(backend, &call), &call.out) else {
+        let response = open(carrier, backend, call, how, limit).await?;
+        return Ok(Opened::Live(response, None));
+    };
+    let origin = Arc::from(origin(backend, &call));
+    let mut miss = match Miss::look(backend, cache, key, &mut call, limit).await {
+        Ok(stored) => return Ok(Opened::Stored(stored)),
+        Err(miss) => miss,
+    };
+    let result = match miss
+        .call(open(carrier, backend, call, how, limit), limit)
+        .await
+    {
+        Ok(stored) => return Ok(Opened::Stored(stored)),
+        Err(result) => result,
+    };
+    let mut response = match result {
+        Ok(response) => response,
+        Err(failure) => return miss.failed().map(Opened::Stored).ok_or(failure),
+    };
+    let Some((status, headers)) = response.head() else {
+        return Ok(Opened::Live(response, None));
+    };
+    if let Some(other) = miss.replaced(status, headers) {
+        response.release().await;
+        return Ok(Opened::Stored(other));
+    }
+    let mut headers = headers.clone();
+    if is_gzip(&headers) {
+        headers.remove(CONTENT_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+    }
+    let room = miss.cache.room(&miss.key, &miss.sent, (status, &headers));
+    let Some(most) = room else {
+        miss.end();
+        return Ok(Opened::Live(response, None));
+    };
+    let head = Incoming {
+        status,
+        headers,
+        body: Bytes::new(),
+        origin: Some(origin),
+    };
+    let filling = Filling::new(miss, head, most);
+    Ok(Opened::Live(response, Some(Box::new(filling))))
+}
+
+/// A call whose response is not in the cache.
+pub(super) struct Miss<'c> {
+    cache: &'c dyn ResponseCache,
+    key: CacheKey,
+    /// What the call sent.
+    sent: HeaderMap,
+    turn: Turn<'c>,
+    /// The upstream is asked whether the stored response is still valid.
+    revalidating: bool,
+}
+
+impl<'c> Miss<'c> {
+    /// Looks up the response. If it is stored but not fresh, `call` gets the conditions.
+    async fn look(
+        backend: &Backend,
+        cache: &'c dyn ResponseCache,
+        key: CacheKey,
+        call: &mut Call,
+        limit: &Limit,
+    ) -> Result<Incoming, Miss<'c>> {
+        let sent = call.out.headers.clone();
+        let (found, turn) = look(cache, &key, &sent, limit).await;
+        observe::looked_up(observed(&found));
+        let mut revalidating = false;
+        match found {
+            Lookup::Fresh(incoming) => {
+                if let Turn::Lead(single_flight) = turn {
+                    single_flight.end(End::Shared);
                 }
-                result = calling => result,
+                return Ok(incoming);
             }
-        }
-        None => calling.await,
-    };
-    let (result, end) = match result {
-        Ok(response) if revalidating && response.status == StatusCode::NOT_MODIFIED => {
-            let updated = cache.revalidated(&key, &sent, &response);
-            (Ok(updated.unwrap_or(response)), end(cache, &key, &sent))
-        }
-        Ok(response) if response.status.is_server_error() => {
-            let other = cache.on_error(&key, &sent);
-            (Ok(other.unwrap_or(response)), End::Failed)
-        }
-        Ok(response) => {
-            if is_read(backend, response.status) {
-                cache.store(&key, &sent, &response);
+            Lookup::Rejected => return Ok(rejected(origin(backend, call))),
+            Lookup::Stale(conditions) => {
+                revalidating = true;
+                for (name, value) in conditions {
+                    set_alone(&mut call.out.headers, &name, value);
+                }
             }
-            (Ok(response), end(cache, &key, &sent))
+            Lookup::Miss | Lookup::Bypass => {}
         }
-        Err(failure) => (cache.on_error(&key, &sent).ok_or(failure), End::Failed),
-    };
-    match turn {
-        Turn::Lead(single_flight) => single_flight.end(end),
-        Turn::Alone => cache.single_flights().learn(&key.digest, end),
-        Turn::None | Turn::Late(_) => {}
+        Err(Miss {
+            cache,
+            key,
+            sent,
+            turn,
+            revalidating,
+        })
     }
-    result
+
+    /// Makes the call. `Ok` if an equal call leaves its response in the cache before this one has its own.
+    async fn call<T>(
+        &mut self,
+        calling: impl Future<Output = Result<T, Failure>>,
+        limit: &Limit,
+    ) -> Result<Incoming, Result<T, Failure>> {
+        let landing = match std::mem::replace(&mut self.turn, Turn::None) {
+            Turn::Late(landing) => landing,
+            turn => {
+                self.turn = turn;
+                return Err(calling.await);
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(incoming) = landed(self.cache, &self.key, &self.sent, landing, limit) => {
+                observe::looked_up(observe::Lookup::Hit);
+                Ok(incoming)
+            }
+            result = calling => Err(result),
+        }
+    }
+
+    /// The stored response that may replace this one of the upstream: the response is still valid (304), or the
+    /// upstream failed.
+    fn replaced(&mut self, status: StatusCode, headers: &HeaderMap) -> Option<Incoming> {
+        if status.is_server_error() {
+            return self.failed();
+        }
+        if !self.revalidating || status != StatusCode::NOT_MODIFIED {
+            return None;
+        }
+        let response = Incoming {
+            status,
+            headers: headers.clone(),
+            body: Bytes::new(),
+            origin: None,
+        };
+        let updated = self.cache.revalidated(&self.key, &self.sent, &response)?;
+        self.end();
+        Some(updated)
+    }
+
+    /// The upstream failed. Returns the stored response that may be used instead.
+    fn failed(&mut self) -> Option<Incoming> {
+        self.end_as(End::Failed);
+        self.cache.on_error(&self.key, &self.sent)
+    }
+
+    fn store(&self, response: &Incoming) {
+        let is_failure = response.status.is_server_error();
+        let is_check = self.revalidating && response.status == StatusCode::NOT_MODIFIED;
+        if !is_failure && !is_check {
+            self.cache.store(&self.key, &self.sent, response);
+        }
+    }
+
+    /// Lets the equal calls go on.
+    fn end(&mut self) {
+        let end = match self.cache.lookup(&self.key, &self.sent) {
+            Lookup::Fresh(_) => End::Shared,
+            _ => End::Unshared,
+        };
+        self.end_as(end);
+    }
+
+    /// Only the first end counts.
+    fn end_as(&mut self, end: End) {
+        match std::mem::replace(&mut self.turn, Turn::None) {
+            Turn::Lead(single_flight) => single_flight.end(end),
+            Turn::Alone => self.cache.single_flights().learn(&self.key.digest, end),
+            Turn::None | Turn::Late(_) => {}
+        }
+    }
+}
+
+/// A response that is stored after it was copied to the client. If it does not come to its end, an equal call that
+/// waits for it is made instead.
+pub(super) struct Filling<'c> {
+    miss: Miss<'c>,
+    head: Incoming,
+    /// `None` if the body is too large to be stored.
+    body: Option<Collector>,
+}
+
+impl<'c> Filling<'c> {
+    fn new(miss: Miss<'c>, head: Incoming, most: u64) -> Filling<'c> {
+        Filling {
+            miss,
+            head,
+            body: Some(Collector::new(0, most, 1)),
+        }
+    }
+
+    /// Adds a piece of the body, without its content coding.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        let has_memory = Budget::process().has_room(piece.len());
+        if let Some(body) = &mut self.body
+            && (!has_memory || body.push(piece).is_err())
+        {
+            self.body = None;
+            self.miss.end_as(End::Unshared);
+        }
+    }
+
+    /// Equal calls no longer wait for this response: its client reads slowly.
+    pub(super) fn let_others_go(&mut self) {
+        self.miss.end_as(End::Unshared);
+    }
+
+    /// The body is complete.
+    pub(super) fn complete(mut self) {
+        if let Some(body) = self.body.take() {
+            self.head.body = body.done();
+            self.miss.store(&self.head);
+        }
+        self.miss.end();
+    }
 }
 
 fn observed(found: &Lookup) -> observe::Lookup {
@@ -159,13 +356,6 @@ async fn landed(
     match cache.lookup(key, sent) {
         Lookup::Fresh(incoming) => Some(incoming),
         _ => None,
-    }
-}
-
-fn end(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> End {
-    match cache.lookup(key, sent) {
-        Lookup::Fresh(_) => End::Shared,
-        _ => End::Unshared,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Copies the body of a streamed response to the client while it arrives, and the rest of the client's body to the
 //! upstream.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::cached::Filling;
 use super::carrier::Answered;
 use super::downstream::Downstream;
 use super::limit::Limit;
@@ -14,6 +16,9 @@ use super::trailers::Announced;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Options;
 use crate::upstream::{Gunzip, Piece, within};
+
+/// How long equal calls wait for a client that does not take a piece of the response that they would share.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the two ends of a stream may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +58,8 @@ impl<'a> Silence<'a> {
 pub(super) struct Copy<'c, D, A> {
     pub(super) client: &'c mut D,
     pub(super) response: A,
+    /// Stores the response once it is complete.
+    pub(super) filling: Option<Box<Filling<'c>>>,
     pub(super) silence: Silence<'c>,
     pub(super) over_http2: bool,
     pub(super) announced: Announced,
@@ -69,11 +76,15 @@ fn ended_early<E>(_: E) -> Failure {
 impl<D: Downstream, A: Answered> Copy<'_, D, A> {
     /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client receives no body.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
-        if !decode && !bodiless && self.response.lends() && self.client.borrows() {
+        let lends = self.response.lends() && self.client.borrows() && self.filling.is_none();
+        if !decode && !bodiless && lends {
             self.lend().await?;
         } else {
             let decoder = (decode && !bodiless).then(Gunzip::default);
             self.pieces(decoder, bodiless).await?;
+        }
+        if let Some(filling) = self.filling.take() {
+            filling.complete();
         }
         self.response.release().await;
         Ok(())
@@ -170,14 +181,28 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         end: bool,
     ) -> Result<(), Failure> {
         let Some(decoder) = decoder else {
-            return self.client.write(bytes, end).await;
+            return self.put(bytes, end).await;
         };
         decoder.push(bytes);
         let invalid = |_| Failure::cut_off("the response ended early: gzip: invalid data");
         while let Some(piece) = decoder.next_piece().map_err(invalid)? {
-            self.client.write(piece, false).await?;
+            self.put(piece, false).await?;
         }
         Ok(())
+    }
+
+    /// Writes a piece, and adds it to what is stored.
+    async fn put(&mut self, piece: Bytes, end: bool) -> Result<(), Failure> {
+        let Some(filling) = &mut self.filling else {
+            return self.client.write(piece, end).await;
+        };
+        filling.push(&piece);
+        let mut writing = pin!(self.client.write(piece, end));
+        if let Some(written) = within(PATIENCE, writing.as_mut()).await {
+            return written;
+        }
+        filling.let_others_go();
+        writing.await
     }
 
     /// Ends the response: writes the rest from the decoder, the announced trailers on HTTP/2, and the end.
@@ -186,7 +211,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         if let Some(mut decoder) = decoder
             && let Some(rest) = decoder.finish().map_err(truncated)?
         {
-            self.client.write(rest, false).await?;
+            self.put(rest, false).await?;
         }
         if bodiless {
             return Ok(());

@@ -3,16 +3,16 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, StatusCode};
 
-use super::cached::cached;
+use super::cached::{Filling, Opened, cached, opened};
 use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
 use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::withhold;
 use crate::runtime::service::Backend;
-use crate::runtime::step::Credentials;
+use crate::runtime::step::{Credentials, ResponseCache};
 use crate::telemetry::observe;
-use crate::upstream::{Call, CallOptions, Incoming, Outgoing, Source};
+use crate::upstream::{Call, CallOptions, Incoming, Outgoing, Source, Unwatched};
 
 /// Gets a whole response, whatever its status.
 pub(super) async fn whole<C: Carrier>(
@@ -80,6 +80,19 @@ pub(super) async fn carry<C: Carrier>(
     carrier.call(&backend.hosts, call, how).await
 }
 
+/// The same for a response whose body streams. The body of the call is whole.
+pub(super) async fn open<'a, C: Carrier>(
+    carrier: &C,
+    backend: &'a Backend,
+    mut call: Call,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<C::Response<'a>, Failure> {
+    sign(backend, &mut call, limit).await?;
+    let mut nobody = Unwatched::<Failure>::default();
+    carrier.send(&backend.hosts, call, how, &mut nobody).await
+}
+
 /// Signs a call where the file asks for it.
 pub(super) async fn sign(backend: &Backend, call: &mut Call, limit: &Limit) -> Result<(), Failure> {
     let Some(signer) = &backend.signer else {
@@ -116,6 +129,46 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
         token.is_rejected(status);
     }
     Ok(response)
+}
+
+/// The same through the cache of the backend, for a call whose body is whole.
+pub(super) async fn through_cache<'a, C: Carrier>(
+    carrier: &C,
+    backend: &'a Backend,
+    cache: &'a dyn ResponseCache,
+    call: Call,
+    limit: &Limit,
+) -> Result<Opened<'a, C::Response<'a>>, Failure> {
+    let how = how(backend, u64::MAX);
+    let Some(credentials) = &backend.credentials else {
+        return opened(carrier, backend, cache, call, &how, limit).await;
+    };
+    let mut token = Token::new(&**credentials);
+    loop {
+        let mut call = call.clone();
+        token.put_on(&mut call.out, limit).await?;
+        let opened = opened(carrier, backend, cache, call, &how, limit).await?;
+        let status = match &opened {
+            Opened::Stored(incoming) => Some(incoming.status),
+            Opened::Live(response, _) => response.head().map(|(status, _)| status),
+        };
+        if !status.is_some_and(|status| token.is_rejected(status)) {
+            return Ok(opened);
+        }
+    }
+}
+
+/// Reads a response to its end for the cache only, because the client gets another body.
+pub(super) async fn fill<R: Answered>(
+    response: R,
+    mut filling: Filling<'_>,
+    backend: &Backend,
+    most_bytes: u64,
+) {
+    if let Ok(incoming) = response.collect(&how(backend, most_bytes)).await {
+        filling.push(&incoming.body);
+        filling.complete();
+    }
 }
 
 fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {

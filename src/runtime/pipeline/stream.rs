@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::backend::Prepared;
 use super::begin::{begin, sight};
+use super::cached::{Filling, Opened};
 use super::carrier::{Answered, Carrier};
 use super::client_head::{Asked, for_client, has_no_body};
 use super::copy::{Copy, Silence};
 use super::downstream::{Downstream, watched};
-use super::fetch::{streamed, whole};
+use super::fetch::{fill, streamed, through_cache, whole};
 use super::guard::Guard;
 use super::limit::Limit;
 use super::piped::{self, Admitted};
@@ -26,7 +27,7 @@ use super::trailers::Announced;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Received, Reply, Sight, settle};
 use crate::runtime::service::{Options, StreamWork};
-use crate::runtime::step::{Answer, Outcome};
+use crate::runtime::step::{Answer, Outcome, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 
@@ -36,6 +37,9 @@ struct Job<'r> {
     body: CallBody,
     outer: Option<Box<Outer<'r>>>,
 }
+
+/// A response whose head has arrived, and what stores it in the cache, if it may be stored.
+type Filled<'r, C> = (<C as Carrier>::Response<'r>, Option<Box<Filling<'r>>>);
 
 /// The context of a streamed request.
 struct Stream<'r, C> {
@@ -190,21 +194,64 @@ impl<'r, C: Carrier> Stream<'r, C> {
         gunzip: bool,
         seeing: Seeing<'r>,
     ) -> Result<StatusCode, Failure> {
-        if self.work.backend.cache.is_some() || sight(self.work) == Sight::Whole {
+        if sight(self.work) == Sight::Whole {
             return Box::pin(self.whole(client, call, seeing)).await;
+        }
+        if let Some(cache) = self.work.backend.cache.as_deref() {
+            return Box::pin(self.cached(client, cache, (call, gunzip), seeing)).await;
         }
         let opening = self.open(client, call);
         let response = self.limit.wait(pin!(opening)).await;
-        let mut response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
+        let response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
+        self.pass(client, response, None, gunzip, seeing).await
+    }
+
+    /// Responds through the cache of the backend. A response that may be stored is stored after it was copied.
+    async fn cached<D: Downstream>(
+        &self,
+        client: &mut D,
+        cache: &'r dyn ResponseCache,
+        (call, gunzip): (Call, bool),
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
+        let opening = pin!(through_cache(
+            self.carrier,
+            &self.work.backend,
+            cache,
+            call,
+            self.limit
+        ));
+        let opened = self.limit.wait(pin!(watched(client, opening))).await;
+        match opened.unwrap_or_else(|| Err(Failure::deadline()))? {
+            Opened::Stored(incoming) => self.local(client, incoming.map_body(Some), seeing).await,
+            Opened::Live(response, filling) => {
+                // What is stored has no content coding, and every client gets the same.
+                let gunzip = gunzip || filling.is_some();
+                self.pass(client, response, filling, gunzip, seeing).await
+            }
+        }
+    }
+
+    /// Passes on a response whose head has arrived.
+    async fn pass<D: Downstream>(
+        &self,
+        client: &mut D,
+        mut response: C::Response<'r>,
+        filling: Option<Box<Filling<'r>>>,
+        gunzip: bool,
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
         if seeing.is_empty() {
             let Some((status, headers)) = response.take_head() else {
                 return Err(ended_early());
             };
             let decode = gunzip && is_gzip(&headers);
             let parts = self.parts((status, headers), decode || self.unframed(&response));
-            return self.copy(client, response, parts, decode, false).await;
+            return self
+                .copy(client, (response, filling), parts, decode, false)
+                .await;
         }
-        Box::pin(self.seen(client, response, gunzip, seeing)).await
+        Box::pin(self.seen(client, (response, filling), gunzip, seeing)).await
     }
 
     /// Waits for the head of a response: of the only call, or of the first of several concurrent ones.
@@ -225,7 +272,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         streamed(self.carrier, backend, call, self.limit, client).await
     }
 
-    /// For a response cache, and for steps that must see the whole response.
+    /// For steps that must see the whole response.
     async fn whole<D: Downstream>(
         &self,
         client: &mut D,
@@ -264,7 +311,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
     async fn seen<D: Downstream>(
         &self,
         client: &mut D,
-        response: C::Response<'r>,
+        (response, filling): Filled<'r, C>,
         gunzip: bool,
         seeing: Seeing<'r>,
     ) -> Result<StatusCode, Failure> {
@@ -282,6 +329,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let shown = self.limit.wait(pin!(showing)).await;
         shown.unwrap_or_else(|| Err(Failure::deadline()))?;
         if reply.body.is_some() {
+            if let Some(filling) = filling {
+                let most = self.options.max_upstream_body_bytes;
+                let storing = fill(response, *filling, &self.work.backend, most);
+                let _ = self.limit.wait(pin!(storing)).await;
+            }
             return self.write(client, reply).await;
         }
         came.frame(&mut reply);
@@ -289,7 +341,8 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let silenced = has_no_body(reply.status) && !has_no_body(status);
         let unframe = decode || self.unframed(&response);
         let parts = self.parts((reply.status, reply.headers), unframe);
-        self.copy(client, response, parts, decode, silenced).await
+        let filled = (response, filling);
+        self.copy(client, filled, parts, decode, silenced).await
     }
 
     /// Whether the length of a response to our HEAD request does not apply to the client, which used another method.
@@ -306,7 +359,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
     async fn copy<D: Downstream>(
         &self,
         client: &mut D,
-        mut response: C::Response<'r>,
+        (mut response, filling): Filled<'r, C>,
         parts: Parts,
         decode: bool,
         silenced: bool,
@@ -328,6 +381,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let copy = Copy {
             client,
             response,
+            filling,
             silence: Silence::new(self.options, self.limit),
             over_http2,
             announced,
