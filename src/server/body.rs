@@ -9,9 +9,12 @@ use pingora_proxy::Session;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::server::client::unread;
-use crate::upstream::budget::Full;
+use crate::upstream::budget::{Full, SMALL};
 use crate::upstream::collect::{Overflow, Pieces, whole};
 use crate::upstream::content_length;
+
+/// The size of the buffer that a connection reads bodies into.
+const CONNECTION_BUFFER: usize = 64 * 1024;
 
 /// Reads the body of the request. Sends `100 Continue` first if the client waits for it.
 ///
@@ -37,6 +40,18 @@ pub(super) fn too_large() -> Failure {
 
 impl Pieces for Session {
     type Error = Failure;
+
+    const CHARGES_PIECES: bool = true;
+
+    /// Thousands of clients may each send a few kilobytes and stop. What they have sent is also in the buffer of their
+    /// connection.
+    fn charged(length: usize, _: usize) -> usize {
+        if length > SMALL {
+            length + length.min(CONNECTION_BUFFER)
+        } else {
+            0
+        }
+    }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         let read = self.read_request_body().await;

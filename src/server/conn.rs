@@ -63,7 +63,7 @@ pub(crate) struct Conn {
     watch: Option<Watch>,
     /// How long the client may do so. `None` for other protocols, which have their own timeouts.
     timeout: Option<Duration>,
-    /// The open streams of HTTP/2, if places are limited.
+    /// The open streams of HTTP/2.
     streams: Option<Box<Streams>>,
     /// The last read had to wait for the client.
     reads: bool,
@@ -154,7 +154,7 @@ impl Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self.timeout = Some(H2_TIMEOUT);
-        self.streams = self.watch.is_some().then(Box::default);
+        self.streams = Some(Box::default());
         self
     }
 

@@ -31,6 +31,7 @@ use crate::server::room::Place;
 use crate::server::tls::Certificates;
 use crate::server::{drive, proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
+use crate::upstream::budget::{Charge, SMALL};
 use head::{Pause, Wait};
 use reject::{last_words, peer};
 
@@ -222,12 +223,7 @@ impl Front {
                         .await;
                     return None;
                 }
-                Wait::Full => {
-                    self.shared.metrics.bad_request("buffers_full");
-                    let status = "503 Service Unavailable";
-                    self.reject(&mut conn, status, "buffers_full").await;
-                    return None;
-                }
+                Wait::Full => return self.full(&mut conn).await,
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
                     let status = "408 Request Timeout";
@@ -235,6 +231,12 @@ impl Front {
                     return None;
                 }
             };
+            // The head is held as it came and as a map, at least until its request ends.
+            let mut held = Charge::default();
+            if facts.length > SMALL && held.cover(2 * facts.length).is_err() {
+                *conn.ahead() = bytes::BytesMut::new();
+                return self.full(&mut conn).await;
+            }
             // A connection whose place another client needs ends with this response, which says so.
             let must_leave = place.must_leave();
             if !must_leave && self.quick(&mut conn, facts, &mut out).await? {
@@ -255,6 +257,14 @@ impl Front {
             session.set_pipelined_prefix(request);
             conn = drive::serve(&self.gateway, session).await?;
         }
+    }
+
+    /// The budget of memory has no space for the head of a request.
+    async fn full(&self, conn: &mut Conn) -> Option<()> {
+        self.shared.metrics.bad_request("buffers_full");
+        let status = "503 Service Unavailable";
+        self.reject(conn, status, "buffers_full").await;
+        None
     }
 
     /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the

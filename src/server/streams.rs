@@ -1,20 +1,30 @@
-//! The open streams of an HTTP/2 connection, counted from the headers of its frames (RFC 9113 §4.1).
+//! The open streams of an HTTP/2 connection, counted from the headers of its frames (RFC 9113 §4.1), and the memory that
+//! its client can fill.
 //!
-//! The library that speaks HTTP/2 does not say how many there are. A connection without any only keeps a place, like a
-//! silent HTTP/1 connection between two requests.
+//! The library that speaks HTTP/2 does not say how many streams there are. A connection without any only keeps a place,
+//! like a silent HTTP/1 connection between two requests. Nor does it say what it holds of frames, of header blocks and
+//! of bodies that nobody has read yet.
 
 use std::collections::HashSet;
+
+use crate::upstream::budget::{Charge, Full, SMALL};
 
 /// The bytes before the first frame of a client (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
 /// More streams than a client may open. Beyond this number they are not counted.
 const MOST: usize = 1000;
+/// The maximum number of bytes of bodies that a client may send before they are read: the window of the connection.
+const WINDOW: usize = 65_535;
+/// What a header block may take before its end: its frames, and as many decoded headers as a head may have.
+const UNFINISHED: usize = 128 * 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// Which streams are open: requested, and neither completed nor reset.
 #[derive(Debug)]
@@ -24,6 +34,11 @@ pub(super) struct Streams {
     open: HashSet<u32>,
     /// The highest number so far. Trailers of a completed stream do not open it again.
     last: u32,
+    /// A header block has begun and not ended.
+    unfinished: bool,
+    /// The bytes of bodies since there was no open stream. How many of them were read is unknown.
+    bodies: usize,
+    charge: Charge,
 }
 
 impl Default for Streams {
@@ -33,6 +48,9 @@ impl Default for Streams {
             sent: Frames::after(0),
             open: HashSet::new(),
             last: 0,
+            unfinished: false,
+            bodies: 0,
+            charge: Charge::default(),
         }
     }
 }
@@ -44,18 +62,38 @@ impl Streams {
     }
 
     /// Looks at bytes of the client, in the order in which they came.
-    pub(super) fn receive(&mut self, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// The budget of memory has no space for what the client has sent.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let (open, last) = (&mut self.open, &mut self.last);
-        self.received.scan(bytes, |frame| match frame.kind {
-            HEADERS if frame.stream > *last && open.len() < MOST => {
-                *last = frame.stream;
-                open.insert(frame.stream);
+        let (unfinished, bodies) = (&mut self.unfinished, &mut self.bodies);
+        self.received.scan(bytes, |frame| {
+            if matches!(frame.kind, HEADERS | CONTINUATION) {
+                *unfinished = frame.flags & END_HEADERS == 0;
             }
-            RST_STREAM => {
-                open.remove(&frame.stream);
+            match frame.kind {
+                HEADERS if frame.stream > *last && open.len() < MOST => {
+                    *last = frame.stream;
+                    open.insert(frame.stream);
+                }
+                DATA => *bodies = bodies.saturating_add(frame.length).min(WINDOW),
+                RST_STREAM => {
+                    open.remove(&frame.stream);
+                }
+                _ => {}
             }
-            _ => {}
         });
+        if self.open.is_empty() {
+            self.bodies = 0;
+        }
+        self.charge.follow(self.held(), SMALL)
+    }
+
+    /// The most that the connection may hold of what its client has sent.
+    fn held(&self) -> usize {
+        let block = if self.unfinished { UNFINISHED } else { 0 };
+        block + self.bodies.max(self.received.part())
     }
 
     /// Looks at bytes for the client, in the order in which they are sent.
@@ -67,6 +105,11 @@ impl Streams {
                 open.remove(&frame.stream);
             }
         });
+        if self.open.is_empty() && self.bodies > 0 {
+            self.bodies = 0;
+            // Less than before, so there is space for it.
+            let _ = self.charge.follow(self.held(), SMALL);
+        }
     }
 }
 
@@ -74,6 +117,8 @@ struct Frame {
     kind: u8,
     flags: u8,
     stream: u32,
+    /// Of its payload.
+    length: usize,
 }
 
 /// One direction of a connection.
@@ -81,6 +126,8 @@ struct Frame {
 struct Frames {
     /// The bytes before the next header.
     skip: usize,
+    /// The length of the current frame's payload.
+    length: usize,
     /// The header, as far as it has come.
     head: [u8; HEAD_BYTES],
     have: usize,
@@ -90,8 +137,17 @@ impl Frames {
     fn after(skip: usize) -> Frames {
         Frames {
             skip,
+            length: 0,
             head: [0; HEAD_BYTES],
             have: 0,
+        }
+    }
+
+    /// What has come of a frame that is not complete.
+    fn part(&self) -> usize {
+        match self.skip {
+            0 => 0,
+            missing => self.length.saturating_sub(missing),
         }
     }
 
@@ -114,11 +170,13 @@ impl Frames {
                 let [a, b, c, kind, flags, d, e, f, g] = self.head;
                 self.have = 0;
                 self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+                self.length = self.skip;
                 let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
                 found(Frame {
                     kind,
                     flags,
                     stream,
+                    length: self.length,
                 });
             }
         }
@@ -157,7 +215,9 @@ mod tests {
         for size in [1, 2, 7, 100] {
             let mut streams = Streams::default();
             assert!(streams.is_idle());
-            asked.chunks(size).for_each(|part| streams.receive(part));
+            asked
+                .chunks(size)
+                .for_each(|part| streams.receive(part).unwrap());
             assert!(!streams.is_idle());
             answer.chunks(size).for_each(|part| streams.send(part));
             assert!(!streams.is_idle());
@@ -165,7 +225,7 @@ mod tests {
             end.chunks(size).for_each(|part| streams.send(part));
             assert!(streams.is_idle());
             // Trailers that come late open nothing.
-            streams.receive(&frame(HEADERS, 5, 1, b""));
+            streams.receive(&frame(HEADERS, 5, 1, b"")).unwrap();
             assert!(streams.is_idle());
         }
     }
@@ -173,13 +233,37 @@ mod tests {
     #[test]
     fn a_reset_from_either_side_ends_a_stream() {
         let mut streams = Streams::default();
-        streams.receive(&client(&[
-            frame(HEADERS, 5, 1, b""),
-            frame(HEADERS, 5, 3, b""),
-        ]));
-        streams.receive(&frame(RST_STREAM, 0, 1, &[0; 4]));
+        let both = [frame(HEADERS, 5, 1, b""), frame(HEADERS, 5, 3, b"")];
+        streams.receive(&client(&both)).unwrap();
+        streams.receive(&frame(RST_STREAM, 0, 1, &[0; 4])).unwrap();
         assert!(!streams.is_idle());
         streams.send(&frame(RST_STREAM, 0, 3, &[0; 4]));
         assert!(streams.is_idle());
+    }
+
+    #[test]
+    fn what_a_client_can_make_the_connection_hold_is_known() {
+        let mut streams = Streams::default();
+        let mut held = |bytes: &[u8]| {
+            streams.receive(bytes).unwrap();
+            streams.held()
+        };
+        assert_eq!(held(&client(&[])), 0);
+        // A header block without its end, and its end.
+        assert_eq!(held(&frame(HEADERS, 0, 1, &[0; 100])), UNFINISHED);
+        assert_eq!(held(&frame(CONTINUATION, 0, 1, &[0; 100])), UNFINISHED);
+        assert_eq!(held(&frame(CONTINUATION, END_HEADERS, 1, &[0; 100])), 0);
+        // A part of a frame.
+        let large = frame(HEADERS, END_HEADERS, 3, &[0; 9000]);
+        assert_eq!(held(&large[..8009]), 8000);
+        assert_eq!(held(&large[8009..]), 0);
+        // Bodies, up to the window.
+        assert_eq!(held(&frame(DATA, 0, 1, &[0; 10_000])), 10_000);
+        for _ in 0..10 {
+            held(&frame(DATA, 0, 3, &[0; 10_000]));
+        }
+        assert_eq!(held(&[]), WINDOW);
+        assert_eq!(held(&frame(RST_STREAM, 0, 1, &[0; 4])), WINDOW);
+        assert_eq!(held(&frame(RST_STREAM, 0, 3, &[0; 4])), 0);
     }
 }

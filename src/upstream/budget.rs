@@ -2,8 +2,9 @@
 //!
 //! A limit for each body bounds one request, but not many at once: sixty slow uploads of 7 MiB, or eight responses of
 //! 50 MB, exceed the memory of a small container. So every body that is read whole is charged here, in both
-//! directions, and released when its last copy is dropped. Small bodies are not charged: the limit on connections
-//! bounds them. Streams are not charged either, because each holds only a few kilobytes.
+//! directions, and released when its last copy is dropped; heads of requests as long as their request lasts. What is
+//! small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds only a
+//! few kilobytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// A body up to this size is not charged.
+/// What a client sends of one head or body is not charged up to this size.
+pub(crate) const SMALL: usize = 4 * 1024;
+/// Any other body up to this size is not charged.
 pub(crate) const FREE: usize = 16 * 1024;
 /// The limit if neither the system nor the configuration gives one.
 const UNKNOWN: u64 = 512 << 20;
@@ -104,6 +107,21 @@ impl Charge {
         }
         self.bytes += more;
         Ok(())
+    }
+
+    /// Makes the charge `bytes`, or releases it if they are not more than `free`.
+    ///
+    /// # Errors
+    /// The limit is reached. The earlier charge is kept.
+    pub(crate) fn follow(&mut self, bytes: usize, free: usize) -> Result<(), Full> {
+        let bytes = if bytes > free { bytes } else { 0 };
+        if bytes as u64 == self.bytes {
+            return Ok(());
+        }
+        let over = self.bytes.saturating_sub(bytes as u64);
+        self.budget.used.fetch_sub(over, Ordering::Relaxed);
+        self.bytes -= over;
+        self.cover(bytes)
     }
 
     /// Like [`Charge::cover`], for bytes that already exist. It always succeeds.

@@ -23,6 +23,14 @@ pub(crate) enum Overflow {
 pub(crate) trait Pieces: Send {
     type Error;
 
+    /// Whether a body that comes in one piece is charged, too.
+    const CHARGES_PIECES: bool;
+
+    /// The memory that is charged for `length` bytes of a body.
+    fn charged(length: usize, copies: usize) -> usize {
+        charged(length, copies)
+    }
+
     /// The next piece; `None` after the last one.
     fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Error>> + Send;
 
@@ -51,13 +59,23 @@ pub(crate) async fn whole<P: Pieces>(
     if first.len() as u64 > most {
         return Err(too_large());
     }
+    let full = |overflow| P::overflow(overflow, most);
+    let mut charge = Charge::default();
+    if P::CHARGES_PIECES {
+        let charged = P::charged(first.len(), copies);
+        charge.cover(charged).map_err(|_| full(Overflow::Full))?;
+    }
     let Some(second) = from.piece().await? else {
-        return Ok(first);
+        return Ok(charge.hold(first));
     };
     let expected = announced.and_then(|length| usize::try_from(length).ok());
     let room = expected.unwrap_or(first.len() * 4);
-    let mut whole = Collector::new(room.max(first.len() + second.len()), most, copies);
-    let full = |overflow| P::overflow(overflow, most);
+    let whole = Collector::new(room.max(first.len() + second.len()), most, copies);
+    let mut whole = Collector {
+        charge,
+        charged: P::charged,
+        ..whole
+    };
     whole.push(&first).map_err(full)?;
     let mut piece = Some(second);
     while let Some(bytes) = piece {
@@ -76,6 +94,17 @@ pub(crate) struct Collector {
     last: BytesMut,
     length: usize,
     charge: Charge,
+    /// See [`Pieces::charged`].
+    charged: fn(usize, usize) -> usize,
+}
+
+/// The memory that is charged for `length` bytes, unless a body is charged otherwise.
+fn charged(length: usize, copies: usize) -> usize {
+    if length > FREE {
+        length.saturating_mul(copies)
+    } else {
+        0
+    }
 }
 
 impl Collector {
@@ -90,6 +119,7 @@ impl Collector {
             last: BytesMut::with_capacity(expected.min(BLOCK)),
             length: 0,
             charge: Budget::process().charge(),
+            charged,
         }
     }
 
@@ -102,10 +132,8 @@ impl Collector {
         if self.length as u64 > self.most {
             return Err(Overflow::TooLarge);
         }
-        if self.length > FREE {
-            let charged = self.length.saturating_mul(self.copies);
-            self.charge.cover(charged).map_err(|_| Overflow::Full)?;
-        }
+        let charged = (self.charged)(self.length, self.copies);
+        self.charge.cover(charged).map_err(|_| Overflow::Full)?;
         if !self.last.is_empty() && self.last.len() + piece.len() > BLOCK {
             let next = BytesMut::with_capacity(BLOCK.max(piece.len()));
             let full = std::mem::replace(&mut self.last, next);

@@ -1,6 +1,7 @@
 //! Hostile frames: HTTP/2 by hand, with prior knowledge on a listener without TLS.
 
 mod floods;
+mod memory;
 mod suite;
 
 use std::io::{self, BufRead as _};

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{Conn, LINGER, MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES, Wire};
 use crate::server::room::Watch;
+use crate::upstream::budget::Full;
 
 impl AsyncRead for Conn {
     fn poll_read(
@@ -38,7 +39,11 @@ impl AsyncRead for Conn {
         let before = buf.filled().len();
         let read = this.poll_body(cx, buf);
         if let (Some(streams), Poll::Ready(Ok(()))) = (&mut this.streams, &read) {
-            streams.receive(buf.filled().get(before..).unwrap_or_default());
+            let new = buf.filled().get(before..).unwrap_or_default();
+            if let Err(Full) = streams.receive(new) {
+                let error = io::Error::new(io::ErrorKind::OutOfMemory, Full);
+                return Poll::Ready(Err(error));
+            }
         }
         this.reads = read.is_pending();
         this.watched(cx, read)

@@ -15,7 +15,7 @@ use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::room::Place;
-use crate::upstream::budget::{Charge, FREE};
+use crate::upstream::budget::{Charge, SMALL};
 
 /// The result of waiting for a head.
 pub(super) enum Wait {
@@ -76,7 +76,7 @@ impl Front {
                         return wait;
                     }
                     let held = conn.ahead();
-                    if held.len() > FREE && charge.cover(held.capacity()).is_err() {
+                    if held.len() > SMALL && charge.cover(held.capacity()).is_err() {
                         // Released before the response: the client may take its time to read it.
                         *held = BytesMut::new();
                         return Wait::Full;

@@ -16,6 +16,7 @@ use crate::runtime::response::Response;
 use crate::runtime::service::Endpoint;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::observe;
+use crate::upstream::budget::Charge;
 
 /// One request, from its head to its access-log line.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Ctx {
     pub(super) silent: bool,
     /// Preflights and health: responses that are not finished (see [`Ctx::finishing`]).
     pub(super) bare: bool,
+    /// For the memory of a large head over HTTP/2. The front loop holds that of HTTP/1.
+    pub(super) held: Charge,
     /// Counts the request until it ends, also when its task is dropped.
     _in_flight: InFlight,
     /// `telemetry/metrics` has counted the start of the request, and must count its end.
@@ -57,6 +60,7 @@ impl Ctx {
             answered: None,
             silent: false,
             bare: false,
+            held: Charge::default(),
             _in_flight: in_flight,
             counted: false,
             ended: None,

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -38,6 +38,7 @@ use crate::runtime::response::{Branding, Response};
 use crate::server::{builtin, intake, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
+use crate::upstream::budget::SMALL;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -61,14 +62,37 @@ impl Gateway {
     }
 
     /// For HTTP/2, checks what the front loop checks for HTTP/1: Pingora creates these sessions itself, without a
-    /// limit. `false`: the head has too many headers.
-    fn limit_http2(&self, session: &mut Session) -> bool {
+    /// limit. Returns the response to a head with too many headers, or for which there is no memory.
+    fn limit_http2(&self, session: &mut Session, ctx: &mut Ctx) -> Option<Response> {
         let downstream = session.as_downstream_mut();
         downstream.set_write_timeout(self.limits.write);
         downstream.set_total_drain_timeout(Some(self.limits.read));
-        downstream.req_header().headers.len() <= self.limits.max_fields
-            && rewrite::join_cookies(downstream.req_header_mut()).is_ok()
+        let head = downstream.req_header();
+        let rejected = |reason, status| {
+            self.shared.metrics.bad_request(reason);
+            Some(Response::empty(status))
+        };
+        // The client's table of headers makes a few bytes on the wire a head of 64 KiB.
+        let held = ctx
+            .held
+            .follow(2 * size_of_fields(&head.headers), 2 * SMALL);
+        if held.is_err() {
+            return rejected("buffers_full", StatusCode::SERVICE_UNAVAILABLE);
+        }
+        let few = head.headers.len() <= self.limits.max_fields;
+        if few && rewrite::join_cookies(downstream.req_header_mut()).is_ok() {
+            return None;
+        }
+        rejected("too_many", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
+}
+
+/// The size of decoded headers, as RFC 9113 §6.5.2 counts it.
+fn size_of_fields(headers: &HeaderMap) -> usize {
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32);
+    sizes.sum()
 }
 
 #[async_trait]
@@ -93,14 +117,15 @@ impl ProxyHttp for Gateway {
         {
             session.set_keepalive(None);
         }
-        let few_fields = !session.is_http2() || self.limit_http2(session);
-        let decision = match head_of(session, None) {
-            _ if !few_fields => {
-                self.shared.metrics.bad_request("too_many");
-                Decision::Before(Response::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
-            }
-            None => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
-            Some(mut head) => {
+        let rejected = if session.is_http2() {
+            self.limit_http2(session, ctx)
+        } else {
+            None
+        };
+        let decision = match (head_of(session, None), rejected) {
+            (_, Some(response)) => Decision::Before(response),
+            (None, None) => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            (Some(mut head), None) => {
                 head.client = active
                     .service
                     .options

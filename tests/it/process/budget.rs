@@ -61,7 +61,7 @@ fn unfinished_heads_share_the_budget() {
     let stub = Stub::with(OK);
     let metrics = ports::free();
     let mut file = with_metrics(config(&stub.url()), metrics);
-    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "72KiB" });
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "120KiB" });
     let gateway = Gateway::start(&file.to_string());
     let page = || {
         let mut client = Client::connect(metrics).unwrap();
@@ -85,6 +85,57 @@ fn unfinished_heads_share_the_budget() {
     eventually("it is given back", Duration::from_secs(10), is_free);
     let page = page();
     assert!(page.contains("{reason=\"buffers_full\"} 1"), "{page}");
+}
+
+/// A few kilobytes each, of thousands of clients that stop before the end.
+#[test]
+fn small_bodies_and_complete_heads_share_the_budget() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "100KiB" });
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
+    }));
+    let gateway = Gateway::start(&file.to_string());
+    let held = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        let page = client.response("GET").unwrap().text();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("portcullis_buffered_bytes "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    let long = "y".repeat(8000);
+    let fields: Vec<(String, &str)> = (0..4).map(|n| (format!("X-{n}"), &*long)).collect();
+    let fields = fields.iter().map(|(name, value)| (&**name, *value));
+    let length = ("Content-Length", "12001");
+    let large = request("POST", "/up", &fields.chain([length]).collect::<Vec<_>>());
+    let small = request("POST", "/up", &[length]);
+    for (head, each) in [(small + &"x".repeat(12_000), 24_000), (large, 64_000)] {
+        let mut open = Vec::new();
+        for count in 1..=100_000 / each {
+            let mut client = gateway.client();
+            client.send(&head).unwrap();
+            open.push(client);
+            eventually("it is held", Duration::from_secs(10), || {
+                held() >= count * each
+            });
+        }
+        let mut last = gateway.client();
+        last.send(&head).unwrap();
+        assert_eq!(last.response("POST").unwrap().status, 503);
+        // Small requests are not affected, and those that wait go on.
+        assert_eq!(gateway.get("/a").status, 200);
+        let missing = 12_001 - if each == 24_000 { 12_000 } else { 0 };
+        let first = &mut open[0];
+        first.send("x".repeat(missing)).unwrap();
+        assert_eq!(first.response("POST").unwrap().status, 200);
+        drop(open);
+        eventually("it is given back", Duration::from_secs(10), || held() == 0);
+    }
 }
 
 #[test]
