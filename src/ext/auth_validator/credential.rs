@@ -47,8 +47,8 @@ impl Places {
         Ok(token.map(|token| (Scheme::Bearer, token)))
     }
 
-    /// Removes all tokens except the verified one, because backends might trust them: a cookie of the name beside the
-    /// header, a bearer token in `Authorization` if another header has the verified token, and an `access_token` in the
+    /// Removes all tokens except the verified one, because backends might trust them: a cookie of the name, or
+    /// `access_token`, in any spelling; a bearer token in `Authorization` if another header has the verified token, and an `access_token` in the
     /// query (RFC 6750 §2.3).
     pub(super) fn keep_only(&self, token: &str, head: &Head<'_>, notes: &mut Notes) {
         let other_bearer = |line: &HeaderValue| {
@@ -79,15 +79,15 @@ impl Places {
         }
     }
 
-    /// Whether this is the configured cookie with a different token. Some backends also separate cookies by commas, as
-    /// RFC 2109 did, or accept quotes around a name.
+    /// Whether this is a cookie with a different token: the configured one, or `access_token`, which backends read by
+    /// default. Some of them also separate cookies by commas, as RFC 2109 did.
     fn is_other(&self, pair: &[u8], token: &str) -> bool {
         pair.split(|byte| *byte == b',').any(|part| {
-            let is_other = |part: &[u8]| {
-                let value = value_of(part, self.cookie.as_bytes());
-                value.is_some_and(|value| value != token.as_bytes())
-            };
-            is_other(part) || unquoted_name(part).is_some_and(|part| is_other(&part))
+            let end = memchr::memchr(b'=', part).unwrap_or(part.len());
+            let (name, value) = part.split_at(end);
+            let value = unquoted(value.get(1..).unwrap_or_default().trim_ascii());
+            let is_token = || same_name(name, self.cookie.as_bytes()) || same_name(name, TOKEN);
+            value != token.as_bytes() && is_token()
         })
     }
 
@@ -124,28 +124,36 @@ impl Places {
     }
 }
 
-/// Whether this is an `access_token` other than `token`. Some backends read `.` and blanks in a name as `_`.
+/// The usual name of a parameter or cookie with a token (RFC 6750 §2.3).
+const TOKEN: &[u8] = b"access_token";
+
+/// Whether this is an `access_token` other than `token`.
 fn is_other_parameter(pair: &str, token: &str) -> bool {
-    const NAME: &[u8] = b"access_token";
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let name = name
-        .bytes()
-        .map(|byte| if byte == b'+' { b'_' } else { byte });
-    let name: Vec<u8> = percent_decode(&name.collect::<Vec<u8>>()).collect();
-    let folded = name.iter().map(|byte| match byte {
-        b'.' | b' ' => b'_',
-        byte => byte.to_ascii_lowercase(),
-    });
-    // In PHP and others `access_token[]` sets `access_token` too.
-    let folded = folded.take_while(|byte| *byte != b'[');
-    folded.eq(NAME.iter().copied()) && !percent_decode_str(value).eq(token.bytes())
+    same_name(name.as_bytes(), TOKEN) && !percent_decode_str(value).eq(token.bytes())
 }
 
-/// `name=value` of `"name"=value`.
-fn unquoted_name(pair: &[u8]) -> Option<Vec<u8>> {
-    let rest = pair.trim_ascii_start().strip_prefix(b"\"")?;
-    let end = memchr::memchr(b'"', rest)?;
-    Some([rest.get(..end)?, rest.get(end + 1..)?].concat())
+/// Whether a backend may read `name` as `wanted`: without regard to case, with escapes decoded and quotes removed. Some
+/// read `.` and blanks within a name as `_`, and in PHP and others `name[]` sets `name`, too.
+fn same_name(name: &[u8], wanted: &[u8]) -> bool {
+    folded(name).eq(folded(wanted))
+}
+
+fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
+    let decoded: Vec<u8> = percent_decode(name.trim_ascii()).collect();
+    let kept = decoded.into_iter().filter(|byte| *byte != b'"');
+    let folded = kept.map(|byte| match byte {
+        b'.' | b' ' | b'+' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    });
+    folded.take_while(|byte| *byte != b'[')
+}
+
+/// A value without the quotes that some clients add (RFC 6265 §4.1.1).
+fn unquoted(value: &[u8]) -> &[u8] {
+    let inner = value.strip_prefix(b"\"");
+    let inner = inner.and_then(|value| value.strip_suffix(b"\""));
+    inner.unwrap_or(value)
 }
 
 /// The pairs of a `Cookie` header (RFC 6265 §4.2.1).
@@ -169,11 +177,8 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
 /// `=` are not part of the name (RFC 6265 §5.2).
 fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     let rest = pair.trim_ascii_start().strip_prefix(name)?;
-    let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_end();
-    let unquoted = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    Some(unquoted.unwrap_or(value))
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+    Some(unquoted(value.trim_ascii_end()))
 }
 
 #[cfg(test)]

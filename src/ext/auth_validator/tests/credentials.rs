@@ -1,7 +1,7 @@
 //! Where the token of a request is, and that no second one is forwarded.
 
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{ask, block, compiled, ed, fields, key_file, verdict};
 use crate::ext::testing::head;
@@ -199,4 +199,51 @@ async fn no_second_token_is_forwarded_with_the_verified_one() {
             assert_eq!(seen.join("; "), want, "{name} of {sent:?}");
         }
     }
+}
+
+/// Backends that expect the default name, or that do not compare names byte by byte, find no other token.
+#[tokio::test]
+async fn no_spelling_of_a_token_cookie_is_forwarded_unverified() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, r#", "cookie_key": "my_sid""#));
+    let token = ed(r#"{"sub":"alice"}"#);
+    let verified = format!("my_sid={token}");
+    let bearer = format!("Bearer {token}");
+    for other in [
+        "access_token=forged",
+        "Access_Token=forged",
+        "access.token=forged",
+        "access%5Ftoken=forged",
+        "access_token[]=forged",
+        "\"access_token\"=\"forged\"",
+        "access_token",
+        "MY_SID=forged",
+        "my.sid=forged",
+    ] {
+        for sent in [
+            fields(&[(COOKIE, &format!("a=1; {verified}; {other}; b=2"))]),
+            fields(&[
+                (AUTHORIZATION, &bearer),
+                (COOKIE, &format!("a=1; {other}; b=2")),
+            ]),
+        ] {
+            let left = cookies(&steps, &sent).await;
+            let left = left.replace(&format!("{verified}; "), "");
+            assert_eq!(left, "a=1; b=2", "{other}");
+        }
+    }
+    // The same token under another name is verified; other cookies stay.
+    let same = format!("{verified}; access_token={token}; access_tokens=x; sid=1");
+    let sent = fields(&[(COOKIE, &same)]);
+    assert_eq!(cookies(&steps, &sent).await, same);
+}
+
+/// The cookies that are passed on.
+async fn cookies(steps: &[Box<dyn EndpointStep>], sent: &HeaderMap) -> String {
+    let (rejected, notes) = ask(steps, sent).await;
+    assert!(rejected.is_none(), "{sent:?}");
+    let request = head(&Method::GET, "/x", sent);
+    let values = notes.header_values(&request, &COOKIE);
+    let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+    values.join("; ")
 }
