@@ -15,9 +15,10 @@ pub struct Hidden {
 
 impl Hidden {
     /// The configured values of query parameters: those of credentials, and all longer ones, whose meaning only the
-    /// backend knows. Words of up to five letters and digits are not secrets.
+    /// backend knows. Words of up to five letters and digits are not secrets. Of the path, the segments that look like
+    /// a key.
     pub fn of(pattern: &str) -> Hidden {
-        let query = pattern.split_once('?').map_or("", |(_, query)| query);
+        let (path, query) = pattern.split_once('?').unwrap_or((pattern, ""));
         let names = query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
@@ -25,7 +26,7 @@ impl Hidden {
             .map(|(name, _)| name.into());
         Hidden {
             names: names.collect(),
-            parts: Box::default(),
+            parts: keys_in(path).map(Box::from).collect(),
         }
     }
 
@@ -58,6 +59,27 @@ impl Hidden {
         }
         text
     }
+}
+
+/// The literal parts of a path that look like a key. Some services expect it there (`/bot123:KEY/send`, web hooks).
+fn keys_in(path: &str) -> impl Iterator<Item = &str> {
+    let segments = path.split('/');
+    let literals = segments.flat_map(|segment| segment.split(['{', '}']).step_by(2));
+    literals.filter(|literal| looks_like_a_key(literal))
+}
+
+/// At least 16 letters and digits in a row, and both of them; or a number and a password (`123:KEY`). Words are
+/// shorter or have no digits, and the groups of a UUID are shorter.
+fn looks_like_a_key(literal: &str) -> bool {
+    const LONG: usize = 16;
+    let has = |text: &str, is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
+    let is_mixed = |text: &str| has(text, u8::is_ascii_digit) && has(text, u8::is_ascii_alphabetic);
+    let mut runs = literal.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let is_pair = |(name, password): (&str, &str)| {
+        name.ends_with(|last: char| last.is_ascii_digit()) && password.len() >= 6
+    };
+    runs.any(|run| run.len() >= LONG && is_mixed(run))
+        || literal.split_once(':').is_some_and(is_pair)
 }
 
 fn is_hidden(name: &str, value: &str) -> bool {
@@ -129,6 +151,44 @@ mod tests {
         );
         assert_eq!(hidden.clean("no appid=here"), "no appid=here");
         assert!(matches!(Hidden::default().clean("x"), Cow::Borrowed("x")));
+    }
+
+    #[test]
+    fn keys_in_the_path_are_hidden_and_words_are_not() {
+        for (pattern, shown) in [
+            ("/bot123456:SECRETPATH/send", "/[redacted]/send"),
+            ("/bot12:SECRET/send{id}", "/[redacted]/send{id}"),
+            (
+                "/services/T00/B00/aBcDeFgHiJ0123456789",
+                "/services/T00/B00/[redacted]",
+            ),
+            (
+                "/hook/0123456789abcdef0123/{id}?v=1",
+                "/hook/[redacted]/{id}?v=1",
+            ),
+            ("/hooks/{id}0a1b2c3d4e5f6a7b8", "/hooks/{id}[redacted]"),
+            ("/v1/models:predict", "/v1/models:predict"),
+            (
+                "/api/v2/customer-profiles-2024/internationalization",
+                "/api/v2/customer-profiles-2024/internationalization",
+            ),
+            (
+                "/a/3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+                "/a/3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+            ),
+            (
+                "/{customerIdentifier0123456789}",
+                "/{customerIdentifier0123456789}",
+            ),
+        ] {
+            assert_eq!(Hidden::of(pattern).clean(pattern), shown);
+        }
+        let error = "Get \"http://h/bot12:SECRET/send5\": EOF";
+        let hidden = Hidden::of("/bot12:SECRET/send{id}");
+        assert_eq!(
+            hidden.clean(error),
+            "Get \"http://h/[redacted]/send5\": EOF"
+        );
     }
 
     #[test]

@@ -325,7 +325,8 @@ fn no_failure_shows_credentials_of_a_url() {
                 "disable_host_sanitize": true }]
         })
     };
-    let secret = "/x?appid=geheim-appid-1&licence-id=geheim-licence&k=v";
+    let secret =
+        "/bot123:geheim/9geheim0123456789/x?appid=geheim-appid-1&licence-id=geheim-licence&k=v";
     let mut keyed = endpoint("/keyed", &stub.url(), "/x", "json");
     keyed["extra_config"] = json!({ "auth/api-keys": { "roles": ["r"] } });
     let with_password = format!("http://user:geheim-password@{down}");

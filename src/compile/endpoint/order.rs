@@ -1,7 +1,5 @@
 //! The order of the backends, and what the endpoint adds to their responses.
 
-use http::Method;
-
 use crate::compile::data;
 use crate::config::{Block, ConfigError, Endpoint, Node};
 use crate::runtime::condition::When;
@@ -9,6 +7,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData};
 use crate::runtime::template::Template;
+use crate::upstream::care::is_idempotent;
 
 /// Whether a backend's URL uses a value of an earlier response.
 pub(super) fn takes_responses(file: &Endpoint<'_>) -> bool {
@@ -66,20 +65,9 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
 
 /// A call that failed may have been made. The next backend must not repeat what must not happen twice.
 pub(super) fn check_fallback(file: &Endpoint<'_>, backends: &[runtime::Backend]) {
-    let is_repeatable = |method: &Method| {
-        [
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::TRACE,
-            Method::PUT,
-            Method::DELETE,
-        ]
-        .contains(method)
-    };
     let unsafe_one = backends
         .iter()
-        .find(|backend| !is_repeatable(&backend.method));
+        .find(|backend| !is_idempotent(&backend.method));
     // A key of the endpoint itself: without its strategy the endpoint would make every call.
     if let (Some(backend), Some(node)) = (unsafe_one, file.block.get("backend")) {
         node.config_error_hint(
@@ -87,7 +75,7 @@ pub(super) fn check_fallback(file: &Endpoint<'_>, backends: &[runtime::Backend])
                 "\"fallback\" could make a {} twice: a call that failed may have had its effect",
                 backend.method
             )),
-            "GET, HEAD, OPTIONS, TRACE, PUT and DELETE may be repeated (RFC 9110 §9.2.2)",
+            "GET, HEAD, OPTIONS, TRACE, QUERY, PUT and DELETE may be repeated (RFC 9110 §9.2.2)",
         );
     }
 }

@@ -226,8 +226,8 @@ fn is_failure(on: &RetryOn, exchange: &Exchange<'_>) -> bool {
     status.is_some_and(|status| on.statuses.contains(&status))
 }
 
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+/// Whether a request may be made twice (RFC 9110 §9.2.2; the draft of QUERY, draft-ietf-httpbis-safe-method-w-body).
+pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE

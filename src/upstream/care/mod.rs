@@ -29,6 +29,7 @@ mod sticky;
 
 use std::sync::Arc;
 
+pub(crate) use again::is_idempotent;
 pub(super) use balance::{Pick, Tried};
 pub(crate) use budget::{RetryBudget, Spent};
 pub(super) use health::HostHealth;

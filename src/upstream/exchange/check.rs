@@ -7,7 +7,7 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
-use super::long::HEAD_TOO_LARGE;
+use super::long::{HEAD_TOO_LARGE, MOST_FIELDS, TOO_MANY_FIELDS};
 use super::stream::Exchange;
 use crate::telemetry::mask::without_password;
 use crate::upstream::error::{CallError, CallErrorKind};
@@ -81,6 +81,11 @@ impl Exchange<'_> {
         if *error.etype() == HEAD_TOO_LARGE || context.is_some_and(|text| beyond(text.as_str())) {
             let most = self.client.settings.max_response_header_bytes;
             let text = format!("net/http: server response headers exceeded {most} bytes; aborted");
+            return CallError::new(CallErrorKind::TooLarge, text);
+        }
+        if *error.etype() == TOO_MANY_FIELDS {
+            let text =
+                format!("net/http: server response has more than {MOST_FIELDS} headers; aborted");
             return CallError::new(CallErrorKind::TooLarge, text);
         }
         CallError::header(error)

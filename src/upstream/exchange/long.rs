@@ -19,8 +19,11 @@ use crate::upstream::session::Session;
 /// The head is larger than the configuration allows.
 pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarge");
 
+/// The head has more headers than [`MOST_FIELDS`].
+pub(super) const TOO_MANY_FIELDS: ErrorType = ErrorType::new("ResponseFieldsTooMany");
+
 /// The maximum number of headers in a response. `HeaderMap` has its own limit.
-const MOST_FIELDS: usize = 10_000;
+pub(super) const MOST_FIELDS: usize = 10_000;
 /// The maximum number of headers that frame a response, all of which Pingora must parse.
 const MOST_FRAMING: usize = 100;
 const READ_BYTES: usize = 16 * 1024;
@@ -177,8 +180,9 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 fn parse(read: &BytesMut, end: usize) -> Result<Parsed, Box<Error>> {
     let head = read.get(..end).unwrap_or_default();
     let lines = memchr::memchr_iter(b'\n', head).count();
-    if lines > MOST_FIELDS {
-        return Err(Error::new(HEAD_TOO_LARGE));
+    // The status line and the empty line are no headers.
+    if lines > MOST_FIELDS + 2 {
+        return Err(Error::new(TOO_MANY_FIELDS));
     }
     let mut found = vec![httparse::EMPTY_HEADER; lines];
     let mut response = httparse::Response::new(&mut found);

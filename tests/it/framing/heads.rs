@@ -241,3 +241,15 @@ fn blanks_around_values_of_scripts_are_not_sent() {
         }
     }
 }
+
+/// The two bounds of a head, in bytes and in headers, have texts of their own.
+#[test]
+fn too_many_fields_are_reported_as_such() {
+    let fields: String = (0..10_001).map(|n| format!("X-{n}: v\r\n")).collect();
+    let backend = Upstream::raw(json_head(&format!("{fields}Content-Length: 2")) + "{}");
+    let gateway = Gateway::start(&config(&backend.url()).to_string());
+    for path in ["/n", "/c"] {
+        assert_eq!(gateway.get(path).status, 500, "{path}");
+    }
+    logs(&gateway, "server response has more than 10000 headers", 2);
+}
