@@ -11,7 +11,8 @@ const MOST_WAITING: usize = 1024;
 
 /// Running comparisons, and those that wait for a turn.
 ///
-/// Clients with the fewest earlier comparisons go first, and among equals the newest. So a flood of guesses, from few
+/// Clients with the fewest earlier comparisons go first, among equals the names with the fewest, and among those the
+/// newest. So a flood of guesses, from few
 /// addresses or from many, does not lock out a user with the right password. If too many wait, the last one in this
 /// order is rejected.
 #[derive(Debug)]
@@ -27,10 +28,19 @@ struct State {
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
 }
 
+/// How many passwords were compared recently, without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tried {
+    /// Of the client.
+    pub client: u32,
+    /// For the name, by any client. It is the same for names that do not exist, so it tells nothing about them.
+    pub name: u32,
+}
+
 /// A lower rank goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    tried: u32,
+    tried: Tried,
     newest: Reverse<u64>,
 }
 
@@ -54,8 +64,8 @@ impl Queue {
         })
     }
 
-    /// Enters a client that has had `tried` passwords compared recently.
-    pub(super) fn enter(self: &Arc<Self>, tried: u32) -> Place {
+    /// Enters a request.
+    pub(super) fn enter(self: &Arc<Self>, tried: Tried) -> Place {
         let (sender, turn) = oneshot::channel();
         let mut state = self.state();
         state.arrivals += 1;
@@ -128,13 +138,30 @@ mod tests {
         place.turn().now_or_never().expect("it has to wait")
     }
 
+    fn by(client: u32) -> Tried {
+        Tried { client, name: 0 }
+    }
+
+    #[test]
+    fn among_new_clients_a_name_that_is_not_guessed_is_next() {
+        let queue = Queue::new(1);
+        let running = now(queue.enter(by(0))).unwrap();
+        let [guessed, other, guesser] = [(0, 9), (0, 0), (1, 0)]
+            .map(|(client, name)| queue.enter(Tried { client, name }));
+        let mut turn = running;
+        for place in [other, guessed, guesser] {
+            drop(turn);
+            turn = now(place).unwrap();
+        }
+    }
+
     #[test]
     fn the_client_with_the_fewest_guesses_is_next_and_among_equals_the_newest() {
         let queue = Queue::new(1);
-        let running = now(queue.enter(0)).unwrap();
+        let running = now(queue.enter(by(0))).unwrap();
         let names = ["guesser", "old", "new", "guesser again"];
         let mut waiting: Vec<_> = [7, 0, 0, 8]
-            .map(|tried| queue.enter(tried))
+            .map(|tried| queue.enter(by(tried)))
             .into_iter()
             .zip(names)
             .collect();
@@ -153,13 +180,13 @@ mod tests {
     #[test]
     fn a_dropped_place_is_free() {
         let queue = Queue::new(1);
-        let running = now(queue.enter(0)).unwrap();
-        drop(queue.enter(0));
-        let given = queue.enter(0);
+        let running = now(queue.enter(by(0))).unwrap();
+        drop(queue.enter(by(0)));
+        let given = queue.enter(by(0));
         drop(running);
         // The turn was already assigned, and the request is dropped before it takes the turn.
         drop(given);
-        assert!(queue.enter(5).turn().now_or_never().unwrap().is_some());
+        assert!(queue.enter(by(5)).turn().now_or_never().unwrap().is_some());
         assert_eq!(queue.state().waiting.len(), 0);
         assert_eq!(queue.state().running, 0);
     }
@@ -167,9 +194,9 @@ mod tests {
     #[test]
     fn too_many_guesses_displace_only_each_other() {
         let queue = Queue::new(2);
-        let running = [now(queue.enter(0)), now(queue.enter(0))];
-        let guesses: Vec<_> = (0..2 * MOST_WAITING).map(|_| queue.enter(1)).collect();
-        let right = queue.enter(0);
+        let running = [now(queue.enter(by(0))), now(queue.enter(by(0)))];
+        let guesses: Vec<_> = (0..2 * MOST_WAITING).map(|_| queue.enter(by(1))).collect();
+        let right = queue.enter(by(0));
         assert_eq!(queue.state().waiting.len(), MOST_WAITING);
         let sent_away = guesses
             .into_iter()

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, PAD_INDIFFERENT};
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
-use super::queue::{Place, Queue};
+use super::queue::{Place, Queue, Tried};
 use super::users::{Proof, Users};
 use crate::ext::rate_limit::{Clients, Rate, Verdict, seconds_up};
 use crate::ext::recent::Recent;
@@ -39,6 +39,8 @@ pub(crate) struct Attempts {
     clients: Clients,
     /// Comparisons of each client that did not succeed, including those in progress.
     tried: Recent<u32>,
+    /// The same for each name. A flood for one name, from addresses that change, must not delay the users of others.
+    named: Recent<u32>,
     clock: Clock,
 }
 
@@ -49,34 +51,36 @@ impl Attempts {
             queue: Queue::new(at_once()),
             clients: Clients::new(Rate::new(1.0, GUESSES), 16, MEMORY),
             tried: Recent::new(MOST_COUNTED, 16, MEMORY),
+            named: Recent::new(MOST_COUNTED, 16, MEMORY),
             clock,
         }
     }
 
     /// A place in the queue for one comparison, or how long to wait before the next.
-    fn begin(&self, client: &str) -> Result<Place, Duration> {
+    fn begin(&self, client: &str, name: &str) -> Result<Place, Duration> {
         let now = self.clock.now();
         if let Verdict::Rejected { retry_after } = self.clients.take(client, now) {
             return Err(retry_after);
         }
-        let tried = self.tried.with(
-            client,
-            now,
-            || 0,
-            |count| {
-                *count = count.saturating_add(1);
-                *count - 1
-            },
-        );
-        Ok(self.queue.enter(tried))
+        Ok(self.queue.enter(Tried {
+            client: one_more(&self.tried, client, now),
+            name: one_more(&self.named, name, now),
+        }))
     }
 
     /// The password was right, so this does not count as a guess.
-    fn was_right(&self, client: &str) {
+    fn was_right(&self, client: &str, name: &str) {
         let now = self.clock.now();
-        self.tried
-            .with(client, now, || 0, |count| *count = count.saturating_sub(1));
+        for (counts, key) in [(&self.tried, client), (&self.named, name)] {
+            counts.with(key, now, || 0, |count| *count = count.saturating_sub(1));
+        }
     }
+}
+
+/// Counts one more comparison. Returns the number before.
+fn one_more(counts: &Recent<u32>, key: &str, now: Duration) -> u32 {
+    let add = |count: &mut u32| std::mem::replace(count, count.saturating_add(1));
+    counts.with(key, now, || 0, add)
 }
 
 /// The number of concurrent bcrypt computations, each on a thread of the blocking pool: half of the processors stay
@@ -119,7 +123,7 @@ impl EndpointStep for BasicCheck {
             return Gate::Pass;
         }
         let client = self.prefix.client(head.client).to_string();
-        match self.attempts.begin(&client) {
+        match self.attempts.begin(&client, name) {
             Ok(place) => {
                 let login = Login {
                     users: Arc::clone(&self.users),
@@ -172,7 +176,7 @@ impl Login {
             || bcrypt::verify(&self.password, users.hash(name)).unwrap_or(false);
         if right {
             users.learn(name, self.proof);
-            self.attempts.was_right(&self.client);
+            self.attempts.was_right(&self.client, name);
         }
         right
     }

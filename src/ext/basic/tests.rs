@@ -138,6 +138,33 @@ async fn a_flood_of_guesses_from_elsewhere_locks_out_no_user() {
 }
 
 #[tokio::test]
+async fn a_flood_for_one_name_does_not_delay_the_users_of_others() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let hash = bcrypt::hash("a", 6).unwrap();
+    let users = format!(r#"{{"users": {{"ann": "{hash}", "bob": "{hash}"}}}}"#);
+    let mut file = File::new(&users);
+    let step = step(&mut file, "{}");
+    let done = AtomicUsize::new(0);
+    // Each guess comes from an address of its own. Most of them come after the right password.
+    let guess = async |n: usize| {
+        let client = format!("10.{}.{}.1", n / 250, n % 250);
+        assert_eq!(login(&*step, &client, "bob:wrong").await, 401);
+        done.fetch_add(1, Ordering::SeqCst);
+    };
+    let early = futures::future::join_all((0..20).map(&guess));
+    let late = async {
+        tokio::task::yield_now().await;
+        futures::future::join_all((20..400).map(&guess)).await
+    };
+    let right = async {
+        assert_eq!(login(&*step, "192.0.2.1", "ann:a").await, 200);
+        done.load(Ordering::SeqCst)
+    };
+    let (_, before, _) = tokio::join!(early, right, late);
+    assert!(before < 100, "{before} guesses went first");
+}
+
+#[tokio::test]
 async fn an_ipv6_client_guesses_for_its_whole_network() {
     let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a")));
     let step = step(&mut file, "{}");
