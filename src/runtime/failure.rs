@@ -13,12 +13,39 @@ use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
 use crate::upstream::budget::Full;
 
-/// The reason if a value of the request cannot be used.
-pub(crate) const BAD_INPUT: &str = "bad_input";
-/// The reason if the client's address is rejected.
-pub(crate) const IP_FILTER: &str = "ip_filter";
-/// The reason if too much heavy work waits already.
-pub(crate) const BUSY: &str = "busy";
+/// What rejects a request before its backend is called. One byte, so that a failure stays small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Guard {
+    /// A value of the request cannot be used.
+    BadInput,
+    /// Too much heavy work waits already.
+    Busy,
+    /// An expression of `validation/cel`.
+    Cel,
+    /// The client's address.
+    IpFilter,
+    /// `security/policies`.
+    Policy,
+    /// `validation/json-schema`.
+    Schema,
+    /// A script.
+    Script,
+}
+
+impl Guard {
+    /// The reason in the access log and in `portcullis_requests_refused_total`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Guard::BadInput => "bad_input",
+            Guard::Busy => "busy",
+            Guard::Cel => "cel",
+            Guard::IpFilter => "ip_filter",
+            Guard::Policy => "policy",
+            Guard::Schema => "json_schema",
+            Guard::Script => "script",
+        }
+    }
+}
 
 /// Why a request got no response from its backends.
 ///
@@ -80,9 +107,8 @@ pub enum Kind {
     Busy,
     /// A step rejected the response of the backend, or could not make one in its place.
     Rejected,
-    /// A step rejected the request before its backend was called. The text is the reason in the access log and in
-    /// `portcullis_requests_refused_total`.
-    Guarded(&'static str),
+    /// A step rejected the request before its backend was called.
+    Guarded(Guard),
     /// No token for the backend could be obtained.
     Credentials,
     /// The token server does not exchange the client's token.
@@ -133,7 +159,7 @@ impl Kind {
             Kind::TooLarge => Report::Upstream("too_large"),
             Kind::Full => Report::Upstream("buffers_full"),
             Kind::Busy | Kind::Rejected => Report::Upstream("refused"),
-            Kind::Guarded(reason) => Report::Guard(reason),
+            Kind::Guarded(guard) => Report::Guard(guard.reason()),
             Kind::Credentials => Report::Upstream("credentials"),
             Kind::ExchangeRefused => Report::Token(Reason::ExchangeRefused.as_str()),
             Kind::ExchangeForbidden => Report::Token(Reason::ExchangeForbidden.as_str()),
@@ -343,7 +369,7 @@ impl Failure {
         self.kind.is_of_client()
             || matches!(
                 self.kind,
-                Kind::Empty | Kind::Guarded(BAD_INPUT | IP_FILTER)
+                Kind::Empty | Kind::Guarded(Guard::BadInput | Guard::IpFilter)
             )
     }
 
@@ -351,7 +377,7 @@ impl Failure {
     pub fn bad_input(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Failure {
         Failure {
             status,
-            ..Failure::new(Kind::Guarded(BAD_INPUT), text)
+            ..Failure::new(Kind::Guarded(Guard::BadInput), text)
         }
     }
 
@@ -359,7 +385,7 @@ impl Failure {
     pub fn before_call(self) -> Failure {
         match self.kind {
             Kind::Script => Failure {
-                kind: Kind::Guarded("script"),
+                kind: Kind::Guarded(Guard::Script),
                 ..self
             },
             _ => self,

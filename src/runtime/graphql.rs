@@ -257,7 +257,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::runtime::failure::{BAD_INPUT, Kind};
+    use crate::runtime::failure::{Guard, Kind};
 
     fn spec(operation: Operation, variables: serde_json::Value) -> GraphQlSpec {
         GraphQlSpec {
@@ -394,7 +394,7 @@ mod tests {
         ] {
             let failure = sent(spec(Operation::Mutation, json!({})), body).expect_err(body);
             assert_eq!(failure.text, text);
-            assert_eq!(failure.kind, Kind::Guarded(BAD_INPUT));
+            assert_eq!(failure.kind, Kind::Guarded(Guard::BadInput));
         }
     }
 

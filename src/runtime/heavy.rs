@@ -15,7 +15,7 @@ use once_cell::sync::Lazy;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-use super::failure::{BUSY, Failure, Kind};
+use super::failure::{Failure, Guard, Kind};
 
 /// How long work may block a worker.
 const INLINE: Duration = Duration::from_millis(2);
@@ -47,7 +47,7 @@ impl From<Cut> for Failure {
             Cut::Deadline => Failure::deadline(),
             Cut::Busy => Failure {
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                ..Failure::new(Kind::Guarded(BUSY), "too much heavy work at once")
+                ..Failure::new(Kind::Guarded(Guard::Busy), "too much heavy work at once")
             },
         }
     }

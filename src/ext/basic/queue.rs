@@ -146,8 +146,8 @@ mod tests {
     fn among_new_clients_a_name_that_is_not_guessed_is_next() {
         let queue = Queue::new(1);
         let running = now(queue.enter(by(0))).unwrap();
-        let [guessed, other, guesser] = [(0, 9), (0, 0), (1, 0)]
-            .map(|(client, name)| queue.enter(Tried { client, name }));
+        let [guessed, other, guesser] =
+            [(0, 9), (0, 0), (1, 0)].map(|(client, name)| queue.enter(Tried { client, name }));
         let mut turn = running;
         for place in [other, guessed, guesser] {
             drop(turn);

@@ -12,7 +12,7 @@ use super::policy::open_reads;
 use crate::ext::identity::Demand;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
@@ -132,7 +132,7 @@ impl PipeStep for Checks {
             let now = self.clock.wall();
             let deadline = request.deadline.into_std();
             self.before
-                .judge(&Moment { now, part }, deadline, Kind::Guarded("cel"))?;
+                .judge(&Moment { now, part }, deadline, Kind::Guarded(Guard::Cel))?;
         }
         Ok(Passed::default())
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 
 use super::networks::Networks;
-use crate::runtime::failure::{Failure, IP_FILTER, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
@@ -47,7 +47,7 @@ impl Filter {
         if self.admits(head) {
             return None;
         }
-        notes.rejected = Some(IP_FILTER);
+        notes.rejected = Some(Guard::IpFilter.reason());
         notes.errors.push(REJECTED.into());
         Some(Response::empty(StatusCode::FORBIDDEN))
     }
@@ -89,7 +89,7 @@ impl PipeStep for Filter {
         }
         Err(Failure {
             status: StatusCode::FORBIDDEN,
-            ..Failure::new(Kind::Guarded(IP_FILTER), REJECTED)
+            ..Failure::new(Kind::Guarded(Guard::IpFilter), REJECTED)
         })
     }
 }

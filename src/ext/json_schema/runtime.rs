@@ -9,13 +9,10 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::schema::{Rejection, Schema};
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
-
-/// The reason in the access log and in the metrics.
-const REASON: &str = "json_schema";
 
 /// Rejects bodies that do not match the schema.
 #[derive(Debug)]
@@ -36,7 +33,7 @@ impl BodyCheck {
             Err(Rejection::Costly) => Err(rejected("validating the body needs too much work")),
             Err(Rejection::Cut(cut)) => Err(cut.into()),
             Err(Rejection::GaveUp) => Err(Failure::new(
-                Kind::Guarded(REASON),
+                Kind::Guarded(Guard::Schema),
                 "the body could not be validated",
             )),
         }
@@ -46,7 +43,7 @@ impl BodyCheck {
 fn rejected(text: impl Into<Cow<'static, str>>) -> Failure {
     Failure {
         status: StatusCode::BAD_REQUEST,
-        ..Failure::new(Kind::Guarded(REASON), text)
+        ..Failure::new(Kind::Guarded(Guard::Schema), text)
     }
 }
 

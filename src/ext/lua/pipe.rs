@@ -11,7 +11,7 @@ use super::failure::Stop;
 use super::run::{Fields, RequestView, ResponseView, Run, Shadow};
 use super::script::{Level, Part, Script, Sources};
 use super::session::Session;
-use crate::runtime::failure::{BUSY, Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 use crate::telemetry::observe;
@@ -233,7 +233,7 @@ fn failure(stop: Stop) -> Failure {
         Stop::Deadline => Failure::new(Kind::Deadline, text),
         Stop::Busy => Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            ..Failure::new(Kind::Guarded(BUSY), text)
+            ..Failure::new(Kind::Guarded(Guard::Busy), text)
         },
         Stop::Full => Failure::full(),
         Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),

@@ -12,7 +12,7 @@ use crate::ext::geoip::Locator;
 use crate::ext::identity::Demand;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
 /// The maximum time of the policies on a token.
@@ -114,7 +114,7 @@ impl PipeStep for Policies {
             let now = self.clock.wall();
             let scene = Scene::request(now, request, self.locator.as_deref());
             let deadline = request.deadline.into_std();
-            stage.judge(&scene, deadline, Kind::Guarded("policy"))?;
+            stage.judge(&scene, deadline, Kind::Guarded(Guard::Policy))?;
         }
         Ok(Passed::default())
     }

@@ -9,7 +9,7 @@ use super::{block, code, open, post, pre, proxy, request, shown};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::lua::{PROXY, SERVICE};
 use crate::ext::testing::File;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::PipeStep;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn errors_have_a_place() {
     let failure = async |pre: &str| {
         let pipe = proxy(&block(&[("sources", sources.clone()), ("pre", pre.into())]));
         let failure = pre_of(&*pipe).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Guarded("script"));
+        assert_eq!(failure.kind, Kind::Guarded(Guard::Script));
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
         failure.text.into_owned()
     };
@@ -222,7 +222,11 @@ async fn scripts_are_limited() {
         let mut request = request();
         request.deadline = Instant::now() + Duration::from_secs(120);
         let failure = pre(&*pipe, &mut request).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Guarded("script"), "{script}: {failure}");
+        assert_eq!(
+            failure.kind,
+            Kind::Guarded(Guard::Script),
+            "{script}: {failure}"
+        );
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
     let tree = proxy(&code(
