@@ -50,103 +50,66 @@ impl Gateway {
                 return Decision::Before(response);
             }
         }
-        if let Some(decision) = without_route(head) {
+        let routed = routed.as_ref();
+        let aside = || routed.and_then(|routed| without_router(routed, head, service));
+        if let Some(decision) = without_route(head).or_else(aside) {
             return guarded(decision, head, ctx, service);
         }
-        match routed.as_ref().map(|routed| &routed.way) {
-            None | Some(Way::Router) => {}
-            Some(Way::Nowhere) => {
-                return guarded(Decision::Response(not_found(service)), head, ctx, service);
-            }
-            Some(Way::Site(site, rest)) => {
-                let asked = Box::new(files::asked(head, rest));
-                let file = Decision::File(Arc::clone(&site.folder), asked);
-                return guarded(file, head, ctx, service);
-            }
+        let found = self.found(head, service, routed);
+        if let Some(response) = self.about_itself(&found, head, ctx, service) {
+            return Decision::Before(response);
         }
+        if let Some(response) = after_routing(head, ctx, service) {
+            return Decision::Before(response);
+        }
+        matched(found, ctx, service)
+    }
+
+    /// What the router finds for the path of the request, or for the path that it was rewritten to.
+    fn found<'r>(
+        &self,
+        head: &Head<'_>,
+        service: &'r Service,
+        routed: Option<&Routed<'_>>,
+    ) -> Match<'r, Arc<Endpoint>> {
         let prefix = self.trusted_prefix(head, service);
-        let found = match (&routed, ahead) {
-            (Some(routed), Some(ahead)) => {
-                let prefix = prefix.filter(|_| routed.shown == Shown::All);
-                let query = routed.query.as_deref();
-                let to = |prefix| {
-                    service
-                        .router
-                        .route(head.method, &routed.path, query, prefix)
-                };
-                let found = match to(None) {
-                    // It would tell which of these endpoints exist.
-                    Match::Redirect(redirect)
-                        if !routed.is_rewritten() && ahead.hides(redirect.path()) =>
-                    {
-                        Match::NotFound
-                    }
-                    Match::Redirect(_) => to(prefix),
-                    found => found,
-                };
-                as_shown(found, routed, ahead)
-            }
+        let found = match (routed, service.ahead.as_deref()) {
+            (Some(routed), Some(ahead)) => shown_to_client(head, service, routed, ahead, prefix),
             _ => service
                 .router
                 .route(head.method, head.path, head.query, prefix),
         };
         // The gateway's own paths are not everything else.
-        let found = match found {
+        match found {
             Match::Found { endpoint, .. }
                 if endpoint.is_catch_all() && head.path.starts_with("/__") =>
             {
                 Match::NotFound
             }
             found => found,
-        };
-        match &found {
+        }
+    }
+
+    /// The response about the health of the gateway, which the gates of the service do not see.
+    fn about_itself(
+        &self,
+        found: &Match<'_, Arc<Endpoint>>,
+        head: &Head<'_>,
+        ctx: &mut Ctx,
+        service: &Service,
+    ) -> Option<Response> {
+        let reads = matches!(*head.method, Method::GET | Method::HEAD);
+        match found {
             Match::BuiltIn(BuiltIn::Health) => {
                 let finishing = service.finishing.as_ref();
                 ctx.bare = finishing.is_some_and(|finishing| !finishing.covers_health);
-                return Decision::Before(builtin::health());
+                Some(builtin::health())
             }
-            Match::NotFound
-                if head.path == READY_PATH
-                    && matches!(*head.method, Method::GET | Method::HEAD) =>
-            {
-                return Decision::Before(builtin::ready(
-                    self.shared.draining.load(Ordering::Relaxed),
-                    service.readiness.as_deref(),
-                ));
-            }
-            _ => {}
-        }
-        if let Some(response) = after_routing(head, ctx, service) {
-            return Decision::Before(response);
-        }
-        match found {
-            Match::Found { endpoint, params } => {
-                ctx.notes.params = params;
-                Decision::Endpoint(Arc::clone(endpoint))
-            }
-            Match::Redirect(redirect) => Decision::Silent(redirect_response(&redirect)),
-            Match::BadTarget => {
-                Decision::Response(text(StatusCode::BAD_REQUEST, "400 Bad Request"))
-            }
-            Match::BadParam(reason) => Decision::Response(text(StatusCode::BAD_REQUEST, &reason)),
-            Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
-            Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
-            Match::Options { allow } => Decision::Response(Response {
-                branding: Branding::Version,
-                ..Response::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
-            }),
-            Match::MethodNotAllowed { allow, near } => {
-                ctx.near = near.cloned();
-                Decision::Response(
-                    unrouted(
-                        StatusCode::METHOD_NOT_ALLOWED,
-                        "405 method not allowed",
-                        &service.options.error_body_405,
-                    )
-                    .with(header::ALLOW, allow),
-                )
-            }
-            _ => Decision::Response(not_found(service)),
+            Match::NotFound if head.path == READY_PATH && reads => Some(builtin::ready(
+                self.shared.draining.load(Ordering::Relaxed),
+                service.readiness.as_deref(),
+            )),
+            _ => None,
         }
     }
 
@@ -169,6 +132,73 @@ fn remember(routed: &Routed<'_>, notes: &mut Notes) {
     let rewritten = notes.rewritten.get_or_insert_default();
     rewritten.path = Some((*routed.path).into());
     rewritten.query = Some(routed.query.as_deref().map(Box::from));
+}
+
+/// The decision about a request that never reaches the router: a folder has its path, or nothing has.
+fn without_router(routed: &Routed<'_>, head: &Head<'_>, service: &Service) -> Option<Decision> {
+    match &routed.way {
+        Way::Router => None,
+        Way::Nowhere => Some(Decision::Response(not_found(service))),
+        Way::Site(site, rest) => {
+            let asked = Box::new(files::asked(head, rest));
+            Some(Decision::File(Arc::clone(&site.folder), asked))
+        }
+    }
+}
+
+/// What the router finds for a path that may have been rewritten, as far as the client may know it.
+fn shown_to_client<'r>(
+    head: &Head<'_>,
+    service: &'r Service,
+    routed: &Routed<'_>,
+    ahead: &Ahead,
+    prefix: Option<&str>,
+) -> Match<'r, Arc<Endpoint>> {
+    let query = routed.query.as_deref();
+    let to = |prefix| {
+        let router = &service.router;
+        router.route(head.method, &routed.path, query, prefix)
+    };
+    let found = match to(None) {
+        // It would tell which of these endpoints exist.
+        Match::Redirect(redirect) if !routed.is_rewritten() && ahead.hides(redirect.path()) => {
+            Match::NotFound
+        }
+        Match::Redirect(_) => to(prefix.filter(|_| routed.shown == Shown::All)),
+        found => found,
+    };
+    as_shown(found, routed, ahead)
+}
+
+/// The decision for what the router has found.
+fn matched(found: Match<'_, Arc<Endpoint>>, ctx: &mut Ctx, service: &Service) -> Decision {
+    match found {
+        Match::Found { endpoint, params } => {
+            ctx.notes.params = params;
+            Decision::Endpoint(Arc::clone(endpoint))
+        }
+        Match::Redirect(redirect) => Decision::Silent(redirect_response(&redirect)),
+        Match::BadTarget => Decision::Response(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+        Match::BadParam(reason) => Decision::Response(text(StatusCode::BAD_REQUEST, &reason)),
+        Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
+        Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
+        Match::Options { allow } => Decision::Response(Response {
+            branding: Branding::Version,
+            ..Response::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
+        }),
+        Match::MethodNotAllowed { allow, near } => {
+            ctx.near = near.cloned();
+            Decision::Response(
+                unrouted(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "405 method not allowed",
+                    &service.options.error_body_405,
+                )
+                .with(header::ALLOW, allow),
+            )
+        }
+        Match::BuiltIn(BuiltIn::Health) | Match::NotFound => Decision::Response(not_found(service)),
+    }
 }
 
 /// What a client may see of a match. An endpoint that is there for a rewrite has no path of its own, and a redirect must
