@@ -21,6 +21,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::server::start;
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   portcullis run krakend.json
@@ -276,7 +278,10 @@ pub fn serve(text: &str) -> ExitCode {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+    let arguments = arguments(std::env::args_os());
+    // Before anything else: without handlers, a signal would end a gateway that starts.
+    let prepared = (arguments.get(1).is_some_and(|word| word == "run")).then(start::prepare);
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
@@ -289,7 +294,7 @@ pub fn main() -> ExitCode {
             let _ = Cli::command().print_help();
             ExitCode::SUCCESS
         }
-        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Run(args)) => run::run(args, prepared.unwrap_or_else(start::prepare)),
         Some(Command::Check(args)) => check::check(args),
         Some(Command::Audit(args)) => audit::audit(&args),
         Some(Command::Reload(args)) => run::reload(args),

@@ -15,9 +15,10 @@ use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
 use crate::jose;
 use crate::server::admin::SideListener;
-use crate::server::process::{self, RunOptions};
+use crate::server::control;
+use crate::server::process::{self, RunError, RunOptions};
+use crate::server::start::{self, Prepared};
 use crate::server::successor::Successor;
-use crate::server::{control, start};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::panics;
@@ -54,13 +55,18 @@ impl Source {
     }
 }
 
-pub(super) fn run(args: RunArgs) -> ExitCode {
+pub(super) fn run(args: RunArgs, prepared: Result<Prepared, RunError>) -> ExitCode {
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return not_started(&error),
+    };
     let options = RunOptions {
         upgrade: args.upgrade,
         watch: args.watch.then(Arc::default),
         successor: Successor::of_this_process(),
     };
     serve(
+        prepared,
         Source::File(args.config.path().to_owned()),
         args.port,
         args.debug > 0,
@@ -75,7 +81,12 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
 
 /// Serves a configuration that is not a file.
 pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
+    let prepared = match start::prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return not_started(&error),
+    };
     serve(
+        prepared,
         Source::Text(text.to_owned()),
         None,
         false,
@@ -121,6 +132,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
 }
 
 fn serve(
+    prepared: Prepared,
     source: Source,
     port: Option<u16>,
     debug: bool,
@@ -136,11 +148,6 @@ fn serve(
     // This is the only logger of the process, so installing it cannot fail.
     let _ = Logger::install(&logger);
     panics::install();
-    // Done before anything that takes time, so that signals that arrive meanwhile are kept.
-    let prepared = match start::prepare() {
-        Ok(prepared) => prepared,
-        Err(error) => return fail(&format!("ERROR starting the gateway: {error}")),
-    };
     let metrics = Metrics::new();
     let dns = Arc::new(DnsTable::default());
     let access = AccessPlace::default();
@@ -184,9 +191,13 @@ fn serve(
         Err(error) => {
             log::error!("[SERVICE: Gateway] {error}");
             logger.flush_within(FLUSH);
-            fail(&format!("ERROR starting the gateway: {error}"))
+            not_started(&error)
         }
     }
+}
+
+fn not_started(error: &RunError) -> ExitCode {
+    fail(&format!("ERROR starting the gateway: {error}"))
 }
 
 fn fail(reason: &str) -> ExitCode {

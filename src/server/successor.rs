@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::server::handover::{self, GiveError};
 use crate::server::listeners::Listeners;
+use crate::server::signals;
 
 /// How long a new process may take to load its configuration and to request the sockets.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,12 +54,13 @@ impl Successor {
     pub(crate) async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
         // A file of an earlier attempt must not be mistaken for a sign of life.
         let _ = std::fs::remove_file(path);
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             // The watchdog applies to the current main process, not only to the first one.
             .env_remove("WATCHDOG_PID")
-            .stdin(Stdio::null())
-            .spawn()
+            .stdin(Stdio::null());
+        let child = signals::held(|| command.spawn())
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
         let mut child = Started(Some(child));
         let waiting = tokio::time::timeout(TIMEOUT, child.waits(path));
@@ -125,6 +127,17 @@ mod tests {
         };
         let error = missing.take_over(&socket, &none).await.unwrap_err();
         assert!(error.contains("/nonexistent/portcullis"), "{error}");
+    }
+
+    /// A new process has no handlers yet, and every signal would end it.
+    #[tokio::test]
+    async fn signals_wait_until_the_new_process_handles_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let script = "for s in HUP USR1 USR2 QUIT INT TERM; do kill -$s $$; done; exit 7";
+        let none = Listeners::default();
+        let error = shell(script).take_over(&socket, &none).await.unwrap_err();
+        assert!(error.contains("exit status: 7"), "{error}");
     }
 
     #[tokio::test]
