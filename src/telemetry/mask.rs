@@ -11,8 +11,9 @@ use percent_encoding::percent_decode_str;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 30] = [
+const SECRET_ENDINGS: [&str; 31] = [
     "token",
+    "authorization",
     "secret",
     "password",
     "passwd",
@@ -46,20 +47,8 @@ const SECRET_ENDINGS: [&str; 30] = [
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 13] = [
-    "key",
-    "auth",
-    "authorization",
-    "bearer",
-    "sig",
-    "pass",
-    "pwd",
-    "code",
-    "sid",
-    "session",
-    "pin",
-    "appid",
-    "sas",
+const SECRET_NAMES: [&str; 12] = [
+    "key", "auth", "bearer", "sig", "pass", "pwd", "code", "sid", "session", "pin", "appid", "sas",
 ];
 
 /// Parameters and headers that are configured as the place of a credential. Names are added but never removed, so
@@ -235,18 +224,12 @@ fn values_gone(word: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Header fields that are credentials, besides those whose name [`is_secret`] knows.
-const SECRET_HEADERS: [&str; 5] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "api-key",
-];
-
 /// The value of a header field for logs and spans: without credentials, those in a URL included (`Referer`).
+///
+/// A proxy in between may have renamed a field: `X-Forwarded-Authorization`, `X-Original-Cookie`.
 pub(crate) fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
-    if SECRET_HEADERS.contains(&name) || is_secret(name) {
+    let own = name.strip_prefix("x-").unwrap_or(name);
+    if own.ends_with("cookie") || own == "api-key" || is_secret(name) || is_secret(own) {
         return Cow::Borrowed(MASK);
     }
     if !holds_a_credential(value) && !value.contains("://") {
