@@ -2,6 +2,7 @@
 
 mod context;
 mod delivery;
+mod labels;
 mod page;
 mod settings;
 mod spans;
@@ -27,7 +28,7 @@ pub struct Rig {
     pub gateway: Gateway,
     pub stub: Stub,
     pub collector: Collector,
-    page: u16,
+    pub page: u16,
 }
 
 impl Rig {

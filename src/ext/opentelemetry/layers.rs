@@ -2,8 +2,9 @@
 
 use http::HeaderName;
 
-use crate::config::{Block, ConfigError};
-use crate::telemetry::observe::{BackendLayer, Convention, Layer, Layers, Parts};
+use crate::config::{Block, ConfigError, Node};
+use crate::telemetry::observe::{BackendLayer, Convention, LABELS, Layer, Layers, Parts};
+use crate::telemetry::series::label_name;
 use crate::telemetry::trace::{Attribute, Value};
 
 /// `layers` of the service, and the convention in its `global`.
@@ -51,22 +52,24 @@ pub(super) fn layer(block: &Block<'_>) -> Layer {
         traces: !block.flag("disable_traces"),
         report_headers: block.flag("report_headers"),
         skip_headers: names(block),
-        metric_attributes: attributes(block, "metrics_static_attributes"),
+        metric_attributes: labels(block, "metrics_static_attributes"),
         trace_attributes: attributes(block, "traces_static_attributes"),
     }
 }
 
 /// `backend`. Missing values come from `base`.
 pub(super) fn backend(block: &Block<'_>, base: &BackendLayer) -> BackendLayer {
-    let half =
-        |key: &str, base: &Parts| block.block(key).map_or_else(|| base.clone(), |b| parts(&b));
+    let half = |key: &str, base: &Parts, read: fn(&Block<'_>, &str) -> Vec<Attribute>| {
+        let block = block.block(key);
+        block.map_or_else(|| base.clone(), |block| parts(&block, read))
+    };
     BackendLayer {
-        metrics: half("metrics", &base.metrics),
-        traces: half("traces", &base.traces),
+        metrics: half("metrics", &base.metrics, labels),
+        traces: half("traces", &base.traces, attributes),
     }
 }
 
-fn parts(block: &Block<'_>) -> Parts {
+fn parts(block: &Block<'_>, read: fn(&Block<'_>, &str) -> Vec<Attribute>) -> Parts {
     Parts {
         stage: !block.flag("disable_stage"),
         round_trip: block.flag("round_trip"),
@@ -74,7 +77,7 @@ fn parts(block: &Block<'_>) -> Parts {
         detailed: block.flag("detailed_connection"),
         report_headers: block.flag("report_headers"),
         skip_headers: names(block),
-        attributes: attributes(block, "static_attributes"),
+        attributes: read(block, "static_attributes"),
     }
 }
 
@@ -86,8 +89,36 @@ fn names(block: &Block<'_>) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Static attributes. The last of several equal keys counts, and empty ones are dropped.
+/// Static attributes of spans. The last of several equal keys counts, and empty ones are dropped.
 pub(super) fn attributes(block: &Block<'_>, key: &str) -> Vec<Attribute> {
+    named(block, key, |_, name| name)
+}
+
+/// The same for series, where the names are labels of Prometheus. One that is taken gets the prefix that Prometheus uses
+/// for this: the page must stay readable.
+pub(super) fn labels(block: &Block<'_>, key: &str) -> Vec<Attribute> {
+    named(block, key, |node, name| {
+        let label = label_name(&name);
+        let is_reserved = name.starts_with("__");
+        if !LABELS.contains(&&*label) && !is_reserved {
+            return name;
+        }
+        let free = format!("exported_{}", name.trim_start_matches('_'));
+        node.warn_hint(
+            ConfigError::invalid(format!(
+                "{label} is a label of the gateway or of Prometheus"
+            )),
+            format!("the attribute is called {free}"),
+        );
+        free
+    })
+}
+
+fn named(
+    block: &Block<'_>,
+    key: &str,
+    rename: impl Fn(&Node<'_>, String) -> String,
+) -> Vec<Attribute> {
     let mut all: Vec<Attribute> = Vec::new();
     for item in block.blocks(key) {
         let (Some(name), Some(value)) = (item.string("key"), item.string("value")) else {
@@ -96,6 +127,7 @@ pub(super) fn attributes(block: &Block<'_>, key: &str) -> Vec<Attribute> {
         if name.is_empty() || value.is_empty() {
             continue;
         }
+        let name = rename(item.node(), name);
         all.retain(|(known, _)| *known != name);
         all.push((name.into(), Value::from(value)));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::{BACKEND_KEYS, ENDPOINT_KEYS};
 use super::layers;
-use crate::config::{ConfigError, Node};
+use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::telemetry::observe::{
@@ -55,17 +55,15 @@ pub(super) fn endpoint_block(
     }
     let base = base(cx);
     let global = block.block("global");
-    let of = |key| {
+    let of = |key, read: fn(&Block<'_>, &str) -> Vec<Attribute>| {
         let global = global.as_ref();
-        global
-            .map(|global| layers::attributes(global, key))
-            .unwrap_or_default()
+        global.map(|global| read(global, key)).unwrap_or_default()
     };
     cx.leave(Arc::new(OfEndpoint {
         place: place(site),
         proxy: block.block("proxy").as_ref().map(layers::layer),
-        metric_attributes: of("metrics_static_attributes"),
-        trace_attributes: of("traces_static_attributes"),
+        metric_attributes: of("metrics_static_attributes", layers::labels),
+        trace_attributes: of("traces_static_attributes", layers::attributes),
         backend: block
             .block("backend")
             .map(|block| layers::backend(&block, &base)),

@@ -194,8 +194,7 @@ impl Call {
                 span.set("canceled", true);
             }
         }
-        span.attributes
-            .extend_from_slice(&observer.layer.traces.attributes);
+        span.add(&observer.layer.traces.attributes);
         span
     }
 }

@@ -38,6 +38,7 @@ use crate::telemetry::otlp::Exporter;
 use crate::telemetry::series::{Counter, Grown, Histogram, Store};
 use crate::telemetry::trace::{Attribute, Span, SpanId, TraceId, Value};
 
+pub(crate) use names::LABELS;
 use names::ServerNames;
 
 /// What a configuration observes of its requests.

@@ -25,6 +25,32 @@ const fn unit(
     }
 }
 
+/// The labels of all series, as Prometheus shows them, and the names that its format uses. A configured label with one of
+/// these names would make the page unreadable, or a series ambiguous.
+pub(crate) const LABELS: [&str; 21] = [
+    "canceled",
+    "clientname",
+    "complete",
+    "error",
+    "error_type",
+    "http_request_method",
+    "http_response_status_code",
+    "http_route",
+    "krakend_endpoint_method",
+    "krakend_endpoint_route",
+    "le",
+    "network_protocol_version",
+    "otel_metric_overflow",
+    "otel_scope_name",
+    "otel_scope_version",
+    "quantile",
+    "server_address",
+    "server_port",
+    "url_scheme",
+    "url_template",
+    "route",
+];
+
 /// The instruments for client requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerNames {

@@ -225,7 +225,7 @@ fn distinct(labels: &[Attribute]) -> Vec<Attribute> {
 fn label_text(labels: &[Attribute]) -> String {
     let mut sorted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in distinct(labels) {
-        let values = sorted.entry(plain_name(&name)).or_default();
+        let values = sorted.entry(label_name(&name)).or_default();
         values.push(value.label().into_owned());
     }
     let mut text = String::new();
@@ -252,6 +252,17 @@ pub(super) fn plain_name(name: &str) -> String {
         plain.replace_range(..1, "_");
     }
     plain
+}
+
+/// A name of a label. It may not contain a colon, and `__` at the start is reserved
+/// (<https://prometheus.io/docs/concepts/data_model/>).
+pub(crate) fn label_name(name: &str) -> String {
+    let plain = plain_name(name).replace(':', "_");
+    if plain.starts_with("__") {
+        format!("exported{plain}")
+    } else {
+        plain
+    }
 }
 
 /// The value of a label (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
@@ -300,8 +311,11 @@ mod tests {
             label("a.b", "1"),
             label("a_b", "2"),
             label("9x-é", "3"),
+            label("c:d", "4"),
+            label("__name__", "5"),
         ];
-        assert_eq!(label_text(&labels), r#"_x__="3",a_b="1;2",b="q\"\\\n""#);
+        let text = r#"_x__="3",a_b="1;2",b="q\"\\\n",c_d="4",exported__name__="5""#;
+        assert_eq!(label_text(&labels), text);
     }
 
     #[test]

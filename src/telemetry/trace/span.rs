@@ -79,6 +79,16 @@ impl Span {
         }
     }
 
+    /// Adds configured attributes. A key of a span must be unique, and a value of the request comes before a configured
+    /// one.
+    pub fn add(&mut self, configured: &[Attribute]) {
+        for attribute in configured {
+            if !self.attributes.iter().any(|(key, _)| *key == attribute.0) {
+                self.attributes.push(attribute.clone());
+            }
+        }
+    }
+
     /// Adds an attribute.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         self.attributes.push((name.into(), value.into()));

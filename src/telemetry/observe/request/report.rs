@@ -143,10 +143,9 @@ impl Request {
             ended.request_headers,
             ended.response_headers,
         );
-        span.attributes.extend_from_slice(&layer.trace_attributes);
+        span.add(&layer.trace_attributes);
         if let Some(endpoint) = ended.endpoint {
-            span.attributes
-                .extend_from_slice(&endpoint.trace_attributes);
+            span.add(&endpoint.trace_attributes);
         }
         span
     }
@@ -230,7 +229,7 @@ impl Request {
             span.set("error", why);
             span.set("error.type", why);
         }
-        span.attributes.extend_from_slice(&layer.trace_attributes);
+        span.add(&layer.trace_attributes);
         self.observer.push(span);
     }
 }

@@ -63,8 +63,7 @@ impl Trip {
             });
         }
         span.attributes.append(&mut self.headers);
-        span.attributes
-            .extend_from_slice(&observer.layer.traces.attributes);
+        span.add(&observer.layer.traces.attributes);
         request.observer.push(span);
     }
 
@@ -133,8 +132,7 @@ impl Trip {
         observer.set_place(&mut span, &observer.method, "backend-request");
         span.set("http.client.response.read.size", self.read);
         span.set("http.client.response.read.time", time.as_secs_f64());
-        span.attributes
-            .extend_from_slice(&observer.layer.traces.attributes);
+        span.add(&observer.layer.traces.attributes);
         span
     }
 }

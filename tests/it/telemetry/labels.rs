@@ -1,0 +1,108 @@
+//! Configured labels.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Rig, e, prometheus};
+use crate::support::http::request;
+use crate::support::{Client, eventually};
+
+fn static_attributes(names: &[&str]) -> Value {
+    names
+        .iter()
+        .map(|name| json!({"key": name, "value": "static"}))
+        .collect()
+}
+
+/// Each label of each sample, which must be unique and written with the allowed characters.
+fn check(page: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (_, labels) = line.split_once('{').unwrap_or((line, ""));
+        let (labels, _) = labels.rsplit_once('}').unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for pair in labels.split("\",").filter(|pair| !pair.is_empty()) {
+            let (name, _) = pair.split_once("=\"").unwrap();
+            assert!(seen.insert(name), "twice {name}: {line}");
+            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let good = name.chars().all(allowed) && !name.starts_with("__");
+            assert!(
+                good && !name.starts_with(|c: char| c.is_ascii_digit()),
+                "{line}"
+            );
+        }
+        all.extend(seen.into_iter().map(str::to_owned));
+    }
+    all
+}
+
+fn text(rig: &Rig) -> String {
+    eventually("the request", Duration::from_secs(10), || {
+        rig.scrape().has("http_server_duration_count")
+            || rig
+                .scrape()
+                .has("http_server_request_duration_seconds_count")
+    });
+    String::from_utf8(fetch(rig.page)).unwrap()
+}
+
+fn fetch(port: u16) -> Vec<u8> {
+    let mut client = Client::connect(port).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    client.response("GET").unwrap().body
+}
+
+/// A configured label never replaces, repeats or breaks one of the gateway: what is on the page by itself, and what
+/// Prometheus reserves, is renamed.
+#[test]
+fn a_configured_label_leaves_the_page_readable() {
+    for convention in ["", "stable"] {
+        let mut block = prometheus();
+        block["layers"] = json!({"global": {"semantic_convention": convention}});
+        let rig = Rig::of(block.clone(), json!([e()]));
+        assert_eq!(rig.get("/o/5", &[]), 200);
+        let own = check(&text(&rig));
+        let mut names: Vec<&str> = own.iter().map(String::as_str).collect();
+        names.retain(|name| !name.starts_with("service_"));
+        names.extend([
+            "http.route",
+            "le",
+            "quantile",
+            "__name__",
+            "__x",
+            "a:b",
+            "a\"b{c}",
+            "9",
+            "\u{e4}",
+            "team",
+        ]);
+        let all = static_attributes(&names);
+        block["layers"] = json!({
+            "global": {"semantic_convention": convention, "metrics_static_attributes": all},
+            "proxy": {"metrics_static_attributes": all},
+            "backend": {"metrics": {"round_trip": true, "read_payload": true, "static_attributes": all}, "traces": {}},
+        });
+        let rig = Rig::of(block, json!([e()]));
+        assert_eq!(rig.get("/o/5", &[]), 200);
+        let page = text(&rig);
+        let found = check(&page);
+        for name in &own {
+            let renamed = format!("exported_{name}");
+            assert!(found.contains(name), "{name}: {found:?}");
+            assert!(
+                name.starts_with("service_") || found.contains(&renamed),
+                "{name}: {found:?}"
+            );
+        }
+        assert!(page.contains("team=\"static\""), "{page}");
+        assert!(page.contains(":id\"") && !page.contains(":id;"), "{page}");
+        let output = rig.gateway.output();
+        assert!(
+            output.contains("le is a label of the gateway or of Prometheus"),
+            "{output}"
+        );
+        assert!(!output.contains("team is a label"), "{output}");
+    }
+}
