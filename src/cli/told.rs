@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::Exporters;
 use crate::runtime::service::Service;
+use crate::server::pages::Page;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::logger::Logger;
 use crate::telemetry::mask::masked;
@@ -55,15 +56,15 @@ impl Told {
     }
 
     /// The page for Prometheus, in its text format.
-    pub(super) fn page(&self) -> Vec<u8> {
-        let mut page = self.up_to_date(Metrics::page);
+    pub(super) fn page(&self, page: &mut Page) {
+        page.push(&self.up_to_date(Metrics::page));
         if let Some(native) = &*self.native.load() {
-            page.extend_from_slice(render_plain(&native.0).as_bytes());
+            // A body in memory has no errors.
+            let _ = render_plain(&native.0, page);
         }
         if let Some(exporters) = &*self.exporters.load() {
-            page.extend_from_slice(exporters.report().as_bytes());
+            page.push(exporters.report().as_bytes());
         }
-        page
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {

@@ -252,6 +252,15 @@ impl Weights {
     }
 }
 
+/// Whether a client accepts gzip, and does not prefer a plain body.
+pub(crate) fn accepts_gzip(asked: &HeaderMap) -> bool {
+    let weights = Weights::of(asked);
+    weights.is_some_and(|weights| {
+        let gzip = weights.of_coding(Coding::Gzip);
+        gzip > 0 && gzip >= weights.identity.unwrap_or(0)
+    })
+}
+
 /// The weight of an item's parameters. `None` if it is not one: the item does not count then.
 fn weight(parameters: &str) -> Option<u16> {
     let parameters = parameters.trim();

@@ -13,12 +13,14 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
+use tokio::sync::Semaphore;
 
 use crate::runtime::listen::MAX_FIELDS;
 use crate::server::accept::{App, Guest};
 use crate::server::conn::Conn;
 use crate::server::front::{reject, take_request};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
+use crate::server::pages::Page;
 use crate::server::socket;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
@@ -36,6 +38,9 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Responses that are made at the same time. A page can take many megabytes.
+const MOST_BUILDING: usize = 2;
+
 /// A request.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -46,7 +51,7 @@ pub(crate) struct Asked {
     pub body: Bytes,
 }
 
-/// Handles a request. It must not block.
+/// Handles a request, on a thread for blocking work.
 pub(crate) type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
 
 /// An admin listener.
@@ -70,11 +75,15 @@ impl fmt::Debug for SideListener {
 pub(crate) fn page(
     path: &'static str,
     content_type: &'static str,
-    render: impl Fn() -> Vec<u8> + Send + Sync + 'static,
+    render: impl Fn(&mut Page) + Send + Sync + 'static,
 ) -> Handler {
     Arc::new(
         move |asked: &Asked| match (asked.path == path, asked.method == Method::GET) {
-            (true, true) => whole(StatusCode::OK, content_type, render()),
+            (true, true) => {
+                let mut page = Page::asked_by(&asked.headers);
+                render(&mut page);
+                page.response(content_type)
+            }
             (true, false) => plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
             (false, _) => plain(StatusCode::NOT_FOUND, "404 page not found"),
         },
@@ -109,7 +118,10 @@ impl Side {
     /// Serves with this handler.
     pub(crate) fn new(handler: Handler) -> Side {
         Side {
-            pages: Arc::new(HttpServer::new_app(Pages { handler })),
+            pages: Arc::new(HttpServer::new_app(Pages {
+                handler,
+                building: Semaphore::new(MOST_BUILDING),
+            })),
         }
     }
 
@@ -195,6 +207,7 @@ impl App for Side {
 /// A handler as a Pingora application.
 struct Pages {
     handler: Handler,
+    building: Semaphore,
 }
 
 #[async_trait]
@@ -212,7 +225,13 @@ impl ServeHttp for Pages {
             headers: request.headers.clone(),
             body,
         };
-        (self.handler)(&asked)
+        let Ok(_turn) = self.building.acquire().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable");
+        };
+        // A page of metrics with thousands of endpoints takes a second, which requests of clients would wait for.
+        let handler = Arc::clone(&self.handler);
+        let made = tokio::task::spawn_blocking(move || handler(&asked)).await;
+        made.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "500 internal error"))
     }
 }
 

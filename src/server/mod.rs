@@ -12,7 +12,7 @@
 //! | `quick` | the health response without a session |
 //! | `client`, `body`, `intake`, `respond`, `finish`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |
 //! | `tunnel`, `frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
-//! | [`admin`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners, the control socket, changed files, background tasks, returning memory |
+//! | [`admin`], [`pages`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners and the bodies of their pages, the control socket, changed files, background tasks, returning memory |
 
 mod accept;
 pub(crate) mod admin;
@@ -37,6 +37,7 @@ pub(crate) mod head;
 mod intake;
 pub(crate) mod listeners;
 mod memory;
+pub(crate) mod pages;
 pub(crate) mod process;
 mod processors;
 pub(crate) mod proxy_protocol;

@@ -12,8 +12,9 @@ use http::{HeaderValue, Method, StatusCode};
 use super::loader::FileLoader;
 use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
-use crate::ext::opentelemetry::{Page, Pages};
+use crate::ext::opentelemetry::{self, Pages};
 use crate::server::admin::{Asked, Handler, SideListener, page, plain, whole};
+use crate::server::pages::Page;
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
 use crate::telemetry::series::page::{Form, render};
@@ -35,7 +36,7 @@ impl FileLoader {
     fn handler(&self, content: Content) -> Option<Handler> {
         Some(match content {
             Content::Stats(stats) => {
-                let text = move || stats.render();
+                let text = move |page: &mut Page| page.push(&stats.render());
                 page("/__stats", "application/json; charset=utf-8", text)
             }
             Content::Revocation(api) => revocation(api),
@@ -48,7 +49,7 @@ impl FileLoader {
     /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
     fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
         let told = Arc::clone(&self.told);
-        let text = move || told.page();
+        let text = move |page: &mut Page| told.page(page);
         let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
         if metrics.page {
             self.with_people(plain)
@@ -71,11 +72,9 @@ impl FileLoader {
             }
             let native = told.native.load();
             let html = people::html(&told.families(), native.as_deref(), &history, &facts);
-            let mut response = whole(
-                StatusCode::OK,
-                "text/html; charset=utf-8",
-                html.into_bytes(),
-            );
+            let mut page = Page::asked_by(&asked.headers);
+            page.push(html.as_bytes());
+            let mut response = page.response("text/html; charset=utf-8");
             for (name, value) in [
                 (
                     "content-security-policy",
@@ -100,7 +99,11 @@ impl FileLoader {
         let (metrics, history) = (Arc::clone(&self.metrics), Arc::clone(&self.history));
         Some(Box::pin(async move {
             loop {
-                history.look(&metrics);
+                let (metrics, history) = (Arc::clone(&metrics), Arc::clone(&history));
+                let look = tokio::task::spawn_blocking(move || history.look(&metrics));
+                if look.await.is_err() {
+                    return;
+                }
                 tokio::time::sleep(people::PERIOD).await;
             }
         }))
@@ -121,7 +124,7 @@ fn revocation(api: Arc<Api>) -> Handler {
 }
 
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
-fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> Handler {
+fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: opentelemetry::Page) -> Handler {
     let pages = Arc::clone(pages);
     Arc::new(move |asked: &Asked| {
         if asked.path != "/metrics" {
@@ -132,16 +135,17 @@ fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> Handler {
             .get(ACCEPT)
             .and_then(|value| value.to_str().ok());
         let form = Form::accepted(accept);
-        let mut text = String::new();
+        if asked.method == Method::HEAD {
+            return whole(StatusCode::OK, form.content_type(), Vec::new());
+        }
+        let mut body = Page::asked_by(&asked.headers);
         if page.process {
-            text.push_str(&form.converted(process_metrics()));
+            body.push(form.converted(process_metrics()).as_bytes());
         }
         if let Some(pages) = &*pages.load() {
-            text.push_str(&render(&pages.store, &pages.resource, form));
+            // A body in memory has no errors.
+            let _ = render(&pages.store, &pages.resource, form, &mut body);
         }
-        if asked.method == Method::HEAD {
-            text.clear();
-        }
-        whole(StatusCode::OK, form.content_type(), text.into_bytes())
+        body.response(form.content_type())
     })
 }

@@ -1,11 +1,13 @@
 //! Shows series as a page for Prometheus: its text format, and OpenMetrics with exemplars.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use super::histogram::{Example, Histogram, Measure};
 pub(crate) use super::store::push_label;
-use super::store::{Instrument, Kind, Numbers, Series, Store, plain_name};
+use super::store::{Instrument, Kind, Numbers, Series, Store, label_name, plain_name};
 use crate::telemetry::trace::Attribute;
 
 /// The instrumentation scope of KrakenD's series.
@@ -56,59 +58,76 @@ impl Form {
     }
 }
 
-/// The page: the series of `store`, and the resource that they belong to.
-pub(crate) fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
-    let mut families: BTreeMap<String, String> = BTreeMap::new();
-    for (instrument, series) in store.families() {
-        let name = metric_name(&instrument);
-        let mut text = String::new();
-        family(&name, &instrument, &series, (form, true), &mut text);
-        families.insert(name, text);
-    }
-    let mut scope = String::new();
-    info(
-        "otel_scope_info",
-        "Instrumentation Scope metadata",
-        SCOPE_LABELS,
-        form,
-        &mut scope,
-    );
+/// Writes the page: the series of `store`, and the resource that they belong to.
+///
+/// It comes in pieces of some kilobytes: a page with many endpoints has many megabytes, which should exist only compressed.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn render(
+    store: &Store,
+    resource: &[Attribute],
+    form: Form,
+    out: &mut impl fmt::Write,
+) -> fmt::Result {
+    let mut families = named(store);
+    let scope = "otel_scope_info".to_owned();
+    let target = "target_info".to_owned();
     if !families.is_empty() {
-        families.insert("otel_scope_info".to_owned(), scope);
+        families.insert(
+            scope,
+            Family::Info("Instrumentation Scope metadata", SCOPE_LABELS.to_owned()),
+        );
     }
-    let mut target = String::new();
-    info(
-        "target_info",
-        "Target metadata",
-        &labels(resource),
-        form,
-        &mut target,
-    );
-    families.insert("target_info".to_owned(), target);
-    let mut page = String::with_capacity(families.values().map(String::len).sum::<usize>() + 8);
-    families.values().for_each(|text| page.push_str(text));
-    if form == Form::OpenMetrics {
-        page.push_str("# EOF\n");
+    families.insert(target, Family::Info("Target metadata", labels(resource)));
+    for (name, family) in families {
+        match family {
+            Family::Series(instrument, series) => {
+                write_family(&name, &instrument, &series, (form, true), out)?;
+            }
+            Family::Info(help, labels) => info(&name, help, &labels, form, out)?,
+        }
     }
-    page
+    match form {
+        Form::OpenMetrics => out.write_str("# EOF\n"),
+        Form::Text => Ok(()),
+    }
 }
 
-/// Only the series, without a scope, for our own page.
-pub(crate) fn render_plain(store: &Store) -> String {
-    let mut families: BTreeMap<String, String> = BTreeMap::new();
-    for (instrument, series) in store.families() {
-        let name = metric_name(&instrument);
-        let mut text = String::new();
-        family(&name, &instrument, &series, (Form::Text, false), &mut text);
-        families.insert(name, text);
+/// Writes only the series, without a scope, for our own page.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn render_plain(store: &Store, out: &mut impl fmt::Write) -> fmt::Result {
+    for (name, family) in named(store) {
+        if let Family::Series(instrument, series) = family {
+            write_family(&name, &instrument, &series, (Form::Text, false), out)?;
+        }
     }
-    families.into_values().collect()
+    Ok(())
+}
+
+/// What has one name on a page.
+enum Family {
+    Series(Instrument, Vec<Arc<Series>>),
+    /// Its help text and its labels.
+    Info(&'static str, String),
+}
+
+/// The series of a store by their names on a page.
+fn named(store: &Store) -> BTreeMap<String, Family> {
+    let families = store.families().into_iter();
+    let named = families.map(|(instrument, series)| {
+        let name = metric_name(&instrument);
+        (name, Family::Series(instrument, series))
+    });
+    named.collect()
 }
 
 fn labels(attributes: &[Attribute]) -> String {
     let sorted: BTreeMap<String, String> = attributes
         .iter()
-        .map(|(name, value)| (plain_name(name), value.label().into_owned()))
+        .map(|(name, value)| (label_name(name), value.label().into_owned()))
         .collect();
     let mut text = String::new();
     for (name, value) in sorted {
@@ -120,16 +139,22 @@ fn labels(attributes: &[Attribute]) -> String {
     text
 }
 
-fn info(name: &str, help: &str, labels: &str, form: Form, out: &mut String) {
+fn info(
+    name: &str,
+    help: &str,
+    labels: &str,
+    form: Form,
+    out: &mut impl fmt::Write,
+) -> fmt::Result {
     // Names that end with `_info` are a separate type in OpenMetrics, named without that suffix.
     let (family, kind) = match form {
         Form::Text => (name, "gauge"),
         Form::OpenMetrics => (name.strip_suffix("_info").unwrap_or(name), "info"),
     };
-    let _ = writeln!(
+    writeln!(
         out,
         "# HELP {family} {help}\n# TYPE {family} {kind}\n{name}{{{labels}}} 1"
-    );
+    )
 }
 
 /// As KrakenD's exporter does: appends the unit, and `_total` for a counter.
@@ -149,13 +174,13 @@ pub(crate) fn metric_name(instrument: &Instrument) -> String {
     name
 }
 
-fn family(
+fn write_family(
     name: &str,
     instrument: &Instrument,
-    series: &[std::sync::Arc<Series>],
+    series: &[Arc<Series>],
     (form, scoped): (Form, bool),
-    out: &mut String,
-) {
+    out: &mut impl fmt::Write,
+) -> fmt::Result {
     let (kind, measure) = match instrument.kind {
         Kind::Counter(measure) => ("counter", measure),
         Kind::Histogram(measure) => ("histogram", measure),
@@ -164,27 +189,49 @@ fn family(
         (Form::OpenMetrics, Kind::Counter(_)) => name.strip_suffix("_total").unwrap_or(name),
         _ => name,
     };
-    let _ = writeln!(
-        out,
-        "# HELP {shown} {}\n# TYPE {shown} {kind}",
-        instrument.help
-    );
+    let help = instrument.help;
+    writeln!(out, "# HELP {shown} {help}\n# TYPE {shown} {kind}")?;
     let mut sorted: Vec<&Series> = series.iter().map(|series| &**series).collect();
     sorted.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let ends = sorted.iter().find_map(|series| ends(series, measure));
+    let ends = ends.unwrap_or_default();
+    let mut text = String::new();
     for series in sorted {
         let labels = if scoped {
-            with_scope(&series.labels)
+            Cow::Owned(with_scope(&series.labels))
         } else {
-            series.labels.clone()
+            Cow::Borrowed(&*series.labels)
         };
+        text.clear();
         match &series.numbers {
             Numbers::Counter(counter) => {
                 let value = go_float(measure.shown(counter.get()));
-                let _ = writeln!(out, "{name}{{{labels}}} {value}");
+                let _ = writeln!(text, "{name}{{{labels}}} {value}");
             }
-            Numbers::Histogram(histogram) => buckets(name, &labels, histogram, measure, form, out),
+            Numbers::Histogram(histogram) => {
+                let place = Place {
+                    name,
+                    labels: &labels,
+                    ends: &ends,
+                    measure,
+                    form,
+                };
+                place.buckets(histogram, &mut text);
+            }
         }
+        out.write_str(&text)?;
     }
+    Ok(())
+}
+
+/// The upper limits of the buckets as texts. All histograms of a family have the same.
+fn ends(series: &Series, measure: Measure) -> Option<Vec<String>> {
+    let Numbers::Histogram(histogram) = &series.numbers else {
+        return None;
+    };
+    let bounds = histogram.bounds().iter();
+    let ends = bounds.map(|bound| go_float(measure.shown(*bound)));
+    Some(ends.chain(["+Inf".to_owned()]).collect())
 }
 
 /// Inserts the labels of the scope, sorted by name.
@@ -215,34 +262,46 @@ fn split_labels(text: &str) -> Vec<&str> {
     parts
 }
 
-fn buckets(
-    name: &str,
-    labels: &str,
-    histogram: &Histogram,
+/// Where a histogram stands, and how it is written.
+struct Place<'a> {
+    name: &'a str,
+    labels: &'a str,
+    ends: &'a [String],
     measure: Measure,
     form: Form,
-    out: &mut String,
-) {
-    let reading = histogram.read();
-    let ends = histogram
-        .bounds()
-        .iter()
-        .map(|bound| go_float(measure.shown(*bound)));
-    let ends = ends.chain(std::iter::once("+Inf".to_owned()));
-    let mut below = 0;
-    for ((end, count), example) in ends.zip(&reading.buckets).zip(&reading.examples) {
-        below += count;
-        let _ = write!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
-        if let (Form::OpenMetrics, Some(example)) = (form, example) {
-            push_example(example, measure, out);
+}
+
+impl Place<'_> {
+    /// Most bytes of a page are these lines.
+    fn buckets(&self, histogram: &Histogram, out: &mut String) {
+        let Place {
+            name,
+            labels,
+            measure,
+            ..
+        } = *self;
+        let comma = if labels.is_empty() { "" } else { "," };
+        let start = format!("{name}_bucket{{{labels}{comma}le=\"");
+        let reading = histogram.read();
+        let mut number = itoa::Buffer::new();
+        let mut below = 0;
+        let counts = reading.buckets.iter().zip(&reading.examples);
+        for (end, (count, example)) in self.ends.iter().zip(counts) {
+            below += count;
+            for part in [&start, end, "\"} ", number.format(below)] {
+                out.push_str(part);
+            }
+            if let (Form::OpenMetrics, Some(example)) = (self.form, example) {
+                push_example(example, measure, out);
+            }
+            out.push('\n');
         }
-        out.push('\n');
+        let sum = go_float(measure.shown(reading.sum));
+        let _ = writeln!(
+            out,
+            "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}"
+        );
     }
-    let sum = go_float(measure.shown(reading.sum));
-    let _ = writeln!(
-        out,
-        "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}"
-    );
 }
 
 fn push_example(example: &Example, measure: Measure, out: &mut String) {
@@ -279,6 +338,12 @@ mod tests {
     use super::*;
     use crate::telemetry::trace::{SpanId, TraceId};
 
+    fn page(store: &Store, resource: &[Attribute], form: Form) -> String {
+        let mut page = String::new();
+        render(store, resource, form, &mut page).unwrap();
+        page
+    }
+
     const TIME: Instrument = Instrument {
         name: "http.server.duration",
         unit: "",
@@ -312,7 +377,7 @@ mod tests {
         store
             .histogram(&TIME, &labels)
             .record_time(Duration::from_millis(15), None);
-        let page = render(&store, &[("service.name".into(), "gw".into())], Form::Text);
+        let page = page(&store, &[("service.name".into(), "gw".into())], Form::Text);
         let scope = "otel_scope_name=\"io.krakend.krakend-otel\",otel_scope_version=\"\"";
         for line in [
             "# TYPE http_server_duration histogram".to_owned(),
@@ -338,12 +403,12 @@ mod tests {
         let (trace, span) = (TraceId::random(), SpanId::random());
         let histogram = store.histogram(&TIME, &[]);
         histogram.record_time(Duration::from_millis(15), Some((trace, span)));
-        let page = render(&store, &[], Form::OpenMetrics);
-        assert!(page.contains(&format!(
+        let open = page(&store, &[], Form::OpenMetrics);
+        assert!(open.contains(&format!(
             "# {{trace_id=\"{trace}\",span_id=\"{span}\"}} 0.015 "
         )));
-        assert!(page.ends_with("# EOF\n"));
-        assert!(!render(&store, &[], Form::Text).contains("trace_id"));
+        assert!(open.ends_with("# EOF\n"));
+        assert!(!page(&store, &[], Form::Text).contains("trace_id"));
     }
 
     #[test]

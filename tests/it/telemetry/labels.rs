@@ -1,13 +1,14 @@
-//! Configured labels.
+//! Configured labels, and the size of pages.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Rig, e, prometheus};
+use super::{Rig, both, e, prometheus};
 use crate::support::http::request;
-use crate::support::{Client, eventually};
+use crate::support::{Client, eventually, ports};
 
 fn static_attributes(names: &[&str]) -> Value {
     names
@@ -45,13 +46,17 @@ fn text(rig: &Rig) -> String {
                 .scrape()
                 .has("http_server_request_duration_seconds_count")
     });
-    String::from_utf8(fetch(rig.page)).unwrap()
+    String::from_utf8(fetch(rig.page, "/metrics", &[]).1).unwrap()
 }
 
-fn fetch(port: u16) -> Vec<u8> {
+fn fetch(port: u16, path: &str, headers: &[(&str, &str)]) -> (Option<String>, Vec<u8>) {
     let mut client = Client::connect(port).unwrap();
-    client.send(request("GET", "/metrics", &[])).unwrap();
-    client.response("GET").unwrap().body
+    client.send(request("GET", path, headers)).unwrap();
+    let response = client.response("GET").unwrap();
+    (
+        response.header("content-encoding").map(str::to_owned),
+        response.body.clone(),
+    )
 }
 
 /// A configured label never replaces, repeats or breaks one of the gateway: what is on the page by itself, and what
@@ -105,4 +110,40 @@ fn a_configured_label_leaves_the_page_readable() {
         );
         assert!(!output.contains("team is a label"), "{output}");
     }
+}
+
+#[test]
+fn pages_are_compressed_for_scrapers_that_accept_it() {
+    let metrics = ports::free();
+    let extra =
+        json!({"portcullis/metrics": {"listen": format!("127.0.0.1:{metrics}"), "page": true}});
+    let rig = Rig::with(&[], both(), extra, json!([e()]));
+    assert_eq!(rig.get("/o/5", &[]), 200);
+    let plain = text(&rig);
+    for (port, path, start) in [
+        (rig.page, "/metrics", "# HELP"),
+        (metrics, "/metrics", "# HELP"),
+        (metrics, "/", "<!doctype"),
+    ] {
+        let (coding, body) = fetch(port, path, &[("Accept-Encoding", "gzip")]);
+        assert_eq!(coding.as_deref(), Some("gzip"), "{path}");
+        let mut decoded = String::new();
+        flate2::read::GzDecoder::new(&*body)
+            .read_to_string(&mut decoded)
+            .unwrap();
+        assert!(decoded.starts_with(start), "{path}: {decoded}");
+        assert!(body.len() < decoded.len(), "{path}");
+        assert_eq!(fetch(port, path, &[]).0, None, "{path}");
+        assert_eq!(
+            fetch(port, path, &[("Accept-Encoding", "gzip;q=0")]).0,
+            None,
+            "{path}"
+        );
+    }
+    let (_, body) = fetch(rig.page, "/metrics", &[("Accept-Encoding", "gzip")]);
+    let mut decoded = String::new();
+    flate2::read::GzDecoder::new(&*body)
+        .read_to_string(&mut decoded)
+        .unwrap();
+    assert_eq!(decoded.lines().count(), plain.lines().count());
 }
