@@ -1,11 +1,159 @@
-//! What an attempt to connect says about a host.
+//! Connects to a host, and draws conclusions about it from each attempt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+use pingora_core::Error;
 use tokio::time::Instant;
 
-use super::host::{Peers, Place};
-use super::hosts::HostSet;
+use super::care::Pick;
+use super::error::CallError;
+use super::host::{Candidate, Host, Peers, Place};
+use super::hosts::{Connected, HostList, HostSet};
+use super::session::Session;
+use crate::telemetry::observe::Trip;
+
+/// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
+const MOST_HOSTS: usize = 4;
+
+/// How a connection is obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the pool, or a new one.
+    Pooled,
+    /// A new one, for another protocol.
+    Bare,
+}
+
+impl HostSet {
+    /// Connects to the first host that accepts, with any method: nothing was sent to the others. Each host that does not
+    /// accept is reported as a round trip of its own.
+    pub(super) async fn connect(
+        &self,
+        hosts: &HostList<'_>,
+        (method, target): (&Method, &str),
+        (pick, trip): (Pick<'_>, &mut Option<Box<Trip>>),
+    ) -> Result<Connected, CallError> {
+        let named =
+            |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
+        self.connect_any(hosts, Way::Pooled, (pick, trip), named)
+            .await
+    }
+
+    pub(super) async fn connect_any(
+        &self,
+        hosts: &HostList<'_>,
+        way: Way,
+        (pick, trip): (Pick<'_>, &mut Option<Box<Trip>>),
+        named: impl Fn(CallError, &Host) -> CallError,
+    ) -> Result<Connected, CallError> {
+        let mut failure: Option<CallError> = None;
+        let turn = self.turn(hosts, pick);
+        let most = turn.len().min(MOST_HOSTS);
+        for (trial, index) in turn.into_iter().take(most).enumerate() {
+            let Some(host) = hosts.get(index) else {
+                continue;
+            };
+            if let Some(trip) = trip {
+                if let Some(failure) = &failure {
+                    trip.moves_on(failure.observed());
+                }
+                trip.tries(&host.url);
+            }
+            let place = host.place().map_err(|error| named(error, host))?;
+            if let Some(tried) = pick.tried {
+                tried.add(index);
+            }
+            let is_last = trial + 1 == most;
+            match self.connect_to(place, index, way, is_last).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => failure = Some(named(error, host)),
+            }
+        }
+        Err(failure.unwrap_or_else(CallError::no_hosts))
+    }
+
+    async fn connect_to(
+        &self,
+        place: &Place,
+        host: usize,
+        way: Way,
+        is_last_host: bool,
+    ) -> Result<Connected, CallError> {
+        let slot = match &place.slots {
+            // The semaphore is never closed, so acquiring cannot fail.
+            Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
+            None => None,
+        };
+        let mut failure = None;
+        let peers = match place.peers(&self.client).await {
+            Ok(peers) => peers,
+            Err(error) => {
+                place.penalty.impose();
+                return Err(error);
+            }
+        };
+        let order = peers.order();
+        let addresses = order.len();
+        for (trial, index) in order.into_iter().enumerate() {
+            let Some(candidate) = peers.list.get(index) else {
+                continue;
+            };
+            let connected = |(session, reused), slot| Connected {
+                session,
+                reused,
+                host,
+                peers: Arc::clone(&peers),
+                peer: index,
+                slot,
+            };
+            if way == Way::Pooled
+                && let Some(session) = self.client.pool.reuse(&candidate.peer).await
+            {
+                return Ok(connected((session, true), slot));
+            }
+            let is_last = is_last_host && trial + 1 == addresses;
+            let dial = Dial::begin(self, &peers, index, place);
+            // Boxed: dialing is rare, and calls that reuse a connection should not carry its state.
+            match Box::pin(self.reach(place, candidate, way, is_last)).await {
+                Ok(session) => {
+                    dial.succeeded();
+                    return Ok(connected((session, false), slot));
+                }
+                Err(error) => {
+                    dial.failed();
+                    // The first failure is the most informative: often the second address of `localhost` is just not
+                    // in use.
+                    failure.get_or_insert_with(|| place.dial_error(&error));
+                }
+            }
+        }
+        place.penalty.impose();
+        place.doubt(&self.client);
+        Err(failure.unwrap_or_else(CallError::no_hosts))
+    }
+
+    /// Opens a new connection to one address. The last address may use all the remaining time.
+    async fn reach(
+        &self,
+        place: &Place,
+        candidate: &Candidate,
+        way: Way,
+        is_last: bool,
+    ) -> Result<Session, Box<Error>> {
+        let shared = !is_last && self.client.settings.dialer_timeout.is_none();
+        let limit = shared.then(|| self.rules.dial_share());
+        let pool = &self.client.pool;
+        match way {
+            Way::Pooled => pool.fresh(&candidate.peer, limit).await,
+            Way::Bare => {
+                let bare = place.bare_peer(&self.client, &candidate.peer);
+                pool.fresh(&bare, limit).await
+            }
+        }
+    }
+}
 
 /// An attempt to connect. If it is dropped without a result, it was cancelled by the caller's deadline or because the
 /// client closed its connection. After a long wait this counts as a failure.

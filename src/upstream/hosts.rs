@@ -6,25 +6,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderValue, Method};
-use pingora_core::Error;
+use http::HeaderValue;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::care::{AffinityKey, Care, Pick};
 use super::client::Client;
-use super::dial::Dial;
+use super::dial::Way;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
-use super::host::{Candidate, Host, Peers, Place};
+use super::host::{Host, Peers, Place};
 use super::rules::HostRules;
 use super::session::Session;
 use super::turn::{Order, order};
 use super::usage::{HostStates, InUse};
-
-/// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
-const MOST_HOSTS: usize = 4;
+use crate::telemetry::observe::Trip;
 
 /// The hosts of one backend, and the client that calls them.
 #[derive(Debug)]
@@ -32,7 +29,7 @@ pub struct HostSet {
     pub(super) client: Arc<Client>,
     hosts: Hosts,
     next: AtomicUsize,
-    name: Box<str>,
+    name: Arc<str>,
     pub(super) rules: HostRules,
     /// What the file asks for beyond round robin.
     pub(super) care: Option<Arc<Care>>,
@@ -263,21 +260,22 @@ impl HostSet {
     /// # Errors
     /// There are no hosts, a host is not a URL, a name has no address, or no host accepts the connection.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
-        self.dial_for(None).await
+        self.dial_for(None, &mut None).await
     }
 
-    /// The same for a call with a key.
+    /// The same for a call with a key, which is reported to `trip`.
     pub(super) async fn dial_for(
         &self,
         affinity: Option<AffinityKey>,
+        trip: &mut Option<Box<Trip>>,
     ) -> Result<(Box<Http1Session>, Target), CallError> {
-        let hosts = self.list().await;
+        let hosts = self.observed_list(trip).await;
         let pick = Pick {
             affinity,
             ..Pick::default()
         };
         let found = self
-            .connect_any(&hosts, Way::Bare, pick, |error, _| error)
+            .connect_any(&hosts, Way::Bare, (pick, trip), |error, _| error)
             .await?;
         let host = hosts.get(found.host).ok_or_else(CallError::no_hosts)?;
         let place = host.place()?;
@@ -292,123 +290,12 @@ impl HostSet {
         }
     }
 
-    /// Connects to the first host that accepts, with any method: nothing was sent to the others.
-    pub(super) async fn connect(
-        &self,
-        hosts: &HostList<'_>,
-        (method, target): (&Method, &str),
-        pick: Pick<'_>,
-    ) -> Result<Connected, CallError> {
-        let named =
-            |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
-        self.connect_any(hosts, Way::Pooled, pick, named).await
-    }
-
-    async fn connect_any(
-        &self,
-        hosts: &HostList<'_>,
-        way: Way,
-        pick: Pick<'_>,
-        named: impl Fn(CallError, &Host) -> CallError,
-    ) -> Result<Connected, CallError> {
-        let mut failure = None;
-        let turn = self.turn(hosts, pick);
-        let most = turn.len().min(MOST_HOSTS);
-        for (trial, index) in turn.into_iter().take(most).enumerate() {
-            let Some(host) = hosts.get(index) else {
-                continue;
-            };
-            let place = host.place().map_err(|error| named(error, host))?;
-            if let Some(tried) = pick.tried {
-                tried.add(index);
-            }
-            let is_last = trial + 1 == most;
-            match self.connect_to(place, index, way, is_last).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => failure = Some(named(error, host)),
-            }
+    /// The current hosts, for a round trip. Until there are hosts, the round trip has the name of their service.
+    pub(super) async fn observed_list(&self, trip: &mut Option<Box<Trip>>) -> HostList<'_> {
+        if let (Some(trip), Hosts::Service { .. }) = (trip, &self.hosts) {
+            trip.tries(&self.name);
         }
-        Err(failure.unwrap_or_else(CallError::no_hosts))
-    }
-
-    async fn connect_to(
-        &self,
-        place: &Place,
-        host: usize,
-        way: Way,
-        is_last_host: bool,
-    ) -> Result<Connected, CallError> {
-        let slot = match &place.slots {
-            // The semaphore is never closed, so acquiring cannot fail.
-            Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
-            None => None,
-        };
-        let mut failure = None;
-        let peers = match place.peers(&self.client).await {
-            Ok(peers) => peers,
-            Err(error) => {
-                place.penalty.impose();
-                return Err(error);
-            }
-        };
-        let order = peers.order();
-        let addresses = order.len();
-        for (trial, index) in order.into_iter().enumerate() {
-            let Some(candidate) = peers.list.get(index) else {
-                continue;
-            };
-            let connected = |(session, reused), slot| Connected {
-                session,
-                reused,
-                host,
-                peers: Arc::clone(&peers),
-                peer: index,
-                slot,
-            };
-            if way == Way::Pooled
-                && let Some(session) = self.client.pool.reuse(&candidate.peer).await
-            {
-                return Ok(connected((session, true), slot));
-            }
-            let is_last = is_last_host && trial + 1 == addresses;
-            let dial = Dial::begin(self, &peers, index, place);
-            // Boxed: dialing is rare, and calls that reuse a connection should not carry its state.
-            match Box::pin(self.reach(place, candidate, way, is_last)).await {
-                Ok(session) => {
-                    dial.succeeded();
-                    return Ok(connected((session, false), slot));
-                }
-                Err(error) => {
-                    dial.failed();
-                    // The first failure is the most informative: often the second address of `localhost` is just not
-                    // in use.
-                    failure.get_or_insert_with(|| place.dial_error(&error));
-                }
-            }
-        }
-        place.penalty.impose();
-        place.doubt(&self.client);
-        Err(failure.unwrap_or_else(CallError::no_hosts))
-    }
-
-    /// Opens a new connection to one address. The last address may use all the remaining time.
-    async fn reach(
-        &self,
-        place: &Place,
-        candidate: &Candidate,
-        way: Way,
-        is_last: bool,
-    ) -> Result<Session, Box<Error>> {
-        let shared = !is_last && self.client.settings.dialer_timeout.is_none();
-        let limit = shared.then(|| self.rules.dial_share());
-        let pool = &self.client.pool;
-        match way {
-            Way::Pooled => pool.fresh(&candidate.peer, limit).await,
-            Way::Bare => {
-                let bare = place.bare_peer(&self.client, &candidate.peer);
-                pool.fresh(&bare, limit).await
-            }
-        }
+        self.list().await
     }
 
     /// The current hosts. Waits only for the first result of an SRV name.
@@ -451,7 +338,7 @@ impl HostSet {
         targets.iter().map(host).collect()
     }
 
-    fn turn(&self, hosts: &[Host], pick: Pick<'_>) -> Order {
+    pub(super) fn turn(&self, hosts: &[Host], pick: Pick<'_>) -> Order {
         if let Some(care) = &self.care {
             let first = self.first;
             return care.balance.order(hosts, Pick { first, ..pick });
@@ -466,7 +353,7 @@ impl HostSet {
         })
     }
 
-    fn new(client: &Arc<Client>, hosts: Hosts, name: Box<str>) -> HostSet {
+    fn new(client: &Arc<Client>, hosts: Hosts, name: Arc<str>) -> HostSet {
         HostSet {
             client: Arc::clone(client),
             hosts,
@@ -478,13 +365,4 @@ impl HostSet {
             sticky: None,
         }
     }
-}
-
-/// How a connection is obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// From the pool, or a new one.
-    Pooled,
-    /// A new one, for another protocol.
-    Bare,
 }

@@ -12,7 +12,7 @@ use futures::future::poll_fn;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, StatusCode, Version};
 use httparse::{ParserConfig, Status};
-use pingora_core::protocols::Shutdown;
+use pingora_core::protocols::{GetTimingDigest, Shutdown, TimingDigest};
 use pingora_core::{Error, ErrorType, RetryType};
 use pingora_http::{ResponseHeader, header_value_from_raw};
 use tokio::io::AsyncReadExt;
@@ -72,6 +72,11 @@ impl Usual {
             left: 0,
             surplus: false,
         }
+    }
+
+    /// When the layers of the connection were established.
+    pub(super) fn times(&self) -> Vec<Option<TimingDigest>> {
+        self.link.get_timing_digest()
     }
 
     /// Makes the head of the request with `fill`, which returns `None` if it cannot.

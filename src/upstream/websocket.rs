@@ -59,7 +59,9 @@ impl HostSet {
         let upgraded = self.shake_hands(call, handshake, &mut trip).await;
         if let Some(trip) = &mut trip {
             match &upgraded {
-                Ok(upgraded) => trip.answered(upgraded.status.as_u16(), &upgraded.headers, None),
+                Ok(upgraded) => {
+                    trip.answered(upgraded.status.as_u16(), &upgraded.headers, || None);
+                }
                 Err(error) => trip.failed(error.observed()),
             }
         }
@@ -73,12 +75,13 @@ impl HostSet {
         trip: &mut Option<Box<Trip>>,
     ) -> Result<Upgraded, CallError> {
         let set = call.elsewhere.as_deref().unwrap_or(self);
-        let (mut session, target) = set.dial_for(call.out.affinity).await?;
+        let (mut session, target) = set.dial_for(call.out.affinity, trip).await?;
         let mut request = request(&call.out, &target, fields)
             .map_err(|_| CallError::new(CallErrorKind::Request, "the request cannot be written"))?;
         if let Some(trip) = trip {
             let handshake = handshake(session.digest()).unwrap_or_default();
-            trip.connected(&target.host, Some(handshake), false);
+            trip.connected(Some(handshake), false);
+            trip.sends_agent(|| request.headers.get(header::USER_AGENT).cloned());
             trip.sends_headers(&request.headers);
             write_context(trip, &mut request, true);
         }

@@ -12,7 +12,7 @@ use super::error::{CallError, CallErrorKind};
 use super::exchange::RequestBody;
 use super::host::{Forward, Place};
 use super::message::Outgoing;
-use crate::telemetry::trace::context::Field;
+use crate::telemetry::trace::context::Outbound;
 
 /// The default `User-Agent` of calls.
 pub(crate) const OUR_USER_AGENT: HeaderValue =
@@ -111,12 +111,12 @@ fn each_field(
 /// The head of an HTTP/1 request as bytes.
 ///
 /// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, an upgrade,
-/// and a target with characters that are unusual. `context` replaces headers with the same names.
+/// and a target with characters that are unusual. The context of a trace replaces headers with the same names.
 pub(super) fn prepared_head(
     head: &Outgoing,
     place: &Place,
     wire: Wire,
-    context: &[Field],
+    context: Option<&Outbound<'_>>,
     out: &mut Vec<u8>,
 ) -> Option<()> {
     let target = place.target(&head.target);
@@ -132,26 +132,28 @@ pub(super) fn prepared_head(
         if *name == UPGRADE {
             return None;
         }
-        if !context.iter().any(|(replaced, ..)| replaced == name) {
+        if !context.is_some_and(|context| context.replaces(name)) {
             push_titled(name, out);
-            push_value(value, out);
+            push_value(value.as_bytes(), out);
         }
         Some(())
     })?;
-    for (_, titled, value) in context {
-        if let Some(value) = value {
-            out.extend_from_slice(titled.as_bytes());
-            push_value(value, out);
-        }
+    if let Some(context) = context {
+        context.each(|_, titled, value| {
+            if let Some(value) = value {
+                out.extend_from_slice(titled.as_bytes());
+                push_value(value, out);
+            }
+        });
     }
     out.extend_from_slice(b"\r\n");
     Some(())
 }
 
 /// Ends the line of a header whose name is written.
-fn push_value(value: &HeaderValue, out: &mut Vec<u8>) {
+fn push_value(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes().trim_ascii());
+    out.extend_from_slice(value.trim_ascii());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -236,6 +238,14 @@ fn plain_header(
         parts.headers.insert(CONTENT_LENGTH, length);
     }
     Some(RequestHeader::from(parts))
+}
+
+/// The `User-Agent` that is written for a call with these headers.
+pub(super) fn user_agent(headers: &HeaderMap) -> Option<HeaderValue> {
+    match headers.get(USER_AGENT) {
+        Some(value) => passes(&USER_AGENT, value).then(|| value.clone()),
+        None => Some(OUR_USER_AGENT),
+    }
 }
 
 fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
@@ -354,7 +364,8 @@ pub(crate) fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
+    use crate::telemetry::trace::context::Formats;
+    use crate::telemetry::trace::{SpanId, TraceId};
     use crate::upstream::client::Settings;
     use crate::upstream::dns::DnsTable;
 
@@ -382,7 +393,7 @@ mod tests {
             h1: true,
         };
         let mut fast = Vec::new();
-        let prepared = prepared_head(out, &place, wire, &[], &mut fast);
+        let prepared = prepared_head(out, &place, wire, None, &mut fast);
         let slow = request_header(out, &place, wire).unwrap();
         let slow =
             pingora_core::protocols::http::v1::client::http_req_header_to_wire(&slow).unwrap();
@@ -400,11 +411,15 @@ mod tests {
             let name = HeaderName::from_static(name);
             out.headers.append(name, HeaderValue::from_static("client"));
         }
-        let ours = HeaderValue::from_static("ours");
-        let context = [
-            (TRACEPARENT, "Traceparent", Some(ours)),
-            (TRACESTATE, "Tracestate", None),
-        ];
+        let context = Outbound {
+            formats: Formats::default(),
+            trace: TraceId([1; 16]),
+            span: SpanId([2; 8]),
+            sampled: false,
+            random: false,
+            state: None,
+            baggage: None,
+        };
         let dns = DnsTable::with_resolver(None);
         let place = Place::parse("http://a.test", &dns, &Settings::default()).unwrap();
         let wire = Wire {
@@ -413,9 +428,11 @@ mod tests {
             h1: true,
         };
         let mut head = Vec::new();
-        prepared_head(&out, &place, wire, &context, &mut head).unwrap();
+        prepared_head(&out, &place, wire, Some(&context), &mut head).unwrap();
         let head = String::from_utf8(head).unwrap();
-        assert!(head.ends_with("\r\nTraceparent: ours\r\n\r\n"), "{head}");
+        let (trace, span) = ("01".repeat(16), "02".repeat(8));
+        let last = format!("\r\nTraceparent: 00-{trace}-{span}-00\r\n\r\n");
+        assert!(head.ends_with(&last), "{head}");
         assert_eq!(head.matches("client").count(), 1, "{head}");
         assert!(!head.contains("Tracestate"), "{head}");
     }

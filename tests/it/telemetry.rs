@@ -1,5 +1,6 @@
 //! `telemetry/opentelemetry`: traces, series with KrakenD's names, and what collectors get.
 
+mod calls;
 mod context;
 mod delivery;
 mod labels;
@@ -80,7 +81,7 @@ impl Rig {
         self.gateway.get_with(path, headers).status
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
         self.gateway
             .send(method, request(method, path, headers))
             .status

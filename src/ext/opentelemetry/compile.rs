@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::KEYS;
+use super::environment::Sampler;
 use super::exporters::{Shared, check_names, exporters, pages};
 use super::{Exporters, Pages, environment, layers};
 use crate::config::{Block, ConfigError, Environment, Node};
@@ -65,11 +66,13 @@ fn settings(
     let layer_block = block.block("layers");
     let (layers, convention) = layers::layers(layer_block.as_ref());
     let global = layer_block.as_ref().and_then(|block| block.block("global"));
+    let sampler = sampler(block, environment);
     Settings {
         convention,
         layers,
         skip: skipped(block, facts),
-        rate: rate(block, environment),
+        rate: sampler.rate,
+        ignores_parents: sampler.ignores_parents,
         trust: match block.choice("trust_incoming") {
             Some("never") => Trust::Never,
             Some("trusted_proxies") => Trust::Proxies,
@@ -97,9 +100,10 @@ fn skipped(block: &Block<'_>, facts: Option<&ServiceFacts>) -> Vec<String> {
     health.into_iter().chain(usual).collect()
 }
 
-fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
+/// The configuration takes precedence over the environment. Its rate is for requests without a parent.
+fn sampler(block: &Block<'_>, environment: &Environment) -> Sampler {
     let Some(rate) = block.number("trace_sample_rate") else {
-        return environment::rate(environment).unwrap_or(1.0);
+        return environment::sampler(environment, block.node());
     };
     let node = block
         .get("trace_sample_rate")
@@ -110,41 +114,33 @@ fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
             range: "0 to 1".to_owned(),
         });
         // It counts as absent.
-        return 1.0;
+        return Sampler::default();
     } else if rate == 0.0 {
         node.warn_hint(
             ConfigError::invalid("0 traces nothing here; KrakenD traces every request then"),
             "1 traces every request",
         );
     }
-    rate
+    Sampler {
+        rate,
+        ..Sampler::default()
+    }
 }
 
 fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
     let named = block.texts("propagators");
-    let variable = environment::text(environment, "OTEL_PROPAGATORS").unwrap_or_default();
-    let from_file = !named.is_empty();
-    let names: Vec<&str> = if from_file {
-        named.iter().map(String::as_str).collect()
+    let mut formats = if named.is_empty() {
+        environment::formats(environment, block.node()).unwrap_or_default()
     } else {
-        variable.split(',').collect()
-    };
-    let mut formats = match (
-        from_file || !variable.is_empty(),
-        Formats::parse(names.into_iter()),
-    ) {
-        (false, _) => Formats::default(),
-        (true, Ok(formats)) => formats,
-        (true, Err(unknown)) => {
-            let node = block
-                .get("propagators")
-                .unwrap_or_else(|| block.node().clone());
+        Formats::parse(named.iter().map(String::as_str)).unwrap_or_else(|unknown| {
+            let node = block.get("propagators");
+            let node = node.unwrap_or_else(|| block.node().clone());
             node.config_error(ConfigError::NotOneOf {
                 found: unknown.to_owned(),
-                allowed: "tracecontext, b3, b3multi, baggage, none".to_owned(),
+                allowed: Formats::NAMES.to_owned(),
             });
             Formats::default()
-        }
+        })
     };
     formats.baggage |= block.flag("propagate_baggage");
     formats

@@ -64,7 +64,7 @@ pub(super) const KEYS: &[Key] = &[
         "propagators",
         Kind::Texts,
         "[\"tracecontext\"]",
-        "Ours: the header formats of trace contexts: `tracecontext`, `b3`, `b3multi`, `baggage`. The environment variable `OTEL_PROPAGATORS` does the same.",
+        "Ours: the header formats of trace contexts: `tracecontext`, `b3`, `b3multi`, `jaeger`, `baggage`. The environment variable `OTEL_PROPAGATORS` does the same.",
     ),
     key(
         "propagate_baggage",

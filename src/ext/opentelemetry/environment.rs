@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::Environment;
+use crate::config::{ConfigError, Environment, Node};
+use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
 
 /// A variable that is not empty.
@@ -71,15 +72,75 @@ fn pairs(list: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// `OTEL_TRACES_SAMPLER` with its argument, as a rate.
-pub(super) fn rate(environment: &Environment) -> Option<f64> {
-    let argument = || text(environment, "OTEL_TRACES_SAMPLER_ARG")?.parse().ok();
-    match text(environment, "OTEL_TRACES_SAMPLER")? {
-        "always_on" | "parentbased_always_on" => Some(1.0),
-        "always_off" | "parentbased_always_off" => Some(0.0),
-        "traceidratio" | "parentbased_traceidratio" => Some(argument().unwrap_or(1.0)),
-        _ => None,
+/// Which requests are recorded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sampler {
+    pub rate: f64,
+    /// The rate also applies to requests with a parent.
+    pub ignores_parents: bool,
+}
+
+/// Without a setting: what the parent says, otherwise everything.
+impl Default for Sampler {
+    fn default() -> Sampler {
+        Sampler {
+            rate: 1.0,
+            ignores_parents: false,
+        }
     }
+}
+
+/// `OTEL_TRACES_SAMPLER` with its argument. A value that is not valid counts as absent, with a warning at `node`.
+pub(super) fn sampler(environment: &Environment, node: &Node<'_>) -> Sampler {
+    let Some(name) = text(environment, "OTEL_TRACES_SAMPLER") else {
+        return Sampler::default();
+    };
+    let own = name.strip_prefix("parentbased_");
+    let rate = match own.unwrap_or(name) {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => ratio(environment, node),
+        _ => {
+            node.warn_hint(
+                ConfigError::invalid("OTEL_TRACES_SAMPLER names an unknown sampler"),
+                "known are always_on, always_off, traceidratio, and the same after \"parentbased_\"; parentbased_always_on is used",
+            );
+            return Sampler::default();
+        }
+    };
+    Sampler {
+        rate,
+        ignores_parents: own.is_none(),
+    }
+}
+
+fn ratio(environment: &Environment, node: &Node<'_>) -> f64 {
+    let Some(argument) = text(environment, "OTEL_TRACES_SAMPLER_ARG") else {
+        return 1.0;
+    };
+    let ratio = argument.parse().ok();
+    ratio
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .unwrap_or_else(|| {
+            node.warn_hint(
+                ConfigError::invalid("OTEL_TRACES_SAMPLER_ARG is not a number from 0 to 1"),
+                "1 is used",
+            );
+            1.0
+        })
+}
+
+/// `OTEL_PROPAGATORS`. `None` if it is absent, or has an unknown name, which is an error at `node`.
+pub(super) fn formats(environment: &Environment, node: &Node<'_>) -> Option<Formats> {
+    let names = text(environment, "OTEL_PROPAGATORS")?;
+    let formats = Formats::parse(names.split(',')).ok();
+    if formats.is_none() {
+        let known = Formats::NAMES;
+        node.config_error(ConfigError::invalid(format!(
+            "OTEL_PROPAGATORS contains a name that is none of {known}"
+        )));
+    }
+    formats
 }
 
 #[cfg(test)]
@@ -115,21 +176,6 @@ mod tests {
         ] {
             let environment = Environment::of([(ALL, all), (SPANS, spans)]);
             assert_eq!(longest_value(&environment), limit, "{all} {spans}");
-        }
-    }
-
-    #[test]
-    fn samplers_are_converted_to_rates() {
-        for (sampler, argument, rate_of) in [
-            ("parentbased_traceidratio", "0.25", Some(0.25)),
-            ("always_off", "", Some(0.0)),
-            ("jaeger_remote", "", None),
-        ] {
-            let environment = Environment::of([
-                ("OTEL_TRACES_SAMPLER", sampler),
-                ("OTEL_TRACES_SAMPLER_ARG", argument),
-            ]);
-            assert_eq!(rate(&environment), rate_of);
         }
     }
 }

@@ -224,7 +224,6 @@ fn page(exporters: &Block<'_>) -> Option<Page> {
 
 fn settings(block: &Block<'_>, facts: Option<&ServiceFacts>, cx: &Compile<'_>) -> Settings {
     let percent = block.within("sample_rate", 0, 100).unwrap_or(0);
-    let variable = environment::text(cx.environment, "OTEL_PROPAGATORS").unwrap_or("b3multi");
     let usual = Formats {
         trace_context: false,
         b3_multi: true,
@@ -236,7 +235,7 @@ fn settings(block: &Block<'_>, facts: Option<&ServiceFacts>, cx: &Compile<'_>) -
         skip: health.into_iter().collect(),
         rate: percent as f64 / 100.0,
         // Backends that read B3 go on reading it.
-        formats: Formats::parse(variable.split(',')).unwrap_or(usual),
+        formats: environment::formats(cx.environment, block.node()).unwrap_or(usual),
         reads: true,
         writes: true,
         keeps_decision: true,

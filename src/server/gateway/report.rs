@@ -42,8 +42,16 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     let Some(request) = &ctx.observed else {
         return;
     };
-    let Some(head) = head_of(session, ctx.client) else {
-        return;
+    let shown = || {
+        let head = head_of(session, ctx.client)?;
+        Some(observe::Shown {
+            path: head.path,
+            query: head.query,
+            host: head.host,
+            peer: head.peer,
+            client: head.client,
+            headers: head.headers,
+        })
     };
     let response: Option<&HeaderMap> = session.response_written().map(|header| &header.headers);
     request.end(&observe::Ended {
@@ -51,15 +59,12 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
             .endpoint
             .as_ref()
             .and_then(|endpoint| endpoint.observer.as_deref()),
-        method: head.method,
-        path: head.path,
-        query: head.query,
-        host: head.host,
-        secure: head.secure,
+        method: &session.req_header().method,
+        secure: session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some()),
         version: if session.is_http2() { "2" } else { "1.1" },
-        peer: head.peer,
-        client: head.client,
-        request_headers: head.headers,
+        shown: &shown,
         response_headers: response,
         status,
         bytes_in: session.body_bytes_read() as u64,

@@ -61,10 +61,10 @@ impl Gateway {
         if let Some((response, _)) = rejection {
             return self.local(session, ctx, service, response).await;
         }
-        if let Some(request) = &ctx.observed {
-            request.works();
-        }
         let started = (ctx.counted || ctx.observed.is_some()).then(Instant::now);
+        if let (Some(request), Some(started)) = (&ctx.observed, started) {
+            request.works(started);
+        }
         let outcome = work(session, ctx, service, endpoint).await;
         let ended = outcome.ended.zip(started);
         ctx.ended = ended.map(|(ended, started)| (ended, started.elapsed()));

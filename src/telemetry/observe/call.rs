@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{BackendObserver, CURRENT, Convention, Current, Request, outcome_labels};
+use super::{BackendObserver, CURRENT, Convention, Current, Parts, Request, outcome_labels};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Span, SpanId, SpanKind, SpanStatus};
+use crate::telemetry::trace::{Mark, Span, SpanId, SpanKind, SpanStatus};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,16 @@ pub(super) struct Under {
     /// The status of the last response.
     pub(super) status: AtomicU16,
     /// When the head of the response arrived.
-    pub(super) headed: OnceLock<Instant>,
+    pub(super) headed: Mark,
+}
+
+impl Under {
+    /// Whether the series or the spans of the backend contain a part.
+    pub(super) fn needs(&self, part: impl Fn(&Parts) -> bool) -> bool {
+        let layer = &self.observer.layer;
+        (self.observer.store.is_some() && part(&layer.metrics))
+            || (self.request.recorded && part(&layer.traces))
+    }
 }
 
 /// A call in progress. If it is dropped without a result, it was cancelled: its deadline passed, or its result is no
@@ -43,7 +52,8 @@ pub(super) struct Under {
 pub(crate) struct Call {
     under: Arc<Under>,
     id: SpanId,
-    began: Instant,
+    /// `None` if nothing shows the duration.
+    began: Option<Instant>,
     ended: bool,
 }
 
@@ -64,7 +74,14 @@ impl Call {
         request: Arc<Request>,
         deadline: Instant,
     ) -> Call {
-        let id = SpanId::random();
+        let recorded = request.recorded;
+        // Nobody sees the id of a request that is not recorded.
+        let id = if recorded {
+            SpanId::random()
+        } else {
+            request.server
+        };
+        let is_timed = recorded || observer.store.is_some();
         let staged = observer.layer.traces.stage && !observer.endpoint.skipped;
         let parent = if staged {
             Some(id)
@@ -79,21 +96,17 @@ impl Call {
                 deadline,
                 cached: AtomicBool::new(false),
                 status: AtomicU16::new(0),
-                headed: OnceLock::new(),
+                headed: Mark::default(),
             }),
             id,
-            began: Instant::now(),
+            began: is_timed.then(Instant::now),
             ended: false,
         }
     }
 
     /// Runs `work` as part of this call.
     pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        let current = Current {
-            request: Arc::clone(&self.under.request),
-            call: Some(Arc::clone(&self.under)),
-        };
-        CURRENT.scope(current, work)
+        CURRENT.scope(Current::Call(Arc::clone(&self.under)), work)
     }
 
     /// Reports the result.
@@ -105,24 +118,35 @@ impl Call {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let mut took = self.began.elapsed();
-        if let (true, Some(headed)) = (self.under.observer.streams, self.under.headed.get()) {
-            took = headed.saturating_duration_since(self.began);
-            self.under.request.streamed(*headed);
-        }
         if let Outcome::Failed(error) = outcome {
             self.under.request.failed(error);
         }
         let cached = self.under.cached.load(Ordering::Relaxed);
         self.under.observer.count_call(outcome, cached);
+        let Some(began) = self.began else {
+            return;
+        };
+        let took = self.took(began);
         if self.under.observer.endpoint.skipped {
             return;
         }
         self.count(outcome, took);
         if self.under.request.recorded && self.under.observer.layer.traces.stage {
-            let span = self.span(outcome, took);
+            let span = self.span(outcome, began, took);
             self.under.request.observer.push(span);
         }
+    }
+
+    /// The duration of the work. That of a stream ends with the head of the response.
+    fn took(&self, began: Instant) -> Duration {
+        let request = &self.under.request;
+        if self.under.observer.streams
+            && let Some(headed) = self.under.headed.get(&request.clock)
+        {
+            request.streamed(headed);
+            return headed.saturating_duration_since(began);
+        }
+        began.elapsed()
     }
 
     fn count(&self, outcome: Outcome, took: Duration) {
@@ -146,11 +170,11 @@ impl Call {
         histogram.record_time(took, request.recorded.then_some((request.trace, self.id)));
     }
 
-    fn span(&self, outcome: Outcome, took: Duration) -> Span {
+    fn span(&self, outcome: Outcome, began: Instant, took: Duration) -> Span {
         let Under {
             observer, request, ..
         } = &*self.under;
-        let start = request.clock.at(self.began);
+        let start = request.clock.at(began);
         let mut span = Span {
             trace: request.trace,
             id: self.id,
@@ -237,7 +261,7 @@ impl Lookup {
 /// Records what a cache had for the call of the current task.
 pub(crate) fn looked_up(lookup: Lookup) {
     let _ = CURRENT.try_with(|current| {
-        if let Some(call) = &current.call {
+        if let Some(call) = current.call() {
             if lookup == Lookup::Hit {
                 call.cached.store(true, Ordering::Relaxed);
             }

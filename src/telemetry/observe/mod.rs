@@ -29,7 +29,7 @@ use http::Method;
 
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
 pub(crate) use native::Native;
-pub(crate) use request::{Came, Ended, Request, grpc_status};
+pub(crate) use request::{Came, Ended, Request, Shown, grpc_status};
 pub(crate) use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
 pub(crate) use step::step;
 pub(crate) use trip::Trip;
@@ -263,11 +263,28 @@ pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [At
     ]
 }
 
-/// The current request and call of a task.
-#[derive(Debug, Clone)]
-struct Current {
-    request: Arc<Request>,
-    call: Option<Arc<call::Under>>,
+/// What a task works on.
+#[derive(Debug)]
+enum Current {
+    Request(Arc<Request>),
+    /// A call within a request.
+    Call(Arc<call::Under>),
+}
+
+impl Current {
+    fn request(&self) -> &Arc<Request> {
+        match self {
+            Current::Request(request) => request,
+            Current::Call(call) => &call.request,
+        }
+    }
+
+    fn call(&self) -> Option<&Arc<call::Under>> {
+        match self {
+            Current::Request(_) => None,
+            Current::Call(call) => Some(call),
+        }
+    }
 }
 
 tokio::task_local! {
@@ -279,23 +296,19 @@ pub(crate) fn within<F: Future>(
     request: &Arc<Request>,
     work: F,
 ) -> impl Future<Output = F::Output> {
-    let current = Current {
-        request: Arc::clone(request),
-        call: None,
-    };
-    CURRENT.scope(current, work)
+    CURRENT.scope(Current::Request(Arc::clone(request)), work)
 }
 
 /// The request that the current task handles, if it is observed.
 pub(crate) fn current() -> Option<Arc<Request>> {
     CURRENT
-        .try_with(|current| Arc::clone(&current.request))
+        .try_with(|current| Arc::clone(current.request()))
         .ok()
 }
 
 /// The trace and span of log lines of the current task.
 pub(crate) fn ids() -> Option<(TraceId, SpanId, bool)> {
-    CURRENT.try_with(|current| current.request.ids()).ok()?
+    CURRENT.try_with(|current| current.request().ids()).ok()?
 }
 
 /// The reason of a failure, as one of a few words. `kind` and `text` are those of the failure.

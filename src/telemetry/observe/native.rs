@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Outcome;
-use super::trip::OTHER_HOSTS;
+use super::trip::{OTHER_HOSTS, is_host};
 use super::{BackendObserver, EndpointObserver};
 use crate::telemetry::mask::masked;
 use crate::telemetry::series::{Counter, Histogram, Instrument, Kind, Measure, Store};
@@ -123,20 +123,20 @@ impl BackendObserver {
         counter.add(1);
     }
 
-    /// Counts a round trip; `reused` is `None` when there was no connection.
+    /// Counts a round trip. `host` is `None` when the backend has no host, `reused` when there was no connection.
     pub(super) fn count_trip(
         &self,
-        host: &Arc<str>,
+        host: Option<&Arc<str>>,
         status: u16,
         took: Duration,
         (reused, retries): (Option<bool>, u64),
     ) {
         let Some(native) = &self.native else { return };
         let class = class(status);
-        let is_ours = |key: &(Arc<str>, usize)| key.1 == class && key.0 == *host;
-        let keys: [&dyn Fn() -> (Arc<str>, usize); 2] = [&|| (Arc::clone(host), class), &|| {
-            (Arc::from(OTHER_HOSTS), class)
-        }];
+        let is_ours = |key: &(Arc<str>, usize)| key.1 == class && is_host(&key.0, host);
+        let own = || host.cloned().unwrap_or_default();
+        let others = || Arc::from(OTHER_HOSTS);
+        let keys: [&dyn Fn() -> (Arc<str>, usize); 2] = [&|| (own(), class), &|| (others(), class)];
         let make = |key: &(Arc<str>, usize)| {
             let mut labels = labels(&self.endpoint, self);
             // A host may be written with a password, or with a key in its query.

@@ -12,11 +12,11 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{EndpointObserver, Observer};
 use crate::telemetry::observe::settings::Trust;
-use crate::telemetry::trace::context::{self, Outbound, Parent};
+use crate::telemetry::trace::context::{self, Outbound, Told};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Clock, SpanId, TraceId};
+use crate::telemetry::trace::{Clock, Mark, SpanId, TraceId};
 
-pub(super) use attributes::{header_attributes, split_host};
+pub(super) use attributes::{agent, header_attributes, split_host};
 
 /// No status of gRPC is this large.
 const NO_GRPC: u32 = u32::MAX;
@@ -52,38 +52,46 @@ pub(crate) struct Request {
     sampled: bool,
     /// The path is excluded by `skip_paths`.
     skipped: bool,
-    server: SpanId,
+    pub(super) server: SpanId,
     proxy: SpanId,
     pub(super) clock: Clock,
     /// When the endpoint's work started.
-    worked: OnceLock<Instant>,
+    worked: Mark,
     /// When the head of a streamed response arrived, which ends the work.
-    streamed: OnceLock<Instant>,
+    streamed: Mark,
     /// The endpoint that the request was routed to, if the request is recorded.
     routed: OnceLock<Arc<EndpointObserver>>,
     /// Why the first failed call failed.
     error: OnceLock<&'static str>,
     /// The first host that responded, for the access log.
     upstream: OnceLock<(Arc<str>, u16)>,
+    /// The first host that did not.
+    silent: OnceLock<Arc<str>>,
     upstream_nanos: AtomicU64,
     /// `grpc-status` of the last response, and [`NO_GRPC`] without one.
     grpc: AtomicU32,
 }
 
-/// What is known about a request when it has ended.
+/// The parts of a request that only its span shows.
 #[derive(Debug)]
-pub(crate) struct Ended<'a> {
-    pub endpoint: Option<&'a EndpointObserver>,
-    pub method: &'a Method,
+pub(crate) struct Shown<'a> {
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub host: &'a str,
+    pub peer: IpAddr,
+    pub client: IpAddr,
+    pub headers: &'a HeaderMap,
+}
+
+/// What is known about a request when it has ended.
+pub(crate) struct Ended<'a> {
+    pub endpoint: Option<&'a EndpointObserver>,
+    pub method: &'a Method,
     pub secure: bool,
     /// `1.1` or `2`.
     pub version: &'static str,
-    pub peer: IpAddr,
-    pub client: IpAddr,
-    pub request_headers: &'a HeaderMap,
+    /// Called only for a request that is recorded.
+    pub shown: &'a dyn Fn() -> Option<Shown<'a>>,
     pub response_headers: Option<&'a HeaderMap>,
     pub status: u16,
     pub bytes_in: u64,
@@ -99,8 +107,8 @@ impl Request {
     /// Reads the client's context and decides whether the request is recorded.
     pub(crate) fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
         let settings = &observer.settings;
-        let parent = if settings.reads {
-            Parent::read(came.headers, settings.formats)
+        let told = if settings.reads {
+            Told::read(came.headers, settings.formats)
         } else {
             None
         };
@@ -109,15 +117,22 @@ impl Request {
             Trust::Proxies => came.by_trusted_proxy,
             Trust::Never => false,
         };
-        let (parent, link) = match parent {
-            Some(parent) if !trusted => (None, Some((parent.trace, parent.span))),
-            parent => (parent, None),
+        let (parent, link, decided) = match told {
+            Some(Told::Parent(parent)) if !trusted => {
+                (None, Some((parent.trace, parent.span)), None)
+            }
+            Some(Told::Parent(parent)) => {
+                let decided = parent.sampled;
+                (Some(parent), None, decided)
+            }
+            Some(Told::Decision(decision)) => (None, None, trusted.then_some(decision)),
+            None => (None, None, None),
         };
         let trace = parent.as_ref().map_or_else(TraceId::random, |p| p.trace);
-        let chosen = match &parent {
-            Some(parent) => parent.sampled,
-            None => is_chosen(trace, settings.rate),
-        };
+        let decided = decided.filter(|_| !settings.ignores_parents);
+        let chosen = decided.unwrap_or_else(|| is_chosen(trace, settings.rate));
+        let recorded = chosen && observer.traces();
+        let server = SpanId::random();
         let baggage = settings.reads && settings.formats.baggage;
         Arc::new(Request {
             trace,
@@ -127,17 +142,19 @@ impl Request {
             parent: parent.as_ref().map(|parent| parent.span),
             state: parent.and_then(|parent| parent.state),
             baggage: baggage.then(|| context::baggage(came.headers)).flatten(),
-            recorded: chosen && observer.traces(),
-            sampled: chosen && (observer.traces() || settings.keeps_decision),
+            recorded,
+            sampled: recorded || chosen && settings.keeps_decision,
             skipped: settings.skips(came.path),
-            server: SpanId::random(),
-            proxy: SpanId::random(),
+            server,
+            // Nobody sees it of a request that is not recorded.
+            proxy: if recorded { SpanId::random() } else { server },
             clock: Clock::started(came.at),
-            worked: OnceLock::new(),
-            streamed: OnceLock::new(),
+            worked: Mark::default(),
+            streamed: Mark::default(),
             routed: OnceLock::new(),
             error: OnceLock::new(),
             upstream: OnceLock::new(),
+            silent: OnceLock::new(),
             upstream_nanos: AtomicU64::new(0),
             grpc: AtomicU32::new(NO_GRPC),
             observer: Arc::clone(observer),
@@ -159,7 +176,7 @@ impl Request {
 
     /// The parent span of a step outside of calls.
     pub(super) fn step_parent(&self) -> Option<SpanId> {
-        match (self.worked.get(), self.routed.get()) {
+        match (self.worked.get(&self.clock), self.routed.get()) {
             (Some(_), Some(endpoint)) => self.work_span(endpoint),
             _ if self.has_server_span() => Some(self.server),
             _ => self.parent,
@@ -179,8 +196,8 @@ impl Request {
     }
 
     /// Records the start of the endpoint's work.
-    pub(crate) fn works(&self) {
-        let _ = self.worked.set(Instant::now());
+    pub(crate) fn works(&self, since: Instant) {
+        self.worked.set(&self.clock, since);
     }
 
     /// Trace and span for log lines, and whether they are recorded.
@@ -189,21 +206,26 @@ impl Request {
         (!quiet).then_some((self.trace, self.server, self.recorded))
     }
 
-    /// Host and status of the first response, and the duration of the slowest call.
+    /// Host and status of the first response, and the duration of the slowest call. Without any response the host is
+    /// the first one that was called, and the status 0.
     pub(crate) fn upstream(&self) -> Option<(&Arc<str>, u16, Duration)> {
-        let (host, status) = self.upstream.get()?;
+        let answered = self.upstream.get().map(|(host, status)| (host, *status));
+        let (host, status) = answered.or_else(|| Some((self.silent.get()?, 0)))?;
         let time = Duration::from_nanos(self.upstream_nanos.load(Ordering::Relaxed));
-        Some((host, *status, time))
+        Some((host, status, time))
     }
 
-    pub(super) fn answered(&self, host: &Arc<str>, status: u16, took: Duration) {
-        let _ = self.upstream.set((Arc::clone(host), status));
+    pub(super) fn answered(&self, host: Arc<str>, status: u16, took: Duration) {
+        match status {
+            0 => drop(self.silent.set(host)),
+            _ => drop(self.upstream.set((host, status))),
+        }
         self.upstream_nanos
             .fetch_max(nanos(took), Ordering::Relaxed);
     }
 
     pub(super) fn streamed(&self, at: Instant) {
-        let _ = self.streamed.set(at);
+        self.streamed.set(&self.clock, at);
     }
 
     pub(super) fn failed(&self, error: &'static str) {
@@ -229,6 +251,7 @@ impl Request {
     /// The context for a backend, with `span` as the parent.
     pub(super) fn outbound(&self, span: SpanId) -> Outbound<'_> {
         Outbound {
+            formats: self.observer.settings.formats,
             trace: self.trace,
             span,
             sampled: self.sampled,

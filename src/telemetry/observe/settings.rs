@@ -119,6 +119,8 @@ pub struct Settings {
     pub skip: Vec<String>,
     /// The fraction of requests without a parent that is recorded, 0 to 1.
     pub rate: f64,
+    /// The rate also applies to requests with a parent.
+    pub ignores_parents: bool,
     pub trust: Trust,
     pub formats: Formats,
     /// Reads the client's context.
@@ -134,16 +136,22 @@ pub struct Settings {
 impl Settings {
     /// Whether requests for this path, or endpoints with this pattern, are excluded.
     pub fn skips(&self, path: &str) -> bool {
-        let pattern = path.contains('{').then(|| path.replace(['{', '}'], ""));
         let is_pattern = |skip: &str| {
-            let skip = || skip.replace(['{', '}'], "").replace("/:", "/");
-            pattern.as_ref().is_some_and(|pattern| skip() == *pattern)
+            let plain = |text: &str| text.replace(['{', '}'], "").replace("/:", "/");
+            path.contains('{') && plain(skip) == plain(path)
         };
-        self.skip.iter().any(|skip| match skip.strip_suffix('/') {
+        let mut alike = self.skip.iter().filter(|skip| begin_alike(skip, path));
+        alike.any(|skip| match skip.strip_suffix('/') {
             Some(_) if skip.len() > 1 => path.starts_with(&**skip),
             _ => *skip == path || is_pattern(skip),
         })
     }
+}
+
+/// Whether a path can be equal to an entry of `skip_paths`: most differ in the byte after the first slash.
+fn begin_alike(skip: &str, path: &str) -> bool {
+    let second = |text: &str| text.as_bytes().get(1).copied();
+    second(skip) == second(path) || matches!(second(skip), Some(b':' | b'{'))
 }
 
 /// A pattern in the notation of KrakenD's router: `/a/{id}` becomes `/a/:id`.
@@ -186,12 +194,19 @@ mod tests {
     #[test]
     fn a_path_is_skipped_by_itself_by_its_pattern_or_by_its_prefix() {
         let settings = Settings {
-            skip: ["/o/:id", "/p/{id}", "/q", "/__debug/"]
+            skip: ["/o/:id", "/p/{id}", "/q", "/__debug/", "/:root"]
                 .map(str::to_owned)
                 .to_vec(),
             ..Settings::default()
         };
-        for path in ["/o/{id}", "/p/{id}", "/q", "/__debug/x", "/__debug/"] {
+        for path in [
+            "/o/{id}",
+            "/p/{id}",
+            "/q",
+            "/__debug/x",
+            "/__debug/",
+            "/{root}",
+        ] {
             assert!(settings.skips(path), "{path}");
         }
         for path in ["/o/5", "/q/1", "/qq", "/__debug", "/x/{id}"] {

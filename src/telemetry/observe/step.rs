@@ -26,11 +26,11 @@ impl Step {
     fn begin(name: &'static str) -> Option<Step> {
         CURRENT
             .try_with(|current| {
-                let request = &current.request;
+                let request = current.request();
                 if !request.has_step_spans() {
                     return None;
                 }
-                let parent = match &current.call {
+                let parent = match current.call() {
                     Some(call) => call.parent,
                     None => request.step_parent(),
                 };

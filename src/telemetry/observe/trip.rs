@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method};
-use smallvec::SmallVec;
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::CURRENT;
 use super::call::Under;
-use super::request::header_attributes;
-use crate::telemetry::trace::context::Field;
+use super::request::{agent, header_attributes};
+use super::{CURRENT, Parts};
+use crate::telemetry::trace::context::Outbound;
 use crate::telemetry::trace::{Attribute, SpanId, Value};
 
 pub(super) use series::{Key, ReadSeries, TripSeries};
@@ -28,21 +27,24 @@ pub(crate) struct Trip {
     id: SpanId,
     method: Method,
     target: String,
-    /// `scheme://authority`.
-    host: Arc<str>,
+    /// `scheme://authority`. `None` until a host is chosen.
+    host: Option<Arc<str>>,
     began: Instant,
     sent: u64,
-    connected: Option<Duration>,
+    connected: Duration,
     handshake: Duration,
     answered: Option<Duration>,
     status: u16,
     length: Option<u64>,
     version: &'static str,
-    reused: bool,
+    /// `None` without a connection.
+    reused: Option<bool>,
     /// How often the request was sent again on another connection.
     retries: u64,
     headers: Vec<Attribute>,
-    reading: Option<Instant>,
+    /// The value of `User-Agent`.
+    agent: Option<String>,
+    is_reading: bool,
     read: u64,
     read_to_end: Option<Duration>,
     read_error: bool,
@@ -52,46 +54,75 @@ pub(crate) struct Trip {
 impl Trip {
     /// Starts a round trip within the call of the current task, if it is observed.
     pub(crate) fn begin(method: &Method, target: &str) -> Option<Box<Trip>> {
-        let under = CURRENT.try_with(|current| current.call.clone()).ok()??;
+        let under = CURRENT.try_with(|current| current.call().cloned()).ok()??;
         // Only a span shows the target.
         let target = if under.request.recorded { target } else { "" };
-        Some(Box::new(Trip {
+        Some(Box::new(Trip::of(under, method.clone(), target.to_owned())))
+    }
+
+    fn of(under: Arc<Under>, method: Method, target: String) -> Trip {
+        Trip {
             under,
             id: SpanId::random(),
-            method: method.clone(),
-            target: target.to_owned(),
-            host: Arc::from(""),
+            method,
+            target,
+            host: None,
             began: Instant::now(),
             sent: 0,
-            connected: None,
+            connected: Duration::ZERO,
             handshake: Duration::ZERO,
             answered: None,
             status: 0,
             length: None,
             version: "1.1",
-            reused: false,
+            reused: None,
             retries: 0,
             headers: Vec::new(),
-            reading: None,
+            agent: None,
+            is_reading: false,
             read: 0,
             read_to_end: None,
             read_error: false,
             error: None,
-        }))
+        }
     }
 
-    /// Records the connection to `host`. `handshake` is the duration of TLS on a new one; `None` means a reused connection.
-    pub(crate) fn connected(&mut self, host: &Arc<str>, handshake: Option<Duration>, http2: bool) {
-        self.host = Arc::clone(host);
-        self.connected = Some(self.began.elapsed());
+    /// Records the host that is called next, before there is a connection to it.
+    pub(crate) fn tries(&mut self, host: &Arc<str>) {
+        self.host = Some(Arc::clone(host));
+    }
+
+    /// Reports that there is no connection to this host, and begins a round trip to another one.
+    pub(crate) fn moves_on(&mut self, error: &'static str) {
+        self.failed(error);
+        let (method, target) = (self.method.clone(), self.target.clone());
+        *self = Trip::of(Arc::clone(&self.under), method, target);
+    }
+
+    fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or_default()
+    }
+
+    /// Records the connection to the host. `handshake` is the duration of TLS on a new one; `None` means a reused connection.
+    pub(crate) fn connected(&mut self, handshake: Option<Duration>, http2: bool) {
+        if self.under.needs(|parts| parts.detailed) {
+            self.connected = self.began.elapsed();
+        }
         self.handshake = handshake.unwrap_or_default();
-        self.reused = handshake.is_none();
+        self.reused = Some(handshake.is_none());
         self.version = if http2 { "2" } else { "1.1" };
     }
 
     /// Records that the request is sent again on a new connection.
     pub(crate) fn retried(&mut self) {
         self.retries += 1;
+    }
+
+    /// Records the `User-Agent` that is sent, which only a span shows.
+    pub(crate) fn sends_agent(&mut self, value: impl FnOnce() -> Option<HeaderValue>) {
+        if self.under.request.recorded {
+            self.agent = value().map(|value| agent(&value));
+        }
     }
 
     /// Records that `length` bytes of body are sent.
@@ -112,11 +143,10 @@ impl Trip {
         self.under.request.recorded && self.under.observer.layer.traces.report_headers
     }
 
-    /// The headers that send the trace context to the host. Each replaces the client's header with the same name.
-    pub(crate) fn context(&self) -> SmallVec<[Field; 4]> {
-        let settings = &self.under.request.observer.settings;
-        if !settings.writes {
-            return SmallVec::new();
+    /// The trace context for the host. `None` if the gateway writes none.
+    pub(crate) fn context(&self) -> Option<Outbound<'_>> {
+        if !self.under.request.observer.settings.writes {
+            return None;
         }
         let recorded = self.under.request.recorded;
         let span = if self.has_span() || !recorded {
@@ -124,7 +154,7 @@ impl Trip {
         } else {
             self.under.parent.unwrap_or(self.id)
         };
-        self.under.request.outbound(span).fields(settings.formats)
+        Some(self.under.request.outbound(span))
     }
 
     fn has_span(&self) -> bool {
@@ -132,7 +162,12 @@ impl Trip {
     }
 
     /// Records the head of the response, and the length of the body that it announces.
-    pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) {
+    pub(crate) fn answered(
+        &mut self,
+        status: u16,
+        headers: &HeaderMap,
+        length: impl FnOnce() -> Option<u64>,
+    ) {
         if self.answered.is_some() {
             return;
         }
@@ -140,9 +175,14 @@ impl Trip {
         self.answered = Some(now.saturating_duration_since(self.began));
         self.status = status;
         self.under.status.store(status, Ordering::Relaxed);
-        let _ = self.under.headed.set(now);
-        self.under.request.answered_grpc(headers);
-        self.length = length.filter(|_| self.method != Method::HEAD);
+        self.under.headed.set(&self.under.request.clock, now);
+        // gRPC needs HTTP/2.
+        if self.version == "2" {
+            self.under.request.answered_grpc(headers);
+        }
+        if self.method != Method::HEAD && self.under.needs(Parts::trips) {
+            self.length = length();
+        }
         if self.shows_headers() {
             let layer = &self.under.observer.layer.traces;
             let shown = header_attributes("response", headers, &layer.skip_headers);
@@ -157,14 +197,18 @@ impl Trip {
 
     /// Records received bytes of the response body.
     pub(crate) fn read(&mut self, bytes: usize) {
-        self.reading.get_or_insert_with(Instant::now);
+        self.is_reading = true;
         self.read += bytes as u64;
     }
 
     /// The body is complete.
     pub(crate) fn read_whole(&mut self) {
-        let since = *self.reading.get_or_insert_with(Instant::now);
-        self.read_to_end.get_or_insert_with(|| since.elapsed());
+        self.is_reading = true;
+        if self.read_to_end.is_none() {
+            let is_needed = self.under.needs(|parts| parts.read_payload);
+            let time = is_needed.then(|| self.since_head());
+            self.read_to_end = Some(time.unwrap_or_default());
+        }
     }
 
     /// Records that the body ended early.
@@ -181,7 +225,13 @@ impl Trip {
     /// Whether the body of the response is read.
     fn is_read(&self) -> bool {
         let good = matches!(self.status, 200 | 201) || self.under.observer.reads_errors;
-        good && self.answered.is_some() && self.reading.is_some()
+        good && self.answered.is_some() && self.is_reading
+    }
+
+    /// The time since the head of the response.
+    fn since_head(&self) -> Duration {
+        let head = self.answered.unwrap_or_default();
+        self.began.elapsed().saturating_sub(head)
     }
 
     fn report(&mut self) {
@@ -190,25 +240,29 @@ impl Trip {
             let late = Instant::now() >= self.under.deadline;
             self.error = Some(if late { "timeout" } else { "canceled" });
         }
-        if self.answered.is_some() && self.read_to_end.is_none() && self.reading.is_some() {
+        if self.answered.is_some() && self.read_to_end.is_none() && self.is_reading {
             // The round trip was cancelled.
             self.read_failed();
         }
-        self.under.request.answered(&self.host, self.status, took);
-        let reused = self.connected.map(|_| self.reused);
-        self.under
-            .observer
-            .count_trip(&self.host, self.status, took, (reused, self.retries));
-        if self.under.observer.endpoint.skipped {
-            return;
+        let observer = &self.under.observer;
+        let host = self.host.as_ref();
+        observer.count_trip(host, self.status, took, (self.reused, self.retries));
+        if !observer.endpoint.skipped {
+            self.report_to_layers(took);
         }
-        let observer = Arc::clone(&self.under.observer);
+        if let Some(host) = self.host.take() {
+            self.under.request.answered(host, self.status, took);
+        }
+    }
+
+    fn report_to_layers(&mut self, took: Duration) {
+        let observer = &*self.under.observer;
         if let Some(store) = &observer.store {
             if observer.layer.metrics.trips() {
-                self.count(store, &observer, took);
+                self.count(store, observer, took);
             }
             if observer.layer.metrics.read_payload && self.is_read() {
-                self.count_read(store, &observer);
+                self.count_read(store, observer);
             }
         }
         if self.under.request.recorded && self.has_span() {
@@ -233,6 +287,14 @@ impl Trip {
 impl Drop for Trip {
     fn drop(&mut self) {
         self.report();
+    }
+}
+
+/// Whether a host of a series is the host of a round trip. It is usually the same text in memory.
+pub(super) fn is_host(known: &Arc<str>, host: Option<&Arc<str>>) -> bool {
+    match host {
+        Some(host) => Arc::ptr_eq(known, host) || known == host,
+        None => known.is_empty(),
     }
 }
 

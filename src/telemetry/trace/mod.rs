@@ -7,4 +7,4 @@ pub(crate) mod span;
 
 pub(crate) use attribute::{Attribute, Value};
 pub(crate) use ids::{SpanId, TraceId};
-pub(crate) use span::{Clock, Span, SpanEvent, SpanKind, SpanStatus};
+pub(crate) use span::{Clock, Mark, Span, SpanEvent, SpanKind, SpanStatus};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -125,7 +126,43 @@ impl Clock {
     }
 }
 
+/// A moment of one request, which is set at most once.
+#[derive(Debug, Default)]
+pub(crate) struct Mark(AtomicU64);
+
+impl Mark {
+    /// Only the first moment counts.
+    pub(crate) fn set(&self, clock: &Clock, at: Instant) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            let since = nanos(at.saturating_duration_since(clock.began));
+            self.0.store(since.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self, clock: &Clock) -> Option<Instant> {
+        let since = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        clock.began.checked_add(Duration::from_nanos(since))
+    }
+}
+
 /// A duration in nanoseconds.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_keeps_its_first_moment() {
+        let clock = Clock::started(Instant::now());
+        let mark = Mark::default();
+        assert_eq!(mark.get(&clock), None);
+        let later = clock.began + Duration::from_millis(3);
+        for at in [later, later + Duration::from_millis(1), clock.began] {
+            mark.set(&clock, at);
+            assert_eq!(mark.get(&clock), Some(later));
+        }
+    }
 }

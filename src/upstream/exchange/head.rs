@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::stream::{Exchange, RequestBody};
@@ -130,32 +129,41 @@ impl Exchange<'_> {
         let context = match &self.trip {
             Some(trip) if trip.shows_headers() => return None,
             Some(trip) => trip.context(),
-            None => SmallVec::new(),
+            None => None,
         };
         let header = framing(&self.head.method, self.body).ok()?;
         let is_prepared = Link::prepare(session.stream(), |out| {
-            prepared_head(&self.head, place, self.wire(true), &context, out).is_some()
+            prepared_head(&self.head, place, self.wire(true), context.as_ref(), out).is_some()
         });
         if !is_prepared {
             return None;
         }
-        self.observe_length();
+        self.observe_request();
         Some(header)
     }
 
     /// Writes the whole request if it is usual. `None` if Pingora has to write it. The inner error concerns only the
     /// connection.
     async fn write_usual_head(&mut self) -> Option<Result<(), Box<Error>>> {
-        if self.trip.is_some() || self.body != RequestBody::Empty {
+        if self.body != RequestBody::Empty {
             return None;
         }
         let wire = self.wire(true);
+        let context = match &self.trip {
+            Some(trip) if trip.shows_headers() => return None,
+            Some(trip) => trip.context(),
+            None => None,
+        };
         let place = self.hosts.get(self.host)?.place.as_ref().ok()?;
         let Some(Session::Usual(usual)) = &mut self.session else {
             return None;
         };
-        usual.prepare(|out| prepared_head(&self.head, place, wire, &[], out))?;
+        usual.prepare(|out| prepared_head(&self.head, place, wire, context.as_ref(), out))?;
         self.head_sent = false;
+        self.observe_request();
+        let Some(Session::Usual(usual)) = &mut self.session else {
+            return None;
+        };
         if let Err(error) = usual.send().await {
             return Some(Err(error));
         }

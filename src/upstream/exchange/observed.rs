@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
-use pingora_core::protocols::Digest;
+use http::HeaderValue;
+use pingora_core::protocols::{Digest, TimingDigest};
 use pingora_http::RequestHeader;
 
 use super::stream::{Exchange, RequestBody};
 use crate::telemetry::observe::Trip;
 use crate::upstream::error::CallError;
 use crate::upstream::session::Session;
-use crate::upstream::wire::content_length;
+use crate::upstream::wire::{content_length, user_agent};
 
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
 /// case.
 pub(crate) fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
-    for (name, titled, value) in trip.context() {
+    let Some(context) = trip.context() else {
+        return;
+    };
+    context.each(|name, titled, value| {
         // A value of ours can always be written.
+        let value = value.and_then(|value| HeaderValue::from_bytes(value).ok());
         let _ = match value {
             Some(value) if h1 => header.insert_header(titled, value),
             Some(value) => header.insert_header(name, value),
@@ -24,13 +29,17 @@ pub(crate) fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
                 Ok(())
             }
         };
-    }
+    });
 }
 
-/// The duration of the TLS handshake of a connection, which is the layer above TCP.
+/// The duration of the TLS handshake of a connection.
 pub(crate) fn handshake(digest: &Digest) -> Option<Duration> {
-    let layer = digest.timing_digest.get(1)?.as_ref()?;
-    layer.establishment_duration
+    of_tls(&digest.timing_digest)
+}
+
+/// The times of a connection begin with TCP. The layer above it is TLS.
+fn of_tls(layers: &[Option<TimingDigest>]) -> Option<Duration> {
+    layers.get(1)?.as_ref()?.establishment_duration
 }
 
 impl Exchange<'_> {
@@ -39,26 +48,24 @@ impl Exchange<'_> {
         let Some(mut trip) = self.trip.take() else {
             return;
         };
-        self.use_pingora();
         let http2 = self.is_http2();
         let handshake = (!self.reused).then(|| self.handshake().unwrap_or_default());
-        if let Some(host) = self.host() {
-            trip.connected(&host.url, handshake, http2);
-        }
+        trip.connected(handshake, http2);
         self.trip = Some(trip);
     }
 
     /// The duration of the TLS handshake on this connection.
     fn handshake(&self) -> Option<Duration> {
         match &self.session {
+            Some(Session::Usual(session)) => of_tls(&session.times()),
             Some(Session::Pingora(session)) => handshake(session.digest()?),
-            _ => None,
+            None => None,
         }
     }
 
     /// Adds the trace context to the head, in place of the client's.
     pub(super) fn observe_head(&mut self, header: &mut RequestHeader, h1: bool) {
-        self.observe_length();
+        self.observe_request();
         let Some(trip) = &mut self.trip else {
             return;
         };
@@ -66,9 +73,13 @@ impl Exchange<'_> {
         write_context(trip, header, h1);
     }
 
-    /// Records the length of the body.
-    pub(super) fn observe_length(&mut self) {
-        if let (Some(trip), RequestBody::Length(length)) = (&mut self.trip, self.body) {
+    /// Records the length of the body, and the user agent.
+    pub(super) fn observe_request(&mut self) {
+        let Some(trip) = &mut self.trip else {
+            return;
+        };
+        trip.sends_agent(|| user_agent(&self.head.headers));
+        if let RequestBody::Length(length) = self.body {
             trip.sends(length);
         }
     }
@@ -79,7 +90,7 @@ impl Exchange<'_> {
             return;
         };
         if let Some((status, headers)) = self.header() {
-            trip.answered(status.as_u16(), headers, content_length(headers));
+            trip.answered(status.as_u16(), headers, || content_length(headers));
         }
         self.trip = Some(trip);
     }
@@ -90,5 +101,96 @@ impl Exchange<'_> {
             trip.failed(error.observed());
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use http::{HeaderMap, Method};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::telemetry::observe::{
+        Call, Came, EndpointFacts, Observer, Outcome, Request, Settings, within,
+    };
+    use crate::upstream::client::{self, Client};
+    use crate::upstream::dns::DnsTable;
+    use crate::upstream::hosts::HostSet;
+    use crate::upstream::message::Outgoing;
+
+    /// A call that is observed as part of a request without a trace. Returns the head that the upstream got.
+    async fn observed<T>(work: impl AsyncFnOnce(Arc<Client>) -> T) -> T {
+        let settings = Settings {
+            writes: true,
+            ..Settings::default()
+        };
+        let observer = Arc::new(Observer::new(settings, None, Box::default(), None));
+        let endpoint = Arc::new(observer.endpoint(EndpointFacts {
+            pattern: &"/a".into(),
+            method: &Method::GET,
+            proxy: None,
+            metric_attributes: Vec::new(),
+            trace_attributes: Vec::new(),
+        }));
+        let backend = observer.backend(&endpoint, "/b", &Method::GET, None, (false, false));
+        let came = Came {
+            path: "/a",
+            headers: &HeaderMap::new(),
+            by_trusted_proxy: false,
+            at: Instant::now(),
+        };
+        let request = Request::begin(&observer, &came);
+        let call = Call::of(&Arc::new(backend), Arc::clone(&request), Instant::now());
+        let dns = DnsTable::with_resolver(None);
+        let client = Client::new(client::Settings::default(), Arc::new(dns)).unwrap();
+        let done = within(&request, call.run(work(client))).await;
+        call.end(Outcome::Answered(true));
+        done
+    }
+
+    /// An upstream that responds to each request on one connection, and returns the heads that it got.
+    async fn upstream(listener: TcpListener, requests: usize) -> String {
+        let mut peer = listener.accept().await.unwrap().0;
+        let mut read = Vec::new();
+        for request in 1..=requests {
+            while read.windows(4).filter(|end| end == b"\r\n\r\n").count() < request {
+                assert!(peer.read_buf(&mut read).await.unwrap() > 0);
+            }
+            peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                .await
+                .unwrap();
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_observed_call_is_a_usual_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(upstream(listener, 2));
+        observed(async |client| {
+            let set = HostSet::fixed(&client, &[&origin]);
+            for _ in 0..2 {
+                let head = Outgoing {
+                    target: "/b".into(),
+                    ..Outgoing::default()
+                };
+                let mut exchange = set.open(head, RequestBody::Empty).await.unwrap();
+                exchange.read_header().await.unwrap();
+                assert!(exchange.trip.is_some());
+                assert!(matches!(exchange.session, Some(Session::Usual(_))));
+                assert_eq!(exchange.read_body().await.unwrap().unwrap(), "{}");
+                assert_eq!(exchange.read_body().await.unwrap(), None);
+                exchange.release().await;
+            }
+        })
+        .await;
+        let heads = served.await.unwrap();
+        assert_eq!(heads.matches("\r\nTraceparent: 00-").count(), 2, "{heads}");
+        assert_eq!(heads.matches("-00\r\n").count(), 2, "{heads}");
     }
 }

@@ -121,8 +121,8 @@ impl HostSet {
         body: RequestBody,
         pick: Pick<'_>,
     ) -> Result<Exchange<'_>, CallError> {
-        let trip = Trip::begin(&head.method, &head.target);
-        let hosts = self.list().await;
+        let mut trip = Trip::begin(&head.method, &head.target);
+        let hosts = self.observed_list(&mut trip).await;
         self.open_on(&self.client, hosts, (head, body), (trip, pick))
             .await
     }
@@ -135,8 +135,8 @@ impl HostSet {
         body: RequestBody,
         pick: Pick<'_>,
     ) -> Result<Exchange<'a>, CallError> {
-        let trip = Trip::begin(&head.method, &head.target);
-        let hosts = HostList::Shared(self.list().await.shared());
+        let mut trip = Trip::begin(&head.method, &head.target);
+        let hosts = HostList::Shared(self.observed_list(&mut trip).await.shared());
         self.open_on(client, hosts, (head, body), (trip, pick))
             .await
     }
@@ -149,7 +149,7 @@ impl HostSet {
         (mut trip, pick): (Option<Box<Trip>>, Pick<'_>),
     ) -> Result<Exchange<'a>, CallError> {
         let found = self
-            .connect(&hosts, (&head.method, &head.target), pick)
+            .connect(&hosts, (&head.method, &head.target), (pick, &mut trip))
             .await;
         if let (Err(error), Some(trip)) = (&found, &mut trip) {
             trip.failed(error.observed());

@@ -130,3 +130,110 @@ fn b3_is_spoken_where_the_environment_says_so() {
     assert_ne!(parts[1], "e457b5a2e4d86bd1");
     assert_eq!(seen.header("traceparent"), None);
 }
+
+#[test]
+fn b3_without_a_state_is_decided_here() {
+    let ids = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1";
+    let run = |block: serde_json::Value, value: &str| {
+        let rig = Rig::with(
+            &[("OTEL_PROPAGATORS", "b3")],
+            block,
+            json!({}),
+            json!([a()]),
+        );
+        assert_eq!(rig.get("/a", &[("b3", value)]), 200);
+        let sent = rig.one_seen().header("b3").unwrap().to_owned();
+        let sampled = sent.rsplit('-').next().unwrap().to_owned();
+        let spans = if sampled == "1" { 5 } else { 0 };
+        assert_eq!(rig.collector.wait_for_spans(spans).len(), spans);
+        (sent.starts_with("80f198ee56343ba8"), sampled)
+    };
+    let mut none = grpc();
+    none["trace_sample_rate"] = json!(0);
+    assert_eq!(run(grpc(), ids), (true, "1".to_owned()));
+    assert_eq!(run(none, ids), (true, "0".to_owned()));
+    assert_eq!(run(grpc(), "0"), (false, "0".to_owned()));
+}
+
+/// Only the samplers that are called so are based on the parent.
+#[test]
+fn a_sampler_of_the_environment_decides_as_its_name_says() {
+    let unsampled = CLIENTS.replace("-01", "-00");
+    for (sampler, argument, flags) in [
+        ("always_on", "", ["01", "01", "01"]),
+        ("always_off", "", ["00", "00", "00"]),
+        ("traceidratio", "0", ["00", "00", "00"]),
+        ("traceidratio", "1", ["01", "01", "01"]),
+        ("parentbased_always_on", "", ["01", "01", "00"]),
+        ("parentbased_always_off", "", ["00", "01", "00"]),
+        ("parentbased_traceidratio", "0", ["00", "01", "00"]),
+    ] {
+        let variables = [
+            ("OTEL_TRACES_SAMPLER", sampler),
+            ("OTEL_TRACES_SAMPLER_ARG", argument),
+        ];
+        let rig = Rig::with(&variables, grpc(), json!({}), json!([a()]));
+        let sent = [None, Some(CLIENTS), Some(&*unsampled)].map(|parent| {
+            let headers: Vec<(&str, &str)> = parent.iter().map(|it| ("traceparent", *it)).collect();
+            assert_eq!(rig.get("/a", &headers), 200);
+            let sent = rig.one_seen().header("traceparent").unwrap().to_owned();
+            assert!(parent.is_none() || sent.contains(CLIENTS_TRACE), "{sent}");
+            sent.rsplit('-').next().unwrap().to_owned()
+        });
+        assert_eq!(sent, flags, "{sampler} {argument}");
+        let recorded = flags.iter().filter(|flag| **flag == "01").count();
+        assert_eq!(
+            rig.collector.wait_for_spans(5 * recorded).len(),
+            5 * recorded
+        );
+    }
+}
+
+/// A variable that cannot be used is named in one line, without its value, and the default applies.
+#[test]
+fn unusable_variables_are_reported() {
+    for (variables, reason) in [
+        (
+            &[("OTEL_TRACES_SAMPLER", "bogus-1")][..],
+            "OTEL_TRACES_SAMPLER names an unknown sampler",
+        ),
+        (
+            &[
+                ("OTEL_TRACES_SAMPLER", "traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", "bogus-1"),
+            ],
+            "OTEL_TRACES_SAMPLER_ARG is not a number",
+        ),
+        (
+            &[("OTEL_PROPAGATORS", "b3,bogus-1")],
+            "OTEL_PROPAGATORS contains a name",
+        ),
+        (
+            &[("OTEL_PROPAGATORS", "bogus-1")],
+            "OTEL_PROPAGATORS contains a name",
+        ),
+    ] {
+        let rig = Rig::with(variables, grpc(), json!({}), json!([a()]));
+        assert_eq!(rig.get("/a", &[]), 200);
+        let sent = rig.one_seen().header("traceparent").unwrap().to_owned();
+        assert!(sent.ends_with("-01"), "{sent}");
+        let output = rig.gateway.output();
+        assert_eq!(output.matches(reason).count(), 1, "{output}");
+        assert!(!output.contains("bogus-1"), "{output}");
+    }
+}
+
+#[test]
+fn jaegers_header_is_spoken_where_the_file_says_so() {
+    let mut block = grpc();
+    block["propagators"] = json!(["jaeger"]);
+    let rig = Rig::of(block, json!([a()]));
+    let client = format!("{CLIENTS_TRACE}:{CLIENTS_SPAN}:0:1");
+    assert_eq!(rig.get("/a", &[("uber-trace-id", &client)]), 200);
+    let spans = rig.collector.wait_for_spans(5);
+    let trip = find(&spans, "/x/a", CLIENT);
+    let seen = rig.one_seen();
+    let sent = format!("{CLIENTS_TRACE}:{}:0:1", trip.id);
+    assert_eq!(seen.header("uber-trace-id"), Some(&*sent));
+    assert_eq!(seen.header("traceparent"), None);
+}

@@ -2,21 +2,21 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Ended;
 use super::report::reason;
+use super::{Ended, Shown};
 use crate::telemetry::mask::{masked_path, masked_query, masked_text, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
 
-pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>) {
-    span.set("url.full", target(ended));
-    span.set("server.address", ended.host.to_owned());
+pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Shown<'_>) {
+    span.set("url.full", target(shown));
+    span.set("server.address", shown.host.to_owned());
     span.set("http.request.method", ended.method.as_str().to_owned());
     span.set("http.request.body.size", ended.bytes_in);
-    if let Some(agent) = user_agent(ended.request_headers) {
+    if let Some(agent) = user_agent(shown.headers) {
         span.set("user_agent.original", agent);
     }
-    span.set("client.address", ended.client.to_string());
+    span.set("client.address", shown.client.to_string());
     span.set("krakend.stage", "global");
     match ended.endpoint {
         Some(endpoint) => span.set("http.route", Value::from(&endpoint.route)),
@@ -26,7 +26,7 @@ pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>) {
     span.set("http.response.body.size", ended.bytes_out);
 }
 
-pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>) {
+pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Shown<'_>) {
     span.set("http.request.method", method_value(ended.method));
     if known_method(ended.method).is_none() {
         span.set(
@@ -35,37 +35,41 @@ pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>) {
         );
     }
     span.set("url.scheme", if ended.secure { "https" } else { "http" });
-    span.set("url.path", masked_path(ended.path).into_owned());
-    if let Some(query) = ended.query {
+    span.set("url.path", masked_path(shown.path).into_owned());
+    if let Some(query) = shown.query {
         span.set("url.query", masked_query(query));
     }
     if let Some(endpoint) = ended.endpoint {
         span.set("http.route", Value::from(&endpoint.pattern));
     }
     span.set("http.response.status_code", ended.status);
-    let (name, port) = split_host(ended.host);
+    let (name, port) = split_host(shown.host);
     span.set("server.address", name.to_owned());
     if let Some(port) = port {
         span.set("server.port", i64::from(port));
     }
-    span.set("client.address", ended.client.to_string());
-    span.set("network.peer.address", ended.peer.to_string());
+    span.set("client.address", shown.client.to_string());
+    span.set("network.peer.address", shown.peer.to_string());
     span.set("network.protocol.version", ended.version);
-    if let Some(agent) = user_agent(ended.request_headers) {
+    if let Some(agent) = user_agent(shown.headers) {
         span.set("user_agent.original", agent);
     }
 }
 
-fn target(ended: &Ended<'_>) -> String {
-    match ended.query {
-        Some(query) => format!("{}?{}", masked_path(ended.path), masked_query(query)),
-        None => masked_path(ended.path).into_owned(),
+fn target(shown: &Shown<'_>) -> String {
+    match shown.query {
+        Some(query) => format!("{}?{}", masked_path(shown.path), masked_query(query)),
+        None => masked_path(shown.path).into_owned(),
     }
 }
 
 fn user_agent(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(http::header::USER_AGENT)?;
-    Some(masked_text(&String::from_utf8_lossy(value.as_bytes())).into_owned())
+    headers.get(http::header::USER_AGENT).map(agent)
+}
+
+/// A `User-Agent` as an attribute.
+pub(in crate::telemetry::observe) fn agent(value: &HeaderValue) -> String {
+    masked_text(&String::from_utf8_lossy(value.as_bytes())).into_owned()
 }
 
 /// Name and port of an authority.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::attributes::{krakend_attributes, push_headers, stable_attributes};
-use super::{Ended, Request};
+use super::{Ended, Request, Shown};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::observe::{
     Convention, EndpointObserver, ServerNames, ServerSeries, known_method, method_value,
@@ -21,8 +21,9 @@ impl Request {
         let endpoint = ended.endpoint.filter(|endpoint| !endpoint.skipped);
         let example = self.recorded.then_some((self.trace, self.server));
         if let (Some(endpoint), Some((complete, error, took))) = (endpoint, ended.work) {
-            let took = match (self.worked.get(), self.streamed.get()) {
-                (Some(began), Some(streamed)) => streamed.saturating_duration_since(*began),
+            let clock = &self.clock;
+            let took = match (self.worked.get(clock), self.streamed.get(clock)) {
+                (Some(began), Some(streamed)) => streamed.saturating_duration_since(began),
                 _ => took,
             };
             self.end_work(endpoint, ended, complete, error, took);
@@ -53,8 +54,11 @@ impl Request {
             series.duration.record_time(ended.took, example);
             series.size.record(ended.bytes_out, example);
         }
-        if self.recorded && self.has_server_span() {
-            self.observer.push(self.server_span(ended));
+        if self.recorded
+            && self.has_server_span()
+            && let Some(shown) = (ended.shown)()
+        {
+            self.observer.push(self.server_span(ended, &shown));
         }
     }
 
@@ -105,7 +109,7 @@ impl Request {
         }
     }
 
-    fn server_span(&self, ended: &Ended<'_>) -> Span {
+    fn server_span(&self, ended: &Ended<'_>, shown: &Shown<'_>) -> Span {
         let convention = self.observer.settings.convention;
         let layer = &self.observer.settings.layers.global;
         let start = self.clock.start();
@@ -116,7 +120,7 @@ impl Request {
             state: self.state.clone(),
             name: match convention {
                 Convention::Stable => self.stable_name(ended),
-                _ => masked_path(ended.path).into_owned().into(),
+                _ => masked_path(shown.path).into_owned().into(),
             },
             kind: SpanKind::Server,
             start,
@@ -131,18 +135,13 @@ impl Request {
             },
         };
         match convention {
-            Convention::Stable => stable_attributes(&mut span, ended),
-            _ => krakend_attributes(&mut span, ended),
+            Convention::Stable => stable_attributes(&mut span, ended, shown),
+            _ => krakend_attributes(&mut span, ended, shown),
         }
         if let Some(error) = self.server_error(ended) {
             span.set("error.type", error);
         }
-        push_headers(
-            &mut span,
-            layer,
-            ended.request_headers,
-            ended.response_headers,
-        );
+        push_headers(&mut span, layer, shown.headers, ended.response_headers);
         span.add(&layer.trace_attributes);
         if let Some(endpoint) = ended.endpoint {
             span.add(&endpoint.trace_attributes);
@@ -186,7 +185,7 @@ impl Request {
         if !self.recorded || !layer.traces {
             return;
         }
-        let began = self.worked.get().copied();
+        let began = self.worked.get(&self.clock);
         let start = self
             .clock
             .at(began.unwrap_or_else(|| Instant::now() - took));

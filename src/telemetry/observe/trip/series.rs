@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{OTHER_HOSTS, Trip, authority, default_port};
+use super::{OTHER_HOSTS, Trip, authority, default_port, is_host};
 use crate::telemetry::observe::names::{self, ClientNames};
 use crate::telemetry::observe::request::split_host;
 use crate::telemetry::observe::{BackendObserver, Convention, method_value};
@@ -57,7 +57,7 @@ impl Trip {
         let has_length = self.length.is_some();
         let is_ours = |key: &Key| {
             let result = (key.0, key.3, key.4) == (self.status, self.error, has_length);
-            result && key.1 == self.method && key.2 == self.host
+            result && key.1 == self.method && is_host(&key.2, self.host.as_ref())
         };
         let key = |host| {
             (
@@ -68,9 +68,9 @@ impl Trip {
                 has_length,
             )
         };
-        let keys: [&dyn Fn() -> Key; 2] = [&|| key(Arc::clone(&self.host)), &|| {
-            key(Arc::from(OTHER_HOSTS))
-        }];
+        let host = || self.host.clone().unwrap_or_default();
+        let others = || Arc::from(OTHER_HOSTS);
+        let keys: [&dyn Fn() -> Key; 2] = [&|| key(host()), &|| key(others())];
         let make = |key: &Key| self.series(store, observer, &key.2);
         let series = observer.trips.get_or_make_bounded(is_ours, keys, make);
         let example = self.example();
@@ -91,7 +91,7 @@ impl Trip {
             _ => {}
         }
         if let Some([connected, names, handshake]) = &series.details {
-            connected.record_time(self.connected.unwrap_or_default(), example);
+            connected.record_time(self.connected, example);
             names.record_time(Duration::ZERO, example);
             handshake.record_time(self.handshake, example);
         }

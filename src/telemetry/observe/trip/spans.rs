@@ -69,19 +69,22 @@ impl Trip {
 
     fn set_attributes(&self, span: &mut Span, stable: bool, observer: &BackendObserver) {
         observer.set_place(span, &self.method, "backend-request");
-        let url = format!("{}{}", self.host, self.target);
+        let url = format!("{}{}", self.host(), self.target);
         span.set("url.full", masked(&url).into_owned());
-        let authority = authority(&self.host);
+        let authority = authority(self.host());
         if stable {
             let (name, port) = split_host(authority);
             span.set("server.address", name.to_owned());
-            let port = port.unwrap_or(default_port(&self.host));
+            let port = port.unwrap_or(default_port(self.host()));
             span.set("server.port", port);
             span.set("network.protocol.version", self.version);
         } else {
             span.set("server.address", authority.to_owned())
         }
         span.set("http.request.body.size", self.sent);
+        if let Some(agent) = &self.agent {
+            span.set("user_agent.original", agent.clone());
+        }
         if self.retries > 0 {
             let retries = i64::try_from(self.retries).unwrap_or(i64::MAX);
             span.set("http.request.resend_count", retries);
@@ -95,8 +98,7 @@ impl Trip {
             span.set("response-duration", answered.as_secs_f64());
         }
         if observer.layer.traces.detailed {
-            let connected = self.connected.unwrap_or_default();
-            span.set("get-conn-duration", connected.as_secs_f64());
+            span.set("get-conn-duration", self.connected.as_secs_f64());
             span.set("dns-duration", 0.0);
             span.set("tls-duration", self.handshake.as_secs_f64());
         }
@@ -109,7 +111,8 @@ impl Trip {
         let Under {
             request, observer, ..
         } = &*self.under;
-        let start = request.clock.at(self.reading.unwrap_or(self.began));
+        let head = self.answered.unwrap_or_default();
+        let start = request.clock.at(self.began + head);
         let time = self.read_to_end.unwrap_or_default();
         let mut span = Span {
             trace: request.trace,
