@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,6 @@ use super::merge::{Part, Passed};
 use super::piped;
 use super::race::race;
 use crate::jose::Claims;
-use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
@@ -232,10 +232,12 @@ pub(super) async fn exchange<C: Carrier>(
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let observer = backend.observer.as_ref();
-    let Some(call) = observe::Call::begin(observer, limit.end().into_std()) else {
-        return guarded(carrier, most_bytes, backend, prepared, limit).await;
+    let call = observe::Call::begin(observer, limit.end().into_std());
+    // Pinned here, because a copy of it would cost more than the rest of the observation.
+    let work = pin!(guarded(carrier, most_bytes, backend, prepared, limit));
+    let Some(call) = call else {
+        return work.await;
     };
-    let work = in_place(|| guarded(carrier, most_bytes, backend, prepared, limit));
     let result = call.run(work).await;
     call.end(match &result {
         Ok(part) => observe::Outcome::Answered(part.complete),

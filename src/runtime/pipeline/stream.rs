@@ -99,10 +99,13 @@ impl<'r, C: Carrier> Stream<'r, C> {
     /// Makes the call, and reports it to traces and series if the configuration asks for it.
     async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
-        let Some(call) = observe::Call::begin(observer, self.limit.end().into_std()) else {
-            return self.guarded(client, job).await;
+        let call = observe::Call::begin(observer, self.limit.end().into_std());
+        // Pinned here, because a copy of it would cost more than the rest of the observation.
+        let work = pin!(self.guarded(client, job));
+        let Some(call) = call else {
+            return work.await;
         };
-        let result = Box::pin(call.run(self.guarded(client, job))).await;
+        let result = call.run(work).await;
         call.end(match &result {
             Ok(()) => observe::Outcome::Answered(true),
             Err(failure) => failure.observed(),

@@ -99,7 +99,11 @@ impl Histogram {
 
     /// Records one observation. `example` is the sampled span that it belongs to.
     pub fn record(&self, value: u64, example: Option<(TraceId, SpanId)>) {
-        let index = self.bounds.partition_point(|bound| *bound < value);
+        let index = match self.bounds.first() {
+            // Most durations of a connection, of names and of TLS.
+            Some(first) if value <= *first => 0,
+            _ => self.bounds.partition_point(|bound| *bound < value),
+        };
         if let Some(bucket) = self.buckets.get(index) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
