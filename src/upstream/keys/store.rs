@@ -45,7 +45,7 @@ impl Default for Schedule {
 
 impl Schedule {
     /// Requests wait for an attempt that comes within this time. It is shorter than requests wait for a first set.
-    const NEAR: Duration = Duration::from_secs(1);
+    const NEAR: Duration = Duration::from_millis(250);
     /// The longest interval between two attempts while refreshes fail.
     pub(super) const MOST_RETRY: Duration = Duration::from_secs(60);
     /// A provider that sends `max-age=0` is not called more often than this.
