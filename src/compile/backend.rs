@@ -36,7 +36,7 @@ use hosts::hosts;
 pub(super) use hosts::cleaned;
 
 /// The accepted values of `encoding`.
-const ENCODINGS: &[&str] = &[
+pub(super) const ENCODINGS: &[&str] = &[
     "json",
     "safejson",
     "xml",
@@ -64,6 +64,8 @@ pub(super) struct Place<'p> {
     pub concurrent: bool,
     /// It is the only backend of an endpoint that composes its response.
     pub alone: bool,
+    /// Set for a backend of an agent: whether anything outside of the backend uses its data.
+    pub message: Option<bool>,
     /// The service's own list of hosts, cleaned.
     pub service_hosts: &'p [String],
     pub observed: Option<&'p Observed>,
@@ -112,7 +114,12 @@ pub(super) fn backend(
     if let Some(step) = parts.on_wire.as_deref() {
         check_substitute(file, step, place);
     }
-    let errors = pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough);
+    let errors = match place.message {
+        Some(used) => ErrorMode::Message {
+            decoded: used || !parts.pipes.is_empty(),
+        },
+        None => pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
+    };
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
     let proxy = block(file, &PROXY_BACKEND);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::config::Namespace;
 use crate::config::{Key, Kind};
 use crate::ext::registry;
+use crate::ext::registry::AGENT_NAMESPACES;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
@@ -58,6 +59,13 @@ pub fn page() -> String {
         "One entry of an endpoint's `backend`.",
         crate::config::backend::BACKEND,
     );
+    table(
+        &mut out,
+        2,
+        "Async agent",
+        "One entry of `async_agent`.",
+        crate::config::agent::AGENT,
+    );
     let service = registry::SERVICE
         .iter()
         .map(|e| (e.namespace, e.aliases, e.doc, e.keys));
@@ -70,6 +78,7 @@ pub fn page() -> String {
     level(&mut out, "of the service", SERVICE_NAMESPACES, service);
     level(&mut out, "of an endpoint", ENDPOINT_NAMESPACES, endpoint);
     level(&mut out, "of a backend", BACKEND_NAMESPACES, backend);
+    agents(&mut out);
     not_built(&mut out);
     out
 }
@@ -89,14 +98,44 @@ fn level(
 ) {
     let _ = write!(out, "\n## `extra_config` {name}\n");
     let core = core.iter().map(|n| (n.name, n.aliases, n.doc, n.keys));
-    for (name, aliases, doc, keys) in core.chain(extensions) {
-        let older: Vec<String> = aliases.iter().map(|alias| format!("`{alias}`")).collect();
-        let doc = if older.is_empty() {
-            doc.to_owned()
-        } else {
-            format!("{doc} Older spelling: {}.", older.join(", "))
-        };
-        table(out, 3, &format!("`{name}`"), &doc, keys);
+    core.chain(extensions).for_each(|one| entry(out, one));
+}
+
+fn entry(out: &mut String, (name, aliases, doc, keys): Entry) {
+    let older: Vec<String> = aliases.iter().map(|alias| format!("`{alias}`")).collect();
+    let doc = if older.is_empty() {
+        doc.to_owned()
+    } else {
+        format!("{doc} Older spelling: {}.", older.join(", "))
+    };
+    table(out, 3, &format!("`{name}`"), &doc, keys);
+}
+
+/// The namespaces of agents. Those that endpoints have, too, are only named.
+fn agents(out: &mut String) {
+    let (shared, own): (Vec<_>, Vec<_>) = AGENT_NAMESPACES
+        .iter()
+        .copied()
+        .partition(|namespace| ENDPOINT_NAMESPACES.iter().any(|n| n.name == namespace.name));
+    let _ = write!(out, "\n## `extra_config` of an async agent\n");
+    let names = shared.iter().map(|namespace| namespace.name);
+    let names = names.chain(registry::agent().map(|(_, extension)| extension.namespace));
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let _ = write!(
+        out,
+        "\nThe namespaces {} have the keys that they have in an endpoint.\n",
+        names.join(", ")
+    );
+    for namespace in own {
+        entry(
+            out,
+            (
+                namespace.name,
+                namespace.aliases,
+                namespace.doc,
+                namespace.keys,
+            ),
+        );
     }
 }
 
@@ -136,8 +175,8 @@ fn rows(out: &mut String, prefix: &str, keys: &'static [Key]) {
             cell(key.doc)
         );
         match key.kind {
-            // Endpoints and backends have their own tables.
-            Kind::Blocks(_) if matches!(key.name, "endpoints" | "backend") => {}
+            // Endpoints, agents and backends have their own tables.
+            Kind::Blocks(_) if matches!(key.name, "endpoints" | "async_agent" | "backend") => {}
             Kind::Block(inner) => rows(out, &format!("{prefix}{}.", key.name), inner),
             Kind::Blocks(inner) => rows(out, &format!("{prefix}{}[].", key.name), inner),
             _ => {}

@@ -1,5 +1,6 @@
 //! Compiles an endpoint.
 
+mod agent;
 mod basics;
 mod catch_all;
 mod checks;
@@ -39,6 +40,7 @@ use checks::{check_backends, conditions, doubts, warn_origins};
 use order::{check_fallback, order, propagate, static_data, takes_responses};
 use taken::Taken;
 
+pub(super) use agent::agent;
 pub(super) use basics::header_names;
 pub(super) use order::flatmap;
 
@@ -108,6 +110,7 @@ pub(super) fn endpoint(
         websocket: websocket.as_ref().map(|(rules, _)| rules),
         more: websocket.as_ref().map_or(&[][..], |(_, headers)| headers),
         is_catch_all,
+        is_agent: false,
     };
     let compiled = compiled(&draft, id, cx)?;
     Some((pattern, compiled))
@@ -128,6 +131,8 @@ struct Draft<'d> {
     /// Headers that pass beside those in `input_headers`.
     more: &'d [String],
     is_catch_all: bool,
+    /// The calls are those of an agent.
+    is_agent: bool,
 }
 
 fn compiled(draft: &Draft<'_>, id: usize, cx: &mut Compile<'_>) -> Option<runtime::Endpoint> {
@@ -185,15 +190,19 @@ fn calls(
         draft.service.version == Some(4),
     );
     upstream::begin_sticky(cx);
+    let sequential = matches!(order, Order::Sequential { .. });
     let place = backend::Place {
         site,
         pattern: draft.pattern,
         index: 0,
         appends: !basics::names_its_wildcard(file),
-        sequential: matches!(order, Order::Sequential { .. }),
+        sequential,
         websocket: draft.websocket.is_some(),
         concurrent: draft.concurrent > 1,
-        alone: !site.streams && file.backend.len() == 1,
+        alone: !site.streams && !draft.is_agent && file.backend.len() == 1,
+        message: draft
+            .is_agent
+            .then_some(sequential || !parts.pipes.is_empty()),
         service_hosts: draft.service_hosts,
         observed,
     };

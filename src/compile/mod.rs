@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `service` | the whole configuration: [`file()`] and [`text`] |
 //! | `endpoint`, `backend`, `graphql`, `data` | one endpoint, one backend |
+//! | `agents` | consumers of queues |
 //! | `ahead` | what precedes the router, beside the endpoints |
 //! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
@@ -18,6 +19,7 @@
 //! | [`output`] | the result |
 //! | [`docs`], [`schema`] | the tables of keys as `docs/configuration.md`, and as a JSON Schema |
 
+mod agents;
 mod ahead;
 mod backend;
 mod care;

@@ -19,10 +19,17 @@ pub(super) enum Level {
     Service,
     Endpoint,
     Backend,
+    /// An entry of `async_agent`. Its extensions are some of those of endpoints.
+    Agent,
 }
 
 impl Level {
-    const ALL: [Level; 3] = [Level::Service, Level::Endpoint, Level::Backend];
+    const ALL: [Level; 4] = [
+        Level::Service,
+        Level::Endpoint,
+        Level::Backend,
+        Level::Agent,
+    ];
 
     /// The other levels, the inner ones first: a block that is one level too deep was meant for the level around it.
     fn others(self) -> [Level; 2] {
@@ -38,6 +45,7 @@ impl Level {
             Level::Service => "the service",
             Level::Endpoint => "an endpoint",
             Level::Backend => "a backend",
+            Level::Agent => "an async agent",
         }
     }
 
@@ -46,6 +54,7 @@ impl Level {
             Level::Service => &SERVICE,
             Level::Endpoint => &ENDPOINT,
             Level::Backend => &BACKEND,
+            Level::Agent => &AGENT,
         }
     }
 }
@@ -83,9 +92,24 @@ static BACKEND: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     )
 });
 
+static AGENT: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    let extensions = registry::agent().map(|(index, e)| (index, (e.namespace, e.aliases, e.guard)));
+    numbered(registry::AGENT_NAMESPACES, extensions)
+});
+
+type Names = (&'static str, &'static [&'static str], bool);
+
 fn table(
     core: &'static [&'static Namespace],
-    extensions: impl Iterator<Item = (&'static str, &'static [&'static str], bool)>,
+    extensions: impl Iterator<Item = Names>,
+) -> HashMap<&'static str, Known> {
+    numbered(core, extensions.enumerate())
+}
+
+/// The same for extensions with their indices.
+fn numbered(
+    core: &'static [&'static Namespace],
+    extensions: impl Iterator<Item = (usize, Names)>,
 ) -> HashMap<&'static str, Known> {
     let core = core.iter().map(|namespace| {
         let known = Known {
@@ -95,16 +119,14 @@ fn table(
         };
         (namespace.aliases, known)
     });
-    let extensions = extensions
-        .enumerate()
-        .map(|(index, (name, aliases, guard))| {
-            let known = Known {
-                name,
-                extension: Some(index),
-                guard,
-            };
-            (aliases, known)
-        });
+    let extensions = extensions.map(|(index, (name, aliases, guard))| {
+        let known = Known {
+            name,
+            extension: Some(index),
+            guard,
+        };
+        (aliases, known)
+    });
     let mut table = HashMap::new();
     for (aliases, known) in core.chain(extensions) {
         for spelling in std::iter::once(&known.name).chain(aliases) {

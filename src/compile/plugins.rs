@@ -116,7 +116,10 @@ impl Work {
                 Level::Service if is("endpoints") => {
                     self.each(&mut one.value, &node, Level::Endpoint);
                 }
-                Level::Endpoint if is("backend") => {
+                Level::Service if is("async_agent") => {
+                    self.each(&mut one.value, &node, Level::Agent);
+                }
+                Level::Endpoint | Level::Agent if is("backend") => {
                     self.each(&mut one.value, &node, Level::Backend);
                 }
                 _ => {}

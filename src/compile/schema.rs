@@ -8,6 +8,7 @@ use crate::config::key::Key;
 use crate::config::{Kind, duration};
 use crate::ext::plugins::PluginKind;
 use crate::ext::registry;
+use crate::ext::registry::AGENT_NAMESPACES;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
@@ -36,7 +37,11 @@ fn whole() -> Value {
         "enum": [3, 4],
     });
     file["properties"]["endpoints"]["items"] = reference("endpoint");
+    file["properties"]["async_agent"]["items"] = reference("async_agent");
     file["properties"]["extra_config"] = reference("service.extra_config");
+    let mut agent = object(crate::config::agent::AGENT);
+    agent["properties"]["backend"]["items"] = reference("backend");
+    agent["properties"]["extra_config"] = reference("async_agent.extra_config");
     let mut endpoint = object(crate::config::endpoint::ENDPOINT);
     endpoint["properties"]["backend"]["items"] = reference("backend");
     endpoint["properties"]["extra_config"] = reference("endpoint.extra_config");
@@ -47,6 +52,7 @@ fn whole() -> Value {
     let backends = registry::BACKEND.iter();
     file["definitions"] = json!({
         "endpoint": endpoint,
+        "async_agent": agent,
         "backend": backend,
         "service.extra_config": extra(
             SERVICE_NAMESPACES,
@@ -55,6 +61,10 @@ fn whole() -> Value {
         "endpoint.extra_config": extra(
             ENDPOINT_NAMESPACES,
             endpoints.map(|e| (e.namespace, e.aliases, e.doc, e.keys)),
+        ),
+        "async_agent.extra_config": extra(
+            AGENT_NAMESPACES,
+            registry::agent().map(|(_, e)| (e.namespace, e.aliases, e.doc, e.keys)),
         ),
         "backend.extra_config": extra(
             BACKEND_NAMESPACES,
@@ -171,7 +181,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Integers => json!({ "type": "array", "items": { "type": "integer" } }),
         Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Block(keys) => object(keys),
-        // Endpoints and backends are definitions.
+        // Endpoints, agents and backends are definitions.
         Kind::Blocks(keys) if is_level(keys) => json!({ "type": "array" }),
         Kind::Blocks(keys) => json!({ "type": "array", "items": object(keys) }),
         Kind::Object => json!({ "type": "object" }),
@@ -183,6 +193,7 @@ fn kind(kind: &Kind) -> Value {
 fn is_level(keys: &'static [Key]) -> bool {
     let levels = [
         crate::config::endpoint::ENDPOINT,
+        crate::config::agent::AGENT,
         crate::config::backend::BACKEND,
     ];
     levels.iter().any(|level| std::ptr::eq(*level, keys))

@@ -9,8 +9,8 @@ use http::Method;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::{
-    ahead, backend, client, endpoint, finishing, krakend3, listen, misplaced, options, plugins,
-    sides, summary,
+    agents, ahead, backend, client, endpoint, finishing, krakend3, listen, misplaced, options,
+    plugins, sides, summary,
 };
 use crate::config::flexible::Watched;
 use crate::config::load::{self, Format};
@@ -142,6 +142,7 @@ fn compile(
     }
     let finishing = finishing::service(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
+    let agents = agents::agents(&file, &options, &mut cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
     let router = Arc::new(router);
@@ -168,6 +169,7 @@ fn compile(
             errors: around.errors,
             ahead: around.ahead,
             finishing,
+            agents,
         }),
         blocks: ServiceBlocks::new(&facts),
         certificates,
@@ -256,14 +258,6 @@ fn version(root: &Node<'_>) -> Option<i64> {
 
 /// Reports root-level features of KrakenD that are not supported.
 fn not_ours(file: &Service<'_>, names_plugins: bool, cx: &Compile<'_>) {
-    if let Some(agents) = &file.async_agent
-        && !agents.items().is_empty()
-    {
-        agents.config_error_hint(
-            ConfigError::invalid("async agents are not supported by this version"),
-            "run a small HTTP client that reads the queue and calls an endpoint; docs/queues.md lists what is supported",
-        );
-    }
     let Some(plugin) = &file.plugin else { return };
     let node = plugin.block.node();
     let folder = plugin.folder.as_deref().map(|folder| cx.path(folder));

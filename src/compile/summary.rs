@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Endpoint, Extra, Service, duration};
+use crate::compile::agents;
+use crate::config::{Backend, Endpoint, Extra, Service, duration};
 use crate::runtime::listen::Listen;
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::mask::without_password;
@@ -19,6 +20,14 @@ pub(super) fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
     ];
     for endpoint in &file.endpoints {
         describe(endpoint, &mut lines);
+    }
+    if !file.async_agent.is_empty() {
+        lines.push(format!("{} async agents:", file.async_agent.len()));
+    }
+    for (index, agent) in file.async_agent.iter().enumerate() {
+        lines.push(format!("\t- {}", agents::name(agent, index)));
+        lines.push(components("\t  ", "agent", &agent.work.extra));
+        describe_backends(&agent.work.backend, "GET", &mut lines);
     }
     lines
 }
@@ -51,7 +60,11 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
         ));
     }
     lines.push(components("\t  ", "endpoint", &endpoint.extra));
-    for backend in &endpoint.backend {
+    describe_backends(&endpoint.backend, method, lines);
+}
+
+fn describe_backends(backends: &[Backend<'_>], method: &str, lines: &mut Vec<String>) {
+    for backend in backends {
         let method = backend.method.as_deref().unwrap_or(method);
         let pattern = backend.url_pattern.as_deref().unwrap_or("/");
         let hidden = match backend.block.get("url_pattern") {

@@ -11,11 +11,12 @@
 //! | [`re2`] | regular expressions in Go's syntax |
 //! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
 //! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
-//! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
+//! | [`service`], [`endpoint`], [`agent`], [`backend`], [`tls`], [`extra`] | the core levels |
 //! | [`namespace`] | what a namespace of `compile` declares |
 //!
 //! The meaning of keys is defined in `compile`.
 
+pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod block;
 pub(crate) mod duration;
@@ -43,6 +44,7 @@ pub(crate) mod toml;
 pub(crate) mod value;
 pub(crate) mod yaml;
 
+pub(crate) use agent::Agent;
 pub(crate) use backend::Backend;
 pub(crate) use block::{Block, OneOrMany};
 pub(crate) use endpoint::Endpoint;

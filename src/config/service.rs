@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::agent::{AGENT, Agent};
 use super::backend::HOST_DOC;
 use super::block::Block;
 use super::endpoint::{ENDPOINT, Endpoint};
@@ -72,7 +73,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "sequential_start",
         Kind::Bool,
         "false",
-        "Start async agents one after another.",
+        "Accepted and ignored: async agents start side by side, and nothing waits for them.",
     ),
     key(
         "max_shutdown_wait_time",
@@ -204,9 +205,9 @@ pub(crate) const SERVICE: &[Key] = &[
     ),
     key(
         "async_agent",
-        Kind::List,
+        Kind::Blocks(AGENT),
         "",
-        "Consumers of message queues; not supported by this version.",
+        "Consumers of message queues, whose messages start calls. Needs a build with the cargo feature `amqp`. See [queues.md](queues.md#agents-async_agent).",
     ),
     key(
         "extra_config",
@@ -286,7 +287,7 @@ pub struct Service<'a> {
     pub dns_cache_ttl: Option<Duration>,
     pub plugin: Option<Plugin<'a>>,
     pub endpoints: Vec<Endpoint<'a>>,
-    pub async_agent: Option<Node<'a>>,
+    pub async_agent: Vec<Agent<'a>>,
     pub extra: Extra<'a>,
 }
 
@@ -351,7 +352,11 @@ impl<'a> Service<'a> {
                 .into_iter()
                 .map(Endpoint::read)
                 .collect(),
-            async_agent: block.get("async_agent"),
+            async_agent: block
+                .blocks("async_agent")
+                .into_iter()
+                .map(Agent::read)
+                .collect(),
             extra: Extra::read(&block),
             block,
         })

@@ -7,6 +7,7 @@
 //! | [`context`] | the context in which an extension compiles its block |
 //! | [`facts`] | what a block passes to blocks that are compiled later |
 //! | [`carry`] | state that survives a reload, and background work |
+//! | `agents` | what consumers of queues do with each message |
 //! | `implied` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
 //! | [`identity`] | shared parts of the extensions about tokens |
@@ -14,6 +15,8 @@
 //!
 //! A new namespace needs a folder and one line in a list of [`registry`].
 
+#[cfg(feature = "amqp")]
+mod agents;
 pub(crate) mod amqp;
 pub(crate) mod api_keys;
 pub(crate) mod auth_revoker;

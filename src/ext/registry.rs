@@ -221,6 +221,23 @@ pub(crate) const ENDPOINT_NAMESPACES: &[&Namespace] = &[
     &websocket::WEBSOCKET,
 ];
 
+/// The core's namespaces of an async agent.
+pub(crate) const AGENT_NAMESPACES: &[&Namespace] = &[&amqp::AGENT, &proxy::PROXY_ENDPOINT];
+
+/// The extensions of endpoints that async agents have, too, with their indices in [`ENDPOINT`]. They look at a request
+/// and its data, and not at a client.
+pub(crate) fn agent() -> impl Iterator<Item = (usize, &'static EndpointExtension)> {
+    const NAMES: [&str; 5] = [
+        "modifier/lua-proxy",
+        "validation/cel",
+        "validation/json-schema",
+        "modifier/request-body-generator",
+        "validation/response-json-schema",
+    ];
+    let all = ENDPOINT.iter().copied().enumerate();
+    all.filter(|(_, extension)| NAMES.contains(&extension.namespace))
+}
+
 /// The core's namespaces of a backend.
 pub(crate) const BACKEND_NAMESPACES: &[&Namespace] = &[
     &proxy::PROXY_BACKEND,

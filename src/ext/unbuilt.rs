@@ -80,11 +80,6 @@ pub(crate) const UNBUILT: &[Unbuilt] = &[
     reject("backend/pubsub/subscriber/kafka", &[], QUEUES),
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
     reject("backend/grpc", &[], GRPC),
-    reject(
-        "async/amqp",
-        &["github.com/devopsfaith/krakend-amqp/agent"],
-        QUEUES,
-    ),
     reject("async/kafka", &[], QUEUES),
     reject(
         "workflow",

@@ -19,6 +19,7 @@
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
 //! | [`compression`], [`finishing`] | compression of responses; the last changes of every response |
+//! | [`agents`] | consumers of queues: their health, and what a stop waits for |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`single_flights`] | single-flight for equal concurrent calls |
@@ -29,6 +30,7 @@
 //! service.
 
 pub(crate) mod address;
+pub(crate) mod agents;
 pub(crate) mod ahead;
 pub(crate) mod boxed;
 pub(crate) mod clock;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::runtime::agents::Agent;
 use crate::runtime::ahead::Ahead;
 use crate::runtime::condition::When;
 use crate::runtime::decode::Decoder;
@@ -56,12 +57,15 @@ pub struct Service {
     pub finishing: Option<Box<Finishing>>,
     /// What happens to paths before the router. `None` if nothing does.
     pub ahead: Option<Box<Ahead>>,
+    /// The consumers of queues that run beside the listeners.
+    pub agents: Box<[Agent]>,
 }
 
 impl Service {
     /// Every backend with its endpoint, shadow backends included.
     pub fn backends(&self) -> impl Iterator<Item = (&Endpoint, &Backend)> {
-        self.endpoints.iter().flat_map(|endpoint| {
+        let agents = self.agents.iter().map(|agent| &agent.endpoint);
+        self.endpoints.iter().chain(agents).flat_map(|endpoint| {
             let (stream, composed) = match &endpoint.work {
                 Work::Stream(work) => (Some(&work.backend), None),
                 Work::Compose(work) => (None, Some(work)),
@@ -459,4 +463,6 @@ pub enum ErrorMode {
     Details(Box<str>),
     /// Only for the single backend of an endpoint.
     PassThrough(PassThrough),
+    /// For the messages of an agent: any 2xx is a success, whatever its body. It is decoded only if something uses it.
+    Message { decoded: bool },
 }

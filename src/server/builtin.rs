@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use crate::runtime::agents::Agent;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
@@ -20,14 +21,18 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 
 /// `GET /__health`: the response of KrakenD, with a plain time (KrakenD's monotonic suffix is an artefact).
 ///
-/// The text is created once per second and thread, because probes are frequent and need no finer time.
-pub(super) fn health() -> Response {
+/// The text is created once per second and thread, because probes are frequent and need no finer time. With agents it
+/// is always new.
+pub(super) fn health(agents: &[Agent]) -> Response {
     thread_local! {
         static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
     }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
+    if !agents.is_empty() {
+        return json_response(StatusCode::OK, health_of(agents, now));
+    }
     let body = MADE.with_borrow_mut(|(second, body)| {
         if *second != now.as_secs() {
             *second = now.as_secs();
@@ -39,6 +44,32 @@ pub(super) fn health() -> Response {
         body,
         ..json_response(StatusCode::OK, String::new())
     }
+}
+
+/// The time at which each agent was last connected. An agent that never was is absent, as in KrakenD; `stopped`, which
+/// is ours, names those that are not connected now.
+fn health_of(agents: &[Agent], now: Duration) -> String {
+    let all = agents.iter().map(|agent| &agent.health);
+    let times = all.clone().filter_map(|health| {
+        let last = health.last()?;
+        Some((health.name(), Value::from(utc(last))))
+    });
+    let times: BTreeMap<&str, Value> = times.collect();
+    let mut stopped: Vec<&str> = all
+        .filter(|health| health.is_stopped())
+        .map(|health| health.name())
+        .collect();
+    stopped.sort_unstable();
+    let mut text = format!(
+        r#"{{"agents":{},"now":"{}","status":"ok""#,
+        json!(times),
+        utc(now)
+    );
+    if !stopped.is_empty() {
+        let _ = write!(text, r#","stopped":{}"#, json!(stopped));
+    }
+    text.push('}');
+    text
 }
 
 /// `GET /__ready`: 200 while requests are accepted, 503 before the first key sets have arrived and while the process

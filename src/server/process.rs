@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::runtime::agents::Running;
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::accept::Doors;
@@ -342,6 +343,8 @@ impl Process {
         );
         allow(&active.service);
         let endpoints = active.service.endpoints.iter();
+        let agents = active.service.agents.iter();
+        let endpoints = endpoints.chain(agents.map(|agent| &agent.endpoint));
         let patterns = endpoints.map(|endpoint| &*endpoint.pattern).collect();
         // Both free much memory. This only fails if the system cannot start a thread, and then it only costs memory.
         let _ = memory::apart(|| self.metrics.keep_routes(&patterns));
@@ -354,7 +357,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for the requests in progress and ends the process. A second signal ends it immediately. `stop` means
+    /// Waits for the requests and messages in progress and ends the process. A second signal ends it immediately. `stop` means
     /// that no other process serves.
     async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
         log::info!("Signal intercepted: {why}");
@@ -365,6 +368,7 @@ impl Process {
         self.control = None;
         self.shared.draining.store(true, Ordering::Relaxed);
         self.leaving.send_replace(true);
+        Running::process().stop();
         let delay = self.listen.shutdown_delay;
         if stop && !delay.is_zero() {
             log::info!(
@@ -379,7 +383,7 @@ impl Process {
         let started = Instant::now();
         loop {
             let waited = started.elapsed();
-            let idle = self.metrics.requests_in_flight() == 0;
+            let idle = self.metrics.requests_in_flight() == 0 && Running::process().is_idle();
             if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");
                 self.send_rest(signals).await;

@@ -2,7 +2,7 @@
 //!
 //! Load balancers probe often, and a proxy session costs more than the response. The response here equals the
 //! gateway's byte for byte. If anything about a request or the service is unusual (a step that covers health, a
-//! header about the connection, statistics, a stop in progress), the request is handled normally.
+//! header about the connection, statistics, agents, a stop in progress), the request is handled normally.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -35,7 +35,7 @@ pub(super) fn health(
         return None;
     }
     let started = Instant::now();
-    let response = builtin::health();
+    let response = builtin::health(&[]);
     out.clear();
     out.extend_from_slice(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ",
@@ -58,7 +58,8 @@ fn is_ordinary(active: &Active) -> bool {
         .as_ref()
         .zip(service.options.health_path.as_ref());
     let finishing = service.finishing.as_ref();
-    !service.steps.iter().any(|step| step.covers_health())
+    service.agents.is_empty()
+        && !service.steps.iter().any(|step| step.covers_health())
         && finishing.is_none_or(|finishing| !finishing.covers_health)
         && observed.is_none_or(|(observer, path)| observer.settings.skips(path))
         && address.trusted.is_empty()

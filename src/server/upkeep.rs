@@ -9,6 +9,8 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use crate::runtime::agents::Running;
+
 type Tasks = Vec<BoxFuture<'static, ()>>;
 
 /// Runs the background tasks of each configuration in use. A task ends by itself when its state is no longer used, so
@@ -32,6 +34,13 @@ impl Upkeep {
     }
 }
 
+/// Resolves when the process stops, and agents have finished the messages that they have in work.
+async fn stopped(shutdown: &mut ShutdownWatch) {
+    // An error means that the process is ending.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    Running::process().ended().await;
+}
+
 #[async_trait]
 impl BackgroundService for Upkeep {
     async fn start(&self, mut shutdown: ShutdownWatch) {
@@ -50,7 +59,7 @@ impl BackgroundService for Upkeep {
                         log::error!("[SERVICE: Gateway] a background task ended by a defect: {error}");
                     }
                 }
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = stopped(&mut shutdown) => return,
             }
         }
     }

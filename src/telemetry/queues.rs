@@ -21,6 +21,8 @@ struct Queues {
     attempts: IntCounterVec,
     connected: IntGaugeVec,
     reconnects: IntCounterVec,
+    in_flight: IntGaugeVec,
+    redelivered: IntCounterVec,
     known: Mutex<BTreeSet<String>>,
 }
 
@@ -54,6 +56,19 @@ impl Queues {
                 "Connections to a message broker that were opened after another one was lost.",
                 &["broker"],
             )?,
+            in_flight: IntGaugeVec::new(
+                Opts::new(
+                    "portcullis_agent_in_flight",
+                    "Messages of an async agent whose calls are in progress.",
+                ),
+                &["agent"],
+            )
+            .ok()?,
+            redelivered: counters(
+                "portcullis_agent_redelivered_total",
+                "Messages of an async agent that were delivered before.",
+                &["agent"],
+            )?,
             known: Mutex::default(),
         })
     }
@@ -74,10 +89,18 @@ impl Queues {
 pub(super) fn registered(registry: Registry) -> Registry {
     if let Some(queues) = &*QUEUES {
         // This can only fail if the registry has them already.
-        for metric in [&queues.messages, &queues.attempts, &queues.reconnects] {
+        let counters = [
+            &queues.messages,
+            &queues.attempts,
+            &queues.reconnects,
+            &queues.redelivered,
+        ];
+        for metric in counters {
             let _ = registry.register(Box::new(metric.clone()));
         }
-        let _ = registry.register(Box::new(queues.connected.clone()));
+        for metric in [&queues.connected, &queues.in_flight] {
+            let _ = registry.register(Box::new(metric.clone()));
+        }
     }
     registry
 }
@@ -226,9 +249,81 @@ impl BrokerSeries {
     }
 }
 
+/// Reports the messages of one async agent.
+#[cfg(feature = "amqp")]
+#[derive(Debug)]
+pub(crate) struct AgentSeries {
+    in_flight: Option<prometheus::IntGauge>,
+    redelivered: Option<IntCounter>,
+}
+
+#[cfg(feature = "amqp")]
+impl AgentSeries {
+    pub(crate) fn new(agent: &str) -> AgentSeries {
+        let queues = QUEUES.as_ref();
+        let both = queues.map(|queues| (queues, queues.label(agent)));
+        AgentSeries {
+            in_flight: both
+                .as_ref()
+                .map(|(queues, label)| queues.in_flight.with_label_values(&[label])),
+            redelivered: both.map(|(queues, label)| queues.redelivered.with_label_values(&[label])),
+        }
+    }
+
+    /// A message is in work until the result is dropped.
+    pub(crate) fn begin(&self) -> InFlight {
+        if let Some(gauge) = &self.in_flight {
+            gauge.inc();
+        }
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A message has come that was delivered before.
+    pub(crate) fn redelivered(&self) {
+        if let Some(counter) = &self.redelivered {
+            counter.inc();
+        }
+    }
+}
+
+/// See [`AgentSeries::begin`].
+#[cfg(feature = "amqp")]
+#[derive(Debug)]
+pub(crate) struct InFlight(Option<prometheus::IntGauge>);
+
+#[cfg(feature = "amqp")]
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "amqp")]
+    #[test]
+    fn the_messages_of_an_agent_are_reported() {
+        let series = AgentSeries::new("agent-of-a-test");
+        let first = series.begin();
+        let second = series.begin();
+        drop(first);
+        series.redelivered();
+        let registry = registered(Registry::new());
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for line in [
+            "portcullis_agent_in_flight{agent=\"agent-of-a-test\"} 1",
+            "portcullis_agent_redelivered_total{agent=\"agent-of-a-test\"} 1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        drop(second);
+    }
 
     #[cfg(any(feature = "amqp", feature = "nats"))]
     #[test]

@@ -3,6 +3,12 @@
 //! Tests with a number in their names are cases that were observed with KrakenD, too. `docs/differences-from-krakend.md`
 //! says where the results differ.
 
+#[cfg(feature = "amqp")]
+mod agents;
+#[cfg(feature = "amqp")]
+mod agents_check;
+#[cfg(feature = "amqp")]
+mod agents_life;
 mod google;
 mod lambda;
 #[cfg(feature = "nats")]
@@ -56,6 +62,39 @@ pub(crate) fn checked(endpoint: Value) -> (bool, String) {
         output.status.success(),
         text + &String::from_utf8_lossy(&output.stderr),
     )
+}
+
+/// The start says which feature is missing.
+#[cfg(not(feature = "amqp"))]
+#[test]
+fn agents_are_rejected_without_their_feature() {
+    let agent = |namespace: &str| {
+        json!({ "version": 3, "endpoints": [], "async_agent": [{ "name": "x",
+            "backend": [{ "host": ["http://127.0.0.1:1"], "url_pattern": "/" }],
+            "extra_config": { namespace: { "host": "amqp://h", "name": "q", "exchange": "e" } } }] })
+    };
+    for (namespace, words) in [
+        ("async/amqp", "cargo build --release --features amqp"),
+        (
+            "github.com/devopsfaith/krakend-amqp/agent",
+            "--features amqp",
+        ),
+        ("async/kafka", "async/kafka"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("krakend.json");
+        std::fs::write(&path, agent(namespace).to_string()).unwrap();
+        for verb in ["check", "run"] {
+            let mut command = crate::support::gateway::command();
+            let output = command.arg(verb).arg(&path).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && text.contains(words),
+                "{verb} {namespace}: {text}"
+            );
+        }
+    }
 }
 
 /// The bytes of a request with a body.

@@ -12,7 +12,7 @@ use crate::runtime::forward::HeaderRules;
 use crate::runtime::router::Pattern;
 
 /// As in KrakenD: the timeout of an endpoint if none is set.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
 const TICK: Duration = Duration::from_millis(1);
 

@@ -20,7 +20,7 @@ use crate::ext::broker::{Connections, Failed, Link};
 use crate::telemetry::text::printable;
 
 /// How long opening a channel and all of its declarations may take.
-const SETUP: Duration = Duration::from_secs(15);
+pub(super) const SETUP: Duration = Duration::from_secs(15);
 /// The code of the broker for a declaration that differs from what exists (AMQP 0-9-1, 1.2).
 pub(super) const DIFFERENT: &str = "406 ";
 

@@ -27,9 +27,9 @@ use crate::runtime::failure::Failure;
 use crate::telemetry::queues::{Direction, MessageCounter};
 use crate::upstream::{CertificatePair, ClientError, SideTls};
 
-const PREFETCH: u16 = 16;
+pub(super) const PREFETCH: u16 = 16;
 /// The most bytes of names (AMQP 0-9-1, 4.2.5.3).
-const MOST_SHORT: usize = 255;
+pub(super) const MOST_SHORT: usize = 255;
 
 /// A connection, and what it depends on.
 struct Connected {
@@ -55,7 +55,7 @@ pub(super) fn consumer(
         .for_each(|_| node.invalid("routing_key: at most 255 bytes"));
     let plan = name(&block, "name")
         .zip(exchange(&block))
-        .zip(prefetch(&block));
+        .zip(prefetch(&block, PREFETCH));
     let (Some(((queue, exchange), prefetch)), Some(empty_status), Some(connected)) = (
         plan,
         empty_status(&block),
@@ -112,7 +112,7 @@ pub(super) fn producer(
         }
     }
     let parts = exchange(&block)
-        .zip(prefetch(&block))
+        .zip(prefetch(&block, PREFETCH))
         .zip(routing_key(&block, site));
     let connected = connected(node, &block, site, cx);
     let (Some(((exchange, _), routing_key)), Some(connected)) = (parts, connected) else {
@@ -144,7 +144,7 @@ pub(super) fn producer(
 }
 
 /// A name that must be there. `None` after an error was reported.
-fn name(block: &Block<'_>, key: &'static str) -> Option<String> {
+pub(super) fn name(block: &Block<'_>, key: &'static str) -> Option<String> {
     let name = block.string(key).unwrap_or_default();
     let node = block.get(key).unwrap_or_else(|| block.node().clone());
     if name.is_empty() {
@@ -158,7 +158,7 @@ fn name(block: &Block<'_>, key: &'static str) -> Option<String> {
     Some(name)
 }
 
-fn exchange(block: &Block<'_>) -> Option<Exchange> {
+pub(super) fn exchange(block: &Block<'_>) -> Option<Exchange> {
     Some(Exchange {
         name: name(block, "exchange")?,
         durable: block.flag("durable"),
@@ -169,7 +169,8 @@ fn exchange(block: &Block<'_>) -> Option<Exchange> {
     })
 }
 
-fn prefetch(block: &Block<'_>) -> Option<u16> {
+/// `unset` is what 0 means.
+pub(super) fn prefetch(block: &Block<'_>, unset: u16) -> Option<u16> {
     if let Some(node) = block.get("prefetch_size")
         && block.integer("prefetch_size").is_some_and(|size| size != 0)
     {
@@ -177,7 +178,7 @@ fn prefetch(block: &Block<'_>) -> Option<u16> {
         return None;
     }
     match block.integer("prefetch_count") {
-        None | Some(0) => Some(PREFETCH),
+        None | Some(0) => Some(unset),
         Some(count) => {
             let count = u16::try_from(count).ok();
             if count.is_none() {
@@ -283,7 +284,7 @@ fn connection(
 }
 
 /// The files that the address names count in addition to `client_tls`.
-fn own_files(tls: &mut SideTls, broker: &Broker, cx: &Compile<'_>) {
+pub(super) fn own_files(tls: &mut SideTls, broker: &Broker, cx: &Compile<'_>) {
     let path = |path: &std::path::Path| cx.path(&path.to_string_lossy());
     if let Some(file) = &broker.authorities {
         tls.ca_certs.push(path(file));

@@ -109,6 +109,60 @@ pub(super) const CONSUMER_KEYS: &[Key] = &[
     ),
 ];
 
+pub(super) const AGENT_KEYS: &[Key] = &[
+    key(
+        "host",
+        Kind::Secret,
+        "",
+        "The URL of the broker: `amqp://user:password@host:5672/vhost`, with the options of [queues.md](queues.md#rabbitmq). Required.",
+    )
+    .guarding(),
+    key("name", Kind::Text, "", "The name of the queue. Required."),
+    key(
+        "exchange",
+        Kind::Text,
+        "",
+        "The exchange, which is declared with the type `topic`. Required.",
+    ),
+    DURABLE,
+    DELETE,
+    EXCLUSIVE,
+    NO_WAIT,
+    key(
+        "auto_ack",
+        Kind::Bool,
+        "false",
+        "A message is confirmed before its calls are made: if they fail, it is lost.",
+    )
+    .guarding(),
+    key(
+        "no_local",
+        Kind::Bool,
+        "false",
+        "Sent to the broker. RabbitMQ ignores it.",
+    ),
+    key(
+        "nack_discard",
+        Kind::Bool,
+        "false",
+        "A message whose calls fail is rejected at once. The dead-letter exchange of the queue gets it, if it has one.",
+    )
+    .guarding(),
+    key(
+        "max_deliveries",
+        Kind::Integer,
+        "0 (no limit)",
+        "Ours: a message that fails this many times is rejected.",
+    ),
+    key(
+        "prefetch_count",
+        Kind::Integer,
+        "twice the workers, at least 16",
+        "The most messages that the broker delivers before they are confirmed, from 1 to 65535. 0 means the default.",
+    ),
+    PREFETCH_SIZE,
+];
+
 pub(super) const PRODUCER_KEYS: &[Key] = &[
     NAME,
     EXCHANGE,

@@ -62,20 +62,17 @@ pub(super) async fn open(
     link: Arc<Link<Held<Connection>>>,
     plan: Arc<Plan>,
 ) -> Result<Opened<Feed>, Failed> {
-    let ((mut open, mut messages), mut connections) =
-        on_connection(link, |connection| async move {
-            let (open, queue) = plan.prepared(&connection).await?;
-            let qos = BasicQosArguments::new(0, plan.prefetch, false);
-            let asked = open.channel.basic_qos(qos).await;
-            asked.map_err(|error| open.reason(&error))?;
-            let mut arguments = BasicConsumeArguments::new(&queue, "");
-            arguments.no_local = plan.no_local;
-            arguments.exclusive = plan.declared.as_ref().is_some_and(|all| all.exclusive);
-            let consumed = open.channel.basic_consume_rx(arguments).await;
-            let (_, messages) = consumed.map_err(|error| open.reason(&error))?;
-            Ok((open, messages))
-        })
+    let (consuming, mut connections) =
+        on_connection(
+            link,
+            |connection| async move { plan.consume(&connection).await },
+        )
         .await?;
+    let Consuming {
+        mut open,
+        mut messages,
+        ..
+    } = consuming;
     let feed = Feed(Arc::new(Delivered {
         channel: Held::new(open.channel.clone()),
         // The broker bounds their number.
@@ -95,7 +92,34 @@ pub(super) async fn open(
     })
 }
 
+/// A channel that delivers messages.
+pub(super) struct Consuming {
+    pub(super) open: OpenChannel,
+    /// The name of the consumer on this channel.
+    pub(super) tag: String,
+    /// The broker bounds their number.
+    pub(super) messages: UnboundedReceiver<ConsumerMessage>,
+}
+
 impl Plan {
+    /// Opens a channel, declares what is to be declared, and asks for messages.
+    pub(super) async fn consume(&self, connection: &Connection) -> Result<Consuming, String> {
+        let (open, queue) = self.prepared(connection).await?;
+        let qos = BasicQosArguments::new(0, self.prefetch, false);
+        let asked = open.channel.basic_qos(qos).await;
+        asked.map_err(|error| open.reason(&error))?;
+        let mut arguments = BasicConsumeArguments::new(&queue, "");
+        arguments.no_local = self.no_local;
+        arguments.exclusive = self.declared.as_ref().is_some_and(|all| all.exclusive);
+        let consumed = open.channel.basic_consume_rx(arguments).await;
+        let (tag, messages) = consumed.map_err(|error| open.reason(&error))?;
+        Ok(Consuming {
+            open,
+            tag,
+            messages,
+        })
+    }
+
     /// A channel on which the queue is ready, and the name of the queue.
     async fn prepared(&self, connection: &Connection) -> Result<(OpenChannel, String), String> {
         let open = OpenChannel::new(connection, None).await?;

@@ -40,6 +40,11 @@ impl From<String> for Failed {
 
 #[cfg(feature = "amqp")]
 impl Failed {
+    /// The reason.
+    pub(crate) fn into_text(self) -> String {
+        self.why
+    }
+
     /// An attempt that depends on another connection, which is down.
     pub(crate) fn until(why: String, ready: impl Future<Output = ()> + Send + 'static) -> Failed {
         Failed {
@@ -171,7 +176,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
             let Some(link) = link.upgrade() else { return };
             link.down(&failed.why, failed.until.is_none());
             drop(link);
-            failures = next(failures, lived);
+            failures = failures_after(failures, lived);
             let ready = failed
                 .until
                 .unwrap_or_else(|| Box::pin(tokio::time::sleep(backoff.pause(failures))));
@@ -215,7 +220,7 @@ impl<C> Drop for Link<C> {
 }
 
 /// The number of failures in a row, after an attempt whose connection lived this long.
-fn next(failures: u32, lived: Duration) -> u32 {
+pub(crate) fn failures_after(failures: u32, lived: Duration) -> u32 {
     if lived >= STABLE {
         return 1;
     }
@@ -251,8 +256,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_lived_ends_a_series_of_failures() {
-        assert_eq!(next(7, STABLE), 1);
-        assert_eq!(next(7, Duration::ZERO), 8);
+        assert_eq!(failures_after(7, STABLE), 1);
+        assert_eq!(failures_after(7, Duration::ZERO), 8);
     }
 
     #[tokio::test(start_paused = true)]

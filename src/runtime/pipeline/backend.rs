@@ -311,6 +311,9 @@ pub(super) fn read(
     target: &str,
     limit: &Limit,
 ) -> Result<Part, Failure> {
+    if let ErrorMode::Message { decoded } = backend.errors {
+        return taken(backend, decoded, incoming, method, target, limit);
+    }
     if backend.decoder.encoding == decode::Kind::NoOp {
         return Ok(Part {
             text: Some(incoming.body),
@@ -362,7 +365,10 @@ fn rejected(
     let failure = bad_status(backend, &incoming, method, target);
     Err(match backend.errors {
         ErrorMode::Code => with_body(failure, incoming),
-        ErrorMode::Hide | ErrorMode::Details(_) | ErrorMode::PassThrough(_) => failure,
+        ErrorMode::Hide
+        | ErrorMode::Details(_)
+        | ErrorMode::PassThrough(_)
+        | ErrorMode::Message { .. } => failure,
     })
 }
 
@@ -398,6 +404,41 @@ fn passed(
         passed: Some(Box::new(Passed { status, fields })),
         ..Part::complete(data)
     })
+}
+
+/// The response to a message. A body that cannot be decoded is no failure: nobody asked for data.
+fn taken(
+    backend: &Backend,
+    decoded: bool,
+    incoming: Incoming,
+    method: &Method,
+    target: &str,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    if !incoming.status.is_success() {
+        return Err(bad_status(backend, &incoming, method, target));
+    }
+    let nothing = || Part::complete(Value::Object(Object::new()));
+    if backend.decoder.encoding == decode::Kind::NoOp {
+        return Ok(Part {
+            text: Some(incoming.body),
+            ..nothing()
+        });
+    }
+    if !decoded || incoming.body.is_empty() {
+        return Ok(nothing());
+    }
+    match shaped(backend, &incoming.body, limit) {
+        Ok((data, held)) => Ok(Part {
+            held,
+            ..Part::complete(data)
+        }),
+        Err(failure) if failure.kind == Kind::Decode => {
+            log::debug!("[BACKEND: {}] {failure}", backend.pattern);
+            Ok(nothing())
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Headers that belong to the body and the connection that the gateway writes, not to those that it reads.

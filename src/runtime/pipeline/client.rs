@@ -106,6 +106,43 @@ impl ClientCall {
         }
     }
 
+    /// The call of a message of a queue: its bytes and their type, and nothing else.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn of_message(
+        endpoint: &Endpoint,
+        body: Bytes,
+        content_type: Option<HeaderValue>,
+    ) -> ClientCall {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = content_type {
+            headers.insert(http::header::CONTENT_TYPE, value);
+        }
+        let line = endpoint.work.is_watched().then(|| {
+            Box::new(RequestLine {
+                method: endpoint.method.clone(),
+                path: Box::default(),
+            })
+        });
+        ClientCall {
+            headers,
+            query: None,
+            params: Params::default(),
+            claims: None,
+            client: IpAddr::from([0, 0, 0, 0]),
+            subject: None,
+            affinity: None,
+            accept: None,
+            body,
+            announce_length: true,
+            // The type belongs to the body, whatever a backend lists.
+            made: true,
+            peer: None,
+            started: Instant::now(),
+            line,
+            method: None,
+        }
+    }
+
     /// The key that decides about the host of `backend`.
     pub(super) fn affinity(&self, backend: &Backend) -> Option<AffinityKey> {
         let (keys, rule) = (self.affinity.as_ref()?, backend.hosts.sticky()?);

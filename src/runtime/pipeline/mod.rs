@@ -61,5 +61,7 @@ pub use client::ClientCall;
 pub(crate) use downstream::Downstream;
 pub use road::Ending;
 pub(crate) use road::{Ended, Outcome, Request, compose, stream};
+#[cfg(feature = "amqp")]
+pub(crate) use run::deliver;
 pub use run::run_with;
 pub(crate) use tunnel::{declined, open_tunnel};

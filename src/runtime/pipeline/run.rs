@@ -41,6 +41,26 @@ pub async fn run_with<C: Carrier>(
     finish::finish(options, endpoint, work, call.accept.as_ref(), merged, end)
 }
 
+/// Runs the calls of a message, whose data nobody gets. To cancel it, drop the future.
+///
+/// # Errors
+/// The first failure. Other calls may have succeeded.
+#[cfg(feature = "amqp")]
+pub(crate) async fn deliver<C: Carrier>(
+    carrier: &C,
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    call: &ClientCall,
+) -> Result<(), Failure> {
+    let merged = if work.pipes.is_empty() {
+        compose(carrier, options, endpoint, work, call, &endpoint.query).await
+    } else {
+        piped(carrier, options, endpoint, work, call).await
+    };
+    merged.failures.into_iter().next().map_or(Ok(()), Err)
+}
+
 /// The work of the endpoint inside its pipe steps.
 async fn piped<C: Carrier>(
     carrier: &C,

@@ -103,7 +103,7 @@ impl Gateway {
             Match::BuiltIn(BuiltIn::Health) => {
                 let finishing = service.finishing.as_ref();
                 ctx.bare = finishing.is_some_and(|finishing| !finishing.covers_health);
-                Some(builtin::health())
+                Some(builtin::health(&service.agents))
             }
             Match::NotFound if head.path == READY_PATH && reads => Some(builtin::ready(
                 self.shared.draining.load(Ordering::Relaxed),

@@ -106,6 +106,26 @@ pub(crate) struct Ended<'a> {
 impl Request {
     /// Reads the client's context and decides whether the request is recorded.
     pub(crate) fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
+        Arc::new(Request::new(observer, came))
+    }
+
+    /// The calls of a message of a queue. They are in the series of backends, and not in traces.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn of_message(observer: &Arc<Observer>) -> Arc<Request> {
+        let came = Came {
+            path: "",
+            headers: &HeaderMap::new(),
+            by_trusted_proxy: false,
+            at: Instant::now(),
+        };
+        Arc::new(Request {
+            recorded: false,
+            sampled: false,
+            ..Request::new(observer, &came)
+        })
+    }
+
+    fn new(observer: &Arc<Observer>, came: &Came<'_>) -> Request {
         let settings = &observer.settings;
         let told = if settings.reads {
             Told::read(came.headers, settings.formats)
@@ -134,7 +154,7 @@ impl Request {
         let recorded = chosen && observer.traces();
         let server = SpanId::random();
         let baggage = settings.reads && settings.formats.baggage;
-        Arc::new(Request {
+        Request {
             trace,
             link,
             // Our ids are random too, but KrakenD sends 01, and some backends compare the flags.
@@ -158,7 +178,7 @@ impl Request {
             upstream_nanos: AtomicU64::new(0),
             grpc: AtomicU32::new(NO_GRPC),
             observer: Arc::clone(observer),
-        })
+        }
     }
 
     /// Records the endpoint that handles the request.

@@ -165,8 +165,8 @@ fn a_reload_keeps_what_is_unchanged() {
     assert!(!since.contains("connected to"), "{since}");
 }
 
-#[test]
-fn a_broker_that_sends_garbage_stops_nobody_else() {
+/// The port of a broker that sends garbage to everyone.
+pub(super) fn garbage() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let answers: [&[u8]; 4] = [
@@ -184,6 +184,12 @@ fn a_broker_that_sends_garbage_stops_nobody_else() {
             let _ = stream.write_all(answer);
         }
     });
+    port
+}
+
+#[test]
+fn a_broker_that_sends_garbage_stops_nobody_else() {
+    let port = garbage();
     let url = format!("amqp://guest:hidden@127.0.0.1:{port}");
     let stub = Stub::with(&json!([{ "body": { "ok": true } }]).to_string());
     let other =

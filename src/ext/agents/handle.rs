@@ -1,0 +1,243 @@
+//! What happens to one message: it waits for its turn, its calls are made, and its queue is told the result.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep};
+
+use super::Handler;
+use super::failures::Failures;
+use super::source::{Delivery, Fate, Receipt};
+use crate::ext::rate_limit::{Bucket, Rate, Verdict};
+use crate::runtime::failure::{Failure, Kind};
+use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
+use crate::telemetry::text::printable;
+
+/// The pause after the first failure of a message. It doubles with each one.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The rate of an agent.
+pub(in crate::ext) struct Pace {
+    bucket: Bucket,
+    born: Instant,
+}
+
+impl Pace {
+    /// `per_second` is more than 0. The burst is as large as what may pass in a second, and at least 1.
+    pub(in crate::ext) fn new(per_second: f64) -> Pace {
+        let rate = Rate::new(per_second, (per_second as u64).max(1));
+        Pace {
+            bucket: Bucket::new(rate, Duration::ZERO),
+            born: Instant::now(),
+        }
+    }
+
+    /// Waits until the next message may be processed.
+    async fn turn(&self) {
+        while let Verdict::Rejected { retry_after } = self.bucket.take(self.born.elapsed()) {
+            sleep(retry_after).await;
+        }
+    }
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pace({:?})", self.bucket.rate())
+    }
+}
+
+/// What all messages of an agent share.
+#[derive(Debug)]
+pub(in crate::ext) struct Bench {
+    name: Arc<str>,
+    pace: Option<Pace>,
+    /// A message is done when it is taken.
+    auto_ack: bool,
+    /// A message that fails is rejected at once.
+    discard: bool,
+    /// After this many failures a message is rejected. `None` sets no limit.
+    max_deliveries: Option<u32>,
+    failures: Failures,
+    counter: MessageCounter,
+    series: AgentSeries,
+}
+
+/// How an agent deals with messages that fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::ext) struct Policy {
+    pub(in crate::ext) auto_ack: bool,
+    pub(in crate::ext) discard: bool,
+    pub(in crate::ext) max_deliveries: Option<u32>,
+}
+
+impl Bench {
+    pub(in crate::ext) fn new(
+        name: &Arc<str>,
+        pace: Option<Pace>,
+        policy: Policy,
+        counter: MessageCounter,
+    ) -> Bench {
+        Bench {
+            name: Arc::clone(name),
+            pace,
+            auto_ack: policy.auto_ack,
+            discard: policy.discard,
+            max_deliveries: policy.max_deliveries,
+            failures: Failures::default(),
+            counter,
+            series: AgentSeries::new(name),
+        }
+    }
+
+    /// Processes a message. `over` becomes true when its connection ends, or the agent: what waits does not wait any longer
+    /// then, and calls in progress are finished.
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        delivery: Delivery,
+        permit: OwnedSemaphorePermit,
+        handler: Arc<dyn Handler>,
+        mut over: watch::Receiver<bool>,
+    ) {
+        let Delivery { receipt, .. } = delivery;
+        let message = Message {
+            key: self.failures.key(&delivery.body, &delivery.id),
+            bytes: delivery.body.len(),
+            redelivered: delivery.redelivered,
+            earlier: delivery.earlier,
+        };
+        if message.redelivered {
+            self.series.redelivered();
+        }
+        if let Some(pace) = &self.pace {
+            tokio::select! {
+                biased;
+                () = ended(&mut over) => return receipt.tell(Fate::Return).await,
+                () = pace.turn() => {}
+            }
+        }
+        let mut receipt = Some(receipt);
+        if self.auto_ack
+            && let Some(receipt) = receipt.take()
+        {
+            receipt.tell(Fate::Done).await;
+        }
+        let in_flight = self.series.begin();
+        let result = outcome(handler.handle(delivery.body, delivery.content_type)).await;
+        drop(in_flight);
+        drop(permit);
+        match result {
+            Ok(()) => {
+                self.counter.count(Ended::Ok);
+                self.failures.over(message.key);
+                if let Some(receipt) = receipt {
+                    receipt.tell(Fate::Done).await;
+                }
+            }
+            Err(why) => self.failed(message, receipt, why, &mut over).await,
+        }
+    }
+
+    async fn failed(
+        &self,
+        message: Message,
+        receipt: Option<Box<dyn Receipt>>,
+        (why, ended_as): (String, Ended),
+        over: &mut watch::Receiver<bool>,
+    ) {
+        let name = &self.name;
+        let bytes = message.bytes;
+        let Some(receipt) = receipt else {
+            self.counter.count(ended_as);
+            log::error!("[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is lost");
+            return;
+        };
+        let failures = match message.earlier {
+            Some(earlier) => earlier.saturating_add(1),
+            None => self.failures.failed(message.key, message.redelivered),
+        };
+        if self.discard || self.max_deliveries.is_some_and(|most| failures >= most) {
+            self.counter.count(Ended::Rejected);
+            self.failures.over(message.key);
+            log::error!(
+                "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is rejected"
+            );
+            return receipt.tell(Fate::Reject).await;
+        }
+        self.counter.count(ended_as);
+        let pause = pause(failures);
+        log::error!(
+            "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes goes back in {} s",
+            pause.as_secs()
+        );
+        tokio::select! {
+            biased;
+            () = ended(over) => {}
+            () = sleep(pause) => {}
+        }
+        receipt.tell(Fate::Return).await;
+    }
+}
+
+/// # Errors
+/// Why the calls of a message failed, and how this counts.
+async fn outcome(calls: impl Future<Output = Result<(), Failure>>) -> Result<(), (String, Ended)> {
+    // A defect must not end the agent, or return the message without a pause.
+    match AssertUnwindSafe(calls).catch_unwind().await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failure)) => {
+            let ended = match failure.kind {
+                Kind::Deadline => Ended::Timeout,
+                _ => Ended::Error,
+            };
+            Err((printable(&failure.text).into_owned(), ended))
+        }
+        Err(_) => Err(("a defect of the gateway".to_owned(), Ended::Error)),
+    }
+}
+
+/// What is known of a message after its body was sent.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    key: u64,
+    bytes: usize,
+    redelivered: bool,
+    earlier: Option<u32>,
+}
+
+/// The pause before a message with this many failures goes back.
+fn pause(failures: u32) -> Duration {
+    let shift = failures.saturating_sub(1).min(16);
+    PAUSE.saturating_mul(1 << shift).min(LONGEST_PAUSE)
+}
+
+async fn ended(over: &mut watch::Receiver<bool>) {
+    // Without a sender the connection has ended, too.
+    let _ = over.wait_for(|over| *over).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute() {
+        let pauses = [1, 2, 3, 5, 6, u32::MAX].map(|failures| pause(failures).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 16, 30, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_lets_a_burst_pass_and_then_its_number_a_second() {
+        let pace = Pace::new(2.0);
+        let started = Instant::now();
+        for _ in 0..8 {
+            pace.turn().await;
+        }
+        let took = started.elapsed().as_secs_f64();
+        assert!((1.4..3.1).contains(&took), "{took}");
+    }
+}
