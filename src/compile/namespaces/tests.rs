@@ -222,6 +222,27 @@ fn a_guard_in_another_spelling_works_and_a_misspelt_one_stops_the_start() {
     }
 }
 
+#[test]
+fn agents_have_what_needs_no_client() {
+    let known = Level::Agent.known();
+    for name in ["async/amqp", "proxy"] {
+        assert!(known.contains_key(name), "{name}");
+    }
+    for name in ["auth/validator", "qos/ratelimit/router", "security/cors"] {
+        assert!(!known.contains_key(name), "{name}");
+    }
+    // Each name is one of an endpoint.
+    let built = [cfg!(feature = "lua"), cfg!(feature = "cel")];
+    let schemas = if cfg!(feature = "json-schema") { 2 } else { 0 };
+    let most = 1 + schemas + built.into_iter().filter(|built| *built).count();
+    assert_eq!(registry::agent().count(), most);
+    // The queue of an agent elsewhere would process nothing.
+    for level in [Level::Service, Level::Endpoint, Level::Backend] {
+        let found = config_errors(level, &["async/amqp".to_owned()], "{}");
+        assert_eq!(found.len(), 1, "{level:?}: {found:?}");
+    }
+}
+
 fn distinct<'n>(spellings: impl Iterator<Item = &'n str>) {
     let mut seen = HashSet::new();
     for spelling in spellings {

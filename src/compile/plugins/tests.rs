@@ -41,6 +41,25 @@ fn both_shapes_and_all_names_become_the_same_block() {
 }
 
 #[test]
+fn agents_and_their_backends_have_plugins_too() {
+    let file = |own: &str, backend: &str| {
+        format!(
+            r#"{{"async_agent":[{{"backend":[{{"extra_config":{{{backend}}}}}],"extra_config":{{{own}}}}}]}}"#
+        )
+    };
+    let plugin = r#""plugin/http-client": {"name": "no-redirect"}"#;
+    let (new, errors, _) = rewritten(&file("", plugin));
+    let moved = file("", r#""backend/http/client":{"no_redirect":true}"#);
+    assert_eq!((new, errors.len()), (moved, 0));
+    // Of the modifiers, those that look at a client are not for agents.
+    let (_, errors, _) = rewritten(&file(
+        r#""plugin/req-resp-modifier": {"name": ["ip-filter"], "ip-filter": {"CIDR": ["10.0.0.0/8"]}}"#,
+        "",
+    ));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}
+
+#[test]
 fn a_key_is_added_to_others_but_never_replaces_one() {
     let (new, errors, _) = rewritten(&backend(
         r#""backend/http/client": {"send_body_on_redirect": true},

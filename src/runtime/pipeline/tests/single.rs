@@ -97,6 +97,39 @@ fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
 }
 
 #[test]
+fn a_message_is_accepted_with_any_2xx_whatever_the_body() {
+    let asked = |decoded: bool, encoding: Encoded, status: u16, body: &'static str| {
+        let mut one = failing("/a", ErrorMode::Message { decoded });
+        one.decoder.encoding = encoding;
+        ask(&[("/a", Reply::Response(status, body))], work([one]))
+    };
+    for (decoded, encoding, status, body) in [
+        (false, Encoded::Json, 200, "OK"),
+        (false, Encoded::Json, 202, "[1]"),
+        (false, Encoded::Json, 204, ""),
+        (true, Encoded::Json, 200, "OK"),
+        (true, Encoded::Json, 200, ""),
+        (true, Encoded::NoOp, 299, "OK"),
+    ] {
+        let seen = asked(decoded, encoding, status, body);
+        assert!(seen.errors.is_empty(), "{status} {body}: {:?}", seen.errors);
+        assert_eq!(seen.status, 200);
+    }
+    asked(true, Encoded::Json, 202, r#"{"a":1}"#).is(200, r#"{"a":1}"#, true);
+    for status in [199, 301, 404, 500, 503] {
+        for (decoded, encoding) in [
+            (false, Encoded::Json),
+            (true, Encoded::Json),
+            (false, Encoded::NoOp),
+            (true, Encoded::NoOp),
+        ] {
+            let seen = asked(decoded, encoding, status, r#"{"a":1}"#);
+            assert_eq!(seen.errors.len(), 1, "{status}");
+        }
+    }
+}
+
+#[test]
 fn return_error_details_makes_the_failure_a_member() {
     let details = |alias: &str| ErrorMode::Details(alias.into());
     let seen = ask(
