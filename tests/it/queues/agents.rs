@@ -84,6 +84,7 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
         { "path": "/both", "body": "OK" },
         { "path": "/other", "body": [1] },
         { "path": "/noop", "status": 404 },
+        { "path": "/read", "method": "GET", "body": {} },
         { "path": "/slow", "delay_ms": 2000, "body": {} },
         { "status": 503 },
     ]);
@@ -102,8 +103,18 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
     slow["consumer"]["timeout"] = json!("300ms");
     let mut closed = agent("closed", &url, &stub, discard());
     closed["extra_config"]["validation/cel"] = json!([{ "check_expr": "req_method == 'DELETE'" }]);
+    let mut read = agent("read", &url, &stub, discard());
+    read["backend"][0].as_object_mut().unwrap().remove("method");
+    read["backend"][0]["input_headers"] = json!(["X-Other"]);
+    let mut moved = agent("moved", &url, &stub, discard());
+    moved["backend"][0] = json!({ "host": [url], "url_pattern": "/", "disable_host_sanitize": true,
+        "extra_config": { "backend/amqp/producer": { "exchange": "ex", "mandatory": true,
+            "routing_key": "target.x", "static_routing_key": true } } });
+    client.queue("target", "ex", "target.#", &[]);
     let agents = [
         closed,
+        read,
+        moved,
         agent("object", &url, &stub, discard()),
         agent("empty", &url, &stub, discard()),
         agent("text", &url, &stub, discard()),
@@ -124,7 +135,9 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
     }
 
     // Case 19.
-    for name in ["object", "empty", "text", "both", "noop", "slow", "closed"] {
+    for name in [
+        "object", "empty", "text", "both", "noop", "slow", "closed", "read", "moved",
+    ] {
         client.publish(name, b"{\"big\":12345678901234567890}");
     }
     eventually("the failed ones are rejected", LIMIT, || {
@@ -134,7 +147,7 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
     let mut seen = Vec::new();
     eventually("all calls", LIMIT, || {
         seen.extend(stub.take_seen());
-        seen.len() >= 7
+        seen.len() >= 8
     });
     for call in &seen {
         assert_eq!(call.body, b"{\"big\":12345678901234567890}", "{call:?}");
@@ -153,8 +166,18 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
     assert_eq!(
         paths,
         [
-            "/both", "/empty", "/noop", "/object", "/other", "/slow", "/text"
+            "/both", "/empty", "/noop", "/object", "/other", "/read", "/slow", "/text"
         ]
+    );
+    let read = seen.iter().find(|call| call.path == "/read");
+    assert_eq!(read.map(|call| &*call.method), Some("GET"));
+    eventually("the message of the agent", LIMIT, || {
+        client.ready("target") == 1
+    });
+    let got = client.get("target").unwrap();
+    assert_eq!(
+        (&*got.key, &*got.body),
+        ("target.x", &b"{\"big\":12345678901234567890}"[..])
     );
 
     // Case 21.
@@ -183,7 +206,7 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
     for name in ["object", "empty", "text", "both", "noop", "slow", "twice"] {
         assert_eq!(client.ready(name), 0, "{name}");
     }
-    for name in ["object", "empty", "text", "both"] {
+    for name in ["object", "empty", "text", "both", "read", "moved"] {
         assert_eq!(client.ready(&format!("dead-{name}")), 0, "{name}");
     }
 
