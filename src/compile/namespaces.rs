@@ -32,11 +32,12 @@ impl Level {
     ];
 
     /// The other levels, the inner ones first: a block that is one level too deep was meant for the level around it.
-    fn others(self) -> [Level; 2] {
+    fn others(self) -> &'static [Level] {
         match self {
-            Level::Service => [Level::Endpoint, Level::Backend],
-            Level::Endpoint => [Level::Backend, Level::Service],
-            Level::Backend => [Level::Endpoint, Level::Service],
+            Level::Service => &[Level::Endpoint, Level::Backend],
+            Level::Endpoint => &[Level::Backend, Level::Service],
+            Level::Backend => &[Level::Endpoint, Level::Service],
+            Level::Agent => &[Level::Endpoint, Level::Backend, Level::Service],
         }
     }
 
@@ -253,7 +254,7 @@ fn says_nothing(node: &Node<'_>) {
 }
 
 fn stranger(level: Level, name: &str, node: &Node<'_>) {
-    let elsewhere = level.others().into_iter().find_map(|other| {
+    let elsewhere = level.others().iter().find_map(|&other| {
         let known = other.known().get(name).copied();
         Some((other, known.or_else(|| guard_spelled(other, name))?))
     });

@@ -69,6 +69,7 @@ pub(in crate::compile) fn agent(
         concurrent: 1,
         encoding: "json",
         websocket: None,
+        more: &[],
         is_catch_all: false,
         is_agent: true,
     };
