@@ -35,6 +35,7 @@ use crate::server::upkeep::Upkeep;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
+use crate::upstream::budget;
 
 /// The resources that a process needs before it loads its configuration.
 #[derive(Debug)]
@@ -275,15 +276,27 @@ fn bind(listeners: &mut Listeners, address: SocketAddr) -> Result<std::net::TcpL
 
 /// The limit of client connections, according to the limits of system and configuration.
 fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
-    let places = descriptors.map_or(usize::MAX, descriptors::client_share);
-    if let Some(limit) = descriptors
-        && places < max_connections
-    {
-        log::info!(
-            "[SERVICE: Gateway] {limit} file descriptors: at most {places} client connections at a time"
-        );
+    let share = descriptors.map_or(usize::MAX, descriptors::client_share);
+    let fitting = memory_share(budget::half_of_memory());
+    let places = share.min(fitting);
+    if places < max_connections {
+        let scarce = if fitting < share {
+            "memory"
+        } else {
+            "file descriptors"
+        };
+        log::info!("[SERVICE: Gateway] {scarce} for at most {places} client connections at a time");
     }
     Room::new(places, max_connections)
+}
+
+/// The memory of a connection with a request that waits for the rest of a small body, which the budget of buffered
+/// bytes does not count: measured as 45 KiB, and a margin.
+const CONNECTION: u64 = 64 * 1024;
+
+/// The number of client connections that fit into this half of the memory. The other half is for what they send.
+fn memory_share(half: u64) -> usize {
+    usize::try_from((half / CONNECTION).max(1)).unwrap_or(usize::MAX)
 }
 
 /// The number of threads that handle requests.
@@ -313,5 +326,17 @@ impl ShutdownSignalWatch for Stop {
         // An error means that the process is ending, which is a stop too.
         let _ = self.0.clone().wait_for(|stop| *stop).await;
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_memory_bounds_the_connections() {
+        assert_eq!(memory_share(128 << 20), 2048);
+        assert_eq!(memory_share(0), 1);
+        assert!(memory_share(8 << 30) > 100_000);
     }
 }

@@ -233,6 +233,17 @@ fn varied(sent: &HeaderMap, response: &HeaderMap) -> Option<Varied> {
 
 /// The stored body is complete and decoded, so headers that described its transfer are removed.
 fn strip(headers: &mut HeaderMap) {
+    // RFC 9111 §3.1: nor those that `Connection` names.
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
     for name in [
         CONTENT_LENGTH,
         CONTENT_ENCODING,

@@ -14,6 +14,9 @@ const MOST_FAILURES: u32 = 5;
 /// Redis is given up only if nothing was received from it for this time: a late response shows that it still works.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// The least time between two lines about error replies.
+const LINES: Duration = Duration::from_secs(10);
+
 /// Whether the store responds.
 pub(super) struct Health {
     clock: Clock,
@@ -25,6 +28,8 @@ pub(super) struct Health {
     silent_since: AtomicU64,
     /// Whether the last query succeeded, for the log.
     well: AtomicBool,
+    /// The time of the next line about an error reply, in nanoseconds of the clock.
+    next_line: AtomicU64,
 }
 
 impl Health {
@@ -35,6 +40,7 @@ impl Health {
             failures: AtomicU32::new(0),
             silent_since: AtomicU64::new(0),
             well: AtomicBool::new(true),
+            next_line: AtomicU64::new(0),
         }
     }
 
@@ -80,6 +86,23 @@ impl Health {
             self.rests_until
                 .store(now.saturating_add(rest), Ordering::Release);
             self.report(why);
+        }
+    }
+
+    /// Redis is there, but its reply is an error. Such replies may alternate with others, so they are logged now and
+    /// then.
+    pub(super) fn rejected(&self, why: &str) {
+        let now = self.now();
+        let next = self.next_line.load(Ordering::Acquire);
+        let until = now.saturating_add(u64::try_from(LINES.as_nanos()).unwrap_or(u64::MAX));
+        let (new, old) = (Ordering::AcqRel, Ordering::Acquire);
+        if now >= next
+            && self
+                .next_line
+                .compare_exchange(next, until, new, old)
+                .is_ok()
+        {
+            log::error!("[SERVICE: Redis] shared rate limits do not work: {why}");
         }
     }
 

@@ -201,6 +201,9 @@ async fn ask(
             Some(verdict)
         }
         Err(error) => {
+            if matches!(error, CallError::Server(_) | CallError::Unexpected) {
+                health.rejected(&error.to_string());
+            }
             health.failed(&error.to_string());
             None
         }

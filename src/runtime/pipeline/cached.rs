@@ -263,7 +263,8 @@ impl<'c> Filling<'c> {
         Filling {
             miss,
             head,
-            body: Some(Collector::new(0, most, 1)),
+            // Each byte is charged twice, because the blocks are copied together at the end.
+            body: Some(Collector::new(0, most, 2)),
         }
     }
 

@@ -401,7 +401,10 @@ impl<'r, C: Carrier> Stream<'r, C> {
     ) -> Result<StatusCode, Failure> {
         let body = reply.body.unwrap_or_default();
         let (status, mut headers) = (reply.status, reply.headers);
-        headers.insert(CONTENT_LENGTH, body.len().into());
+        // A response to HEAD may have no body here although one to GET has (RFC 9110 §8.6).
+        if !(self.asked.by_head && body.is_empty()) {
+            headers.insert(CONTENT_LENGTH, body.len().into());
+        }
         let bodiless = self.asked.by_head || has_no_body(status) || body.is_empty();
         let parts = self.parts((status, headers), false);
         client.write_head(parts, bodiless).await?;

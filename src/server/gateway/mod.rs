@@ -38,7 +38,6 @@ use crate::runtime::response::{Branding, Response};
 use crate::server::{builtin, intake, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
-use crate::upstream::budget::SMALL;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -73,9 +72,8 @@ impl Gateway {
             Some(Response::empty(status))
         };
         // The client's table of headers makes a few bytes on the wire a head of 64 KiB.
-        let held = ctx
-            .held
-            .follow(2 * size_of_fields(&head.headers), 2 * SMALL);
+        let fields = 2 * size_of_fields(&head.headers);
+        let held = ctx.held.follow(STREAM + fields, 0);
         if held.is_err() {
             return rejected("buffers_full", StatusCode::SERVICE_UNAVAILABLE);
         }
@@ -86,6 +84,10 @@ impl Gateway {
         rejected("too_many", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
 }
+
+/// What an HTTP/2 request may need besides its head and a large body: its state, a small body, pieces of the response.
+/// One connection carries many of them, so the limit of connections does not bound them.
+const STREAM: usize = 48 * 1024;
 
 /// The size of decoded headers, as RFC 9113 §6.5.2 counts it.
 fn size_of_fields(headers: &HeaderMap) -> usize {
