@@ -1,7 +1,8 @@
 //! `qos/http-cache` over sockets: which stores exist, what they keep, and what the client gets.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -293,13 +294,16 @@ fn the_connection_of_an_unread_error_body_is_not_kept() {
     assert_eq!(backend.calls(), 2);
 }
 
-/// A gateway whose endpoint `/a` passes on what `backend` sends, through a cache, with a timeout of half a second.
+/// A gateway whose endpoint `/a` passes on what `backend` sends, through a cache, with a timeout of 1.5 seconds.
 fn passing_on(backend: &Upstream, block: &Value) -> Gateway {
-    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "500ms",
+    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "1500ms",
         "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": "no-op",
             "extra_config": { "qos/http-cache": block } }] });
     Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string())
 }
+
+/// The time between two pieces, longer than the timeout of the endpoint.
+const BETWEEN: Duration = Duration::from_millis(2500);
 
 /// A response in two pieces. The second one comes after the timeout of the endpoint.
 fn in_two_pieces(fields: &'static str) -> Upstream {
@@ -309,7 +313,7 @@ fn in_two_pieces(fields: &'static str) -> Upstream {
             http_date(now())
         ))?;
         call.chunk("one")?;
-        pause(Duration::from_millis(1200));
+        pause(BETWEEN);
         call.chunk("two")?;
         call.send("0\r\n\r\n")
     })
@@ -317,7 +321,7 @@ fn in_two_pieces(fields: &'static str) -> Upstream {
 
 #[test]
 fn a_cache_does_not_hold_streams_back() {
-    for (fields, calls) in [
+    let cases = [
         ("Cache-Control: no-store\r\n", 2),
         ("", 2),
         (
@@ -327,20 +331,75 @@ fn a_cache_does_not_hold_streams_back() {
         ("Cache-Control: private, max-age=60\r\n", 2),
         // This one is stored while it is passed on.
         ("Cache-Control: max-age=60\r\n", 1),
-    ] {
-        let backend = in_two_pieces(fields);
-        let gateway = passing_on(&backend, &json!({}));
-        let mut client = gateway.client();
-        let sent = std::time::Instant::now();
-        client.send(request("GET", "/a", &[])).unwrap();
-        let head = client.head().unwrap();
-        assert_eq!(head.status, 200, "{fields}");
-        assert_eq!(client.chunk().unwrap().unwrap(), b"one", "{fields}");
-        assert!(sent.elapsed() < Duration::from_millis(1100), "{fields}");
-        assert_eq!(client.chunk().unwrap().unwrap(), b"two", "{fields}");
-        assert_eq!(client.chunk().unwrap(), None, "{fields}");
-        assert_eq!(gateway.get("/a").text(), "onetwo", "{fields}");
-        assert_eq!(backend.calls(), calls, "{fields}");
+    ];
+    std::thread::scope(|scope| {
+        for (fields, calls) in cases {
+            scope.spawn(move || comes_piece_by_piece(fields, calls));
+        }
+    });
+}
+
+fn comes_piece_by_piece(fields: &'static str, calls: usize) {
+    let backend = in_two_pieces(fields);
+    let gateway = passing_on(&backend, &json!({}));
+    let mut client = gateway.client();
+    let sent = std::time::Instant::now();
+    client.send(request("GET", "/a", &[])).unwrap();
+    let head = client.head().unwrap();
+    assert_eq!(head.status, 200, "{fields}");
+    assert_eq!(client.chunk().unwrap().unwrap(), b"one", "{fields}");
+    assert!(sent.elapsed() < BETWEEN, "{fields}");
+    assert_eq!(client.chunk().unwrap().unwrap(), b"two", "{fields}");
+    assert_eq!(client.chunk().unwrap(), None, "{fields}");
+    assert_eq!(gateway.get("/a").text(), "onetwo", "{fields}");
+    assert_eq!(backend.calls(), calls, "{fields}");
+}
+
+/// An entry that is stale, a backend that has a newer version, and a client that has this version already.
+#[test]
+fn a_condition_of_a_client_does_not_renew_what_is_stored() {
+    let version = |tag: &str| {
+        format!(
+            "Date: {}\r\nCache-Control: max-age=0\r\nETag: \"{tag}\"\r\n",
+            http_date(now())
+        )
+    };
+    let newest = Arc::new(AtomicBool::new(false));
+    let served = Arc::clone(&newest);
+    let backend = Upstream::start(move |mut call| {
+        let tag = if served.load(Ordering::Relaxed) {
+            "v2"
+        } else {
+            "v1"
+        };
+        let head = version(tag);
+        let asked = call.head.to_ascii_lowercase();
+        let matches = [
+            format!("if-none-match: \"{tag}\""),
+            "if-none-match: *".to_owned(),
+        ];
+        if matches.iter().any(|own| asked.contains(own.as_str())) {
+            return call.send(format!("HTTP/1.1 304 Not Modified\r\n{head}\r\n"));
+        }
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\n{head}Content-Length: 2\r\n\r\n{tag}"
+        ))
+    });
+    for own in ["\"v2\"", "*"] {
+        let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "input_headers": ["*"],
+            "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": "no-op",
+                "extra_config": { "qos/http-cache": {} } }] });
+        let gateway = Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string());
+        newest.store(false, Ordering::Relaxed);
+        assert_eq!(gateway.get("/a").text(), "v1", "{own}");
+        newest.store(true, Ordering::Relaxed);
+        let conditional = gateway.get_with("/a", &[("If-None-Match", own)]);
+        assert_eq!(
+            (conditional.status, &*conditional.text()),
+            (200, "v2"),
+            "{own}"
+        );
+        assert_eq!(gateway.get("/a").text(), "v2", "{own}");
     }
 }
 
@@ -399,12 +458,12 @@ fn a_compressed_response_is_stored_without_its_coding() {
 /// A client that takes its response slowly must not delay others, although they would share it.
 #[test]
 fn nobody_waits_for_a_client_that_reads_slowly() {
-    let body = "x".repeat(30 << 20);
+    let body = "x".repeat(16 << 20);
     let backend = Upstream::start(move |mut call| call.send(cacheable(&body)));
     let gateway = passing_on(&backend, &json!({ "max_wait": "60s" }));
     let mut slow = gateway.client();
     slow.send(request("GET", "/a", &[])).unwrap();
     slow.head().unwrap();
     let other = gateway.get("/a");
-    assert_eq!((other.status, other.body.len()), (200, 30 << 20));
+    assert_eq!((other.status, other.body.len()), (200, 16 << 20));
 }

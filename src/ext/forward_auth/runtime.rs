@@ -236,7 +236,11 @@ fn is_personal(headers: &HeaderMap) -> bool {
         value.as_bytes().split(|byte| *byte == b',').any(|part| {
             let name = part.split(|byte| *byte == b'=').next().unwrap_or(part);
             let name = name.trim_ascii();
-            name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"private")
+            // What must be validated before it is used again cannot be used again here.
+            [&b"no-store"[..], b"private", b"no-cache"]
+                .iter()
+                .any(|forbidding| name.eq_ignore_ascii_case(forbidding))
+                || part.trim_ascii().eq_ignore_ascii_case(b"max-age=0")
         })
     };
     headers.contains_key(SET_COOKIE) || headers.get_all(CACHE_CONTROL).iter().any(forbids)
@@ -265,6 +269,8 @@ mod tests {
             "max-age=5, private",
             "private=\"set-cookie\"",
             "public ,\tno-store ",
+            "no-cache",
+            "public, Max-Age=0",
         ] {
             assert!(is_for_one(CACHE_CONTROL, value), "{value}");
         }

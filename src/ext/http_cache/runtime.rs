@@ -78,7 +78,7 @@ impl ResponseCache for Cache {
         match freshness(sent, &entry.response.headers, self.clock.wall()) {
             Freshness::Fresh => Lookup::Fresh(entry.response.clone()),
             Freshness::Bypass => Lookup::Bypass,
-            Freshness::Stale => Lookup::Stale(conditions(sent, &entry.response.headers)),
+            Freshness::Stale => Lookup::Stale(conditions(&entry.response.headers)),
         }
     }
 
@@ -195,12 +195,10 @@ fn carries_credentials(sent: &HeaderMap) -> bool {
     sent.contains_key(AUTHORIZATION) || sent.contains_key(COOKIE)
 }
 
-/// The conditions with which the upstream may respond with 304. The client's own ones are kept.
-fn conditions(sent: &HeaderMap, stored: &HeaderMap) -> Fields {
+/// The conditions with which the upstream may respond with 304: those of the stored response, because a 304 for the
+/// client's own ones would say nothing about it (RFC 9111 §4.3.1).
+fn conditions(stored: &HeaderMap) -> Fields {
     let mut fields = Fields::new();
-    if sent.contains_key(IF_NONE_MATCH) || sent.contains_key(IF_MODIFIED_SINCE) {
-        return fields;
-    }
     let pairs = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)];
     for (validator, condition) in pairs {
         fields.extend(

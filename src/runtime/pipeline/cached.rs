@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, StatusCode};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+};
+use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
 
 use super::carrier::{Answered, Carrier};
@@ -12,7 +15,7 @@ use super::fetch::{carry, open};
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
-use crate::runtime::forward::set_alone;
+use crate::runtime::forward::{remove_alike, set_alone};
 use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
@@ -59,6 +62,15 @@ pub(super) async fn cached<C: Carrier>(
     miss.end();
     Ok(response)
 }
+
+/// The client's own conditions, which are not sent when the stored response is validated: a 304 must be about that one.
+const CONDITIONS: [HeaderName; 5] = [
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+];
 
 /// The response to a call whose body is streamed.
 pub(super) enum Opened<'a, R> {
@@ -157,7 +169,12 @@ impl<'c> Miss<'c> {
             }
             Lookup::Rejected => return Ok(rejected(origin(backend, call))),
             Lookup::Stale(conditions) => {
-                revalidating = true;
+                revalidating = !conditions.is_empty();
+                if revalidating {
+                    for name in CONDITIONS {
+                        remove_alike(&mut call.out.headers, &name);
+                    }
+                }
                 for (name, value) in conditions {
                     set_alone(&mut call.out.headers, &name, value);
                 }

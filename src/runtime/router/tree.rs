@@ -94,7 +94,7 @@ impl Tree {
         let new = self.grow();
         let node = &mut self.nodes[at as usize];
         node.fixed.insert(text.into(), new);
-        let folded = text.to_lowercase().into_boxed_str();
+        let folded = folded(text).into_boxed_str();
         let spellings = node.folded.entry(folded).or_default();
         spellings.push((text.into(), new));
         new
@@ -188,7 +188,7 @@ impl Tree {
         let (raw, next) = split(rest);
         let mark = spelling.len();
         if let Some(segment) = decode(raw) {
-            let fixed = node.folded.get(&*segment.to_lowercase());
+            let fixed = node.folded.get(&*folded(&segment));
             for (text, child) in fixed.into_iter().flatten() {
                 spelling.push('/');
                 escape::path_segment(spelling, text);
@@ -311,4 +311,10 @@ impl Hasher for Fnv {
     fn finish(&self) -> u64 {
         self.0
     }
+}
+
+/// The text without its letter case. In both directions, because `ſ` and `ı` have an upper case that is that of `s` and
+/// `i`, but no lower case of their own.
+fn folded(text: &str) -> String {
+    text.to_uppercase().to_lowercase()
 }

@@ -56,7 +56,7 @@ fn unfinished_header_blocks_share_the_budget() {
 /// A header in the table of the connection, and a head of fifteen times that header: 60 KB of few bytes.
 #[test]
 fn heads_that_grow_when_they_are_decoded_share_the_budget() {
-    let (_backend, gateway, metrics) = slow("300KiB");
+    let (_backend, gateway, metrics) = slow("400KiB");
     let mut connection = Connection::open(&gateway);
     let value = "v".repeat(3900);
     // RFC 7541 §5.1 and §6.2.1: a literal with incremental indexing, its length with a prefix of seven bits.
@@ -84,7 +84,7 @@ fn heads_that_grow_when_they_are_decoded_share_the_budget() {
 /// The backend does not read, so the bodies of both connections wait.
 #[test]
 fn bodies_that_nobody_reads_share_the_budget() {
-    let (_backend, gateway, metrics) = slow("100KiB");
+    let (_backend, gateway, metrics) = slow("170KiB");
     let open = || {
         let mut connection = Connection::open(&gateway);
         let _ = connection.send(HEADERS, END_HEADERS, 1, &block(&POST));
