@@ -12,7 +12,7 @@ use portcullis::internals::upstream::keys::{
 };
 use portcullis::internals::upstream::{SideTls, VaultSecret, VaultServer};
 
-use crate::keys::{LONG, SECOND, Store, Words, words};
+use crate::keys::{LONG, SECOND, Store, Words, after_outage, words};
 use crate::seal::seal;
 use crate::stub::{Reply, Stub, dead_port, response};
 
@@ -223,7 +223,7 @@ async fn a_response_that_is_not_from_vault_changes_nothing() {
         let error = error(&source);
         assert!(error.contains(expected), "{expected}: {error}");
         vault.says(None);
-        source.ready(LONG).await;
+        after_outage(&source).await;
         assert_eq!(words(&source), ["k1"], "{expected}");
     }
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::publish::{Letter, Outgoing, send};
 use crate::ext::broker::Link;
 use crate::ext::pubsub::{Listed, Outlet, Sending};
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::Failure;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 
