@@ -170,6 +170,18 @@ pub(super) fn read(path: &FilePath) -> Result<String, String> {
     whole_text(bytes)
 }
 
+/// Reads a text file that a folder contains. A pipe is not read: without a writer it would block for ever.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_listed(path: &FilePath) -> Result<String, String> {
+    use std::os::unix::fs::FileTypeExt as _;
+    if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return Err(format!("open {}: it is a pipe", path.display()));
+    }
+    read(path)
+}
+
 /// Whether the path means standard input.
 pub(crate) fn is_stdin(path: &FilePath) -> bool {
     path.as_os_str() == "-"

@@ -46,11 +46,12 @@ impl Input {
     fn base(&mut self, path: &Path) {
         self.watched.push(Watched::File(path.to_owned()));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        self.source(path, &name);
+        // It may be a pipe: `-c <(…)`.
+        self.source(path, &name, load::read);
     }
 
-    fn source(&mut self, path: &Path, name: &str) {
-        match load::read(path) {
+    fn source(&mut self, path: &Path, name: &str, read: fn(&Path) -> Result<String, String>) {
+        match read(path) {
             Ok(text) => {
                 self.sources.push(Source {
                     name: name.to_owned(),
@@ -68,7 +69,7 @@ impl Input {
             let path = Path::new(folder).join(&name);
             // A subfolder is never a template, whatever its name.
             if name.ends_with(".tmpl") && !path.is_dir() {
-                self.source(&path, &name);
+                self.source(&path, &name, load::read_listed);
             }
         }
     }
@@ -85,7 +86,7 @@ impl Input {
     }
 
     fn setting(&mut self, path: &Path, name: &str, key: &str) {
-        let text = match load::read(path) {
+        let text = match load::read_listed(path) {
             Ok(text) => text,
             Err(reason) => return self.reject_setting(path, name, Position::UNKNOWN, &reason),
         };

@@ -145,6 +145,20 @@ fn a_file_that_is_not_utf_8_is_rejected_with_its_position() {
 }
 
 #[test]
+fn a_pipe_in_a_folder_is_an_error_and_is_not_waited_for() {
+    for name in ["settings/pipe.json", "templates/pipe.tmpl"] {
+        let files = files("{}");
+        let path = files.path(name);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, 0o600.into(), 0).unwrap();
+        let report = Report::new();
+        files.render(&report);
+        let errors = report.shown_config_errors().join("\n");
+        assert!(errors.contains("it is a pipe"), "{name}: {errors}");
+    }
+}
+
+#[test]
 fn only_real_actions_are_recognised() {
     for (text, want) in [
         ("{{ .svc.port }}", true),
