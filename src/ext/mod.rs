@@ -8,6 +8,7 @@
 //! | [`facts`] | what a block passes to blocks that are compiled later |
 //! | [`carry`] | state that survives a reload, and background work |
 //! | `agents` | what consumers of queues do with each message |
+//! | `reconnect` | pauses before lost connections to Redis and to brokers are opened again |
 //! | `implied` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
 //! | [`identity`] | shared parts of the extensions about tokens |
@@ -78,6 +79,7 @@ pub(crate) mod proxy;
 pub(crate) mod pubsub;
 pub(crate) mod rate_limit;
 mod recent;
+mod reconnect;
 pub(crate) mod redis;
 pub(crate) mod redis_pools;
 pub(crate) mod redis_ratelimit;

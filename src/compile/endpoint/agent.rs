@@ -1,11 +1,10 @@
 //! The calls of an agent: those of an endpoint without a client.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Method;
 
-use super::basics::TIMEOUT;
+use super::basics::{TICK, TIMEOUT};
 use super::{Draft, EXTENSIONS, Parts, calls};
 use crate::compile::backend::ENCODINGS;
 use crate::compile::namespaces::{Level, wanted};
@@ -17,9 +16,6 @@ use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::pipe::PipeStep;
 use crate::runtime::router::Pattern;
 use crate::runtime::service::{Endpoint, Payload, Work};
-
-/// Clocks here have a resolution of milliseconds.
-const TICK: Duration = Duration::from_millis(1);
 
 /// Compiles the calls of the agent `name`. `None` if there are none, after reporting all errors.
 pub(in crate::compile) fn agent(

@@ -14,7 +14,8 @@ use crate::runtime::router::Pattern;
 /// As in KrakenD: the timeout of an endpoint if none is set.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
-const TICK: Duration = Duration::from_millis(1);
+/// Clocks here have a resolution of milliseconds.
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// The maximum number of concurrent calls. A larger number is probably a typing error.
 const MAX_CONCURRENT_CALLS: i64 = 100;

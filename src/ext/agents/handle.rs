@@ -13,6 +13,7 @@ use super::Handler;
 use super::failures::Failures;
 use super::source::{Delivery, Fate, Receipt};
 use crate::ext::rate_limit::{Bucket, Rate, Verdict};
+use crate::ext::reconnect::doubled;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
 use crate::telemetry::text::printable;
@@ -211,8 +212,7 @@ struct Message {
 
 /// The pause before a message with this many failures goes back.
 fn pause(failures: u32) -> Duration {
-    let shift = failures.saturating_sub(1).min(16);
-    PAUSE.saturating_mul(1 << shift).min(LONGEST_PAUSE)
+    doubled(PAUSE, failures).min(LONGEST_PAUSE)
 }
 
 async fn ended(over: &mut watch::Receiver<bool>) {

@@ -12,7 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::Calls;
 use super::handle::Bench;
 use super::source::{Delivery, Fate, Opened, Session, Source};
-use crate::ext::broker::{Backoff, failures_after};
+use crate::ext::broker::Backoff;
+use crate::ext::reconnect::failures_after;
 use crate::runtime::agents::{AgentHealth, Running};
 use crate::telemetry::queues::BrokerSeries;
 

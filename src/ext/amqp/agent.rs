@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::address::Broker;
 use super::channel::SETUP;
-use super::compile::{MOST_SHORT, PREFETCH, exchange, name, own_files, prefetch};
+use super::compile::{MOST_SHORT, PREFETCH, address, exchange, name, own_files, prefetch};
 use super::config::AGENT_KEYS;
 use super::connection;
 use super::consume::{Consuming, Declared, Plan};
@@ -162,16 +162,8 @@ fn broker(
 ) -> Option<(Broker, Option<Arc<ClientConfig>>, String)> {
     let url = block.required("host")?;
     let node = block.get("host")?;
-    let broker = match Broker::parse(&url) {
-        Ok(broker) => broker,
-        Err(why) => {
-            node.config_error_hint(
-                ConfigError::invalid(format!("it is no address of a broker: {why}")),
-                "\"host\": \"amqp://user:password@host:5672/vhost\"",
-            );
-            return None;
-        }
-    };
+    let hint = "\"host\": \"amqp://user:password@host:5672/vhost\"";
+    let broker = address(&node, &url, "it", hint)?;
     let mut tls = cx.client_tls();
     own_files(&mut tls, &broker, cx);
     let place = format!("{url} {tls:?}");

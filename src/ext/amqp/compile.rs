@@ -237,16 +237,8 @@ fn connected(
     if site.hosts.len() > 1 {
         node.warn(ConfigError::invalid("only the first host counts"));
     }
-    let broker = match Broker::parse(host) {
-        Ok(broker) => broker,
-        Err(why) => {
-            node.config_error_hint(
-                ConfigError::invalid(format!("the first host is no address of a broker: {why}")),
-                "\"host\": [\"amqp://user:password@host:5672/vhost\"]",
-            );
-            return None;
-        }
-    };
+    let hint = "\"host\": [\"amqp://user:password@host:5672/vhost\"]";
+    let broker = address(node, host, "the first host", hint)?;
     let strategy = block.string("backoff_strategy").unwrap_or_default();
     let most = block.integer("max_retries").unwrap_or(0);
     let backoff = Backoff::named(&strategy, u32::try_from(most).unwrap_or(0));
@@ -460,4 +452,20 @@ fn rabbit(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Connected> {
             None
         }
     }
+}
+
+/// The broker that `url` names. `what` says in an error where it is written.
+pub(super) fn address(
+    node: &Node<'_>,
+    url: &str,
+    what: &str,
+    hint: &'static str,
+) -> Option<Broker> {
+    let parsed = Broker::parse(url);
+    parsed
+        .map_err(|why| {
+            let text = format!("{what} is no address of a broker: {why}");
+            node.config_error_hint(ConfigError::invalid(text), hint);
+        })
+        .ok()
 }

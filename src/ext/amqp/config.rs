@@ -38,6 +38,12 @@ const NO_WAIT: Key = key(
     "false",
     "Without effect: the gateway waits for the answer to each declaration.",
 );
+const NO_LOCAL: Key = key(
+    "no_local",
+    Kind::Bool,
+    "false",
+    "Sent to the broker. RabbitMQ ignores it.",
+);
 const PREFETCH_COUNT: Key = key(
     "prefetch_count",
     Kind::Integer,
@@ -84,12 +90,7 @@ pub(super) const CONSUMER_KEYS: &[Key] = &[
         "A message is confirmed when a request takes it, and not after its response is made.",
     )
     .guarding(),
-    key(
-        "no_local",
-        Kind::Bool,
-        "false",
-        "Sent to the broker. RabbitMQ ignores it.",
-    ),
+    NO_LOCAL,
     key(
         "nack_discard",
         Kind::Bool,
@@ -135,12 +136,7 @@ pub(super) const AGENT_KEYS: &[Key] = &[
         "A message is confirmed before its calls are made: if they fail, it is lost.",
     )
     .guarding(),
-    key(
-        "no_local",
-        Kind::Bool,
-        "false",
-        "Sent to the broker. RabbitMQ ignores it.",
-    ),
+    NO_LOCAL,
     key(
         "nack_discard",
         Kind::Bool,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ext::reconnect::{doubled, spread};
+
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// How pauses grow with the failures in a row.
@@ -51,21 +53,17 @@ impl Backoff {
 
     /// The pause after this many failures in a row, up to a quarter shorter, so that gateways do not come back together.
     pub(crate) fn pause(self, failures: u32) -> Duration {
-        let shift = failures.saturating_sub(1).min(16);
         let whole = match self.growth {
             _ if self.most.is_some_and(|most| failures >= most) => LONGEST,
-            Growth::Quick => Duration::from_millis(250).saturating_mul(1 << shift),
+            Growth::Quick => doubled(Duration::from_millis(250), failures),
             #[cfg(feature = "amqp")]
             Growth::Constant => Duration::from_secs(1),
             #[cfg(feature = "amqp")]
             Growth::Linear => Duration::from_secs(failures.into()),
             #[cfg(feature = "amqp")]
-            Growth::Exponential => Duration::from_secs(2).saturating_mul(1 << shift),
+            Growth::Exponential => doubled(Duration::from_secs(2), failures),
         };
-        let whole = whole.min(LONGEST);
-        let mut byte = [0];
-        let random = aws_lc_rs::rand::fill(&mut byte);
-        random.map_or(whole, |()| whole - whole / 1024 * u32::from(byte[0]))
+        spread(whole.min(LONGEST))
     }
 }
 

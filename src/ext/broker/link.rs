@@ -10,11 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
+use crate::ext::reconnect::failures_after;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
-
-/// A connection that lives this long ends a series of failures.
-const STABLE: Duration = Duration::from_secs(5);
 
 /// Resolves, with the reason, when the connection is lost.
 pub(crate) type Lost = Pin<Box<dyn Future<Output = String> + Send>>;
@@ -219,14 +217,6 @@ impl<C> Drop for Link<C> {
     }
 }
 
-/// The number of failures in a row, after an attempt whose connection lived this long.
-pub(crate) fn failures_after(failures: u32, lived: Duration) -> u32 {
-    if lived >= STABLE {
-        return 1;
-    }
-    failures.saturating_add(1)
-}
-
 /// See [`Link::connections`].
 pub(crate) struct Connections<C>(watch::Receiver<State<C>>);
 
@@ -253,6 +243,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::ext::reconnect::STABLE;
 
     #[test]
     fn a_connection_that_lived_ends_a_series_of_failures() {

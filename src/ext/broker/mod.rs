@@ -13,5 +13,5 @@ mod link;
 pub(super) use backoff::Backoff;
 pub(super) use inbox::Inbox;
 #[cfg(feature = "amqp")]
-pub(super) use link::{Connections, failures_after};
+pub(super) use link::Connections;
 pub(super) use link::{Failed, Link, Opened};

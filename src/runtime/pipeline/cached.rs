@@ -15,7 +15,7 @@ use super::fetch::{carry, open};
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
-use crate::runtime::forward::{remove_alike, set_alone};
+use crate::runtime::forward::remove_alike;
 use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
@@ -171,12 +171,10 @@ impl<'c> Miss<'c> {
             Lookup::Stale(conditions) => {
                 revalidating = !conditions.is_empty();
                 if revalidating {
-                    for name in CONDITIONS {
-                        remove_alike(&mut call.out.headers, &name);
+                    for name in &CONDITIONS {
+                        remove_alike(&mut call.out.headers, name);
                     }
-                }
-                for (name, value) in conditions {
-                    set_alone(&mut call.out.headers, &name, value);
+                    call.out.headers.extend(conditions);
                 }
             }
             Lookup::Miss | Lookup::Bypass => {}

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -17,9 +16,7 @@ use super::reply::Reply;
 use super::server::Server;
 use super::source::Source;
 use super::{ClientOptions, Status};
-
-/// A connection that lives this long ends a series of failures.
-const STABLE: Duration = Duration::from_secs(5);
+use crate::ext::reconnect::{doubled, failures_after, spread};
 
 /// Connections to one server, used in turn.
 pub(super) struct Lanes {
@@ -155,7 +152,7 @@ impl Keeper {
             self.state.was_tried.store(true, Ordering::Release);
             self.status.failed(error);
             self.lost.notify_one();
-            failures = next(failures, began.elapsed());
+            failures = failures_after(failures, began.elapsed());
             if !self.pause(pause(self.options.backoff, failures)).await {
                 return;
             }
@@ -179,19 +176,7 @@ impl Keeper {
     }
 }
 
-/// The number of failures in a row, after an attempt that lasted this long.
-fn next(failures: u32, lasted: Duration) -> u32 {
-    if lasted >= STABLE {
-        return 1;
-    }
-    failures.saturating_add(1)
-}
-
 /// The pause after this many failures in a row, up to a quarter shorter, so that gateways do not come back together.
 pub(super) fn pause((shortest, longest): (Duration, Duration), failures: u32) -> Duration {
-    let doubled = 1 << failures.saturating_sub(1).min(16);
-    let whole = shortest.saturating_mul(doubled).min(longest);
-    let mut byte = [0];
-    let random = rand::fill(&mut byte);
-    random.map_or(whole, |()| whole - whole / 1024 * u32::from(byte[0]))
+    spread(doubled(shortest, failures).min(longest))
 }
