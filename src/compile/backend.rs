@@ -90,11 +90,7 @@ pub(super) fn backend(
         Some(_) => hosts(file, place.service_hosts, place.websocket),
         None => Vec::new(),
     };
-    let url = template(file, place).map(|url| {
-        let raw = block(file, &COMPAT_BACKEND).is_some_and(|b| b.flag("raw_response_params"));
-        url.with_raw_responses(raw)
-            .behind_query(hosts.iter().any(|host| host.contains('?')))
-    });
+    let url = url(file, place, &hosts);
     let method = method.unwrap_or_default();
     let pattern = shown_pattern(file, url.as_ref());
     let site = BackendSite {
@@ -114,12 +110,7 @@ pub(super) fn backend(
     if let Some(step) = parts.on_wire.as_deref() {
         check_substitute(file, step, place);
     }
-    let errors = match place.message {
-        Some(used) => ErrorMode::Message {
-            decoded: used || !parts.pipes.is_empty(),
-        },
-        None => pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
-    };
+    let errors = error_mode(file, place, !parts.pipes.is_empty());
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
     let proxy = block(file, &PROXY_BACKEND);
@@ -159,15 +150,37 @@ pub(super) fn backend(
         hosts: client::hosts(file, &hosts, service, place.site.timeout, cx)?,
         url: url?,
     };
+    Some(kind(call, proxy.as_ref(), place))
+}
+
+/// A shadow backend if its `proxy` block says so.
+fn kind(call: runtime::Backend, proxy: Option<&Block<'_>>, place: &Place<'_>) -> Call {
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
-        return Some(Call::Regular(call));
+        return Call::Regular(call);
     };
-    Some(Call::Shadow(Shadow {
+    let timeout = proxy.set_duration("shadow_timeout");
+    Call::Shadow(Shadow {
         backend: call,
-        timeout: proxy
-            .set_duration("shadow_timeout")
-            .unwrap_or(place.site.timeout),
-    }))
+        timeout: timeout.unwrap_or(place.site.timeout),
+    })
+}
+
+/// The URL of the calls, with what the endpoint and the hosts add to `url_pattern`.
+fn url(file: &Backend<'_>, place: &Place<'_>, hosts: &[String]) -> Option<Template> {
+    let raw = block(file, &COMPAT_BACKEND).is_some_and(|b| b.flag("raw_response_params"));
+    let has_query = hosts.iter().any(|host| host.contains('?'));
+    let url = template(file, place)?;
+    Some(url.with_raw_responses(raw).behind_query(has_query))
+}
+
+/// What becomes of responses that are errors.
+fn error_mode(file: &Backend<'_>, place: &Place<'_>, has_pipes: bool) -> ErrorMode {
+    match place.message {
+        Some(used) => ErrorMode::Message {
+            decoded: used || has_pipes,
+        },
+        None => pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
+    }
 }
 
 fn warn_without_hosts(file: &Backend<'_>, service: &Service<'_>) {

@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
+use crate::compile::output::{Compiled, Metrics, Outcome, ServiceBlocks};
 use crate::compile::{
     agents, ahead, backend, client, endpoint, finishing, krakend3, listen, misplaced, options,
     plugins, sides, summary,
@@ -124,18 +124,12 @@ fn compile(
     let (mut options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     leave_facts(&file, &options, &mut cx);
-    let metrics = listen::metrics(&file);
-    if metrics.is_some_and(|page| page.per_endpoint) {
-        let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
-        cx.leave(native);
-    }
+    let metrics = metrics(&file, &mut cx);
     cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
     let unrouted = implied::unrouted(&cx);
     options.payload.gunzip |= around.gates.iter().any(|gate| gate.parses_body());
-    ahead::sites(&file, &cx);
-    ahead::paths(&file, &cx);
-    ahead::rewritten(&file, around.ahead.as_deref());
+    check_ahead(&file, &around, &cx);
     observe(&mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
@@ -178,6 +172,23 @@ fn compile(
     };
     sides::report_conflicts(&compiled, whole, report);
     Some(compiled)
+}
+
+/// The settings of the page of metrics. The series of endpoints, if it has them, are kept over reloads.
+fn metrics(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Metrics> {
+    let page = listen::metrics(file);
+    if page.is_some_and(|page| page.per_endpoint) {
+        let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
+        cx.leave(native);
+    }
+    page
+}
+
+/// Reports what the steps before the router make unreachable.
+fn check_ahead(file: &Service<'_>, around: &Around, cx: &Compile<'_>) {
+    ahead::sites(file, cx);
+    ahead::paths(file, cx);
+    ahead::rewritten(file, around.ahead.as_deref());
 }
 
 /// Passes the keys of the service to the blocks, which are compiled later.

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use pingora::prelude::{Opt, Server, background_service, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
+use pingora_proxy::HttpProxy;
 use tokio::sync::{mpsc, watch};
 
 use crate::runtime::listen::Listen;
@@ -101,11 +102,7 @@ pub(crate) fn run(
     let mut listeners = std::mem::take(&mut taken.listeners);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&listen));
     server.bootstrap();
-    let mut proxy = http_proxy(
-        &server.configuration,
-        Gateway::new(Arc::clone(&shared), listen.limits.clone()),
-    );
-    front::limit_http2(&mut proxy, &listen.limits);
+    let proxy = proxy(&server, &shared, &listen);
     let front = Front::new(
         Arc::new(proxy),
         listen.limits.clone(),
@@ -114,13 +111,7 @@ pub(crate) fn run(
         leaving.subscribe(),
         workers(&listen),
     );
-    let mut open = 1;
-    for side in &loaded.sides {
-        if let Some(socket) = bind_side(&mut listeners, side)? {
-            server.add_service(admin_listener(side, socket, &doors, &spare));
-            open += 1;
-        }
-    }
+    let open = 1 + add_sides(&mut server, &loaded.sides, &mut listeners, &doors, &spare)?;
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
     server.add_service(background_service("upkeep", Upkeep::new(task_receiver)));
     // The receiver lives as long as the server. A closed channel means that the process is ending.
@@ -129,17 +120,14 @@ pub(crate) fn run(
     let (asks, asked) = mpsc::channel(4);
     let watcher = options.watch.and_then(|list| {
         let _inside = runtime.enter();
-        let files = certificates.iter().flat_map(|all| all.files());
-        let files = files.map(Path::to_path_buf).collect();
-        crate::server::watch::files(list, files, asks.clone())
+        crate::server::watch::files(list, certificate_files(&certificates), asks.clone())
     });
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address)?;
     let room = room(descriptors, listen.limits.max_connections);
     let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
     server.add_service(door.threads(workers(&listen)));
-    let addresses: Vec<SocketAddr> = loaded.sides.iter().map(|side| side.address).collect();
-    listeners.keep(&[addresses.as_slice(), &[listen.address]].concat());
+    listeners.keep(&addresses(&loaded.sides, listen.address));
     let stop = spawn(server)?;
     let orders = Orders {
         asks,
@@ -167,6 +155,44 @@ pub(crate) fn run(
     let ended = runtime.block_on(process.main(open, taken, orders, asked, signals));
     drop(watcher);
     ended
+}
+
+/// Pingora's proxy around the gateway.
+fn proxy(server: &Server, shared: &Arc<Shared>, listen: &Listen) -> HttpProxy<Gateway> {
+    let gateway = Gateway::new(Arc::clone(shared), listen.limits.clone());
+    let mut proxy = http_proxy(&server.configuration, gateway);
+    front::limit_http2(&mut proxy, &listen.limits);
+    proxy
+}
+
+/// Adds the admin listeners to the server. Returns their number.
+fn add_sides(
+    server: &mut Server,
+    sides: &[SideListener],
+    listeners: &mut Listeners,
+    doors: &Arc<Doors>,
+    spare: &Arc<Spare>,
+) -> Result<usize, RunError> {
+    let mut added = 0;
+    for side in sides {
+        if let Some(socket) = bind_side(listeners, side)? {
+            server.add_service(admin_listener(side, socket, doors, spare));
+            added += 1;
+        }
+    }
+    Ok(added)
+}
+
+/// The files to watch besides those of the configuration.
+fn certificate_files(certificates: &Option<Arc<Certificates>>) -> Vec<PathBuf> {
+    let files = certificates.iter().flat_map(|all| all.files());
+    files.map(Path::to_path_buf).collect()
+}
+
+/// The addresses that the process listens on.
+fn addresses(sides: &[SideListener], main: SocketAddr) -> Vec<SocketAddr> {
+    let sides = sides.iter().map(|side| side.address);
+    sides.chain([main]).collect()
 }
 
 /// The state that all requests share, with the loaded service in use.

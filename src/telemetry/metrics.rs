@@ -82,6 +82,62 @@ struct TokenCacheMetrics {
     bytes: IntGauge,
 }
 
+impl KeySetMetrics {
+    fn new(maker: &Maker<'_>) -> KeySetMetrics {
+        KeySetMetrics {
+            age: maker.gauges(
+                "portcullis_jwks_age_seconds",
+                "Time since the key set in use was fetched.",
+                &["source"],
+            ),
+            keys: maker.int_gauges(
+                "portcullis_jwks_keys",
+                "Usable keys in the set in use; 0 before the first download.",
+                &["source"],
+            ),
+            fetches: maker.counters(
+                "portcullis_jwks_fetches_total",
+                "Key set downloads tried.",
+                &["source"],
+            ),
+            errors: maker.counters(
+                "portcullis_jwks_fetch_errors_total",
+                "Key set downloads that failed.",
+                &["source"],
+            ),
+            stale: maker.int_gauges(
+                "portcullis_jwks_stale",
+                "Whether the key set in use is older than its refresh interval, or there is none.",
+                &["source"],
+            ),
+        }
+    }
+}
+
+impl TokenCacheMetrics {
+    fn new(maker: &Maker<'_>) -> TokenCacheMetrics {
+        TokenCacheMetrics {
+            hits: maker.counter(
+                "portcullis_token_cache_hits_total",
+                "Tokens whose signature was known good.",
+            ),
+            misses: maker.counter(
+                "portcullis_token_cache_misses_total",
+                "Tokens whose signature had to be checked.",
+            ),
+            evictions: maker.counter(
+                "portcullis_token_cache_evictions_total",
+                "Entries evicted to make room.",
+            ),
+            entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
+            bytes: maker.int_gauge(
+                "portcullis_token_cache_bytes",
+                "Memory of the verified tokens in the cache.",
+            ),
+        }
+    }
+}
+
 /// The state of a key set, for the page: see [`Metrics::key_set`].
 #[derive(Debug, Clone)]
 pub(crate) struct KeySetReport<'a> {
@@ -200,52 +256,8 @@ impl Metrics {
                 "portcullis_metrics_overflow_total",
                 "Series that were folded into one, because their metric had reached its limit of series.",
             ),
-            key_sets: KeySetMetrics {
-                age: maker.gauges(
-                    "portcullis_jwks_age_seconds",
-                    "Time since the key set in use was fetched.",
-                    &["source"],
-                ),
-                keys: maker.int_gauges(
-                    "portcullis_jwks_keys",
-                    "Usable keys in the set in use; 0 before the first download.",
-                    &["source"],
-                ),
-                fetches: maker.counters(
-                    "portcullis_jwks_fetches_total",
-                    "Key set downloads tried.",
-                    &["source"],
-                ),
-                errors: maker.counters(
-                    "portcullis_jwks_fetch_errors_total",
-                    "Key set downloads that failed.",
-                    &["source"],
-                ),
-                stale: maker.int_gauges(
-                    "portcullis_jwks_stale",
-                    "Whether the key set in use is older than its refresh interval, or there is none.",
-                    &["source"],
-                ),
-            },
-            token_cache: TokenCacheMetrics {
-                hits: maker.counter(
-                    "portcullis_token_cache_hits_total",
-                    "Tokens whose signature was known good.",
-                ),
-                misses: maker.counter(
-                    "portcullis_token_cache_misses_total",
-                    "Tokens whose signature had to be checked.",
-                ),
-                evictions: maker.counter(
-                    "portcullis_token_cache_evictions_total",
-                    "Entries evicted to make room.",
-                ),
-                entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
-                bytes: maker.int_gauge(
-                    "portcullis_token_cache_bytes",
-                    "Memory of the verified tokens in the cache.",
-                ),
-            },
+            key_sets: KeySetMetrics::new(&maker),
+            token_cache: TokenCacheMetrics::new(&maker),
             certificates: maker.gauges(
                 "portcullis_certificate_expiry_timestamp_seconds",
                 "When a certificate in use expires, by its use.",

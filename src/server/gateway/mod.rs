@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -34,7 +35,9 @@ use self::gates::Gated;
 use self::report::begin;
 use crate::runtime::boxed::in_place;
 use crate::runtime::listen::Limits;
+use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
+use crate::runtime::service::Service;
 use crate::server::{builtin, intake, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
@@ -58,6 +61,83 @@ impl Gateway {
     /// The application over `shared`; `limits` are the listener's.
     pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
         Gateway { shared, limits }
+    }
+
+    /// Decides by the head alone. Gates of the service may decide otherwise, except where it is [`Decision::Before`].
+    fn first_decision(&self, session: &mut Session, ctx: &mut Ctx, active: &Active) -> Decision {
+        let rejected = if session.is_http2() {
+            self.limit_http2(session, ctx)
+        } else {
+            None
+        };
+        let options = &active.service.options;
+        let decision = match (head_of(session, None), rejected) {
+            (_, Some(response)) => Decision::Before(response),
+            (None, None) => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            (Some(mut head), None) => {
+                head.client = options.client_address.of(head.peer, head.headers);
+                ctx.client = Some(head.client);
+                begin(&head, ctx, active);
+                self.decide(&head, ctx, &active.service)
+            }
+        };
+        if options.payload.gunzip {
+            intake::decode(&session.req_header().headers, &mut ctx.notes);
+        }
+        decision
+    }
+
+    /// Calls the backends of the endpoint, or sends the response that was decided.
+    async fn carry_out(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        active: &Arc<Active>,
+        decision: Decision,
+    ) -> Result<()> {
+        let service = &active.service;
+        match decision {
+            Decision::Before(response) | Decision::Response(response) => {
+                self.local(session, ctx, service, response).await
+            }
+            Decision::Silent(response) => {
+                ctx.silent = true;
+                self.local(session, ctx, service, response).await
+            }
+            // Boxed, so that our own responses do not carry the state of an upstream call.
+            Decision::Endpoint(endpoint) => match ctx.observed.clone() {
+                None => in_place(|| self.endpoint(session, ctx, active, &endpoint)).await,
+                Some(request) => {
+                    let work = in_place(|| self.endpoint(session, ctx, active, &endpoint));
+                    observe::within(&request, work).await
+                }
+            },
+            Decision::File(folder, asked) => {
+                Box::pin(self.file(session, ctx, active, folder, *asked)).await
+            }
+            Decision::Debug => self.described(session, ctx, service, builtin::debug).await,
+            Decision::Echo => self.described(session, ctx, service, builtin::echo).await,
+        }
+    }
+
+    /// Responds with a description of the request.
+    async fn described(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        service: &Service,
+        describe: fn(&Head<'_>, &Bytes) -> Response,
+    ) -> Result<()> {
+        let most = service.options.max_request_body_bytes;
+        let body = match ctx.notes.body.take() {
+            Some(body) => body,
+            None => Box::pin(self.body_in_time(session, most)).await,
+        };
+        let response = match head_of(session, ctx.client) {
+            Some(head) => describe(&head, &body),
+            None => Response::empty(StatusCode::BAD_REQUEST),
+        };
+        self.local(session, ctx, service, response).await
     }
 
     /// For HTTP/2, checks what the front loop checks for HTTP/1: Pingora creates these sessions itself, without a
@@ -119,84 +199,25 @@ impl ProxyHttp for Gateway {
         {
             session.set_keepalive(None);
         }
-        let rejected = if session.is_http2() {
-            self.limit_http2(session, ctx)
-        } else {
-            None
-        };
-        let decision = match (head_of(session, None), rejected) {
-            (_, Some(response)) => Decision::Before(response),
-            (None, None) => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
-            (Some(mut head), None) => {
-                head.client = active
-                    .service
-                    .options
-                    .client_address
-                    .of(head.peer, head.headers);
-                ctx.client = Some(head.client);
-                begin(&head, ctx, &active);
-                self.decide(&head, ctx, &active.service)
-            }
-        };
-        if active.service.options.payload.gunzip {
-            intake::decode(&session.req_header().headers, &mut ctx.notes);
-        }
-        let decision = match decision {
-            Decision::Before(response) => Decision::Response(response),
-            decision if active.service.gates.is_empty() => decision,
-            decision => match self.service_gates_observed(session, ctx, &active).await {
-                Gated::Pass => decision,
-                Gated::Reject(response) => Decision::Response(*response),
+        let mut decision = self.first_decision(session, ctx, &active);
+        let service = &active.service;
+        if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
+            match self.service_gates_observed(session, ctx, &active).await {
+                Gated::Pass => {}
+                Gated::Reject(response) => decision = Decision::Response(*response),
                 Gated::Failed(failure) => {
-                    self.reject(session, ctx, &active.service, failure).await?;
+                    self.reject(session, ctx, service, failure).await?;
                     return Ok(true);
                 }
-            },
-        };
-        let decision = match decision {
-            Decision::Before(_) | Decision::Endpoint(_) => decision,
-            decision if active.service.unrouted.is_empty() => decision,
-            decision => {
-                let steps = &active.service.unrouted;
-                match Box::pin(self.gates(session, ctx, steps, self.limits.read)).await {
-                    Some((response, _)) => Decision::Response(response),
-                    None => decision,
-                }
-            }
-        };
-        match decision {
-            Decision::Before(response) | Decision::Response(response) => {
-                self.local(session, ctx, &active.service, response).await?
-            }
-            Decision::Silent(response) => {
-                ctx.silent = true;
-                self.local(session, ctx, &active.service, response).await?
-            }
-            // Boxed, so that our own responses do not carry the state of an upstream call.
-            Decision::Endpoint(endpoint) => match ctx.observed.clone() {
-                None => in_place(|| self.endpoint(session, ctx, &active, &endpoint)).await?,
-                Some(request) => {
-                    let work = in_place(|| self.endpoint(session, ctx, &active, &endpoint));
-                    observe::within(&request, work).await?;
-                }
-            },
-            Decision::File(folder, asked) => {
-                Box::pin(self.file(session, ctx, &active, folder, *asked)).await?;
-            }
-            Decision::Debug | Decision::Echo => {
-                let most = active.service.options.max_request_body_bytes;
-                let body = match ctx.notes.body.take() {
-                    Some(body) => body,
-                    None => Box::pin(self.body_in_time(session, most)).await,
-                };
-                let response = match head_of(session, ctx.client) {
-                    Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
-                    Some(head) => builtin::debug(&head, &body),
-                    None => Response::empty(StatusCode::BAD_REQUEST),
-                };
-                self.local(session, ctx, &active.service, response).await?;
             }
         }
+        if !service.unrouted.is_empty() && !matches!(decision, Decision::Endpoint(_)) {
+            let gates = self.gates(session, ctx, &service.unrouted, self.limits.read);
+            if let Some((response, _)) = Box::pin(gates).await {
+                decision = Decision::Response(response);
+            }
+        }
+        self.carry_out(session, ctx, &active, decision).await?;
         Ok(true)
     }
 
