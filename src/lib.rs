@@ -1,4 +1,4 @@
-//! Portcullis: an API gateway on Pingora that reads KrakenD `"version": 3` files.
+//! Portcullis: an API gateway on Pingora that reads KrakenD files of versions 3 and 4.
 //!
 //! | folder | content |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `ext` | one folder for each `extra_config` namespace, and the lists of them |
 //! | `runtime` | request processing: match the route, call the backends, merge, filter, encode the response |
 //! | `jose` | tokens, key sets, signatures: functions over bytes, independent of HTTP |
-//! | `upstream` | connections to backends: host sets, load balancing, pools, TLS; no other module opens a connection |
+//! | `upstream` | connections to backends: host sets, load balancing, pools, TLS |
 //! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
 //! | `telemetry` | log lines, counters, the access log |
 //!

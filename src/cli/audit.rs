@@ -1,7 +1,7 @@
 //! `audit`: recommendations for a configuration. It must be one that `check` accepts. Nothing is started.
 //!
-//! Ids and severities are those of KrakenD, so existing lists of ignored ids still apply. Rules about parts that this
-//! version does not implement (tracing, gRPC, async agents, plugins) are omitted: `check` reports those.
+//! Ids and severities are those of KrakenD, so existing lists of ignored ids still apply. KrakenD's rules about
+//! tracing, gRPC, async agents and plugins are omitted.
 
 mod rules;
 

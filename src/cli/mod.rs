@@ -384,7 +384,7 @@ pub(crate) fn run_arguments(line: &[u8]) -> Option<(PathBuf, Option<u16>)> {
     // The last zero byte ends the last argument.
     let words = words.filter(|word| !word.is_empty());
     match Cli::try_parse_from(words).ok()?.command? {
-        // Nobody else can read its standard input again.
+        // Another process cannot read its standard input again.
         Command::Run(run) if run.config.path() != Path::new("-") => {
             Some((run.config.path().to_owned(), run.port))
         }

@@ -1,4 +1,4 @@
-//! The state of a gateway, for the metrics page, the page for people, and collectors.
+//! The state of a gateway, for the metrics page, the status page, and collectors.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,8 @@ pub(super) struct Told {
     /// Our own metrics of backends.
     pub(super) native: ArcSwapOption<Native>,
     pub(super) service: ArcSwapOption<Service>,
-    /// Several may look at the same time. What one has set must be there until it was read.
+    /// Several requests may read the page at the same time. The values that one of them sets must stay until it has
+    /// read them.
     pub(super) looking: Mutex<()>,
 }
 

@@ -183,7 +183,7 @@ fn elsewhere(path: &str, ahead: &Ahead) -> Option<(String, String)> {
     Some((new, why))
 }
 
-/// Endpoints that are missing, and endpoints of hosts that are missing.
+/// Reports wildcards without their endpoint, and endpoints below `/__virtual/` without their host.
 pub(super) fn paths(file: &Service<'_>, cx: &Compile<'_>) {
     let declared = |path: &str| {
         let paths = file

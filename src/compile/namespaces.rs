@@ -200,7 +200,7 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
     wanted
 }
 
-/// Reports a second spelling of a namespace. Of two guards nobody can tell which one is meant.
+/// Reports a second spelling of a namespace. Two spellings of a guard are ambiguous.
 fn twice(name: &str, node: &Node<'_>) {
     let twice =
         |rest| ConfigError::invalid(format!("{name:?} appears under another spelling too{rest}"));

@@ -59,7 +59,6 @@ pub struct Compiled {
 pub struct ServiceBlocks {
     /// `portcullis/access-log`, or the format in `telemetry/logging`.
     pub access_log: Option<Arc<access::Settings>>,
-    /// `telemetry/logging`.
     pub logging: Option<Arc<logger::Settings>>,
     /// The key sets and the token cache, if an endpoint validates tokens.
     pub identity: Option<Arc<IdentityStatus>>,
@@ -71,7 +70,6 @@ pub struct ServiceBlocks {
     pub pages: Option<Arc<Pages>>,
     /// Our own metrics of backends.
     pub native: Option<Arc<Native>>,
-    /// `telemetry/metrics`.
     pub stats: Option<Arc<Stats>>,
     /// The HTTP interface of `auth/revoker`.
     pub revocation: Option<Arc<Api>>,
@@ -102,6 +100,6 @@ pub struct Metrics {
     pub listen: SocketAddr,
     /// Whether each endpoint has its own counters.
     pub per_endpoint: bool,
-    /// Whether there is a page for people, too.
+    /// Whether there is a status page, too.
     pub page: bool,
 }

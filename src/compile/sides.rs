@@ -28,7 +28,7 @@ pub(crate) enum Content {
     Revocation(Arc<Api>),
     /// A metrics page of `telemetry/opentelemetry`.
     Series(Page),
-    /// The metrics of `portcullis/metrics`, and the page for people.
+    /// The metrics of `portcullis/metrics`, and the status page.
     Metrics(Metrics),
     /// The RPC port of `auth/revoker`, which serves itself.
     Rpc,

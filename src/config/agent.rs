@@ -61,7 +61,7 @@ const CONNECTION: &[Key] = &[
         "backoff_strategy",
         Kind::Text,
         "fallback",
-        "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. None is longer than a minute, and all vary a little.",
+        "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. No pause is longer than a minute; all are jittered.",
     ),
     key(
         "health_interval",
@@ -95,7 +95,7 @@ const CONSUMER: &[Key] = &[
         "max_rate",
         Kind::Number,
         "0 (no limit)",
-        "The most messages per second. A message that waits for its turn keeps its worker.",
+        "The maximum number of messages per second. A message that waits for this limit occupies a worker.",
     ),
 ];
 

@@ -117,7 +117,6 @@ facts! {
     /// The validators so far. Set by endpoints; read by reports and `token explain`.
     validators: Validators,
     /// Whether a backend of the current endpoint needs the token. Set by `auth/validator`; read by
-    /// `portcullis/token-exchange`.
     subject: SubjectWanted,
     /// Set by `auth/revoker`; read by `auth/validator`.
     revoker: Revoker,

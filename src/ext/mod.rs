@@ -8,13 +8,15 @@
 //! | [`facts`] | what a block passes to blocks that are compiled later |
 //! | [`carry`] | state that survives a reload, and background work |
 //! | `agents` | what consumers of queues do with each message |
-//! | `reconnect` | pauses before lost connections to Redis and to brokers are opened again |
+//! | `broker` | connections to message brokers, for the drivers of NATS and RabbitMQ |
+//! | `recent` | a bounded map that drops unused entries |
+//! | `reconnect` | the pauses before a lost connection to Redis or to a broker is reopened |
 //! | `implied` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
 //! | [`identity`] | shared parts of the extensions about tokens |
 //! | [`unbuilt`] | namespaces of KrakenD that are not implemented |
 //!
-//! A new namespace needs a folder and one line in a list of [`registry`].
+//! A new namespace needs a folder, a `mod` line here, and one line in a list of [`registry`].
 
 #[cfg(feature = "amqp")]
 mod agents;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// A connection that lives this long ends a series of failures.
+/// A connection that stays open for this time resets the count of failures.
 pub(super) const STABLE: Duration = Duration::from_secs(5);
 
-/// The number of failures in a row, after an attempt whose connection lived this long.
+/// The number of consecutive failures after a connection that stayed open for `lived`.
 pub(super) fn failures_after(failures: u32, lived: Duration) -> u32 {
     if lived >= STABLE {
         return 1;
@@ -18,7 +18,7 @@ pub(super) fn doubled(first: Duration, failures: u32) -> Duration {
     first.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
-/// Up to a quarter shorter than `whole`, so that gateways do not come back together.
+/// Up to a quarter shorter than `whole`, so that several gateways do not reconnect at the same moment.
 pub(super) fn spread(whole: Duration) -> Duration {
     let mut byte = [0];
     let random = aws_lc_rs::rand::fill(&mut byte);

@@ -101,7 +101,7 @@ pub(crate) const ENDPOINT: &[&EndpointExtension] = &[
     &json_schema::ENDPOINT,
     &openapi::ENDPOINT,
     &body_generator::REQUEST_ENDPOINT,
-    // The last ones are the first on the way back: see `BACK`.
+    // For responses the order is reversed: see `BACK`.
     #[cfg(feature = "json-schema")]
     &response_json_schema::ENDPOINT,
     &body_generator::RESPONSE_ENDPOINT,
@@ -165,7 +165,7 @@ pub(crate) const BACKEND: &[&BackendExtension] = &[
     &cel::BACKEND,
     &body_generator::REQUEST_BACKEND,
     &soap::BACKEND,
-    // The last ones are the first on the way back: see `BACK`.
+    // For responses the order is reversed: see `BACK`.
     #[cfg(feature = "json-schema")]
     &response_json_schema::BACKEND,
     &body_generator::RESPONSE_BACKEND,

@@ -16,7 +16,7 @@ use crate::jose::token::Token;
 /// The longest proof. One with an RSA key of 4096 bits has about 2 kB, one with ML-DSA-65 about 8 kB.
 const MAX_PROOF_BYTES: usize = 12 * 1024;
 
-/// A proof whose signature was verified with the key in it. What it says is still to be compared with the request.
+/// A proof whose signature was verified with its own key. Its claims have not been compared with the request yet.
 #[derive(Debug)]
 pub(crate) struct Proof {
     claims: Claims,

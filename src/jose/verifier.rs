@@ -24,7 +24,7 @@ pub struct Verifier {
 #[derive(Debug)]
 pub struct Verified {
     pub verdict: Result<Arc<Claims>, Rejection>,
-    /// The token was not cached. Verifying it kept a worker thread busy for as long as a few requests take.
+    /// The token was not in the cache. Its verification took as long as a few requests.
     pub computed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Agents: consumers of message queues, which run beside the listeners. Here is what the server knows of them.
+//! The server's view of agents (consumers of message queues): their health, and what a stop waits for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -80,7 +80,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The agents of this process that have messages in work, also those of earlier configurations.
+/// The agents of this process that have unfinished messages, including those of earlier configurations.
 #[derive(Debug)]
 pub(crate) struct Running {
     count: watch::Sender<usize>,

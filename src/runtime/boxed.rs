@@ -1,4 +1,4 @@
-//! Futures in boxes, without a copy.
+//! Boxes futures without a copy.
 
 use std::pin::Pin;
 

@@ -57,7 +57,7 @@ pub struct Setting {
 /// Which responses are compressed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compression {
-    /// In the order of preference among codings that the client likes equally.
+    /// In order of preference among codings with equal weights.
     pub codings: SmallVec<[Setting; 3]>,
     /// Bodies that are known to be smaller are left as they are.
     pub min_size: u64,
@@ -184,7 +184,8 @@ impl Compression {
             && self.types.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// The coding of ours that the client likes best. `None` if it likes none, or prefers none.
+    /// The supported coding with the highest weight in `Accept-Encoding`. `None` if the client accepts none, or prefers
+    /// no coding.
     fn preferred(&self, asked: &HeaderMap) -> Option<Setting> {
         let weights = Weights::of(asked)?;
         let mut best: Option<(u16, Setting)> = None;

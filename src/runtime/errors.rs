@@ -50,7 +50,7 @@ enum Escape {
     None,
 }
 
-/// What a body can tell.
+/// The values that a body can contain.
 struct Facts<'a> {
     status: StatusCode,
     detail: &'a str,

@@ -24,9 +24,7 @@ pub enum Guard {
     Cel,
     /// The client's address.
     IpFilter,
-    /// `security/policies`.
     Policy,
-    /// `validation/json-schema`.
     Schema,
     /// A script.
     Script,
@@ -132,7 +130,7 @@ pub enum Report {
     Upstream(&'static str),
     /// `portcullis_http_bad_requests_total` with this reason.
     BadRequest(&'static str),
-    /// The word in the access log, and `portcullis_rejected_total` with this reason.
+    /// The field `refused` of the access log, and `portcullis_requests_refused_total` with this reason.
     Note(&'static str),
     /// The lines of [`Report::Upstream`] in the log; in metrics and in the access log the same as [`Report::Note`].
     Guard(&'static str),
@@ -321,7 +319,7 @@ impl Failure {
         }
     }
 
-    /// What the upstream has said. A kind that comes from the client or from a step says nothing about the upstream.
+    /// The outcome at the upstream. Failures caused by the client or by a step say nothing about it.
     pub fn answer(&self) -> Answer {
         if let Some(status) = self.answered {
             return Answer::Status(status);
@@ -443,8 +441,8 @@ impl Failure {
         }
     }
 
-    /// The failure as traces and series name it. If the client ended the call, or has got the head of the response, the
-    /// call did not fail.
+    /// The failure as traces and series name it. A call does not count as failed if the client ended it or has received
+    /// the head of the response.
     pub fn observed(&self) -> observe::Outcome {
         if self.kind.is_of_client() {
             return observe::Outcome::Canceled;

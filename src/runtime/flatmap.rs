@@ -4,8 +4,8 @@
 //! its position until all operations are done, even if elements before it are removed. New elements are added at the
 //! end. As in KrakenD, a container that loses its last child becomes null.
 //!
-//! For this, a removed element leaves a hole (`Value::hole`), and the holes are removed at the end. An array that
-//! contains only holes has lost all its elements, but is still an array for the operations that follow.
+//! A removed element is replaced by a placeholder (`Value::hole`), and the placeholders are removed at the end. An
+//! array that contains only holes has lost all its elements, but is still an array for the operations that follow.
 
 mod tree;
 

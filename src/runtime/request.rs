@@ -101,7 +101,7 @@ pub struct Notes {
     pub affinity: Option<Arc<[(u64, AffinityKey)]>>,
     /// Why a step rejected the request, as one word for the access log and the metrics: `expired`, `rate_limited`, ….
     pub rejected: Option<&'static str>,
-    /// Whether the token was rejected. `refused` is then one of the closed list of token reasons.
+    /// Whether the token was rejected. `rejected` is then one of the closed list of token reasons.
     pub token_rejected: bool,
     /// Lines that the access log prints after its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,

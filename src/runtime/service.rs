@@ -372,7 +372,6 @@ pub struct Composition {
     pub static_data: Option<StaticData>,
     pub concurrent_calls: u32,
     pub encoding: Encoding,
-    /// `auth/signer`.
     pub signer: Option<Arc<dyn ResponseSigner>>,
 }
 

@@ -22,8 +22,8 @@ use crate::upstream::{CallBody, Incoming, Outgoing};
 
 /// A step around the router. It sees every request, including those that end in 404 or 405.
 pub trait ServiceStep: Send + Sync + fmt::Debug {
-    /// Whether the step also applies to the built-in health endpoint. As in KrakenD, this is true only for what stands
-    /// before the router: CORS, and the former plugins.
+    /// Whether the step also applies to the built-in health endpoint. As in KrakenD, this is true only for steps before
+    /// the router: CORS, and the former plugins.
     fn covers_health(&self) -> bool {
         false
     }
@@ -173,8 +173,7 @@ pub trait BackendStep: Send + Sync + fmt::Debug {
     /// Called once for every ticket, except for a call whose client closed its connection, which does not count.
     fn after(&self, ticket: Ticket, outcome: Outcome);
 
-    /// The same, for a step that wants to know what the upstream has said. It is called in place of
-    /// [`BackendStep::after`].
+    /// Like [`BackendStep::after`], with the status of the upstream. Called instead of it.
     fn ended(&self, ticket: Ticket, outcome: Outcome, _answer: Answer) {
         self.after(ticket, outcome);
     }
@@ -224,7 +223,7 @@ impl<T: BackendStep + ?Sized> BackendStep for Arc<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub u64);
 
-/// What an upstream has said to a call.
+/// The outcome of a call at the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// A response with this status, after redirects.

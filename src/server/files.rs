@@ -33,7 +33,7 @@ const CONDITIONS: [HeaderName; 7] = [
     RANGE,
 ];
 
-/// What a request asks of a folder; `rest` is the path below it.
+/// The request for a file of a folder; `rest` is the path below the folder.
 pub(super) fn asked(head: &Head<'_>, rest: &str) -> Asked {
     let mut headers = HeaderMap::new();
     for name in CONDITIONS {
@@ -124,7 +124,7 @@ pub(super) async fn send(
     header.insert_header(CONTENT_LENGTH, large.length)?;
     let is_head = session.req_header().method == Method::HEAD;
     match finishing {
-        // The head of a smaller file says what a GET would: it may be compressed.
+        // The head for a smaller file equals that of a GET, whose body may be compressed.
         Some(finishing) if is_head && large.length <= PIECE as u64 => {
             finish::head(finishing, session.req_header(), &mut header, true)?;
         }

@@ -94,7 +94,7 @@ pub(super) fn head(
     Ok(Some(encoder))
 }
 
-/// Says what happens to the body.
+/// Sets the headers that describe the coding of the body.
 fn describe(header: &mut ResponseHeader, choice: Choice) -> Result<()> {
     match choice {
         Choice::Untouched => return Ok(()),
@@ -182,7 +182,7 @@ fn append(header: &mut ResponseHeader, name: &Name, values: &[HeaderValue]) -> R
     Ok(())
 }
 
-/// A body whose encoder failed breaks off.
+/// If the encoder fails, the response is aborted.
 pub(super) fn broken(error: &io::Error) -> Failure {
     log::error!("compression failed: {error}");
     Failure::cut_off("the response ended early: it cannot be compressed")

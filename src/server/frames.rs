@@ -5,7 +5,7 @@
 pub(super) struct Frames {
     /// The most bytes of a message.
     most: Option<u64>,
-    /// What is here of a head that is not complete.
+    /// The bytes of an incomplete frame header.
     head: [u8; 14],
     have: usize,
     /// Bytes of the current frame's payload that are still to come.
@@ -38,7 +38,7 @@ pub(super) enum Reason {
 }
 
 impl Frames {
-    /// Those of a client, whose messages have at most `most` bytes.
+    /// The state for frames of a client, whose messages have at most `most` bytes.
     pub(super) fn of_client(most: Option<u64>) -> Frames {
         Frames {
             most,
@@ -47,7 +47,7 @@ impl Frames {
         }
     }
 
-    /// Those of a backend, which pass as they are.
+    /// The state for frames of a backend, which are not limited.
     pub(super) fn of_backend() -> Frames {
         Frames::default()
     }

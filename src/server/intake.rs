@@ -15,7 +15,7 @@ use crate::upstream::collect::{Collector, Overflow};
 
 /// A decoded body up to this size may be larger than its coded form by any factor.
 const FREE: u64 = 1 << 20;
-/// The most that a larger one may be.
+/// The maximum ratio of decoded to coded size above that.
 const RATIO: u64 = 100;
 
 /// What is known of a body that is being streamed.
@@ -52,7 +52,7 @@ impl Intake {
         self.decoding.is_some()
     }
 
-    /// Takes a piece as it came, and gives out what may be passed on. `None`: more is needed for that.
+    /// Takes a piece from the wire and returns the data that may be passed on. `None` if more input is needed.
     ///
     /// # Errors
     /// The body is too large, or is not coded as it says.
@@ -70,7 +70,7 @@ impl Intake {
         self.left()
     }
 
-    /// What is left of the pieces that came. `None`: more is needed.
+    /// The remaining decoded data. `None` if more input is needed.
     ///
     /// # Errors
     /// As [`Intake::take`].

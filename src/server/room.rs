@@ -22,7 +22,8 @@ const GRACE: u64 = 100;
 /// The same for a client that has sent a request before: closing its connection costs it a retry. Before this time its
 /// connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
-/// One in this many waiting connections is closed at a time, so that the search is not made for each new one.
+/// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
+/// connection.
 const SHARE: usize = 16;
 
 /// The places of a listener.

@@ -2,8 +2,8 @@
 //! its client can fill.
 //!
 //! The library that speaks HTTP/2 does not say how many streams there are. A connection without any only keeps a place,
-//! like a silent HTTP/1 connection between two requests. Nor does it say what it holds of frames, of header blocks and
-//! of bodies that nobody has read yet.
+//! like a silent HTTP/1 connection between two requests. It also does not report how many bytes of frames, header
+//! blocks and unread bodies it holds.
 
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ pub(super) struct Streams {
     open: HashSet<u32>,
     /// The highest number so far. Trailers of a completed stream do not open it again.
     last: u32,
-    /// A header block has begun and not ended.
+    /// A header block is incomplete.
     unfinished: bool,
     /// The bytes of bodies since there was no open stream. How many of them were read is unknown.
     bodies: usize,
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_open_from_its_headers_to_the_end_of_its_response() {
-        // A payload that looks like a header is none.
+        // A payload can look like a frame header.
         let settings = frame(4, 0, 0, &frame(HEADERS, 0, 9, &[]));
         let asked = client(&[
             settings,
@@ -224,7 +224,7 @@ mod tests {
             let end = frame(DATA, END_STREAM, 1, b"");
             end.chunks(size).for_each(|part| streams.send(part));
             assert!(streams.is_idle());
-            // Trailers that come late open nothing.
+            // Late trailers do not open a stream.
             streams.receive(&frame(HEADERS, 5, 1, b"")).unwrap();
             assert!(streams.is_idle());
         }

@@ -1,4 +1,4 @@
-//! The process that a running one starts to replace it: the same program, in its current version on disk.
+//! Starts the process that replaces this one: the same program, in its current version on disk.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ impl Successor {
     /// It cannot be started, ends early (its own messages are in the log), or takes too long. This process keeps the
     /// sockets.
     pub(crate) async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
-        // A file of an earlier attempt must not be mistaken for a sign of life.
+        // The socket file of an earlier attempt must not be taken for a running process.
         let _ = std::fs::remove_file(path);
         let mut command = Command::new(&self.program);
         command

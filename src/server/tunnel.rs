@@ -198,7 +198,7 @@ fn end_of(notes: &Notes, upgrade: &Upgrade) -> Option<Instant> {
         .filter(|_| upgrade.until_expiry)
 }
 
-/// Sees what passes.
+/// Inspects the data that passes through the tunnel.
 trait Passing {
     /// `Some`: the tunnel must end, for this reason.
     fn client_sent(&mut self, bytes: &[u8]) -> Option<&'static str>;
@@ -206,7 +206,7 @@ trait Passing {
     fn upstream_sent(&mut self, bytes: &[u8]);
 }
 
-/// Nobody looks.
+/// Does not inspect the data.
 impl Passing for () {
     fn client_sent(&mut self, _: &[u8]) -> Option<&'static str> {
         None

@@ -1,7 +1,7 @@
 //! Log lines to Graylog (GELF 1.1), over UDP or TCP.
 //!
 //! KrakenD blocks each request for seconds once a collector over TCP is unavailable. Here the thread of the sink writes, and
-//! what a collector that is away does not get is dropped and counted.
+//! messages are dropped and counted while the collector is unreachable.
 
 use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _, UdpSocket};
@@ -135,7 +135,7 @@ impl Gelf {
     /// Sends one message.
     ///
     /// # Errors
-    /// The collector is away, or was a moment ago: the message is lost.
+    /// The collector is unreachable, or was within the last pause. The message is lost.
     pub(super) fn send(&mut self, message: &[u8]) -> io::Result<()> {
         if self.again.is_some_and(|again| Instant::now() < again) {
             return Err(io::ErrorKind::NotConnected.into());
@@ -314,7 +314,7 @@ mod tests {
             address: receiver.local_addr().unwrap().to_string(),
             tcp: false,
         });
-        // Hardly compressible.
+        // Random data, which does not compress.
         let text: String = (0..3000_u64)
             .map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
             .collect();

@@ -1,4 +1,4 @@
-//! A page for people: what the gateway does now, in one look. Read only, made on the server, of what the metrics know.
+//! The status page: a read-only HTML page with the current state of the gateway, rendered from the metrics.
 //!
 //! Everything that is shown is escaped. There are no paths of clients, no tokens and no credentials among the metrics,
 //! so there are none here.
@@ -18,9 +18,9 @@ use write::{duration, escaped};
 
 pub(crate) use history::History;
 
-/// Between two looks at the counters.
+/// The interval between two samples of the counters.
 pub(crate) const PERIOD: Duration = Duration::from_secs(15);
-/// Looks that are kept: five minutes.
+/// The number of samples that are kept: five minutes.
 const KEPT: usize = 20;
 /// Rows of one table.
 const MOST_ROWS: usize = 200;

@@ -1,6 +1,6 @@
 //! Metrics of the current state: connections, circuit breakers, names, caches, the configuration.
 //!
-//! They are set when somebody looks, so they cost nothing in between. Labels come from the configuration, and one
+//! They are set when a page is requested, so they cost nothing in between. Labels come from the configuration, and one
 //! metric has [`MOST_SERIES`] series at most.
 
 use std::collections::BTreeMap;

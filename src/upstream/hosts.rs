@@ -62,7 +62,7 @@ pub(super) enum HostList<'a> {
 }
 
 impl HostList<'_> {
-    /// The list, kept alive by whoever holds it.
+    /// The list, shared by reference counting.
     pub(super) fn shared(self) -> Arc<[Host]> {
         match self {
             HostList::Fixed(list) => Arc::clone(list),

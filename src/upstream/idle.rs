@@ -100,7 +100,8 @@ impl Idle {
             .entry(key)
             .or_default()
             .push_back(Waiting { stream, since });
-        // In one order with the count, so that the task that ends sees this connection, or this sees its end.
+        // Sequentially consistent with the counter: either the ending task sees this connection, or this code sees that
+        // the task has ended.
         if !self.watched.load(Ordering::SeqCst) && !self.watched.swap(true, Ordering::SeqCst) {
             tokio::spawn(watch(Arc::downgrade(self), self.between_looks()));
         }
@@ -189,7 +190,7 @@ async fn watch(idle: Weak<Idle>, period: Duration) {
 /// would be taken for that of the next request. Asks the system only if something has happened on the connection.
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
-    // Otherwise a task that has done much would not be told.
+    // Otherwise tokio's cooperative budget could report a ready socket as pending.
     let read = tokio::task::unconstrained(stream.read(&mut byte)).now_or_never();
     if let Some(Ok(1..)) = &read {
         log::warn!("an upstream sent data on an idle connection, which is closed");
@@ -254,7 +255,7 @@ mod tests {
         other_end.try_write(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         idle.put(1, closed);
         idle.put(1, surprised);
-        // Until the runtime has heard of both.
+        // Wait until the runtime has registered both events.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(idle.take(1).is_none());
         assert_eq!(idle.count.load(Ordering::Relaxed), 0);

@@ -1,4 +1,5 @@
-//! Connections to upstreams: host sets, load balancing, pools, TLS. No other module opens a connection.
+//! Connections to upstreams: host sets, load balancing, pools, TLS. All calls to backends and providers go through this
+//! module. Clients of Redis, brokers and log collectors open their own connections.
 //!
 //! | module | content |
 //! |---|---|

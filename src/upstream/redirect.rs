@@ -83,7 +83,7 @@ pub(super) fn next(
         return Ok(None);
     }
     let (origin, target) = match resolve(location.as_bytes(), from) {
-        // It is not of the same origin, whatever it is.
+        // An authority that cannot be parsed counts as another origin.
         Err(_) if rules.redirects == Redirects::SameOrigin => return Ok(None),
         resolved => resolved?,
     };

@@ -48,8 +48,8 @@ impl TlsPolicy {
     /// Reads every file of the policy.
     ///
     /// # Errors
-    /// A file cannot be read or contains no usable certificate. KrakenD ignores such files, which leaves an operator
-    /// with a trust that does not exist.
+    /// A file cannot be read or contains no usable certificate. KrakenD ignores such files, so the configured CA would
+    /// silently not be trusted.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, ClientError> {
         // Only the first pair is presented, but an error in any of them is reported.
         for pair in &self.client_certs {

@@ -22,7 +22,8 @@ impl Usage {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Open connections without a call. With HTTP/2, a connection with several calls hides as many idle ones.
+    /// Open connections without a call. With HTTP/2 the number can be too low, because several calls share a
+    /// connection.
     pub(crate) fn idle(&self) -> usize {
         self.open()
             .saturating_sub(self.calls.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! What operators read besides traces: metrics of backends, the page for people, the access log, GELF.
+//! What operators read besides traces: metrics of backends, the status page, the access log, GELF.
 
 use std::io::Read as _;
 use std::net::{TcpListener, UdpSocket};

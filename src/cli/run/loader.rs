@@ -50,7 +50,7 @@ pub(super) struct FileLoader {
     pub(super) told: Arc<Told>,
     /// Series for the pages of `telemetry/opentelemetry`.
     pub(super) pages: Arc<ArcSwapOption<Pages>>,
-    /// The last minutes, for the page for people; `looking`: somebody fills them.
+    /// The samples for the status page. `looking` is set once a task takes them.
     pub(super) history: Arc<History>,
     pub(super) looking: AtomicBool,
     /// The access log in use. A reload that does not change its settings keeps it.

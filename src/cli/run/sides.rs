@@ -1,4 +1,4 @@
-//! The admin listeners: metrics, the page for people, statistics, revocation.
+//! The admin listeners: metrics, the status page, statistics, revocation.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ impl FileLoader {
         })
     }
 
-    /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
+    /// The metrics of `portcullis/metrics`, with the status page if the configuration asks for it.
     fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
         let told = Arc::clone(&self.told);
         let text = move |page: &mut Page| told.page(page);
@@ -58,7 +58,7 @@ impl FileLoader {
         }
     }
 
-    /// The same with the page for people at `/`.
+    /// The same with the status page at `/`.
     fn with_people(&self, others: Handler) -> Handler {
         let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
         let facts = Facts {

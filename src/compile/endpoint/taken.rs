@@ -43,7 +43,7 @@ impl<'a> Taken<'a> {
         self.from_body.extend(targets);
     }
 
-    /// Reports headers that a backend would take for what the gateway has checked, and gives all that are taken.
+    /// Reports headers that a backend could confuse with checked ones. Returns all headers that are set from the body.
     pub(super) fn checked(self) -> impl Iterator<Item = HeaderName> {
         for target in &self.from_body {
             if self.is_identity(target) {

@@ -1,4 +1,4 @@
-//! What a running template may access: partials and environment variables, nothing else.
+//! What a running template may access: partials, environment variables, and the name of the time zone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -253,7 +253,7 @@ impl<'a> Node<'a> {
         Some(duration)
     }
 
-    /// Parses the name of a header that this node holds. Reports what is none.
+    /// Parses the value as a header name. Reports an invalid name.
     pub fn header_name(&self, name: &str) -> Option<HeaderName> {
         let parsed = HeaderName::try_from(name).ok();
         match name {

@@ -55,7 +55,7 @@ impl Budget {
         }
     }
 
-    /// Uses one step. `true`: it is time to look at the world.
+    /// Uses one step. Returns true if the caller should check whether the rendering must stop.
     ///
     /// # Errors
     /// Nothing is left. The text is the message for the operator.

@@ -9,8 +9,8 @@
 //! | `error` | errors, with their place |
 //! | `program` | templates that are parsed at start and rendered for requests |
 //!
-//! This module reads no files and does not depend on what is rendered: the caller provides sources, data and a
-//! [`Host`].
+//! This module does not depend on what is rendered: the caller provides sources, data and a [`Host`]. Only
+//! `getHostByName` uses the network, through the system's resolver.
 
 mod budget;
 mod compare;

@@ -19,7 +19,7 @@ pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     /// The offset in `bytes` at which each piece starts, ascending.
     pub(super) pieces: Vec<(u32, Origin)>,
-    /// Up to where quotes have been tracked, which is done only when somebody asks.
+    /// The position up to which quotes have been tracked. They are tracked only on request.
     tracked: usize,
     quoted: bool,
     escaped: bool,

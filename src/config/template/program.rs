@@ -93,7 +93,7 @@ pub(crate) trait Watch {
     fn look(&self) -> Result<(), String>;
 }
 
-/// The world of a template for requests: there is none.
+/// The host of a template for requests: it has no environment variables and no partials.
 struct Nowhere<'w>(&'w dyn Watch);
 
 impl Host for Nowhere<'_> {

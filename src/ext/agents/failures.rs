@@ -8,13 +8,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// The most messages that are known at the same time. Others count as new.
+/// The maximum number of remembered messages. Others count as new.
 const MOST: usize = 4096;
-/// A message that has not come back for so long has gone elsewhere.
+/// A failure is forgotten after this time: another consumer has probably taken the message.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// Counts failures by the content of messages. Equal messages are not told apart, and need not be: each of them gets as many
-/// attempts as it would have alone.
+/// Counts failures by the content of messages. Equal messages share a counter with one entry for each, so each gets as
+/// many attempts as it would have alone.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     known: Mutex<Known>,

@@ -1,4 +1,4 @@
-//! What happens to one message: it waits for its turn, its calls are made, and its queue is told the result.
+//! Handles one message: waits for the rate limit, makes the calls, and reports the result to the queue.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -95,8 +95,8 @@ impl Bench {
         }
     }
 
-    /// Processes a message. `over` becomes true when its connection ends, or the agent: what waits does not wait any longer
-    /// then, and calls in progress are finished.
+    /// Processes a message. `over` becomes true when the connection or the agent ends. Waiting then stops, and calls in
+    /// progress are finished.
     pub(super) async fn handle(
         self: Arc<Self>,
         delivery: Delivery,
@@ -187,7 +187,7 @@ impl Bench {
 /// # Errors
 /// Why the calls of a message failed, and how this counts.
 async fn outcome(calls: impl Future<Output = Result<(), Failure>>) -> Result<(), (String, Ended)> {
-    // A defect must not end the agent, or return the message without a pause.
+    // A panic must not end the agent, and the message must not be returned without a pause.
     match AssertUnwindSafe(calls).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => {
@@ -210,7 +210,7 @@ struct Message {
     earlier: Option<u32>,
 }
 
-/// The pause before a message with this many failures goes back.
+/// The pause before a message with this many failures is returned to the queue.
 fn pause(failures: u32) -> Duration {
     doubled(PAUSE, failures).min(LONGEST_PAUSE)
 }

@@ -44,8 +44,8 @@ enum Round {
 }
 
 impl Life {
-    /// Takes messages until no configuration has this agent, or the process stops. `lane` is held meanwhile, so that
-    /// another agent of this name begins after this one has finished.
+    /// Takes messages until the agent is removed from the configuration or the process stops. Holds `lane`, so that
+    /// another agent with this name starts only after this one has finished.
     pub(super) async fn live(mut self, lane: Arc<Mutex<()>>) {
         let mut end = End::new(&self.calls);
         let begun = async {
@@ -80,7 +80,7 @@ impl Life {
         log::debug!("[SERVICE: AsyncAgent][{name}] the async agent has ended");
     }
 
-    /// Connects again and again.
+    /// Connects, and reconnects after each loss, until the agent ends.
     async fn round(&mut self, series: &BrokerSeries, end: &mut End) -> Round {
         let mut failures = 0;
         let mut told = String::new();
@@ -184,7 +184,7 @@ impl Life {
         }
     }
 
-    /// Finishes the messages in work, and gives back those that wait.
+    /// Finishes the messages in progress and returns the waiting ones to the queue.
     async fn finish(
         &mut self,
         session: &dyn Session,
@@ -193,7 +193,7 @@ impl Life {
     ) {
         let cancelled = timeout(FAREWELL, session.cancel()).await;
         over.send_replace(true);
-        // Otherwise they would come again at once. They go back when the connection closes.
+        // The broker would redeliver them at once. They are returned when the connection closes.
         if matches!(cancelled, Ok(true)) {
             while let Some(Some(delivery)) = deliveries.next().now_or_never() {
                 delivery.receipt.tell(Fate::Return).await;

@@ -1,4 +1,4 @@
-//! What an agent does (`async_agent`): it takes messages from a queue, and makes the calls of its backends for each one.
+//! Async agents (`async_agent`): an agent takes messages from a queue and calls its backends for each one.
 //!
 //! | module | content |
 //! |---|---|
@@ -74,7 +74,7 @@ impl Handler for Pipeline {
     }
 }
 
-/// The calls as the current configuration has them. `None` before the first one is put to use.
+/// The calls of the current configuration. `None` before the first configuration is in use.
 type Calls = watch::Receiver<Option<Arc<dyn Handler>>>;
 
 /// An agent whose queue and limits are unchanged across reloads. It ends when this value is dropped.
@@ -103,8 +103,8 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// Lets the configuration have this agent. One with the same plan goes on, with the new calls. One with another plan
-/// under this name finishes its messages first.
+/// Adds the agent to the configuration. A running agent with the same plan continues with the new calls. A running
+/// agent with the same name and another plan finishes its messages first.
 pub(super) fn put(plan: Plan, pipeline: Pipeline, cx: &mut Compile<'_>) -> Shown {
     let endpoint = Arc::clone(&pipeline.endpoint);
     let lane = cx.carry(format!("async_agent lane {}", plan.name), |_| {

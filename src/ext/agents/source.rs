@@ -36,7 +36,7 @@ pub(in crate::ext) trait Session: Send + Sync {
     /// Asks for no more messages. Returns whether the queue has agreed.
     async fn cancel(&self) -> bool;
 
-    /// Closes the connection, after everything that receipts have told the queue.
+    /// Closes the connection after all outcomes have been sent.
     async fn close(self: Box<Self>);
 }
 
@@ -44,7 +44,7 @@ pub(in crate::ext) trait Session: Send + Sync {
 pub(in crate::ext) struct Delivery {
     pub(in crate::ext) body: Bytes,
     pub(in crate::ext) content_type: Option<HeaderValue>,
-    /// What its sender calls it. It may be empty.
+    /// The message id that the sender set. May be empty.
     pub(in crate::ext) id: String,
     pub(in crate::ext) redelivered: bool,
     /// How often it was delivered before this time, if the queue counts.
@@ -57,13 +57,13 @@ pub(in crate::ext) struct Delivery {
 pub(in crate::ext) enum Fate {
     /// It is done.
     Done,
-    /// It goes back, and is delivered again.
+    /// It is returned to the queue and redelivered.
     Return,
     /// It is rejected. A dead-letter exchange gets it, if there is one.
     Reject,
 }
 
-/// Tells the queue what becomes of a message. The queue takes a message back whose receipt is dropped when the
+/// Reports the outcome of a message to the queue. A message whose receipt is dropped is returned to the queue when the
 /// connection ends.
 #[async_trait]
 pub(in crate::ext) trait Receipt: Send {

@@ -287,7 +287,7 @@ impl Session for Line {
     }
 }
 
-/// A message on its channel. On a new channel the number means another one.
+/// A message with its channel. On a new channel, the delivery tag identifies another message.
 struct Tag {
     channel: Held<Channel>,
     tag: u64,

@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     pub(super) durable: bool,
     pub(super) auto_delete: bool,
     pub(super) internal: bool,
-    /// It must exist, and is taken as it is.
+    /// It must exist and is not declared.
     pub(super) passive: bool,
 }
 

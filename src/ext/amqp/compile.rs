@@ -1,4 +1,4 @@
-//! From the blocks, and from the addresses of `rabbit://`, to steps.
+//! Compiles the blocks and `rabbit://` addresses to steps.
 
 use std::fmt;
 use std::sync::Arc;

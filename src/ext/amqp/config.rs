@@ -24,7 +24,7 @@ const DELETE: Key = key(
     "delete",
     Kind::Bool,
     "false",
-    "Exchange and queue are deleted when nobody uses them any more.",
+    "Exchange and queue are deleted when they are no longer used.",
 );
 const EXCLUSIVE: Key = key(
     "exclusive",
@@ -36,7 +36,7 @@ const NO_WAIT: Key = key(
     "no_wait",
     Kind::Bool,
     "false",
-    "Without effect: the gateway waits for the answer to each declaration.",
+    "No effect: the gateway always waits for the reply to a declaration.",
 );
 const NO_LOCAL: Key = key(
     "no_local",
@@ -60,13 +60,13 @@ const MAX_RETRIES: Key = key(
     "max_retries",
     Kind::Integer,
     "0",
-    "After this many attempts to connect in a row, the next one follows a minute later. 0 counts none.",
+    "After this many consecutive failed attempts, the next one follows after a minute. 0 disables this.",
 );
 const BACKOFF: Key = key(
     "backoff_strategy",
     Kind::Text,
     "fallback",
-    "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. None is longer than a minute, and all vary a little.",
+    "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. No pause is longer than a minute; all are jittered.",
 );
 
 pub(super) const CONSUMER_KEYS: &[Key] = &[
@@ -95,7 +95,7 @@ pub(super) const CONSUMER_KEYS: &[Key] = &[
         "nack_discard",
         Kind::Bool,
         "false",
-        "A message that no response can be made of is rejected at once, and not delivered once more.",
+        "A message that cannot become a response is rejected at once and not redelivered.",
     )
     .guarding(),
     PREFETCH_COUNT,
@@ -106,7 +106,7 @@ pub(super) const CONSUMER_KEYS: &[Key] = &[
         "empty_status",
         Kind::Integer,
         "500",
-        "Ours: the status if no message comes until the timeout. 500, 404 or 204.",
+        "Ours: the status if no message arrives before the timeout: 500, 404 or 204.",
     ),
 ];
 

@@ -18,7 +18,7 @@ use super::held::Held;
 use crate::ext::broker::{Failed, Opened};
 use crate::telemetry::text::printable;
 
-/// How often the parts of the client are asked whether they still run.
+/// The interval of the checks whether the client's tasks still run.
 const LOOK: Duration = Duration::from_secs(2);
 /// The least that a broker must allow (AMQP 0-9-1, 4.2.3), and the shortest heartbeat that the client can keep.
 const LEAST_FRAME: u32 = 4096;
@@ -82,7 +82,7 @@ async fn ended(
     let look = async {
         loop {
             sleep(LOOK).await;
-            // The second question fails if the reading half has ended, for example because it could not read a frame.
+            // The second check fails if the reading half has ended, for example because it could not read a frame.
             let callback = Closed(loss.clone());
             if !connection.is_open() || connection.register_callback(callback).await.is_err() {
                 return;

@@ -29,7 +29,7 @@ pub(super) struct Plan {
     pub(super) declared: Option<Declared>,
     pub(super) prefetch: u16,
     pub(super) no_local: bool,
-    /// The broker was told once that the queue is different.
+    /// Whether the warning about a different existing queue was already logged.
     pub(super) told: AtomicBool,
 }
 
@@ -200,7 +200,7 @@ pub(super) struct Queue {
     pub(super) link: Arc<Link<Feed>>,
     /// A message is confirmed when it is taken.
     pub(super) auto_ack: bool,
-    /// A message that no response can be made of is not delivered once more.
+    /// A message that cannot become a response is not redelivered.
     pub(super) discard: bool,
 }
 
@@ -246,11 +246,11 @@ impl Queue {
     }
 }
 
-/// What a message that was taken is confirmed by.
+/// Acknowledges a message that was taken.
 struct Receipt {
     channel: Held<Channel>,
     tag: u64,
-    /// A bad message is delivered once more.
+    /// A message that cannot be used is redelivered once.
     again: bool,
     confirmed: bool,
 }
@@ -271,7 +271,7 @@ impl Receipt {
     }
 }
 
-/// Tells the broker something on a channel that is still open. On a new channel the numbers of messages mean others.
+/// Sends an acknowledgement if the channel is still open. On a new channel, delivery tags identify other messages.
 fn on<F>(channel: Held<Channel>, tell: impl FnOnce(Channel) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), amqprs::error::Error>> + Send,

@@ -1,5 +1,5 @@
-//! `backend/amqp/consumer` and `backend/amqp/producer`, in a backend: a message is taken from a queue of RabbitMQ, or sent to
-//! an exchange, in the place of a call. `async/amqp`, in an async agent: the queue whose messages start calls.
+//! `backend/amqp/consumer` and `backend/amqp/producer`, in a backend: a message is taken from a queue of RabbitMQ, or
+//! sent to an exchange, instead of a call. `async/amqp`, in an async agent: the queue whose messages start calls.
 //!
 //! | module | content |
 //! |---|---|
@@ -44,7 +44,6 @@ use crate::runtime::service::{Endpoint, Options};
 #[cfg(feature = "amqp")]
 pub(super) use compile::{rabbit_queue, rabbit_topic};
 
-/// `backend/amqp/consumer`.
 pub(super) const CONSUMER: BackendExtension = BackendExtension {
     namespace: "backend/amqp/consumer",
     aliases: &["github.com/devopsfaith/krakend-amqp/consume"],
@@ -57,7 +56,6 @@ pub(super) const CONSUMER: BackendExtension = BackendExtension {
     compile: refuse,
 };
 
-/// `backend/amqp/producer`.
 pub(super) const PRODUCER: BackendExtension = BackendExtension {
     namespace: "backend/amqp/producer",
     aliases: &["github.com/devopsfaith/krakend-amqp/produce"],
@@ -70,7 +68,6 @@ pub(super) const PRODUCER: BackendExtension = BackendExtension {
     compile: refuse,
 };
 
-/// `async/amqp`.
 pub(crate) const AGENT: Namespace = Namespace {
     name: "async/amqp",
     aliases: &["github.com/devopsfaith/krakend-amqp/agent"],

@@ -65,7 +65,7 @@ pub(super) async fn open(
     .await?;
     let (jobs, waiting) = mpsc::channel(MOST_WAITING);
     let lost = async move {
-        // What is not confirmed when this ends is dropped, which its sender notices.
+        // Unconfirmed messages are dropped at the end, and their senders get an error.
         let writing = write(open.channel.clone(), name, unconfirmed, waiting);
         tokio::select! {
             why = writing => why,
@@ -109,7 +109,7 @@ fn lock(unconfirmed: &Mutex<Unconfirmed>) -> MutexGuard<'_, Unconfirmed> {
 /// Sends a message, and waits until the broker has it.
 ///
 /// # Errors
-/// The broker does not have it, or nobody knows.
+/// The broker did not confirm the message, or its state is unknown.
 pub(super) async fn send(
     link: &Link<Outgoing>,
     letter: Letter,
@@ -170,8 +170,8 @@ impl Unconfirmed {
         self.waiting.insert(self.last, sent);
     }
 
-    /// Marks the first message like this one. A returned message has no number, but those that are alike have the same
-    /// way, so it does not matter which one it is.
+    /// Marks the first equal message as returned. A returned message has no delivery tag. Equal messages have the same
+    /// route, so any of them can be marked.
     pub(super) fn returned(&mut self, routing_key: &str, body: &[u8]) {
         let hash = self.hashes.hash_one(body);
         let mut waiting = self.waiting.values_mut();

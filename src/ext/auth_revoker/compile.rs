@@ -128,7 +128,7 @@ fn fleet(block: &Block<'_>, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Option<Ar
     }))
 }
 
-/// The desk, of which there is one per process.
+/// The access to the revocation lists. There is one per process.
 pub(super) fn desk(cx: &mut Compile<'_>) -> Arc<Desk> {
     cx.carry("auth/revoker desk", |_| Arc::new(Desk::default()))
 }

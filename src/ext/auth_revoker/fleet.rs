@@ -1,8 +1,8 @@
 //! Revocations that all gateways of a fleet share through Redis.
 //!
-//! What one gateway revokes is sent at once; the others ask twice a second. A gateway that starts reads the whole list,
-//! so that revocations outlive restarts. While Redis is away, each gateway keeps what it knows and sends the rest later.
-//! If Redis has lost its data, each gateway sends again what it has heard of and is still in force.
+//! A gateway sends a revocation at once, and reads the list twice a second. At its start it reads the whole list, so
+//! revocations survive restarts. While Redis is unreachable, each gateway keeps its own list and sends new entries
+//! later. If Redis loses its data, each gateway sends all valid entries that it knows again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -27,10 +27,10 @@ const OVERLAP: u64 = 5_000;
 /// How many revocations wait for Redis. The oldest are given up first.
 const MAX_WAITING: usize = 100_000;
 
-/// How often the whole list is compared with what this gateway has heard of.
+/// How often the whole list is compared with the entries that this gateway knows.
 const COMPARE: Duration = Duration::from_secs(60);
 
-/// An element is no longer sent again so long before it ends: the clocks of the gateways and of Redis differ.
+/// An element that expires within this time is not sent again, because the clocks of gateways and Redis differ.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// How many of them are sent at once.
@@ -165,7 +165,7 @@ impl Fleet {
                     Some(whole) => {
                         whole.insert(text);
                     }
-                    // How old an element of the whole list is, is not known.
+                    // The age of an element in the whole list is unknown.
                     None => self.hear(&text),
                 }
             }
@@ -187,7 +187,7 @@ impl fmt::Debug for Fleet {
     }
 }
 
-/// Keeps the list and the desk equal, for as long as the fleet is in use.
+/// Synchronizes the list in Redis with the local list until the fleet is dropped.
 pub(super) async fn share(fleet: Weak<Fleet>, desk: Weak<Desk>) {
     let (mut since, mut well) = (0, true);
     let mut compared = Instant::now();
@@ -236,7 +236,7 @@ mod tests {
     use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
     use crate::runtime::clock::Clock;
 
-    /// A list in memory, which may be away, and may return less at once.
+    /// A list in memory that can be unavailable and can return fewer elements per call.
     #[derive(Debug, Default)]
     struct Memory(Mutex<(Vec<String>, bool, Option<usize>)>);
 

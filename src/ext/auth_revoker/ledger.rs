@@ -68,7 +68,7 @@ impl Desk {
         ledgers.push(Arc::downgrade(ledger));
     }
 
-    /// Whether this is the secret. The comparison takes constant time.
+    /// Compares the secret in constant time.
     pub fn trusts(&self, secret: &[u8]) -> bool {
         let known = self.secret.load();
         known
@@ -84,7 +84,7 @@ impl Desk {
         }
     }
 
-    /// Revokes the tokens that `element` identifies, of which another gateway told.
+    /// Revokes the tokens that `element` identifies. Another gateway has reported them.
     pub fn learn(&self, element: &[u8]) {
         for ledger in self.in_use() {
             ledger.add(element);

@@ -52,7 +52,7 @@ impl Logout {
         }
     }
 
-    /// What a valid token revokes (§2.6).
+    /// The element that a valid logout token revokes (§2.6).
     fn element(&self, text: &str) -> Result<String, Rejection> {
         let issuer = Token::parse(text)?.claims()?;
         let issuer = issuer.issuer();
@@ -90,11 +90,11 @@ fn revoked(claims: &Claims) -> Result<String, Rejection> {
     if claims.token_id().is_none() {
         return Err(bad("it has no \"jti\""));
     }
-    // REQUIRED (§2.4). That it has not passed is checked with the other times.
+    // REQUIRED (§2.4). The rules check that it has not passed.
     if claims.expiry().is_none() {
         return Err(bad("it has no \"exp\""));
     }
-    // An empty name would revoke a session or a user that nobody has.
+    // An empty name matches no session and no user.
     let is_empty = |name: &str| claims.claim(name).and_then(Value::as_str) == Some("");
     if is_empty("sid") || is_empty("sub") {
         return Err(bad("its \"sid\" or \"sub\" is empty"));
@@ -138,9 +138,9 @@ struct Out {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
     Yes,
-    /// It is none.
+    /// The element is not a logout.
     No,
-    /// There is no room.
+    /// The limit of remembered logouts is reached.
     Full,
 }
 

@@ -2,14 +2,15 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `ledger` | the list of revoked tokens, and the desk through which it is read and written |
+//! | `ledger` | the list of revoked tokens, and the interface that reads and writes it |
 //! | `gob` | the encoding of KrakenD's clients, Go's `encoding/gob` |
 //! | `session` | one session of Go's `net/rpc`, without the socket |
 //! | `port` | the socket: authentication, timeouts, limits |
 //! | `api` | the same operations over HTTP |
 //! | `config`, `compile` | the block and its compilation |
 //!
-//! The list survives a reload that does not change its dimensions. As in KrakenD, it is lost on a restart.
+//! The list survives a reload that does not change its dimensions. It is lost on a restart, as in KrakenD, unless
+//! `redis` is on.
 
 mod api;
 mod compile;
@@ -29,7 +30,6 @@ pub(crate) use port::RpcAddress;
 
 use super::extension::ServiceExtension;
 
-/// `auth/revoker`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/revoker",
     aliases: &["github_com/devopsfaith/bloomfilter"],

@@ -14,7 +14,6 @@ pub(super) use compile::unnamed;
 
 use super::extension::EndpointExtension;
 
-/// `auth/signer`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/signer",
     aliases: &["github.com/devopsfaith/krakend-jose/signer"],

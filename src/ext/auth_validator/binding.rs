@@ -106,7 +106,7 @@ impl Binding {
         }
     }
 
-    /// What the claims alone decide, whatever the request is: whether the token has a binding where it must have one.
+    /// The part of the check that needs only the claims: whether a required binding is present.
     pub(super) fn check_claims(&self, claims: &Claims) -> Result<(), Rejection> {
         if self.certificate != Demand::Off
             && confirmation(claims, "x5t#S256")?.is_none()
@@ -360,7 +360,7 @@ fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, R
     }
 }
 
-/// In constant time: both texts are known to the client, but the habit costs nothing.
+/// Compares in constant time. The client knows both texts, so this is only a precaution.
 fn equal(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }

@@ -64,7 +64,7 @@ impl Introspection {
             .known(&self.inquiry.question([token.as_bytes()]))
     }
 
-    /// Asks the provider, or waits for an equal call, for at most `limit`. `client` is who sent the token.
+    /// Calls the provider, or waits for an equal call, for at most `limit`. `client` sent the token.
     pub(super) async fn ask(
         self: &Arc<Self>,
         token: &str,
@@ -102,7 +102,7 @@ impl Introspection {
         let response = ask(&self.side, url, auth, fields, accept, now).await?;
         match response.status {
             status if status.is_success() => {}
-            // The provider rejects the gateway, not this token (RFC 7662 §2.3). Asking more does not help.
+            // The provider rejects the gateway, not this token (RFC 7662 §2.3). Further calls would fail, too.
             StatusCode::UNAUTHORIZED => {
                 return Err(NoAnswer::new(
                     "the provider rejects the gateway as its client",
@@ -137,8 +137,7 @@ impl Introspection {
         }
     }
 
-    /// Reads a response (RFC 7662 §2.2). A provider that does not say clearly that the token is active has not said
-    /// so.
+    /// Reads a response (RFC 7662 §2.2). Anything except a clear `"active": true` counts as not active.
     fn answer(&self, body: &[u8]) -> Result<Answer, NoAnswer> {
         let claims = match Claims::parse(body) {
             Ok(claims) => claims,

@@ -137,7 +137,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "failed_jwk_key_cooldown",
         Kind::Any,
         "",
-        "How long an unknown key id causes no further download.",
+        "How long no download is made again for an unknown key id.",
     ),
     key(
         "introspection",
@@ -247,7 +247,7 @@ const RULE_KEYS: [Key; 20] = [
         "binding",
         Kind::Block(BINDING_KEYS),
         "",
-        "Ours: require that a token is with the client to which it was issued.",
+        "Ours: require that a token is presented by the client to which it was issued.",
     ),
     key(
         "auth_header_name",

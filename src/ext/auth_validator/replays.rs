@@ -53,7 +53,7 @@ pub(super) enum Admission {
     Seen,
     /// It may have been used at a time that is no longer remembered.
     Forgotten,
-    /// As many are remembered as may be. A proof that cannot be remembered is not accepted.
+    /// The limit of remembered proofs is reached. A proof that cannot be remembered is rejected.
     Full,
 }
 

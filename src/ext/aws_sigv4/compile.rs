@@ -82,7 +82,7 @@ pub(super) fn chain(
     role: Option<Role>,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<Chain>> {
-    // Keys are not shown in `Debug`, but they tell two sources apart.
+    // `Debug` does not show keys, so the digest of the key is added to distinguish two sources.
     let fixed = match &origin {
         Origin::Fixed(keys) => {
             super::signature::hash(format!("{}:{}", keys.id, keys.secret).as_bytes())
@@ -138,7 +138,7 @@ fn host(node: &Node<'_>, site: &BackendSite<'_>) -> Option<(HeaderValue, bool)> 
     value
 }
 
-/// The name of a session, in AWS's alphabet: `portcullis-<name of the service>`.
+/// The name of a session, with the characters that AWS allows: `portcullis-<name of the service>`.
 pub(super) fn session(name: Option<&str>) -> String {
     let mut session = "portcullis".to_owned();
     if let Some(name) = name {

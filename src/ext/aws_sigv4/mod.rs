@@ -24,7 +24,6 @@ pub(in crate::ext) use client::{AwsClient, AwsError, Service, element, pause};
 
 use super::extension::BackendExtension;
 
-/// `auth/aws-sigv4`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "auth/aws-sigv4",
     aliases: &[],

@@ -19,8 +19,8 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
-/// Headers of a signature. What the client sent of them does not reach the service, in no spelling that it may confuse
-/// with them (`X_Amz_Date`).
+/// Headers of a signature. The client's own headers with these names, in any similar spelling (`X_Amz_Date`), are
+/// removed.
 const OF_SIGNATURES: [HeaderName; 8] = [
     AUTHORIZATION,
     DATE,

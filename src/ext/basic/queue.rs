@@ -13,8 +13,8 @@ const MOST_WAITING: usize = 1024;
 ///
 /// Clients with the fewest earlier comparisons go first, among equals the names with the fewest, and among those the
 /// newest. So a flood of guesses, from few
-/// addresses or from many, does not lock out a user with the right password. If too many wait, the last one in this
-/// order is rejected.
+/// addresses or from many, does not lock out a user with the right password. If too many requests wait, the last one in
+/// this order is rejected.
 #[derive(Debug)]
 pub(super) struct Queue {
     at_once: usize,

@@ -51,7 +51,8 @@ impl Backoff {
         }
     }
 
-    /// The pause after this many failures in a row, up to a quarter shorter, so that gateways do not come back together.
+    /// The pause after this many failures in a row, up to a quarter shorter, so that several gateways do not reconnect
+    /// at the same moment.
     pub(crate) fn pause(self, failures: u32) -> Duration {
         let whole = match self.growth {
             _ if self.most.is_some_and(|most| failures >= most) => LONGEST,

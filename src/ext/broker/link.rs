@@ -233,7 +233,7 @@ impl<C: Clone + Send + Sync> Connections<C> {
 
     /// Resolves when the connection is lost, or was replaced, or the link was dropped.
     pub(crate) async fn lost(&mut self) {
-        // Either way there is something new.
+        // The state has changed in either case.
         let _ = self.0.changed().await;
     }
 }

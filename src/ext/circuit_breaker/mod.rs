@@ -10,7 +10,6 @@ pub(crate) use runtime::{CircuitBreaker, Settings};
 
 use super::extension::BackendExtension;
 
-/// `qos/circuit-breaker`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/circuit-breaker",
     aliases: &["github.com/devopsfaith/krakend-circuitbreaker/gobreaker"],

@@ -8,7 +8,6 @@ mod tests;
 
 use super::extension::BackendExtension;
 
-/// `qos/circuit-breaker/http`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/circuit-breaker/http",
     aliases: &[],

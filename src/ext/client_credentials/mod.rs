@@ -12,7 +12,6 @@ pub(super) use config::lists;
 
 use super::extension::BackendExtension;
 
-/// `auth/client-credentials`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "auth/client-credentials",
     aliases: &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],

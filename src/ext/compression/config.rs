@@ -36,7 +36,7 @@ const KEYS: &[Key] = &[
         "level",
         Kind::Block(LEVEL),
         "",
-        "How hard the encoders work.",
+        "The compression level of each encoder.",
     ),
     key(
         "types",

@@ -7,7 +7,7 @@ pub(super) const KEYS: &[Key] = &[
         "strategy",
         Kind::Choice(&["header", "policy", "fallback"]),
         "",
-        "Required: what decides. `fallback` takes the requests for which no condition of the endpoint holds.",
+        "Required: the kind of condition. `fallback`: the backend is called if no other condition of the endpoint is true.",
     ),
     key(
         "name",

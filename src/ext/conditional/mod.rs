@@ -8,7 +8,6 @@ mod tests;
 
 use super::extension::BackendExtension;
 
-/// `backend/conditional`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "backend/conditional",
     aliases: &[],

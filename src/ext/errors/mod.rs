@@ -10,7 +10,6 @@ mod tests;
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/errors`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/errors",
     aliases: &[],

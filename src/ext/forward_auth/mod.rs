@@ -8,7 +8,6 @@ mod tests;
 
 use super::extension::EndpointExtension;
 
-/// `portcullis/forward-auth`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "portcullis/forward-auth",
     aliases: &[],

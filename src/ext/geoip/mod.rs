@@ -14,7 +14,6 @@ pub(crate) use runtime::{HEADER, Locator};
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/geoip`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/geoip",
     aliases: &[],

@@ -1,5 +1,5 @@
-//! The record of an address. Read with the names of the database, and written with those of KrakenD, in its order. What is
-//! unknown is empty and not absent, so that a pattern over the text finds what it expects.
+//! The record of an address. It is read with the names of the database and written with KrakenD's names and order.
+//! Unknown values are empty and not absent, so that patterns over the text match.
 
 use std::collections::BTreeMap;
 

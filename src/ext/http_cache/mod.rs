@@ -20,7 +20,6 @@ pub(super) use compile::{Limited, Unlimited};
 
 use super::extension::BackendExtension;
 
-/// `qos/http-cache`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/http-cache",
     aliases: &["github.com/devopsfaith/krakend-httpcache"],

@@ -12,7 +12,6 @@ use crate::jose::CacheLimits;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds(pub CacheLimits);
 
-/// `portcullis/token-cache`.
 pub(crate) const TOKEN_CACHE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/token-cache",
     aliases: &[],

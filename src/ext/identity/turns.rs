@@ -1,4 +1,4 @@
-//! Turns of calls to one server: who may call, and who waits.
+//! Schedules calls to one server: which calls may start, and which wait.
 //!
 //! The number of calls and of waiting questions is limited. A free turn goes to the client with the fewest calls, so
 //! that a client with many questions delays mainly its own, and no client gets all turns. Of one client's questions the newest is next: under a flood
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::runtime::address::Ipv6Prefix;
 
-/// Who asks. Questions of one client share its turns.
+/// The client of a question. All questions of one client share its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Client(Option<IpAddr>);
 

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Failed pushes that are kept.
 const MOST_KEPT: u64 = 100;
 
-/// Lives as long as a file in use names the database.
+/// Exists as long as a configuration in use names the database.
 #[derive(Debug)]
 struct Alive;
 

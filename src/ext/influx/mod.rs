@@ -5,7 +5,6 @@ mod config;
 
 use super::extension::ServiceExtension;
 
-/// `telemetry/influx`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/influx",
     aliases: &["github_com/letgoapp/krakend-influx"],

@@ -25,7 +25,7 @@ pub(super) const KEYS: &[Key] = &[
         "trusted_proxies",
         Kind::Texts,
         "",
-        "Networks whose headers are believed, in addition to `trusted_proxies` of `router`.",
+        "Networks whose headers are trusted, in addition to `trusted_proxies` of `router`.",
     ),
 ];
 

@@ -36,7 +36,6 @@ pub(in crate::ext) use schema::{Rejection, Schema};
 
 use super::extension::EndpointExtension;
 
-/// `validation/json-schema`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "validation/json-schema",
     aliases: &["github.com/devopsfaith/krakend-jsonschema"],

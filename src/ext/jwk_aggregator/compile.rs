@@ -8,7 +8,7 @@ use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::telemetry::mask::without_values;
 
-/// The key sets that are one, for validators.
+/// The URLs whose key sets are merged for validators.
 #[derive(Debug)]
 pub(crate) struct Aggregator {
     port: u16,

@@ -31,7 +31,6 @@ const KEYS: &[Key] = &[
     ),
 ];
 
-/// `portcullis/jwk-aggregator`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/jwk-aggregator",
     aliases: &[],

@@ -1,4 +1,4 @@
-//! `backend/lambda`, in a backend: a function of AWS Lambda is called in the place of a host.
+//! `backend/lambda`, in a backend: a function of AWS Lambda is called instead of a host.
 //!
 //! | module | content |
 //! |---|---|
@@ -13,12 +13,11 @@ mod tests;
 
 use super::extension::BackendExtension;
 
-/// `backend/lambda`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "backend/lambda",
     aliases: &["github.com/devopsfaith/krakend-lambda"],
     guard: true,
-    doc: "Calls a function of AWS Lambda and takes its result for the response. A backend with this block needs no `host`. The call is signed with keys from the environment, a web identity, a container, the shared credentials file or the metadata of the machine.",
+    doc: "Calls a function of AWS Lambda and uses its result as the response. A backend with this block needs no `host`. The call is signed with keys from the environment, a web identity, a container, the shared credentials file or the metadata of the machine.",
     keys: config::KEYS,
     compile: compile::backend,
 };

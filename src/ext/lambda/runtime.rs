@@ -56,7 +56,7 @@ pub(super) enum Function {
     },
 }
 
-/// Whether a text has the alphabet and the length of the name of a function.
+/// Whether a text is valid as the name of a function.
 pub(super) fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
     (1..=MOST_NAME).contains(&text.len()) && text.bytes().all(allowed)
@@ -128,7 +128,7 @@ impl CallStep for Lambda {
 }
 
 impl Lambda {
-    /// Calls the function, again where that cannot run it twice unasked.
+    /// Calls the function. Repeats the call after 429, if there was no connection, and for GET also after 5xx.
     async fn call(
         &self,
         path: &str,
@@ -194,7 +194,7 @@ impl Lambda {
         Err(failure.of_answer(status))
     }
 
-    /// The function itself has failed. What it says is in its own log, and only its type is in ours.
+    /// The function has failed. Our log has only the type of the error; the details are in the log of the function.
     fn failed(&self, kind: &HeaderValue, body: &[u8]) -> Failure {
         #[derive(Deserialize)]
         struct Said {

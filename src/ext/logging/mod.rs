@@ -13,7 +13,6 @@ pub(super) use compile::Prefix;
 
 use super::extension::ServiceExtension;
 
-/// `telemetry/logging`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logging",
     aliases: &["github_com/devopsfaith/krakend-gologging"],
@@ -23,7 +22,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: compile::logging,
 };
 
-/// `telemetry/logstash`.
 pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logstash",
     aliases: &["github_com/devopsfaith/krakend-logstash"],
@@ -33,7 +31,6 @@ pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
     compile: compile::logstash,
 };
 
-/// `telemetry/gelf`.
 pub(super) const GELF: ServiceExtension = ServiceExtension {
     namespace: "telemetry/gelf",
     aliases: &["github_com/devopsfaith/krakend-gelf"],
@@ -43,7 +40,6 @@ pub(super) const GELF: ServiceExtension = ServiceExtension {
     compile: compile::gelf,
 };
 
-/// `portcullis/access-log`.
 pub(super) const ACCESS: ServiceExtension = ServiceExtension {
     namespace: "portcullis/access-log",
     aliases: &[],

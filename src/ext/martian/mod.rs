@@ -30,7 +30,6 @@ pub use files::below;
 
 use super::extension::BackendExtension;
 
-/// `modifier/martian`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "modifier/martian",
     aliases: &["github.com/devopsfaith/krakend-martian"],

@@ -10,7 +10,6 @@ mod tests;
 
 use super::extension::ServiceExtension;
 
-/// `telemetry/metrics`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/metrics",
     aliases: &["github_com/devopsfaith/krakend-metrics"],

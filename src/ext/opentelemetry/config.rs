@@ -345,7 +345,6 @@ pub(super) const BACKEND_KEYS: &[Key] = &[
     key("proxy", Kind::Block(PROXY), "", "No effect here."),
 ];
 
-/// `telemetry/opentelemetry-security`.
 pub(super) const SECURITY_KEYS: &[Key] = &[key(
     "otlp",
     Kind::Blocks(SECURITY),

@@ -112,7 +112,6 @@ pub struct Page {
 
 const NAMESPACE: &str = "telemetry/opentelemetry";
 
-/// `telemetry/opentelemetry-security`.
 pub(super) const SECURITY: ServiceExtension = ServiceExtension {
     namespace: "telemetry/opentelemetry-security",
     aliases: &[],
@@ -132,7 +131,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: compile::service,
 };
 
-/// `telemetry/opencensus`.
 pub(super) const OPENCENSUS: ServiceExtension = ServiceExtension {
     namespace: "telemetry/opencensus",
     aliases: &["github_com/devopsfaith/krakend-opencensus"],

@@ -64,7 +64,7 @@ const NO_MACROS: Key = key(
     "disable_macros",
     Kind::Bool,
     "false",
-    "Refuse macros such as `hasHeader('X-A')` and `isEmpty(x)`.",
+    "Reject macros such as `hasHeader('X-A')` and `isEmpty(x)`.",
 );
 const NO_ADVANCED_MACROS: Key = key(
     "disable_advanced_macros",

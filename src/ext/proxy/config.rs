@@ -66,9 +66,9 @@ const STATIC: &[Key] = &[
         "strategy",
         Kind::Choice(&["always", "success", "complete", "errored", "incomplete"]),
         "always",
-        "When.",
+        "When the data is added.",
     ),
-    key("data", Kind::Object, "", "What."),
+    key("data", Kind::Object, "", "The data to add."),
 ];
 
 const FLATMAP: &[Key] = &[

@@ -1,4 +1,4 @@
-//! From the blocks to the steps that send and take messages.
+//! Compiles the blocks to steps that send and take messages.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -20,6 +20,6 @@ pub(super) const SUBSCRIBER_KEYS: &[Key] = &[
         "empty_status",
         Kind::Integer,
         "500",
-        "Ours: the status if no message comes until the timeout. 500, 404 or 204.",
+        "Ours: the status if no message arrives before the timeout: 500, 404 or 204.",
     ),
 ];

@@ -17,7 +17,7 @@ pub(in crate::ext) struct Outbound {
     pub(in crate::ext) metadata: Vec<(String, String)>,
 }
 
-/// The place that messages are sent to.
+/// A destination for messages.
 #[async_trait]
 pub(in crate::ext) trait Topic: Send + Sync + fmt::Debug {
     /// Sends one message, and waits until it is there.
@@ -27,7 +27,7 @@ pub(in crate::ext) trait Topic: Send + Sync + fmt::Debug {
     async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure>;
 }
 
-/// The place that messages are taken from.
+/// A source of messages.
 #[async_trait]
 pub(in crate::ext) trait Subscription: Send + Sync + fmt::Debug {
     /// Takes one message. `None` if none arrives before `deadline`. A message that is taken after the caller has ended goes
@@ -46,18 +46,18 @@ pub(in crate::ext) struct Taken {
     pub(in crate::ext) claim: Claim,
 }
 
-/// What becomes of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ext) enum Verdict {
     /// It is done.
     Done,
-    /// No response could be made of it: it is delivered once more, and no more after that.
+    /// It could not become a response: it is redelivered once.
     Bad,
-    /// Nobody has got it: it goes back at once.
+    /// No client received it: it is returned to the queue at once.
     Return,
 }
 
-/// Tells the queue what becomes of a message. It must not wait.
+/// Reports the outcome of a message to the queue. Must not block.
 pub(in crate::ext) trait Confirm: Send + fmt::Debug {
     fn confirm(self: Box<Self>, verdict: Verdict);
 }

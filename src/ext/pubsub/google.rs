@@ -22,13 +22,13 @@ use crate::upstream::{SideClient, SideError};
 
 /// The largest message.
 const MOST_BYTES: usize = 10_000_000;
-/// The pause between two questions for a message, where the service does not wait for one itself.
+/// The pause between two pull requests, if the service does not wait for a message itself.
 const POLL: Duration = Duration::from_millis(250);
 /// How long a call may go on after the request that wanted its message has ended.
 const AFTER: Duration = Duration::from_secs(1);
 /// How long the confirmation of a message may take.
 const CALL: Duration = Duration::from_secs(5);
-/// How many messages are remembered that were given back once.
+/// The maximum number of remembered messages that were returned once.
 const REMEMBERED: usize = 1024;
 
 /// A topic, or a subscription.
@@ -44,7 +44,7 @@ pub(super) struct Resource {
     pub(super) tokens: Option<Arc<Tokens>>,
     /// A returned message stays with the gateway until its deadline.
     pub(super) lazy: bool,
-    /// Messages that no response could be made of.
+    /// Messages that could not become a response.
     pub(super) returned: Mutex<VecDeque<String>>,
 }
 
@@ -184,7 +184,7 @@ struct Message {
     id: String,
 }
 
-/// What a message that was taken is confirmed by.
+/// Acknowledges a message that was taken.
 #[derive(Debug)]
 struct Receipt {
     resource: Arc<Resource>,
@@ -198,7 +198,7 @@ impl Confirm for Receipt {
         let again = match verdict {
             Verdict::Done => false,
             Verdict::Return => true,
-            // Delivered once more, and then no more.
+            // Redelivered once.
             Verdict::Bad => !resource.was_returned(&self.id),
         };
         if again && resource.lazy {

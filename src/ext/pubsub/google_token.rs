@@ -24,7 +24,7 @@ use crate::upstream::{SideClient, SideResponse};
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
 const METADATA: &str = "metadata.google.internal";
 const TOKEN: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
-/// The metadata server is near, or there is none.
+/// The timeout of the metadata server, which is on the same machine or absent.
 const METADATA_TIME: Duration = Duration::from_secs(1);
 /// How long before its end a token is replaced.
 const EARLY: Duration = Duration::from_secs(300);

@@ -22,8 +22,8 @@ const OF_CONNECTIONS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// The headers that the gateway adds to calls. A queue gets them only if the endpoint lists them: the address of a
-/// client does not belong in a queue unasked.
+/// The headers that the gateway adds to calls. A message contains them only if the endpoint lists them: addresses of
+/// clients should not be stored in a queue by default.
 fn is_added(name: &HeaderName) -> bool {
     *name == USER_AGENT || name.as_str().starts_with("x-forwarded-") || *name == "forwarded"
 }

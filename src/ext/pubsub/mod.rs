@@ -1,5 +1,5 @@
-//! `backend/pubsub/publisher` and `backend/pubsub/subscriber`, in a backend: a message is sent to a topic, or taken from
-//! a queue, in the place of a call.
+//! `backend/pubsub/publisher` and `backend/pubsub/subscriber`, in a backend: a message is sent to a topic, or taken
+//! from a queue, instead of a call.
 //!
 //! | module | content |
 //! |---|---|
@@ -40,7 +40,6 @@ pub(super) use send::{Outlet, Sender, Sending};
 use super::extension::BackendExtension;
 use crate::config::Extra;
 
-/// `backend/pubsub/publisher`.
 pub(super) const PUBLISHER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/publisher",
     aliases: &["github.com/devopsfaith/krakend-pubsub/publisher"],
@@ -50,7 +49,6 @@ pub(super) const PUBLISHER: BackendExtension = BackendExtension {
     compile: compile::publisher,
 };
 
-/// `backend/pubsub/subscriber`.
 pub(super) const SUBSCRIBER: BackendExtension = BackendExtension {
     namespace: "backend/pubsub/subscriber",
     aliases: &["github.com/devopsfaith/krakend-pubsub/subscriber"],

@@ -1,4 +1,4 @@
-//! Takes a message in the place of a call.
+//! Takes a message instead of making a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{CallStep, Message, PipeRequest, Received, Reply, Trade, Turn};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
-/// How long before the deadline of the request the wait for a message ends, so that an empty queue is told from a broken
-/// one.
+/// How long before the deadline of the request the wait for a message ends, so that an empty queue can be distinguished
+/// from an unreachable one.
 const MARGIN: Duration = Duration::from_millis(50);
 
 /// Responds to each request with a message of a queue.

@@ -1,4 +1,4 @@
-//! Sends a message in the place of a call.
+//! Sends a message instead of making a call.
 
 use std::fmt;
 use std::pin::Pin;

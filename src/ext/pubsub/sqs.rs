@@ -17,7 +17,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::text::printable;
 use crate::upstream::SideResponse;
 
-/// The pause between two questions for a message, as in KrakenD.
+/// The pause between two receive calls, as in KrakenD.
 const POLL: Duration = Duration::from_millis(250);
 /// How long one call may take beyond the time that the queue waits for a message.
 const CALL: Duration = Duration::from_secs(5);
@@ -260,7 +260,7 @@ struct Message {
     system: Value,
 }
 
-/// What a message that was taken is confirmed by.
+/// Acknowledges a message that was taken.
 #[derive(Debug)]
 struct Receipt {
     queue: Arc<Queue>,

@@ -13,7 +13,7 @@ const CREDIT_LIFE: Duration = Duration::from_secs(1);
 /// While the store does not respond, requests are decided with local knowledge. Their queries continue, and the results
 /// are settled later: the token of a rejected request goes to the next one (a credit), and a request that passed
 /// without a token costs the next one its token (a debt). So as many requests pass as the store gave tokens, however
-/// late they arrive. A request that passes during a short silence without a query is a debt at once.
+/// late they arrive. A request that passes without a query while the store is silent is counted as a debt at once.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Ledger {
     balance: i32,

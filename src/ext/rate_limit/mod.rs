@@ -37,7 +37,6 @@ pub(crate) use runtime::{EndpointLimit, Scope};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 
-/// `qos/ratelimit/router`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "qos/ratelimit/router",
     aliases: &[],
@@ -47,7 +46,6 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     compile: compile::endpoint,
 };
 
-/// `qos/ratelimit/router/redis`.
 pub(super) const ENDPOINT_REDIS: EndpointExtension = EndpointExtension {
     namespace: "qos/ratelimit/router/redis",
     aliases: &[],
@@ -57,7 +55,6 @@ pub(super) const ENDPOINT_REDIS: EndpointExtension = EndpointExtension {
     compile: compile::endpoint_redis,
 };
 
-/// `qos/ratelimit/service`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "qos/ratelimit/service",
     aliases: &[],
@@ -67,7 +64,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: wide::service,
 };
 
-/// `qos/ratelimit/service/redis`.
 pub(super) const SERVICE_REDIS: ServiceExtension = ServiceExtension {
     namespace: "qos/ratelimit/service/redis",
     aliases: &[],
@@ -77,7 +73,6 @@ pub(super) const SERVICE_REDIS: ServiceExtension = ServiceExtension {
     compile: wide::service_redis,
 };
 
-/// `qos/ratelimit/proxy`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/ratelimit/proxy",
     aliases: &[],

@@ -42,8 +42,8 @@ impl Cluster {
         }
     }
 
-    /// The response of the store is late. A request that has no token by what is known here is rejected at once. All
-    /// others wait on: no other gateway may use the same token meanwhile.
+    /// The response of the store is late. A request without a token in the last known state is rejected at once. All
+    /// others wait, so that two gateways do not use the same token.
     async fn decide_late(
         &self,
         limits: &Arc<Limits>,
@@ -113,8 +113,8 @@ impl Cluster {
 
     /// Decides with the last results of the store.
     fn decide_silent(&self, limits: &Limits, who: Option<&str>) -> Decision {
-        // What passes in a silence is a debt, but no reason to reject the next request: the bucket that receives no
-        // tokens bounds them.
+        // Requests that pass while the store is silent are counted as debt. The debt does not reject the next request;
+        // the local bucket, which gets no tokens, limits them.
         let silent = self.silence().unwrap_or_default();
         limits.decide_at(who, limits.clock.now().saturating_sub(silent))
     }

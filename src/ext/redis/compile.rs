@@ -33,7 +33,7 @@ pub(crate) struct SharedStore {
 }
 
 impl SharedStore {
-    /// A store for blocks that say themselves what they do without it.
+    /// A store with this `on_failure`.
     pub(in crate::ext) fn new(store: Arc<dyn Shared>, on_failure: OnFailure) -> SharedStore {
         SharedStore {
             store,
@@ -42,7 +42,7 @@ impl SharedStore {
         }
     }
 
-    /// The same store, for a block that says itself what it does without it.
+    /// The same store with another `on_failure`.
     pub(in crate::ext) fn with(&self, on_failure: OnFailure) -> SharedStore {
         SharedStore {
             on_failure,

@@ -9,7 +9,7 @@ pub(super) const LIST: &str = include_str!("list.lua");
 #[cfg(test)]
 pub(crate) const LIST_PAGE: usize = 5_000;
 
-/// A question about a shared list.
+/// A query of a shared list.
 #[derive(Debug, Clone)]
 pub(crate) struct ListAsk {
     pub key: String,

@@ -23,7 +23,6 @@ pub(crate) use tickets::session_ticket_keys;
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/redis`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/redis",
     aliases: &[],

@@ -15,7 +15,7 @@ pub(super) const KEYS: &[Key] = &[
         "tokenizer",
         Kind::Choice(&["jwt", "ip", "url", "path", "header", "param", "cookie"]),
         "",
-        "Required: what tells clients apart. `jwt` is a claim of the verified token, `param` a query parameter. Requests without it are counted by their address.",
+        "Required: how clients are distinguished. `jwt` is a claim of the verified token, `param` a query parameter. Requests without it are counted by their address.",
     ),
     key(
         "tokenizer_field",

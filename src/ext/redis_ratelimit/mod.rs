@@ -7,7 +7,6 @@ mod tests;
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/redis-ratelimit`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/redis-ratelimit",
     aliases: &[],

@@ -11,7 +11,6 @@ pub(crate) use runtime::random;
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/request-id`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/request-id",
     aliases: &[],

@@ -14,7 +14,7 @@ use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 
 /// The bytes that all changes of one response may make.
 const MOST_BYTES: usize = 64 << 20;
-/// Stands for all elements of a list.
+/// The name that means all elements of a list.
 const ANY: &str = "*";
 
 /// Changes strings of a response.

@@ -98,7 +98,7 @@ pub(crate) const ROUTER: Namespace = Namespace {
         key(
             "trusted_proxies",
             Kind::Texts,
-            "[] (nobody)",
+            "[] (none)",
             "Addresses and networks (CIDR) whose headers are trusted.",
         )
         .guarding(),

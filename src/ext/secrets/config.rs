@@ -11,6 +11,6 @@ pub(crate) const SECRETS: Namespace = Namespace {
         "expand",
         Kind::Bool,
         "false",
-        "Whether they are replaced. A literal `${` is then written `$${`.",
+        "Whether such placeholders are replaced. A literal `${` is then written `$${`.",
     )],
 };

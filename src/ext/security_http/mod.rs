@@ -1,4 +1,5 @@
-//! `security/http`, in the service: allowed hosts, redirects to TLS, and security headers for browsers.
+//! `security/http`, in the service: allowed hosts, redirects to TLS, and security headers for browsers. In an endpoint:
+//! security headers only.
 
 mod compile;
 mod config;
@@ -8,7 +9,6 @@ mod tests;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 
-/// `security/http`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "security/http",
     aliases: &["github_com/devopsfaith/krakend-httpsecure"],

@@ -11,7 +11,6 @@ use super::body_generator;
 use super::extension::BackendExtension;
 use crate::config::Extra;
 
-/// `backend/soap`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "backend/soap",
     aliases: &[],

@@ -15,7 +15,6 @@ pub(crate) use secret::{SecretFiles, publishes};
 
 use super::extension::{BackendExtension, ServiceExtension};
 
-/// `server/static-filesystem`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "server/static-filesystem",
     aliases: &[],
@@ -26,7 +25,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: compile::service,
 };
 
-/// `backend/static-filesystem`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "backend/static-filesystem",
     aliases: &[],

@@ -43,8 +43,8 @@ fn secret_below(folder: &Path, cx: &Compile<'_>) -> Option<PathBuf> {
     found.cloned()
 }
 
-/// Whether a client could read the file: the place that its links lead to counts, since only that can be opened below
-/// the folder.
+/// Whether a client could read the file. Links are resolved first, because only their targets can be opened below the
+/// folder.
 fn is_below(path: &Path, folder: &Path) -> bool {
     path.canonicalize()
         .is_ok_and(|real| real.starts_with(folder))

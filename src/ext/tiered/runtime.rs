@@ -20,7 +20,7 @@ pub(crate) struct Tiers {
 #[derive(Debug)]
 pub(super) struct Tier {
     pub(super) rule: Rule,
-    /// The limit that does not wait comes first.
+    /// The local limit comes before the limit in Redis, which may wait.
     pub(super) limits: Vec<EndpointLimit>,
 }
 

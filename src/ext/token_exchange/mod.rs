@@ -9,7 +9,6 @@ mod tests;
 
 use super::extension::BackendExtension;
 
-/// `portcullis/token-exchange`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "portcullis/token-exchange",
     aliases: &[],

@@ -24,10 +24,11 @@ use crate::upstream::credentials::{ClientAuth, IssuedToken, Sent, TokenError, is
 /// How long before its end a token is no longer used, so that it does not expire on its way.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How long a refusal of the token server is not asked for again.
+/// How long a rejection by the token server is cached.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// A token that is rejected sooner after it was issued is not replaced: the next one would be no better.
+/// A token that the backend rejects within this time after its issue is not replaced, because a new one would be
+/// rejected, too.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// The settings of one exchange.
@@ -44,7 +45,7 @@ pub(super) struct Asked {
     pub(super) timeout: Duration,
 }
 
-/// A token, or the refusal of the token server.
+/// A token, or the rejection by the token server.
 pub(super) type Answer = Result<Issued, Refused>;
 
 #[derive(Clone)]
@@ -231,7 +232,7 @@ impl Expected {
     }
 }
 
-/// What is left of a text of the server in the log.
+/// The text of the server as it is logged.
 fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }

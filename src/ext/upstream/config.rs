@@ -158,20 +158,20 @@ const EJECTION: Key = key(
             "consecutive_5xx",
             Kind::Integer,
             "5",
-            "So many responses of 500 and above in a row leave a host out. 0: statuses do not matter.",
+            "This many consecutive responses of 500 and above eject a host. 0 disables this.",
         ),
         key(
             "base_time",
             Kind::Duration,
             "5s",
-            "How long a host is left out at first, also one that cannot be connected to. Then one call tries it, and each failure doubles the time.",
+            "The first ejection time, also for hosts that refuse connections. Then one call tries the host, and each failure doubles the time.",
         ),
         key("max_time", Kind::Duration, "60s", "The longest time."),
         key(
             "max_percent",
             Kind::Integer,
             "50",
-            "How many of the hosts may be ejected by their statuses at the same time. One always may, and the last one never.",
+            "How many of the hosts may be ejected by their statuses at the same time. At least one host may be ejected, and never all of them.",
         ),
     ]),
     "–",
@@ -253,7 +253,7 @@ const HEDGE: Key = key(
         ),
     ]),
     "–",
-    "If a call waits, makes it a second time, on another host. The first good response is used, and the other call is cancelled. Only for idempotent methods, and not for `no-op` endpoints.",
+    "Sends a slow call to another host, too. The first good response is used, and the other call is cancelled. Only for idempotent methods, and not for `no-op` endpoints.",
 );
 
 const STICKY: Key = key(
@@ -277,7 +277,7 @@ const STICKY: Key = key(
             "max_age",
             Kind::Duration,
             "–",
-            "How long that cookie is kept. Without it, until the browser ends.",
+            "The `Max-Age` of that cookie. Without it, it is a session cookie.",
         ),
         key("path", Kind::Text, "/", "Its path."),
         key(

@@ -7,11 +7,10 @@ mod tests;
 
 use super::extension::ServiceExtension;
 
-/// `portcullis/url-rewrite`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/url-rewrite",
     aliases: &[],
-    // What guards a path must guard it under its other names, too.
+    // A guard of a path must also protect the paths that are rewritten to it.
     guard: true,
     doc: "Ours, with the keys of KrakenD's plugin `url-rewrite`: rewrites paths before the router. Guards and metrics see the new path, the access log shows the requested path.",
     keys: config::KEYS,

@@ -7,7 +7,6 @@ mod tests;
 use super::extension::ServiceExtension;
 use crate::config::{Kind, key};
 
-/// `server/virtualhost`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "server/virtualhost",
     aliases: &[],

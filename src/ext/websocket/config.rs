@@ -3,8 +3,8 @@
 use crate::config::{Kind, Namespace, key};
 
 const MULTIPLEXING: &str = "it belongs to multiplexing, which does not exist here";
-const BUFFERS: &str = "frames pass as they come, without a queue";
-const PINGS: &str = "the two ends keep the connection alive themselves";
+const BUFFERS: &str = "frames are forwarded directly, without a queue";
+const PINGS: &str = "client and backend send their own pings";
 
 pub(crate) const WEBSOCKET: Namespace = Namespace {
     name: "websocket",

@@ -5,7 +5,6 @@ mod compile;
 use super::extension::ServiceExtension;
 use crate::config::{Kind, key};
 
-/// `portcullis/wildcard`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/wildcard",
     aliases: &[],

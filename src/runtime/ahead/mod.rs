@@ -1,8 +1,8 @@
 //! What happens to the path of a request before the router: rewrites, wildcards, virtual hosts, files.
 //!
-//! A service without any of these has no [`Ahead`], and its requests go to the router as they are. Everything after this
-//! place sees the new path only, so that what guards an endpoint guards its other names, too. The access log shows what
-//! the client asked for.
+//! A service without any of these has no [`Ahead`], and its requests go to the router as they are. All later code sees
+//! only the new path, so the guards of an endpoint also protect its other paths. The access log shows what the client
+//! asked for.
 
 mod hosts;
 mod rewrites;
@@ -81,7 +81,7 @@ impl Ahead {
         }
     }
 
-    /// Where a request goes. `health` is the path of the health endpoint, which is never another one.
+    /// Decides where a request goes. `health` is the path of the health endpoint, which is never rewritten.
     pub fn route<'p>(&self, head: &Head<'p>, health: Option<&str>) -> Routed<'p> {
         let mut routed = Routed {
             path: Cow::Borrowed(head.path),

@@ -9,7 +9,7 @@ use crate::runtime::files::Folder;
 pub struct Site {
     /// Without a slash at its end. Empty for all paths.
     pub prefix: Box<str>,
-    /// What is excepted.
+    /// The prefixes that are excluded.
     pub skip: Box<[Box<str>]>,
     pub folder: Arc<Folder>,
 }

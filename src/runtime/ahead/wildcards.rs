@@ -5,7 +5,7 @@
 pub struct Wildcards(Vec<(Box<str>, Box<str>)>);
 
 impl Wildcards {
-    /// Adds a prefix of clients, and the endpoint that takes its paths. `false` if the prefix is there already.
+    /// Adds a prefix and the endpoint that serves its paths. `false` if the prefix already exists.
     pub fn add(&mut self, prefix: &str, endpoint: &str) -> bool {
         if self.0.iter().any(|(known, _)| **known == *prefix) {
             return false;

@@ -89,7 +89,7 @@ impl Encoder {
     pub(crate) fn finish(self) -> io::Result<Bytes> {
         let rest = match self {
             Encoder::Gzip(writer) => writer.finish()?,
-            // Its end is written when it is taken apart.
+            // `into_inner` writes the end of the stream.
             Encoder::Brotli(writer) => writer.into_inner(),
             Encoder::Zstd(writer) => writer.finish()?,
         };

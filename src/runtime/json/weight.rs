@@ -57,7 +57,7 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// For what was counted before, or is small.
+    /// A counter that never charges, for data that is already charged or small.
     pub(super) fn uncounted() -> Growth {
         Growth {
             uncounted: true,

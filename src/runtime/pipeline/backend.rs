@@ -406,7 +406,7 @@ fn passed(
     })
 }
 
-/// The response to a message. A body that cannot be decoded is no failure: nobody asked for data.
+/// The response to a message. A body that cannot be decoded is not a failure, because the data is not needed.
 fn taken(
     backend: &Backend,
     decoded: bool,

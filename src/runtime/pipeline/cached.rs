@@ -322,10 +322,9 @@ fn observed(found: &Lookup) -> observe::Lookup {
 enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
-    /// It has waited for an equal call as long as it may, and makes its own. If the other one ends first, its response
-    /// is good for both.
+    /// It has waited for an equal call until its limit and makes its own call. The response that arrives first is used.
     Late(Landing),
-    /// No part: it is made by itself.
+    /// The call takes no part in single-flight.
     None,
 }
 

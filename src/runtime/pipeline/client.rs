@@ -47,7 +47,7 @@ pub struct ClientCall {
     pub peer: Option<Arc<Peer>>,
     /// When the timeout of the endpoint started.
     pub started: Instant,
-    /// What only pipe steps and conditions look at; `None` for an endpoint without any.
+    /// The parts that only pipe steps and conditions read. `None` for endpoints without these.
     pub line: Option<Box<RequestLine>>,
     /// The client's method, where it is that of the call: in the endpoint for everything else.
     pub method: Option<Method>,

@@ -80,7 +80,7 @@ pub(super) async fn watched<D: Downstream, T>(
     }
 }
 
-/// Ends when the client leaves. What it still sends of its body is thrown away.
+/// Resolves when the client closes its connection. The rest of its body is discarded.
 async fn left<D: Downstream>(client: &mut D) -> Failure {
     loop {
         if let Err(failure) = client.next().await {

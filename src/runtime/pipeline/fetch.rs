@@ -53,8 +53,8 @@ async fn authorized<C: Carrier>(
     }
 }
 
-/// After the credentials: through the cache, if there is one. A response that a token unlocked is stored under that
-/// token.
+/// Makes the call, through the cache if there is one. The call already has its credentials, so they are part of the
+/// cache key.
 async fn within<C: Carrier>(
     carrier: &C,
     backend: &Backend,
@@ -68,7 +68,7 @@ async fn within<C: Carrier>(
     }
 }
 
-/// The call itself, signed where the file asks for it. What a cache keeps is not signed.
+/// Makes the call, signed if configured. The signature is not part of the cache key.
 pub(super) async fn carry<C: Carrier>(
     carrier: &C,
     backend: &Backend,

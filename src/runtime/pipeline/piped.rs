@@ -186,7 +186,7 @@ pub(super) async fn exchange<C: Carrier>(
     result
 }
 
-/// What the response of a step becomes, in the place of a call.
+/// Converts the response of a step that replaces a call.
 async fn substituted(
     backend: &Backend,
     around: Around<'_>,

@@ -41,7 +41,7 @@ pub async fn run_with<C: Carrier>(
     finish::finish(options, endpoint, work, call.accept.as_ref(), merged, end)
 }
 
-/// Runs the calls of a message, whose data nobody gets. To cancel it, drop the future.
+/// Runs the calls of a message and discards their data. To cancel it, drop the future.
 ///
 /// # Errors
 /// The first failure. Other calls may have succeeded.

@@ -73,7 +73,7 @@ pub(crate) async fn open_tunnel(
     }
 }
 
-/// What an endpoint that is only for WebSockets makes of a handshake: 502 where the backend neither agrees nor says why.
+/// The response to a handshake at a WebSocket endpoint: 502 if the backend neither switches nor responds with an error.
 fn agreed(opened: Result<Upgraded, Failure>, rules: &WebSocket) -> Result<Upgraded, Failure> {
     let failed = |failure| Failure {
         status: StatusCode::BAD_GATEWAY,

@@ -79,7 +79,7 @@ impl Gateway {
                 .router
                 .route(head.method, head.path, head.query, prefix),
         };
-        // The gateway's own paths are not everything else.
+        // The catch-all endpoint does not get the gateway's own paths.
         match found {
             Match::Found { endpoint, .. }
                 if endpoint.is_catch_all() && head.path.starts_with("/__") =>
@@ -160,7 +160,7 @@ fn shown_to_client<'r>(
         router.route(head.method, &routed.path, query, prefix)
     };
     let found = match to(None) {
-        // It would tell which of these endpoints exist.
+        // `Allow` would reveal which of these endpoints exist.
         Match::Redirect(redirect) if !routed.is_rewritten() && ahead.hides(redirect.path()) => {
             Match::NotFound
         }

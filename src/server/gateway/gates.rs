@@ -92,8 +92,8 @@ impl Gateway {
             };
             let mut gate = step.check(&head, &mut ctx.notes);
             loop {
-                // This is fair, and also faster: the calls of all requests that have computed are sent together, and
-                // the other end is woken once for all of them (benches/RESULTS.md).
+                // This is fair and faster: the calls of several requests are then sent together, which wakes the
+                // backend once (benches/RESULTS.md).
                 if std::mem::take(&mut ctx.notes.computed) {
                     tokio::task::yield_now().await;
                 }

@@ -17,7 +17,7 @@ use crate::telemetry::trace::{Attribute, SpanId, Value};
 
 pub(super) use series::{Key, ReadSeries, TripSeries};
 
-/// Represents the hosts beyond the limit of one backend: those that it redirects to, for example.
+/// The label of all hosts beyond the limit of one backend, for example targets of redirects.
 pub(super) const OTHER_HOSTS: &str = "*";
 
 /// A round trip in progress, reported on drop.

@@ -25,7 +25,7 @@ type Look = BTreeMap<(String, String), Counts>;
 pub(crate) struct History(pub(super) Mutex<VecDeque<(Instant, Look)>>);
 
 impl History {
-    /// Looks at the counters; to be called every `PERIOD`.
+    /// Takes a sample of the counters. Must be called every `PERIOD`.
     pub(crate) fn look(&self, metrics: &Metrics) {
         let look = look(&metrics.families());
         let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ pub(super) fn quantile(buckets: &[(f64, u64)], part: f64) -> Option<f64> {
 }
 
 impl Counts {
-    /// What came since an earlier look.
+    /// The difference to an earlier sample.
     pub(super) fn since(&self, earlier: Option<&Counts>) -> Counts {
         let Some(earlier) = earlier else {
             return self.clone();

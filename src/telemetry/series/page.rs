@@ -33,7 +33,8 @@ impl Form {
         }
     }
 
-    /// A page in the text format in this format. OpenMetrics names a counter without `_total` where its type is told.
+    /// Converts a page in the text format to this format. In OpenMetrics, the `# TYPE` line names a counter without
+    /// `_total`.
     pub(crate) fn converted(self, page: String) -> String {
         if self == Form::Text {
             return page;
@@ -262,7 +263,7 @@ fn split_labels(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Where a histogram stands, and how it is written.
+/// The position of a histogram on the page, and its format.
 struct Place<'a> {
     name: &'a str,
     labels: &'a str,

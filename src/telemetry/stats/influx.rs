@@ -115,7 +115,7 @@ impl Lines {
         self.line(tags, &fields);
     }
 
-    /// Where Go's runtime says something of itself that we have not, it is 0.
+    /// Values of Go's runtime that do not exist here are 0.
     fn process(&mut self) {
         let tags = format!("debug,host={}", self.host);
         self.line(

@@ -1,4 +1,4 @@
-//! Calls that are made again: retries after a failure, and hedged requests while the first call waits.
+//! Retries after a failure, and hedged requests while the first call waits.
 //!
 //! There is no deadline here: the caller drops the whole future at the deadline of the endpoint.
 
@@ -197,7 +197,7 @@ impl<'a> Work<'_, 'a> {
                         return result;
                     }
                     let better = match failed.take() {
-                        // A response is worth more than no response.
+                        // A response takes precedence over a failure.
                         Some(Ok(earlier)) if result.is_err() => Ok(earlier),
                         _ => result,
                     };

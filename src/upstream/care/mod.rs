@@ -1,5 +1,5 @@
-//! What a file may ask for beyond round robin: health checks, ejection, weights, slow start, sticky hosts, retries and
-//! hedged requests. A host set without any of them has no [`Care`].
+//! Optional features of host sets: health checks, ejection, weights, slow start, sticky hosts, retries and hedged
+//! requests. A host set without any of them has no [`Care`].
 //!
 //! | module | content |
 //! |---|---|
@@ -102,7 +102,7 @@ impl Care {
         }
     }
 
-    /// Begins to care for `host`, before any call is made to it.
+    /// Registers `host`. Call this before the first call to it.
     pub(super) fn adopt(&self, host: &mut Host) {
         let weight = self.weights.iter().find(|(url, _)| **url == *host.url);
         let health = match &host.place {

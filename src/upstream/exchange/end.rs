@@ -33,7 +33,7 @@ impl Exchange<'_> {
     /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to
     /// its end.
     pub async fn settle(&mut self) {
-        // The response has served its purpose, whatever becomes of its body.
+        // The head has arrived, so the host counts as healthy, whether or not the body can be read.
         self.is_healthy();
         let is_short = async {
             let mut read = 0;

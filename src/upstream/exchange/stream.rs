@@ -108,7 +108,7 @@ impl HostSet {
     /// Connects to one of the hosts and sends the request line and headers of `head`. Its `body` is not sent.
     ///
     /// # Errors
-    /// No host would let us in, or the head cannot be written as a request.
+    /// No host accepts a connection, or the head cannot be written as a request.
     pub async fn open(&self, head: Outgoing, body: RequestBody) -> Result<Exchange<'_>, CallError> {
         let pick = Pick::of(&head);
         self.open_picked(head, body, pick).await

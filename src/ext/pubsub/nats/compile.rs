@@ -1,4 +1,4 @@
-//! From an address to a subject or a subscription.
+//! Compiles an address to a subject or a subscription.
 
 use std::sync::Arc;
 

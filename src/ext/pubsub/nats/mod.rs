@@ -1,7 +1,7 @@
 //! Subjects of NATS, over the connection that `NATS_SERVER_URL` names.
 //!
-//! NATS itself delivers at most once. So a message that no response can be made of is gone, and a message that nobody has
-//! got is kept here for the next request.
+//! NATS delivers at most once. A message that cannot become a response is lost. A message whose client has disconnected
+//! is kept here for the next request.
 
 mod compile;
 mod gob;
@@ -25,7 +25,7 @@ pub(super) use compile::{subscription, topic};
 /// The most messages and bytes of one subscription that wait for a request. What comes after them is lost.
 const MOST_WAITING: usize = 256;
 const MOST_BYTES: usize = 16 << 20;
-/// How often the server is asked whether it is there. The third question without an answer ends the connection.
+/// The interval of PINGs. The connection is closed after the third PING without a reply.
 const PING: Duration = Duration::from_secs(10);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -162,7 +162,7 @@ impl Subscribed {
         }
     }
 
-    /// Subscribes on each connection, and fills the inbox, until nobody uses the subscription any more.
+    /// Subscribes on each connection and fills the inbox until the subscription is dropped.
     async fn fill(subscribed: Weak<Subscribed>, subject: String, queue: Option<String>) {
         let both = subscribed
             .upgrade()
@@ -221,7 +221,7 @@ impl Subscription for Arc<Subscribed> {
         }
         match timeout_at(deadline, self.inbox.next()).await {
             Ok(message) => Ok(Some(taken(self, message))),
-            // An empty queue and a lost connection look the same from here.
+            // No message arrived in time: this is an error only if the connection is lost.
             Err(_) => self.link.client(Instant::now()).await.map(|_| None),
         }
     }
@@ -250,7 +250,7 @@ fn taken(subscribed: &Arc<Subscribed>, message: Message) -> Taken {
     }
 }
 
-/// What is left to do for a message that was taken.
+/// The acknowledgement of a message that was taken.
 #[derive(Debug)]
 struct Delivered {
     subscribed: Weak<Subscribed>,
@@ -259,7 +259,7 @@ struct Delivered {
 
 impl Confirm for Delivered {
     fn confirm(self: Box<Self>, verdict: Verdict) {
-        // NATS delivers no message twice: a bad one ends here.
+        // NATS does not redeliver, so a message that cannot be used is dropped.
         if verdict != Verdict::Return {
             return;
         }

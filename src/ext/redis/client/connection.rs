@@ -28,17 +28,17 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How often that is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Room for what is read at once.
+/// The size of one read.
 const READ: usize = 16 * 1024;
 
-/// No further command is taken while this much is not sent.
+/// The maximum number of unsent bytes. No further command is accepted above it.
 const MAX_UNSENT: usize = 256 * 1024;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A command, and who waits for its reply.
+/// A command and the caller that waits for its reply.
 #[derive(Debug)]
 pub(super) struct Job {
     pub command: Command,
@@ -50,7 +50,7 @@ pub(super) struct Job {
 /// A command that was sent.
 struct Sent {
     at: Instant,
-    /// `None` if nobody needs the reply.
+    /// `None` if the reply is not needed.
     reply: Option<oneshot::Sender<Result<Reply, CallError>>>,
 }
 
@@ -140,7 +140,7 @@ impl Connection {
         } = self;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (mut sent, mut unsent) = (VecDeque::new(), BytesMut::new());
-        // What has arrived before the first command is no reply to it.
+        // Data that arrived before the first command cannot be a reply.
         if let Err(error) = hand_out(&mut replies, &mut sent) {
             return Some(error);
         }
@@ -181,7 +181,7 @@ impl Connection {
     }
 }
 
-/// Adds a command to what is sent, unless nobody waits for it any longer.
+/// Appends a command to the output, unless its caller has stopped waiting.
 fn enqueue(job: Job, unsent: &mut BytesMut, sent: &mut VecDeque<Sent>) {
     if job.reply.is_closed() {
         return;
@@ -223,11 +223,11 @@ async fn read(
     }
 }
 
-/// Gives the replies that are complete to those who wait for them.
+/// Passes complete replies to the waiting callers.
 fn hand_out(replies: &mut Replies, sent: &mut VecDeque<Sent>) -> Result<(), ConnectionError> {
     while let Some(reply) = replies.next()? {
         let Some(waiting) = sent.pop_front() else {
-            // Nobody asked. After that it is unknown which reply belongs to which command.
+            // A reply without a command. From here on, replies can no longer be matched with commands.
             return Err(ConnectionError::Malformed);
         };
         let is_replica = matches!(&reply, Reply::Error(text) if text.starts_with("READONLY"));

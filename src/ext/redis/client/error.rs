@@ -83,7 +83,7 @@ pub(crate) enum CallError {
     /// Too many commands wait.
     TooMany,
     Timeout,
-    /// The reply has another shape than the command has.
+    /// The type of the reply does not match the command.
     Unexpected,
 }
 

@@ -13,7 +13,7 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// The fewest bytes of an element of an array: `+\r\n`.
 const LEAST_ELEMENT: usize = 3;
 
-/// The most elements for which room is made before they arrive.
+/// The maximum capacity that is reserved for elements before they arrive.
 const FIRST_ROOM: usize = 64;
 
 /// A reply of a server.
@@ -218,7 +218,7 @@ fn number(digits: &[u8]) -> Result<i64, ConnectionError> {
     text.parse().map_err(|_| ConnectionError::Malformed)
 }
 
-/// Parses what a fuzzer invents, in one piece and byte by byte. Both must give the same.
+/// For fuzzing: parses the same bytes at once and byte by byte. Both results must be equal.
 pub fn parse_anything(bytes: &[u8]) {
     let parsed = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let (mut replies, mut found) = (Replies::default(), Vec::new());

@@ -84,7 +84,7 @@ async fn ask(
 ) -> Result<Address, ConnectionError> {
     let mut connection = Connection::open(address, server, limit).await?;
     match connection.prepare(credentials, None).await {
-        // The credentials of the server are only a guess for a sentinel, which often needs none.
+        // These are the credentials of the server. Many sentinels need none, so a rejection is ignored.
         Err(ConnectionError::Setup(_)) if sentinels.credentials.is_none() => {}
         prepared => prepared?,
     }

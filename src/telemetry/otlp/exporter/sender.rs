@@ -65,7 +65,7 @@ impl Sender {
             };
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
             self.complain(signal, &reason);
-            // A collector that says "at once" each time must not be called in a loop.
+            // A collector that always allows an immediate retry must not be called in a loop.
             let wait = after.map_or(pause, |after| after.min(LONGEST_SILENCE).max(pause));
             let late = Instant::now() + wait >= until;
             let lost = lost.or(late.then_some(match end {
@@ -86,7 +86,7 @@ impl Sender {
         }
     }
 
-    /// Remembers that the collector wants no request for this time, although the batch that it was told for is given up.
+    /// Stores how long the collector asked for no requests. This applies even if the current batch is dropped.
     fn be_silent(&self, signal: Signal, after: Option<Duration>) {
         let until = after.map(|after| Instant::now() + after.min(LONGEST_SILENCE));
         self.silence()[signal as usize] = until;
