@@ -115,23 +115,32 @@ async fn long_copies_do_not_block_the_only_worker() {
         "local s = 'x = ' .. ('1+'):rep(4e5) .. '1' for i = 1, 2 do loadstring(s) end",
     ];
     for script in copies {
-        let work = tokio::spawn(async move {
-            let pipe = proxy(&open("pre", script));
-            let mut request = request();
-            request.deadline = Instant::now() + Duration::from_secs(60);
-            let began = Instant::now();
-            pre(&*pipe, &mut request).await.unwrap();
-            began.elapsed()
-        });
-        let mut worst = Duration::ZERO;
-        while !work.is_finished() {
-            let asked = Instant::now();
-            tokio::spawn(async {}).await.unwrap();
-            worst = worst.max(asked.elapsed());
+        // A busy machine may delay one of the runs. A copy that blocks the worker delays all of them.
+        let mut runs = Vec::new();
+        while !runs.iter().any(|(worst, all)| *worst < *all / 2) {
+            assert!(runs.len() < 5, "{script}: {runs:?}");
+            runs.push(longest_wait(script).await);
         }
-        let all = work.await.unwrap();
-        assert!(worst < all / 2, "{script}: {worst:?} of {all:?}");
     }
+}
+
+/// The longest time that another task waited for the worker while `script` ran, and the time of the script.
+async fn longest_wait(script: &'static str) -> (Duration, Duration) {
+    let work = tokio::spawn(async move {
+        let pipe = proxy(&open("pre", script));
+        let mut request = request();
+        request.deadline = Instant::now() + Duration::from_secs(60);
+        let began = Instant::now();
+        pre(&*pipe, &mut request).await.unwrap();
+        began.elapsed()
+    });
+    let mut worst = Duration::ZERO;
+    while !work.is_finished() {
+        let asked = Instant::now();
+        tokio::spawn(async {}).await.unwrap();
+        worst = worst.max(asked.elapsed());
+    }
+    (worst, work.await.unwrap())
 }
 
 /// Lua calls finalizers while it collects garbage, where the instruction hook does not run.
