@@ -1,17 +1,21 @@
 //! Maps the names in `extra_config` to the extensions that compile them, and handles unknown names.
 
+mod guess;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::config::Namespace;
 use crate::config::suggest::nearest;
-use crate::config::{ConfigError, Extra, Node, Rule, rule};
+use crate::config::{Block, ConfigError, Extra, Key, Node, Rule, Typing, rule};
 use crate::ext::plugins::{self, BuiltIn, PluginKind};
 use crate::ext::registry;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
 use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
+
+pub(super) use guess::{is_stray, may_guard, split as split_guard};
 
 /// The level of an `extra_config`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +65,20 @@ impl Level {
 }
 
 /// A namespace of a level: the part that compiles it, and whether it is a guard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
     name: &'static str,
     /// The index of the extension in its list. `None` means `compile` itself.
     extension: Option<usize>,
     guard: bool,
+    keys: &'static [Key],
 }
 
 static SERVICE: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let extensions = registry::SERVICE.iter();
     table(
         SERVICE_NAMESPACES,
-        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard, e.keys)),
     )
 });
 
@@ -81,7 +86,7 @@ static ENDPOINT: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let extensions = registry::ENDPOINT.iter();
     table(
         ENDPOINT_NAMESPACES,
-        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard, e.keys)),
     )
 });
 
@@ -89,16 +94,17 @@ static BACKEND: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
     let extensions = registry::BACKEND.iter();
     table(
         BACKEND_NAMESPACES,
-        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard, e.keys)),
     )
 });
 
 static AGENT: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
-    let extensions = registry::agent().map(|(index, e)| (index, (e.namespace, e.aliases, e.guard)));
+    let extensions =
+        registry::agent().map(|(index, e)| (index, (e.namespace, e.aliases, e.guard, e.keys)));
     numbered(registry::AGENT_NAMESPACES, extensions)
 });
 
-type Names = (&'static str, &'static [&'static str], bool);
+type Names = (&'static str, &'static [&'static str], bool, &'static [Key]);
 
 fn table(
     core: &'static [&'static Namespace],
@@ -117,14 +123,16 @@ fn numbered(
             name: namespace.name,
             extension: None,
             guard: namespace.guard,
+            keys: namespace.keys,
         };
         (namespace.aliases, known)
     });
-    let extensions = extensions.map(|(index, (name, aliases, guard))| {
+    let extensions = extensions.map(|(index, (name, aliases, guard, keys))| {
         let known = Known {
             name,
             extension: Some(index),
             guard,
+            keys,
         };
         (aliases, known)
     });
@@ -187,6 +195,7 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
             says_nothing(&node);
             continue;
         }
+        only_unknown_keys(&known, &node);
         let Some(index) = known.extension else {
             continue;
         };
@@ -198,6 +207,22 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
     }
     wanted.sort_by_key(|(index, _)| *index);
     wanted
+}
+
+/// Reports the block of a guard all of whose keys are unknown: each of them may be the one that was to guard.
+fn only_unknown_keys(known: &Known, node: &Node<'_>) {
+    const FAMILIES: [&str; 4] = ["auth/", "security/", "qos/ratelimit/", "validation/"];
+    let of_family = FAMILIES.iter().any(|family| known.name.starts_with(family));
+    if !known.guard || !of_family || known.keys.is_empty() || node.members().is_empty() {
+        return;
+    }
+    let block = Block::open_quietly(node.clone(), known.keys, Typing::Strict);
+    if block.is_some_and(|block| !block.has_known_keys()) {
+        node.config_error_hint(
+            ConfigError::invalid("the block guards nothing: none of its keys is known"),
+            "see the keys of the namespace in docs/configuration.md",
+        );
+    }
 }
 
 /// Reports a second spelling of a namespace. Two spellings of a guard are ambiguous.
@@ -310,22 +335,36 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
     let all = here
         .chain(names)
         .chain(UNBUILT.iter().map(|known| known.namespace));
-    if let Some(plugin) = plugins::meant(name) {
+    if let Some(guard) = guess::split(name, node) {
+        let hint = format!("a namespace is one name: \"{guard}\"");
+        return node.config_error_hint(not_known(name, true), hint);
+    }
+    if let Some(plugin) = plugins::meant(name).filter(|plugin| is_meant(level, plugin)) {
         return not_a_namespace(plugin, name, node);
     }
     if let Some(guard) = shortened(level, name) {
         let hint = format!("did you mean \"{guard}\"?");
         return node.config_error_hint(not_known(name, true), hint);
     }
-    let Some(meant) = nearest(name, all) else {
-        return node.warn(not_known(name, false));
-    };
-    let hint = format!("did you mean \"{meant}\"?");
-    // The intended namespace is a guard, which would be missing.
-    if lookup(meant).is_some_and(|found| found.guard) {
-        node.config_error_hint(not_known(name, true), hint);
-    } else {
-        node.warn_hint(not_known(name, false), hint);
+    let meant = nearest(name, all);
+    let is_of_guard = meant.is_some_and(|meant| lookup(meant).is_some_and(|found| found.guard));
+    if is_of_guard || guess::may_guard(name) {
+        return node.config_error_hint(not_known(name, true), guess::hint(level, name));
+    }
+    match meant {
+        Some(meant) => {
+            node.warn_hint(not_known(name, false), format!("did you mean \"{meant}\"?"));
+        }
+        None => node.warn(not_known(name, false)),
+    }
+}
+
+/// Whether the namespace of a plugin works at this level. In an endpoint `basic-auth` means another guard.
+fn is_meant(level: Level, plugin: &BuiltIn) -> bool {
+    match plugin.kind {
+        PluginKind::Server => level == Level::Service,
+        PluginKind::Client => level == Level::Backend,
+        PluginKind::Modifier | PluginKind::Middleware => level != Level::Service,
     }
 }
 

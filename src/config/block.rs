@@ -39,10 +39,7 @@ impl<'a> Block<'a> {
     /// Opens `node`, and warns about keys that are not in the table. Anything except an object is an error.
     pub fn open(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
         let block = Block::open_quietly(node, keys, typing)?;
-        for member in block.node.value().members() {
-            if is_comment(&member.name) {
-                continue;
-            }
+        for member in block.members() {
             match block.known(&member.name) {
                 None => block.unknown(member),
                 Some(known) if matches!(known.kind, Kind::Leftover) => {
@@ -353,6 +350,18 @@ impl<'a> Block<'a> {
     }
 
     fn respelled(&self, member: &Member, known: &Key) {
+        let read = self.find(known.name);
+        if read.is_some_and(|read| read.name != member.name) {
+            let path = self.node.path().key(&member.name);
+            let node = Node::at_path(&member.value, path, self.node.report());
+            return node.ruled(self.node.rule()).config_error_hint(
+                ConfigError::KeySpelledTwice {
+                    key: member.name.to_string(),
+                    known: known.name,
+                },
+                "remove one of them",
+            );
+        }
         self.node.report().add(Finding {
             severity: Severity::Warning,
             pointer: self.node.path().key(&member.name).pointer(),
@@ -377,17 +386,63 @@ impl<'a> Block<'a> {
         });
     }
 
+    /// Reports an unknown key. If a guard's key is meant, nothing would be guarded.
     fn unknown(&self, member: &Member) {
-        let meant = nearest(&member.name, self.keys.iter().map(|known| known.name));
+        let meant = self.meant(&member.name);
+        let key = member.name.to_string();
+        let guard = meant.is_some_and(|known| known.guard);
+        let (severity, config_error, end) = if guard {
+            (
+                Severity::ConfigError,
+                ConfigError::UnknownGuardKey { key },
+                format!(" To ignore it, write \"@{}\"", member.name),
+            )
+        } else {
+            (
+                Severity::Warning,
+                ConfigError::UnknownKey { key },
+                String::new(),
+            )
+        };
         self.node.report().add(Finding {
-            severity: Severity::Warning,
+            severity,
             pointer: self.node.path().key(&member.name).pointer(),
             at: member.at,
-            config_error: ConfigError::UnknownKey {
-                key: member.name.to_string(),
-            },
-            hint: meant.map(|meant| format!("did you mean \"{meant}\"?").into()),
+            config_error,
+            hint: meant.map(|meant| format!("did you mean \"{}\"?{end}", meant.name).into()),
         });
+    }
+
+    /// The key that is meant by another name.
+    fn meant(&self, name: &str) -> Option<&'static Key> {
+        let mut keys = self.keys.iter();
+        let same = |other: &&str| rule::folded(other).eq(rule::folded(name));
+        keys.find(|known| known.also.iter().any(|other| same(&other)))
+            .or_else(|| {
+                let near = nearest(name, self.keys.iter().map(|known| known.name))?;
+                self.keys.iter().find(|known| known.name == near)
+            })
+    }
+
+    /// Whether it has a key that is in the table.
+    pub fn has_known_keys(&self) -> bool {
+        self.members().any(|member| self.knows(&member.name))
+    }
+
+    /// Reports a guard's block that guards nothing. Unknown keys in it may have been meant to: they stop the start.
+    pub fn guards_nothing(&self, hint: &'static str) {
+        let text = ConfigError::invalid("the block guards nothing");
+        if self.members().all(|member| self.knows(&member.name)) {
+            self.node.warn_hint(text, hint);
+        } else {
+            self.node.config_error_hint(text, hint);
+        }
+    }
+
+    /// The members that are no comments.
+    fn members(&self) -> impl Iterator<Item = &'a Member> + use<'a> {
+        let members = self.node.value().members().iter();
+        members.filter(|member| !is_comment(&member.name))
     }
 }
 

@@ -154,9 +154,12 @@ impl Parser<'_> {
             let member = Member { name, at, value };
             match members.index_of(&member.name) {
                 Some(index) => {
-                    let path = trail.path().key(&member.name);
-                    self.report.duplicate(&member.name, member.at, &path);
-                    members.list[index] = member;
+                    let (path, at) = (trail.path().key(&member.name), member.at);
+                    let lost = std::mem::replace(&mut members.list[index], member);
+                    self.report.duplicate(&lost.name, at, &path);
+                    if lost.value.to_json() != members.list[index].value.to_json() {
+                        self.report.lose(&path, lost);
+                    }
                 }
                 None => members.push(member),
             }

@@ -9,8 +9,11 @@ pub struct Key {
     pub default: &'static str,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
-    /// Whether it is a guard (it decides who may pass, how much, or from where) in a namespace that is not.
+    /// Whether it is a guard (it decides who may pass, how much, or from where). In a namespace that is not a guard, its
+    /// value is read as strictly as in one. In any namespace, a misspelt name of it stops the start.
     pub guard: bool,
+    /// Other names by which people know it, for "did you mean".
+    pub also: &'static [&'static str],
 }
 
 impl Key {
@@ -18,6 +21,14 @@ impl Key {
     pub const fn guarding(self) -> Key {
         Key {
             guard: true,
+            ..self
+        }
+    }
+
+    /// Adds names that people write for it. They are not read.
+    pub const fn also(self, names: &'static [&'static str]) -> Key {
+        Key {
+            also: names,
             ..self
         }
     }
@@ -92,6 +103,7 @@ pub(crate) const fn key(
         default,
         doc,
         guard: false,
+        also: &[],
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::flexible::{Place, Rendering, Watched};
 use super::path::Path;
-use super::value::Position;
+use super::value::{Member, Position};
 
 /// Whether a finding stops the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,13 +83,21 @@ pub enum ConfigError {
     Missing(&'static str),
     #[error("the key {key:?} is unknown here and ignored")]
     UnknownKey { key: String },
+    #[error(
+        "the key {key:?} is unknown here. It may guard something, so the gateway does not start"
+    )]
+    UnknownGuardKey { key: String },
+    #[error("the key {key:?} appears beside {known:?}, which is the same key")]
+    KeySpelledTwice { key: String, known: &'static str },
     #[error("the key {key:?} appears twice: the last one counts")]
     DuplicateKey { key: String },
     #[error("mapping key {key:?} already defined at line {line}")]
     KeyTwice { key: String, line: u32 },
     #[error("the namespace {namespace:?} is unknown here and ignored")]
     UnknownNamespace { namespace: String },
-    #[error("the namespace {namespace:?} is unknown here, and a guard must not be ignored")]
+    #[error(
+        "the namespace {namespace:?} is unknown here. It may guard something, so the gateway does not start"
+    )]
     UnknownGuard { namespace: String },
     #[error("the namespace {namespace:?} is not supported by this version")]
     Unsupported { namespace: String },
@@ -162,6 +170,14 @@ pub struct Problem {
     pub notes: Vec<String>,
 }
 
+/// A member of an object that a later one with the same name replaced.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// The location that both have.
+    pub pointer: String,
+    pub member: Member,
+}
+
 /// Collects findings. Everything that reads one configuration shares it.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -169,6 +185,7 @@ pub struct Report {
     config_errors: Cell<usize>,
     rendering: OnceCell<Arc<Rendering>>,
     watched: RefCell<Vec<Watched>>,
+    lost: RefCell<Vec<Lost>>,
     secret_files: RefCell<Vec<PathBuf>>,
 }
 
@@ -226,6 +243,19 @@ impl Report {
             },
             hint: None,
         });
+    }
+
+    /// Keeps a member that a later one with the same name and another value replaced.
+    pub fn lose(&self, path: &Path, member: Member) {
+        self.lost.borrow_mut().push(Lost {
+            pointer: path.pointer(),
+            member,
+        });
+    }
+
+    /// The members added with [`Report::lose`].
+    pub fn lost(&self) -> Vec<Lost> {
+        self.lost.borrow().clone()
     }
 
     /// Reports a duplicate key in a format that forbids it.

@@ -112,7 +112,9 @@ pub(crate) const SERVICE: &[Key] = &[
         "Largest request head. As in KrakenD, 4096 bytes are added. Larger heads get 431.",
     ),
     key("use_h2c", Kind::Bool, "false", "HTTP/2 without TLS."),
-    key("tls", Kind::Block(TLS), "", "TLS for clients.").guarding(),
+    key("tls", Kind::Block(TLS), "", "TLS for clients.")
+        .guarding()
+        .also(&["https", "mtls", "ssl", "tls_config"]),
     key(
         "client_tls",
         Kind::Block(CLIENT_TLS),

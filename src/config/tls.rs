@@ -52,7 +52,9 @@ pub(crate) const TLS: &[Key] = &[
         Kind::Choice(VERSIONS),
         "TLS13",
         "The oldest version. Values below TLS12 mean TLS12.",
-    ),
+    )
+    .guarding()
+    .also(&["min_tls_version"]),
     MAX_VERSION,
     CURVES,
     SUITES,
@@ -61,19 +63,29 @@ pub(crate) const TLS: &[Key] = &[
         Kind::Bool,
         "false",
         "Clients must present a certificate.",
-    ),
+    )
+    .guarding()
+    .also(&[
+        "mtls",
+        "client_auth",
+        "require_client_cert",
+        "verify_client",
+    ]),
     key(
         "ca_certs",
         Kind::Texts,
         "[]",
         "Paths of the CA certificates for client certificates (PEM).",
-    ),
+    )
+    .guarding()
+    .also(&["client_ca", "client_cas", "cas"]),
     key(
         "disable_system_ca_pool",
         Kind::Bool,
         "false",
         "Trust `ca_certs` only.",
-    ),
+    )
+    .guarding(),
     key(
         "prefer_server_cipher_suites",
         Kind::Bool,

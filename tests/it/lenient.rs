@@ -1,6 +1,7 @@
 //! Errors in a file that do not stop the start, and those that do: the rule of `src/config/rule.rs`.
 
 mod endpoints;
+mod guards;
 mod hints;
 
 use serde_json::{Value, json};

@@ -58,7 +58,9 @@ const ENTRY_KEYS: &[Key] = &[
         Kind::Bool,
         "true",
         "Ours: `false` disables the key.",
-    ),
+    )
+    .guarding()
+    .also(&["enable", "active", "disabled"]),
 ];
 
 /// Keys of an endpoint's block.
@@ -68,7 +70,9 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         Kind::Texts,
         "",
         "The roles that may call the endpoint. A key needs one of them.",
-    ),
+    )
+    .guarding()
+    .also(&["allowed_roles", "required_roles"]),
     STRATEGY,
     IDENTIFIER,
     key(
@@ -76,7 +80,9 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         Kind::Number,
         "0",
         "Requests per second for each key; more get 429. 0 sets no limit.",
-    ),
+    )
+    .guarding()
+    .also(&["client_rate", "client_limit", "max_client_rate"]),
 ];
 
 /// `auth/api-keys` of the service, as configured.

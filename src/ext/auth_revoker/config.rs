@@ -60,7 +60,9 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "[]",
         "The claims that are looked up: with `jti` and a token whose jti is J1, `jti-J1`.",
-    ),
+    )
+    .guarding()
+    .also(&["keys", "claims"]),
     key(
         "redis",
         Kind::Bool,

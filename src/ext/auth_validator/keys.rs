@@ -30,7 +30,7 @@ const SOURCE_KEYS: [Key; 23] = [
         Kind::Choice(&["any", "at+jwt"]),
         "any",
         "Ours: `at+jwt` accepts only tokens that are declared as access tokens in their header (RFC 9068). With `any`, tokens that are declared as something else are still rejected: logout tokens, proofs of possession, security events.",
-    ),
+    ).guarding().also(&["token_type"]),
     key(
         "jwk_url",
         Kind::Text,
@@ -84,13 +84,13 @@ const SOURCE_KEYS: [Key; 23] = [
         Kind::Text,
         "",
         "The token's `iss` must be exactly this. Without it, every issuer that uses these keys is accepted.",
-    ),
+    ).guarding().also(&["iss", "issuer_url", "allowed_issuers", "expected_issuer"]),
     key(
         "audience",
         Kind::Texts,
         "",
         "The token's `aud` must contain all of these. Without them, a token that was issued for another service is also accepted.",
-    ),
+    ).guarding().also(&["aud", "allowed_audience", "allowed_audiences", "expected_audience"]),
     key(
         "audience_key",
         Kind::TextOrTexts,
@@ -114,7 +114,7 @@ const SOURCE_KEYS: [Key; 23] = [
         Kind::Texts,
         "",
         "Base64url of the SHA-256 of public keys, of which one must be in the certificate chain of the key server.",
-    ),
+    ).guarding().also(&["fingerprints"]),
     key(
         "cipher_suites",
         Kind::Integers,
@@ -144,7 +144,7 @@ const SOURCE_KEYS: [Key; 23] = [
         Kind::Block(INTROSPECTION_KEYS),
         "",
         "Ours: ask the provider whether tokens are active (RFC 7662). With a source of keys, this applies only to tokens that are not JWTs.",
-    ),
+    ).guarding(),
 ];
 
 const ANSWER_KEYS: [Key; 7] = [
@@ -197,7 +197,7 @@ const BINDING_KEYS: &[Key] = &[
         Kind::Choice(DEMANDS),
         "off",
         "Whether a token must come over a connection with the client certificate to which it is bound (`cnf` with `x5t#S256`, RFC 8705). `optional` checks bound tokens, `required` rejects others.",
-    ),
+    ).guarding(),
     key(
         "certificate_header",
         Kind::Text,
@@ -209,7 +209,7 @@ const BINDING_KEYS: &[Key] = &[
         Kind::Choice(DEMANDS),
         "off",
         "Whether a token must come with a proof of possession of the key to which it is bound (`cnf` with `jkt`, DPoP, RFC 9449). `optional` checks bound tokens, `required` rejects others.",
-    ),
+    ).guarding(),
     key(
         "dpop_algs",
         Kind::Texts,
@@ -248,7 +248,7 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Block(BINDING_KEYS),
         "",
         "Ours: require that a token is presented by the client to which it was issued.",
-    ),
+    ).guarding(),
     key(
         "auth_header_name",
         Kind::Text,
@@ -272,7 +272,7 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Texts,
         "",
         "One of these must be among the token's roles.",
-    ),
+    ).guarding().also(&["allowed_roles", "required_roles", "realm_roles"]),
     key(
         "roles_key",
         Kind::TextOrTexts,
@@ -296,7 +296,7 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Texts,
         "",
         "Scopes that the token must have, see `scopes_matcher`.",
-    ),
+    ).guarding().also(&["allowed_scopes", "required_scopes"]),
     key(
         "scopes_key",
         Kind::TextOrTexts,
@@ -308,13 +308,13 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Text,
         "any",
         "`all` or `any` of the scopes.",
-    ),
+    ).guarding(),
     key(
         "propagate_claims",
         Kind::List,
         "",
         "Pairs of claim and header, where a list names the members of nested objects: the header is set for the backends, and removed from what the client sent, in every spelling that a backend may read as the same header (`X_User`). A token is rejected (`bad_claim`) if a value begins or ends with blanks or contains control characters, or if an item of a list contains a comma.",
-    ),
+    ).guarding().also(&["claims"]),
     key(
         "propagate_claims_preserve_array",
         Kind::Bool,
@@ -356,13 +356,13 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Bool,
         "false",
         "Ours: reject tokens without an expiry.",
-    ),
+    ).guarding().also(&["exp_required", "require_expiration"]),
     key(
         "require_url_claims",
         Kind::Bool,
         "false",
         "Ours: reject tokens that lack a claim that a backend's `url_pattern` names as `{JWT.claim}`. Otherwise the backend gets the placeholder itself, `%7B%7B.JWT.claim%7D%7D`, as from KrakenD.",
-    ),
+    ).guarding(),
 ];
 
 /// Keys of an endpoint's block.

@@ -27,6 +27,11 @@ pub(super) fn endpoint(
 fn detector(node: &Node<'_>, cx: &Compile<'_>) -> Option<BotDetector> {
     let before = cx.report.config_errors();
     let block = Block::read(node)?;
+    if block.is_empty() && cx.report.config_errors() == before {
+        block
+            .block
+            .guards_nothing("no client is a bot without \"deny\" or \"patterns\"");
+    }
     let patterns = match re2::set(&block.patterns) {
         Ok(patterns) => patterns,
         Err(error) => {

@@ -1,6 +1,6 @@
 //! The block as configured.
 
-use crate::config::{Block, Key, Kind, Node, Typing, key};
+use crate::config::{Block, ConfigError, Key, Kind, Node, Typing, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -8,7 +8,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "The expression, in CEL. Its names decide when it is evaluated: with `req` before the call, with `resp` after it, with `JWT` when the token is validated.",
-    ),
+    ).guarding().also(&["expr", "expression", "check", "condition", "rule"]),
     key("mod_expr", Kind::Leftover, "", "KrakenD ignores it too"),
 ];
 
@@ -22,12 +22,22 @@ pub(super) struct Entry<'a> {
 
 /// The expressions of a block, without missing and empty ones.
 pub(super) fn entries<'a>(node: &Node<'a>) -> Vec<Entry<'a>> {
-    let items = node.list(Typing::Strict).unwrap_or_default();
+    let items = node.list(Typing::Strict);
+    if items.as_ref().is_some_and(Vec::is_empty) {
+        node.warn_hint(
+            ConfigError::invalid("the list is empty and guards nothing"),
+            "an expression is an object: {\"check_expr\": \"…\"}",
+        );
+    }
     items
+        .unwrap_or_default()
         .into_iter()
         .filter_map(|item| {
             let block = Block::open(item, KEYS, Typing::Strict)?;
-            let node = block.get("check_expr")?;
+            let Some(node) = block.get("check_expr") else {
+                block.guards_nothing("the expression is in \"check_expr\"");
+                return None;
+            };
             let text = node.text(Typing::Strict)?;
             (!text.is_empty()).then_some(Entry { node, text })
         })

@@ -46,6 +46,13 @@ pub(super) fn endpoint(
 
 fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
     doubts(node, block);
+    if block.allow_origins.is_empty() && !block.endpoints_only {
+        let at = block.block.get("allow_origins");
+        at.unwrap_or_else(|| node.clone()).warn_hint(
+            ConfigError::invalid("without \"allow_origins\" every origin is allowed"),
+            "name the origins, or write \"allow_origins\": [\"*\"]",
+        );
+    }
     let origins = origins(node, &block.allow_origins);
     if origins == Origins::Any && block.allow_credentials {
         node.warn_hint(

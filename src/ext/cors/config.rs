@@ -1,6 +1,6 @@
 //! The block as configured.
 
-use crate::config::{Key, Kind, Node, key};
+use crate::config::{Block as Open, Key, Kind, Node, key};
 
 /// The keys of both levels.
 const SHARED: [Key; 10] = [
@@ -9,19 +9,25 @@ const SHARED: [Key; 10] = [
         Kind::Texts,
         "[\"*\"]",
         "Origins that may call; each may contain one `*`.",
-    ),
+    )
+    .guarding()
+    .also(&["origin", "origins", "allowed_origin", "allowed_origins"]),
     key(
         "allow_methods",
         Kind::Texts,
         "GET, POST, HEAD",
         "Methods that they may use.",
-    ),
+    )
+    .guarding()
+    .also(&["methods", "allowed_methods"]),
     key(
         "allow_headers",
         Kind::Texts,
         "any",
         "Headers that they may send.",
-    ),
+    )
+    .guarding()
+    .also(&["headers", "allowed_headers"]),
     key(
         "expose_headers",
         Kind::Texts,
@@ -85,11 +91,12 @@ const ENDPOINTS_ONLY: Key = key(
     Kind::Bool,
     "false",
     "Ours: the block itself applies to no endpoint. Only endpoints with their own block may be called.",
-);
+).guarding();
 
 /// `security/cors` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
+    pub(super) block: Open<'a>,
     pub(super) allow_origins: Vec<String>,
     pub(super) allow_methods: Vec<String>,
     pub(super) allow_headers: Vec<String>,
@@ -119,6 +126,7 @@ impl<'a> Block<'a> {
             options_success_status: block.within("options_success_status", 200, 299),
             debug: block.flag("debug"),
             endpoints_only: of_service && block.flag("endpoints_only"),
+            block,
         })
     }
 }

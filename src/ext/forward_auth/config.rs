@@ -22,7 +22,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "",
         "Headers of a positive response that are set for the backends. Headers of the client with these names are always removed. The endpoint must list them in `input_headers`.",
-    ),
+    ).guarding(),
     key(
         "client_headers",
         Kind::Texts,

@@ -8,7 +8,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "",
         "Required: networks in CIDR notation, and single addresses.",
-    ),
+    ).guarding().also(&["cidrs", "ips", "networks", "ranges"]),
     key(
         "allow",
         Kind::Bool,
@@ -20,13 +20,13 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "",
         "Headers with the client's address; the first one that is present is used. They are read only from trusted proxies. The default is `remote_ip_headers` of `router`, or KrakenD's list if `trusted_proxies` is set here.",
-    ),
+    ).guarding(),
     key(
         "trusted_proxies",
         Kind::Texts,
         "",
         "Networks whose headers are trusted, in addition to `trusted_proxies` of `router`.",
-    ),
+    ).guarding(),
 ];
 
 /// `security/ip-filter` as configured.

@@ -28,7 +28,9 @@ const POLICIES: Key = key(
     Kind::Texts,
     "",
     "Required: the expressions. Each must be true.",
-);
+)
+.guarding()
+.also(&["rules", "expressions"]);
 
 const STAGE: &[Key] = &[
     POLICIES,
@@ -41,13 +43,17 @@ const STAGE: &[Key] = &[
 ];
 pub(super) const TOKEN: &[Key] = &[POLICIES];
 
-const REQ: Key = key("req", Kind::Block(STAGE), "", "For requests.");
+const REQ: Key = key("req", Kind::Block(STAGE), "", "For requests.")
+    .guarding()
+    .also(&["request"]);
 const RESP: Key = key(
     "resp",
     Kind::Block(STAGE),
     "",
     "For responses. The request is known, too.",
-);
+)
+.guarding()
+.also(&["response"]);
 const JOIN: Key = key(
     "auto_join_policies",
     Kind::Bool,
@@ -82,7 +88,9 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         Kind::Block(TOKEN),
         "",
         "For verified tokens (`JWT`). Needs `auth/validator`. Otherwise the client gets 401.",
-    ),
+    )
+    .guarding()
+    .also(&["token"]),
     JOIN,
     DEBUG,
     NO_MACROS,

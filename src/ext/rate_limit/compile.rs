@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, Rate};
 use super::clients::Clients;
-use super::config::{BackendBlock, ENDPOINT_KEYS, ENDPOINT_REDIS_KEYS, LimitBlock};
+use super::config::{BACKEND_KEYS, BackendBlock, ENDPOINT_KEYS, ENDPOINT_REDIS_KEYS, LimitBlock};
 use super::fields::{Described, Families, LimitFields};
 use super::identity::Identity;
 use super::runtime::{BackendLimit, EndpointLimit, Limits, Scope};
 use super::shared::Cluster;
 use super::wide::{Spot, limit};
-use crate::config::{ConfigError, Node};
+use crate::config::{Block, ConfigError, Key, Node, Typing};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -123,6 +123,7 @@ pub(super) fn endpoint(
         return EndpointPart::Nothing;
     };
     if rates.is_empty() {
+        no_rate(node, ENDPOINT_KEYS, block.has_no_rate());
         return EndpointPart::Nothing;
     }
     tell(site, &block, rates.all, rates.client);
@@ -136,6 +137,14 @@ pub(super) fn endpoint(
         cx,
     );
     EndpointPart::step(step)
+}
+
+/// Reports a block without a rate. A rate of 0 says that there is no limit.
+fn no_rate(node: &Node<'_>, keys: &'static [Key], is_missing: bool) {
+    let block = Block::open_quietly(node.clone(), keys, Typing::Strict);
+    if let Some(block) = block.filter(|_| is_missing) {
+        block.guards_nothing("it has no \"max_rate\", and sets no limit");
+    }
 }
 
 /// The name of the state of an endpoint's block.
@@ -171,9 +180,13 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
+    let before = cx.report.config_errors();
     let Some(block) = BackendBlock::read(node) else {
         return BackendPart::Nothing;
     };
+    if cx.report.config_errors() == before {
+        no_rate(node, BACKEND_KEYS, block.max_rate.is_none());
+    }
     let every = block
         .every
         .filter(|every| !every.is_zero())

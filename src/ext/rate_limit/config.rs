@@ -9,25 +9,40 @@ const MAX_RATE: Key = key(
     Kind::Number,
     "0",
     "Requests per `every` for the whole endpoint; 0 sets no limit.",
-);
+)
+.guarding()
+.also(&[
+    "rate",
+    "limit",
+    "rate_limit",
+    "max_requests",
+    "requests",
+    "requests_per_second",
+]);
 const CAPACITY: Key = key(
     "capacity",
     Kind::Integer,
     "",
     "How many requests may arrive at once. The default is the rate per second, at least 1.",
-);
+)
+.guarding()
+.also(&["burst"]);
 const CLIENT_MAX_RATE: Key = key(
     "client_max_rate",
     Kind::Number,
     "0",
     "Requests per `every` for each client; 0 sets no limit.",
-);
+)
+.guarding()
+.also(&["client_rate", "client_limit", "max_client_rate"]);
 const EVERY: Key = key(
     "every",
     Kind::Duration,
     "1s",
     "The period of the rates, at least one second.",
-);
+)
+.guarding()
+.also(&["interval", "period", "per", "window"]);
 const KEY: Key = key(
     "key",
     Kind::Text,
@@ -69,7 +84,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         Kind::Integer,
         "",
         "How many requests of one client may arrive at once. The default is KrakenD's: `client_max_rate` per second if `max_rate` is at least one per second, otherwise 1.",
-    ),
+    ).guarding().also(&["client_burst"]),
     EVERY,
     key(
         "strategy",
@@ -95,13 +110,22 @@ const SERVICE_MAX_RATE: Key = key(
     Kind::Number,
     "0",
     "Requests per `every` for all clients together; 0 sets no limit.",
-);
+)
+.guarding()
+.also(&[
+    "rate",
+    "limit",
+    "rate_limit",
+    "max_requests",
+    "requests",
+    "requests_per_second",
+]);
 const CLIENT_CAPACITY: Key = key(
     "client_capacity",
     Kind::Integer,
     "",
     "How many requests of one client may arrive at once. The default is `client_max_rate` per second, at least 1.",
-);
+).guarding().also(&["client_burst"]);
 const STRATEGY: Key = key(
     "strategy",
     Kind::Choice(&["ip", "header", "jwt", "claim"]),
@@ -200,14 +224,27 @@ pub(super) const BACKEND_KEYS: &[Key] = &[
         Kind::Number,
         "0",
         "Calls per `every`; 0 sets no limit.",
-    ),
+    )
+    .guarding()
+    .also(&[
+        "rate",
+        "limit",
+        "rate_limit",
+        "max_requests",
+        "requests",
+        "requests_per_second",
+    ]),
     key(
         "capacity",
         Kind::Integer,
         "",
         "How many calls may be made at once. The default is the rate per second, at least 1.",
-    ),
-    key("every", Kind::Duration, "1s", "The period of the rate."),
+    )
+    .guarding()
+    .also(&["burst"]),
+    key("every", Kind::Duration, "1s", "The period of the rate.")
+        .guarding()
+        .also(&["interval", "period", "per", "window"]),
 ];
 
 /// A block of limits as configured.
@@ -232,6 +269,11 @@ pub(super) struct LimitBlock<'a> {
 }
 
 impl<'a> LimitBlock<'a> {
+    /// Whether no rate is configured, not even 0.
+    pub(super) fn has_no_rate(&self) -> bool {
+        self.max_rate.is_none() && self.client_max_rate.is_none()
+    }
+
     /// Reads a block with one of the tables above.
     pub(super) fn read(node: &Node<'a>, keys: &'static [Key]) -> Option<LimitBlock<'a>> {
         let block = node.block(keys)?;

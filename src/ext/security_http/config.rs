@@ -8,7 +8,9 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "any",
         "Values of `Host`, with the port, that are served.",
-    ),
+    )
+    .guarding()
+    .also(&["hosts", "allow_hosts"]),
     key(
         "allowed_hosts_are_regex",
         Kind::Bool,
@@ -26,7 +28,9 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Bool,
         "false",
         "Requests without TLS are redirected to https.",
-    ),
+    )
+    .guarding()
+    .also(&["https_redirect"]),
     key("ssl_host", Kind::Text, "", "The host of that redirect."),
     key(
         "ssl_proxy_headers",

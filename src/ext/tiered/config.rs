@@ -21,13 +21,16 @@ const TIER: &[Key] = &[
         Kind::Block(TIER_KEYS),
         "",
         "The limits of this tier, counted by this gateway.",
-    ),
+    )
+    .guarding()
+    .also(&["limits"]),
     key(
         "ratelimit_redis",
         Kind::Block(ENDPOINT_REDIS_KEYS),
         "",
         "The limits of this tier, counted in a Redis of `redis`. Beside `ratelimit` both apply.",
-    ),
+    )
+    .guarding(),
 ];
 
 pub(super) const KEYS: &[Key] = &[
@@ -48,7 +51,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Bool,
         "true",
         "Ours: whether requests without a matching tier pass, without a limit. Otherwise they get 403.",
-    ),
+    ).guarding(),
 ];
 
 /// `qos/ratelimit/tiered` as configured.

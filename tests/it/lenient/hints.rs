@@ -32,7 +32,10 @@ fn a_block_at_the_wrong_level_belongs_to_the_level_around_it() {
             "a backend",
         ),
     ] {
-        let hint = hinted(&text, "unknown here, and a guard must not be ignored");
+        let hint = hinted(
+            &text,
+            "It may guard something, so the gateway does not start",
+        );
         assert_eq!(hint, format!("it belongs in the extra_config of {place}"));
     }
 }
