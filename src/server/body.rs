@@ -41,8 +41,6 @@ pub(super) fn too_large() -> Failure {
 impl Pieces for Session {
     type Error = Failure;
 
-    const CHARGES_PIECES: bool = true;
-
     /// Thousands of clients may each send a few kilobytes and stop. What they have sent is also in the buffer of their
     /// connection.
     fn charged(length: usize, _: usize) -> usize {

@@ -31,7 +31,7 @@ use crate::server::room::Place;
 use crate::server::tls::Certificates;
 use crate::server::{drive, proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
-use crate::upstream::budget::{Charge, SMALL};
+use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
 use reject::{last_words, peer};
 
@@ -233,7 +233,7 @@ impl Front {
             };
             // The head is held as it came and as a map, at least until its request ends.
             let mut held = Charge::default();
-            if facts.length > SMALL && held.cover(2 * facts.length).is_err() {
+            if held.cover(facts.memory()).is_err() {
                 *conn.ahead() = bytes::BytesMut::new();
                 return self.full(&mut conn).await;
             }

@@ -5,6 +5,8 @@
 
 use memchr::memchr;
 
+use crate::upstream::budget::SMALL;
+
 /// The maximum length of a target in the `http` crate.
 const MAX_TARGET_BYTES: usize = 65_534;
 
@@ -76,6 +78,8 @@ impl BadHead {
 pub struct HeadFacts {
     /// The length of the head, including its empty line.
     pub length: usize,
+    /// The number of headers.
+    pub fields: usize,
     pub body: BodyFraming,
     /// The target is in absolute form (`GET http://host/path`).
     pub absolute: bool,
@@ -87,6 +91,22 @@ pub struct HeadFacts {
     pub upgrade: bool,
     /// HTTP/1.1 in origin form, without headers about the connection and without `Expect`.
     pub simple: bool,
+}
+
+/// A head with no more headers is not charged to the budget of memory, if it is short.
+const FEW_FIELDS: usize = 32;
+/// What a header takes besides its text: an entry in each of two maps, and one in the call to a backend.
+const FIELD: usize = 512;
+
+impl HeadFacts {
+    /// What the head takes as long as its request lasts: its bytes, a copy of them, and maps. 0 if it is small.
+    pub(crate) fn memory(&self) -> usize {
+        if self.length > SMALL || self.fields > FEW_FIELDS {
+            2 * self.length + FIELD * self.fields
+        } else {
+            0
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +293,7 @@ impl HeadReader {
         };
         Ok(HeadFacts {
             length: self.line,
+            fields: self.lines.saturating_sub(1),
             body,
             absolute: self.absolute,
             raw_target: self.raw_target,

@@ -116,7 +116,7 @@ pub(crate) fn load(loader: &dyn Loader) -> Result<(Loaded, Adopt), String> {
 /// Sets the memory limit of bodies as configured.
 pub(super) fn allow(service: &Service) {
     let bytes = service.options.buffered_bytes;
-    Budget::process().set_limit(bytes.unwrap_or_else(budget::half_of_memory));
+    Budget::set_limits(bytes.unwrap_or_else(budget::half_of_memory));
 }
 
 /// The running process: the state of its main thread.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::upstream::budget::{self, Memory};
+
 /// How long to wait for a place before checking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
@@ -26,6 +28,9 @@ const GRACE_BETWEEN: u64 = 1000;
 /// connection.
 const SHARE: usize = 16;
 
+/// How many places can be taken however short the memory is.
+const FEW: usize = 64;
+
 /// The places of a listener.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -35,6 +40,8 @@ pub(super) struct Room {
     began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
     next: AtomicU64,
+    /// The memory that each connection may need, in bytes. 0 if it is not counted.
+    weight: u64,
 }
 
 /// The state of one connection.
@@ -144,6 +151,12 @@ impl Room {
     /// Creates a limit of this many connections. If `others`, another limit, is lower, no connection is asked to
     /// close.
     pub(super) fn new(places: usize, others: usize) -> Arc<Room> {
+        Room::weighing(0, places, others)
+    }
+
+    /// The same if each connection may need this much memory, in bytes. While the memory of the process is short, only
+    /// [`FEW`] places can be taken.
+    pub(super) fn weighing(weight: u64, places: usize, others: usize) -> Arc<Room> {
         Arc::new(Room {
             places: if places > others { usize::MAX } else { places },
             taken: AtomicUsize::new(0),
@@ -151,6 +164,7 @@ impl Room {
             began: Instant::now(),
             seats: Mutex::default(),
             next: AtomicU64::new(0),
+            weight,
         })
     }
 
@@ -168,10 +182,12 @@ impl Room {
     }
 
     fn try_place(self: &Arc<Room>) -> Option<Place> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        if taken >= self.places || !self.has_memory(taken) {
             self.taken.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
+        Memory::process().add(self.weight);
         let seat = (self.places != usize::MAX).then(|| {
             let key = self.next.fetch_add(1, Ordering::Relaxed);
             let seat = Arc::new(Seat::default());
@@ -182,6 +198,12 @@ impl Room {
             room: Arc::clone(self),
             seat,
         })
+    }
+
+    /// Whether the memory of the process has space for one more than `taken` connections.
+    fn has_memory(&self, taken: usize) -> bool {
+        let is_counted = self.weight > 0 && self.places != usize::MAX;
+        !is_counted || taken < FEW || budget::has_space(self.weight)
     }
 
     /// Asks connections that wait for their client to close, ordered by rank.
@@ -276,6 +298,7 @@ impl Drop for Place {
             self.room.seats().remove(key);
         }
         self.room.taken.fetch_sub(1, Ordering::Relaxed);
+        Memory::process().release(self.room.weight);
         self.room.freed.notify_one();
     }
 }

@@ -36,7 +36,7 @@ use crate::server::upkeep::Upkeep;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
-use crate::upstream::budget;
+use crate::upstream::budget::{self, Memory};
 
 /// The resources that a process needs before it loads its configuration.
 #[derive(Debug)]
@@ -124,6 +124,7 @@ pub(crate) fn run(
     });
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address)?;
+    Memory::process().grant();
     let room = room(descriptors, listen.limits.max_connections);
     let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
     server.add_service(door.threads(workers(&listen)));
@@ -313,11 +314,11 @@ fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
         };
         log::info!("[SERVICE: Gateway] {scarce} for at most {places} client connections at a time");
     }
-    Room::new(places, max_connections)
+    Room::weighing(CONNECTION, places, max_connections)
 }
 
-/// The memory of a connection with a request that waits for the rest of a small body, which the budget of buffered
-/// bytes does not count: measured as 45 KiB, and a margin.
+/// The memory of a connection with a small request that waits for its backend or for the rest of a small body, which
+/// the budget of buffered bytes does not count: measured as 62 KiB.
 const CONNECTION: u64 = 64 * 1024;
 
 /// The number of client connections that fit into this half of the memory. The other half is for what they send.

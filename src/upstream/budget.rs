@@ -5,6 +5,12 @@
 //! directions, and released when its last copy is dropped; heads of requests as long as their request lasts. What is
 //! small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds only a
 //! few kilobytes.
+//!
+//! Stored responses have a budget of their own, so that storing never takes what a request needs. Both budgets and the
+//! connections together stay within the [`Memory`] that the system grants.
+
+mod memory;
+mod stores;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +18,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// What a client sends of one head or body is not charged up to this size.
+pub(crate) use memory::Memory;
+pub(crate) use stores::{Store, register};
+
+/// What a client or a backend sends of one head or body is not charged up to this size.
 pub(crate) const SMALL: usize = 4 * 1024;
-/// Any other body up to this size is not charged.
+/// What is made of a body is not charged up to this size.
 pub(crate) const FREE: usize = 16 * 1024;
 /// The limit if neither the system nor the configuration gives one.
-const UNKNOWN: u64 = 512 << 20;
+const UNKNOWN: u64 = 1 << 30;
 
-static PROCESS: Budget = Budget {
-    limit: AtomicU64::new(u64::MAX),
-    used: AtomicU64::new(0),
-    rejected: AtomicU64::new(0),
-};
+static PROCESS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
+static STORES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 
 /// The bytes that are held, and the limit.
 #[derive(Debug)]
@@ -31,6 +37,7 @@ pub(crate) struct Budget {
     limit: AtomicU64,
     used: AtomicU64,
     rejected: AtomicU64,
+    memory: &'static Memory,
 }
 
 /// The limit is reached.
@@ -46,14 +53,29 @@ pub struct Charge {
 }
 
 impl Budget {
+    const fn new(limit: u64, memory: &'static Memory) -> Budget {
+        Budget {
+            limit: AtomicU64::new(limit),
+            used: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            memory,
+        }
+    }
+
     /// The budget of this process.
     pub(crate) fn process() -> &'static Budget {
         &PROCESS
     }
 
-    /// Sets the limit. Bytes that are already held are not affected.
-    pub(crate) fn set_limit(&self, bytes: u64) {
-        self.limit.store(bytes, Ordering::Relaxed);
+    /// The budget of all stored responses, and of the copies from which they are made: half of what requests may use.
+    pub(crate) fn stores() -> &'static Budget {
+        &STORES
+    }
+
+    /// Sets the limit of the process. Bytes that are already held are not affected.
+    pub(crate) fn set_limits(bytes: u64) {
+        PROCESS.limit.store(bytes, Ordering::Relaxed);
+        STORES.limit.store(bytes / 2, Ordering::Relaxed);
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -65,14 +87,49 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether this many more bytes could be held now. It reserves nothing.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.used().saturating_add(bytes as u64) <= self.limit()
-    }
-
     /// The number of bodies rejected since the start.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) -> u64 {
+        self.memory.add(bytes);
+        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    fn release(&self, bytes: u64) {
+        self.memory.release(bytes);
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&'static self, bytes: u64) -> bool {
+        let fits = self.add(bytes) <= self.limit() && !self.is_short();
+        if !fits {
+            self.release(bytes);
+        }
+        fits
+    }
+
+    /// Whether the memory grants no more to this budget. Storing stops before requests have to.
+    fn is_short(&'static self) -> bool {
+        let reserve = if self.is_of_stores() {
+            self.memory.granted() / 8
+        } else {
+            0
+        };
+        self.memory.is_short(reserve)
+    }
+
+    fn is_of_stores(&'static self) -> bool {
+        std::ptr::eq(self, &STORES)
+    }
+
+    /// Takes the bytes after others were evicted from the stores.
+    #[cold]
+    fn take_by_eviction(&'static self, bytes: u64) -> bool {
+        let would_help = self.is_of_stores() || self.used().saturating_add(bytes) <= self.limit();
+        let is_own = std::ptr::eq(self.memory, &memory::PROCESS);
+        would_help && is_own && stores::evict(bytes) && self.take(bytes)
     }
 
     /// An empty charge, to be extended.
@@ -99,9 +156,7 @@ impl Charge {
         if more == 0 {
             return Ok(());
         }
-        let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
-        if before.saturating_add(more) > self.budget.limit() {
-            self.budget.used.fetch_sub(more, Ordering::Relaxed);
+        if !self.budget.take(more) && !self.budget.take_by_eviction(more) {
             self.budget.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         }
@@ -118,16 +173,23 @@ impl Charge {
         if bytes as u64 == self.bytes {
             return Ok(());
         }
-        let over = self.bytes.saturating_sub(bytes as u64);
-        self.budget.used.fetch_sub(over, Ordering::Relaxed);
-        self.bytes -= over;
+        self.lower(bytes as u64);
         self.cover(bytes)
     }
 
     /// Like [`Charge::cover`], for bytes that already exist. It always succeeds.
     fn admit(&mut self, bytes: usize) {
-        self.budget.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.budget.add(bytes as u64);
         self.bytes += bytes as u64;
+    }
+
+    /// Releases what exceeds `bytes`.
+    fn lower(&mut self, bytes: u64) {
+        let over = self.bytes.saturating_sub(bytes);
+        if over > 0 {
+            self.budget.release(over);
+            self.bytes -= over;
+        }
     }
 
     /// The body that this charge is for. Its own size stays charged until its last copy is dropped.
@@ -135,10 +197,7 @@ impl Charge {
         if self.bytes == 0 {
             return body.freeze();
         }
-        let size = body.capacity() as u64;
-        let over = self.bytes.saturating_sub(size);
-        self.budget.used.fetch_sub(over, Ordering::Relaxed);
-        self.bytes -= over;
+        self.lower(body.capacity() as u64);
         self.hold(body.freeze())
     }
 
@@ -163,9 +222,7 @@ impl Default for Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        }
+        self.lower(0);
     }
 }
 
@@ -194,10 +251,20 @@ pub(crate) fn charged(body: Bytes) -> Bytes {
     })
 }
 
-/// Half of the memory available to this process: of its control group, or of the machine.
+/// Whether the memory of the process has this many bytes left, if necessary without some stored responses.
+pub(crate) fn has_space(bytes: u64) -> bool {
+    !memory::PROCESS.is_short(bytes) || stores::evict(bytes)
+}
+
+/// Half of the memory available to this process.
+pub(crate) fn half_of_memory() -> u64 {
+    available() / 2
+}
+
+/// The memory available to this process: of its control group, or of the machine.
 // On 32-bit systems these fields are narrower.
 #[allow(clippy::useless_conversion)]
-pub(crate) fn half_of_memory() -> u64 {
+fn available() -> u64 {
     let machine = rustix::system::sysinfo();
     let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
     let group = fs::read_to_string("/proc/self/cgroup")
@@ -205,7 +272,7 @@ pub(crate) fn half_of_memory() -> u64 {
         .and_then(|groups| group_limit(Path::new("/sys/fs/cgroup"), &groups));
     match group.unwrap_or(u64::MAX).min(total) {
         0 => UNKNOWN,
-        granted => granted / 2,
+        bytes => bytes,
     }
 }
 
@@ -254,11 +321,25 @@ mod tests {
     use super::*;
 
     fn budget(limit: u64) -> &'static Budget {
-        Box::leak(Box::new(Budget {
-            limit: AtomicU64::new(limit),
-            used: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-        }))
+        let memory = Box::leak(Box::new(Memory::new(u64::MAX)));
+        Box::leak(Box::new(Budget::new(limit, memory)))
+    }
+
+    #[test]
+    fn budgets_share_the_memory_with_connections() {
+        let memory: &'static Memory = Box::leak(Box::new(Memory::new(1000)));
+        let requests: &'static Budget = Box::leak(Box::new(Budget::new(800, memory)));
+        let others: &'static Budget = Box::leak(Box::new(Budget::new(800, memory)));
+        let (mut one, mut two) = (requests.charge(), others.charge());
+        one.cover(700).unwrap();
+        assert_eq!(two.cover(301), Err(Full));
+        two.cover(200).unwrap();
+        memory.add(100);
+        assert_eq!(two.cover(201), Err(Full));
+        drop(one);
+        two.cover(800).unwrap();
+        drop(two);
+        assert!(!memory.is_short(900) && memory.is_short(901));
     }
 
     #[test]

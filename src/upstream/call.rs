@@ -314,8 +314,6 @@ impl Exchange<'_> {
 impl Pieces for Exchange<'_> {
     type Error = CallError;
 
-    const CHARGES_PIECES: bool = false;
-
     fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send {
         self.read_body()
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
 
-use super::budget::{Budget, Charge, FREE};
+use super::budget::{Budget, Charge, SMALL};
 
 /// Larger bodies are collected in blocks of this size. A single buffer that doubles would hold up to three times the
 /// body while it grows, unknown to the budget.
@@ -22,9 +22,6 @@ pub(crate) enum Overflow {
 /// A body that comes in pieces.
 pub(crate) trait Pieces: Send {
     type Error;
-
-    /// Whether a body that comes in one piece is charged, too.
-    const CHARGES_PIECES: bool;
 
     /// The memory that is charged for `length` bytes of a body.
     fn charged(length: usize, copies: usize) -> usize {
@@ -61,7 +58,7 @@ pub(crate) async fn whole<P: Pieces>(
     }
     let full = |overflow| P::overflow(overflow, most);
     let mut charge = Charge::default();
-    if P::CHARGES_PIECES {
+    if first.len() > SMALL {
         let charged = P::charged(first.len(), copies);
         charge.cover(charged).map_err(|_| full(Overflow::Full))?;
     }
@@ -100,7 +97,7 @@ pub(crate) struct Collector {
 
 /// The memory that is charged for `length` bytes, unless a body is charged otherwise.
 fn charged(length: usize, copies: usize) -> usize {
-    if length > FREE {
+    if length > SMALL {
         length.saturating_mul(copies)
     } else {
         0
@@ -120,6 +117,15 @@ impl Collector {
             length: 0,
             charge: Budget::process().charge(),
             charged,
+        }
+    }
+
+    /// Collects a copy that is to be stored, within the budget of stored responses. Each byte is charged twice, because
+    /// the copy is copied when it is stored.
+    pub(crate) fn for_store(most: u64) -> Collector {
+        Collector {
+            charge: Budget::stores().charge(),
+            ..Collector::new(0, most, 2)
         }
     }
 

@@ -28,6 +28,8 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::budget::{Charge, SMALL};
+
 /// The number of bytes of a status line up to the first digit of its status.
 const STATUS_CLASS_END: usize = "HTTP/1.1 2".len();
 
@@ -46,6 +48,26 @@ pub(super) struct Link {
     /// Written in place of the next data. The session that owns the link lends it only for reading, hence the lock.
     /// Its room stays until the next head, which then needs no allocation.
     prepared: Mutex<Prepared>,
+    /// The head of a response while Pingora reads it.
+    head: Mutex<Option<HeadMeter>>,
+}
+
+/// Counts the bytes of a head, and charges them to the budget of memory: the session that collects them does not.
+#[derive(Debug, Default)]
+struct HeadMeter {
+    bytes: usize,
+    charge: Charge,
+}
+
+impl HeadMeter {
+    fn add(&mut self, bytes: usize) -> io::Result<()> {
+        self.bytes += bytes;
+        if self.bytes <= SMALL {
+            return Ok(());
+        }
+        let covered = self.charge.cover(2 * self.bytes);
+        covered.map_err(|full| io::Error::new(io::ErrorKind::OutOfMemory, full))
+    }
 }
 
 /// A request head that is written in place of Pingora's.
@@ -77,6 +99,7 @@ impl Link {
             mute: false,
             unflushed: false,
             prepared: Mutex::default(),
+            head: Mutex::default(),
         }))
     }
 
@@ -95,7 +118,32 @@ impl Link {
         prepared.fill(fill)
     }
 
+    /// A head is about to be read from `stream`. May be called again while it is read.
+    pub(super) fn begin_head(stream: &Stream) {
+        if let Some(link) = (**stream).as_any().downcast_ref::<Link>() {
+            let mut head = link.head.lock().unwrap_or_else(PoisonError::into_inner);
+            head.get_or_insert_default();
+        }
+    }
+
+    /// The head was read. Returns what is charged for it.
+    pub(super) fn end_head(stream: &Stream) -> Charge {
+        let link = (**stream).as_any().downcast_ref::<Link>();
+        let meter = link.and_then(|link| {
+            let mut head = link.head.lock().unwrap_or_else(PoisonError::into_inner);
+            head.take()
+        });
+        meter.unwrap_or_default().charge
+    }
+
     /// The same for the owner of the link.
+    pub(super) fn end_own_head(&mut self) -> Charge {
+        let head = self.head.get_mut();
+        let meter = head.unwrap_or_else(PoisonError::into_inner).take();
+        meter.unwrap_or_default().charge
+    }
+
+    /// The same as [`Link::prepare`] for the owner of the link.
     pub(super) fn prepare_own(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let prepared = self.prepared.get_mut();
         prepared.unwrap_or_else(PoisonError::into_inner).fill(fill)
@@ -169,6 +217,16 @@ impl Link {
         }
     }
 
+    /// Counts bytes that were read if they are of a head.
+    #[inline]
+    fn count_head(&mut self, bytes: usize) -> io::Result<()> {
+        let head = self.head.get_mut();
+        match head.unwrap_or_else(PoisonError::into_inner) {
+            Some(head) => head.add(bytes),
+            None => Ok(()),
+        }
+    }
+
     /// Makes `bytes` the next data to be read. Written data is discarded until then.
     pub(super) fn replay(&mut self, mut bytes: BytesMut) {
         bytes.unsplit(std::mem::take(&mut self.ahead));
@@ -188,13 +246,15 @@ impl AsyncRead for Link {
         if !this.ahead.is_empty() {
             let count = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead.split_to(count));
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(this.count_head(count));
         }
         if this.unflushed {
             // An error shows at the next write or read.
             this.unflushed = Pin::new(&mut this.inner).poll_flush(cx).is_pending();
         }
-        Pin::new(&mut this.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        Poll::Ready(this.count_head(buf.filled().len() - before))
     }
 }
 

@@ -207,8 +207,10 @@ impl Usual {
     /// Reads once. Returns how many of the bytes belong to the body.
     async fn more(&mut self) -> Result<usize, Box<Error>> {
         self.read.clear();
-        if self.read.capacity() < PIECE_BYTES {
-            self.read = BytesMut::with_capacity(PIECE_BYTES);
+        // One byte more shows whether the upstream sends too much.
+        let room = usize::try_from(self.left + 1).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        if self.read.capacity() < room {
+            self.read = BytesMut::with_capacity(room);
         }
         let count =
             self.link.read_buf(&mut self.read).await.map_err(|error| {

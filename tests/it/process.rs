@@ -2,6 +2,7 @@
 
 mod budget;
 mod descriptors;
+mod memory;
 
 use std::io::Read as _;
 use std::net::TcpStream;

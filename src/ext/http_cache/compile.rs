@@ -35,7 +35,7 @@ pub(super) fn backend(
         shared(&block, cx)
     } else {
         let key = site.state("qos/http-cache", node);
-        cx.carry(key, |_| Arc::new(new_entries(&block)))
+        cx.carry(key, |_| new_entries(&block).evictable())
     };
     let Some(rules) = rules(node, &block, cx) else {
         return BackendPart::Nothing;
@@ -92,7 +92,7 @@ fn shared(block: &Block, cx: &mut Compile<'_>) -> Arc<Entries> {
         return entries;
     }
     let key = format!("qos/http-cache shared {:?}", block.limits);
-    let entries = cx.carry(key, |_| Arc::new(new_entries(block)));
+    let entries = cx.carry(key, |_| new_entries(block).evictable());
     match block.limits {
         Some(_) => cx.leave(Arc::new(Limited(Arc::clone(&entries)))),
         None => cx.leave(Arc::new(Unlimited(Arc::clone(&entries)))),

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::runtime::single_flights::{Digest, SingleFlights};
 use crate::runtime::step::CacheKey;
 use crate::upstream::Incoming;
+use crate::upstream::budget::{Budget, Charge, Store, register};
 
 /// The default limits. KrakenD's cache has no limit then.
 const MAX_BYTES: usize = 64 << 20;
@@ -104,20 +105,34 @@ impl Entries {
         Some(Arc::clone(&slot.entry))
     }
 
-    /// Stores a response, and evicts others until all fit. One that could never fit only removes the previous one.
+    /// The same store, whose entries may be evicted when memory is short.
+    pub(crate) fn evictable(self) -> Arc<Entries> {
+        let entries = Arc::new(self);
+        register(&entries);
+        entries
+    }
+
+    /// Stores a response, and evicts others until all fit. One that could never fit, or for which there is no memory,
+    /// only removes the previous one.
     ///
     /// A copy is stored, because the headers and the body of a response may be small parts of large buffers.
     pub(crate) fn put(&self, key: &CacheKey, entry: Entry) {
         let (per_entry, per_field) = self.overhead;
         let fields = entry.response.headers.len() + entry.varied.len();
-        let bytes = per_entry + per_field * fields + size(key, &entry);
+        let size = size(key, &entry);
+        let bytes = per_entry + per_field * fields + size;
         let fits = bytes <= self.max_bytes && self.max_items > 0;
-        let entry = fits.then(|| copied(entry));
+        let mut charge = Budget::stores().charge();
+        let charged = OVERHEAD + FIELD_OVERHEAD * fields + size;
+        // Before the table is locked: others may be evicted from it.
+        let fits =
+            fits && charged as u64 <= Budget::stores().limit() / 2 && charge.cover(charged).is_ok();
+        let entry = fits.then(|| copied(entry, charge));
         let mut table = self.locked();
         table.remove(&key.digest);
         let Some(entry) = entry else { return };
         while table.bytes + bytes > self.max_bytes || table.entries.len() >= self.max_items {
-            if !table.remove_oldest() {
+            if table.remove_oldest().is_none() {
                 break;
             }
         }
@@ -141,6 +156,24 @@ impl Entries {
     }
 }
 
+impl Store for Entries {
+    fn bytes(&self) -> usize {
+        self.locked().bytes
+    }
+
+    fn evict(&self, bytes: usize) -> usize {
+        let mut table = self.locked();
+        let mut evicted = 0;
+        while evicted < bytes {
+            match table.remove_oldest() {
+                Some(more) => evicted += more.max(1),
+                None => break,
+            }
+        }
+        evicted
+    }
+}
+
 impl Table {
     fn insert(&mut self, key: Digest, entry: Entry, bytes: usize) {
         self.uses += 1;
@@ -154,19 +187,19 @@ impl Table {
         self.entries.insert(key, slot);
     }
 
-    fn remove(&mut self, key: &Digest) {
-        if let Some(slot) = self.entries.remove(key) {
-            self.order.remove(&slot.used);
-            self.bytes = self.bytes.saturating_sub(slot.bytes);
-        }
+    /// Returns the bytes of the removed response.
+    fn remove(&mut self, key: &Digest) -> usize {
+        let Some(slot) = self.entries.remove(key) else {
+            return 0;
+        };
+        self.order.remove(&slot.used);
+        self.bytes = self.bytes.saturating_sub(slot.bytes);
+        slot.bytes
     }
 
-    fn remove_oldest(&mut self) -> bool {
-        let Some((_, key)) = self.order.pop_first() else {
-            return false;
-        };
-        self.remove(&key);
-        true
+    fn remove_oldest(&mut self) -> Option<usize> {
+        let (_, key) = self.order.pop_first()?;
+        Some(self.remove(&key))
     }
 }
 
@@ -178,9 +211,9 @@ fn size(key: &CacheKey, entry: &Entry) -> usize {
     key.url_bytes + fields.sum::<usize>() + varied.sum::<usize>() + entry.response.body.len()
 }
 
-/// A copy of the entry in its own memory.
-fn copied(mut entry: Entry) -> Entry {
-    entry.response.body = Bytes::copy_from_slice(&entry.response.body);
+/// A copy of the entry in its own memory, which is charged until its last reader is done.
+fn copied(mut entry: Entry, charge: Charge) -> Entry {
+    entry.response.body = charge.hold(Bytes::copy_from_slice(&entry.response.body));
     let mut headers = HeaderMap::with_capacity(entry.response.headers.len());
     for (name, value) in &entry.response.headers {
         // Valid, because it is a copy of a valid one.

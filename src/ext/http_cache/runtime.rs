@@ -16,6 +16,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::response::Fields;
 use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::{CacheKey, CacheUsage, Lookup, ResponseCache};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Incoming, Outgoing, content_length};
 
 /// Stored responses of one backend, or of all backends with `shared`.
@@ -88,7 +89,8 @@ impl ResponseCache for Cache {
         sent: &HeaderMap,
         (status, headers): (StatusCode, &HeaderMap),
     ) -> Option<u64> {
-        let most = self.entries.max_bytes();
+        // One response must not evict all others, and then not fit: it counts twice until it is stored.
+        let most = self.entries.max_bytes().min(Budget::stores().limit() / 4);
         let length = content_length(headers).filter(|_| key.is_get);
         let fits = length.is_none_or(|length| length <= most);
         if fits && is_of_use(headers) && admitted(sent, status, headers).is_some() {

@@ -20,7 +20,6 @@ use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
-use crate::upstream::budget::Budget;
 use crate::upstream::collect::Collector;
 use crate::upstream::{Call, CallOptions, Incoming, is_gzip};
 
@@ -269,7 +268,7 @@ impl<'c> Miss<'c> {
 pub(super) struct Filling<'c> {
     miss: Miss<'c>,
     head: Incoming,
-    /// `None` if the body is too large to be stored.
+    /// `None` if the body is too large to be stored, or the budget of stored responses is full.
     body: Option<Collector>,
 }
 
@@ -278,16 +277,14 @@ impl<'c> Filling<'c> {
         Filling {
             miss,
             head,
-            // Each byte is charged twice, because the blocks are copied together at the end.
-            body: Some(Collector::new(0, most, 2)),
+            body: Some(Collector::for_store(most)),
         }
     }
 
     /// Adds a piece of the body, without its content coding.
     pub(super) fn push(&mut self, piece: &[u8]) {
-        let has_memory = Budget::process().has_room(piece.len());
         if let Some(body) = &mut self.body
-            && (!has_memory || body.push(piece).is_err())
+            && body.push(piece).is_err()
         {
             self.body = None;
             self.miss.end_as(End::Unshared);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora_core::{Error, RetryType};
 
+use super::check::is_unbuffered;
 use super::stream::Exchange;
 use crate::upstream::error::CallError;
 use crate::upstream::host::{Candidate, Peers};
@@ -206,6 +207,14 @@ impl Exchange<'_> {
     /// The response broke off, or its upstream fell silent.
     pub fn has_broken_off(&mut self) {
         if !std::mem::replace(&mut self.is_judged, true) {
+            self.is_unanswered();
+        }
+    }
+
+    /// The wait for the head ended with this error. That the budget has no space for a head says nothing about the host.
+    pub(super) fn is_without_head(&mut self, error: &Error) {
+        self.has_verdict = true;
+        if !is_unbuffered(error) {
             self.is_unanswered();
         }
     }

@@ -1,5 +1,7 @@
 //! Reads the response head, and rejects responses with ambiguous framing.
 
+use std::io;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::http::client::HttpSession;
@@ -7,9 +9,10 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
-use super::long::{HEAD_TOO_LARGE, MOST_FIELDS, TOO_MANY_FIELDS};
+use super::long::{HEAD_TOO_LARGE, HEAD_UNBUFFERED, MOST_FIELDS, TOO_MANY_FIELDS};
 use super::stream::Exchange;
 use crate::telemetry::mask::without_password;
+use crate::upstream::budget::Full;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::session::Session;
 
@@ -87,6 +90,9 @@ impl Exchange<'_> {
             let text =
                 format!("net/http: server response has more than {MOST_FIELDS} headers; aborted");
             return CallError::new(CallErrorKind::TooLarge, text);
+        }
+        if is_unbuffered(error) {
+            return CallError::full(Full);
         }
         CallError::header(error)
     }
@@ -184,4 +190,11 @@ fn is_plainly_chunked(response: &ResponseHeader) -> bool {
             .eq_ignore_ascii_case(b"chunked")
     });
     chunked && codings.next().is_none() && response.version != Version::HTTP_10
+}
+
+/// Whether the budget of memory has no space for a head.
+pub(super) fn is_unbuffered(error: &Error) -> bool {
+    let by_link = error.root_cause().downcast_ref::<io::Error>();
+    *error.etype() == HEAD_UNBUFFERED
+        || by_link.is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory)
 }

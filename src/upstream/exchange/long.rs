@@ -13,11 +13,15 @@ use pingora_core::{Error, ErrorType};
 use tokio::io::AsyncReadExt;
 
 use super::stream::Exchange;
+use crate::upstream::budget::{Charge, SMALL};
 use crate::upstream::link::Link;
 use crate::upstream::session::Session;
 
 /// The head is larger than the configuration allows.
 pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarge");
+
+/// The budget of memory has no space for the head.
+pub(super) const HEAD_UNBUFFERED: ErrorType = ErrorType::new("ResponseHeadUnbuffered");
 
 /// The head has more headers than [`MOST_FIELDS`].
 pub(super) const TOO_MANY_FIELDS: ErrorType = ErrorType::new("ResponseFieldsTooMany");
@@ -31,6 +35,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// A head that is being read.
 pub(super) struct LongHead {
     link: Box<Link>,
+    held: Charge,
     read: BytesMut,
     /// How much of `read` was already searched for the end of the head.
     searched: usize,
@@ -57,6 +62,10 @@ impl Exchange<'_> {
             Box::pin(self.hand_over()).await?;
         }
         if self.long.is_none() {
+            let http1 = self.session.as_ref().and_then(Session::http1);
+            if let Some(session) = http1 {
+                Link::begin_head(session.stream());
+            }
             let Some(session) = self.session.as_mut().and_then(Session::pingora) else {
                 return Err(Error::new(ErrorType::ConnectionClosed));
             };
@@ -74,13 +83,15 @@ impl Exchange<'_> {
     }
 
     /// Pingora's own limit is in bytes too. This one may be lower.
-    fn check_size(&self) -> Result<(), Box<Error>> {
+    fn check_size(&mut self) -> Result<(), Box<Error>> {
         let most = self.client.settings.max_response_header_bytes;
         let http1 = self.session.as_ref().and_then(Session::http1);
         let size = match (&self.session, http1) {
             (Some(Session::Usual(session)), _) => session.head_bytes(),
-            (_, Some(_)) if most >= crate::upstream::MAX_RESPONSE_HEADER_BYTES => 0,
-            (_, Some(session)) => session.get_headers_raw_bytes().len(),
+            (_, Some(session)) => {
+                self.held = Link::end_head(session.stream());
+                session.get_headers_raw_bytes().len()
+            }
             _ => self.response().map_or(0, |response| {
                 let field = |(name, value): (&HeaderName, &http::HeaderValue)| {
                     name.as_str().len() + value.len() + 4
@@ -89,10 +100,20 @@ impl Exchange<'_> {
             }),
         };
         if size > most {
-            Err(Error::new(HEAD_TOO_LARGE))
-        } else {
-            Ok(())
+            return Err(Error::new(HEAD_TOO_LARGE));
         }
+        if size > SMALL {
+            self.hold_head(size)?;
+        }
+        Ok(())
+    }
+
+    /// Charges a large head as long as the exchange lasts.
+    #[cold]
+    fn hold_head(&mut self, size: usize) -> Result<(), Box<Error>> {
+        let fields = self.response().map_or(0, |response| response.headers.len());
+        let charged = self.held.cover(head_memory(size, fields));
+        charged.map_err(|_| Error::new(HEAD_UNBUFFERED))
     }
 
     /// Takes the connection out of a session that gave up.
@@ -100,8 +121,9 @@ impl Exchange<'_> {
         let session = self.session.take().map(|session| *session.into_pingora());
         if let Some(HttpSession::H1(session)) = session {
             let link = Link::over(session.into_inner());
-            self.long = link.map(|link| {
+            self.long = link.map(|mut link| {
                 Box::new(LongHead {
+                    held: link.end_own_head(),
                     link,
                     read,
                     searched: 0,
@@ -119,6 +141,9 @@ impl Exchange<'_> {
         };
         let end = long.read_to_end(most).await?;
         let parsed = parse(&long.read, end)?;
+        self.held = std::mem::take(&mut long.held);
+        let covered = self.held.cover(head_memory(end, parsed.fields.len()));
+        covered.map_err(|_| Error::new(HEAD_UNBUFFERED))?;
         let Some(mut long) = self.long.take() else {
             return Err(Error::new(ErrorType::ConnectionClosed));
         };
@@ -155,6 +180,8 @@ impl LongHead {
                 return Err(Error::new(HEAD_TOO_LARGE));
             }
             self.read.reserve(READ_BYTES);
+            let covered = self.held.cover(self.read.capacity());
+            covered.map_err(|_| Error::new(HEAD_UNBUFFERED))?;
             match self.link.read_buf(&mut self.read).await {
                 Ok(0) => return Err(Error::new(ErrorType::ConnectionClosed)),
                 Ok(_) => {}
@@ -165,6 +192,11 @@ impl LongHead {
             }
         }
     }
+}
+
+/// What a head takes: its bytes, a copy of them, and entries in two maps.
+fn head_memory(bytes: usize, fields: usize) -> usize {
+    2 * bytes + 256 * fields
 }
 
 /// The length of a head including its empty line. Like the parser, it accepts a bare LF as the end of a line.

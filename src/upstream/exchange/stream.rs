@@ -14,6 +14,7 @@ use super::again::Kept;
 use super::long::LongHead;
 use super::upload::Upload;
 use crate::telemetry::observe::Trip;
+use crate::upstream::budget::Charge;
 use crate::upstream::care::Pick;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
@@ -91,6 +92,8 @@ pub struct Exchange<'a> {
     pub(super) peer: usize,
     /// Present if the exchange is observed.
     pub(super) trip: Option<Box<Trip>>,
+    /// For the memory of a large head.
+    pub(super) held: Charge,
     /// Held as long as the exchange lasts.
     pub(super) _slot: Option<OwnedSemaphorePermit>,
 }
@@ -197,6 +200,7 @@ impl HostSet {
             peers,
             peer,
             trip,
+            held: Charge::default(),
             _slot: slot,
         };
         if let Some(place) = exchange.place() {
@@ -287,8 +291,7 @@ impl Exchange<'_> {
                 Ok(false) => {}
                 Err(error) if self.may_go_again(&error) => self.session = None,
                 Err(error) => {
-                    self.has_verdict = true;
-                    self.is_unanswered();
+                    self.is_without_head(&error);
                     let error = Err(self.failed(self.head_error(&error)));
                     return self.observe(error);
                 }

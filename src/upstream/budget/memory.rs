@@ -1,0 +1,84 @@
+//! The memory that the process may use, of which budgets and connections take their parts.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::available;
+
+pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
+
+/// What a process without traffic takes at least, with its threads.
+const IDLE: u64 = 40 << 20;
+
+/// The bytes that are granted, and those that are taken.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    granted: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Memory {
+    pub(super) const fn new(granted: u64) -> Memory {
+        Memory {
+            granted: AtomicU64::new(granted),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// The memory of this process.
+    pub(crate) fn process() -> &'static Memory {
+        &PROCESS
+    }
+
+    /// Grants what the system leaves beside that which the process takes now, before it has clients.
+    pub(crate) fn grant(&self) {
+        let bytes = left(available(), resident());
+        self.granted.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn granted(&self) -> u64 {
+        self.granted.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is taken than is granted, or than that without the reserve.
+    pub(crate) fn is_short(&self, reserve: u64) -> bool {
+        self.taken.load(Ordering::Relaxed) > self.granted().saturating_sub(reserve)
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn release(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What is left beside the `resident` bytes. An eighth is for what is not counted, and for pages that the allocator
+/// keeps. A quarter is granted in any case: a configuration that leaves less may run at its own risk.
+fn left(available: u64, resident: u64) -> u64 {
+    let usable = available - available / 8;
+    usable.saturating_sub(resident.max(IDLE)).max(available / 4)
+}
+
+/// The resident memory of this process, in bytes (proc_pid_status(5)). 0 if it is unknown.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_process_takes_by_itself_is_not_granted() {
+        let mib = |count: u64| count << 20;
+        assert_eq!(left(mib(256), mib(20)), mib(184));
+        assert_eq!(left(mib(256), mib(100)), mib(124));
+        assert_eq!(left(mib(256), mib(300)), mib(64));
+        assert!(resident() > mib(1));
+    }
+}

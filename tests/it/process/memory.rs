@@ -1,0 +1,234 @@
+//! What clients and backends can make the process hold besides bodies: heads, and stored responses.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::with_metrics;
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Upstream, eventually, pause, ports};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The value of a metric without labels.
+fn metric(port: u16, name: &str) -> u64 {
+    let mut client = Client::connect(port).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap().parse().unwrap()
+}
+
+fn held(port: u16) -> u64 {
+    metric(port, "portcullis_buffered_bytes")
+}
+
+/// A gateway with this budget and these endpoints, and the port of its metrics.
+fn gateway(buffered: &str, endpoints: Value) -> (Gateway, u16) {
+    let metrics = ports::free();
+    let file = json!({ "version": 3, "timeout": "30s",
+        "extra_config": { "portcullis/limits": { "buffered": buffered } },
+        "endpoints": endpoints });
+    let file = with_metrics(file, metrics);
+    (Gateway::start(&file.to_string()), metrics)
+}
+
+fn endpoint(path: &str, method: &str, encoding: &str, backend: &Upstream) -> Value {
+    json!({ "endpoint": path, "method": method, "output_encoding": encoding,
+        "backend": [{ "host": [backend.url()], "url_pattern": path, "encoding": encoding }] })
+}
+
+/// Each header takes an entry in several maps, however short it is.
+#[test]
+fn many_short_headers_are_charged_by_what_they_take() {
+    let backend = Upstream::start(|mut call| {
+        call.body()?;
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    });
+    let (gateway, metrics) = gateway("300KiB", json!([endpoint("/up", "POST", "json", &backend)]));
+    let names: Vec<String> = (0..240).map(|n| format!("X-{n}")).collect();
+    let many = names.iter().map(|name| (&**name, "1"));
+    let length = ("Content-Length", "2");
+    let head = request("POST", "/up", &many.chain([length]).collect::<Vec<_>>());
+    assert!(head.len() < 4096);
+    let open = || {
+        let mut client = gateway.client();
+        client.send(format!("{head}{{")).unwrap();
+        client
+    };
+    let mut first = open();
+    eventually("the first is held", LIMIT, || held(metrics) > 100_000);
+    let _second = open();
+    eventually("the second is held", LIMIT, || held(metrics) > 200_000);
+    assert_eq!(open().response("POST").unwrap().status, 503);
+    // A request with the headers of a browser is not affected.
+    let few = names.iter().take(25).map(|name| (&**name, "1"));
+    let few = request("POST", "/up", &few.chain([length]).collect::<Vec<_>>());
+    let mut other = gateway.client();
+    other.send(format!("{few}{{}}")).unwrap();
+    assert_eq!(other.response("POST").unwrap().status, 200);
+    first.send("}").unwrap();
+    assert_eq!(first.response("POST").unwrap().status, 200);
+}
+
+/// A head that does not end, one whose body does not come, and one with more headers than Pingora's parser accepts: each
+/// with and without a body in the request, and as a stream.
+#[test]
+fn heads_of_backends_share_the_budget() {
+    let long = |count: usize, each: usize| -> String {
+        let field = |n| format!("X-{n}: {}\r\n", "a".repeat(each));
+        (0..count).map(field).collect()
+    };
+    let start = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    // What is sent, and how many of them fit into the budget.
+    for (fields, end, fits) in [
+        (long(30, 8000), "", 2),
+        (long(30, 8000), "Content-Length: 2\r\n\r\n{", 2),
+        (long(600, 400), "", 3),
+        (long(600, 400), "Content-Length: 2\r\n\r\n{", 1),
+    ] {
+        let head = format!("{start}{fields}{end}");
+        let backend = Upstream::start(move |mut call| {
+            if call.head.contains("/small") {
+                return call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+            }
+            call.send(&head)?;
+            call.sees_hang_up(Duration::from_secs(30));
+            Ok(())
+        });
+        let (gateway, metrics) = gateway(
+            "1MiB",
+            json!([
+                endpoint("/get", "GET", "json", &backend),
+                endpoint("/post", "POST", "json", &backend),
+                endpoint("/stream", "GET", "no-op", &backend),
+                endpoint("/small", "GET", "json", &backend),
+            ]),
+        );
+        for (method, path) in [("GET", "/get"), ("POST", "/post"), ("GET", "/stream")] {
+            let body = if method == "POST" { "{}" } else { "" };
+            let length = body.len().to_string();
+            let head = request(method, path, &[("Content-Length", &length)]);
+            let open = || {
+                let mut client = gateway.client();
+                client.send(format!("{head}{body}")).unwrap();
+                client
+            };
+            let mut waiting = Vec::new();
+            for count in 1..=fits {
+                waiting.push(open());
+                let what = format!("{path} {end:?}: {count} of {fits}");
+                eventually(&what, LIMIT, || held(metrics) > count * 245_000);
+            }
+            let response = open().response(method).unwrap();
+            let what = format!("{path} {end:?}: {}", gateway.output());
+            assert_eq!(response.status, 503, "{what}");
+            assert_eq!(gateway.get("/small").status, 200);
+            drop(waiting);
+            eventually("it is given back", LIMIT, || held(metrics) == 0);
+        }
+    }
+}
+
+/// A backend that stops before the end of a few kilobytes.
+#[test]
+fn unfinished_small_bodies_of_backends_share_the_budget() {
+    let backend = Upstream::start(|mut call| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n")?;
+        call.send(" ".repeat(15_900))?;
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let (gateway, metrics) = gateway("100KiB", json!([endpoint("/a", "GET", "json", &backend)]));
+    let open = || {
+        let mut client = gateway.client();
+        client.send(request("GET", "/a", &[])).unwrap();
+        client
+    };
+    let _first = open();
+    eventually("the first is held", LIMIT, || held(metrics) >= 30_000);
+}
+
+fn cached(path: &str, backend: &Upstream) -> Value {
+    let mut endpoint = endpoint(path, "GET", "no-op", backend);
+    endpoint["input_query_strings"] = json!(["*"]);
+    endpoint["backend"][0]["extra_config"] = json!({ "qos/http-cache": {} });
+    endpoint
+}
+
+fn storable(length: usize) -> String {
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    format!(
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nCache-Control: public, max-age=600\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+/// Caches with limits of their own share half of the budget, and the response that was not used for the longest time
+/// makes room.
+#[test]
+fn all_stores_together_hold_half_of_the_budget() {
+    let backend = Upstream::start(|mut call| call.send(storable(50_000) + &"x".repeat(50_000)));
+    let paths = ["/a", "/b", "/c", "/d"];
+    let endpoints: Vec<Value> = paths.iter().map(|path| cached(path, &backend)).collect();
+    let (gateway, metrics) = gateway("1MiB", json!(endpoints));
+    for path in paths {
+        for n in 0..8 {
+            let response = gateway.get(&format!("{path}?q={n}"));
+            assert_eq!((response.status, response.body.len()), (200, 50_000));
+        }
+        let stored = metric(metrics, "portcullis_http_cache_bytes");
+        assert!((300_000..=512 * 1024).contains(&stored), "{path}: {stored}");
+    }
+    let calls = backend.calls();
+    assert_eq!(gateway.get("/d?q=7").status, 200);
+    assert_eq!(backend.calls(), calls, "the last one is not stored");
+    assert_eq!(held(metrics), 0);
+}
+
+/// What is stored while it streams is optional, so it must not take the memory that another request needs.
+#[test]
+fn storing_leaves_the_budget_to_requests() {
+    let backend = Upstream::start(|mut call| {
+        if call.head.contains("/up") {
+            call.body()?;
+            return call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+        let length = if call.head.contains("large") {
+            3 << 20
+        } else {
+            200_000
+        };
+        call.send(storable(length))?;
+        call.send("x".repeat(length - 1))?;
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let endpoints = json!([
+        cached("/download", &backend),
+        endpoint("/up", "POST", "json", &backend)
+    ]);
+    let (gateway, _metrics) = gateway("2MiB", endpoints);
+    let mut open = Vec::new();
+    for n in 0..8 {
+        let kind = if n % 2 == 0 { "large" } else { "small" };
+        let mut client = gateway.client();
+        let target = format!("/download?{kind}={n}");
+        client.send(request("GET", &target, &[])).unwrap();
+        open.push(std::thread::spawn(move || {
+            let _ = client.response("GET");
+        }));
+    }
+    eventually("all are open", LIMIT, || backend.calls() == 8);
+    pause(Duration::from_millis(300));
+    let body = format!("\"{}\"", "x".repeat(900_000));
+    let length = body.len().to_string();
+    let head = request("POST", "/up", &[("Content-Length", &length)]);
+    for _ in 0..3 {
+        let mut client = gateway.client();
+        client.send(format!("{head}{body}")).unwrap();
+        let response = client.response("POST").unwrap();
+        assert_eq!(response.status, 200, "{}", gateway.output());
+    }
+}
