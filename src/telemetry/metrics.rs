@@ -20,7 +20,7 @@ use prometheus::{
 };
 
 use crate::telemetry::state::State;
-use crate::telemetry::{queues, redis};
+use crate::telemetry::{queues, redis, revocations};
 
 pub(crate) use guards::{ConnectionGuard, InFlight};
 pub(crate) use routes::RouteMetrics;
@@ -271,7 +271,7 @@ impl Metrics {
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
                 .expect("the name is a valid metric name"),
             state: State::new(&maker),
-            registry: redis::registered(queues::registered(registry)),
+            registry: revocations::registered(redis::registered(queues::registered(registry))),
             per_endpoint: AtomicBool::new(true),
         };
         metrics.reload_success.set(1);

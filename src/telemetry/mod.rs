@@ -20,6 +20,7 @@
 //! | [`panics`] | log lines for panics |
 //! | [`queues`] | metrics of message queues and functions |
 //! | [`redis`] | the metric of connections to Redis |
+//! | [`revocations`] | metrics of the revocations that gateways share |
 
 pub(crate) mod access;
 pub(crate) mod format;
@@ -36,6 +37,7 @@ pub(crate) mod page;
 pub(crate) mod panics;
 pub(crate) mod queues;
 pub(crate) mod redis;
+pub(crate) mod revocations;
 pub(crate) mod series;
 pub(crate) mod sink;
 pub(crate) mod state;

@@ -122,9 +122,19 @@ fn user_of(element: &[u8]) -> Option<(u64, &str)> {
 /// The number of users whose logout is remembered.
 const MAX_USERS: usize = 100_000;
 
+/// The least time between two searches for logouts that can be forgotten: each one looks at all users.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// When users have logged out.
 #[derive(Default)]
-pub struct Logouts(RwLock<HashMap<[u8; 16], Out>>);
+pub struct Logouts(RwLock<Users>);
+
+#[derive(Default)]
+struct Users {
+    out: HashMap<[u8; 16], Out>,
+    /// When all of them may be looked at again, by the monotonic clock.
+    next_sweep: Duration,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Out {
@@ -151,14 +161,17 @@ impl Logouts {
         };
         let key = key(user);
         let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if users.len() >= MAX_USERS && !users.contains_key(&key) {
-            users.retain(|_, out| now < out.dies);
-            if users.len() >= MAX_USERS {
+        if users.out.len() >= MAX_USERS && !users.out.contains_key(&key) {
+            if now >= users.next_sweep {
+                users.next_sweep = now.saturating_add(SWEEP);
+                users.out.retain(|_, out| now < out.dies);
+            }
+            if users.out.len() >= MAX_USERS {
                 return Noted::Full;
             }
         }
         let dies = now.saturating_add(keep);
-        let out = users.entry(key).or_insert(Out { at, dies });
+        let out = users.out.entry(key).or_insert(Out { at, dies });
         // An older logout that comes late changes nothing.
         out.at = out.at.max(at);
         out.dies = out.dies.max(dies);
@@ -171,10 +184,10 @@ impl Logouts {
             return false;
         };
         let users = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if users.is_empty() {
+        if users.out.is_empty() {
             return false;
         }
-        let Some(out) = users.get(&key(&format!("{issuer} {user}"))) else {
+        let Some(out) = users.out.get(&key(&format!("{issuer} {user}"))) else {
             return false;
         };
         let issued = claims.issued_at().map(|at| at.since_epoch().as_secs());

@@ -15,9 +15,9 @@ pub(crate) use client::{Address, Credentials, Server, ServerKind};
 pub(crate) use compile::SharedStore;
 #[cfg(test)]
 pub(crate) use list::LIST_PAGE;
-pub(crate) use list::ListAsk;
 #[cfg(test)]
 pub(crate) use list::Listed;
+pub(crate) use list::{ListAsk, ListPlace};
 pub(crate) use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
 pub(crate) use tickets::session_ticket_keys;
 

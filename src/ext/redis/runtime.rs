@@ -57,10 +57,15 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(None))
     }
 
-    /// Adds to a shared list and reads it. `None` if the store failed or does not support this. Not for the request
-    /// path.
-    fn list(&self, _ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
-        Box::pin(std::future::ready(None))
+    /// Adds to a shared list and reads it. Not for the request path.
+    ///
+    /// # Errors
+    /// The store failed, with the reason.
+    fn list(
+        &self,
+        _ask: ListAsk,
+    ) -> Pin<Box<dyn Future<Output = Result<Listed, String>> + Send + '_>> {
+        Box::pin(std::future::ready(Err("not supported".to_owned())))
     }
 }
 
@@ -294,30 +299,22 @@ impl Shared for Store {
         })
     }
 
-    fn list(&self, ask: ListAsk) -> Pin<Box<dyn Future<Output = Option<Listed>> + Send + '_>> {
+    fn list(
+        &self,
+        ask: ListAsk,
+    ) -> Pin<Box<dyn Future<Output = Result<Listed, String>> + Send + '_>> {
         Box::pin(async move {
             self.first_contact().await;
             if !self.client.is_connected() {
-                return None;
+                return Err(self.not_connected());
             }
-            let mut arguments = vec![
-                ask.since.to_string(),
-                ask.keep.as_millis().to_string(),
-                ask.skip.to_string(),
-            ];
-            arguments.extend(ask.add);
-            let command = Command::script("EVAL", LIST, &[&ask.key], &arguments);
+            let command = Command::script("EVAL", LIST, &[&ask.key], &ask.arguments());
             let asked = self.client.call(&ask.key, command);
-            let reply = tokio::time::timeout(LATEST, asked).await.ok()?.ok()?;
-            let mut parts = reply.into_elements()?.into_iter();
-            let now = u64::try_from(parts.next()?.integer()?).ok()?;
-            let has_more = parts.next()?.integer()? == 1;
-            let elements = parts.map(Reply::into_text).collect::<Option<_>>()?;
-            Some(Listed {
-                now,
-                elements,
-                has_more,
-            })
+            let reply = match tokio::time::timeout(LATEST, asked).await {
+                Ok(called) => called.map_err(|error| error.to_string())?,
+                Err(_) => return Err(CallError::Timeout.to_string()),
+            };
+            Listed::read(reply).ok_or_else(|| CallError::Unexpected.to_string())
         })
     }
 }

@@ -2,14 +2,14 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 use smallvec::smallvec;
 
 use super::{
-    Ask, ListAsk, SERVICE, Server as RedisServer, Shared, SharedStore, SharedVerdict, Store,
-    StoreOptions, Taken,
+    Ask, ListAsk, ListPlace, SERVICE, Server as RedisServer, Shared, SharedStore, SharedVerdict,
+    Store, StoreOptions, Taken,
 };
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::ext::testing::File;
@@ -76,16 +76,21 @@ impl Server {
 
     /// The number of its connections, including the one that asks.
     fn clients(&self) -> usize {
-        let mut asking = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        asking
-            .write_all(b"AUTH secret\r\nINFO clients\r\nQUIT\r\n")
-            .unwrap();
-        let mut response = String::new();
-        asking.read_to_string(&mut response).unwrap();
+        let response = self.command(&["INFO", "clients"]);
         let count = response
             .lines()
             .find_map(|line| line.strip_prefix("connected_clients:"));
         count.unwrap().trim().parse().unwrap()
+    }
+
+    /// Sends one command on a connection of its own, and returns all that arrives.
+    fn command(&self, words: &[&str]) -> String {
+        let mut asking = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let lines = format!("AUTH secret\r\n{}\r\nQUIT\r\n", words.join(" "));
+        asking.write_all(lines.as_bytes()).unwrap();
+        let mut response = String::new();
+        asking.read_to_string(&mut response).unwrap();
+        response
     }
 
     fn url(&self) -> String {
@@ -194,35 +199,128 @@ async fn a_shared_bucket_never_gives_more_than_its_capacity_and_its_rate() {
     assert_eq!(passing(&store, &ask("other", 0.001, 5)).await, 4);
 }
 
+fn list(add: &[String], after: Option<ListPlace>) -> ListAsk {
+    ListAsk {
+        key: "list".to_owned(),
+        add: add.iter().map(|text| text.as_str().into()).collect(),
+        only_missing: false,
+        after,
+        keep: Duration::from_secs(60),
+    }
+}
+
+/// All that is in the list after this place, the last place, and the number of replies.
+async fn read(
+    store: &Store,
+    mut after: Option<ListPlace>,
+) -> (Vec<String>, Option<ListPlace>, usize) {
+    let (mut found, mut replies) = (Vec::new(), 0);
+    loop {
+        let listed = store.list(list(&[], after.clone())).await.unwrap();
+        found.extend(listed.elements);
+        after = listed.place.or(after);
+        replies += 1;
+        if !listed.has_more {
+            return (found, after, replies);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_list_of_long_elements_is_returned_in_several_replies() {
     let Some(server) = Server::start() else {
         return;
     };
     let store = connected(&server.url()).await;
-    let question = |add: Vec<String>, skip| ListAsk {
-        key: "list".to_owned(),
-        add,
-        since: 0,
-        keep: Duration::from_secs(60),
-        skip,
-    };
     let long = |n: usize| format!("{n:03}{}", "x".repeat(9_000));
     for n in 0..150 {
-        store.list(question(vec![long(n)], 0)).await.unwrap();
+        store.list(list(&[long(n)], None)).await.unwrap();
     }
-    let (mut found, mut replies) = (Vec::new(), 0);
-    loop {
-        let listed = store.list(question(vec![], found.len())).await.unwrap();
-        found.extend(listed.elements);
-        replies += 1;
-        if !listed.has_more {
-            break;
-        }
-    }
-    found.sort();
+    let (found, _, replies) = read(&store, None).await;
     assert_eq!(found, (0..150).map(long).collect::<Vec<_>>());
     assert_eq!(replies, 3);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_list_gets_each_element_once_and_in_order() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    let names = |from: usize, to: usize| (from..to).map(|n| n.to_string()).collect::<Vec<_>>();
+    store.list(list(&names(0, 5_001), None)).await.unwrap();
+    let (found, place, replies) = read(&store, None).await;
+    assert_eq!((found, replies), (names(0, 5_001), 3));
+    let (found, place, replies) = read(&store, place).await;
+    assert_eq!((found.len(), replies), (0, 1), "nothing is read again");
+    // Smaller than the place, in the order of texts.
+    let added = store
+        .list(list(&names(10_000, 10_003), place.clone()))
+        .await;
+    assert_eq!(added.unwrap().elements, names(10_000, 10_003));
+    // The element of the place is added again.
+    store.list(list(&names(5_000, 5_001), None)).await.unwrap();
+    let (found, place, _) = read(&store, place).await;
+    assert_eq!(found, ["10000", "10001", "10002", "5000"]);
+    let missing = ListAsk {
+        only_missing: true,
+        ..list(&names(4_999, 5_002), place)
+    };
+    let listed = store.list(missing).await.unwrap();
+    assert_eq!((listed.added, listed.elements), (1, names(5_001, 5_002)));
+    assert!(!listed.lost);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_list_that_has_lost_its_end_gets_all_of_it() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| word.to_string())
+            .collect::<Vec<_>>()
+    };
+    store.list(list(&words(&["a", "b"]), None)).await.unwrap();
+    let (_, place, _) = read(&store, None).await;
+    server.command(&["ZREM", "list", "b"]);
+    let listed = store.list(list(&[], place.clone())).await.unwrap();
+    assert_eq!((listed.lost, listed.elements), (true, words(&["a"])));
+    server.command(&["DEL", "list"]);
+    let listed = store.list(list(&[], place)).await.unwrap();
+    assert_eq!((listed.lost, listed.place), (true, None));
+}
+
+#[tokio::test]
+async fn the_order_of_a_list_survives_a_clock_that_is_set_back() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| word.to_string())
+            .collect::<Vec<_>>()
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ahead = |time: u64| (u64::try_from(now.as_millis()).unwrap() + time).to_string();
+    server.command(&["ZADD", "list", &ahead(60_000), "z"]);
+    let (_, place, _) = read(&store, None).await;
+    let listed = store.list(list(&words(&["b", "a"]), place)).await.unwrap();
+    assert_eq!(listed.elements, words(&["b", "a"]));
+    // So far ahead that it would be kept for long.
+    server.command(&["ZADD", "list", &ahead(86_400_000), "far"]);
+    let (_, place, _) = read(&store, None).await;
+    let listed = store.list(list(&words(&["c"]), place)).await.unwrap();
+    assert!(listed.lost);
+    let mut all = listed.elements;
+    all.sort();
+    assert_eq!(all, words(&["a", "b", "c", "far", "z"]));
+    let (_, place, _) = read(&store, None).await;
+    assert_eq!(place.unwrap().element, "c", "the last one again");
 }
 
 #[tokio::test]

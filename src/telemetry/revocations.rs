@@ -1,0 +1,75 @@
+//! Metrics of the revocations that gateways share through Redis. They belong to the process, like the list.
+
+use std::sync::LazyLock;
+
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+static SHARING: LazyLock<Option<Sharing>> = LazyLock::new(Sharing::new);
+
+struct Sharing {
+    unsent: IntGaugeVec,
+    current: GaugeVec,
+    dropped: IntCounterVec,
+}
+
+impl Sharing {
+    /// `None` only if a name below is not a valid name of a metric. Without labels, a metric is on the page as soon as
+    /// it is set.
+    fn new() -> Option<Sharing> {
+        let opts = |name: &str, help: &str| Opts::new(name, help);
+        Some(Sharing {
+            unsent: IntGaugeVec::new(
+                opts(
+                    "portcullis_revocations_unsent",
+                    "Revocations of this gateway that are not in Redis yet.",
+                ),
+                &[],
+            )
+            .ok()?,
+            current: GaugeVec::new(
+                opts(
+                    "portcullis_revocations_current_timestamp_seconds",
+                    "When this gateway last had sent all its revocations and read all of the others.",
+                ),
+                &[],
+            )
+            .ok()?,
+            dropped: IntCounterVec::new(
+                opts(
+                    "portcullis_revocations_dropped_total",
+                    "Revocations that were not sent to Redis, because too many waited.",
+                ),
+                &[],
+            )
+            .ok()?,
+        })
+    }
+}
+
+/// The registry with these metrics. Without a shared list, they have no series and are not on the page.
+pub(super) fn registered(registry: Registry) -> Registry {
+    if let Some(sharing) = &*SHARING {
+        // This can only fail if the registry has them already.
+        let _ = registry.register(Box::new(sharing.unsent.clone()));
+        let _ = registry.register(Box::new(sharing.current.clone()));
+        let _ = registry.register(Box::new(sharing.dropped.clone()));
+    }
+    registry
+}
+
+/// Reports how many revocations wait for Redis, and how many were dropped since the last report.
+pub(crate) fn waiting(unsent: usize, dropped: u64) {
+    if let Some(sharing) = &*SHARING {
+        let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
+        sharing.unsent.with_label_values::<&str>(&[]).set(unsent);
+        let counter = sharing.dropped.with_label_values::<&str>(&[]);
+        counter.inc_by(dropped);
+    }
+}
+
+/// Reports that everything is sent and read at this time, in seconds since the Unix epoch.
+pub(crate) fn current(at: f64) {
+    if let Some(sharing) = &*SHARING {
+        sharing.current.with_label_values::<&str>(&[]).set(at);
+    }
+}
