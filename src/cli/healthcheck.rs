@@ -46,12 +46,16 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
-    let probe = match (&args.url, &args.config) {
-        (Some(url), _) => Ok(Probe {
+    let probe = match (&args.target, &args.config) {
+        (Some(url), _) if url.contains("://") => Ok(Probe {
             url: url.clone(),
             insecure: false,
             way: Way::Direct,
         }),
+        (Some(file), _) if !Path::new(file).exists() => Err(format!(
+            "{file} is not a file; a URL begins with http:// or https://"
+        )),
+        (Some(file), _) => of_file(Path::new(file), None),
         (None, Some(file)) => of_file(file, None),
         (None, None) if args.container => of_container(),
         (None, None) => of_environment(&Environment::process()),

@@ -1,30 +1,35 @@
 //! `jwks`: fetches the key sets of a configuration once and prints them.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::{check, findings};
+use crate::cli::{ConfigArgs, check, findings};
 use crate::compile::Compiled;
 use crate::ext::auth_validator::{Guarded, Provider};
 use crate::ext::identity::PublicKeys;
+use crate::runtime::service::Service;
 use crate::upstream::keys::KeySource;
 
 /// Longer than one fetch with discovery takes.
 const TIMEOUT: Duration = Duration::from_secs(11);
 
+const EXAMPLES: &str = "\
+Examples:
+  portcullis jwks krakend.json";
+
 /// The arguments of `jwks`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct JwksArgs {
-    /// Path to the configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Prints every source of keys. The exit code is 1 if one of them provides none.
 pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
-    match with_keys(&args.config, |guarded| {
+    match with_keys(args.config.path(), |guarded, _| {
         let sources = sources(guarded);
         if sources.is_empty() {
             super::say("no endpoint verifies tokens with a key set\n");
@@ -46,15 +51,15 @@ pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
     }
 }
 
-/// Compiles `config`, fetches its key sets once, and passes its validators on.
+/// Compiles `config`, fetches its key sets once, and passes its validators and its service on.
 pub(super) fn with_keys<T>(
-    config: &std::path::Path,
-    then: impl FnOnce(&[Guarded]) -> T,
+    config: &Path,
+    then: impl FnOnce(&[Guarded], &Service) -> T,
 ) -> Result<T, String> {
     let outcome = check::outcome(config);
     let Some(compiled) = outcome.compiled else {
         return Err(findings::rejection(
-            &config.display().to_string(),
+            &check::shown_name(config),
             &outcome.findings,
         ));
     };
@@ -68,8 +73,9 @@ pub(super) fn with_keys<T>(
         .as_ref()
         .map(|all| all.list())
         .unwrap_or_default();
+    let service = Arc::clone(&compiled.service);
     runtime.block_on(fetch(compiled, &sources(&guarded)));
-    Ok(then(&guarded))
+    Ok(then(&guarded, &service))
 }
 
 async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
@@ -103,14 +109,14 @@ fn text(source: &KeySource<PublicKeys>) -> String {
     let mut out = format!("{}\n", status.label);
     match (status.age, &status.last_error) {
         (Some(age), None) => out.push_str(&format!(
-            "  {} keys, fetched {} s ago\n",
-            status.keys,
+            "  {}, fetched {} s ago\n",
+            number(status.keys),
             age.as_secs()
         )),
         (Some(age), Some(error)) => {
             out.push_str(&format!(
-                "  {} keys, {} s old; the last fetch failed: {error}\n",
-                status.keys,
+                "  {}, {} s old; the last fetch failed: {error}\n",
+                number(status.keys),
                 age.as_secs()
             ));
         }
@@ -128,4 +134,12 @@ fn text(source: &KeySource<PublicKeys>) -> String {
         }
     }
     out
+}
+
+/// `1 key`, `2 keys`
+fn number(keys: usize) -> String {
+    match keys {
+        1 => "1 key".to_owned(),
+        keys => format!("{keys} keys"),
+    }
 }

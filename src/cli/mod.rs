@@ -9,6 +9,7 @@ mod demo;
 mod findings;
 mod healthcheck;
 mod jwks;
+mod man;
 mod openapi;
 mod run;
 mod token;
@@ -42,6 +43,23 @@ Examples:
   portcullis audit krakend.json
   portcullis audit -s CRITICAL,HIGH -i 2.1.2 krakend.json
   portcullis audit --format json krakend.json";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  portcullis reload krakend.json
+  portcullis reload -c krakend.json -p 8000";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  portcullis demo
+  portcullis demo --issuer-port 8180 --upstream-port 8181
+  portcullis demo --print-config > krakend.json";
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Examples:
+  portcullis healthcheck
+  portcullis healthcheck krakend.json
+  portcullis healthcheck http://127.0.0.1:8000/__health";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -232,28 +250,42 @@ pub(crate) struct AuditArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = RELOAD_EXAMPLES)]
 pub(crate) struct ReloadArgs {
     /// The configuration file of the running gateway
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The port of the running gateway, if it differs from the file
     #[arg(short, long)]
     port: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct DemoArgs {
     /// Port of the gateway; if it is in use, another one is chosen
     #[arg(short, long, default_value_t = 8080)]
     port: u16,
+    /// Port of the token issuer, which a configuration of your own can name; 8180 or, if that is in use, another one
+    #[arg(long, value_name = "PORT")]
+    issuer_port: Option<u16>,
+    /// Port of the sample upstream; 8181 or, if that is in use, another one
+    #[arg(long, value_name = "PORT")]
+    upstream_port: Option<u16>,
+    /// Print the configuration of the demo for these ports, and start nothing
+    #[arg(long)]
+    print_config: bool,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub(crate) struct HealthcheckArgs {
-    /// URL to request; by default the health endpoint on port 8080 of this machine
-    url: Option<String>,
+    /// URL to request, or the configuration file of the gateway; by default the health endpoint on port 8080 of this
+    /// machine
+    #[arg(value_name = "URL|FILE")]
+    target: Option<String>,
     /// Check the gateway that runs this file, with the port, path and TLS settings of the file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
     config: Option<PathBuf>,
     /// Timeout in seconds
     #[arg(long, default_value_t = 3)]
@@ -262,7 +294,7 @@ pub(crate) struct HealthcheckArgs {
     #[arg(short = 'k', long)]
     insecure: bool,
     /// Check the gateway that the first process of this container runs, with its file and port
-    #[arg(long, conflicts_with_all = ["url", "config"])]
+    #[arg(long, conflicts_with_all = ["target", "config"])]
     container: bool,
 }
 
@@ -297,7 +329,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args, prepared.unwrap_or_else(start::prepare)),
         Some(Command::Check(args)) => check::check(args),
         Some(Command::Audit(args)) => audit::audit(&args),
-        Some(Command::Reload(args)) => run::reload(args),
+        Some(Command::Reload(args)) => run::reload(&args),
         Some(Command::Demo(args)) => demo::demo(&args),
         Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),
         Some(Command::Token(args)) => token::token(&args),
@@ -311,7 +343,7 @@ pub fn main() -> ExitCode {
             say(&String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
-        Some(Command::Man { dir }) => man(dir.as_deref()),
+        Some(Command::Man { dir }) => man::man(Cli::command(), dir.as_deref()),
         Some(Command::CheckPlugin { .. } | Command::TestPlugin { .. }) => {
             eprintln!("Go plugins (.so) cannot be loaded by this gateway.");
             ExitCode::FAILURE
@@ -338,27 +370,6 @@ fn version() -> ExitCode {
         std::env::consts::OS
     ));
     ExitCode::SUCCESS
-}
-
-fn man(dir: Option<&Path>) -> ExitCode {
-    let written = match dir {
-        // Names that do not depend on how this file is called.
-        Some(dir) => std::fs::create_dir_all(dir)
-            .and_then(|()| clap_mangen::generate_to(Cli::command().bin_name("portcullis"), dir)),
-        None => {
-            let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            say(&String::from_utf8_lossy(&page));
-            rendered
-        }
-    };
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("man: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 /// The arguments without a second program name: `portcullis krakend run …` is what a container starts whose entry point

@@ -96,19 +96,17 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
     )
 }
 
-pub(super) fn reload(args: ReloadArgs) -> ExitCode {
-    let outcome = check::outcome(&args.config);
+pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
+    let file = args.config.path();
+    let outcome = check::outcome(file);
     let of_file = outcome.compiled.map(|good| good.listen.address.port());
     // An invalid configuration may not contain its port. The gateway is called nevertheless, so that it counts and
     // logs the rejection.
-    let port = args
-        .port
-        .or(of_file)
-        .or_else(|| control::port_of(&args.config));
+    let port = args.port.or(of_file).or_else(|| control::port_of(file));
     let mut asked = port.map(control::reload);
     if let (Some(control::Outcome::NobodyThere(_)), None) = (&asked, args.port) {
         // `run --port` wins over the file.
-        let elsewhere = control::port_of(&args.config).map(control::reload);
+        let elsewhere = control::port_of(file).map(control::reload);
         asked = elsewhere.or(asked);
     }
     match asked {
@@ -123,7 +121,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
             "{}",
             findings::painted_rejection(
                 Paint::of_stderr(),
-                &args.config.display().to_string(),
+                &check::shown_name(file),
                 &outcome.findings
             )
         ),

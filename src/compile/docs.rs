@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::config::Namespace;
+use crate::config::variables::GROUPS;
 use crate::config::{Key, Kind};
 use crate::ext::registry;
 use crate::ext::registry::AGENT_NAMESPACES;
@@ -14,8 +15,7 @@ use crate::ext::unbuilt::{UNBUILT, Verdict, unbuilt};
 const HEAD: &str = "\
 # Configuration
 
-This page is generated from the tables with which the gateway parses a file.
-`UPDATE_DOCS=1 cargo test --test it config::` regenerates it.
+This page lists every key of a file. The program makes it from the tables with which it parses a file, so it is complete.
 
 A file is strict JSON, YAML (`.yaml`, `.yml`) or TOML (`.toml`), at most 64 MiB. A duration is a number and a unit:
 `\"2s\"`, `\"1h30m\"`, `\"300ms\"`. A bare number counts nanoseconds as in KrakenD, but seconds in namespaces, and
@@ -28,9 +28,8 @@ namespace that is a guard: see [Files that are not quite right](differences-from
 `portcullis schema` prints these tables as a JSON Schema, which editors use to complete and explain keys;
 [conf/portcullis.schema.json](../conf/portcullis.schema.json) is the same file. Refer to it in the configuration: `\"$schema\": \"./portcullis.schema.json\"`.
 
-`KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which takes precedence. Values that
-begin with `tcp://` are ignored, because Kubernetes sets such variables itself. With `FC_ENABLE` the
-file is a template: see [Templates](templates.md).
+`KRAKEND_<KEY>` in the environment replaces the root key `<key>`: see [Environment variables](#environment-variables). With
+`FC_ENABLE` the file is a template: see [Templates](templates.md).
 
 `portcullis check -c FILE` prints all errors at once, each with its location in the file.
 ";
@@ -80,7 +79,30 @@ pub fn page() -> String {
     level(&mut out, "of a backend", BACKEND_NAMESPACES, backend);
     agents(&mut out);
     not_built(&mut out);
+    variables(&mut out);
     out
+}
+
+fn variables(out: &mut String) {
+    out.push_str(
+        "\n## Environment variables\n\nVariables that the program reads. `man portcullis` has the same list.\n",
+    );
+    for group in GROUPS {
+        let _ = write!(
+            out,
+            "\n### {}\n\n| variable | meaning |\n|---|---|\n",
+            group.title
+        );
+        for (names, doc) in group.variables {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            // Angle brackets and asterisks would be read as markup.
+            let doc = doc
+                .replace("<key>", "`<key>`")
+                .replace("PORTCULLIS_<KEY>", "`PORTCULLIS_<KEY>`");
+            let doc = doc.replace(" and *.", " and `*`.");
+            let _ = writeln!(out, "| {} | {} |", names.join(", "), cell(&doc));
+        }
+    }
 }
 
 type Entry = (

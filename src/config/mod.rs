@@ -42,6 +42,7 @@ pub(crate) mod template;
 pub(crate) mod tls;
 pub(crate) mod toml;
 pub(crate) mod value;
+pub(crate) mod variables;
 pub(crate) mod yaml;
 
 pub(crate) use agent::Agent;

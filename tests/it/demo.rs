@@ -23,8 +23,13 @@ impl Drop for Demo {
 
 /// Starts the demo and returns the commands that it prints once it is ready, and the address of its page.
 fn start(port: u16) -> (Demo, Vec<String>, String) {
+    start_with(&["-p", &port.to_string()])
+}
+
+fn start_with(arguments: &[&str]) -> (Demo, Vec<String>, String) {
     let mut child = command()
-        .args(["demo", "-p", &port.to_string()])
+        .arg("demo")
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -42,7 +47,7 @@ fn start(port: u16) -> (Demo, Vec<String>, String) {
         let line = printed
             .recv_timeout(START)
             .expect("the demo prints commands and an address");
-        if line.trim_start().starts_with("curl ") {
+        if line.starts_with("    ") {
             commands.push(line.trim().to_owned());
         } else if let Some((_, page)) = line.split_once("what the gateway does now: ") {
             break page.to_owned();
@@ -65,20 +70,36 @@ fn pasted(line: &str) -> (String, String) {
     (head.to_lowercase(), body.to_owned())
 }
 
+/// The output and the exit status of a line in a shell.
+fn shell(line: &str) -> (Option<i32>, String) {
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .env("NO_PROXY", "*")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
 #[test]
 #[ignore = "needs curl: scripts/test runs it"]
 fn its_commands_work_as_pasted() {
     let port = ports::free();
     let (_demo, commands, page) = start(port);
-    assert_eq!(commands.len(), 4, "{commands:?}");
-    for line in &commands {
+    let [health, without, with, other, merged, client, explain] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    for line in [health, without, with, other, merged] {
         assert!(line.contains(&format!("127.0.0.1:{port}/")), "{line}");
     }
-    let (head, body) = pasted(&commands[0]);
+    let (head, body) = pasted(health);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(body.contains(r#""status":"ok""#), "{body}");
 
-    let (head, body) = pasted(&commands[1]);
+    let (head, body) = pasted(without);
     assert!(head.starts_with("http/1.1 401"), "{head}");
     assert!(
         head.lines().any(|line| line == "content-length: 0"),
@@ -86,16 +107,85 @@ fn its_commands_work_as_pasted() {
     );
     assert_eq!(body, "");
 
-    let (head, body) = pasted(&commands[2]);
+    let (head, body) = pasted(with);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(body.contains(r#""status":"ok""#), "{body}");
 
-    let (head, body) = pasted(&commands[3]);
+    let (head, _) = pasted(other);
+    assert!(head.starts_with("http/1.1 401"), "{head}");
+    let reason = head
+        .lines()
+        .find(|line| line.starts_with("www-authenticate:"));
+    assert!(reason.is_some_and(|r| r.contains("audience")), "{head}");
+
+    let (head, body) = pasted(merged);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(body.contains("item") && body.contains("price"), "{body}");
 
+    let (_, response) = shell(client);
+    assert!(
+        response.contains(r#""access_token":"ey"#) && response.contains(r#""token_type":"Bearer""#),
+        "{response}"
+    );
+
+    let (code, told) = shell(explain);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("FAIL aud") && told.contains("http://other.example.com"),
+        "{told}"
+    );
+
     let (_, body) = pasted(&format!("curl -i {page}"));
     assert!(body.contains("GET /sample/{id}"), "{body}");
+}
+
+/// The file that the demo names is the one that it serves, and that `--print-config` prints for its ports.
+#[test]
+fn its_file_can_be_kept_and_its_ports_can_be_chosen() {
+    let [port, issuer, upstream] = [(); 3].map(|()| ports::free().to_string());
+    let arguments = [
+        "-p",
+        &port,
+        "--issuer-port",
+        &issuer,
+        "--upstream-port",
+        &upstream,
+    ];
+    let (_demo, commands, _) = start_with(&arguments);
+    let explain = commands.last().unwrap();
+    let file = explain
+        .split(" -c ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    let kept = std::fs::read_to_string(file).unwrap();
+    let printed = command()
+        .args(["demo", "--print-config"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    // The page may have another port in the running demo, because no argument names it.
+    let without_page = |text: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+        value["extra_config"]["portcullis/metrics"].take();
+        value
+    };
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert_eq!(without_page(&kept), without_page(&printed));
+    assert!(
+        kept.contains(&format!("http://127.0.0.1:{issuer}/")),
+        "{kept}"
+    );
+    let checked = command().args(["check", file]).status().unwrap();
+    assert!(checked.success());
+    let _ = std::fs::remove_file(file);
+
+    let output = command().arg("demo").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&format!("port {issuer}: ")), "{said}");
 }
 
 #[test]

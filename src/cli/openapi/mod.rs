@@ -9,9 +9,19 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::cli::{check, findings};
+use crate::cli::{ConfigArgs, check, findings};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, Report};
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  portcullis openapi export krakend.json
+  portcullis openapi export -c krakend.json -a partners -o openapi.json";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  portcullis openapi import api.yaml --host http://users:8080
+  portcullis openapi import -i api.yaml -o krakend.json";
 
 /// The subcommands of `openapi`.
 #[derive(Debug, clap::Args)]
@@ -29,10 +39,10 @@ enum OpenapiCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
 struct ExportArgs {
-    /// Path to the configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Only endpoints for this audience ("audience" of "documentation/openapi"); can be repeated
     #[arg(short, long, value_name = "NAME")]
     audience: Vec<String>,
@@ -45,16 +55,36 @@ struct ExportArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
 struct ImportArgs {
-    /// Path to the OpenAPI document: JSON, or YAML with the extension .yaml or .yml
-    #[arg(short, long, value_name = "FILE")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: InputArgs,
     /// The backend of all endpoints instead of the document's first server: http://users:8080
     #[arg(long, value_name = "URL")]
     host: Option<String>,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// The OpenAPI document of a command.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct InputArgs {
+    /// Path to the OpenAPI document: JSON, or YAML with the extension .yaml or .yml
+    #[arg(short, long, value_name = "DOCUMENT")]
+    input: Option<PathBuf>,
+    /// Path to the OpenAPI document, without -i
+    #[arg(value_name = "DOCUMENT")]
+    document: Option<PathBuf>,
+}
+
+impl InputArgs {
+    fn path(&self) -> &Path {
+        let given = self.input.as_deref().or(self.document.as_deref());
+        // The command line requires one of them.
+        given.unwrap_or(Path::new(""))
+    }
 }
 
 /// Runs `openapi …`.
@@ -73,13 +103,14 @@ pub(super) fn openapi(args: &OpenapiArgs) -> ExitCode {
 }
 
 fn exported(args: &ExportArgs) -> Result<Value, String> {
-    let outcome = check::outcome(&args.config);
+    let config = args.config.path();
+    let outcome = check::outcome(config);
     if outcome.compiled.is_none() {
-        let name = args.config.display().to_string();
+        let name = check::shown_name(config);
         return Err(findings::rejection(&name, &outcome.findings));
     }
     let report = Report::new();
-    let tree = load::load(&args.config, &Environment::process(), &report);
+    let tree = load::load(config, &Environment::process(), &report);
     let file = tree.and_then(|tree| serde_json::from_str(&tree.to_json()).ok());
     let choice = export::Choice {
         audiences: &args.audience,
@@ -89,10 +120,11 @@ fn exported(args: &ExportArgs) -> Result<Value, String> {
 }
 
 fn imported(args: &ImportArgs) -> Result<Value, String> {
-    let name = args.input.display();
-    let text = std::fs::read_to_string(&args.input).map_err(|error| format!("{name}: {error}"))?;
+    let input = args.input.path();
+    let name = input.display();
+    let text = std::fs::read_to_string(input).map_err(|error| format!("{name}: {error}"))?;
     let report = Report::new();
-    let format = Format::of(&args.input);
+    let format = Format::of(input);
     let tree = load::parse(&text, format, &Environment::default(), &report);
     let Some(tree) = tree else {
         return Err(findings::rejection(

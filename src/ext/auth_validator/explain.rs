@@ -1,13 +1,14 @@
 //! Explains each check of a validator.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::key_source::Keys;
 use super::runtime::{Proof, Provider, Validator};
 use crate::ext::identity::PublicKeys;
-use crate::jose::{Check, Claims, Reason, Rejection, ScopeMatcher, Step, Token};
+use crate::jose::{Check, Claims, Reason, Rejection, Rules, ScopeMatcher, Step, Token};
 
 /// The result for a token, with all checks.
 #[derive(Debug, Default)]
@@ -176,7 +177,10 @@ impl Keys {
         told.add(
             "key set",
             Ok(()),
-            &format!("{}, {} keys", status.label, status.keys),
+            &match status.keys {
+                1 => format!("{}, 1 key", status.label),
+                keys => format!("{}, {keys} keys", status.label),
+            },
         );
         let PublicKeys(keys) = &*snapshot.set;
         self.verifier.verify_traced(token, keys, |step, verdict| {
@@ -186,8 +190,9 @@ impl Keys {
     }
 
     fn detail(&self, step: Step, token: &str) -> String {
-        let Ok(token) = Token::parse(token) else {
-            return "three parts, base64url, a JSON header".to_owned();
+        let token = match Token::parse(token) {
+            Ok(token) => token,
+            Err(rejection) => return form(token, &rejection),
         };
         match step {
             Step::Algorithm => {
@@ -211,7 +216,7 @@ impl Provider {
         &self,
         check: Check,
         claims: &Claims,
-        now: std::time::Duration,
+        now: Duration,
         told: &mut Explanation,
     ) -> Result<(), Rejection> {
         let verdict = self.rules.run(check, claims, now);
@@ -220,7 +225,6 @@ impl Provider {
         }
         let rules = &self.rules;
         let claim = |name: &str| shown(claims.claim(name));
-        let seconds = now.as_secs();
         let detail = match check {
             Check::Issuer => format!(
                 "expected {:?}, found {}",
@@ -234,21 +238,9 @@ impl Provider {
                 rules.audience_path.name(),
                 shown(rules.audience_path.find(claims))
             ),
-            Check::NotBefore => format!(
-                "nbf {}, now {seconds}, leeway {:?}",
-                claim("nbf"),
-                rules.leeway
-            ),
-            Check::Expiry => format!(
-                "exp {}, now {seconds}, leeway {:?}",
-                claim("exp"),
-                rules.leeway
-            ),
-            Check::IssuedAt => format!(
-                "iat {}, now {seconds}, leeway {:?}",
-                claim("iat"),
-                rules.leeway
-            ),
+            Check::NotBefore => rules.time("nbf", claims, now),
+            Check::Expiry => rules.time("exp", claims, now),
+            Check::IssuedAt => rules.time("iat", claims, now),
             Check::Roles => format!(
                 "expected one of {:?} in {:?}, found {}",
                 rules.roles,
@@ -288,6 +280,53 @@ impl Explanation {
     ) -> Result<(), Rejection> {
         self.add(check, verdict.as_ref().copied(), detail);
         verdict
+    }
+}
+
+impl Rules {
+    /// A claim with a time: as a number, and relative to the clock of this machine.
+    fn time(&self, name: &str, claims: &Claims, now: Duration) -> String {
+        let found = claims.claim(name);
+        let relative = match found.and_then(Value::as_f64) {
+            Some(time) => format!(" ({})", relative(name, time - now.as_secs_f64())),
+            None => String::new(),
+        };
+        let seconds = now.as_secs();
+        format!(
+            "{name} {}{relative}, now {seconds}, leeway {:?}",
+            shown(found),
+            self.leeway
+        )
+    }
+}
+
+/// `expired 102 s ago`, `expires in 59 min`; `ahead` is the distance in seconds, below zero for the past.
+fn relative(name: &str, ahead: f64) -> String {
+    let distance = span(ahead.abs());
+    match (name, ahead < 0.0) {
+        ("exp", true) => format!("expired {distance} ago"),
+        ("exp", false) => format!("expires in {distance}"),
+        ("iat", true) => format!("issued {distance} ago"),
+        (_, true) => format!("valid since {distance}"),
+        (_, false) => format!("{distance} in the future"),
+    }
+}
+
+/// A number of seconds in the largest unit of which there are two or more.
+fn span(seconds: f64) -> String {
+    let units = [(86_400.0, "days"), (3600.0, "h"), (60.0, "min")];
+    let unit = units.iter().find(|(size, _)| seconds >= 2.0 * size);
+    let (size, name) = unit.copied().unwrap_or((1.0, "s"));
+    format!("{:.0} {name}", (seconds / size).floor())
+}
+
+/// Why a text is not a signed token.
+fn form(token: &str, rejection: &Rejection) -> String {
+    match token.split('.').count() {
+        1 => "no dots: an opaque token, which only its provider can read. Request an audience (API) from the provider, or use introspection".to_owned(),
+        5 => "5 parts: an encrypted token (JWE). Configure the provider to sign the tokens of this API only".to_owned(),
+        3 => rejection.to_string(),
+        parts => format!("{parts} parts; a signed token has 3: header.payload.signature"),
     }
 }
 

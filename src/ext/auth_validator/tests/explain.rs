@@ -132,6 +132,53 @@ fn explaining_walks_the_same_checks() {
 }
 
 #[test]
+fn a_text_that_is_no_signed_token_is_described() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    for (token, words) in [
+        ("opaque", "an opaque token"),
+        ("a.b.c.d.e", "an encrypted token"),
+        ("a.b", "2 parts; a signed token has 3"),
+        ("a.b.c.d", "4 parts; a signed token has 3"),
+    ] {
+        let told = validators[0].validator.explain(token).to_string();
+        let line = told.lines().find(|line| line.starts_with("FAIL form"));
+        assert!(line.is_some_and(|line| line.contains(words)), "{told}");
+        assert!(told.contains("=> 401 malformed"), "{told}");
+    }
+    let told = validators[0].validator.explain("!.b.c").to_string();
+    assert!(!told.contains("parts"), "{told}");
+}
+
+#[test]
+fn times_are_told_relative_to_now() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let told = |claims: String| validators[0].validator.explain(&ed(&claims)).to_string();
+    // A whole minute before the next unit, so that a slow machine does not change the text.
+    let text = told(format!(r#"{{"exp":{}}}"#, now - 3601));
+    assert!(text.contains(" (expired 60 min ago), now "), "{text}");
+    let text = told(format!(
+        r#"{{"exp":{},"iat":{}}}"#,
+        now + 3 * 86_400 + 600,
+        now - 7300
+    ));
+    assert!(text.contains(" (expires in 3 days), now "), "{text}");
+    assert!(text.contains(" (issued 2 h ago), now "), "{text}");
+    let text = told(format!(r#"{{"nbf":{}}}"#, now + 7200 + 600));
+    assert!(text.contains(" (2 h in the future), now "), "{text}");
+    assert!(told("{}".to_owned()).contains("exp nothing, now "));
+}
+
+#[test]
 fn explaining_does_not_check_revocation() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
