@@ -105,6 +105,83 @@ fn tarball_runs(archive: &Path) {
             "{name}"
         );
     }
+    tarball_is_installed_as_documented(&root);
+    links_of_the_documents_lead_to_files(&root.join("share/doc/portcullis"));
+}
+
+/// The commands of the section "Tarball" that change files, in a folder instead of the root of the system.
+fn tarball_is_installed_as_documented(unpacked: &Path) {
+    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let section = page.split("## Tarball").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    fs::create_dir_all(at("usr/local")).unwrap();
+    fs::create_dir_all(at("etc")).unwrap();
+    let steps: Vec<String> = section
+        .lines()
+        .filter(|line| line.starts_with("cp ") || line.starts_with("install "))
+        // There is no such group on this machine.
+        .map(|line| line.replace("-g portcullis ", ""))
+        .map(|line| line.replace(" /", &format!(" {}/", folder.path().display())))
+        .collect();
+    assert_eq!(steps.len(), 3, "{steps:?}");
+    done(
+        Command::new("sh")
+            .args(["-euc", &steps.join("\n")])
+            .current_dir(unpacked),
+    );
+    let unit = fs::read_to_string(at("usr/local/lib/systemd/system/portcullis.service")).unwrap();
+    let program = "/usr/local/bin/portcullis";
+    for line in ["ExecStartPre=", "ExecStart=", "ExecReload="] {
+        assert!(unit.contains(&format!("\n{line}{program} ")), "{unit}");
+    }
+    assert!(!unit.contains("/usr/bin/"), "{unit}");
+    assert!(
+        unit.contains("CONFIG=/etc/portcullis/krakend.json"),
+        "{unit}"
+    );
+    let file = at("etc/portcullis/krakend.json");
+    let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o640);
+    done(
+        Command::new(at("usr/local/bin/portcullis"))
+            .arg("check")
+            .arg(&file),
+    );
+    for path in [
+        "usr/local/share/zsh/site-functions/_portcullis",
+        "usr/local/share/bash-completion/completions/portcullis",
+        "usr/local/share/fish/vendor_completions.d/portcullis.fish",
+        "usr/local/share/man/man1/portcullis.1.gz",
+        "usr/local/share/doc/portcullis/docs/install.md",
+    ] {
+        assert!(at(path).exists(), "{path}");
+    }
+}
+
+/// The relative links of all pages below `folder`.
+fn links_of_the_documents_lead_to_files(folder: &Path) {
+    let mut pages = 0;
+    let mut wrong = Vec::new();
+    for below in ["", "docs"] {
+        for entry in fs::read_dir(folder.join(below)).unwrap() {
+            let page = entry.unwrap().path();
+            if page.extension().is_none_or(|ending| ending != "md") {
+                continue;
+            }
+            pages += 1;
+            let text = fs::read_to_string(&page).unwrap();
+            for part in text.split("](").skip(1) {
+                let target = part.split([')', '#']).next().unwrap();
+                let is_file = !target.is_empty() && !target.contains(':');
+                if is_file && !page.parent().unwrap().join(target).exists() {
+                    wrong.push(format!("{}: {target}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(pages > 20 && wrong.is_empty(), "{wrong:?}");
 }
 
 fn package_is_whole(archive: &Path) {
@@ -156,6 +233,9 @@ fn package_is_whole(archive: &Path) {
     ] {
         assert!(unit.contains(line), "{unit}");
     }
+    links_of_the_documents_lead_to_files(&folder.path().join("usr/share/doc/portcullis"));
+    let zsh = "usr/share/zsh/vendor-completions/_portcullis";
+    assert!(folder.path().join(zsh).exists());
     let gateway = Gateway::start_file(&file);
     assert_eq!(gateway.get("/__health").status, 200);
 }
