@@ -352,3 +352,53 @@ fn pictures_are_small_and_each_is_shown_somewhere() {
         assert!(folder.join(name).exists(), "{name} is missing");
     }
 }
+
+/// The pictures of commands show what the program prints now. `scripts/pictures` makes them.
+#[test]
+fn pictures_of_commands_show_what_the_program_prints() {
+    let output =
+        std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/pictures"))
+            .args(["--check", env!("CARGO_BIN_EXE_portcullis")])
+            .output()
+            .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+/// `docs/index.md` names every page, so that a reader finds each without the table of contents.
+#[test]
+fn the_first_page_leads_to_every_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let index = fs::read_to_string(root.join("docs/index.md")).unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains("](docs/index.md)"));
+    for document in documents() {
+        let name = document.file_name().unwrap().to_string_lossy().into_owned();
+        let in_docs = document.parent().unwrap().ends_with("docs");
+        let is_other = !["index.md", "SUMMARY.md"].contains(&name.as_str());
+        if in_docs && is_other {
+            assert!(
+                index.contains(&format!("]({name})")),
+                "index.md lacks {name}"
+            );
+        }
+    }
+}
+
+/// The page of all keys is long: a link to it names the block.
+#[test]
+fn links_to_the_page_of_keys_name_the_block() {
+    // These mean the whole page.
+    let whole = [
+        "index.md",
+        "SUMMARY.md",
+        "migrate-from-krakend.md",
+        "README.md",
+    ];
+    for document in documents() {
+        let name = document.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&document).unwrap();
+        let is_bare = text.contains("configuration.md)");
+        assert!(!is_bare || whole.contains(&name.as_str()), "{name}");
+    }
+}
