@@ -120,7 +120,10 @@ pub(in crate::compile) fn hint(level: Level, name: &str) -> String {
 /// The guard of this level that is meant by a name.
 fn likely(level: Level, name: &str) -> Option<&'static str> {
     let known = level.known();
-    let by_word = by_word(name).find(|guard| known.contains_key(guard));
+    // Its block in the service has no rules for tokens.
+    let elsewhere = |guard: &str| level == Level::Service && guard == "auth/validator";
+    let mut by_word = by_word(name).filter(|guard| known.contains_key(guard));
+    let by_word = by_word.find(|guard| !elsewhere(guard));
     let guards = known.values().filter(|known| known.guard);
     let near = nearest(name, guards.map(|known| known.name));
     // `qos/ratelimit/router/rediss` has the word, but more than that.
