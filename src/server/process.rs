@@ -192,9 +192,9 @@ impl Process {
                     let gone = self.upgrade(&mut signals).await;
                     self.go(gone, "Upgrade", &mut signals).await;
                 }
-                Event::Signal(Told::Reload) => Ask::default().response(self.reload()),
+                Event::Signal(Told::Reload) => self.reload(Ask::default(), &mut signals).await,
                 Event::Signal(Told::ReopenLogs) => self.loader.reopen_logs(),
-                Event::Ask(ask) => ask.response(self.reload()),
+                Event::Ask(ask) => self.reload(ask, &mut signals).await,
             }
         }
     }
@@ -294,10 +294,23 @@ impl Process {
         Ok(handover::path(folder, self.listen.address))
     }
 
-    /// Loads everything again. An invalid configuration, or one that cannot be applied at run time, changes nothing.
-    fn reload(&self) -> Result<(), String> {
+    /// Loads everything again. A signal that ends the process does not wait until it is loaded.
+    async fn reload(&mut self, ask: Ask, signals: &mut Signals) {
         notify(&[sd_notify::NotifyState::Reloading]);
-        let result = self.try_reload();
+        let loader = Arc::clone(&self.loader);
+        let loading = tokio::task::spawn_blocking(move || load(&*loader));
+        tokio::select! {
+            loaded = loading => {
+                let loaded = loaded.unwrap_or_else(|error| Err(format!("loading ended: {error}")));
+                ask.response(self.reloaded(loaded));
+            }
+            why = signals.end() => self.drain(why, true, signals).await,
+        }
+    }
+
+    /// Uses what was loaded. An invalid configuration, or one that cannot be applied at run time, changes nothing.
+    fn reloaded(&self, loaded: Result<(Loaded, Adopt), String>) -> Result<(), String> {
+        let result = loaded.and_then(|(loaded, adopt)| self.put_to_use(loaded, adopt));
         match &result {
             Ok(()) => log::info!("[SERVICE: Gateway] Configuration reloaded"),
             Err(reason) => log::error!(
@@ -309,8 +322,7 @@ impl Process {
         result
     }
 
-    fn try_reload(&self) -> Result<(), String> {
-        let (loaded, adopt) = load(&*self.loader)?;
+    fn put_to_use(&self, loaded: Loaded, adopt: Adopt) -> Result<(), String> {
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }

@@ -349,3 +349,23 @@ fn a_bad_file_or_command_ends_with_its_own_status() {
     assert_eq!(code(&["check", "-c", "/nonexistent.json"]), Some(1));
     assert_eq!(code(&["version"]), Some(0));
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_rendering() {
+    let stub = Stub::with(RESPONSES);
+    let good = config(&stub.url(), &[]).to_string();
+    let gateway = Gateway::start_in(&[("FC_ENABLE", "1")], &good);
+    let slow = "{{ range until 100000 }}{{ $x := bcrypt \"x\" }}{{ end }}";
+    fs::write(gateway.config_path(), format!("{slow}{good}")).unwrap();
+    gateway.signal("HUP");
+    // Meanwhile it serves, and a stop ends it, long before the rendering's ten seconds are over.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(status(&gateway, "/a"), 200);
+    let begun = Instant::now();
+    assert!(gateway.stop(Duration::from_secs(30)).is_some());
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begun.elapsed()
+    );
+}

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod bounds;
 mod go;
 
 struct World;

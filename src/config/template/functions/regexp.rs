@@ -10,8 +10,11 @@ use crate::config::template::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     fixed("regexMatch", &[Text, Text], |_, arguments| {
+        let pattern = string(&arguments, 0);
+        // An invalid expression matches nothing, but one that takes too long is an error.
         Ok(Value::Bool(
-            compiled(&arguments).is_ok_and(|regex| regex.is_match(&text(&arguments, 1))),
+            re2::translate(&pattern, re2::Use::Bytes).is_ok()
+                && compiled(&arguments)?.is_match(&text(&arguments, 1)),
         ))
     }),
     fixed("mustRegexMatch", &[Text, Text], |_, arguments| {
@@ -58,12 +61,48 @@ pub(super) static TABLE: &[Function] = &[
 /// The syntax tree of an expression takes a multiple of its bytes.
 const MAX_PATTERN: usize = 1 << 20;
 
+/// Compiled sizes in bytes. The smallest one that suffices tells how many states an expression has.
+const SIZES: [usize; 8] = [
+    2 << 10,
+    8 << 10,
+    32 << 10,
+    128 << 10,
+    512 << 10,
+    2 << 20,
+    8 << 20,
+    32 << 20,
+];
+
+/// The bytes of a state, at least.
+const STATE: usize = 32;
+
+/// The most steps of one search. In the worst case, each byte of the text visits each state, in a few nanoseconds.
+const MAX_STEPS: usize = 500_000_000;
+
+/// The expression of a call, whose first argument it is. The second one is the text.
+///
+/// # Errors
+/// It is invalid, or a search might take many seconds, which nothing can interrupt.
 fn compiled(arguments: &[Value]) -> Result<Regex, String> {
     let pattern = string(arguments, 0);
     if pattern.len() > MAX_PATTERN {
         return Err("the expression is too large (more than 1 MiB)".to_owned());
     }
-    re2::compile(&pattern).map_err(|error| error.to_string())
+    let length = text(arguments, 1).len();
+    // An expression is rarely smaller than its text.
+    let sizes = SIZES.into_iter().filter(|size| *size >= pattern.len());
+    let mut too_large = "the regular expression is too large".to_owned();
+    for size in sizes {
+        match re2::sized(&pattern, size) {
+            Err(error @ re2::PatternError::Large(_)) => too_large = error.to_string(),
+            Err(error) => return Err(error.to_string()),
+            Ok(_) if (size / STATE).saturating_mul(length) > MAX_STEPS => {
+                return Err("the expression and the text are too large together".to_owned());
+            }
+            Ok(regex) => return Ok(regex),
+        }
+    }
+    Err(too_large)
 }
 
 fn find(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
@@ -85,6 +124,8 @@ fn find_all(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         .find_iter(&subject)
         .take(limit(&arguments))
         .map(|found| {
+            // After a match the search begins again, so that many searches may read the same bytes.
+            call.budget.in_time()?;
             call.budget.make(size_of::<Value>() + found.len())?;
             Ok(found.as_bytes())
         })
@@ -103,6 +144,7 @@ fn replace(call: &mut Call<'_>, arguments: &[Value], expand: bool) -> Outcome {
     let mut out = Vec::with_capacity(subject.len());
     let mut from = 0;
     for found in regex.captures_iter(&subject) {
+        call.budget.in_time()?;
         let Some(whole) = found.get(0) else { continue };
         out.extend_from_slice(&subject[from..whole.start()]);
         if expand {
@@ -229,6 +271,7 @@ fn split(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let mut parts: Vec<&[u8]> = Vec::new();
     let (mut from, mut end) = (0, 0);
     for found in regex.find_iter(&subject) {
+        call.budget.in_time()?;
         if parts.len() + 1 >= most {
             break;
         }

@@ -1,5 +1,9 @@
 //! Text: Sprig's functions over bytes.
 
+use std::collections::HashSet;
+
+use memchr::memmem;
+
 use super::Kind::{Any, Bool, Int, Text};
 use super::{
     Call, Function, Outcome, any, boolean, fixed, int, list_of, printed, string, text, variadic,
@@ -71,7 +75,7 @@ pub(super) static TABLE: &[Function] = &[
     fixed("repeat", &[Int, Text], repeat),
     fixed("contains", &[Text, Text], |_, arguments| {
         let (part, whole) = (text(&arguments, 0), text(&arguments, 1));
-        Ok(Value::Bool(find(&whole, &part, 0).is_some()))
+        Ok(Value::Bool(memmem::find(&whole, &part).is_some()))
     }),
     fixed("hasPrefix", &[Text, Text], |_, arguments| {
         Ok(Value::Bool(
@@ -241,7 +245,9 @@ fn default(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
 
 fn trim_all(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let (set, whole) = (string(&arguments, 0), string(&arguments, 1));
-    Ok(Value::text(whole.trim_matches(|c| set.contains(c))))
+    // A set, because both texts may be long.
+    let set: HashSet<char> = set.chars().collect();
+    Ok(Value::text(whole.trim_matches(|c| set.contains(&c))))
 }
 
 fn substr(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
@@ -308,16 +314,6 @@ fn repeat(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(whole.repeat(count)))
 }
 
-pub(super) fn find(whole: &[u8], part: &[u8], from: usize) -> Option<usize> {
-    if part.is_empty() {
-        return Some(from);
-    }
-    let rest = whole.get(from..)?;
-    rest.windows(part.len())
-        .position(|window| window == part)
-        .map(|at| at + from)
-}
-
 fn replace(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let (old, new, whole) = (
         text(&arguments, 0),
@@ -363,10 +359,9 @@ pub(super) fn split(
         return Ok(parts);
     }
     let mut start = 0;
-    while parts.len() + 1 < most {
-        let Some(at) = find(whole, separator, start) else {
-            break;
-        };
+    // Its time is linear, whatever the separator.
+    let found = memmem::find_iter(whole, separator);
+    for at in found.take(most - 1) {
         call.budget.make(size_of::<Value>())?;
         parts.push(whole[start..at].to_vec());
         start = at + separator.len();
