@@ -65,11 +65,33 @@ impl Hidden {
 fn keys_in(path: &str) -> impl Iterator<Item = &str> {
     let segments = path.split('/');
     let literals = segments.flat_map(|segment| segment.split(['{', '}']).step_by(2));
-    literals.filter(|literal| looks_like_a_key(literal))
+    literals.flat_map(|literal| {
+        let pairs = literal.split(';').filter(|pair| is_secret_pair(pair));
+        let user = user_and_password(literal);
+        let whole = looks_like_a_key(literal).then_some(literal);
+        whole.into_iter().chain(user).chain(pairs)
+    })
 }
 
-/// At least 16 letters and digits in a row, and both of them; or a number and a password (`123:KEY`). Words are
-/// shorter or have no digits, and the groups of a UUID are shorter.
+/// `token=x`, as a segment or as a parameter of one.
+fn is_secret_pair(pair: &str) -> bool {
+    pair.split_once('=')
+        .is_some_and(|(name, value)| is_credential(name, value))
+}
+
+/// `user:password` of a segment `user:password@host`, which may be escaped.
+fn user_and_password(literal: &str) -> Option<&str> {
+    let at = ["@", "%40"]
+        .iter()
+        .filter_map(|at| literal.find(at))
+        .min()?;
+    let user = literal.get(..at)?;
+    let has_password = [":", "%3A", "%3a"].iter().any(|colon| user.contains(colon));
+    has_password.then_some(user)
+}
+
+/// At least 16 letters and digits in a row, and both of them; a UUID; 20 characters of base64url with letters in both
+/// cases and digits; or a number and a password (`123:KEY`). Words are shorter, or have no digits, or one case.
 fn looks_like_a_key(literal: &str) -> bool {
     const LONG: usize = 16;
     let has = |text: &str, is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
@@ -80,6 +102,32 @@ fn looks_like_a_key(literal: &str) -> bool {
     };
     runs.any(|run| run.len() >= LONG && is_mixed(run))
         || literal.split_once(':').is_some_and(is_pair)
+        || holds_a_uuid(literal)
+        || is_base64url(literal)
+}
+
+/// Whether there is a UUID in the text (RFC 9562 §4).
+fn holds_a_uuid(text: &str) -> bool {
+    const LENGTH: usize = 36;
+    let is_uuid = |part: &[u8]| {
+        part.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    };
+    text.as_bytes().windows(LENGTH).any(is_uuid)
+}
+
+/// A long text of the alphabet of RFC 4648 §5 that is no sequence of words.
+fn is_base64url(text: &str) -> bool {
+    const LONG: usize = 20;
+    let all = |is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));
+    let has = |is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
+    text.len() >= LONG
+        && all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_digit)
 }
 
 fn is_hidden(name: &str, value: &str) -> bool {
@@ -173,9 +221,19 @@ mod tests {
                 "/api/v2/customer-profiles-2024/internationalization",
             ),
             (
-                "/a/3f2504e0-4f89-11d3-9a0c-0305e82c3301",
-                "/a/3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+                "/a/3f2504e0-4f89-11d3-9a0c-0305e82c3301/b",
+                "/a/[redacted]/b",
             ),
+            (
+                "/api/webhooks/123456789012345678/abcDEF-ghi_jkl0123456789",
+                "/api/webhooks/123456789012345678/[redacted]",
+            ),
+            ("/x/api_key=abc/y", "/x/[redacted]/y"),
+            ("/x;v=1;token=abc/y", "/x;v=1;[redacted]/y"),
+            ("/x/page=abc;v=2/y={key}", "/x/page=abc;v=2/y={key}"),
+            ("/ada:lovelace@x/y", "/[redacted]@x/y"),
+            ("/u%3Apw%40x/y", "/[redacted]%40x/y"),
+            ("/mail/ada@example.com", "/mail/ada@example.com"),
             (
                 "/{customerIdentifier0123456789}",
                 "/{customerIdentifier0123456789}",

@@ -232,15 +232,37 @@ pub(crate) fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
     if own.ends_with("cookie") || own == "api-key" || is_secret(name) || is_secret(own) {
         return Cow::Borrowed(MASK);
     }
-    if !holds_a_credential(value) && !value.contains("://") {
+    let suspicious = ["://", "=", "%", "eyJ", "earer ", "EARER "];
+    if !suspicious.iter().any(|part| value.contains(part)) {
         return Cow::Borrowed(value);
     }
-    let shown = masked(value);
-    if holds_a_credential(&shown.replace(MASK, "")) {
+    let shown = words_masked(value);
+    // A name whose value is masked says nothing more: `token=***)`.
+    if holds_a_credential(&shown.replace("=***", " ").replace(MASK, "")) {
         Cow::Borrowed(MASK)
     } else {
-        shown
+        Cow::Owned(shown)
     }
+}
+
+/// The words of a text without the passwords and credentials of the URLs among them, and without what follows `Bearer`.
+fn words_masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut after_bearer = false;
+    for word in text.split_inclusive(char::is_whitespace) {
+        let bare = word.trim_end();
+        if after_bearer && !bare.is_empty() {
+            out.push_str(MASK);
+        } else if bare.contains("://") {
+            out.push_str(&masked_text(&without_password(bare)));
+        } else {
+            out.push_str(&masked_text(bare));
+        }
+        out.push_str(&word[bare.len()..]);
+        let letters = bare.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+        after_bearer = letters.eq_ignore_ascii_case("bearer");
+    }
+    out
 }
 
 /// Whether this value must be masked.
@@ -332,6 +354,19 @@ mod tests {
                 "https://a/?access_token=***&x=1",
             ),
             ("x-original-url", "https://u:s@a/", "https://u:***@a/"),
+            ("user-agent", "x https://u:s@h/ y", "x https://u:***@h/ y"),
+            ("user-agent", "app/1 (Bearer s) z", "app/1 (Bearer *** z"),
+            ("user-agent", "app%3Faccess_token%3Ds", "***"),
+            (
+                "user-agent",
+                "bot (+https://b/?access_token=s; x)",
+                "bot (+https://b/?access_token=***; x)",
+            ),
+            (
+                "user-agent",
+                "Mozilla/5.0 (compatible; Visual Basic; b@b.com; +http://b.com/bot.html)",
+                "Mozilla/5.0 (compatible; Visual Basic; b@b.com; +http://b.com/bot.html)",
+            ),
         ] {
             assert_eq!(shown_header(name, value), shown, "{name}: {value}");
         }

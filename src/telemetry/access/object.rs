@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{AccessEvent, Query, Settings};
-use crate::telemetry::mask::masked_path;
+use crate::telemetry::mask::{masked_path, shown_header};
 use crate::telemetry::moment::rfc3339;
 use crate::telemetry::text::{masked_text, push_json, push_query, without_password};
 
@@ -93,7 +93,13 @@ impl<'a> Object<'a> {
             "endpoint" => self.text(name, event.endpoint),
             "refused" => self.text(name, event.rejected),
             "request_id" => self.text(name, event.request_id),
-            "user_agent" => self.text(name, event.user_agent.map(masked_text).as_deref()),
+            "user_agent" => self.text(
+                name,
+                event
+                    .user_agent
+                    .map(|agent| shown_header("user-agent", agent))
+                    .as_deref(),
+            ),
             "upstream" => self.text(name, event.upstream.map(without_password).as_deref()),
             "upstream_status" => {
                 if let Some(status) = event.upstream_status {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::report::reason;
 use super::{Ended, Shown};
-use crate::telemetry::mask::{masked_path, masked_query, masked_text, shown_header};
+use crate::telemetry::mask::{masked_path, masked_query, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
 
@@ -69,7 +69,7 @@ fn user_agent(headers: &HeaderMap) -> Option<String> {
 
 /// A `User-Agent` as an attribute.
 pub(in crate::telemetry::observe) fn agent(value: &HeaderValue) -> String {
-    masked_text(&String::from_utf8_lossy(value.as_bytes())).into_owned()
+    shown_header("user-agent", &String::from_utf8_lossy(value.as_bytes())).into_owned()
 }
 
 /// Name and port of an authority.
