@@ -133,20 +133,42 @@ fn is_other_parameter(pair: &str, token: &str) -> bool {
     same_name(name.as_bytes(), TOKEN) && !percent_decode_str(value).eq(token.bytes())
 }
 
-/// Whether a backend may read `name` as `wanted`: without regard to case, with escapes decoded and quotes removed. Some
-/// read `.` and blanks within a name as `_`, and in PHP and others `name[]` sets `name`, too.
+/// Whether a backend may read `name` as `wanted`, without regard to case.
+///
+/// PHP decodes escapes, reads `.`, blanks and a `[` without its `]` within a name as `_`, `name[0]` as `name`, ignores
+/// blanks before a name and whatever follows a NUL. Python removes all white space around a name, that of Latin-1
+/// included, and others remove that of Unicode, or quotes.
 fn same_name(name: &[u8], wanted: &[u8]) -> bool {
-    folded(name).eq(folded(wanted))
+    let name = name.trim_ascii();
+    if name.iter().all(is_plain) && wanted.iter().all(is_plain) {
+        return name.eq_ignore_ascii_case(wanted);
+    }
+    let (name, wanted) = (folded(name), folded(wanted));
+    let base = |name: &str| name.split('[').next().map(str::to_owned);
+    name.replace('[', "_") == wanted.replace('[', "_") || base(&name) == base(&wanted)
 }
 
-fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
-    let decoded: Vec<u8> = percent_decode(name.trim_ascii()).collect();
-    let kept = decoded.into_iter().filter(|byte| *byte != b'"');
-    let folded = kept.map(|byte| match byte {
-        b'.' | b' ' | b'+' => b'_',
-        byte => byte.to_ascii_lowercase(),
+/// Whether all backends read this byte of a name in the same way.
+fn is_plain(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// The normal form of the spellings of a name.
+fn folded(name: &[u8]) -> String {
+    let decoded: Vec<u8> = percent_decode(name).collect();
+    let text = match String::from_utf8(decoded) {
+        Ok(text) => text,
+        Err(latin1) => latin1.into_bytes().into_iter().map(char::from).collect(),
+    };
+    let text = text.split('\0').next().unwrap_or_default();
+    let text = text.replace('"', "");
+    let is_blank = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '+' | '\u{feff}');
+    let folded = text.trim_matches(is_blank).chars().map(|c| match c {
+        '.' | '+' => '_',
+        c if c.is_whitespace() => '_',
+        c => c.to_ascii_lowercase(),
     });
-    folded.take_while(|byte| *byte != b'[')
+    folded.collect()
 }
 
 /// A value without the quotes that some clients add (RFC 6265 §4.1.1).
@@ -186,6 +208,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bytes_of_latin_1_around_a_name_are_ignored() {
+        for name in [
+            &b"\x85access_token"[..],
+            b"\xa0access_token",
+            b"access_token\xa0",
+            b"\xa0ACCESS[token\x85",
+        ] {
+            assert!(same_name(name, TOKEN), "{name:?}");
+        }
+        assert!(!same_name(b"\xe9access_token", TOKEN));
+    }
+
+    #[test]
     fn other_spellings_of_the_parameter_are_found() {
         for pair in [
             "access_token=x",
@@ -195,6 +230,18 @@ mod tests {
             "access_token[]=x",
             "access_token%5B0%5D=x",
             "access_token",
+            "access[token=x",
+            "access%5btoken=x",
+            "%20access_token=x",
+            "+access_token=x",
+            "access_token%00=x",
+            "access_token%00x=x",
+            "%85access_token=x",
+            "access_token%A0=x",
+            "%C2%A0access_token=x",
+            "access_token%E3%80%80=x",
+            "\u{a0}access_token\u{85}=x",
+            "%EF%BB%BFaccess_token=x",
         ] {
             assert!(is_other_parameter(pair, "t"), "{pair}");
         }
@@ -202,6 +249,8 @@ mod tests {
             "access_token=t",
             "access_tokens=x",
             "x[access_token]=y",
+            "%00access_token=x",
+            "access-token=x",
             "a=b",
             "",
         ] {
