@@ -25,6 +25,8 @@ pub enum Guard {
     /// The client's address.
     IpFilter,
     Policy,
+    /// The limit of a backend.
+    RateLimit,
     Schema,
     /// A script.
     Script,
@@ -39,6 +41,7 @@ impl Guard {
             Guard::Cel => "cel",
             Guard::IpFilter => "ip_filter",
             Guard::Policy => "policy",
+            Guard::RateLimit => "rate_limited",
             Guard::Schema => "json_schema",
             Guard::Script => "script",
         }
@@ -101,7 +104,7 @@ pub enum Kind {
     TooLarge,
     /// The process holds as many bytes of bodies as it may: no room for the response.
     Full,
-    /// `circuit breaker is open`, `rate limit exceded`: the backend is not called.
+    /// `circuit breaker is open`: the backend is not called.
     Busy,
     /// A step rejected the response of the backend, or could not make one in its place.
     Rejected,
@@ -205,9 +208,11 @@ impl Kind {
             Kind::Broken | Kind::CutOff => {
                 Statuses::of(StatusCode::INTERNAL_SERVER_ERROR).gateway(StatusCode::BAD_GATEWAY)
             }
-            Kind::Busy => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
-                .gateway(StatusCode::SERVICE_UNAVAILABLE)
-                .grpc(StatusCode::SERVICE_UNAVAILABLE),
+            Kind::Busy | Kind::Guarded(Guard::RateLimit) => {
+                Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+                    .gateway(StatusCode::SERVICE_UNAVAILABLE)
+                    .grpc(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Kind::Rejected => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
                 .grpc(StatusCode::SERVICE_UNAVAILABLE),
             Kind::ClientGone

@@ -349,6 +349,23 @@ fn rejections_by_guards_are_not_errors_of_backends() {
     assert_eq!(scraped._stub.take_seen().len(), 0);
 }
 
+#[test]
+fn a_call_above_the_limit_of_its_backend_is_a_rejection() {
+    let limit = json!({ "qos/ratelimit/proxy": { "max_rate": 0.001, "capacity": 1 } });
+    let scraped = start_with(&[guarded("/limited", "backend", &limit)]);
+    let send = || {
+        let sent = "POST /limited HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n[1]";
+        scraped.gateway.send("POST", sent).status
+    };
+    assert_eq!((send(), send()), (200, 500));
+    let line = "portcullis_requests_refused_total{reason=\"rate_limited\",route=\"/limited\"} 1\n";
+    eventually(line, Duration::from_secs(10), || {
+        scraped.page().contains(line)
+    });
+    let page = scraped.page();
+    assert!(!page.contains("portcullis_upstream_errors_total{"), "{page}");
+}
+
 /// One backend of two is not called: the request itself was not rejected.
 #[test]
 #[cfg(feature = "cel")]

@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::ledger::Ledger;
 use super::shared::Cluster;
 use crate::runtime::clock::Clock;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::{BackendStep, EndpointStep, Gate, Outcome, Ticket};
@@ -229,7 +229,9 @@ impl BackendStep for BackendLimit {
     fn before(&self) -> Result<Ticket, Failure> {
         match self.bucket.take(self.clock.now()) {
             Verdict::Allowed { .. } => Ok(Ticket(0)),
-            Verdict::Rejected { .. } => Err(Failure::new(Kind::Busy, EXCEEDED)),
+            Verdict::Rejected { .. } => {
+                Err(Failure::new(Kind::Guarded(Guard::RateLimit), EXCEEDED))
+            }
         }
     }
 

@@ -324,7 +324,6 @@ pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
         "decode" => "body_invalid",
         "too_large" => "body_too_large",
         "refused" if says(&["circuit breaker"]) => "circuit_open",
-        "refused" if says(&["rate limit"]) => "rate_limited",
         "refused" | "cel" | "policy" | "ip_filter" | "busy" => "policy",
         "bad_input" | "json_schema" => "request",
         other => other,
