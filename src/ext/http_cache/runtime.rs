@@ -179,13 +179,30 @@ fn admitted(sent: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> Option
 /// Whether a stored response could be used later, with or without asking the upstream. An event stream has no end.
 fn is_of_use(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_endless = content_type.is_some_and(|value| {
-        let event_stream = b"text/event-stream";
-        let start = value.get(..event_stream.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(event_stream))
-    });
+    let is_endless = content_type.is_some_and(is_stream) && content_length(headers).is_none();
     let can_be_checked = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
     !is_endless && (can_be_checked || may_be_fresh(headers))
+}
+
+/// Media types of messages that may never end, one after the other.
+const STREAMS: [&[u8]; 8] = [
+    b"text/event-stream",
+    b"application/x-ndjson",
+    b"application/ndjson",
+    b"application/jsonl",
+    b"application/x-jsonlines",
+    b"application/json-seq",
+    b"application/stream+json",
+    b"multipart/x-mixed-replace",
+];
+
+fn is_stream(content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|byte| *byte == b';');
+    let (media_type, _) = content_type.split_at(end.unwrap_or(content_type.len()));
+    let media_type = media_type.trim_ascii();
+    STREAMS
+        .iter()
+        .any(|stream| media_type.eq_ignore_ascii_case(stream))
 }
 
 fn is_cacheable(method: &Method, sent: &HeaderMap) -> bool {
