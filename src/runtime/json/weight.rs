@@ -22,13 +22,13 @@ const STEP: usize = 64 * 1024;
 const MOST: usize = 1 << 30;
 
 /// Charges the tree that is about to be built from a JSON text. The charge ends when the result is dropped. Small
-/// texts are not charged, as in [`crate::upstream::budget`].
+/// trees are not charged, as in [`crate::upstream::budget`].
 ///
 /// # Errors
 /// The process holds too much already, or the tree would be too large.
 pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
     if text.len() <= FREE {
-        Ok(Budget::process().charge())
+        charge_bytes(quick_weight(text))
     } else {
         covered(weight(text))
     }
@@ -40,7 +40,7 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// As `charge`.
 pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
     if text.len() <= FREE {
-        Ok(Budget::process().charge())
+        charge_bytes(ELEMENT * count(text, b'<'))
     } else {
         covered(text.len() + ELEMENT * elements(text))
     }
@@ -144,6 +144,15 @@ fn covered(bytes: usize) -> Result<Charge, Full> {
     Ok(charge)
 }
 
+/// An upper bound of [`weight`] for a short text: it also counts characters within strings.
+fn quick_weight(text: &[u8]) -> usize {
+    OBJECT * count(text, b'{') + LIST * count(text, b'[') + ITEM * count(text, b',') + text.len()
+}
+
+fn count(text: &[u8], byte: u8) -> usize {
+    memchr::memchr_iter(byte, text).count()
+}
+
 fn weight(text: &[u8]) -> usize {
     let mut bytes = text.len();
     let mut at = 0;
@@ -225,8 +234,19 @@ mod tests {
             let tree = parse(&Bytes::from(text.clone()), Depth::Full).unwrap();
             let told = weight(text.as_bytes());
             assert!(told >= held(&tree), "{}: {told}", &text[..30]);
+            assert!(quick_weight(text.as_bytes()) >= told, "{}", &text[..30]);
             assert!(tree.weight() >= held(&tree), "{}", &text[..30]);
         }
+    }
+
+    #[test]
+    fn the_tree_of_a_short_text_is_charged_if_it_is_large() {
+        let many = format!("[{}]", vec![r#"{"":1}"#; 500].join(","));
+        assert!(charge(many.as_bytes()).unwrap().bytes() > 300_000);
+        assert_eq!(charge(br#"{"a":[1,{"b":2}]}"#).unwrap().bytes(), 0);
+        let many = "<a/>".repeat(500);
+        assert!(charge_xml(many.as_bytes()).unwrap().bytes() >= 200_000);
+        assert_eq!(charge_xml(b"<a><b/></a>").unwrap().bytes(), 0);
     }
 
     #[test]
