@@ -27,28 +27,29 @@ pub(super) async fn whole<C: Carrier>(
     match (&backend.credentials, &backend.cache) {
         (None, None) if backend.signer.is_none() => carrier.call(&backend.hosts, call, &how).await,
         (Some(credentials), _) => {
-            let call = authorized(carrier, backend, &**credentials, call, &how, limit);
-            Box::pin(call).await
+            let make = |call| within(carrier, backend, call, &how, limit);
+            let status = |incoming: &Incoming| Some(incoming.status);
+            Box::pin(with_token(&**credentials, call, limit, make, status)).await
         }
         (None, _) => Box::pin(within(carrier, backend, call, &how, limit)).await,
     }
 }
 
-async fn authorized<C: Carrier>(
-    carrier: &C,
-    backend: &Backend,
+/// Makes a call whose body is whole with a token of the gateway, and once more if the upstream rejects the token.
+async fn with_token<T, F: Future<Output = Result<T, Failure>>>(
     credentials: &dyn Credentials,
     call: Call,
-    how: &CallOptions,
     limit: &Limit,
-) -> Result<Incoming, Failure> {
+    make: impl Fn(Call) -> F,
+    status: impl Fn(&T) -> Option<StatusCode>,
+) -> Result<T, Failure> {
     let mut token = Token::new(credentials);
     loop {
         let mut call = call.clone();
         token.put_on(&mut call.out, limit).await?;
-        let incoming = within(carrier, backend, call, how, limit).await?;
-        if !token.is_rejected(incoming.status) {
-            return Ok(incoming);
+        let response = make(call).await?;
+        if !status(&response).is_some_and(|status| token.is_rejected(status)) {
+            return Ok(response);
         }
     }
 }
@@ -143,19 +144,12 @@ pub(super) async fn through_cache<'a, C: Carrier>(
     let Some(credentials) = &backend.credentials else {
         return opened(carrier, backend, cache, call, &how, limit).await;
     };
-    let mut token = Token::new(&**credentials);
-    loop {
-        let mut call = call.clone();
-        token.put_on(&mut call.out, limit).await?;
-        let opened = opened(carrier, backend, cache, call, &how, limit).await?;
-        let status = match &opened {
-            Opened::Stored(incoming) => Some(incoming.status),
-            Opened::Live(response, _) => response.head().map(|(status, _)| status),
-        };
-        if !status.is_some_and(|status| token.is_rejected(status)) {
-            return Ok(opened);
-        }
-    }
+    let make = |call| opened(carrier, backend, cache, call, &how, limit);
+    let status = |opened: &Opened<'_, C::Response<'a>>| match opened {
+        Opened::Stored(incoming) => Some(incoming.status),
+        Opened::Live(response, _) => response.head().map(|(status, _)| status),
+    };
+    with_token(&**credentials, call, limit, make, status).await
 }
 
 /// Reads a response to its end for the cache only, because the client gets another body.
