@@ -1,5 +1,7 @@
 //! Checks what precedes the router, together with the endpoints.
 
+mod reach;
+
 use super::namespaces;
 use crate::config::flexible::{self, Watched};
 use crate::config::{ConfigError, Data, Endpoint, Node, Service, Value};
@@ -106,16 +108,18 @@ fn site(placed: &Placed, file: &Service<'_>) {
 
 /// Names the guards of an endpoint that requests do not reach.
 fn unused_guards(endpoint: &Endpoint<'_>) -> String {
-    let namespaces = endpoint.extra.namespaces();
-    let guards: Vec<String> = namespaces
-        .iter()
-        .filter(|(name, _)| namespaces::is_guard(name))
-        .map(|(name, _)| format!("{name:?}"))
-        .collect();
+    let namespaces = endpoint.extra.namespaces().into_iter();
+    let guards = namespaces.map(|(name, _)| name);
+    not_guarded(guards.filter(|name| namespaces::is_guard(name)).collect())
+}
+
+/// Names guards that do not apply.
+fn not_guarded(guards: Vec<&str>) -> String {
     if guards.is_empty() {
         return String::new();
     }
-    format!(", which its {} does not guard", guards.join(", "))
+    let quoted: Vec<String> = guards.iter().map(|name| format!("{name:?}")).collect();
+    format!(", which its {} does not guard", quoted.join(", "))
 }
 
 /// Endpoints whose paths a rewrite or a wildcard leads elsewhere.
@@ -125,21 +129,22 @@ pub(super) fn rewritten(file: &Service<'_>, ahead: Option<&Ahead>) {
     };
     for endpoint in &file.endpoints {
         let path = endpoint.endpoint.as_deref().unwrap_or_default();
-        let Some(shown) = shown(path, ahead) else {
-            continue;
-        };
-        let Some((elsewhere, why)) = elsewhere(&sample(shown), ahead) else {
+        let shown = shown(path, ahead);
+        let usual = shown.and_then(|shown| elsewhere(&sample(shown), ahead));
+        let usual = usual.map(|(to, why)| (to, why, unused_guards(endpoint)));
+        let found = usual.or_else(|| reach::unguarded(endpoint, file, ahead));
+        let Some((elsewhere, why, guards)) = found else {
             continue;
         };
         let node = endpoint.block.get("endpoint");
         let node = node.unwrap_or_else(|| endpoint.block.node().clone());
         // What is rewritten can depend on the values of parameters.
-        let can = if shown.contains(['{', '*']) {
-            "may not be reached"
-        } else {
+        let is_one_path = shown.is_some_and(|shown| !shown.contains(['{', '*']));
+        let can = if is_one_path {
             "cannot be reached"
+        } else {
+            "may not be reached"
         };
-        let guards = unused_guards(endpoint);
         node.warn_hint(
             ConfigError::invalid(format!("{path} {can}: requests go to {elsewhere}{guards}")),
             why,

@@ -225,7 +225,7 @@ fn calls(
         pipes: std::mem::take(&mut parts.pipes).into(),
         upgrade: upgrade(file, site, draft.websocket, cx),
     };
-    warn_origins(rest.upgrade.as_ref(), file, draft.more);
+    warn_origins(rest.upgrade.as_ref(), file, draft.more, cx);
     work(file, site.streams, regular, shadows, rest)
 }
 

@@ -42,6 +42,10 @@ pub(crate) struct Compile<'a> {
     facts: Facts,
     /// See [`Compile::identify`].
     identity_headers: Vec<HeaderName>,
+    /// See [`Compile::browsers_send`].
+    sent_by_browsers: Vec<Box<str>>,
+    /// How many of them are those of the service. Set when the first endpoint begins.
+    of_service: Option<usize>,
 }
 
 /// The timeout of endpoints that set none, for blocks around all of them. Set by `compile`.
@@ -101,6 +105,8 @@ impl<'a> Compile<'a> {
             tasks: Vec::new(),
             facts: Facts::default(),
             identity_headers: Vec::new(),
+            sent_by_browsers: Vec::new(),
+            of_service: None,
         }
     }
 
@@ -117,9 +123,23 @@ impl<'a> Compile<'a> {
         &self.identity_headers
     }
 
+    /// Records that a guard of the current endpoint, or of all endpoints, uses something that browsers add to requests
+    /// of any web page, such as cookies. `what` says what it is.
+    pub(crate) fn browsers_send(&mut self, what: impl Into<Box<str>>) {
+        self.sent_by_browsers.push(what.into());
+    }
+
+    /// What browsers add to requests of any web page and guards of the current endpoint use.
+    pub(crate) fn sent_by_browsers(&self) -> &[Box<str>] {
+        &self.sent_by_browsers
+    }
+
     /// Starts the next endpoint and clears the records of the previous one.
     pub(crate) fn begin_endpoint(&mut self) {
         self.identity_headers.clear();
+        let all = self.sent_by_browsers.len();
+        let shared = *self.of_service.get_or_insert(all);
+        self.sent_by_browsers.truncate(shared);
     }
 
     /// The state with this `key`: that of this configuration, or of the previous one, or a new one created by `make`.

@@ -226,6 +226,31 @@ fn a_websocket_that_a_cookie_opens_needs_origins_or_gives_a_warning() {
             Some("the backend gets the cookies"),
         ),
         (
+            json!({ "auth/basic": { "users": { "ada": format!("$2b$10${}", ".".repeat(53)) } } }),
+            json!([]),
+            Some("browsers send the password of \"auth/basic\" with it"),
+        ),
+        (
+            json!({ "security/policies": { "req": { "policies": ["hasCookie('sid')"] } } }),
+            json!([]),
+            Some("\"security/policies\" decide by cookies"),
+        ),
+        (
+            json!({ "validation/cel": [{ "check_expr": "'Cookie' in req_headers" }] }),
+            json!([]),
+            Some("\"validation/cel\" decides by cookies"),
+        ),
+        (
+            json!({ "modifier/lua-endpoint": { "pre": "local c = ctx.load(); c:headers('cookie')" } }),
+            json!([]),
+            Some("a script decides by cookies"),
+        ),
+        (
+            json!({ "modifier/lua-proxy": { "post": "local r = response.load(); r:headers('Set-Cookie', 'a=b')" } }),
+            json!([]),
+            None,
+        ),
+        (
             json!({ "auth/validator": named, "portcullis/stream": origins }),
             json!(["*"]),
             None,

@@ -1,7 +1,8 @@
 //! Warnings about settings that are valid but probably not intended.
 
 use super::basics::written;
-use crate::config::{ConfigError, Data, Endpoint, Node, Rule, Service, duration};
+use crate::config::{ConfigError, Endpoint, Rule, Service, duration};
+use crate::ext::Compile;
 use crate::runtime::condition::When;
 use crate::runtime::service::{self as runtime, Upgrade};
 
@@ -82,56 +83,30 @@ pub(super) fn conditions(file: &Endpoint<'_>, backends: &[runtime::Backend], in_
     }
 }
 
-/// Warns about a WebSocket that any web page can open in the name of a user, because browsers add cookies to the
-/// handshake and CORS does not apply to it. `more` are headers that pass beside those in `input_headers`.
-pub(super) fn warn_origins(upgrade: Option<&Upgrade>, file: &Endpoint<'_>, more: &[String]) {
-    let open = upgrade.is_some_and(|upgrade| upgrade.origins.is_empty());
-    if open && let Some(cookie) = cookie(file, more) {
-        file.block.node().warn_hint(
-            ConfigError::invalid(format!(
-                "any web page can open this WebSocket in the name of a user: {cookie}, and browsers send cookies with it"
-            )),
-            "\"portcullis/stream\": {\"upgrade\": true, \"origins\": [\"https://app.example.com\"]}; clients that are no browsers send no Origin, and pass",
-        );
+/// Warns about a WebSocket that any web page can open in the name of a user, because browsers add cookies and passwords
+/// to the handshake and CORS does not apply to it. `more` are headers that pass beside those in `input_headers`.
+pub(super) fn warn_origins(
+    upgrade: Option<&Upgrade>,
+    file: &Endpoint<'_>,
+    more: &[String],
+    cx: &Compile<'_>,
+) {
+    if upgrade.is_none_or(|upgrade| !upgrade.origins.is_empty()) {
+        return;
     }
-}
-
-/// What a cookie of the client is used for.
-fn cookie(file: &Endpoint<'_>, more: &[String]) -> Option<String> {
-    if let Some(validator) = file.extra.find(
-        "auth/validator",
-        &["github.com/devopsfaith/krakend-jose/validator"],
-    ) {
-        let key = validator.get("cookie_key");
-        let name = key.as_ref().map_or("", text);
-        let name = if name.is_empty() {
-            "access_token"
-        } else {
-            name
-        };
-        return Some(format!("the token can be in the cookie {name:?}"));
-    }
-    if let Some(asking) = file.extra.find("portcullis/forward-auth", &[]) {
-        let headers = asking.get("request_headers").map(|list| list.items());
-        let names = |node: &Node<'_>| is_cookie(text(node));
-        if headers.is_none_or(|headers| headers.iter().any(names)) {
-            return Some("\"portcullis/forward-auth\" decides by cookies".to_owned());
+    // A list with this name lets cookies pass.
+    let is_cookie = |name: &String| name == "*" || name.eq_ignore_ascii_case("cookie");
+    let what = match cx.sent_by_browsers().first() {
+        Some(what) => &**what,
+        None if file.input_headers.iter().chain(more).any(is_cookie) => {
+            "the backend gets the cookies, and browsers send cookies with it"
         }
-    }
-    let mut passing = file.input_headers.iter().chain(more);
-    passing
-        .any(|name| is_cookie(name))
-        .then(|| "the backend gets the cookies".to_owned())
-}
-
-fn text<'n>(node: &'n Node<'_>) -> &'n str {
-    match &node.value().data {
-        Data::Text(text) => text,
-        _ => "",
-    }
-}
-
-/// Whether a list with this name lets cookies pass.
-fn is_cookie(name: &str) -> bool {
-    name == "*" || name.eq_ignore_ascii_case("cookie")
+        None => return,
+    };
+    file.block.node().warn_hint(
+        ConfigError::invalid(format!(
+            "any web page can open this WebSocket in the name of a user: {what}"
+        )),
+        "\"portcullis/stream\": {\"upgrade\": true, \"origins\": [\"https://app.example.com\"]}; clients that are no browsers send no Origin, and pass",
+    );
 }

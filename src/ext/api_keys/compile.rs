@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
 
 use super::config::{EndpointBlock, Placed, ServiceBlock};
@@ -142,6 +143,9 @@ pub(super) fn endpoint(
         propagate: keys.propagate.clone(),
         limits: limits(&block, &keys, site, cx),
     };
+    if matches!(&check.place, Place::Header(name) if *name == COOKIE) {
+        cx.browsers_send("the API key is in the cookies, and browsers send cookies with it");
+    }
     let credential = match &check.place {
         Place::Header(name) => Some(name.clone()),
         Place::Query(_) => None,

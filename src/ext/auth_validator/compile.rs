@@ -101,6 +101,10 @@ pub(super) fn endpoint(
     let (Some(places), true) = (places, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
+    cx.browsers_send(format!(
+        "the token can be in the cookie {:?}, and browsers send cookies with it",
+        places.cookie
+    ));
     let closed = providers.list.is_empty();
     let debug = file.operation_debug;
     say(&prefix, &rules, debug);

@@ -74,6 +74,7 @@ fn check(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<BasicCheck> {
         _ => challenge(&block),
     };
     let (users, challenge) = (users?, challenge?);
+    cx.browsers_send("browsers send the password of \"auth/basic\" with it");
     let attempts = cx.carry("auth/basic attempts", |_| {
         Arc::new(Attempts::new(Clock::system()))
     });

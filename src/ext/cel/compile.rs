@@ -6,7 +6,7 @@ use super::config::{Entry, entries};
 use super::facts::{JWT, REQUEST, RESP_DATA, RESPONSE, variables};
 use super::language::{self, Program, Type};
 use super::runtime::{Checks, Rejecters, Stage};
-use super::{ALIASES, NAMESPACE, certain};
+use super::{ALIASES, NAMESPACE, certain, names_cookies};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
@@ -74,6 +74,13 @@ pub(super) fn endpoint(
             )
         }
     });
+    let is_before = |one: &&Compiled| one.moments.contains(&Moment::Before);
+    let mut requests = compiled.iter().filter(is_before);
+    if requests.any(|one| names_cookies(&one.text)) {
+        cx.browsers_send(
+            "\"validation/cel\" decides by cookies, and browsers send cookies with it",
+        );
+    }
     EndpointPart::pipe(checks(
         &format!("[ENDPOINT: {}][CEL]", site.pattern),
         compiled,

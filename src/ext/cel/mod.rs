@@ -30,6 +30,11 @@ pub(in crate::ext) use value_rule::ValueRule;
 use super::extension::{BackendExtension, EndpointExtension};
 
 const NAMESPACE: &str = "validation/cel";
+
+/// Whether an expression names cookies: `req_headers['Cookie']`, `hasCookie('sid')`.
+pub(in crate::ext) fn names_cookies(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("cookie")
+}
 const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-cel"];
 
 /// `validation/cel` of an endpoint.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::COOKIE;
 
 use super::config::ForwardAuth;
 use super::runtime::Guard;
@@ -81,6 +82,11 @@ pub(super) fn endpoint(
     };
     for header in &set {
         cx.identify(header.clone());
+    }
+    if sent.contains(&COOKIE) {
+        cx.browsers_send(
+            "\"portcullis/forward-auth\" decides by cookies, and browsers send cookies with it",
+        );
     }
     let guard = Guard {
         prefix: format!("[ENDPOINT: {}][ForwardAuth]", site.pattern).into(),

@@ -100,7 +100,7 @@ fn script(
     level: Level,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<Script>> {
-    let before = cx.report.config_errors();
+    let errors = cx.report.config_errors();
     let block = Block::read(node, keys)?;
     let pool = pool(node, cx)?;
     let interpreter = match pool.take() {
@@ -120,18 +120,23 @@ fn script(
     if block.open_libs {
         report_missing(&block, &files);
     }
-    if cx.report.config_errors() != before {
+    if cx.report.config_errors() != errors {
         return None;
     }
     if block.pre.is_none() && block.post.is_none() && block.sources.is_empty() && !block.skip_next {
         node.warn(ConfigError::invalid("there is no script here"));
         return None;
     }
-    let texts = || {
+    let before = || {
         let sources = files.iter().map(|(_, text)| &**text);
-        sources.chain(block.pre).chain(block.post)
+        sources.chain(block.pre)
     };
+    let texts = || before().chain(block.post);
     let reads_body = block.live || texts().any(may_read_body);
+    // A script of a backend sees only the cookies that the endpoint lets pass.
+    if level != Level::Backend && before().any(names_cookies) {
+        cx.browsers_send("a script decides by cookies, and browsers send cookies with it");
+    }
     let lengths = texts().any(speaks_of_len);
     Some(Arc::new(Script {
         id: pool.script(),
@@ -282,6 +287,12 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
             );
         }
     }
+}
+
+/// Whether code names the cookies of a request.
+fn names_cookies(code: &str) -> bool {
+    let code = code.to_ascii_lowercase();
+    code.replace("set-cookie", "").contains("cookie")
 }
 
 /// Whether code may read a body: by its name, or through code that is loaded later.

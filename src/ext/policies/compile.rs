@@ -10,7 +10,7 @@ use super::config::{BACKEND_KEYS, ENDPOINT_KEYS, ErrorBlock, PolicyBlock, StageB
 use super::runtime::{OnToken, Policies, Rejection, Stage};
 use crate::config::{Block, ConfigError, Node, Typing, rule};
 use crate::ext::auth_validator;
-use crate::ext::cel::{Policy, Rules, Subject};
+use crate::ext::cel::{Policy, Rules, Subject, names_cookies};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::geoip::Locator;
@@ -47,6 +47,12 @@ pub(super) fn endpoint(
     let policies = around(&block, log, site, cx);
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
+    }
+    let mut requests = block.req.iter().flat_map(|stage| &stage.policies);
+    if requests.any(|(text, _)| names_cookies(text)) {
+        cx.browsers_send(
+            "\"security/policies\" decide by cookies, and browsers send cookies with it",
+        );
     }
     EndpointPart::pipe(policies)
 }

@@ -34,6 +34,11 @@ impl Wildcards {
         Some((prefix, endpoint))
     }
 
+    /// The prefixes, the longest first.
+    pub fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(prefix, _)| &**prefix)
+    }
+
     /// The endpoints.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(_, endpoint)| &**endpoint)

@@ -443,6 +443,26 @@ fn endpoints_that_a_rewrite_or_a_wildcard_covers_give_a_warning_with_their_guard
         (&wildcard, "/foo/{id}", Some("/foo/{id} may not be reached")),
         (&wildcard, "/foobar", None),
         (
+            &wildcard,
+            "/{a}/x",
+            Some(
+                "/{a}/x may not be reached: requests go to /__wildcard/foo, which its \"security/ip-filter\" does not guard",
+            ),
+        ),
+        (
+            &wildcard,
+            "/*",
+            Some("/* may not be reached: requests go to /__wildcard/foo, which"),
+        ),
+        (&wildcard, "/{a}", Some("/{a} may not be reached")),
+        (&wildcard, "/bar/{a}", None),
+        (
+            &rewrite,
+            "/foo/{a}",
+            Some("/foo/{a} may not be reached: requests go to /other, which"),
+        ),
+        (&rewrite, "/{a}/{b}/{c}", None),
+        (
             &rewrite,
             "/foo/admin",
             Some("/foo/admin cannot be reached: requests go to /other, which"),
