@@ -127,7 +127,6 @@ fn compile(
     let metrics = metrics(&file, &mut cx);
     cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
-    let unrouted = implied::unrouted(&cx);
     options.payload.gunzip |= around.gates.iter().any(|gate| gate.parses_body());
     check_ahead(&file, &around, &cx);
     observe(&mut cx);
@@ -137,6 +136,7 @@ fn compile(
     let finishing = finishing::service(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let agents = agents::agents(&file, &options, &mut cx);
+    let unrouted = implied::unrouted(&cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
     let router = Arc::new(router);

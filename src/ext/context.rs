@@ -42,6 +42,8 @@ pub(crate) struct Compile<'a> {
     facts: Facts,
     /// See [`Compile::identify`].
     identity_headers: Vec<HeaderName>,
+    /// The same for all endpoints so far.
+    identity_headers_of_all: Vec<HeaderName>,
     /// See [`Compile::browsers_send`].
     sent_by_browsers: Vec<Box<str>>,
     /// How many of them are those of the service. Set when the first endpoint begins.
@@ -105,6 +107,7 @@ impl<'a> Compile<'a> {
             tasks: Vec::new(),
             facts: Facts::default(),
             identity_headers: Vec::new(),
+            identity_headers_of_all: Vec::new(),
             sent_by_browsers: Vec::new(),
             of_service: None,
         }
@@ -113,9 +116,17 @@ impl<'a> Compile<'a> {
     /// Records that `header` identifies the client of requests to the current endpoint: a step sets it from the
     /// client's identity, or reads a credential from it. An endpoint's backends are compiled after its own blocks.
     pub(crate) fn identify(&mut self, header: HeaderName) {
+        if !self.identity_headers_of_all.contains(&header) {
+            self.identity_headers_of_all.push(header.clone());
+        }
         if !self.identity_headers.contains(&header) {
             self.identity_headers.push(header);
         }
+    }
+
+    /// Whether `header` identifies the client at any endpoint so far.
+    pub(crate) fn identifies(&self, header: &HeaderName) -> bool {
+        self.identity_headers_of_all.contains(header)
     }
 
     /// The headers that identify the client of requests to the current endpoint.

@@ -75,12 +75,17 @@ pub(crate) fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
     steps.collect()
 }
 
-/// The steps for requests that no endpoint takes, whose clients are not known by anything but their address.
+/// The steps for requests that no endpoint takes, when all endpoints are compiled. A step that depends on a header is one
+/// of them only if no endpoint sets the header: otherwise the header is known only after the steps of an endpoint.
 pub(crate) fn unrouted(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
     let Some(all) = cx.left::<Implied>() else {
         return Vec::new();
     };
-    let steps = all.0.iter().filter(|entry| entry.trusted.is_none());
+    let is_set = |entry: &&Entry| {
+        let header = entry.trusted.as_ref().map(|(header, _, _)| header);
+        header.is_some_and(|header| cx.identifies(header))
+    };
+    let steps = all.0.iter().filter(|entry| !is_set(entry));
     steps
         .map(|entry| Box::new(Arc::clone(&entry.step)) as Box<dyn EndpointStep>)
         .collect()

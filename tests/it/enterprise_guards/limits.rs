@@ -165,6 +165,27 @@ fn tiers_limit_by_a_plan_that_a_token_names() {
     assert_eq!(call("eve", "none"), 403);
 }
 
+#[test]
+fn tiers_of_the_service_count_requests_that_no_endpoint_takes_if_clients_choose_the_tier() {
+    let stub = Stub::with(OK);
+    let signer = Signer::es256("k");
+    let tiered = json!({ "qos/ratelimit/tiered": { "tier_key": "x-plan", "tiers": [
+        { "tier_value": "gold", "ratelimit": { "client_max_rate": 3, "client_capacity": 3, "every": "1h", "strategy": "ip" } },
+        { "tier_value_as": "*", "ratelimit": { "client_max_rate": 1, "client_capacity": 1, "every": "1h", "strategy": "ip" } }] } });
+    let validator = json!({ "auth/validator": { "alg": "ES256", "jwk_local_path": "keys.json",
+        "propagate_claims": [["plan", "X-Plan"]] } });
+    let gold = [("X-Plan", "gold")];
+    for (extra, usual, chosen) in [
+        (json!({}), [404, 429, 429, 429], [404, 404, 404, 429]),
+        (validator, [404; 4], [404; 4]),
+    ] {
+        let config = file(&[endpoint("/a", &stub, extra)], &tiered);
+        let gateway = Gateway::start_with(&config, &[("keys.json", &signer.jwks())]);
+        assert_eq!(statuses(&gateway, "/nowhere", &[], 4), usual);
+        assert_eq!(statuses(&gateway, "/nowhere", &gold, 4), chosen);
+    }
+}
+
 /// Two gateways with this file, whose `REDIS` is the address of a Redis.
 fn cluster(config: &str) -> Option<(Redis, Gateway, Gateway)> {
     let redis = Redis::start()?;
