@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::place;
 use crate::runtime::failure::{Failure, Kind as Why};
-use crate::runtime::forward::set_alone;
+use crate::runtime::forward::{remove_alike, set_alone};
 use crate::runtime::pipe::PipeRequest;
 
 /// A header name, and its special role.
@@ -130,8 +130,12 @@ impl Field {
 
     /// Removes the header from the request.
     pub(crate) fn remove(&self, request: &mut PipeRequest) {
-        if !matches!(self.kind, Kind::Connection | Kind::Coding) {
-            request.headers.remove(&self.name);
+        match self.kind {
+            Kind::Plain => remove_alike(&mut request.headers, &self.name),
+            Kind::Host | Kind::Length => {
+                request.headers.remove(&self.name);
+            }
+            Kind::Connection | Kind::Coding => {}
         }
     }
 

@@ -288,10 +288,27 @@ fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
     if name.bytes().any(is_odd) {
-        is_ours_exactly(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+        let usual = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        is_ours_exactly(&usual) || is_ours_beside(&usual)
     } else {
         is_ours_exactly(name)
     }
+}
+
+/// Headers that the gateway sets if the client does not, or that describe the body: they pass under this name only.
+fn is_ours_beside(name: &str) -> bool {
+    matches!(
+        name,
+        "accept-encoding"
+            | "content-encoding"
+            | "content-type"
+            | "forwarded"
+            | "traceparent"
+            | "tracestate"
+            | "user-agent"
+            | "x-forwarded-proto"
+            | "x-forwarded-via"
+    )
 }
 
 fn is_ours_exactly(name: &str) -> bool {

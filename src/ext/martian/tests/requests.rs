@@ -39,6 +39,7 @@ fn headers_are_set_added_copied_and_removed() {
             "x-a",
             vec![],
         ),
+        (r#"{"header.Blacklist": {"names": ["X.A"]}}"#, "x-a", vec![]),
         (r#"{"header.Blacklist": {}}"#, "x-a", vec!["1"]),
     ] {
         let request = changed(block, &sent);
