@@ -83,12 +83,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
-    let Some(server) = Server::from_url(&block.url) else {
-        // The message must not contain the address, and with it the password.
-        block
-            .url_at
-            .invalid("this is not the address of a Redis: redis://host:6379");
-        return ServicePart::Nothing;
+    let server = match Server::from_url(&block.url) {
+        Ok(server) => server,
+        Err(error) => {
+            block.url_at.invalid(error.to_string());
+            return ServicePart::Nothing;
+        }
     };
     let connections = usize::try_from(block.pool_size.unwrap_or(CONNECTIONS)).unwrap_or(1);
     let options = StoreOptions::new(connections, block.timeout.unwrap_or(TIMEOUT));

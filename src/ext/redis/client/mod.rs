@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `reply` | replies, and the bounded parser |
 //! | `command` | the bytes of commands, and the slots of keys |
-//! | `server` | addresses, credentials, URLs |
+//! | `server` | addresses and credentials |
+//! | `url` | URLs of servers |
 //! | `error` | why a call failed or a connection ended |
 //! | `connection` | one open connection |
 //! | `lane` | one connection that is opened again whenever it is lost, and several of them |
@@ -24,6 +25,7 @@ mod server;
 mod source;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

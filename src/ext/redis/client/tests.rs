@@ -1,4 +1,4 @@
-//! Replies, URLs, and servers that do not behave.
+//! Replies, and servers that do not behave.
 
 use std::time::Duration;
 
@@ -149,58 +149,6 @@ fn keys_have_the_slots_of_the_specification() {
         ("", 0),
     ] {
         assert_eq!(command::slot(key.as_bytes()), slot, "{key}");
-    }
-}
-
-#[test]
-fn urls_name_servers_clusters_and_sentinels() {
-    let server = |url: &str| Server::from_url(url).unwrap();
-    let one = server("redis://us%40er:pa%2Fss@[::1]/3");
-    assert_eq!(one.kind, ServerKind::One(Address::new("::1", 6379)));
-    assert_eq!(one.database, Some(3));
-    let credentials = one.credentials.unwrap();
-    assert_eq!(credentials.user.as_deref(), Some("us@er"));
-    assert_eq!(credentials.password, "pa/ss");
-    let plain = server("redis://h");
-    assert!(plain.credentials.is_none() && plain.database.is_none() && plain.tls.is_none());
-    let cluster = server("redis-cluster://:x@a:1/2?node=b:2&node=c");
-    let members = vec![
-        Address::new("a", 1),
-        Address::new("b", 2),
-        Address::new("c", 6379),
-    ];
-    assert_eq!(cluster.kind, ServerKind::Cluster(members));
-    assert_eq!(cluster.database, None);
-    assert_eq!(cluster.credentials.unwrap().user, None);
-    let url = "redis-sentinel://a/1?node=b:2&sentinelServiceName=main&sentinelPassword=s";
-    let ServerKind::Sentinel(sentinels) = server(url).kind else {
-        panic!()
-    };
-    let addresses = [Address::new("a", 26379), Address::new("b", 2)];
-    assert_eq!(sentinels.addresses, addresses);
-    assert_eq!(sentinels.service, "main");
-    assert_eq!(sentinels.credentials.unwrap().password, "s");
-    for url in [
-        "http://h",
-        "redis+unix:///tmp/x",
-        "h:6379",
-        "redis://",
-        "redis://h/x",
-        "redis://h/256",
-        "redis://h:99999",
-        "redis-cluster://h?node=",
-        "redis-sentinel://h",
-        "redis-proxy://h",
-    ] {
-        assert!(Server::from_url(url).is_none(), "{url}");
-    }
-}
-
-#[test]
-fn url_schemes_with_tls_have_a_configuration() {
-    crate::jose::install_crypto();
-    for url in ["rediss://h", "rediss-cluster://h"] {
-        assert!(Server::from_url(url).unwrap().tls.is_some(), "{url}");
     }
 }
 
