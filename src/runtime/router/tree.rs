@@ -314,7 +314,11 @@ impl Hasher for Fnv {
 }
 
 /// The text without its letter case. In both directions, because `ſ` and `ı` have an upper case that is that of `s` and
-/// `i`, but no lower case of their own.
+/// `i`, but no lower case of their own. `İ` becomes `i` with a dot above, and Java's `equalsIgnoreCase` drops the dot.
 fn folded(text: &str) -> String {
-    text.to_uppercase().to_lowercase()
+    let folded = text.to_uppercase().to_lowercase();
+    if folded.is_ascii() {
+        return folded;
+    }
+    folded.replace("i\u{307}", "i")
 }
