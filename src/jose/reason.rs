@@ -40,6 +40,8 @@ pub enum Reason {
     BadProof,
     /// The proof of possession needs a current nonce (RFC 9449 §9).
     UseNonce,
+    /// It is unknown whether another gateway has seen the proof of possession.
+    ProofsUnavailable,
     /// More than one credential was sent.
     AmbiguousCredentials,
     /// `crit` is present, and we implement no extension.
@@ -60,7 +62,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::AlgNotAllowed,
@@ -81,6 +83,7 @@ impl Reason {
         Reason::WrongBinding,
         Reason::BadProof,
         Reason::UseNonce,
+        Reason::ProofsUnavailable,
         Reason::AmbiguousCredentials,
         Reason::CriticalHeader,
         Reason::UnusableKey,
@@ -114,6 +117,7 @@ impl Reason {
             Reason::WrongBinding => "wrong_binding",
             Reason::BadProof => "bad_proof",
             Reason::UseNonce => "use_dpop_nonce",
+            Reason::ProofsUnavailable => "proofs_unavailable",
             Reason::AmbiguousCredentials => "ambiguous_credentials",
             Reason::CriticalHeader => "critical_header",
             Reason::UnusableKey => "unusable_key",
@@ -125,14 +129,14 @@ impl Reason {
         }
     }
 
-    /// 403 for a valid token with insufficient permissions, 503 if the gateway is busy, 401 for everything else.
+    /// 403 for a valid token with insufficient permissions, 503 if the gateway is busy or cannot check a proof, 401 for everything else.
     pub fn status(self) -> u16 {
         match self {
             Reason::MissingRole
             | Reason::MissingScope
             | Reason::GroupsOverage
             | Reason::ExchangeForbidden => 403,
-            Reason::Overloaded => 503,
+            Reason::Overloaded | Reason::ProofsUnavailable => 503,
             _ => 401,
         }
     }

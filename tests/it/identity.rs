@@ -16,6 +16,7 @@ mod exchanged;
 mod logout;
 mod others;
 mod providers;
+mod shared_proofs;
 mod signed;
 
 const DOCUMENT: &str = include_str!("../../docs/identity.md");

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::forwarded::in_header;
 use super::replays::{Admission, LongestAge, Replays};
+use super::shared_proofs::{SharedProofs, Use};
 use crate::jose::dpop::Proof;
 use crate::jose::{Algorithms, Claims, Reason, Rejection};
 use crate::runtime::request::Head;
@@ -63,6 +64,8 @@ pub(super) struct Dpop {
     /// The key of nonces. `None` if proofs need none.
     pub(super) nonce: Option<hmac::Key>,
     pub(super) replays: Arc<Replays>,
+    /// The same memory, shared with other gateways.
+    pub(super) shared: Option<Arc<SharedProofs>>,
     /// All endpoints share the memory of proofs, so it must last for the longest age of all.
     pub(super) longest_age: Arc<LongestAge>,
 }
@@ -83,14 +86,22 @@ pub(super) struct Now {
     pub(super) steady: Duration,
 }
 
+/// What a check has shown.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// A nonce for the client's next proof, if the one of this proof ends soon.
+    pub(super) nonce: Option<HeaderValue>,
+    /// What the other gateways must not have seen yet.
+    pub(super) to_share: Option<Use>,
+}
+
 impl Binding {
     /// Whether nothing is looked at.
     pub(super) fn is_off(&self) -> bool {
         self.certificate == Demand::Off && self.dpop.is_none()
     }
 
-    /// Checks that the token is with its holder. Call it last: it uses the proof up. Returns a nonce for the client's
-    /// next proof, if the one of this proof ends soon.
+    /// Checks that the token is with its holder. Call it last: it uses the proof up.
     pub(super) fn check(
         &self,
         head: &Head<'_>,
@@ -98,11 +109,11 @@ impl Binding {
         token: &str,
         claims: &Claims,
         now: Now,
-    ) -> Result<Option<HeaderValue>, Rejection> {
+    ) -> Result<Checked, Rejection> {
         self.check_certificate(head, claims)?;
         match &self.dpop {
             Some(dpop) => dpop.check(head, scheme, token, claims, now),
-            None => Ok(None),
+            None => Ok(Checked::default()),
         }
     }
 
@@ -161,10 +172,10 @@ impl Dpop {
         token: &str,
         claims: &Claims,
         now: Now,
-    ) -> Result<Option<HeaderValue>, Rejection> {
+    ) -> Result<Checked, Rejection> {
         let bound = confirmation(claims, "jkt")?;
         match (scheme, bound) {
-            (Scheme::Bearer, None) if !self.required => Ok(None),
+            (Scheme::Bearer, None) if !self.required => Ok(Checked::default()),
             (Scheme::Bearer, None) => Err(no_key()),
             // RFC 9449 §7.2.
             (Scheme::Bearer, Some(_)) => Err(unbound(
@@ -182,7 +193,7 @@ impl Dpop {
         token: &str,
         bound: &str,
         now: Now,
-    ) -> Result<Option<HeaderValue>, Rejection> {
+    ) -> Result<Checked, Rejection> {
         let mut sent = head.headers.get_all(&DPOP).iter();
         let text = match (sent.next(), sent.next()) {
             (Some(one), None) => one.to_str().map_err(|_| bad("the proof is not text"))?,
@@ -209,7 +220,10 @@ impl Dpop {
         // A proof from the future can be used for as much longer.
         let kept = self.longest_age.get() + AHEAD;
         match self.replays.admit(&proof, kept, now) {
-            Admission::New => Ok(newer),
+            Admission::New => Ok(Checked {
+                nonce: newer,
+                to_share: self.shared.as_ref().map(|shared| shared.of(&proof, kept)),
+            }),
             Admission::Forgotten => Err(bad("the proof is older than the memory of used proofs")),
             Admission::Seen => Err(bad("the proof was used before")),
             Admission::Full => {

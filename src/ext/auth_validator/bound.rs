@@ -8,8 +8,10 @@ use aws_lc_rs::{hmac, rand};
 use super::binding::{Binding, Demand as Bound, Dpop, parts};
 use super::config;
 use super::replays::{LongestAge, Replays};
+use super::shared_proofs::SharedProofs;
 use crate::config::{Block, ConfigError};
 use crate::ext::context::{Compile, ServiceFacts};
+use crate::ext::redis::SharedStore;
 use crate::jose::{Algorithm, Algorithms};
 
 /// The algorithms of proofs if the file names none.
@@ -25,12 +27,14 @@ const PROOF_ALGORITHMS: [Algorithm; 6] = [
 const PROOF_AGE: Duration = Duration::from_secs(60);
 
 /// Keys that mean nothing without `dpop`.
-const DPOP_KEYS: [&str; 5] = [
+const DPOP_KEYS: [&str; 7] = [
     "dpop_algs",
     "dpop_max_age",
     "dpop_origins",
     "dpop_nonce",
     "dpop_nonce_secret",
+    "dpop_redis",
+    "dpop_redis_on_failure",
 ];
 
 /// The longest age: all proofs of this time are remembered.
@@ -155,6 +159,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         longest
     });
     longest_age.include(max_age);
+    let shared = shared(block, cx);
     (cx.report.config_errors() == before).then_some(Dpop {
         required,
         algorithms,
@@ -162,8 +167,31 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         origins: origins.into(),
         nonce,
         replays,
+        shared,
         longest_age,
     })
+}
+
+/// The memory of proofs that all gateways share.
+fn shared(block: &Block<'_>, cx: &Compile<'_>) -> Option<Arc<SharedProofs>> {
+    let at = |key: &str| block.get(key).unwrap_or_else(|| block.node().clone());
+    if !block.flag("dpop_redis") {
+        if block.has("dpop_redis_on_failure") {
+            at("dpop_redis_on_failure").warn(ConfigError::invalid(
+                "without \"dpop_redis\" it has no effect",
+            ));
+        }
+        return None;
+    }
+    let Some(redis) = cx.left::<SharedStore>() else {
+        at("dpop_redis").config_error_hint(
+            ConfigError::invalid("there is no Redis to share proofs through"),
+            "\"portcullis/redis\": {\"url\": \"redis://host:6379\"} in the service",
+        );
+        return None;
+    };
+    let is_closed = block.choice("dpop_redis_on_failure") != Some("local");
+    Some(Arc::new(SharedProofs::new(redis, is_closed)))
 }
 
 /// The key of the process, which a reload keeps.

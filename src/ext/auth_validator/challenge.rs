@@ -80,10 +80,11 @@ fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     response
 }
 
-/// Which schemes are challenged. Another token does not help a client of a busy gateway. A fault of the proof concerns only one of them.
+/// Which schemes are challenged. Another token does not help if the gateway is busy or cannot check proofs. A fault of the
+/// proof concerns only one of them.
 fn schemes(reason: Reason, dpop: Option<&DpopWanted>) -> (bool, bool) {
     match dpop {
-        _ if reason == Reason::Overloaded => (false, false),
+        _ if matches!(reason, Reason::Overloaded | Reason::ProofsUnavailable) => (false, false),
         None => (true, false),
         Some(dpop) if dpop.required => (false, true),
         Some(_) if matches!(reason, Reason::BadProof | Reason::UseNonce) => (false, true),
@@ -121,6 +122,7 @@ fn error(reason: Reason) -> Option<&'static str> {
         Reason::Missing
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
+        | Reason::ProofsUnavailable
         | Reason::Overloaded => None,
         Reason::AmbiguousCredentials => Some("invalid_request"),
         Reason::BadProof => Some("invalid_dpop_proof"),
@@ -150,7 +152,7 @@ fn description(reason: Reason) -> &'static str {
         Reason::Revoked => "the token is revoked",
         Reason::Rejected => "the token is not accepted here",
         Reason::Inactive => "the token is not active",
-        Reason::KeysUnavailable | Reason::IntrospectionUnavailable => {
+        Reason::KeysUnavailable | Reason::IntrospectionUnavailable | Reason::ProofsUnavailable => {
             "tokens cannot be checked at the moment"
         }
         Reason::WrongBinding => "the token is not with the client to which it was issued",

@@ -240,6 +240,18 @@ const BINDING_KEYS: &[Key] = &[
         "",
         "A text of at least 32 characters from which nonces are made, the same for all gateways of a fleet. Without it each process makes its own.",
     ),
+    key(
+        "dpop_redis",
+        Kind::Bool,
+        "false",
+        "Whether all gateways with the same `portcullis/redis` and `namespace` share the memory of used proofs. Otherwise a proof can be used once at each gateway.",
+    ),
+    key(
+        "dpop_redis_on_failure",
+        Kind::Choice(&["closed", "local"]),
+        "closed",
+        "Without Redis: proofs are rejected (503, `proofs_unavailable`), or each gateway remembers them for itself.",
+    ),
 ];
 
 const RULE_KEYS: [Key; 20] = [

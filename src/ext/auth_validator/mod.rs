@@ -32,6 +32,7 @@ mod propagation;
 mod replays;
 mod resource;
 mod runtime;
+mod shared_proofs;
 mod signed;
 mod source;
 #[cfg(test)]

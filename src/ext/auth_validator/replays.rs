@@ -57,19 +57,29 @@ pub(super) enum Admission {
     Full,
 }
 
+/// A hash of the key and the `jti` of a proof.
+pub(super) fn fingerprint(proof: &Proof) -> [u8; 16] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(proof.thumbprint.as_bytes());
+    context.update(proof.id().as_bytes());
+    let (mut fingerprint, hash) = ([0; 16], context.finish());
+    let first = hash.as_ref().iter().zip(&mut fingerprint);
+    first.for_each(|(byte, to)| *to = *byte);
+    fingerprint
+}
+
 impl Replays {
     /// Remembers a proof for `kept`. One memory serves all endpoints and outlives reloads, so `kept` can be longer than
     /// before.
     pub(super) fn admit(&self, proof: &Proof, kept: Duration, now: Now) -> Admission {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(proof.thumbprint.as_bytes());
-        context.update(proof.id().as_bytes());
-        let hash = context.finish();
-        let Some(hash) = hash.as_ref().first_chunk::<16>() else {
-            return Admission::Full;
-        };
         let issued = proof.issued_at().map(|date| date.since_epoch());
-        self.enter(*hash, issued.unwrap_or_default(), kept, now, MAX_PROOFS)
+        self.enter(
+            fingerprint(proof),
+            issued.unwrap_or_default(),
+            kept,
+            now,
+            MAX_PROOFS,
+        )
     }
 
     fn enter(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -12,6 +13,7 @@ use super::challenge::Challenges;
 use super::credential::Places;
 use super::introspection::Introspection;
 use super::key_source::{Keys, Want};
+use super::shared_proofs::{Use, unshared};
 use super::url_claims::UrlClaims;
 use crate::ext::identity::{Client, Demand, PublicKeys, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
@@ -22,6 +24,9 @@ use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::keys::Snapshot;
+
+/// A stored response must not bring an old nonce (RFC 9449 §8.2).
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The validator of one endpoint.
 #[derive(Debug)]
@@ -131,16 +136,15 @@ impl Validator {
         };
         match self.judge(token, waited, notes) {
             Verdict::Claims(claims) => match self.hand_on(&claims, head, scheme, token, notes) {
-                Ok(()) => {
-                    if claims.expiry().is_none() {
-                        self.without_expiry.fetch_add(1, Ordering::Relaxed);
-                    }
-                    self.places.keep_only(token, head, notes);
-                    if self.subject.is_wanted() {
-                        notes.subject = Some(SubjectToken::new(token));
-                    }
-                    notes.claims = Some(claims);
-                    Gate::Pass
+                Ok(None) => self.accept(claims, token, head, notes),
+                Ok(Some(to_share)) => {
+                    let token = token.to_owned();
+                    let sharing = to_share.ask(self.timeout);
+                    Gate::wait(sharing, move |shared, head, notes| match shared {
+                        Some(Ok(())) => self.accept(claims, &token, head, notes),
+                        Some(Err(rejection)) => self.reject(&rejection, notes),
+                        None => self.reject(&unshared(), notes),
+                    })
                 }
                 Err(rejection) => self.reject(&rejection, notes),
             },
@@ -340,7 +344,26 @@ impl Validator {
         Gate::Pass
     }
 
-    /// Copies claims to headers and URLs for the backends.
+    /// The token is genuine and with its holder.
+    fn accept<'g>(
+        &self,
+        claims: Arc<Claims>,
+        token: &str,
+        head: &Head<'_>,
+        notes: &mut Notes,
+    ) -> Gate<'g> {
+        if claims.expiry().is_none() {
+            self.without_expiry.fetch_add(1, Ordering::Relaxed);
+        }
+        self.places.keep_only(token, head, notes);
+        if self.subject.is_wanted() {
+            notes.subject = Some(SubjectToken::new(token));
+        }
+        notes.claims = Some(claims);
+        Gate::Pass
+    }
+
+    /// Copies claims to headers and URLs for the backends. Returns the proof that other gateways must not have seen.
     fn hand_on(
         &self,
         claims: &Claims,
@@ -348,22 +371,23 @@ impl Validator {
         scheme: Scheme,
         token: &str,
         notes: &mut Notes,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Option<Use>, Rejection> {
         self.propagate(claims, notes)?;
         self.url_claims.check(claims)?;
         if self.binding.is_off() {
-            return Ok(());
+            return Ok(None);
         }
         let now = Now {
             wall: self.clock.wall(),
             steady: self.clock.now(),
         };
         notes.computed |= scheme == Scheme::Dpop;
-        let nonce = self.binding.check(head, scheme, token, claims, now)?;
-        if let Some(nonce) = nonce {
+        let checked = self.binding.check(head, scheme, token, claims, now)?;
+        if let Some(nonce) = checked.nonce {
             notes.response_fields.push((DPOP_NONCE, nonce));
+            notes.response_fields.push((CACHE_CONTROL, NO_STORE));
         }
-        Ok(())
+        Ok(checked.to_share)
     }
 
     fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Rejection> {
@@ -407,7 +431,9 @@ impl Validator {
         if rejection.reason == Reason::UseNonce
             && let Some(nonce) = dpop.and_then(|dpop| dpop.fresh_nonce(self.clock.wall()))
         {
-            response = response.with(DPOP_NONCE, nonce);
+            response = response
+                .with(DPOP_NONCE, nonce)
+                .with(CACHE_CONTROL, NO_STORE);
         }
         Gate::Reject(response)
     }

@@ -57,6 +57,18 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(None))
     }
 
+    /// Whether `key` was not there. It is kept for `keep` from now on. Waits at most a second.
+    ///
+    /// # Errors
+    /// The store failed, with the reason.
+    fn is_first(
+        &self,
+        _key: String,
+        _keep: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + '_>> {
+        Box::pin(std::future::ready(Err("not supported".to_owned())))
+    }
+
     /// Adds to a shared list and reads it. Not for the request path.
     ///
     /// # Errors
@@ -296,6 +308,29 @@ impl Shared for Store {
             let keep = keep.as_secs().to_string();
             let command = Command::script("EVAL", AGREE, &[&key], &[offer, keep]);
             self.client.call(&key, command).await.ok()?.into_text()
+        })
+    }
+
+    fn is_first(
+        &self,
+        key: String,
+        keep: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + '_>> {
+        Box::pin(async move {
+            self.first_contact().await;
+            if !self.client.is_connected() {
+                return Err(self.not_connected());
+            }
+            let keep = keep.as_millis().to_string();
+            let words: [&[u8]; 6] = [b"SET", key.as_bytes(), b"1", b"NX", b"PX", keep.as_bytes()];
+            let asked = self.client.call(&key, Command::new(&words));
+            match tokio::time::timeout(LATEST, asked).await {
+                Ok(Ok(Reply::Nil)) => Ok(false),
+                Ok(Ok(Reply::Text(_))) => Ok(true),
+                Ok(Ok(_)) => Err(CallError::Unexpected.to_string()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(CallError::Timeout.to_string()),
+            }
         })
     }
 

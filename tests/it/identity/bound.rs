@@ -19,13 +19,13 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 /// A client with its key.
-struct Holder {
+pub(super) struct Holder {
     key: Signer,
     number: AtomicUsize,
 }
 
 impl Holder {
-    fn new() -> Holder {
+    pub(super) fn new() -> Holder {
         Holder {
             key: Signer::es256("unused"),
             number: AtomicUsize::new(0),
@@ -37,7 +37,7 @@ impl Holder {
         json!({"kty": "EC", "crv": "P-256", "x": jwk["x"], "y": jwk["y"]})
     }
 
-    fn thumbprint(&self) -> String {
+    pub(super) fn thumbprint(&self) -> String {
         let jwk = self.jwk();
         hash(
             format!(
@@ -49,13 +49,13 @@ impl Holder {
     }
 
     /// The claims of a valid proof for `GET` of this URL with this token.
-    fn claims(&self, url: &str, token: &str) -> Value {
+    pub(super) fn claims(&self, url: &str, token: &str) -> Value {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         json!({"jti": format!("proof-{number}"), "htm": "GET", "htu": url, "iat": tokens::now(),
             "ath": hash(token.as_bytes())})
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(super) fn sign(&self, claims: &Value) -> String {
         let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk()});
         self.key.token_with_header(&header, claims)
     }
@@ -281,6 +281,7 @@ fn a_proof_needs_a_nonce_of_the_gateway_where_it_says_so() {
         challenge.contains("error=\"use_dpop_nonce\""),
         "{challenge}"
     );
+    assert_eq!(first.header("cache-control"), Some("no-store"));
     let nonce = first.header("dpop-nonce").unwrap();
     let proof = holder.sign(&with(claims(), "nonce", json!(nonce)));
     assert_eq!(bench.send("DPoP", &token, &[&proof]).status, 200);
