@@ -24,6 +24,7 @@ mod e2e_oidc;
 mod e2e_signer;
 mod edge;
 mod embed;
+mod enterprise_file;
 mod enterprise_guards;
 mod enterprise_modifiers;
 mod enterprise_paths;
