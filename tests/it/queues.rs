@@ -6,6 +6,8 @@
 #[cfg(feature = "amqp")]
 mod agents;
 #[cfg(feature = "amqp")]
+mod agents_broker;
+#[cfg(feature = "amqp")]
 mod agents_check;
 #[cfg(feature = "amqp")]
 mod agents_life;

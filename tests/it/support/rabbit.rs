@@ -132,6 +132,17 @@ impl Rabbit {
         });
     }
 
+    /// Sends a signal to the broker: `STOP` freezes it, `CONT` lets it go on.
+    pub fn signal(&self, name: &str) {
+        for process in &*self.processes.lock().unwrap() {
+            let group = format!("-{}", process.id());
+            let sent = Command::new("kill")
+                .args(["-s", name, "--", &group])
+                .status();
+            assert!(sent.unwrap().success());
+        }
+    }
+
     pub fn client(&self) -> RabbitClient {
         let runtime = Runtime::new().unwrap();
         let (connection, channel) = runtime.block_on(async {
@@ -194,6 +205,21 @@ impl RabbitClient {
             let bind = QueueBindArguments::new(name, exchange, key);
             self.channel.queue_bind(bind).await.unwrap();
         });
+    }
+
+    /// Declares a quorum queue that gives up a message after `limit` more deliveries, and moves it to the exchange `dead`.
+    pub fn quorum(&self, name: &str, dead: &str, limit: i32) {
+        let mut table = FieldTable::new();
+        let mut set = |name: &str, value: FieldValue| {
+            table.insert(name.try_into().unwrap(), value);
+        };
+        set("x-queue-type", FieldValue::from("quorum"));
+        set("x-dead-letter-exchange", FieldValue::from(dead));
+        set("x-delivery-limit", FieldValue::I(limit));
+        let mut declare = QueueDeclareArguments::durable_client_named(name);
+        declare.arguments(table);
+        let declared = self.channel.queue_declare(declare);
+        self.runtime.block_on(declared).unwrap();
     }
 
     pub fn exchange(&self, name: &str) {

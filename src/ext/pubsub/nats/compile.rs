@@ -121,9 +121,10 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
 
 /// The servers of one cluster, with commas between them, as in KrakenD.
 fn servers(url: &str) -> Option<Arc<[ServerAddr]>> {
-    let servers = url.split(',').map(str::trim);
-    let servers: Option<Vec<ServerAddr>> = servers.map(|server| server.parse().ok()).collect();
-    servers.filter(|servers| !servers.is_empty()).map(Arc::from)
+    // The library takes a text without a host for the address of a server.
+    let named = |server: &ServerAddr| !server.host().is_empty();
+    let read = |server: &str| server.trim().parse().ok().filter(named);
+    url.split(',').map(read).collect()
 }
 
 #[cfg(test)]
@@ -136,6 +137,9 @@ mod tests {
             ("nats://127.0.0.1:4222", Some(1)),
             ("nats://u:p@a:4222, tls://b:4222", Some(2)),
             ("nats://a,", None),
+            (",", None),
+            ("nats://", None),
+            ("nats://:4222", None),
             ("http://a", None),
         ] {
             assert_eq!(servers(url).map(|servers| servers.len()), count, "{url}");
