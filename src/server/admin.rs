@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
@@ -51,8 +52,24 @@ pub(crate) struct Asked {
     pub body: Bytes,
 }
 
-/// Handles a request, on a thread for blocking work.
-pub(crate) type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
+/// Handles the requests of an admin listener. A function from a request to its response is one.
+pub(crate) trait Handle: Send + Sync {
+    /// Waits for what the response needs.
+    fn prepare<'a>(&'a self, _asked: &'a Asked) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Makes the response, on a thread for blocking work.
+    fn respond(&self, asked: &Asked) -> Response<Vec<u8>>;
+}
+
+impl<F: Fn(&Asked) -> Response<Vec<u8>> + Send + Sync> Handle for F {
+    fn respond(&self, asked: &Asked) -> Response<Vec<u8>> {
+        self(asked)
+    }
+}
+
+pub(crate) type Handler = Arc<dyn Handle>;
 
 /// An admin listener.
 #[derive(Clone)]
@@ -225,12 +242,13 @@ impl ServeHttp for Pages {
             headers: request.headers.clone(),
             body,
         };
+        self.handler.prepare(&asked).await;
         let Ok(_turn) = self.building.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable");
         };
         // A page of metrics with thousands of endpoints takes a second, which requests of clients would wait for.
         let handler = Arc::clone(&self.handler);
-        let made = tokio::task::spawn_blocking(move || handler(&asked)).await;
+        let made = tokio::task::spawn_blocking(move || handler.respond(&asked)).await;
         made.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "500 internal error"))
     }
 }

@@ -7,13 +7,13 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::loader::FileLoader;
 use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
 use crate::ext::opentelemetry::{self, Pages};
-use crate::server::admin::{Asked, Handler, SideListener, page, plain, whole};
+use crate::server::admin::{Asked, Handle, Handler, SideListener, page, plain, whole};
 use crate::server::pages::Page;
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
@@ -39,7 +39,7 @@ impl FileLoader {
                 let text = move |page: &mut Page| page.push(&stats.render());
                 page("/__stats", "application/json; charset=utf-8", text)
             }
-            Content::Revocation(api) => revocation(api),
+            Content::Revocation(api) => Arc::new(Revocation(api)),
             Content::Series(page) => series_page(&self.pages, page),
             Content::Metrics(metrics) => self.metrics_page(metrics),
             Content::Rpc => return None,
@@ -68,7 +68,7 @@ impl FileLoader {
         };
         Arc::new(move |asked: &Asked| {
             if asked.path != "/" || asked.method != Method::GET {
-                return others(asked);
+                return others.respond(asked);
             }
             let native = told.native.load();
             let html = people::html(&told.families(), native.as_deref(), &history, &facts);
@@ -111,16 +111,25 @@ impl FileLoader {
 }
 
 /// The HTTP interface of `auth/revoker`.
-fn revocation(api: Arc<Api>) -> Handler {
-    Arc::new(move |asked: &Asked| {
+struct Revocation(Arc<Api>);
+
+impl Handle for Revocation {
+    fn prepare<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.prepare(&asked.method, &asked.path, &asked.body))
+    }
+
+    fn respond(&self, asked: &Asked) -> Response<Vec<u8>> {
         let authorization = asked.headers.get(AUTHORIZATION);
-        let (status, body) = api.response(&asked.method, &asked.path, authorization, &asked.body);
+        let Asked {
+            method, path, body, ..
+        } = asked;
+        let (status, body) = self.0.response(method, path, authorization, body);
         let mut response = whole(status, Api::CONTENT_TYPE, body);
         // The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(CACHE_CONTROL, no_store);
         response
-    })
+    }
 }
 
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.

@@ -31,6 +31,13 @@ impl Api {
     /// The content type of every body.
     pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
+    /// Waits until the keys for a logout token have arrived, as far as possible. The request is then handled.
+    pub async fn prepare(&self, method: &Method, path: &str, body: &[u8]) {
+        if let ("/logout", Some(logout), &Method::POST) = (path, &self.logout, method) {
+            logout.prepare(body).await;
+        }
+    }
+
     /// Handles a request. Returns status and body.
     pub fn response(
         &self,

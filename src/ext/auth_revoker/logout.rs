@@ -1,6 +1,7 @@
 //! Logout tokens (OpenID Connect Back-Channel Logout 1.0): the provider says that a session has ended, or all sessions of
 //! a user. Their tokens are then revoked.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -30,11 +31,24 @@ pub struct Logout {
     pub(super) clock: Clock,
 }
 
+/// How long a logout token waits for its key. It is longer than the longest interval between two refreshes for unknown
+/// keys, because a provider does not send a rejected logout token again.
+const KEYS: Duration = Duration::from_secs(11);
+
 impl Logout {
+    /// Waits until the key of the logout token has arrived, at most [`KEYS`].
+    pub async fn prepare(&self, body: &[u8]) {
+        if let Some(token) = logout_token(body)
+            && let Ok(provider) = self.provider(&token)
+            && let Some(keys) = provider.keys()
+        {
+            keys.await_key_of(&token, KEYS).await;
+        }
+    }
+
     /// Handles the body of a request of a provider (§2.5): a form with `logout_token`.
     pub fn accept(&self, body: &[u8], desk: &Desk) -> StatusCode {
-        let mut fields = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
-        let (Some((_, token)), None) = (fields.next(), fields.next()) else {
+        let Some(token) = logout_token(body) else {
             return StatusCode::BAD_REQUEST;
         };
         match self.element(&token) {
@@ -54,13 +68,7 @@ impl Logout {
 
     /// The element that a valid logout token revokes (§2.6).
     fn element(&self, text: &str) -> Result<String, Rejection> {
-        let issuer = Token::parse(text)?.claims()?;
-        let issuer = issuer.issuer();
-        let provider = self
-            .providers
-            .iter()
-            .find(|provider| issuer.is_some() && provider.rules.issuer.as_deref() == issuer)
-            .ok_or_else(|| Rejection::new(Reason::WrongIssuer, "it comes from another issuer"))?;
+        let provider = self.provider(text)?;
         let keys = provider.keys().ok_or_else(Rejection::keys_unavailable)?;
         let current = keys.source.current();
         let snapshot = current.as_ref().ok_or_else(Rejection::keys_unavailable)?;
@@ -72,6 +80,25 @@ impl Logout {
         let now = self.clock.wall();
         provider.rules.check_identity(&claims, now)?;
         revoked(&claims)
+    }
+
+    /// The provider that the token names. This only selects the keys; it proves nothing.
+    fn provider(&self, text: &str) -> Result<&Provider, Rejection> {
+        let issuer = Token::parse(text)?.claims()?;
+        let issuer = issuer.issuer();
+        self.providers
+            .iter()
+            .find(|provider| issuer.is_some() && provider.rules.issuer.as_deref() == issuer)
+            .ok_or_else(|| Rejection::new(Reason::WrongIssuer, "it comes from another issuer"))
+    }
+}
+
+/// The only `logout_token` of a form.
+fn logout_token(body: &[u8]) -> Option<Cow<'_, str>> {
+    let mut fields = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
+    match (fields.next(), fields.next()) {
+        (Some((_, token)), None) => Some(token),
+        _ => None,
     }
 }
 

@@ -11,6 +11,9 @@ use crate::upstream::keys::{FailedKeys, KeySource};
 /// for it. The fetch continues, and later requests use its result.
 const FIRST_KEYS: Duration = Duration::from_millis(400);
 
+/// How often a caller that waits for a key checks whether another refresh is allowed.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// One source of keys, and how they verify tokens.
 #[derive(Debug)]
 pub struct Keys {
@@ -46,6 +49,38 @@ impl Keys {
                     failed.insert(&id);
                 }
             }
+        }
+    }
+
+    /// Waits until the set has the key of a token, at most `limit`. If a refresh for an unknown key is not allowed yet,
+    /// the wait continues until the next one. For callers whose client does not repeat its request.
+    pub(in crate::ext) async fn await_key_of(&self, token: &str, limit: Duration) {
+        let waiting = async {
+            while let Some(want) = self.missing(token) {
+                self.fetch(want, limit).await;
+                if self.missing(token).is_some() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, waiting).await;
+    }
+
+    /// What must be fetched to verify this token. `None` if nothing would help.
+    fn missing(&self, text: &str) -> Option<Want> {
+        let token = Token::parse(text).ok()?;
+        token.check_algorithm(self.verifier.algorithms).ok()?;
+        let current = self.source.current();
+        let Some(snapshot) = current.as_ref() else {
+            return Some(Want::Keys);
+        };
+        let Verifier {
+            strategy, lone_key, ..
+        } = self.verifier;
+        let found = snapshot.set.0.find(&token, strategy, lone_key);
+        match found {
+            Err(rejection) if rejection.reason == Reason::UnknownKey => self.want(text),
+            _ => None,
         }
     }
 

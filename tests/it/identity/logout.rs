@@ -1,8 +1,12 @@
 //! Logout tokens of a provider, sent to the revoker.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::{echo, get};
+use super::{echo, get, server};
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Signer, ports, tokens};
 
@@ -17,8 +21,74 @@ fn logout_token(signer: &Signer, more: &Value) -> String {
             claims.as_object_mut().unwrap().remove(name);
         }
     }
-    let header = json!({"alg": "ES256", "kid": "k", "typ": "logout+jwt"});
+    let kid = &signer.jwk()["kid"];
+    let header = json!({"alg": "ES256", "kid": kid, "typ": "logout+jwt"});
     signer.token_with_header(&header, &claims)
+}
+
+/// A service with a revoker whose logout tokens come from a provider with this source of keys.
+fn service(port: u16, keys: &Value) -> Value {
+    let mut provider = json!({"issuer": "https://as.example", "audience": ["app"], "alg": "ES256"});
+    for (name, value) in keys.as_object().unwrap() {
+        provider[name] = value.clone();
+    }
+    json!({"auth/revoker": {
+        "N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
+        "http_listen": format!("127.0.0.1:{port}"), "secret": "a secret of many letters",
+        "logout": [provider],
+    }})
+}
+
+/// Sends a logout token. Returns the status.
+fn send(port: u16, token: &str) -> u16 {
+    let body = format!("logout_token={token}");
+    let length = body.len().to_string();
+    let headers = [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Content-Length", length.as_str()),
+    ];
+    let mut client = Client::connect(port).unwrap();
+    client
+        .send(request("POST", "/logout", &headers) + &body)
+        .unwrap();
+    let response = client.response("POST").unwrap();
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    response.status
+}
+
+#[test]
+fn a_logout_token_signed_with_a_new_key_of_the_provider_ends_its_session() {
+    let (old, new, later) = (Signer::es256("a"), Signer::es256("b"), Signer::es256("c"));
+    let document = Arc::new(Mutex::new(old.jwks()));
+    let (published, calls) = (Arc::clone(&document), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&calls);
+    let provider = server(move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        (200, published.lock().unwrap().clone())
+    });
+    let port = ports::free();
+    let keys = json!({"jwk_url": provider.url(), "disable_jwk_security": true});
+    let config = json!({"version": 3, "extra_config": service(port, &keys), "endpoints": []});
+    let _gateway = Gateway::start(&config.to_string());
+    let sid = json!({"sid": "s1"});
+    assert_eq!(send(port, &logout_token(&old, &sid)), 200);
+    // An unknown key costs one download, and the token waits as long as there may be another one.
+    *document.lock().unwrap() = json!({"keys": [old.jwk(), new.jwk()]}).to_string();
+    assert_eq!(send(port, &logout_token(&new, &sid)), 200);
+    let before = calls.load(Ordering::SeqCst);
+    let unknown: Vec<_> = (0..8)
+        .map(|_| {
+            let token = logout_token(&later, &sid);
+            std::thread::spawn(move || send(port, &token))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    let during = calls.load(Ordering::SeqCst) - before;
+    assert!((1..=3).contains(&during), "{during} downloads");
+    *document.lock().unwrap() = later.jwks();
+    for unknown in unknown {
+        assert_eq!(unknown.join().unwrap(), 200);
+    }
 }
 
 #[test]
@@ -27,32 +97,13 @@ fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
     let port = ports::free();
     let config = json!({
         "version": 3, "host": [backend.url()],
-        "extra_config": {"auth/revoker": {
-            "N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
-            "http_listen": format!("127.0.0.1:{port}"), "secret": "a secret of many letters",
-            "logout": [{"issuer": "https://as.example", "audience": ["app"], "alg": "ES256",
-                "jwk_local_path": "keys.json"}],
-        }},
+        "extra_config": service(port, &json!({"jwk_local_path": "keys.json"})),
         "endpoints": [{"endpoint": "/x", "backend": [{"url_pattern": "/b"}], "extra_config": {
             "auth/validator": {"alg": "ES256", "jwk_local_path": "keys.json",
                 "issuer": "https://as.example", "audience": ["api"]}}}],
     });
     let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
-    let send = |token: &str| {
-        let body = format!("logout_token={token}");
-        let length = body.len().to_string();
-        let headers = [
-            ("Content-Type", "application/x-www-form-urlencoded"),
-            ("Content-Length", length.as_str()),
-        ];
-        let mut client = Client::connect(port).unwrap();
-        client
-            .send(request("POST", "/logout", &headers) + &body)
-            .unwrap();
-        let response = client.response("POST").unwrap();
-        assert_eq!(response.header("cache-control"), Some("no-store"));
-        response.status
-    };
+    let send = |token: &str| send(port, token);
     let access = |sub: &str, sid: &str, issued: u64| {
         let mut claims = tokens::claims("api");
         claims["iss"] = json!("https://as.example");
