@@ -332,10 +332,7 @@ fn a_cache_does_not_hold_streams_back() {
             "Cache-Control: max-age=60\r\nContent-Type: Application/X-NDJSON; charset=utf-8\r\n",
             2,
         ),
-        (
-            "ETag: \"a\"\r\nContent-Type: application/json-seq\r\n",
-            2,
-        ),
+        ("ETag: \"a\"\r\nContent-Type: application/json-seq\r\n", 2),
         ("Cache-Control: private, max-age=60\r\n", 2),
         // This one is stored while it is passed on.
         ("Cache-Control: max-age=60\r\n", 1),

@@ -363,7 +363,10 @@ fn a_call_above_the_limit_of_its_backend_is_a_rejection() {
         scraped.page().contains(line)
     });
     let page = scraped.page();
-    assert!(!page.contains("portcullis_upstream_errors_total{"), "{page}");
+    assert!(
+        !page.contains("portcullis_upstream_errors_total{"),
+        "{page}"
+    );
 }
 
 /// One backend of two is not called: the request itself was not rejected.
