@@ -318,7 +318,7 @@ fn word(severity: Severity) -> &'static str {
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if c.is_control() && c != '\n' {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
                 '\u{fffd}'
             } else {
                 c

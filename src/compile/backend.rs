@@ -29,7 +29,7 @@ use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
-use crate::runtime::template::Template;
+use crate::runtime::template::{Template, TemplateError};
 use crate::telemetry::stats::Stats;
 use hosts::hosts;
 
@@ -295,7 +295,10 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     let mut template = Template::parse(written, place.pattern)
         .map_err(|error| {
             let text = error.message(place.site.method, place.pattern, place.index);
-            node.invalid(text);
+            match undefined(&error, place.site.pattern) {
+                Some(hint) => node.config_error_hint(ConfigError::invalid(text), hint),
+                None => node.invalid(text),
+            }
         })
         .ok()?;
     if node.value().masked {
@@ -312,6 +315,25 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
         }
     }
     Some(template)
+}
+
+/// What to write for a placeholder that is no parameter of the endpoint at `path`.
+fn undefined(error: &TemplateError, path: &str) -> Option<String> {
+    let TemplateError::Undefined { name, input, .. } = error else {
+        return None;
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.chars().all(is_name) || path.ends_with('*') {
+        return None;
+    }
+    let add = format!(
+        "add {{{name}}} to the \"endpoint\", such as \"{}/{{{name}}}\"",
+        path.trim_end_matches('/')
+    );
+    Some(match nearest(name, input.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean {{{meant}}}? Else {add}"),
+        None => add,
+    })
 }
 
 /// SRV lookups need a name, whose absence is a separate error.

@@ -206,6 +206,12 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
         .iter()
         .filter_map(|pair| key_files(pair, cx))
         .collect();
+    if tls.enable_mtls && tls.disable_system_ca_pool && tls.ca_certs.is_empty() {
+        tls.block.node().warn_hint(
+            ConfigError::invalid("no certificate authority is trusted: no client can connect"),
+            "\"ca_certs\": [\"clients-ca.pem\"]",
+        );
+    }
     let (min_version, max_version) = versions(&tls.block, tls.versions, TlsVersion::Tls13);
     Some(ServerTls {
         keys,

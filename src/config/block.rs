@@ -139,6 +139,19 @@ impl<'a> Block<'a> {
         self.text(key).map(str::to_owned)
     }
 
+    /// A string without blanks and line ends around it, which come from templates and secrets. They are reported.
+    pub fn trimmed(&self, key: &str) -> Option<&'a str> {
+        let node = self.get(key)?;
+        let text = node.text(self.typing)?;
+        let trimmed = text.trim();
+        if trimmed.len() < text.len() {
+            node.warn(ConfigError::invalid(
+                "blanks and line ends around it are removed",
+            ));
+        }
+        Some(trimmed)
+    }
+
     /// A string from the list in the key's table entry. It is case-sensitive. Any other is an error.
     pub fn choice(&self, key: &str) -> Option<&'static str> {
         self.chosen(key, |node, config_error, hint| match hint {
@@ -416,12 +429,11 @@ impl<'a> Block<'a> {
     /// The key that is meant by another name.
     fn meant(&self, name: &str) -> Option<&'static Key> {
         let mut keys = self.keys.iter();
-        let same = |other: &&str| rule::folded(other).eq(rule::folded(name));
-        keys.find(|known| known.also.iter().any(|other| same(&other)))
-            .or_else(|| {
-                let near = nearest(name, self.keys.iter().map(|known| known.name))?;
-                self.keys.iter().find(|known| known.name == near)
-            })
+        let same = |other: &&'static str| rule::folded(other).eq(rule::folded(name));
+        keys.find(|known| known.also.iter().any(&same)).or_else(|| {
+            let near = nearest(name, self.keys.iter().map(|known| known.name))?;
+            self.keys.iter().find(|known| known.name == near)
+        })
     }
 
     /// Whether it has a key that is in the table.

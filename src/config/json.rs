@@ -100,7 +100,11 @@ impl Parser<'_> {
         self.blanks();
         match self.peek() {
             None => Ok(value),
-            Some(_) => Err(self.unexpected("after top-level value", None)),
+            found => {
+                let hint =
+                    comment(found).unwrap_or("the file ends after the first brace that closes");
+                Err(self.unexpected("after top-level value", Some(hint)))
+            }
         }
     }
 
@@ -117,13 +121,9 @@ impl Parser<'_> {
             Some(b'f') => self.word("false", Data::Bool(false))?,
             Some(b'n') => self.word("null", Data::Null)?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b'/' | b'#') => {
-                return Err(self.unexpected(
-                    "looking for beginning of value",
-                    Some("JSON has no comments: use a key such as \"@comment\""),
-                ));
+            found => {
+                return Err(self.unexpected("looking for beginning of value", slip(found)));
             }
-            _ => return Err(self.unexpected("looking for beginning of value", None)),
         };
         Ok(Value::new(at, data))
     }
@@ -139,15 +139,14 @@ impl Parser<'_> {
             self.blanks();
             let at = self.mark();
             if self.peek() != Some(b'"') {
-                return Err(self.unexpected(
-                    "looking for beginning of object key string",
-                    trailing_comma(self.peek(), b'}'),
-                ));
+                let hint = trailing_comma(self.peek(), b'}').or_else(|| key_slip(self.peek()));
+                return Err(self.unexpected("looking for beginning of object key string", hint));
             }
             let name = self.string()?;
             self.blanks();
             if !self.take(b':') {
-                return Err(self.unexpected("after object key", None));
+                let hint = (self.peek() == Some(b'=')).then_some("a colon follows a key, not =");
+                return Err(self.unexpected("after object key", hint));
             }
             self.blanks();
             let value = self.value(&Trail::Key(trail, &name), depth + 1)?;
@@ -168,7 +167,8 @@ impl Parser<'_> {
                 return Ok(Data::Object(members.list));
             }
             if !self.take(b',') {
-                return Err(self.unexpected("after object key:value pair", None));
+                let hint = missing_comma(self.peek());
+                return Err(self.unexpected("after object key:value pair", hint));
             }
         }
     }
@@ -194,7 +194,8 @@ impl Parser<'_> {
                 return Ok(Data::List(items));
             }
             if !self.take(b',') {
-                return Err(self.unexpected("after array element", None));
+                let hint = missing_comma(self.peek());
+                return Err(self.unexpected("after array element", hint));
             }
         }
     }
@@ -377,6 +378,45 @@ impl Parser<'_> {
             text: text.to_owned(),
             hint,
         }
+    }
+}
+
+const COMMENT: &str =
+    "JSON has no comments: a key that begins with @ or # is one, such as \"@comment\": \"…\"";
+
+fn comment(found: Option<u8>) -> Option<&'static str> {
+    matches!(found, Some(b'/' | b'#')).then_some(COMMENT)
+}
+
+/// A hint about what is in the place of a value.
+fn slip(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'/' | b'#' => Some(COMMENT),
+        b'\'' => Some("strings have double quotes"),
+        b',' => Some("there is a comma too many"),
+        b'}' | b']' => Some("remove the comma before it, or add the value"),
+        b'.' | b'+' => Some("a number begins with a digit: 0.5"),
+        b'T' | b'F' | b'N' => Some("write true, false or null in small letters"),
+        b'a'..=b'z' | b'A'..=b'Z' => Some("a string has double quotes"),
+        _ => None,
+    }
+}
+
+/// A hint about what is in the place of a key.
+fn key_slip(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'/' | b'#' => Some(COMMENT),
+        b',' => Some("there is a comma too many"),
+        b'\'' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'0'..=b'9' => Some("keys have double quotes"),
+        _ => None,
+    }
+}
+
+/// A hint about what is in the place of a comma.
+fn missing_comma(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'"' | b'{' | b'[' => Some("there is no comma before it"),
+        other => comment(Some(other)),
     }
 }
 

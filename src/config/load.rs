@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::environment::Environment;
 use super::report::{ConfigError, Finding, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
-use super::{environment, expand, flexible, json, toml, yaml};
+use super::{environment, expand, flexible, json, toml, weak, yaml};
 
 /// Larger files are rejected before they are read.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -129,6 +129,7 @@ fn finish(
     }
     environment::apply(&mut root, environment, report);
     expand::apply(&mut root, environment, report);
+    weak::apply(&mut root, report);
     Some(root)
 }
 
@@ -252,7 +253,7 @@ mod tests {
             (
                 "- a",
                 Format::Yaml,
-                "a list of 1 is a list, but an object is expected",
+                "there is a list of 1, but an object is expected",
             ),
         ] {
             let report = Report::new();

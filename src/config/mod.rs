@@ -9,7 +9,7 @@
 //! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions in Go's syntax |
-//! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
+//! | [`load`], [`environment`], [`expand`], [`weak`] | from a path to a tree: `KRAKEND_*`, `${NAME}`, lists for objects |
 //! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
 //! | [`service`], [`endpoint`], [`agent`], [`backend`], [`tls`], [`extra`] | the core levels |
 //! | [`namespace`] | what a namespace of `compile` declares |
@@ -43,6 +43,7 @@ pub(crate) mod tls;
 pub(crate) mod toml;
 pub(crate) mod value;
 pub(crate) mod variables;
+pub(crate) mod weak;
 pub(crate) mod yaml;
 
 pub(crate) use agent::Agent;

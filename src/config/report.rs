@@ -57,14 +57,14 @@ pub enum ConfigError {
     /// The text is not JSON, YAML or TOML.
     #[error("{0}")]
     Syntax(String),
-    #[error("{found} is {is}, but {expected} is expected")]
+    #[error("{}, but {expected} is expected", typed(found, is))]
     WrongType {
         found: String,
         is: &'static str,
         expected: &'static str,
     },
     /// The value has a clear meaning, but another type.
-    #[error("{found} is {is}, but {expected} is expected: treated as {taken}")]
+    #[error("{}, but {expected} is expected: treated as {taken}", typed(found, is))]
     Taken {
         found: String,
         is: &'static str,
@@ -147,6 +147,15 @@ pub enum ConfigError {
     /// An error with a text of the extension that found it.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
+}
+
+/// A value and its type. The text of lists and objects says already what they are.
+fn typed(found: &str, is: &str) -> String {
+    if found.starts_with(is) || found == "null" {
+        format!("there is {found}")
+    } else {
+        format!("{found} is {is}")
+    }
 }
 
 impl ConfigError {

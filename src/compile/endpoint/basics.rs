@@ -1,5 +1,6 @@
 //! The keys of an endpoint that need nothing else: method, path, timeout, number of calls.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -93,6 +94,15 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Opti
             let (method, path) = written(file);
             node.config_error_hint(ConfigError::Path { method, path }, error.to_string());
         })
+        .inspect(|pattern| {
+            if pattern.has_plain_braces() {
+                unlikely(
+                    &node,
+                    "braces are a parameter only if they fill a segment and hold letters, digits, - and _",
+                    "\"/orders/{id}\"; \"validation/cel\" can check the value",
+                );
+            }
+        })
         .ok()
 }
 
@@ -111,12 +121,47 @@ fn slips(node: &Node<'_>, path: &str) {
             format!("write {plain:?}"),
         );
     }
+    if path.trim() != path {
+        unlikely(
+            node,
+            "the blank belongs to the path",
+            format!("write {:?}", path.trim()),
+        );
+    }
+    if let Some((_, behind)) = path.split_once("://") {
+        let path = behind.find('/').map_or("/", |at| &behind[at..]);
+        unlikely(node, "it begins with a scheme", format!("write {path:?}"));
+    }
+    for (sign, why, hint) in [
+        (
+            '#',
+            "a client sends no `#` in a path",
+            "paths end before it",
+        ),
+        (
+            '%',
+            "paths are compared after they are decoded",
+            "write the character itself",
+        ),
+        ('<', "`<` has no meaning here", "a parameter is {name}"),
+    ] {
+        if path.contains(sign) {
+            unlikely(node, why, hint);
+        }
+    }
     if path.contains('?') {
         node.warn_hint(
             ConfigError::invalid("no path of a request has a `?`, which begins the query"),
             "query parameters pass with \"input_query_strings\"",
         );
     }
+}
+
+fn unlikely(node: &Node<'_>, why: &str, hint: impl Into<Cow<'static, str>>) {
+    node.warn_hint(
+        ConfigError::invalid(format!("no usual request has such a path: {why}")),
+        hint,
+    );
 }
 
 /// Method and path as in KrakenD's messages.
@@ -175,9 +220,15 @@ pub(in crate::compile) fn header_names<'n>(
         .partition(|name| possible(name));
     if let (Some(at), false) = (at, bad.is_empty()) {
         for name in bad {
-            at.warn(ConfigError::invalid(format!(
+            let text = ConfigError::invalid(format!(
                 "{name:?} is not the name of a header: it is ignored"
-            )));
+            ));
+            let parts = name.split([',', ' ']).filter(|part| !part.is_empty());
+            let parts: Vec<String> = parts.map(|part| format!("{part:?}")).collect();
+            match parts.len() {
+                0 | 1 => at.warn(text),
+                _ => at.warn_hint(text, format!("[{}]", parts.join(", "))),
+            }
         }
     }
     good

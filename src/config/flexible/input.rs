@@ -166,7 +166,11 @@ impl Input {
     /// The message is KrakenD's.
     fn reject_setting(&mut self, path: &Path, name: &str, at: Position, reason: &str) {
         let message = format!("loading flexible-config settings:\n\t- {name}: {reason}");
-        let finding = problem::plain(path, at, message, reason.to_owned(), Severity::ConfigError);
+        let mut finding =
+            problem::plain(path, at, message, reason.to_owned(), Severity::ConfigError);
+        if path == Path::new(name) {
+            finding.hint = Some("FC_SETTINGS names a folder".into());
+        }
         self.problems.push(finding);
     }
 }

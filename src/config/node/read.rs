@@ -11,6 +11,13 @@ use crate::config::report::ConfigError;
 use crate::config::rule::{self, Rule};
 use crate::config::value::Data;
 
+/// The hint for a duration where a number of seconds is expected: all whole numbers that mean a time count seconds.
+fn seconds_of(text: &str) -> Option<String> {
+    let read = duration::parse(text).ok()?;
+    let is_whole = read.subsec_nanos() == 0 && !read.is_zero();
+    is_whole.then(|| format!("a number of seconds: {}", read.as_secs()))
+}
+
 impl<'a> Node<'a> {
     /// Reports that this value is accepted with its clear meaning, `taken`.
     pub(in crate::config) fn taken(&self, kind: &Kind, taken: String) {
@@ -33,10 +40,15 @@ impl<'a> Node<'a> {
             return None;
         }
         match (&self.value.data, kind) {
-            (Data::Text(text), Kind::Integer | Kind::Number) => text
-                .parse::<f64>()
-                .ok()
-                .map(|_| format!("without quotes: {text}")),
+            (Data::Text(text), Kind::Integer | Kind::Number) => {
+                let number = text.trim().parse::<f64>().ok();
+                let is_whole = |number: &f64| number.fract() == 0.0;
+                let number = number
+                    .filter(|number| number.abs() < 9e15)
+                    .filter(|number| matches!(kind, Kind::Number) || is_whole(number))
+                    .map(|number| format!("without quotes: {number}"));
+                number.or_else(|| seconds_of(text))
+            }
             (Data::Text(text), Kind::Bool) if matches!(&**text, "true" | "false") => {
                 Some(format!("without quotes: {text}"))
             }
@@ -163,6 +175,10 @@ impl<'a> Node<'a> {
             (Some(_), Data::Number(_)) => {}
             (Some(_), _) if typing == Typing::Weak => {}
             (Some(number), _) => self.taken(&Kind::Number, number.to_string()),
+            (None, Data::Number(text)) => self.config_error(ConfigError::OutOfRange {
+                found: text.to_string(),
+                range: "of 64-bit numbers, up to 1.8e308".to_owned(),
+            }),
             (None, _) => self.wrong_type(&Kind::Number),
         }
         read
@@ -330,6 +346,8 @@ impl<'a> Node<'a> {
     pub fn list(&self, typing: Typing) -> Option<Vec<Node<'a>>> {
         match (&self.value.data, typing) {
             (Data::List(_), _) => Some(self.items()),
+            // As in KrakenD.
+            (Data::Object(members), Typing::Weak) if members.is_empty() => Some(Vec::new()),
             (Data::Object(_), Typing::Weak) => Some(vec![self.clone()]),
             (Data::Object(_), Typing::Strict) => {
                 self.taken(&Kind::List, "a list of one".to_owned());

@@ -86,6 +86,19 @@ impl TemplateError {
     }
 }
 
+/// Whether an error is about a file name without quotes: `auth.json`, or any word after `include`.
+fn is_file_name(text: &str, start: usize, error: &str) -> bool {
+    let (before, rest) = text.split_at(floor(text, start));
+    if error.starts_with("unexpected .") {
+        return rest.starts_with(".json");
+    }
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+    let after = end.map_or("", |end| &rest[end..]);
+    let ending = after.strip_prefix('.').unwrap_or_default();
+    let is_dotted = ending.starts_with(char::is_alphabetic);
+    error.starts_with("function ") && (is_dotted || before.trim_end().ends_with("include"))
+}
+
 /// The correct form of common syntax errors.
 fn hint_for_syntax(text: &str, start: usize, error: &str) -> Option<String> {
     let hint = if error.starts_with("unexpected \"=\"") {
@@ -106,7 +119,7 @@ fn hint_for_syntax(text: &str, start: usize, error: &str) -> Option<String> {
         "arguments follow the name of a function after a blank, without parentheses: `add 1 2`"
     } else if error.contains("U+201C") || error.contains("U+201D") || error.contains("U+2018") {
         "these are typographic quotes: write \"…\""
-    } else if error.starts_with("unexpected .") && text[floor(text, start)..].starts_with(".json") {
+    } else if is_file_name(text, start, error) {
         "a file name is a string: write `include \"auth.json\"`"
     } else {
         return None;

@@ -13,6 +13,7 @@ use super::bound::binding;
 use super::challenge::{Challenges, DpopWanted, Wanted};
 use super::config;
 use super::credential::Places;
+use super::doubts;
 use super::propagation::propagate;
 use super::resource::Resource;
 use super::runtime::{Log, Provider, Providers, Validator};
@@ -140,7 +141,7 @@ pub(super) fn endpoint(
         clock: Clock::system(),
     });
     if !closed {
-        hint(node, &validator);
+        doubts::trusts_many(node, &validator);
     }
     note(site, &validator, cx);
     part(validator)
@@ -234,6 +235,7 @@ fn providers(
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
             let hint = match file.source.jwk_url {
+                Some(url) if !url.contains("://") => "\"jwk_url\" begins with https://",
                 Some(_) => {
                     "use an https:// URL, or \"disable_jwk_security\": true in a trusted network"
                 }
@@ -331,6 +333,7 @@ fn rules(file: &config::Validator<'_>) -> Rules {
         .roles_key
         .clone()
         .unwrap_or_else(|| OneOrMany::One("roles".to_owned()));
+    doubts::dotted(file, &roles_key);
     Rules {
         leeway: at_least_a_second(file.leeway.as_ref()).unwrap_or(LEEWAY),
         roles: boxed(&file.roles),
@@ -463,31 +466,4 @@ fn say(prefix: &str, rules: &Rules, debug: bool) {
         ""
     };
     log::debug!("{prefix} Validator enabled for this endpoint{more}");
-}
-
-/// Few configurations require an audience or an issuer, although most should.
-fn hint(node: &Node<'_>, validator: &Validator) {
-    let lacks =
-        |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));
-    let (audience, issuer) = (
-        lacks(|rules| rules.audience.is_empty()),
-        lacks(|rules| rules.issuer.is_none()),
-    );
-    let (what, add) = match (audience, issuer) {
-        (false, false) => return,
-        (true, false) => (
-            "no \"audience\": a token that the provider issued for any other service opens this endpoint too",
-            "\"audience\": [\"https://api.example.com\"]",
-        ),
-        (false, true) => (
-            "no \"issuer\": a token of any issuer that signs with these keys opens this endpoint",
-            "\"issuer\": the \"iss\" of your tokens, exactly",
-        ),
-        (true, true) => (
-            "neither \"audience\" nor \"issuer\": any token signed with these keys opens this endpoint, also one that \
-             was issued for another service",
-            "\"audience\": [\"https://api.example.com\"], and \"issuer\": the \"iss\" of your tokens, exactly",
-        ),
-    };
-    node.warn_hint(ConfigError::invalid(what), add);
 }

@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
             alg: algorithms(&block),
             lone_key: block.flag("single_key_without_kid"),
             declared: block.choice("typ") == Some("at+jwt"),
-            jwk_url: text("jwk_url"),
+            jwk_url: block.trimmed("jwk_url").filter(|url| !url.is_empty()),
             jwk_local_path: text("jwk_local_path"),
             openid_configuration: block.get("openid_configuration"),
             disable_jwk_security: block.flag("disable_jwk_security"),

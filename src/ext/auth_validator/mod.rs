@@ -23,6 +23,7 @@ mod challenge;
 mod compile;
 mod config;
 mod credential;
+mod doubts;
 mod explain;
 mod forwarded;
 mod introspection;

@@ -12,13 +12,10 @@ pub(super) fn propagate(
     site: &EndpointSite<'_>,
 ) -> Box<[Propagation]> {
     let mut all: Vec<Propagation> = Vec::new();
-    if let [claim, name] = &*file.propagate_claims
-        && let (Data::Text(_), Data::Text(text)) = (&claim.value().data, &name.value().data)
-        && text.starts_with(['x', 'X'])
-    {
-        claim.config_error_hint(
+    if let Some(pairs) = flat_pairs(&file.propagate_claims) {
+        file.source.place("propagate_claims").config_error_hint(
             ConfigError::invalid("a pair of claim and header must be a list in the list"),
-            format!("[[{}, {}]]", claim.shown(), name.shown()),
+            format!("\"propagate_claims\": [{}]", pairs.join(", ")),
         );
         return Box::default();
     }
@@ -60,6 +57,40 @@ pub(super) fn propagate(
         });
     }
     all.into()
+}
+
+/// The pairs of an object (`{"sub": "x-user"}`), or of a list without lists (`["sub", "x-user"]`).
+fn flat_pairs(list: &[Node<'_>]) -> Option<Vec<String>> {
+    let text = |node: &Node<'_>| match &node.value().data {
+        Data::Text(text) => Some(text.to_string()),
+        _ => None,
+    };
+    let pairs: Vec<(String, String)> = match list {
+        [one] if !one.members().is_empty() => {
+            let members = one.members().into_iter();
+            let pairs = members.map(|(claim, name)| Some((claim.to_owned(), text(&name)?)));
+            pairs.collect::<Option<_>>()?
+        }
+        _ => {
+            let texts: Vec<String> = list.iter().map(text).collect::<Option<_>>()?;
+            let is_even = !texts.is_empty() && texts.len().is_multiple_of(2);
+            let pairs = texts.chunks_exact(2).filter(|_| is_even);
+            let pairs: Vec<_> = pairs
+                .map(|pair| (pair[0].clone(), pair[1].clone()))
+                .collect();
+            pairs
+        }
+    };
+    let is_header = |name: &str| name.starts_with(['x', 'X']);
+    if pairs.is_empty() || !pairs.iter().all(|(_, name)| is_header(name)) {
+        return None;
+    }
+    let pairs = pairs.into_iter();
+    Some(
+        pairs
+            .map(|(claim, name)| format!("[{claim:?}, {name:?}]"))
+            .collect(),
+    )
 }
 
 /// Whether the header passes to the backends, or another block of the endpoint reads it. Scripts may read any.

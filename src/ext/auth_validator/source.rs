@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::config::Source;
+use super::doubts;
 use super::key_source::Keys;
 use super::runtime::{Proof, Provider};
 use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing, duration};
@@ -69,6 +70,7 @@ pub(super) fn provider(
         // Introspection is the only proof.
         return Made::NoKeys;
     }
+    doubts::slash(file);
     let algorithms = algorithms(file, outer);
     let strategy = strategy(file, outer);
     let mut rules = own_rules(file, rules);
@@ -381,6 +383,13 @@ fn location(
                 "the keys come over an unverified connection: anyone on the network path can create tokens",
             ),
             "an https:// URL without \"disable_jwk_security\"; \"jwk_local_ca\" names a CA of your own",
+        );
+    }
+    let node = file.place("jwk_url");
+    if url.contains(['$', '{']) && !node.value().masked {
+        node.warn_hint(
+            ConfigError::invalid("a placeholder in it was not filled in: every request is rejected with 401"),
+            "FC_ENABLE=1 renders templates, and \"portcullis/secrets\": {\"expand\": true} fills in ${NAME}",
         );
     }
     if has_no_host(url) {

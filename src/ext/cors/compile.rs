@@ -46,8 +46,11 @@ pub(super) fn endpoint(
 
 fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
     doubts(node, block);
-    if block.allow_origins.is_empty() && !block.endpoints_only {
-        let at = block.block.get("allow_origins");
+    let at = block.block.get("allow_origins");
+    let is_empty = at
+        .as_ref()
+        .is_none_or(|at| matches!(&at.value().data, Data::List(items) if items.is_empty()));
+    if is_empty && !block.endpoints_only {
         at.unwrap_or_else(|| node.clone()).warn_hint(
             ConfigError::invalid("without \"allow_origins\" every origin is allowed"),
             "name the origins, or write \"allow_origins\": [\"*\"]",
@@ -84,8 +87,24 @@ fn doubts(node: &Node<'_>, block: &Block<'_>) {
     let origins = block.allow_origins.iter().filter(|origin| *origin != "*");
     for origin in origins {
         let rest = origin.split_once("://").map(|(_, rest)| rest);
+        let blank_or_comma = |c: char| c == ',' || c.is_whitespace();
+        if origin.contains(blank_or_comma) {
+            let parts = origin.split(blank_or_comma).filter(|part| !part.is_empty());
+            let parts: Vec<String> = parts.map(|part| format!("{part:?}")).collect();
+            at("allow_origins").warn_hint(
+                ConfigError::invalid(format!(
+                    "{origin:?} never matches: an origin has no blanks and no commas"
+                )),
+                format!("write [{}]", parts.join(", ")),
+            );
+            continue;
+        }
         let (why, hint) = match rest {
             _ if origin == "null" => continue,
+            Some(_) if usual_port(origin).is_some() => (
+                "browsers leave out the usual port",
+                usual_port(origin).unwrap_or_default().to_owned(),
+            ),
             Some(rest) if rest.contains('/') => {
                 let end = origin.len() - rest.len() + rest.find('/').unwrap_or(rest.len());
                 let whole = origin.get(..end).unwrap_or(origin).to_owned();
@@ -103,12 +122,31 @@ fn doubts(node: &Node<'_>, block: &Block<'_>) {
             format!("write {hint:?}"),
         );
     }
+    let no_token = |method: &&String| method.contains([',', ' ', '\n', '\t']);
+    if let Some(method) = block.allow_methods.iter().find(no_token) {
+        let parts = method.split([',', ' ', '\n', '\t']);
+        let parts = parts.filter(|part| !part.is_empty());
+        let parts: Vec<String> = parts.map(|part| format!("{part:?}")).collect();
+        at("allow_methods").warn_hint(
+            ConfigError::invalid(format!("{method:?} is not a method, and allows none")),
+            format!("write [{}]", parts.join(", ")),
+        );
+    }
     if block.allow_methods.iter().any(|method| method == "*") {
         at("allow_methods").warn_hint(
             ConfigError::invalid("\"*\" is not a method here, and allows none, as in KrakenD"),
             "name the methods: [\"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]",
         );
     }
+}
+
+/// The origin without the port, if that is the usual one of its scheme.
+fn usual_port(origin: &str) -> Option<&str> {
+    let pairs = [("https://", ":443"), ("http://", ":80")];
+    let mut pairs = pairs
+        .iter()
+        .filter(|(scheme, _)| origin.starts_with(scheme));
+    pairs.find_map(|(_, port)| origin.strip_suffix(port))
 }
 
 fn origins(node: &Node<'_>, list: &[String]) -> Origins {

@@ -86,12 +86,11 @@ impl<'a> Block<'a> {
     /// Reads `node` and reports its errors.
     pub(super) fn read(node: &Node<'a>, keys: &'static [Key]) -> Option<Block<'a>> {
         let block = node.block(keys)?;
-        let places = block.list("sources");
         let code = |key| block.text(key).filter(|text| !text.trim().is_empty());
         Some(Block {
             pre: code("pre"),
             post: code("post"),
-            sources: block.texts("sources").into_iter().zip(places).collect(),
+            sources: block.text_items("sources"),
             md5: block.text_map("md5"),
             live: block.flag("live"),
             open_libs: block.flag("allow_open_libs"),

@@ -302,6 +302,13 @@ pub(super) fn identity(
                 .header_name(key)
                 .map(|name| Identity::AddressIn(name, prefix))
         }
+        "header" if key.is_empty() => {
+            key_at.config_error_hint(
+                ConfigError::invalid("the name of the header is missing"),
+                "\"strategy\": \"header\" needs \"key\": \"X-Api-Key\"",
+            );
+            None
+        }
         "header" => key_at.header_name(key).map(Identity::Header),
         "param" => match site {
             Some(site) => Some(parameter(key_at, key, site)),

@@ -193,6 +193,17 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether it has braces that are not a parameter, and are compared as they are.
+    pub(crate) fn has_plain_braces(&self) -> bool {
+        let plain = |text: &str| text.contains(['{', '}']);
+        self.segments.iter().any(|segment| match segment {
+            Segment::Fixed(text) => plain(text),
+            Segment::Param { prefix, suffix, .. } => plain(prefix) || plain(suffix),
+        })
+    }
+}
+
 /// A parameter name of the extended syntax that contains a slash, which would be split into two invalid segments.
 fn slash_in_name(path: &str) -> Option<&str> {
     let mut rest = path;

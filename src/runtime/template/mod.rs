@@ -11,5 +11,6 @@ mod render;
 mod tests;
 
 pub use parse::Template;
+pub(crate) use parse::TemplateError;
 pub use render::render_anything;
 pub(crate) use render::{Values, query};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{backend, file, is_rejected, starts};
+use super::{backend, endpoint, file, is_rejected, starts};
 use crate::config::compiled_in;
 use crate::support::http::request;
 use crate::support::{Gateway, Stub};
@@ -118,4 +118,33 @@ fn calls_to_a_host_that_was_not_filled_in_fail() {
     let gateway = Gateway::start(&backend(json!({"host": ["$BACKEND"]})));
     assert_eq!(gateway.get("/a").status, 500);
     assert_eq!(gateway.get("/__health").status, 200);
+}
+
+#[test]
+fn paths_that_no_usual_request_has_are_reported() {
+    for (path, why) in [
+        ("/a/{id:[0-9]+}", "braces are a parameter only if"),
+        ("/a/{}", "braces are a parameter only if"),
+        ("/a/{ id }", "braces are a parameter only if"),
+        ("/a/{id", "braces are a parameter only if"),
+        ("/a/x{id}", "braces are a parameter only if"),
+        ("/a/<id>", "`<` has no meaning"),
+        ("/a#b", "a client sends no `#`"),
+        ("/a ", "the blank belongs to the path"),
+        ("/a%20b", "after they are decoded"),
+        ("http://x/a", "it begins with a scheme"),
+    ] {
+        starts(&endpoint(json!({ "endpoint": path })), why);
+    }
+    for path in ["/a/{id}", "/a/{id}/b-c_d.e~f", "/a/:id", "/*", "/ä/ö"] {
+        let findings = compiled_in(&endpoint(json!({ "endpoint": path })), &[]).findings;
+        let texts: Vec<String> = findings
+            .iter()
+            .map(|f| f.config_error.to_string())
+            .collect();
+        assert!(
+            !texts.iter().any(|text| text.contains("no usual")),
+            "{path}: {texts:?}"
+        );
+    }
 }

@@ -55,7 +55,17 @@ fn claims_to_propagate_are_pairs_in_a_list() {
         extra(endpoint, "auth/validator", validator(more))
     };
     let pair = hinted(&of(json!(["sub", "x-user"])), "must be a list in the list");
-    assert_eq!(pair, r#"[["sub", "x-user"]]"#);
+    assert_eq!(pair, r#""propagate_claims": [["sub", "x-user"]]"#);
+    for claims in [json!({"sub": "x-user"}), json!([{"sub": "x-user"}])] {
+        let pair = hinted(&of(claims), "must be a list in the list");
+        assert_eq!(pair, r#""propagate_claims": [["sub", "x-user"]]"#);
+    }
+    let pairs = hinted(
+        &of(json!(["sub", "x-user", "email", "X-Mail"])),
+        "must be a list in the list",
+    );
+    let want = r#""propagate_claims": [["sub", "x-user"], ["email", "X-Mail"]]"#;
+    assert_eq!(pairs, want);
     let names = [
         ("email", r#"["email", "x-email"]"#),
         ("x-role", r#"["x-role", "x-role"]"#),
@@ -102,8 +112,163 @@ fn a_number_for_a_duration_was_meant_in_another_unit() {
 }
 
 #[test]
+fn a_duration_for_a_number_of_seconds_was_meant_in_seconds() {
+    let breaker = json!({"interval": "60s", "timeout": 10, "max_errors": 1});
+    let text = extra(backend, "qos/circuit-breaker", breaker);
+    let hint = hinted(&text, "but an integer is expected");
+    assert_eq!(hint, "it is ignored; a number of seconds: 60");
+}
+
+#[test]
+fn a_placeholder_without_a_parameter_is_one_of_the_endpoint_or_missing_there() {
+    let of = |path: &str, pattern: &str| {
+        let call = json!({"host": ["http://127.0.0.1:1"], "url_pattern": pattern});
+        endpoint(json!({"endpoint": path, "backend": [call]}))
+    };
+    let hint = |path, pattern| hinted(&of(path, pattern), "undefined output param");
+    assert_eq!(
+        hint("/a", "/b/{id}"),
+        "add {id} to the \"endpoint\", such as \"/a/{id}\""
+    );
+    assert_eq!(
+        hint("/a/{ident}", "/b/{iden}"),
+        "did you mean {ident}? Else add {iden} to the \"endpoint\", such as \"/a/{ident}/{iden}\""
+    );
+}
+
+#[test]
 fn a_header_without_a_name_is_missing() {
     let block = json!({"client_max_rate": 1, "strategy": "header"});
     let text = extra(endpoint, "qos/ratelimit/router", block);
-    hinted(&text, "the name of the header is missing");
+    let hint = hinted(&text, "the name of the header is missing");
+    assert_eq!(hint, r#""strategy": "header" needs "key": "X-Api-Key""#);
+}
+
+#[test]
+fn origins_and_methods_are_lists_of_single_ones() {
+    let of = |block: Value| extra(service, "security/cors", block);
+    for (origins, hint) in [
+        (
+            json!("https://a,https://b"),
+            r#"write ["https://a", "https://b"]"#,
+        ),
+        (json!([" https://a.b"]), r#"write ["https://a.b"]"#),
+        (json!(["https://a:443"]), r#"write "https://a""#),
+        (json!(["http://a:80"]), r#"write "http://a""#),
+        (json!(["https://a/"]), r#"write "https://a""#),
+    ] {
+        let text = of(json!({ "allow_origins": origins }));
+        assert_eq!(hinted(&text, "never matches"), hint);
+    }
+    let methods = of(json!({"allow_origins": ["https://a"], "allow_methods": ["GET,POST"]}));
+    let hint = hinted(&methods, "is not a method, and allows none");
+    assert_eq!(hint, r#"write ["GET", "POST"]"#);
+}
+
+#[test]
+fn blanks_around_the_address_of_keys_are_removed() {
+    let of = |url: &str| {
+        extra(
+            endpoint,
+            "auth/validator",
+            validator(json!({"jwk_url": url})),
+        )
+    };
+    hinted(
+        &of(" https://idp/keys\n"),
+        "blanks and line ends around it are removed",
+    );
+    let findings = compiled_in(&of(" https://idp/keys\n"), &[]).findings;
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    let hint = hinted(&of("idp/keys"), "insecure connection");
+    assert_eq!(hint, "\"jwk_url\" begins with https://");
+    for url in ["https://$IDP/keys", "https://{{ .idp }}/keys"] {
+        hinted(&of(url), "was not filled in");
+    }
+}
+
+#[test]
+fn a_number_in_quotes_that_is_none_gets_no_impossible_hint() {
+    for text in ["inf", "NaN", "-inf", "1e400"] {
+        let file = extra(endpoint, "qos/ratelimit/router", json!({"max_rate": text}));
+        let hint = hinted(&file, "but a number is expected");
+        assert_eq!(hint, "", "{text}");
+    }
+    let port = service(json!({"port": "8080.0"}));
+    assert_eq!(
+        hinted(&port, "an integer is expected"),
+        "without quotes: 8080"
+    );
+    let large = r#"{"version": 3, "endpoints": [{"endpoint": "/a",
+        "extra_config": {"qos/ratelimit/router": {"max_rate": 1e400}},
+        "backend": [{"host": ["http://a"], "url_pattern": "/"}]}]}"#;
+    hinted(large, "is not in the range of 64-bit numbers");
+}
+
+#[test]
+fn claims_that_are_never_found_are_reported() {
+    let of = |more: Value| extra(endpoint, "auth/validator", validator(more));
+    let keys = "https://t.eu.auth0.com/.well-known/jwks.json";
+    let roles = json!({"jwk_url": keys, "roles": ["a"], "roles_key": "realm_access.roles"});
+    hinted(&of(roles), "a claim inside another one is not found");
+    let issuer = json!({"jwk_url": keys, "issuer": "https://t.eu.auth0.com"});
+    let hint = hinted(&of(issuer), "an issuer with a slash at its end");
+    assert_eq!(hint, "\"issuer\": \"https://t.eu.auth0.com/\"");
+    for good in [
+        json!({"jwk_url": keys, "issuer": "https://t.eu.auth0.com/"}),
+        json!({"jwk_url": keys, "roles": ["a"], "roles_key": "https://a.example/roles"}),
+        json!({"jwk_url": keys, "roles": ["a"], "roles_key": "a.b", "roles_key_is_nested": true}),
+        json!({"jwk_url": "https://idp.example/.well-known/jwks.json", "issuer": "https://idp.example"}),
+    ] {
+        let findings = compiled_in(&of(good), &[]).findings;
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+}
+
+#[test]
+fn operators_of_other_languages_get_those_of_cel() {
+    for (expression, want) in [
+        ("req_method = 'GET'", "== compares two values"),
+        ("req_method === 'GET'", "== and != compare two values"),
+        ("req_method == 'GET' and req_path == '/a'", "&& means and"),
+        ("req_method == 'GET' & req_path == '/a'", "&& means and"),
+        ("req_method == 'a=b' OR req_path == '/a'", "|| means or"),
+        ("not (req_method == 'GET')", "! means not"),
+        ("req_method <> 'GET'", "!= compares two values"),
+    ] {
+        let text = extra(
+            endpoint,
+            "validation/cel",
+            json!([{"check_expr": expression}]),
+        );
+        assert_eq!(hinted(&text, ""), want, "{expression}");
+    }
+}
+
+#[test]
+fn slips_of_json_get_a_hint() {
+    for (text, want) in [
+        ("// x\n{}", "JSON has no comments"),
+        ("{\n// x\n\"a\": 1}", "JSON has no comments"),
+        ("{\"a\": 1 // x\n}", "JSON has no comments"),
+        ("{\"a\": 1} # x", "JSON has no comments"),
+        ("{\"a\": /* x */ 1}", "JSON has no comments"),
+        ("{\"a\": 1,, \"b\": 2}", "a comma too many"),
+        ("{\"a\": [1,, 2]}", "a comma too many"),
+        ("{\"a\": 1,}", "remove the comma before it"),
+        ("{\"a\": [1,]}", "remove the comma before it"),
+        ("{'a': 1}", "keys have double quotes"),
+        ("{a: 1}", "keys have double quotes"),
+        ("{\"a\": 'b'}", "strings have double quotes"),
+        ("{\"a\": b}", "a string has double quotes"),
+        ("{\"a\": True}", "in small letters"),
+        ("{\"a\" = 1}", "a colon follows a key"),
+        ("{\"a\": 1 \"b\": 2}", "no comma before it"),
+        ("{\"a\": [1 \"b\"]}", "no comma before it"),
+        ("{\"a\": .5}", "a number begins with a digit"),
+        ("{\"a\": 1}}", "the first brace that closes"),
+    ] {
+        let hint = hinted(text, "");
+        assert!(hint.contains(want), "{text}: {hint}");
+    }
 }

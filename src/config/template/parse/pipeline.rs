@@ -222,7 +222,7 @@ impl Parser<'_> {
         let result = self.error(format!("function {name} not defined"));
         let hint = functions::hint_for(&token.text);
         result.map_err(|mut error: Box<TemplateError>| {
-            error.hint = hint;
+            error.hint = hint.or(error.hint.take());
             error
         })
     }

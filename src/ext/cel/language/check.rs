@@ -173,8 +173,11 @@ impl Checker<'_> {
     }
 
     fn undeclared(&self, name: &str, known: impl Iterator<Item = &'static str>) -> Flaw {
+        let meant = || nearest(name, known).map(|meant| format!("did you mean \"{meant}\"?"));
+        let is_operator = name.eq_ignore_ascii_case("not");
+        let operator = is_operator.then(|| "! means not".to_owned());
         Flaw {
-            hint: nearest(name, known).map(|meant| format!("did you mean \"{meant}\"?")),
+            hint: operator.or_else(meant),
             ..Flaw::new(format!(
                 "undeclared reference to '{name}' (in container '')"
             ))

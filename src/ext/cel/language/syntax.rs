@@ -83,11 +83,58 @@ fn read(text: &str) -> Result<Node, Flaw> {
                         .ok()
                         .filter(|_| first.pos.0 == 1),
                     text: first.msg.clone(),
-                    hint: None,
+                    hint: slip(text).map(str::to_owned),
                 },
                 None => Flaw::new("Syntax error"),
             })?;
     Reader { source }.node(expr, 0)
+}
+
+/// The correct form of operators that other languages have.
+fn slip(text: &str) -> Option<&'static str> {
+    let plain = outside_quotes(text);
+    let words = || plain.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let has_word = |word: &str| words().any(|found| found.eq_ignore_ascii_case(word));
+    let alone = |sign: char, around: &str| {
+        let chars: Vec<char> = plain.chars().collect();
+        let at = |index: Option<usize>| index.and_then(|index| chars.get(index)).copied();
+        let is_part = |found: Option<char>| found.is_some_and(|found| around.contains(found));
+        (0..chars.len()).any(|index| {
+            chars[index] == sign
+                && !is_part(at(index.checked_sub(1)))
+                && !is_part(at(Some(index + 1)))
+        })
+    };
+    if alone('=', "=!<>") {
+        Some("== compares two values")
+    } else if plain.contains("===") || plain.contains("!==") {
+        Some("== and != compare two values")
+    } else if alone('&', "&") || has_word("and") {
+        Some("&& means and")
+    } else if alone('|', "|") || has_word("or") {
+        Some("|| means or")
+    } else if has_word("not") {
+        Some("! means not")
+    } else if plain.contains("<>") {
+        Some("!= compares two values")
+    } else {
+        None
+    }
+}
+
+/// The expression with its strings left empty.
+fn outside_quotes(text: &str) -> String {
+    let mut open = None;
+    let mut plain = String::new();
+    for c in text.chars() {
+        match open {
+            Some(quote) if c == quote => open = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') => open = Some(c),
+            None => plain.push(c),
+        }
+    }
+    plain
 }
 
 struct Reader {

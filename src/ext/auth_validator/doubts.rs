@@ -1,0 +1,66 @@
+//! Warnings about blocks that are valid but probably not intended.
+
+use super::config;
+use super::runtime::Validator;
+use crate::config::{ConfigError, Node, OneOrMany};
+use crate::jose::Rules;
+
+/// Few configurations require an audience or an issuer, although most should.
+pub(super) fn trusts_many(node: &Node<'_>, validator: &Validator) {
+    let lacks =
+        |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));
+    let (audience, issuer) = (
+        lacks(|rules| rules.audience.is_empty()),
+        lacks(|rules| rules.issuer.is_none()),
+    );
+    let (what, add) = match (audience, issuer) {
+        (false, false) => return,
+        (true, false) => (
+            "no \"audience\": a token that the provider issued for any other service opens this endpoint too",
+            "\"audience\": [\"https://api.example.com\"]",
+        ),
+        (false, true) => (
+            "no \"issuer\": a token of any issuer that signs with these keys opens this endpoint",
+            "\"issuer\": the \"iss\" of your tokens, exactly",
+        ),
+        (true, true) => (
+            "neither \"audience\" nor \"issuer\": any token signed with these keys opens this endpoint, also one that \
+             was issued for another service",
+            "\"audience\": [\"https://api.example.com\"], and \"issuer\": the \"iss\" of your tokens, exactly",
+        ),
+    };
+    node.warn_hint(ConfigError::invalid(what), add);
+}
+
+/// Warns about the name of a claim that looks like a path.
+pub(super) fn dotted(file: &config::Validator<'_>, roles_key: &OneOrMany) {
+    let OneOrMany::One(name) = roles_key else {
+        return;
+    };
+    // A URL is the name of one claim.
+    let is_path = name.contains('.') && !name.contains("://");
+    if is_path && !file.roles_key_is_nested && !file.roles.is_empty() {
+        file.source.place("roles_key").warn_hint(
+            ConfigError::invalid(format!(
+                "{name:?} is the name of one claim, with its dots: a claim inside another one is not found"
+            )),
+            "\"roles_key_is_nested\": true, if the dots separate names",
+        );
+    }
+}
+
+/// Warns about an issuer of Auth0 without the slash that all their tokens have.
+pub(super) fn slash(source: &config::Source<'_>) {
+    let Some((issuer, url)) = source.issuer.zip(source.jwk_url) else {
+        return;
+    };
+    let tenant = url.strip_suffix("/.well-known/jwks.json");
+    if tenant == Some(issuer) && issuer.ends_with(".auth0.com") {
+        source.place("issuer").warn_hint(
+            ConfigError::invalid(
+                "tokens of Auth0 name an issuer with a slash at its end: none is accepted",
+            ),
+            format!("\"issuer\": \"{issuer}/\""),
+        );
+    }
+}
