@@ -264,7 +264,7 @@ pub(crate) fn half_of_memory() -> u64 {
 /// The memory available to this process: of its control group, or of the machine.
 // On 32-bit systems these fields are narrower.
 #[allow(clippy::useless_conversion)]
-fn available() -> u64 {
+pub(crate) fn available() -> u64 {
     let machine = rustix::system::sysinfo();
     let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
     let group = fs::read_to_string("/proc/self/cgroup")

@@ -21,14 +21,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::budget::Memory;
+
 /// The maximum number of streams on one connection. A server may allow fewer.
 pub(super) const MOST_STREAMS: usize = 100;
 
 /// How long a PING may stay unanswered before its connection is closed.
 const PONG_LIMIT: Duration = Duration::from_secs(5);
 
-/// As in Pingora. It limits what a server may send to a slow client in advance.
-const WINDOW: u32 = 1 << 23;
+/// The limits of what a server may send on a stream before its client has read it: the default of RFC 9113 §6.9.2, and
+/// that of Go.
+const LEAST_WINDOW: u64 = 64 << 10;
+const MOST_WINDOW: u64 = 4 << 20;
+/// The share of the memory for one stream: as many may have clients that do not read.
+const WINDOW_SHARE: u64 = 4096;
 
 /// The minimum interval of checks of a connection that only has long streams.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
@@ -232,13 +238,15 @@ async fn shake_hands(
         life: Arc::clone(life),
         cut: false,
     };
+    // The connection has room for all of its streams: one whose client does not read must not stop the others.
+    let window = stream_window(Memory::process().granted());
     let (requests, mut connection) = h2::client::Builder::new()
         .enable_push(false)
         .initial_max_send_streams(MOST_STREAMS)
         .max_concurrent_streams(1)
         .max_frame_size(64 << 10)
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(window)
+        .initial_connection_window_size(window * MOST_STREAMS as u32)
         .handshake::<_, Bytes>(heard)
         .await
         .map_err(|error| Error::because(ErrorType::HandshakeError, "HTTP/2", error))?;
@@ -270,6 +278,12 @@ async fn shake_hands(
         }
     });
     Ok(streams)
+}
+
+/// The window of a stream, for this much memory.
+fn stream_window(memory: u64) -> u32 {
+    let window = (memory / WINDOW_SHARE).clamp(LEAST_WINDOW, MOST_WINDOW);
+    u32::try_from(window).unwrap_or(u32::MAX)
 }
 
 /// Returns when the connection no longer responds to a PING.

@@ -1,6 +1,7 @@
 //! HTTP/2 towards upstreams, frame by frame (RFC 9113).
 
 mod early;
+mod windows;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

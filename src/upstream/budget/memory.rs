@@ -36,7 +36,7 @@ impl Memory {
         self.granted.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn granted(&self) -> u64 {
+    pub(crate) fn granted(&self) -> u64 {
         self.granted.load(Ordering::Relaxed)
     }
 
