@@ -332,7 +332,7 @@ fn the_tools_ask_vault_as_the_gateway_does() {
     let variables = [("VAULT_SERVER_URL", &*url), ("VAULT_SERVER_TOKEN", TOKEN)];
     let (code, text) = run(&["jwks"], &site.config(), &variables);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("keys.enc\n  1 keys"), "{text}");
+    assert!(text.contains("keys.enc\n  1 key,"), "{text}");
     assert!(text.contains(r#"kid "k": ES256"#), "{text}");
     let token = site.token();
     let explain = ["token", "explain", "--endpoint", "/me", &token];
