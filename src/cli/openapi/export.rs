@@ -3,7 +3,7 @@
 //! What the file says of an endpoint (`documentation/openapi`) is completed by what the gateway does: which parameters pass,
 //! which credentials it asks for. Nothing of the backends gets into the document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,16 +28,20 @@ pub(super) fn document(file: &Value, choice: &Choice<'_>) -> Result<Value, Strin
     let own = block(file, NAMESPACE);
     let mut paths = Map::new();
     let mut schemes = Map::new();
-    let mut ids = BTreeSet::new();
+    let mut ids = BTreeMap::new();
     for endpoint in list(file, "endpoints") {
         let Some(operation) = operation(file, endpoint, choice, &mut schemes) else {
             continue;
         };
         let id = text(&operation, "operationId").to_owned();
-        if !ids.insert(id.clone()) {
+        let place = format!(
+            "{} {}",
+            method(endpoint).to_uppercase(),
+            text(endpoint, "endpoint")
+        );
+        if let Some(before) = ids.insert(id.clone(), place.clone()) {
             return Err(format!(
-                "the operation id {id:?} occurs twice, again at {}",
-                text(endpoint, "endpoint")
+                "the operation id {id:?} occurs twice: {before} and {place}"
             ));
         }
         let item = paths

@@ -3,7 +3,7 @@
 //! Only what the document lists is forwarded, and credentials: the backend requires them, and continues to check them. The
 //! gateway checks no token until the user adds `auth/validator`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -30,6 +30,8 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
     let mut remarks = Vec::new();
     let mut guarded = Vec::new();
     let mut endpoints = Vec::new();
+    let mut ids = BTreeMap::new();
+    let mut with_body = Vec::new();
     for (path, item) in members(&document["paths"]) {
         let item = resolved(document, item);
         for (method, operation) in members(item) {
@@ -41,8 +43,12 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
                     method,
                     operation,
                 };
+                operation.check_id(&mut ids)?;
                 if operation.is_guarded() {
-                    guarded.push(format!("{} {path}", method.to_uppercase()));
+                    guarded.push(operation.name());
+                }
+                if !members(&operation.body()["content"]).is_empty() {
+                    with_body.push(operation.name());
                 }
                 endpoints.push(operation.endpoint(&server));
             } else if method == "trace" {
@@ -54,6 +60,7 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
         }
     }
     remarks.extend(credentials_remark(&guarded));
+    remarks.extend(bodies_remark(&with_body));
     let mut file = json!({
         "$schema": "https://www.krakend.io/schema/v2.13/krakend.json",
         "version": 3,
@@ -94,6 +101,19 @@ fn credentials_remark(guarded: &[String]) -> Option<String> {
          \"auth/validator\" to let the gateway do it ({})",
         guarded.len(),
         shortened(guarded)
+    ))
+}
+
+/// `with_body` are the operations whose request bodies have a schema.
+fn bodies_remark(with_body: &[String]) -> Option<String> {
+    if with_body.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the document describes the request bodies of {} operations. The descriptions are kept, and the gateway checks no \
+         body: add \"validation/json-schema\" to let it do so ({})",
+        with_body.len(),
+        shortened(with_body)
     ))
 }
 
@@ -166,7 +186,28 @@ struct Operation<'a> {
     operation: &'a Value,
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    /// `GET /users`
+    fn name(&self) -> String {
+        format!("{} {}", self.method.to_uppercase(), self.path)
+    }
+
+    /// The id is unique in a document (OpenAPI 3.1, §4.8.10). `ids` has those of the operations before.
+    fn check_id(&self, ids: &mut BTreeMap<&'a str, String>) -> Result<(), String> {
+        let id = text(self.operation, "operationId");
+        let before = ids.insert(id, self.name()).filter(|_| !id.is_empty());
+        before.map_or(Ok(()), |before| {
+            Err(format!(
+                "the operationId {id:?} occurs twice: {before} and {}",
+                self.name()
+            ))
+        })
+    }
+
+    fn body(&self) -> &'a Value {
+        resolved(self.document, &self.operation["requestBody"])
+    }
+
     fn endpoint(&self, server: &Server) -> Value {
         let path = renamed(self.path);
         let mut queries = BTreeSet::new();
@@ -230,6 +271,20 @@ impl Operation<'_> {
             if !self.operation[name].is_null() {
                 described.insert(ours.to_owned(), self.operation[name].clone());
             }
+        }
+        let bodies = definitions(self.document, self.body());
+        if !bodies.is_empty() {
+            described.insert("request_definition".to_owned(), json!(bodies));
+        }
+        let mut responses = Map::new();
+        for (status, response) in members(&self.operation["responses"]) {
+            let bodies = definitions(self.document, resolved(self.document, response));
+            if !bodies.is_empty() {
+                responses.insert(status.clone(), json!(bodies));
+            }
+        }
+        if !responses.is_empty() {
+            described.insert("response_definition".to_owned(), json!(responses));
         }
     }
 
@@ -310,6 +365,35 @@ fn is_mixed(path: &str) -> bool {
         .any(|segment| segment.contains('{') && !whole(segment))
 }
 
+/// The content of a request body or of a response, in the form of `documentation/openapi`.
+fn definitions(document: &Value, body: &Value) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (kind, media) in members(&body["content"]) {
+        let mut one = json!({ "content_type": kind });
+        if !body["description"].is_null() {
+            one["description"] = body["description"].clone();
+        }
+        let schema = &media["schema"];
+        if schema["$ref"].is_string() {
+            one["ref"] = schema["$ref"].clone();
+        } else if !schema.is_null() {
+            one["example_schema"] = schema.clone();
+        }
+        if !media["example"].is_null() {
+            one["example"] = media["example"].clone();
+        }
+        let examples: Map<String, Value> = members(&media["examples"])
+            .into_iter()
+            .map(|(name, example)| (name.clone(), resolved(document, example).clone()))
+            .collect();
+        if !examples.is_empty() {
+            one["examples"] = Value::Object(examples);
+        }
+        all.push(one);
+    }
+    all
+}
+
 /// A parameter in the form of `documentation/openapi`.
 fn definition(parameter: &Value, name: &str) -> Value {
     let mut out = json!({ "name": name });
@@ -376,109 +460,4 @@ fn text<'a>(of: &'a Value, name: &str) -> &'a str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn document(more: Value) -> Value {
-        let mut document = json!({
-            "openapi": "3.0.3",
-            "info": { "title": "Users", "version": "2" },
-            "servers": [{ "url": "https://{env}.example.com:8443/v1/", "variables": { "env": { "default": "api" } } }],
-            "paths": { "/users/{user.id}": {
-                "parameters": [{ "$ref": "#/components/parameters/Id" }],
-                "get": { "operationId": "one", "parameters": [
-                    { "name": "fields", "in": "query", "schema": { "type": "string" } },
-                    { "name": "X-Trace", "in": "header", "schema": { "type": ["string", "null"] } }
-                ], "responses": {} },
-                "trace": { "responses": {} }
-            } },
-            "components": { "parameters": { "Id": {
-                "name": "user.id", "in": "path", "required": true, "schema": { "type": "integer" }
-            } } }
-        });
-        let all = document.as_object_mut().unwrap();
-        all.extend(more.as_object().unwrap().clone());
-        document
-    }
-
-    #[test]
-    fn each_operation_becomes_an_endpoint_that_forwards_the_documented_inputs() {
-        let made = configuration(&document(json!({})), None).unwrap();
-        let endpoints = made.file["endpoints"].as_array().unwrap();
-        assert_eq!(endpoints.len(), 1);
-        let one = &endpoints[0];
-        assert_eq!(one["endpoint"], "/v1/users/{user_id}");
-        assert_eq!(
-            one["backend"][0]["host"],
-            json!(["https://api.example.com:8443"])
-        );
-        assert_eq!(one["backend"][0]["url_pattern"], "/v1/users/{user_id}");
-        assert_eq!(one["input_query_strings"], json!(["fields"]));
-        assert_eq!(one["input_headers"], json!(["Accept", "X-Trace"]));
-        let own = &one["extra_config"]["documentation/openapi"];
-        assert_eq!(own["param_definition"][0]["name"], "user_id");
-        assert_eq!(own["header_definition"][0]["type"], "string");
-        assert_eq!(made.remarks.len(), 1, "{:?}", made.remarks);
-    }
-
-    #[test]
-    fn credentials_reach_the_backend_and_are_spoken_of() {
-        let secured = document(json!({
-            "security": [{ "key": [] }, { "cookie": [] }, { "oidc": [] }],
-            "components": { "securitySchemes": {
-                "key": { "type": "apiKey", "in": "query", "name": "api_key" },
-                "cookie": { "type": "apiKey", "in": "cookie", "name": "sid" },
-                "oidc": { "type": "openIdConnect" }
-            } }
-        }));
-        let made = configuration(&secured, None).unwrap();
-        let one = &made.file["endpoints"][0];
-        assert_eq!(one["input_query_strings"], json!(["api_key", "fields"]));
-        assert_eq!(
-            one["input_headers"],
-            json!(["Accept", "Authorization", "Cookie", "X-Trace"])
-        );
-        assert!(
-            made.remarks.iter().any(|it| it.contains("auth/validator")),
-            "{:?}",
-            made.remarks
-        );
-    }
-
-    #[test]
-    fn a_host_of_ones_own_keeps_the_path_of_the_server() {
-        let file = configuration(&document(json!({})), Some("http://users:80/"))
-            .unwrap()
-            .file;
-        assert_eq!(
-            file["endpoints"][0]["backend"][0]["host"],
-            json!(["http://users:80"])
-        );
-        assert_eq!(file["endpoints"][0]["endpoint"], "/v1/users/{user_id}");
-        let relative = document(json!({ "servers": [{ "url": "/v2" }] }));
-        assert!(
-            configuration(&relative, None)
-                .unwrap_err()
-                .contains("--host")
-        );
-        let file = configuration(&relative, Some("http://users")).unwrap().file;
-        assert_eq!(file["endpoints"][0]["endpoint"], "/v2/users/{user_id}");
-    }
-
-    #[test]
-    fn other_documents_than_openapi_3_are_rejected() {
-        assert!(
-            configuration(&json!({ "swagger": "2.0" }), None)
-                .unwrap_err()
-                .contains("Swagger 2")
-        );
-        assert!(configuration(&json!([]), None).is_err());
-    }
-
-    #[test]
-    fn parameters_within_a_segment_need_a_switch() {
-        assert!(is_mixed("/a/{id}.pdf") && is_mixed("/a/x{id}") && is_mixed("/{a}-{b}"));
-        assert!(!is_mixed("/a/{id}/b") && !is_mixed("/"));
-        assert_eq!(renamed("/a/{x.y}-{z}/b"), "/a/{x_y}-{z}/b");
-    }
-}
+mod tests;
