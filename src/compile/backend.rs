@@ -8,6 +8,7 @@ use http::{HeaderName, Method};
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
+use crate::config::backend::ENCODINGS;
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, ConfigError, Rule, Service};
 use crate::ext::backend_client::HTTP_CLIENT;
@@ -34,18 +35,6 @@ use crate::telemetry::stats::Stats;
 use hosts::hosts;
 
 pub(super) use hosts::cleaned;
-
-/// The accepted values of `encoding`.
-pub(super) const ENCODINGS: &[&str] = &[
-    "json",
-    "safejson",
-    "xml",
-    "rss",
-    "yaml",
-    "string",
-    "no-op",
-    "fast-json",
-];
 
 /// The name of a header that is never sent.
 const NOBODY: &str = "portcullis-nothing";

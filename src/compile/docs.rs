@@ -36,7 +36,7 @@ namespace that is a guard: see [Files that are not quite right](differences-from
 
 /// The whole page.
 pub fn page() -> String {
-    let mut out = HEAD.to_owned();
+    let mut out = String::new();
     table(
         &mut out,
         2,
@@ -80,7 +80,41 @@ pub fn page() -> String {
     agents(&mut out);
     not_built(&mut out);
     variables(&mut out);
+    format!("{HEAD}{}{out}", contents(&out))
+}
+
+/// A list of the headings of the page with links.
+fn contents(page: &str) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    let mut out = "\n## Contents\n".to_owned();
+    for line in page.lines() {
+        let Some((level, heading)) = line.split_once("# ") else {
+            continue;
+        };
+        let anchor = anchor(heading);
+        // The second heading with the same text gets a number (GitHub, mdBook).
+        let before = seen.iter().filter(|known| **known == anchor).count();
+        let link = match before {
+            0 => format!("[{heading}](#{anchor})"),
+            before => format!("[{heading}](#{anchor}-{before})"),
+        };
+        seen.push(anchor);
+        let _ = match level {
+            "#" => write!(out, "\n- {link}"),
+            "##" => write!(out, "\n  - {link}"),
+            _ => Ok(()),
+        };
+    }
+    out.push('\n');
     out
+}
+
+/// The anchor of a heading, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_')
+        .collect()
 }
 
 fn variables(out: &mut String) {

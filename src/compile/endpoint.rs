@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, finishing, payload};
+use crate::config::endpoint::OUTPUT_ENCODINGS;
 use crate::config::suggest::nearest;
 use crate::config::{Block, ConfigError, Endpoint, Node, Service};
 use crate::ext::body_extractor::TakenByService;
@@ -43,18 +44,6 @@ use taken::Taken;
 pub(super) use agent::agent;
 pub(super) use basics::header_names;
 pub(super) use order::flatmap;
-
-/// The accepted values of `output_encoding`.
-const OUTPUT: &[&str] = &[
-    "json",
-    "fast-json",
-    "json-collection",
-    "xml",
-    "yaml",
-    "string",
-    "negotiate",
-    "no-op",
-];
 
 /// Compiles one endpoint. `service_hosts` is the service's own list, cleaned. `None` if the endpoint is invalid,
 /// after reporting all errors.
@@ -449,7 +438,7 @@ fn work(
 /// Whether the response of the only backend is passed on unchanged. As in KrakenD, an unknown name means the encoding
 /// of the backend.
 fn streams(file: &Endpoint<'_>, name: &str) -> bool {
-    if OUTPUT.contains(&name) {
+    if OUTPUT_ENCODINGS.contains(&name) {
         return name == "no-op";
     }
     let passed = match &*file.backend {
@@ -462,9 +451,9 @@ fn streams(file: &Endpoint<'_>, name: &str) -> bool {
         .unwrap_or_else(|| file.block.node().clone());
     let config_error = ConfigError::NotOneOf {
         found: format!("{name:?}"),
-        allowed: OUTPUT.join(", "),
+        allowed: OUTPUT_ENCODINGS.join(", "),
     };
-    let hint = match (nearest(name, OUTPUT.iter().copied()), passed) {
+    let hint = match (nearest(name, OUTPUT_ENCODINGS.iter().copied()), passed) {
         (Some(meant), _) => format!("did you mean \"{meant}\"?"),
         (None, true) => "\"no-op\" is used instead, like the encoding of the backend".to_owned(),
         (None, false) => "\"json\" is used instead".to_owned(),

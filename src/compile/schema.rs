@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::Namespace;
-use crate::config::key::Key;
+use crate::config::key::{Key, Values};
 use crate::config::{Kind, duration};
 use crate::ext::plugins::PluginKind;
 use crate::ext::registry;
@@ -147,7 +147,7 @@ fn object(keys: &'static [Key]) -> Value {
 }
 
 fn property(key: &Key) -> Value {
-    let mut schema = kind(&key.kind);
+    let mut schema = with_values(kind(&key.kind), key);
     let mut description = match key.kind {
         Kind::Leftover if key.doc.is_empty() => "No effect.".to_owned(),
         Kind::Leftover => format!("No effect: {}.", key.doc),
@@ -163,6 +163,52 @@ fn property(key: &Key) -> Value {
     }
     schema["description"] = json!(description);
     schema
+}
+
+/// A text with values, or a list of such texts.
+fn with_values(schema: Value, key: &Key) -> Value {
+    let Some(text) = values(key.values) else {
+        return schema;
+    };
+    match key.kind {
+        Kind::Texts => json!({ "type": "array", "items": text }),
+        Kind::TextOrTexts => json!({ "anyOf": [text, { "type": "array", "items": text }] }),
+        _ => text,
+    }
+}
+
+/// The values as a list, which an editor offers, and a pattern for what else starts without a warning: nothing, and texts
+/// with values of the environment (`${NAME}`).
+fn values(values: Values) -> Option<Value> {
+    const ELSE: &str = r"^$|\$\{";
+    let (list, others) = match values {
+        Values::Any => return None,
+        Values::OneOf(list) => (list, json!({ "pattern": ELSE })),
+        Values::InAnyCase(list) => (list, json!({ "pattern": in_any_case(list, ELSE) })),
+        Values::SuchAs(list) => (list, json!({})),
+    };
+    let mut schema = json!({ "type": "string", "anyOf": [{ "enum": list }] });
+    if let Some(any) = schema["anyOf"].as_array_mut() {
+        any.push(others);
+    }
+    Some(schema)
+}
+
+/// `^([gG][eE][tT]|[pP][uU][tT])$` or the other pattern.
+fn in_any_case(list: &[&str], other: &str) -> String {
+    let word = |word: &&str| -> String {
+        let letter = |letter: char| {
+            let (lower, upper) = (letter.to_ascii_lowercase(), letter.to_ascii_uppercase());
+            if lower == upper {
+                letter.to_string()
+            } else {
+                format!("[{lower}{upper}]")
+            }
+        };
+        word.chars().map(letter).collect()
+    };
+    let words: Vec<String> = list.iter().map(word).collect();
+    format!("{other}|^({})$", words.join("|"))
 }
 
 fn kind(kind: &Kind) -> Value {
@@ -240,5 +286,54 @@ mod tests {
         );
         assert!(endpoint["github.com/devopsfaith/krakend-jose/validator"].is_object());
         assert!(endpoint["workflow"].is_object());
+    }
+
+    #[test]
+    fn the_schema_has_the_values_of_texts() {
+        let schema = whole();
+        let definitions = &schema["definitions"];
+        let validator = &definitions["endpoint.extra_config"]["properties"]["auth/validator"];
+        let algorithms = &validator["properties"]["alg"]["anyOf"][0]["anyOf"][0]["enum"];
+        assert!(
+            algorithms
+                .as_array()
+                .is_some_and(|all| all.contains(&json!("RS256")))
+        );
+        let endpoint = &definitions["endpoint"]["properties"];
+        let encodings = &endpoint["output_encoding"]["anyOf"][0]["enum"];
+        assert!(
+            encodings
+                .as_array()
+                .is_some_and(|all| all.contains(&json!("no-op")))
+        );
+    }
+
+    #[test]
+    fn the_schema_accepts_values_that_start_without_a_warning_and_marks_others() {
+        let schema = whole();
+        let valid = |file: Value| jsonschema::is_valid(&schema, &file);
+        let with = |key: &str, value: &str| json!({ "version": 3, "endpoints": [{ "endpoint": "/x", key: value }] });
+        for (key, value, accepted) in [
+            ("method", "POST", true),
+            ("method", "post", true),
+            ("method", "TRACE", false),
+            ("method", "POSTS", false),
+            ("output_encoding", "negotiate", true),
+            ("output_encoding", "", true),
+            ("output_encoding", "${ENCODING}", true),
+            ("output_encoding", "jsn", false),
+        ] {
+            assert_eq!(valid(with(key, value)), accepted, "{key} {value}");
+        }
+        for (alg, accepted) in [
+            (json!("RS256"), true),
+            (json!(["RS256", "ES256"]), true),
+            (json!("RS265"), false),
+            (json!(["RS265"]), false),
+        ] {
+            let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/x", "extra_config": {
+                "auth/validator": { "alg": alg } } }] });
+            assert_eq!(valid(file), accepted, "{alg}");
+        }
     }
 }

@@ -9,6 +9,15 @@ use super::extra::Extra;
 use super::key::{Key, Kind, key};
 use super::service::filled;
 
+/// The strategies of `backoff_strategy`. Others are read as the first one.
+pub(crate) const BACKOFFS: &[&str] = &[
+    "fallback",
+    "linear",
+    "linear-jitter",
+    "exponential",
+    "exponential-jitter",
+];
+
 /// The keys of an agent.
 pub(crate) const AGENT: &[Key] = &[
     key(
@@ -62,7 +71,8 @@ const CONNECTION: &[Key] = &[
         Kind::Text,
         "fallback",
         "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. No pause is longer than a minute; all are jittered.",
-    ),
+    )
+    .such_as(BACKOFFS),
     key(
         "health_interval",
         Kind::Duration,

@@ -1,12 +1,25 @@
 //! One entry of an endpoint's `backend` list.
 
 use super::block::Block;
+use super::endpoint::METHODS;
 use super::extra::Extra;
 use super::key::{Key, Kind, key};
 use super::node::Node;
 use super::service::{filled, texts};
 
 pub(super) const HOST_DOC: &str = "Hosts as `http://name:port`, called in turn. Backends without a list use the service's list. Without hosts, every call fails.";
+
+/// The accepted values of `encoding`, in any letter case.
+pub(crate) const ENCODINGS: &[&str] = &[
+    "json",
+    "safejson",
+    "xml",
+    "rss",
+    "yaml",
+    "string",
+    "no-op",
+    "fast-json",
+];
 
 /// The keys of a backend.
 pub(crate) const BACKEND: &[Key] = &[
@@ -23,13 +36,14 @@ pub(crate) const BACKEND: &[Key] = &[
         "/",
         "Path and query of the call, with `{name}` for the endpoint's parameters, `{JWT.claim}`, and `{resp0_field}` in sequences.",
     ),
-    key("method", Kind::Text, "the endpoint's", "Any method."),
+    key("method", Kind::Text, "the endpoint's", "Any method.").such_as(METHODS),
     key(
         "encoding",
         Kind::Text,
         "json",
         "`json`, `safejson`, `xml`, `rss`, `yaml`, `string` or `no-op`.",
-    ),
+    )
+    .in_any_case(ENCODINGS),
     key(
         "is_collection",
         Kind::Bool,
@@ -61,13 +75,15 @@ pub(crate) const BACKEND: &[Key] = &[
         Kind::Text,
         "static",
         "`static`, or `dns` for SRV records; `dns-shared` is the same as `dns`.",
-    ),
+    )
+    .one_of(&["static", "dns", "dns-shared"]),
     key(
         "sd_scheme",
         Kind::Text,
         "http",
         "Scheme of hosts found by `sd: dns`.",
-    ),
+    )
+    .such_as(&["http", "https"]),
     key(
         "input_headers",
         Kind::Texts,

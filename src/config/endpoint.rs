@@ -8,6 +8,23 @@ use super::extra::Extra;
 use super::key::{Key, Kind, key};
 use super::service::filled;
 
+/// The accepted values of `output_encoding`.
+pub(crate) const OUTPUT_ENCODINGS: &[&str] = &[
+    "json",
+    "fast-json",
+    "json-collection",
+    "xml",
+    "yaml",
+    "string",
+    "negotiate",
+    "no-op",
+];
+
+/// The methods of endpoints.
+pub(crate) const METHODS: &[&str] = &[
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY",
+];
+
 /// The keys of an endpoint.
 pub(crate) const ENDPOINT: &[Key] = &[
     key(
@@ -20,8 +37,9 @@ pub(crate) const ENDPOINT: &[Key] = &[
         "method",
         Kind::Text,
         "GET",
-        "GET, POST, PUT, PATCH or DELETE.",
-    ),
+        "GET, POST, PUT, PATCH or DELETE; ours: HEAD, OPTIONS and QUERY.",
+    )
+    .in_any_case(METHODS),
     key(
         "backend",
         Kind::Blocks(BACKEND),
@@ -63,7 +81,8 @@ pub(crate) const ENDPOINT: &[Key] = &[
         Kind::Text,
         "the service's",
         "`json`, `fast-json`, `json-collection`, `xml`, `yaml`, `string`, `negotiate` or `no-op`.",
-    ),
+    )
+    .one_of(OUTPUT_ENCODINGS),
     key(
         "extra_config",
         Kind::Object,

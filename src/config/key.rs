@@ -14,6 +14,20 @@ pub struct Key {
     pub guard: bool,
     /// Other names by which people know it, for "did you mean".
     pub also: &'static [&'static str],
+    /// The values that editors offer for a text, or for the items of a list of texts.
+    pub values: Values,
+}
+
+/// The values of a text that is not a [`Kind::Choice`]: the JSON Schema has them, the parser does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    Any,
+    /// The start rejects others or warns about them.
+    OneOf(&'static [&'static str]),
+    /// The same in any letter case.
+    InAnyCase(&'static [&'static str]),
+    /// Others start without a warning.
+    SuchAs(&'static [&'static str]),
 }
 
 impl Key {
@@ -29,6 +43,30 @@ impl Key {
     pub const fn also(self, names: &'static [&'static str]) -> Key {
         Key {
             also: names,
+            ..self
+        }
+    }
+
+    /// Adds the values that the start accepts without a warning.
+    pub const fn one_of(self, values: &'static [&'static str]) -> Key {
+        Key {
+            values: Values::OneOf(values),
+            ..self
+        }
+    }
+
+    /// Adds the values that the start accepts without a warning, in any letter case.
+    pub const fn in_any_case(self, values: &'static [&'static str]) -> Key {
+        Key {
+            values: Values::InAnyCase(values),
+            ..self
+        }
+    }
+
+    /// Adds usual values.
+    pub const fn such_as(self, values: &'static [&'static str]) -> Key {
+        Key {
+            values: Values::SuchAs(values),
             ..self
         }
     }
@@ -104,6 +142,7 @@ pub(crate) const fn key(
         doc,
         guard: false,
         also: &[],
+        values: Values::Any,
     }
 }
 

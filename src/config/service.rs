@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agent::{AGENT, Agent};
 use super::backend::HOST_DOC;
 use super::block::Block;
-use super::endpoint::{ENDPOINT, Endpoint};
+use super::endpoint::{ENDPOINT, Endpoint, OUTPUT_ENCODINGS};
 use super::extra::Extra;
 use super::key::{Key, Kind, key};
 use super::node::{Node, Typing};
@@ -50,7 +50,8 @@ pub(crate) const SERVICE: &[Key] = &[
         Kind::Text,
         "json",
         "Default `output_encoding` of endpoints.",
-    ),
+    )
+    .one_of(OUTPUT_ENCODINGS),
     key(
         "debug_endpoint",
         Kind::Bool,

@@ -71,6 +71,17 @@ impl Algorithm {
         Algorithm::MlDsa87,
     ];
 
+    /// The names of [`Algorithm::ALL`].
+    pub const NAMES: [&'static str; 17] = {
+        let mut names = [""; 17];
+        let mut index = 0;
+        while index < names.len() {
+            names[index] = Algorithm::ALL[index].as_str();
+            index += 1;
+        }
+        names
+    };
+
     /// The algorithm with exactly this name. Names are case-sensitive (RFC 7515 §4.1.1).
     pub fn parse(name: &str) -> Option<Algorithm> {
         Algorithm::ALL
@@ -79,7 +90,7 @@ impl Algorithm {
     }
 
     /// The registered name, as in a token's `alg`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Algorithm::Hs256 => "HS256",
             Algorithm::Hs384 => "HS384",

@@ -1,5 +1,6 @@
 //! Every configuration in the documents passes `check`, and every link has a target.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -279,6 +280,22 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
+/// The anchors of a page. The second heading with the same text gets a number.
+fn anchors(page: &str) -> HashSet<String> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let numbered = headings.map(|line| {
+        let plain = anchor(line.trim_start_matches('#').trim());
+        let before = counts.entry(plain.clone()).or_default();
+        *before += 1;
+        match *before {
+            1 => plain,
+            count => format!("{plain}-{}", count - 1),
+        }
+    });
+    numbered.collect()
+}
+
 #[test]
 fn every_link_to_a_heading_leads_to_one() {
     let mut wrong = Vec::new();
@@ -295,9 +312,7 @@ fn every_link_to_a_heading_leads_to_one() {
                 file => document.parent().unwrap().join(file),
             };
             let page = fs::read_to_string(&page).unwrap_or_default();
-            let headings = page.lines().filter(|line| line.starts_with('#'));
-            let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#').trim()));
-            if !anchors.any(|it| it == name) {
+            if !anchors(&page).contains(name) {
                 wrong.push(format!("{}: {target}", document.display()));
             }
         }

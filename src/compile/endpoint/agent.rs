@@ -6,8 +6,8 @@ use http::Method;
 
 use super::basics::{TICK, TIMEOUT};
 use super::{Draft, EXTENSIONS, Parts, calls};
-use crate::compile::backend::ENCODINGS;
 use crate::compile::namespaces::{Level, wanted};
+use crate::config::backend::ENCODINGS;
 use crate::config::{Agent, ConfigError, Rule, Service};
 use crate::ext::extension::EndpointPart;
 use crate::ext::proxy::PROXY_ENDPOINT;

@@ -1,5 +1,6 @@
 //! The keys of the blocks.
 
+use crate::config::agent::BACKOFFS;
 use crate::config::{Key, Kind, key};
 
 const NAME: Key = key(
@@ -67,7 +68,8 @@ const BACKOFF: Key = key(
     Kind::Text,
     "fallback",
     "How pauses between attempts grow: `fallback` (a second), `linear`, `linear-jitter`, `exponential`, `exponential-jitter`. No pause is longer than a minute; all are jittered.",
-);
+)
+.such_as(BACKOFFS);
 
 pub(super) const CONSUMER_KEYS: &[Key] = &[
     NAME,

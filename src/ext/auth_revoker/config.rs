@@ -24,7 +24,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "`optimal` or `default`: how tokens are hashed into the filter. Use `optimal` unless other programs share the filter.",
-    ),
+    )
+    .such_as(&["optimal", "default"]),
     key(
         "TTL",
         Kind::Integer,

@@ -1,6 +1,7 @@
 //! The block as configured.
 
 use crate::config::{self, Key, Kind, Node, Typing, key};
+use crate::jose::Algorithm;
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -8,7 +9,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "The algorithm, such as RS256 or EdDSA (or `Ed25519`, its name in RFC 9864); it must fit the key.",
-    ),
+    )
+    .one_of(&Algorithm::NAMES),
     key("kid", Kind::Text, "", "The id of the key in the set."),
     key(
         "keys_to_sign",

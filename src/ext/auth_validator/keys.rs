@@ -2,6 +2,7 @@
 
 use crate::config::{Key, Kind, joined, key};
 use crate::ext::identity::CLIENT_AUTH_KEYS;
+use crate::jose::Algorithm;
 
 const STRATEGIES: &[&str] = &["kid", "x5t", "x5t#S256", "kid_x5t"];
 
@@ -12,13 +13,15 @@ const SOURCE_KEYS: [Key; 23] = [
         Kind::TextOrTexts,
         "–",
         "The algorithm that tokens are signed with: RS256, ES256, EdDSA and so on. A token with a different `alg` is rejected before anything else is checked. `Ed25519` (RFC 9864) and `EdDSA` mean the same. Ours: a list of several.",
-    ),
+    )
+    .one_of(&Algorithm::NAMES),
     key(
         "algs",
         Kind::Texts,
         "",
         "Ours: several algorithms, instead of `alg`. A key is used only with algorithms of its type, and only with its own `alg` if it has one.",
-    ),
+    )
+    .one_of(&Algorithm::NAMES),
     key(
         "single_key_without_kid",
         Kind::Bool,
@@ -320,7 +323,9 @@ const RULE_KEYS: [Key; 20] = [
         Kind::Text,
         "any",
         "`all` or `any` of the scopes.",
-    ).guarding(),
+    )
+    .guarding()
+    .in_any_case(&["any", "all"]),
     key(
         "propagate_claims",
         Kind::List,

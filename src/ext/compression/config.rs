@@ -25,7 +25,8 @@ const KEYS: &[Key] = &[
         Kind::Texts,
         "[\"zstd\", \"br\", \"gzip\"]",
         "The codings. Among those with the same weight in `Accept-Encoding`, the first one is used.",
-    ),
+    )
+    .such_as(&["zstd", "br", "gzip"]),
     key(
         "min_size",
         Kind::Any,

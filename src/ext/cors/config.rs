@@ -1,5 +1,6 @@
 //! The block as configured.
 
+use crate::config::endpoint::METHODS;
 use crate::config::{Block as Open, Key, Kind, Node, key};
 
 /// The keys of both levels.
@@ -19,7 +20,8 @@ const SHARED: [Key; 10] = [
         "Methods that they may use.",
     )
     .guarding()
-    .also(&["methods", "allowed_methods"]),
+    .also(&["methods", "allowed_methods"])
+    .such_as(METHODS),
     key(
         "allow_headers",
         Kind::Texts,

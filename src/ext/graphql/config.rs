@@ -8,8 +8,9 @@ pub(crate) const GRAPHQL: Namespace = Namespace {
     guard: false,
     doc: "Turns the call into a GraphQL request.",
     keys: &[
-        key("type", Kind::Text, "", "`query` or `mutation`. Required."),
-        key("method", Kind::Text, "POST", "`GET` or `POST`."),
+        key("type", Kind::Text, "", "`query` or `mutation`. Required.")
+            .in_any_case(&["query", "mutation"]),
+        key("method", Kind::Text, "POST", "`GET` or `POST`.").in_any_case(&["GET", "POST"]),
         key("query", Kind::Text, "", "The document."),
         key("query_path", Kind::Text, "", "A file with the document."),
         key(

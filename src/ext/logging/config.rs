@@ -46,7 +46,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "KrakenD's line",
         "`default`, `httpdCommon`, `httpdCombined`, `json` or `custom`, as in KrakenD Enterprise. `portcullis/access-log` has a different JSON format.",
-    ),
+    )
+    .one_of(&["default", "httpdCommon", "httpdCombined", "json", "custom"]),
     key(
         "access_log_custom_format",
         Kind::Text,

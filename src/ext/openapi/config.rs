@@ -29,7 +29,8 @@ pub(super) const SERVICE: &[Key] = &[
         Kind::Texts,
         "http",
         "`http` or `https`, used with `host`.",
-    ),
+    )
+    .such_as(&["http", "https"]),
     key(
         "servers",
         Kind::List,

@@ -65,7 +65,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Texts,
         "[\"tracecontext\"]",
         "Ours: the header formats of trace contexts: `tracecontext`, `b3`, `b3multi`, `jaeger`, `baggage`. The environment variable `OTEL_PROPAGATORS` does the same.",
-    ),
+    )
+    .such_as(&["tracecontext", "b3", "b3multi", "jaeger", "baggage"]),
     key(
         "propagate_baggage",
         Kind::Bool,

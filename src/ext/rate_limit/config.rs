@@ -23,7 +23,7 @@ const CAPACITY: Key = key(
     "capacity",
     Kind::Integer,
     "",
-    "How many requests may arrive at once. The default is the rate per second, at least 1.",
+    "How many requests may arrive at once. The default is the rate per second, at least 1. As in KrakenD, after a pause up to twice as many and one more may pass.",
 )
 .guarding()
 .also(&["burst"]);

@@ -15,7 +15,11 @@ async fn server() -> (SocketAddr, Arc<AtomicUsize>) {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     let body = respond.send_response(http::Response::new(()), false);
-                    let pieces = if request.uri().path() == "/long" { 64 } else { 1 };
+                    let pieces = if request.uri().path() == "/long" {
+                        64
+                    } else {
+                        1
+                    };
                     tokio::spawn(send(body.unwrap(), pieces));
                 }
             });
