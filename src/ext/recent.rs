@@ -3,14 +3,19 @@
 use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use crate::upstream::budget::available;
 
 /// A map in two generations, split into shards.
 ///
 /// A used entry moves to the young generation. When that is full, or older than the time to live, it becomes the old
 /// one, and the previous old one is dropped. So an entry lives at least as long as the time to live unless the map is
-/// full, nothing ever scans the map, and no task is needed to clean it.
+/// full, nothing ever scans the map, and no task is needed to clean it. If all maps of the process together have as many
+/// entries as the memory allows, the shards with more than their share drop an old generation for each full share of new
+/// entries.
 ///
 /// Clients choose the keys. A long key is stored as a digest, so that an entry has at most 41 bytes of key.
 #[derive(Debug)]
@@ -18,6 +23,44 @@ pub(super) struct Recent<V> {
     shards: Box<[Mutex<Shard<V>>]>,
     hasher: RandomState,
     limits: Limits,
+    total: &'static Total,
+}
+
+/// The entries of all maps of the process. A file may have thousands of limits, and clients may fill each of them.
+#[derive(Debug, Default)]
+struct Total {
+    entries: AtomicUsize,
+    shards: AtomicUsize,
+    /// The maximum number of entries.
+    most: OnceLock<usize>,
+}
+
+static PROCESS: Total = Total {
+    entries: AtomicUsize::new(0),
+    shards: AtomicUsize::new(0),
+    most: OnceLock::new(),
+};
+
+/// What an entry takes, with its share of a table.
+const ENTRY_BYTES: u64 = 150;
+/// The share of the memory for all entries.
+const MEMORY_SHARE: u64 = 16;
+
+impl Total {
+    /// Counts a new entry of a shard whose young generation has this many. `true` if the shard must drop some.
+    fn is_crowded_by(&self, young: usize) -> bool {
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed);
+        let most = *self.most.get_or_init(|| {
+            let entries = available() / MEMORY_SHARE / ENTRY_BYTES;
+            usize::try_from(entries).unwrap_or(usize::MAX)
+        });
+        let shards = self.shards.load(Ordering::Relaxed).max(1);
+        entries >= most && young >= (most / shards / 2).max(1)
+    }
+
+    fn forget<V>(&self, generation: &HashMap<Box<str>, V>) {
+        self.entries.fetch_sub(generation.len(), Ordering::Relaxed);
+    }
 }
 
 /// How many entries a [`Recent`] may hold, and for how long at least.
@@ -50,8 +93,19 @@ fn bounded(key: &str) -> Cow<'_, str> {
 impl<V> Recent<V> {
     /// A map of at most `entries` (rounded up to two in each shard), with `shards` locks.
     pub(super) fn new(entries: usize, shards: usize, time_to_live: Duration) -> Recent<V> {
+        Recent::within(entries, shards, time_to_live, &PROCESS)
+    }
+
+    fn within(
+        entries: usize,
+        shards: usize,
+        time_to_live: Duration,
+        total: &'static Total,
+    ) -> Recent<V> {
         let shards = shards.clamp(1, 4096);
+        total.shards.fetch_add(shards, Ordering::Relaxed);
         Recent {
+            total,
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
             hasher: RandomState::new(),
             limits: Limits {
@@ -74,12 +128,18 @@ impl<V> Recent<V> {
         let mut shard = self.shard(key);
         // Freed only after the lock is released, because a generation may be large.
         let forgotten = shard.turn_if_due(now, &self.limits);
+        let mut crowded_out = None;
         let result = match shard.young.get_mut(key) {
             Some(value) => with(value),
             None => {
                 let (key, mut value) = match shard.old.remove_entry(key) {
                     Some(entry) => entry,
-                    None => (key.into(), new()),
+                    None => {
+                        if self.total.is_crowded_by(shard.young.len()) {
+                            crowded_out = Some(shard.turn(now));
+                        }
+                        (key.into(), new())
+                    }
                 };
                 let result = with(&mut value);
                 shard.young.insert(key, value);
@@ -87,7 +147,9 @@ impl<V> Recent<V> {
             }
         };
         drop(shard);
-        drop(forgotten);
+        for generation in [forgotten, crowded_out].into_iter().flatten() {
+            self.total.forget(&generation);
+        }
         result
     }
 
@@ -113,6 +175,19 @@ impl<V> Recent<V> {
     }
 }
 
+impl<V> Drop for Recent<V> {
+    fn drop(&mut self) {
+        self.total
+            .shards
+            .fetch_sub(self.shards.len(), Ordering::Relaxed);
+        for shard in &self.shards {
+            let shard = lock(shard);
+            self.total.forget(&shard.young);
+            self.total.forget(&shard.old);
+        }
+    }
+}
+
 impl<V> Shard<V> {
     fn new() -> Shard<V> {
         Shard {
@@ -126,12 +201,14 @@ impl<V> Shard<V> {
     fn turn_if_due(&mut self, now: Duration, limits: &Limits) -> Option<HashMap<Box<str>, V>> {
         let full = self.young.len() >= limits.entries_per_generation;
         let due = now.saturating_sub(self.turned) >= limits.time_to_live;
-        if !full && !due {
-            return None;
-        }
+        (full || due).then(|| self.turn(now))
+    }
+
+    /// Starts a new generation. Returns the dropped one.
+    fn turn(&mut self, now: Duration) -> HashMap<Box<str>, V> {
         self.turned = now;
         let young = std::mem::take(&mut self.young);
-        Some(std::mem::replace(&mut self.old, young))
+        std::mem::replace(&mut self.old, young)
     }
 }
 
@@ -182,6 +259,32 @@ mod tests {
             bump(&map, &n.to_string(), 1);
         }
         assert!(map.len() <= 1000, "{}", map.len());
+    }
+
+    #[test]
+    fn all_maps_together_are_limited_by_the_memory() {
+        let total: &'static Total = Box::leak(Box::new(Total {
+            most: OnceLock::from(1000),
+            ..Total::default()
+        }));
+        let entries = || total.entries.load(Ordering::Relaxed);
+        let quiet = Recent::within(1_000_000, 2, TTL, total);
+        bump(&quiet, "a", 1);
+        let maps: Vec<Recent<u32>> = (0..4)
+            .map(|_| Recent::within(1_000_000, 2, TTL, total))
+            .collect();
+        for n in 0..5_000 {
+            for map in &maps {
+                bump(map, &n.to_string(), 1);
+            }
+        }
+        let held: usize = maps.iter().map(Recent::len).sum();
+        assert!((400..=1010).contains(&held), "{held}");
+        assert_eq!(entries(), held + 1);
+        // A map within its share keeps its entries.
+        assert_eq!(bump(&quiet, "a", 1), 2);
+        drop(maps);
+        assert_eq!(entries(), 1);
     }
 
     #[test]
