@@ -6,16 +6,20 @@
 //! blocks and unread bodies it holds.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
-use crate::upstream::budget::{Charge, Full, SMALL};
+use crate::upstream::budget::{Budget, Charge, Full, SMALL};
 
 /// The bytes before the first frame of a client (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
 /// More streams than a client may open. Beyond this number they are not counted.
 const MOST: usize = 1000;
-/// The maximum number of bytes of bodies that a client may send before they are read: the window of the connection.
-const WINDOW: usize = 65_535;
+/// The limits of the window of a connection: that of one stream (RFC 9113 §6.9.2), and that of several.
+const LEAST_WINDOW: usize = 65_535;
+const MOST_WINDOW: usize = 1 << 20;
+/// The share of the budget of memory for one connection.
+const WINDOW_SHARE: u64 = 2048;
 /// What a header block may take before its end: its frames, and as many decoded headers as a head may have.
 const UNFINISHED: usize = 128 * 1024;
 
@@ -38,7 +42,21 @@ pub(super) struct Streams {
     unfinished: bool,
     /// The bytes of bodies since there was no open stream. How many of them were read is unknown.
     bodies: usize,
+    /// The most that they can be.
+    window: usize,
     charge: Charge,
+}
+
+/// The bytes of bodies that a client may send on one connection before they are read. If the memory allows it, there is
+/// room for several streams: behind a proxy they belong to different clients, and one that nobody reads must not stop
+/// the others. The same as long as the process runs.
+pub(super) fn window() -> usize {
+    static WINDOW: OnceLock<usize> = OnceLock::new();
+    *WINDOW.get_or_init(|| {
+        let share = Budget::process().limit() / WINDOW_SHARE;
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        share.clamp(LEAST_WINDOW, MOST_WINDOW)
+    })
 }
 
 impl Default for Streams {
@@ -50,6 +68,7 @@ impl Default for Streams {
             last: 0,
             unfinished: false,
             bodies: 0,
+            window: window(),
             charge: Charge::default(),
         }
     }
@@ -68,6 +87,7 @@ impl Streams {
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let (open, last) = (&mut self.open, &mut self.last);
         let (unfinished, bodies) = (&mut self.unfinished, &mut self.bodies);
+        let window = self.window;
         self.received.scan(bytes, |frame| {
             if matches!(frame.kind, HEADERS | CONTINUATION) {
                 *unfinished = frame.flags & END_HEADERS == 0;
@@ -77,7 +97,7 @@ impl Streams {
                     *last = frame.stream;
                     open.insert(frame.stream);
                 }
-                DATA => *bodies = bodies.saturating_add(frame.length).min(WINDOW),
+                DATA => *bodies = bodies.saturating_add(frame.length).min(window),
                 RST_STREAM => {
                     open.remove(&frame.stream);
                 }
@@ -243,7 +263,10 @@ mod tests {
 
     #[test]
     fn what_a_client_can_make_the_connection_hold_is_known() {
-        let mut streams = Streams::default();
+        let mut streams = Streams {
+            window: LEAST_WINDOW,
+            ..Streams::default()
+        };
         let mut held = |bytes: &[u8]| {
             streams.receive(bytes).unwrap();
             streams.held()
@@ -262,8 +285,8 @@ mod tests {
         for _ in 0..10 {
             held(&frame(DATA, 0, 3, &[0; 10_000]));
         }
-        assert_eq!(held(&[]), WINDOW);
-        assert_eq!(held(&frame(RST_STREAM, 0, 1, &[0; 4])), WINDOW);
+        assert_eq!(held(&[]), LEAST_WINDOW);
+        assert_eq!(held(&frame(RST_STREAM, 0, 1, &[0; 4])), LEAST_WINDOW);
         assert_eq!(held(&frame(RST_STREAM, 0, 3, &[0; 4])), 0);
     }
 }

@@ -3,6 +3,7 @@
 mod floods;
 mod memory;
 mod suite;
+mod windows;
 
 use std::io::{self, BufRead as _};
 use std::sync::{Arc, Mutex};
