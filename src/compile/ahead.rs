@@ -2,6 +2,7 @@
 
 mod reach;
 
+use self::reach::Reach;
 use super::namespaces;
 use crate::config::flexible::{self, Watched};
 use crate::config::{ConfigError, Data, Endpoint, Node, Service, Value};
@@ -127,12 +128,13 @@ pub(super) fn rewritten(file: &Service<'_>, ahead: Option<&Ahead>) {
     let Some(ahead) = ahead else {
         return;
     };
-    for endpoint in &file.endpoints {
+    let reach = Reach::new(file, ahead);
+    for (index, endpoint) in file.endpoints.iter().enumerate() {
         let path = endpoint.endpoint.as_deref().unwrap_or_default();
         let shown = shown(path, ahead);
         let usual = shown.and_then(|shown| elsewhere(&sample(shown), ahead));
         let usual = usual.map(|(to, why)| (to, why, unused_guards(endpoint)));
-        let found = usual.or_else(|| reach::unguarded(endpoint, file, ahead));
+        let found = usual.or_else(|| reach.unguarded(index));
         let Some((elsewhere, why, guards)) = found else {
             continue;
         };

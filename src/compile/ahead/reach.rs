@@ -1,5 +1,7 @@
 //! Guarded endpoints whose parameters take a path that a rewrite or a wildcard leads elsewhere.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{elsewhere, not_guarded, shown};
 use crate::compile::namespaces;
 use crate::config::{Endpoint, Service};
@@ -7,54 +9,147 @@ use crate::runtime::ahead::Ahead;
 use crate::runtime::router::CATCH_ALL;
 use crate::runtime::template::escape;
 
-/// Where a request goes that `endpoint` would take, if its guards do not apply there; why; and which guards these are.
-pub(super) fn unguarded(
-    endpoint: &Endpoint<'_>,
-    file: &Service<'_>,
-    ahead: &Ahead,
-) -> Option<(String, String, String)> {
-    let own = guards(endpoint);
-    let pattern = pattern_of(endpoint, ahead).filter(|_| !own.is_empty())?;
-    samples(pattern, ahead).into_iter().find_map(|path| {
-        let takes = taking(&path, endpoint.method.as_deref(), file, ahead);
-        if !takes.is_some_and(|first| std::ptr::eq(first, endpoint)) {
-            return None;
-        }
-        let (to, why) = elsewhere(&path, ahead)?;
-        let there = receiving(&to, file)
-            .or_else(|| taking(&to, endpoint.method.as_deref(), file, ahead))
-            .map(guards)
-            .unwrap_or_default();
-        let lost: Vec<&str> = own
-            .iter()
-            .filter(|guard| !there.contains(guard))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        (!lost.is_empty()).then(|| (to, why, not_guarded(lost)))
-    })
+/// How many rewritten paths are tried for one endpoint: a file may have thousands of endpoints and of rewrites.
+const MOST_LITERALS: usize = 16;
+
+/// The endpoints of a file, as far as their paths tell which requests they take.
+pub(super) struct Reach<'f> {
+    ahead: &'f Ahead,
+    takers: Vec<Taker<'f>>,
+    /// The indices of those whose path begins with this text.
+    by_first: HashMap<&'f str, Vec<usize>>,
+    /// The indices of those whose path begins with a parameter.
+    open: Vec<usize>,
+    /// The endpoints of wildcards, by their names.
+    by_name: HashMap<&'f str, usize>,
+    /// The rewritten paths that each endpoint would take.
+    literals: HashMap<usize, Vec<String>>,
 }
 
-/// Paths that match `pattern` and that a wildcard or a literal rewrite names.
-fn samples(pattern: &str, ahead: &Ahead) -> Vec<String> {
-    let mut samples = Vec::new();
-    if let Some(wildcards) = &ahead.wildcards {
-        let below = wildcards.prefixes();
-        samples.extend(below.filter_map(|prefix| below_prefix(pattern, prefix)));
-    }
-    if let Some(rewrites) = &ahead.rewrites {
-        let mut literals: Vec<&str> = rewrites.literals.keys().map(|path| &**path).collect();
-        literals.sort_unstable();
-        let encoded = literals.into_iter().map(|path| {
-            let mut encoded = String::new();
-            for segment in path.split('/').skip(1) {
-                encoded.push('/');
-                escape::path_segment(&mut encoded, segment);
-            }
-            encoded
+struct Taker<'f> {
+    endpoint: &'f Endpoint<'f>,
+    method: String,
+    /// The pattern of the paths with which clients call it. `None` if they cannot.
+    pattern: Option<&'f str>,
+}
+
+/// Where a request goes, why, and which guards do not apply there.
+pub(super) type Lost = (String, String, String);
+
+impl<'f> Reach<'f> {
+    pub(super) fn new(file: &'f Service<'f>, ahead: &'f Ahead) -> Reach<'f> {
+        let takers = file.endpoints.iter().map(|endpoint| Taker {
+            endpoint,
+            method: endpoint
+                .method
+                .as_deref()
+                .unwrap_or("GET")
+                .to_ascii_uppercase(),
+            pattern: pattern_of(endpoint, ahead),
         });
-        samples.extend(encoded.filter(|path| rank(pattern, path).is_some()));
+        let mut reach = Reach {
+            ahead,
+            takers: takers.collect(),
+            by_first: HashMap::new(),
+            open: Vec::new(),
+            by_name: HashMap::new(),
+            literals: HashMap::new(),
+        };
+        for (index, taker) in reach.takers.iter().enumerate() {
+            let name = taker.endpoint.endpoint.as_deref().unwrap_or_default();
+            if name.starts_with("/__") {
+                let bare = name.strip_suffix("/*").unwrap_or(name);
+                reach.by_name.entry(bare).or_insert(index);
+            }
+            match taker.pattern.and_then(first) {
+                Some(text) if !is_param(text) && text != "*" => {
+                    reach.by_first.entry(text).or_default().push(index);
+                }
+                Some(_) => reach.open.push(index),
+                None => {}
+            }
+        }
+        reach.add_literals();
+        reach
     }
-    samples
+
+    fn add_literals(&mut self) {
+        let ahead = self.ahead;
+        let Some(rewrites) = &ahead.rewrites else {
+            return;
+        };
+        let methods: BTreeSet<String> = self.takers.iter().map(|one| one.method.clone()).collect();
+        let mut paths: Vec<&str> = rewrites.literals.keys().map(|path| &**path).collect();
+        paths.sort_unstable();
+        for path in paths.into_iter().map(encoded) {
+            for method in &methods {
+                if let Some(taker) = self.taking(&path, method) {
+                    let paths = self.literals.entry(taker).or_default();
+                    if paths.len() < MOST_LITERALS {
+                        paths.push(path.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where a request goes that the endpoint with this index would take, if its guards do not apply there.
+    pub(super) fn unguarded(&self, index: usize) -> Option<Lost> {
+        let taker = self.takers.get(index)?;
+        let (own, pattern) = (guards(taker.endpoint), taker.pattern?);
+        if own.is_empty() {
+            return None;
+        }
+        let prefixes = self.ahead.wildcards.iter().flat_map(|all| all.prefixes());
+        let below = prefixes.filter_map(|prefix| below_prefix(pattern, prefix));
+        let below = below.filter(|path| self.taking(path, &taker.method) == Some(index));
+        let literals = self.literals.get(&index).into_iter().flatten().cloned();
+        below.chain(literals).find_map(|path| {
+            let (to, why) = elsewhere(&path, self.ahead)?;
+            let there = self.by_name.get(&*to).copied();
+            let there = there.or_else(|| self.taking(&to, &taker.method));
+            let there = there.and_then(|index| self.takers.get(index));
+            let there = there.map_or_else(Vec::new, |there| guards(there.endpoint));
+            let lost = own.iter().filter(|guard| !there.contains(guard));
+            let lost: Vec<&str> = lost.map(|(name, _)| name.as_str()).collect();
+            (!lost.is_empty()).then(|| (to, why, not_guarded(lost)))
+        })
+    }
+
+    /// The endpoint that takes this path, as far as paths alone tell.
+    fn taking(&self, path: &str, method: &str) -> Option<usize> {
+        let fixed = first(path).and_then(|first| self.by_first.get(first));
+        let all = fixed.into_iter().flatten().chain(&self.open);
+        let ranked = all.filter_map(|index| {
+            let taker = self.takers.get(*index)?;
+            let same = taker.method == method;
+            Some((rank(taker.pattern.filter(|_| same)?, path)?, *index))
+        });
+        ranked.min().map(|(_, index)| index)
+    }
+}
+
+/// The first segment of a path.
+fn first(path: &str) -> Option<&str> {
+    path.split('/').nth(1)
+}
+
+/// A decoded path on the wire.
+fn encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for segment in path.split('/').skip(1) {
+        encoded.push('/');
+        escape::path_segment(&mut encoded, segment);
+    }
+    encoded
+}
+
+/// The pattern of the paths with which clients call an endpoint.
+fn pattern_of<'e>(endpoint: &'e Endpoint<'_>, ahead: &Ahead) -> Option<&'e str> {
+    match endpoint.endpoint.as_deref()? {
+        CATCH_ALL => Some("/*"),
+        path => shown(path, ahead),
+    }
 }
 
 /// A path below `prefix` that matches `pattern`.
@@ -97,44 +192,6 @@ fn rank(pattern: &str, path: &str) -> Option<Vec<u8>> {
         }
     }
     segments.next().is_none().then_some(rank)
-}
-
-/// The endpoint that takes this path, as far as paths alone tell.
-fn taking<'f, 'a>(
-    path: &str,
-    method: Option<&str>,
-    file: &'f Service<'a>,
-    ahead: &Ahead,
-) -> Option<&'f Endpoint<'a>> {
-    let same = |endpoint: &&Endpoint<'_>| {
-        let name = |method: Option<&str>| method.unwrap_or("GET").to_ascii_uppercase();
-        name(endpoint.method.as_deref()) == name(method)
-    };
-    let ranked = file.endpoints.iter().filter(same).filter_map(|endpoint| {
-        let pattern = pattern_of(endpoint, ahead)?;
-        Some((rank(pattern, path)?, endpoint))
-    });
-    ranked
-        .min_by(|(one, _), (two, _)| one.cmp(two))
-        .map(|(_, endpoint)| endpoint)
-}
-
-/// The pattern of the paths with which clients call an endpoint.
-fn pattern_of<'e>(endpoint: &'e Endpoint<'_>, ahead: &Ahead) -> Option<&'e str> {
-    match endpoint.endpoint.as_deref()? {
-        CATCH_ALL => Some("/*"),
-        path => shown(path, ahead),
-    }
-}
-
-/// The endpoint of a wildcard, by its name.
-fn receiving<'f, 'a>(name: &str, file: &'f Service<'a>) -> Option<&'f Endpoint<'a>> {
-    let is_named = |endpoint: &&Endpoint<'_>| {
-        let path = endpoint.endpoint.as_deref().unwrap_or_default();
-        path.strip_suffix("/*").unwrap_or(path) == name
-    };
-    let mut all = file.endpoints.iter().filter(|_| name.starts_with("/__"));
-    all.find(is_named)
 }
 
 /// The guards of an endpoint, and how they are configured.
