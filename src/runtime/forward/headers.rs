@@ -1,5 +1,9 @@
 //! `input_headers`: the headers that pass from the client to a backend.
 
+mod ours;
+#[cfg(test)]
+mod tests;
+
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -10,6 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
+use self::ours::is_ours;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::service::Options;
 use crate::telemetry::text::push_address;
@@ -281,58 +286,6 @@ pub(crate) fn keeps_gzip(out: &mut Outgoing) -> bool {
     keeps
 }
 
-/// Headers that a list cannot let through: the gateway sets them, or they concern only one connection. The same holds
-/// for other spellings (`Transfer_Encoding`), which CGI and its relatives read as the same name, and for `Proxy`, from
-/// which they make the variable `HTTP_PROXY`.
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
-    if name.bytes().any(is_odd) {
-        let usual = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        is_ours_exactly(&usual) || is_ours_beside(&usual)
-    } else {
-        is_ours_exactly(name)
-    }
-}
-
-/// Headers that the gateway sets if the client does not, or that describe the body: they pass under this name only.
-fn is_ours_beside(name: &str) -> bool {
-    matches!(
-        name,
-        "accept-encoding"
-            | "content-encoding"
-            | "content-type"
-            | "forwarded"
-            | "traceparent"
-            | "tracestate"
-            | "user-agent"
-            | "x-forwarded-proto"
-            | "x-forwarded-via"
-    )
-}
-
-fn is_ours_exactly(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "connection"
-            | "content-length"
-            | "expect"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-    )
-}
-
 /// Copies the client's header, or the value that a step set instead.
 fn copy(
     to: &mut HeaderMap,
@@ -505,6 +458,3 @@ fn forwarded_host(head: &Head<'_>) -> Option<HeaderValue> {
         _ => HeaderValue::from_str(head.host).ok(),
     }
 }
-
-#[cfg(test)]
-mod tests;
