@@ -371,3 +371,32 @@ fn a_revocation_does_not_wait_behind_a_mass_of_others() {
     assert!(sent < 100_000, "{sent} bytes in two seconds");
     drop(one);
 }
+
+#[test]
+#[ignore = "needs Redis: scripts/test runs it"]
+fn what_redis_does_not_permit_is_logged_with_its_reason() {
+    let Some(redis) = Redis::start() else { return };
+    redis.command("ACL SETUSER gateway on >secret ~* +@all -@scripting");
+    let url = format!("redis://gateway:secret@127.0.0.1:{}", redis.port());
+    let port = crate::support::ports::free();
+    let config = json!({
+        "version": 3, "host": ["http://127.0.0.1:1"],
+        "extra_config": {
+            "portcullis/redis": {"url": url},
+            "auth/revoker": {"N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
+                "token_keys": ["jti"], "http_listen": format!("127.0.0.1:{port}"),
+                "secret": "a secret of many letters", "redis": true},
+        },
+        "endpoints": [{"endpoint": "/x", "backend": [{"url_pattern": "/b"}]}],
+    });
+    let gateway = Gateway::start(&config.to_string());
+    let expected = "[SERVICE: Revoker] revocations cannot be read from Redis: NOPERM";
+    eventually("the reason", Duration::from_secs(10), || {
+        gateway.output().contains(expected)
+    });
+    redis.command("ACL SETUSER gateway +@scripting");
+    eventually("it is permitted", Duration::from_secs(10), || {
+        gateway.output().contains("revocations are shared again")
+    });
+    assert!(!gateway.output().contains("secret@"));
+}

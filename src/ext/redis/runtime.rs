@@ -25,6 +25,9 @@ const AGREE: &str =
 /// The maximum wait for a response, even to settle it.
 const LATEST: Duration = Duration::from_secs(1);
 
+/// The reason of a store that only counts.
+const UNSUPPORTED: &str = "not supported";
+
 /// The maximum time that the first requests after the start wait for the first connection.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
@@ -47,14 +50,17 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
     }
 
     /// The value that all gateways have agreed on under `key`: `offer` if it is the first one, kept for `keep`.
-    /// `None` if the store failed or does not support this. Not for the request path.
+    /// Not for the request path.
+    ///
+    /// # Errors
+    /// The store failed, with the reason.
     fn agree(
         &self,
         _key: String,
         _offer: String,
         _keep: Duration,
-    ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
-        Box::pin(std::future::ready(None))
+    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
+        Box::pin(std::future::ready(Err(UNSUPPORTED.to_owned())))
     }
 
     /// Whether `key` was not there. It is kept for `keep` from now on. Waits at most a second.
@@ -66,7 +72,7 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         _key: String,
         _keep: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + '_>> {
-        Box::pin(std::future::ready(Err("not supported".to_owned())))
+        Box::pin(std::future::ready(Err(UNSUPPORTED.to_owned())))
     }
 
     /// Adds to a shared list and reads it. Not for the request path.
@@ -77,7 +83,7 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         &self,
         _ask: ListAsk,
     ) -> Pin<Box<dyn Future<Output = Result<Listed, String>> + Send + '_>> {
-        Box::pin(std::future::ready(Err("not supported".to_owned())))
+        Box::pin(std::future::ready(Err(UNSUPPORTED.to_owned())))
     }
 }
 
@@ -189,6 +195,16 @@ impl Store {
             // Either way, the query is then sent or not.
             let _ = tokio::time::timeout(FIRST_CONTACT, self.client.tried()).await;
         }
+    }
+
+    /// The reply to a command that is not one for a limit. Waits at most a second.
+    async fn reply(&self, key: &str, command: Command) -> Result<Reply, String> {
+        if !self.client.is_connected() {
+            return Err(self.not_connected());
+        }
+        let called = tokio::time::timeout(LATEST, self.client.call(key, command)).await;
+        let reply = called.unwrap_or(Err(CallError::Timeout));
+        reply.map_err(|error| error.to_string())
     }
 
     /// A wrong password, an unknown certificate and a closed port are otherwise indistinguishable, so the log must
@@ -303,11 +319,13 @@ impl Shared for Store {
         key: String,
         offer: String,
         keep: Duration,
-    ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
         Box::pin(async move {
+            self.first_contact().await;
             let keep = keep.as_secs().to_string();
             let command = Command::script("EVAL", AGREE, &[&key], &[offer, keep]);
-            self.client.call(&key, command).await.ok()?.into_text()
+            let value = self.reply(&key, command).await?.into_text();
+            value.ok_or_else(|| CallError::Unexpected.to_string())
         })
     }
 
@@ -318,18 +336,12 @@ impl Shared for Store {
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + '_>> {
         Box::pin(async move {
             self.first_contact().await;
-            if !self.client.is_connected() {
-                return Err(self.not_connected());
-            }
             let keep = keep.as_millis().to_string();
             let words: [&[u8]; 6] = [b"SET", key.as_bytes(), b"1", b"NX", b"PX", keep.as_bytes()];
-            let asked = self.client.call(&key, Command::new(&words));
-            match tokio::time::timeout(LATEST, asked).await {
-                Ok(Ok(Reply::Nil)) => Ok(false),
-                Ok(Ok(Reply::Text(_))) => Ok(true),
-                Ok(Ok(_)) => Err(CallError::Unexpected.to_string()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(CallError::Timeout.to_string()),
+            match self.reply(&key, Command::new(&words)).await? {
+                Reply::Nil => Ok(false),
+                Reply::Text(_) => Ok(true),
+                _ => Err(CallError::Unexpected.to_string()),
             }
         })
     }
@@ -340,15 +352,8 @@ impl Shared for Store {
     ) -> Pin<Box<dyn Future<Output = Result<Listed, String>> + Send + '_>> {
         Box::pin(async move {
             self.first_contact().await;
-            if !self.client.is_connected() {
-                return Err(self.not_connected());
-            }
             let command = Command::script("EVAL", LIST, &[&ask.key], &ask.arguments());
-            let asked = self.client.call(&ask.key, command);
-            let reply = match tokio::time::timeout(LATEST, asked).await {
-                Ok(called) => called.map_err(|error| error.to_string())?,
-                Err(_) => return Err(CallError::Timeout.to_string()),
-            };
+            let reply = self.reply(&ask.key, command).await?;
             Listed::read(reply).ok_or_else(|| CallError::Unexpected.to_string())
         })
     }

@@ -42,6 +42,7 @@ pub(crate) fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets>
 }
 
 async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
+    let mut is_well = true;
     // There are two references: the configuration and this task. When only the task has one, the keys are no longer
     // needed.
     while secrets.is_used() {
@@ -49,18 +50,28 @@ async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let pause = match agreed(store, prefix, now).await {
-            Some(keys) => {
+            Ok(keys) => {
+                if !std::mem::replace(&mut is_well, true) {
+                    log::warn!("[SERVICE: Redis] keys of session tickets are shared again");
+                }
                 secrets.set(keys);
                 LOOK
             }
-            None => RETRY,
+            Err(why) => {
+                if std::mem::replace(&mut is_well, false) {
+                    log::error!(
+                        "[SERVICE: Redis] keys of session tickets cannot be shared, so other gateways do not resume TLS sessions of this one: {why}"
+                    );
+                }
+                RETRY
+            }
         };
         tokio::time::sleep(pause).await;
     }
 }
 
 /// The key of this period first, followed by older ones, and the next one shortly before its period.
-async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Option<Vec<SharedSecret>> {
+async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Result<Vec<SharedSecret>, String> {
     let turn = now / TURN;
     let mut turns: Vec<u64> = (turn.saturating_sub(PAST)..=turn).rev().collect();
     if (now + EARLY) / TURN > turn {
@@ -76,14 +87,14 @@ async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Option<Vec<Shared
             text: key,
         });
     }
-    Some(keys)
+    Ok(keys)
 }
 
 /// 32 random bytes in hexadecimal.
-fn offer() -> Option<String> {
+fn offer() -> Result<String, String> {
     let mut bytes = [0_u8; 32];
-    rand::fill(&mut bytes).ok()?;
-    Some(hex::encode(bytes))
+    rand::fill(&mut bytes).map_err(|_| "the system has no random numbers".to_owned())?;
+    Ok(hex::encode(bytes))
 }
 
 #[cfg(test)]
@@ -118,10 +129,10 @@ mod tests {
             key: String,
             offer: String,
             _keep: Duration,
-        ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
             let mut known = self.0.lock().unwrap();
             let agreed = known.entry(key).or_insert(offer).clone();
-            Box::pin(std::future::ready(Some(agreed)))
+            Box::pin(std::future::ready(Ok(agreed)))
         }
     }
 
