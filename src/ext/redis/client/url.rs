@@ -69,6 +69,9 @@ impl fmt::Display for UrlError {
     }
 }
 
+/// Reads the servers that a URL names.
+type ReadKind = fn(&Url) -> Result<ServerKind, UrlError>;
+
 impl Server {
     /// `redis://user:password@host:6379/0`, and the schemes `rediss`, `redis-cluster`, `rediss-cluster`,
     /// `redis-sentinel` and `rediss-sentinel`. Further members or sentinels are in `node=host:port` of the query, the name of the
@@ -79,7 +82,7 @@ impl Server {
     /// It is not such a URL, or a part of it would have no effect.
     pub(crate) fn from_url(text: &str) -> Result<Server, UrlError> {
         let url = Url::parse(text).map_err(|_| UrlError::NotRedis)?;
-        let (is_tls, kind): (bool, fn(&Url) -> Result<ServerKind, UrlError>) = match url.scheme() {
+        let (is_tls, kind): (bool, ReadKind) = match url.scheme() {
             "redis" => (false, one),
             "rediss" => (true, one),
             "redis-cluster" => (false, cluster),
