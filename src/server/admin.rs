@@ -22,11 +22,18 @@ use crate::server::conn::Conn;
 use crate::server::front::{reject, take_request};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::pages::Page;
+use crate::server::room::Place;
 use crate::server::socket;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
 /// never slow.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of the body of a request that anyone may send, and of the rest of a body that nobody reads.
+const ANONYMOUS_BODY: Duration = Duration::from_secs(5);
+/// After this time, the connection of a request that anyone may send is closed if a new one needs its place: while the
+/// client sends the body, and while it reads the response.
+const BODY_PATIENCE: Duration = Duration::from_millis(50);
+const RESPONSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The timeout of one whole request.
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a connection may be idle. Monitoring systems usually send a request every 15 seconds.
@@ -34,7 +41,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The maximum size of a request head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The maximum number of connections of an admin listener. A new connection replaces the one that has been silent for
-/// the longest time.
+/// the longest time, or one whose request is slow and proves nothing.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -52,8 +59,23 @@ pub(crate) struct Asked {
     pub body: Bytes,
 }
 
+/// What the head of a request shows.
+pub(crate) enum Admission {
+    /// The client has proved that it may send this request.
+    Trusted,
+    /// Anyone may send this request.
+    Anyone,
+    /// The response, for which the body is not needed.
+    Rejected(Response<Vec<u8>>),
+}
+
 /// Handles the requests of an admin listener. A function from a request to its response is one.
 pub(crate) trait Handle: Send + Sync {
+    /// Looks at the head, before the body is read: `head` has an empty one.
+    fn admit(&self, _head: &Asked) -> Admission {
+        Admission::Anyone
+    }
+
     /// Waits for what the response needs.
     fn prepare<'a>(&'a self, _asked: &'a Asked) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
@@ -128,17 +150,23 @@ pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Re
 
 /// Serves an admin listener.
 pub(crate) struct Side {
-    pages: Arc<HttpServer<Pages>>,
+    shared: Arc<Shared>,
+}
+
+/// What the connections of an admin listener share.
+struct Shared {
+    handler: Handler,
+    building: Semaphore,
 }
 
 impl Side {
     /// Serves with this handler.
     pub(crate) fn new(handler: Handler) -> Side {
         Side {
-            pages: Arc::new(HttpServer::new_app(Pages {
+            shared: Arc::new(Shared {
                 handler,
                 building: Semaphore::new(MOST_BUILDING),
-            })),
+            }),
         }
     }
 
@@ -149,6 +177,11 @@ impl Side {
             place,
             mut closing,
         } = guest;
+        let place = Arc::new(place);
+        let pages = Arc::new(HttpServer::new_app(Pages {
+            shared: Arc::clone(&self.shared),
+            place: Arc::clone(&place),
+        }));
         let stop = closing.clone();
         let mut conn = Box::new(Conn::plain(socket::plain(tcp, peer)));
         let mut idle = TIMEOUT;
@@ -174,10 +207,13 @@ impl Side {
             let mut session = ServerSession::new_http1(conn);
             session.set_read_timeout(Some(TIMEOUT));
             session.set_write_timeout(Some(TIMEOUT));
-            session.set_total_drain_timeout(Some(TIMEOUT));
+            session.set_total_drain_timeout(Some(ANONYMOUS_BODY));
             session.set_pipelined_prefix(request);
-            let answered = self.pages.process_new_http(session, &stop);
-            let reused = pingora_timeout::timeout(EXCHANGE, answered).await.ok()??;
+            let answered = pages.process_new_http(session, &stop);
+            let reused = tokio::select! {
+                reused = pingora_timeout::timeout(EXCHANGE, answered) => reused.ok()??,
+                () = place.is_needed() => return None,
+            };
             let (stream, _) = reused.consume();
             conn = stream.into_any().downcast::<Conn>().ok()?;
             idle = IDLE;
@@ -221,28 +257,48 @@ impl App for Side {
     }
 }
 
-/// A handler as a Pingora application.
+/// A handler as a Pingora application, for one connection.
 struct Pages {
-    handler: Handler,
-    building: Semaphore,
+    shared: Arc<Shared>,
+    place: Arc<Place>,
 }
 
 #[async_trait]
 impl ServeHttp for Pages {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let body = match pingora_timeout::timeout(TIMEOUT, whole_body(session)).await {
+        let request = session.req_header();
+        let mut asked = Asked {
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            headers: request.headers.clone(),
+            body: Bytes::new(),
+        };
+        let admission = self.shared.handler.admit(&asked);
+        let is_trusted = matches!(admission, Admission::Trusted);
+        if !is_trusted {
+            self.place.serves_anyone(BODY_PATIENCE);
+        }
+        if let Admission::Rejected(rejection) = admission {
+            return rejection;
+        }
+        let limit = if is_trusted { TIMEOUT } else { ANONYMOUS_BODY };
+        asked.body = match pingora_timeout::timeout(limit, whole_body(session)).await {
             Ok(Ok(body)) => body,
             Ok(Err(rejection)) => return rejection,
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "408 request timeout"),
         };
-        let request = session.req_header();
-        let asked = Asked {
-            method: request.method.clone(),
-            path: request.uri.path().to_owned(),
-            headers: request.headers.clone(),
-            body,
-        };
-        self.handler.prepare(&asked).await;
+        self.shared.handler.prepare(&asked).await;
+        self.place.works();
+        let response = self.shared.respond(asked).await;
+        if !is_trusted {
+            self.place.serves_anyone(RESPONSE_PATIENCE);
+        }
+        response
+    }
+}
+
+impl Shared {
+    async fn respond(&self, asked: Asked) -> Response<Vec<u8>> {
         let Ok(_turn) = self.building.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable");
         };

@@ -49,7 +49,8 @@ pub(super) struct Room {
 pub(super) struct Seat {
     /// Milliseconds since the room was created, plus one. 0 while a request is handled.
     waiting_since: AtomicU64,
-    /// How many milliseconds the client may keep its own request waiting; 0 between requests.
+    /// How many milliseconds the client may keep its own request waiting, or a request that anyone may send may take; 0
+    /// between requests.
     timeout: AtomicU64,
     /// Whether the client has ever sent a complete head.
     spoke: AtomicBool,
@@ -245,6 +246,16 @@ impl Place {
     pub(super) fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.timeout.store(0, Ordering::Relaxed);
+            seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Records that the connection serves a request that anyone may send. It may be closed for others after `patience`,
+    /// even if its client makes progress.
+    pub(super) fn serves_anyone(&self, patience: Duration) {
+        if let Some((_, seat)) = &self.seat {
+            let patience = patience.as_millis() as u64;
+            seat.timeout.store(patience, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
     }

@@ -13,7 +13,7 @@ use super::loader::FileLoader;
 use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
 use crate::ext::opentelemetry::{self, Pages};
-use crate::server::admin::{Asked, Handle, Handler, SideListener, page, plain, whole};
+use crate::server::admin::{Admission, Asked, Handle, Handler, SideListener, page, plain, whole};
 use crate::server::pages::Page;
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
@@ -114,6 +114,15 @@ impl FileLoader {
 struct Revocation(Arc<Api>);
 
 impl Handle for Revocation {
+    fn admit(&self, head: &Asked) -> Admission {
+        let authorization = head.headers.get(AUTHORIZATION);
+        match self.0.admit(&head.method, &head.path, authorization) {
+            None => Admission::Anyone,
+            Some(Ok(())) => Admission::Trusted,
+            Some(Err(status)) => Admission::Rejected(unstored(status, Vec::new())),
+        }
+    }
+
     fn prepare<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, ()> {
         Box::pin(self.0.prepare(&asked.method, &asked.path, &asked.body))
     }
@@ -124,12 +133,16 @@ impl Handle for Revocation {
             method, path, body, ..
         } = asked;
         let (status, body) = self.0.response(method, path, authorization, body);
-        let mut response = whole(status, Api::CONTENT_TYPE, body);
-        // The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
-        let no_store = HeaderValue::from_static("no-store");
-        response.headers_mut().insert(CACHE_CONTROL, no_store);
-        response
+        unstored(status, body)
     }
+}
+
+/// The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
+fn unstored(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = whole(status, Api::CONTENT_TYPE, body);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
 }
 
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.

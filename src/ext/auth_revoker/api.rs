@@ -31,6 +31,29 @@ impl Api {
     /// The content type of every body.
     pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
+    /// Whether the head alone shows that the client has the secret, or the rejection. `None` for a request that anyone may
+    /// send: a logout token proves itself.
+    pub fn admit(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<&HeaderValue>,
+    ) -> Option<Result<(), StatusCode>> {
+        let is_post = *method == Method::POST;
+        if path == "/logout" && self.logout.is_some() {
+            return (!is_post).then_some(Err(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        Some(if !self.is_trusted(authorization) {
+            Err(StatusCode::UNAUTHORIZED)
+        } else if !matches!(path, "/revoke" | "/check") {
+            Err(StatusCode::NOT_FOUND)
+        } else if !is_post {
+            Err(StatusCode::METHOD_NOT_ALLOWED)
+        } else {
+            Ok(())
+        })
+    }
+
     /// Waits until the keys for a logout token have arrived, as far as possible. The request is then handled.
     pub async fn prepare(&self, method: &Method, path: &str, body: &[u8]) {
         if let ("/logout", Some(logout), &Method::POST) = (path, &self.logout, method) {
@@ -46,20 +69,11 @@ impl Api {
         authorization: Option<&HeaderValue>,
         body: &[u8],
     ) -> (StatusCode, Vec<u8>) {
-        if let ("/logout", Some(logout)) = (path, &self.logout) {
-            return match *method {
-                Method::POST => (logout.accept(body, &self.desk), Vec::new()),
-                _ => (StatusCode::METHOD_NOT_ALLOWED, Vec::new()),
-            };
-        }
-        if !self.is_trusted(authorization) {
-            return (StatusCode::UNAUTHORIZED, Vec::new());
-        }
-        if !matches!(path, "/revoke" | "/check") {
-            return (StatusCode::NOT_FOUND, Vec::new());
-        }
-        if *method != Method::POST {
-            return (StatusCode::METHOD_NOT_ALLOWED, Vec::new());
+        match (self.admit(method, path, authorization), &self.logout) {
+            (None, Some(logout)) => return (logout.accept(body, &self.desk), Vec::new()),
+            (None, None) => return (StatusCode::NOT_FOUND, Vec::new()),
+            (Some(Err(status)), _) => return (status, Vec::new()),
+            (Some(Ok(())), _) => {}
         }
         let elements: Vec<Vec<u8>> = match serde_json::from_slice(body) {
             Ok(Body::Elements { elems }) => elems.into_iter().map(String::into_bytes).collect(),

@@ -1,21 +1,26 @@
 //! The RPC port: authentication, timeouts, limits.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::gob::number_bytes;
 use super::ledger::Desk;
 use super::session::Session;
 
+/// Connections whose client has proved that it may revoke tokens. More of them are closed.
 const CONNECTIONS: usize = 32;
+/// Connections that have neither sent the secret nor, where none is needed, a message. A new one replaces the oldest.
+const NEWCOMERS: usize = 32;
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
 /// How long a client may keep its connection between calls.
 const IDLE: Duration = Duration::from_secs(600);
@@ -125,23 +130,25 @@ pub(super) async fn serve(
     };
     log::debug!("[SERVICE: Bloomfilter] Service registered successfully");
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut newcomers = Newcomers::default();
     let mut talking = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match (accepted, Arc::clone(&places).try_acquire_owned()) {
-                (Ok((stream, peer)), Ok(place)) => {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    newcomers.make_room();
                     let desk = Arc::clone(&desk);
-                    talking.spawn(async move {
-                        if let Err(error) = talk(stream, &desk, guarded).await {
+                    let entry = Entry { places: Arc::clone(&places), settled: Arc::default() };
+                    let settled = Arc::clone(&entry.settled);
+                    let task = talking.spawn(async move {
+                        if let Err(error) = talk(stream, &desk, guarded, &entry).await {
                             log::warn!("[SERVICE: Bloomfilter] {peer}: {error}");
                         }
-                        drop(place);
                     });
+                    newcomers.0.push_back((task, settled));
                 }
-                // The new connection is closed immediately: the existing ones must end first.
-                (Ok(_), Err(_)) => log::warn!("[SERVICE: Bloomfilter] more than {CONNECTIONS} connections"),
                 // For example, there are no file descriptors left. Retrying immediately would only waste CPU time.
-                (Err(_), _) => tokio::time::sleep(RETRY).await,
+                Err(_) => tokio::time::sleep(RETRY).await,
             },
             Some(_) = talking.join_next(), if !talking.is_empty() => {}
             changed = ended.changed() => if changed.is_err() { return },
@@ -149,10 +156,52 @@ pub(super) async fn serve(
     }
 }
 
+/// The tasks of clients that have proved nothing yet, the oldest first, and whether each has done so meanwhile. They have
+/// places of their own, so that silent clients cannot lock out others.
+#[derive(Default)]
+struct Newcomers(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
+impl Newcomers {
+    /// Closes the oldest of them if there are too many.
+    fn make_room(&mut self) {
+        let is_new = |(task, settled): &(AbortHandle, Arc<AtomicBool>)| {
+            !settled.load(Ordering::Relaxed) && !task.is_finished()
+        };
+        self.0.retain(is_new);
+        if self.0.len() < NEWCOMERS {
+            return;
+        }
+        log::warn!(
+            "[SERVICE: Bloomfilter] more than {NEWCOMERS} clients have sent no request: the oldest is closed"
+        );
+        if let Some((oldest, _)) = self.0.pop_front() {
+            oldest.abort();
+        }
+    }
+}
+
+/// How a client becomes one that has proved that it may revoke tokens.
+struct Entry {
+    places: Arc<Semaphore>,
+    settled: Arc<AtomicBool>,
+}
+
+impl Entry {
+    fn settle(&self) -> io::Result<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place =
+            place.map_err(|_| io::Error::other(format!("more than {CONNECTIONS} connections")))?;
+        self.settled.store(true, Ordering::Relaxed);
+        Ok(place)
+    }
+}
+
 /// Handles one client until it closes its connection.
-async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<()> {
+async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool, entry: &Entry) -> io::Result<()> {
+    let mut place = None;
     if guarded {
         timeout(TIMEOUT, authenticate(&mut stream, desk)).await??;
+        place = Some(entry.settle()?);
     }
     let mut session = Session::default();
     let mut out = Vec::new();
@@ -160,6 +209,9 @@ async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<(
     while let Some(first) = timeout(pause, next(&mut stream)).await? {
         pause = IDLE;
         let message = timeout(TIMEOUT, rest(&mut stream, first)).await??;
+        if place.is_none() {
+            place = Some(entry.settle()?);
+        }
         session
             .message(&message, desk, &mut out)
             .map_err(io::Error::other)?;

@@ -210,6 +210,37 @@ async fn a_client_that_sends_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn silent_clients_do_not_lock_out_others() {
+    for guarded in [true, false] {
+        let (_port, desk, _ledger, address) = served(guarded);
+        let line = if guarded {
+            format!("AUTH {SECRET}\n")
+        } else {
+            String::new()
+        };
+        let mut settled = TcpStream::connect(address).await.unwrap();
+        settled.write_all(line.as_bytes()).await.unwrap();
+        settled.write_all(&bytes(ADD)).await.unwrap();
+        settled.read_u8().await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            if guarded {
+                client.write_all(b"AUTH ").await.unwrap();
+            }
+            silent.push(client);
+        }
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(line.as_bytes()).await.unwrap();
+        client.write_all(&bytes(ADD)).await.unwrap();
+        client.read_u8().await.unwrap();
+        assert!(desk.contains(b"jti-J1"), "{guarded}");
+        settled.write_all(&bytes(CHECK)).await.unwrap();
+        settled.read_u8().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn invalid_data_only_closes_the_connection() {
     let (_port, _desk, _ledger, address) = served(false);
     for nonsense in [

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -89,6 +89,60 @@ fn a_logout_token_signed_with_a_new_key_of_the_provider_ends_its_session() {
     for unknown in unknown {
         assert_eq!(unknown.join().unwrap(), 200);
     }
+}
+
+/// Connections whose client does not send the rest of its request.
+fn unfinished(port: u16, count: usize, path: &str) -> Vec<Client> {
+    let start = |_| {
+        let mut client = Client::connect(port).unwrap();
+        let headers = [("Content-Length", "10000")];
+        let sent = request("POST", path, &headers) + "logout_token=";
+        // The gateway may have closed it already, for the next one.
+        let _ = client.send(sent);
+        client
+    };
+    (0..count).map(start).collect()
+}
+
+#[test]
+fn unfinished_requests_that_anyone_may_send_do_not_delay_a_revocation() {
+    let (signer, port, metrics) = (Signer::es256("k"), ports::free(), ports::free());
+    let mut extra = service(port, &json!({"jwk_local_path": "keys.json"}));
+    extra["portcullis/metrics"] = json!({"listen": format!("127.0.0.1:{metrics}")});
+    let config = json!({"version": 3, "extra_config": extra, "endpoints": []});
+    let _gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    let body = r#"{"key": "jti", "value": "J1"}"#;
+    let length = body.len().to_string();
+    let revoke = |secret: &str| {
+        let headers = [("Authorization", secret), ("Content-Length", &length)];
+        let mut client = Client::connect(port).unwrap();
+        let sent = request("POST", "/revoke", &headers) + body;
+        client.send(sent).unwrap();
+        client.response("POST").unwrap().status
+    };
+    for count in [64, 150] {
+        let _slow = unfinished(port, count, "/logout");
+        let begin = Instant::now();
+        assert_eq!(revoke("Bearer a secret of many letters"), 200);
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{count}: {:?}",
+            begin.elapsed()
+        );
+    }
+    // The head decides before the body is read.
+    let mut stranger = unfinished(port, 1, "/revoke").remove(0);
+    assert_eq!(stranger.response("POST").unwrap().status, 401);
+    let _slow = unfinished(metrics, 150, "/metrics");
+    let begin = Instant::now();
+    let mut client = Client::connect(metrics).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    assert_eq!(client.response("GET").unwrap().status, 200);
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[test]
