@@ -112,6 +112,8 @@ pub enum Kind {
     Guarded(Guard),
     /// No token for the backend could be obtained.
     Credentials,
+    /// The request has no token that could be exchanged.
+    TokenMissing,
     /// The token server does not exchange the client's token.
     ExchangeRefused,
     /// The client may not have a token for the backend.
@@ -162,6 +164,7 @@ impl Kind {
             Kind::Busy | Kind::Rejected => Report::Upstream("refused"),
             Kind::Guarded(guard) => Report::Guard(guard.reason()),
             Kind::Credentials => Report::Upstream("credentials"),
+            Kind::TokenMissing => Report::Token(Reason::Missing.as_str()),
             Kind::ExchangeRefused => Report::Token(Reason::ExchangeRefused.as_str()),
             Kind::ExchangeForbidden => Report::Token(Reason::ExchangeForbidden.as_str()),
             Kind::Request => Report::Upstream("request"),
@@ -194,7 +197,7 @@ impl Kind {
             Kind::BodySlow => Statuses::of(StatusCode::REQUEST_TIMEOUT),
             Kind::BodyTooLarge => Statuses::of(StatusCode::PAYLOAD_TOO_LARGE),
             Kind::Origin | Kind::ExchangeForbidden => Statuses::of(StatusCode::FORBIDDEN),
-            Kind::ExchangeRefused => Statuses::of(StatusCode::UNAUTHORIZED),
+            Kind::TokenMissing | Kind::ExchangeRefused => Statuses::of(StatusCode::UNAUTHORIZED),
             Kind::BodyUnbuffered | Kind::Tunnels => Statuses::of(StatusCode::SERVICE_UNAVAILABLE),
             Kind::Full => {
                 Statuses::of(StatusCode::SERVICE_UNAVAILABLE).grpc(StatusCode::SERVICE_UNAVAILABLE)
@@ -247,6 +250,7 @@ impl Kind {
             | Kind::Rejected
             | Kind::Guarded(_)
             | Kind::Credentials
+            | Kind::TokenMissing
             | Kind::ExchangeRefused
             | Kind::ExchangeForbidden
             | Kind::Request
@@ -350,6 +354,7 @@ impl Failure {
             | Kind::Rejected
             | Kind::Guarded(_)
             | Kind::Credentials
+            | Kind::TokenMissing
             | Kind::ExchangeRefused
             | Kind::ExchangeForbidden
             | Kind::Request

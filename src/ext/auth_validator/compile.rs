@@ -155,6 +155,7 @@ fn subject(
 ) -> Arc<SubjectWanted> {
     let subject = Arc::new(SubjectWanted::new(
         providers.list.iter().any(|one| one.keys().is_none()),
+        challenges.response(Reason::Missing),
         challenges.response(Reason::ExchangeRefused),
         challenges.response(Reason::ExchangeForbidden),
     ));

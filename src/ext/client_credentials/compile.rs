@@ -11,6 +11,7 @@ use super::runtime::{BackendToken, Tokens};
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
+use crate::ext::identity::unfit_parameters;
 use crate::upstream::ClientCredentials;
 
 /// The `User-Agent` of token requests.
@@ -77,6 +78,11 @@ fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<C
             "list them in \"scopes\", separated by commas",
         );
         return None;
+    }
+    let at = block.endpoint_params_at.as_ref().unwrap_or(node);
+    // KrakenD sends them, and some token servers accept them.
+    for unfit in unfit_parameters(&block.endpoint_params, &[]) {
+        at.warn(ConfigError::invalid(unfit));
     }
     Some(ClientCredentials {
         client_id: block.client_id.clone(),

@@ -70,6 +70,29 @@ fn invalid_settings_are_rejected_at_start() {
 }
 
 #[test]
+fn parameters_that_a_server_may_reject_are_warnings() {
+    for (params, warnings) in [
+        (r#"{"audience": ["a", "b"], "resource": ["urn:a"]}"#, 0),
+        (r#"{"custom": ["a", "b"]}"#, 1),
+        (r#"{"grant_type": ["a", "b"]}"#, 1),
+        (r#"{"resource": ["/rel#f"]}"#, 1),
+        (r#"{"actor_token": ["t"]}"#, 1),
+    ] {
+        let mut file = File::new(&format!(
+            r#"{{"token_url": "http://h/t", "endpoint_params": {params}}}"#
+        ));
+        file.backend(&BACKEND, "{}");
+        assert_eq!(file.config_errors(), 0, "{params}");
+        let findings = file.findings();
+        assert_eq!(
+            findings.matches("RFC").count() + findings.matches("without").count(),
+            warnings,
+            "{findings}"
+        );
+    }
+}
+
+#[test]
 fn a_disabled_block_is_a_plain_call() {
     let mut file = File::new(r#"{"is_disabled": true}"#);
     assert!(matches!(file.backend(&BACKEND, "{}"), BackendPart::Nothing));

@@ -10,6 +10,7 @@
 //! | `revocation` | the interface to revoked tokens: a revoker provides it, validators use it |
 //! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, including encrypted ones |
 //! | `keys` | the process's key sets and its cache of verified tokens |
+//! | `parameters` | configured parameters of token requests |
 //! | `status` | the state of both, for metrics and tables |
 //! | `subject` | whether a request's token is kept for its backends |
 //! | `token_cache` | `portcullis/token-cache`: the limits of that cache |
@@ -20,6 +21,7 @@ mod inquiry;
 mod kept;
 mod key_file;
 mod keys;
+mod parameters;
 mod revocation;
 mod server;
 mod status;
@@ -36,6 +38,7 @@ pub(crate) use inquiry::{Cause, Inquiry, NoAnswer, Told};
 pub(crate) use kept::Room;
 pub(crate) use key_file::{KeyFile, keeper_tls};
 pub(crate) use keys::{Identity, PublicKeys};
+pub(crate) use parameters::{is_resource, no_resource, unfit_parameters};
 pub(crate) use revocation::{Revocation, Revoker};
 pub(crate) use server::Server;
 pub(crate) use status::IdentityStatus;

@@ -11,6 +11,8 @@ pub(crate) struct SubjectWanted {
     wanted: AtomicBool,
     /// Whether the endpoint accepts opaque tokens.
     pub opaque: bool,
+    /// The response if there is no token.
+    pub missing: Response,
     /// The response if the token server does not exchange the token.
     pub refused: Response,
     /// The response if the client may not have a token for the backend.
@@ -19,10 +21,16 @@ pub(crate) struct SubjectWanted {
 
 impl SubjectWanted {
     /// The responses are those of the endpoint's validator, with its challenges.
-    pub(crate) fn new(opaque: bool, refused: Response, forbidden: Response) -> SubjectWanted {
+    pub(crate) fn new(
+        opaque: bool,
+        missing: Response,
+        refused: Response,
+        forbidden: Response,
+    ) -> SubjectWanted {
         SubjectWanted {
             opaque,
             wanted: AtomicBool::new(false),
+            missing,
             refused,
             forbidden,
         }

@@ -9,7 +9,10 @@ use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
-use crate::ext::identity::{Server, SubjectWanted, check_secret_url, client_auth, waiting_time};
+use crate::ext::identity::{
+    Server, SubjectWanted, check_secret_url, client_auth, is_resource, no_resource,
+    unfit_parameters, waiting_time,
+};
 use crate::runtime::clock::Clock;
 use crate::upstream::credentials::ClientAuth;
 
@@ -88,14 +91,26 @@ pub(super) fn backend(
     })))
 }
 
-/// Parameters of requests that the gateway sets itself must not be configured.
+/// Parameters of requests that the gateway sets itself must not be configured, and the others must make a valid request.
 fn check_parameters(file: &Exchange<'_>, node: &Node<'_>) {
-    for (name, _) in &file.endpoint_params {
-        if OWN_PARAMETERS.contains(&name.as_str()) {
-            let at = file.block.get("endpoint_params");
-            at.unwrap_or_else(|| node.clone())
-                .invalid(format!("{name:?} is set by the gateway"));
-        }
+    let at = file.block.get("endpoint_params");
+    let at = at.unwrap_or_else(|| node.clone());
+    let (own, others): (Vec<_>, Vec<_>) = file
+        .endpoint_params
+        .iter()
+        .cloned()
+        .partition(|(name, _)| OWN_PARAMETERS.contains(&name.as_str()));
+    for (name, _) in own {
+        at.invalid(format!("{name:?} is set by the gateway"));
+    }
+    let keys = [
+        ("scope", !file.scope.is_empty()),
+        ("requested_token_type", file.requested_token_type.is_some()),
+    ];
+    let set = keys.iter().filter(|(_, is_set)| *is_set);
+    let set: Vec<_> = set.map(|(name, _)| *name).collect();
+    for unfit in unfit_parameters(&others, &set) {
+        at.invalid(unfit);
     }
 }
 
@@ -119,20 +134,11 @@ fn asked(file: &Exchange<'_>, url: &str, auth: ClientAuth, timeout: Duration) ->
 fn check_resources(file: &Exchange<'_>) {
     let node = file.block.get("resource");
     let at = node.unwrap_or_else(|| file.block.node().clone());
-    for text in &file.resource {
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        let is_absolute = scheme.is_some_and(|scheme| {
-            scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-                && scheme
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        });
-        if !is_absolute || text.contains('#') || text.contains(char::is_whitespace) {
-            at.config_error_hint(
-                ConfigError::invalid(format!("{text:?} is not an absolute URI without a fragment (RFC 8693 §2.1)")),
-                "\"https://orders.example.com/\"; a service that has only a name is an \"audience\"",
-            );
-        }
+    for text in file.resource.iter().filter(|text| !is_resource(text)) {
+        at.config_error_hint(
+            ConfigError::invalid(no_resource(text)),
+            "\"https://orders.example.com/\"; a service that has only a name is an \"audience\"",
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::Credentials;
+use crate::telemetry::mask::without_values;
 use crate::upstream::SideClient;
 use crate::upstream::credentials::{ClientAuth, IssuedToken, Sent, TokenError, issued_token};
 
@@ -57,6 +58,8 @@ pub(super) struct Issued {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refused {
+    /// The request has no token.
+    is_missing: bool,
     pub(super) status: StatusCode,
     text: Arc<str>,
 }
@@ -127,6 +130,9 @@ impl TokenExchange {
         outcome: Result<IssuedToken, TokenError>,
     ) -> Result<Told<Answer>, NoAnswer> {
         match outcome {
+            Ok(token) if !is_bearer_token(&token.authorization) => Err(NoAnswer::response(
+                "the new token has characters that no bearer token has (RFC 6750 §2.1)",
+            )),
             Ok(token) => match self.asked.expected.check(&token.sent) {
                 Err(why) => Err(NoAnswer::response(why)),
                 Ok(()) => Ok(self.issued(token)),
@@ -135,6 +141,7 @@ impl TokenExchange {
                 if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS =>
             {
                 let refused = Refused {
+                    is_missing: false,
                     status: refusal(error.as_deref()),
                     text: text.into(),
                 };
@@ -154,13 +161,8 @@ impl TokenExchange {
     }
 
     fn issued(&self, token: IssuedToken) -> Told<Answer> {
-        let keep = if token.sent.has_no_life {
-            Duration::ZERO
-        } else {
-            self.keep(token.life)
-        };
         Told {
-            keep,
+            keep: self.keep(token.life),
             bytes: token.authorization.len(),
             refusal: false,
             answer: Ok(Issued {
@@ -170,10 +172,10 @@ impl TokenExchange {
         }
     }
 
+    /// How long a token is used. One whose life is unknown may end at any time, and is used once.
     fn keep(&self, life: Option<Duration>) -> Duration {
-        let useful = life.map_or(Duration::MAX, |life| {
-            life.saturating_sub(MARGIN.min(life / 10))
-        });
+        let life = life.unwrap_or_default();
+        let useful = life.saturating_sub(MARGIN.min(life / 10));
         useful.min(self.asked.keep)
     }
 }
@@ -198,7 +200,7 @@ fn refusal(error: Option<&str>) -> StatusCode {
 }
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 impl Expected {
     /// Whether the token may be sent as a bearer token. A token of an unknown kind must not be used (RFC 6749 §7.1).
@@ -208,14 +210,17 @@ impl Expected {
         let asked_for = match self {
             Expected::Any => None,
             Expected::Type(asked_for) => {
-                if issued.is_empty() || issued == REFRESH_TOKEN {
+                let asked_for = asked_for
+                    .as_deref()
+                    .filter(|asked_for| *asked_for == issued);
+                // Without a request for another type, only an access token is meant for this backend.
+                if asked_for.is_none() && !matches!(issued, ACCESS_TOKEN | JWT) {
                     let issued = shortened(issued);
                     return Err(format!(
-                        "the server issued no access token: issued_token_type {issued:?}"
+                        "the server issued no access token, and \"requested_token_type\" does not ask for its issued_token_type {issued:?}"
                     ));
                 }
-                let asked_for = asked_for.as_deref();
-                asked_for.filter(|asked_for| *asked_for == issued)
+                asked_for
             }
         };
         let is_bearer = kind.eq_ignore_ascii_case("bearer");
@@ -232,6 +237,18 @@ impl Expected {
     }
 }
 
+/// Whether the token has the syntax of a bearer token: `b64token` of RFC 6750 §2.1.
+fn is_bearer_token(authorization: &HeaderValue) -> bool {
+    let value = authorization.as_bytes();
+    let token = value.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    let end = token.iter().position(|byte| !is_allowed(byte));
+    let (start, padding) = token.split_at(end.unwrap_or(token.len()));
+    !start.is_empty()
+        && padding.iter().all(|byte| *byte == b'=')
+        && value.iter().filter(|byte| **byte == b' ').count() == 1
+}
+
 /// The text of the server as it is logged.
 fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
@@ -246,24 +263,33 @@ fn is_jwt(text: &str) -> bool {
             .is_ok_and(|header| header.contains_key("alg"))
 }
 
-fn failure(status: StatusCode, text: &str) -> Failure {
-    failure_of(Kind::Credentials, status, text)
-}
-
-fn failure_of(kind: Kind, status: StatusCode, text: &str) -> Failure {
-    Failure {
-        status,
-        ..Failure::new(kind, format!("token exchange: {text}"))
-    }
-}
-
 impl TokenExchange {
+    fn failure(&self, status: StatusCode, text: &str) -> Failure {
+        self.failure_of(Kind::Credentials, status, text)
+    }
+
+    /// A failure whose text names the token server.
+    fn failure_of(&self, kind: Kind, status: StatusCode, text: &str) -> Failure {
+        let url = without_values(&self.asked.url);
+        Failure {
+            status,
+            ..Failure::new(kind, format!("token exchange at {url}: {text}"))
+        }
+    }
+
+    /// How long a call waits for its token. A part of the endpoint's time is left, so that the client learns which
+    /// server is late.
+    fn time(&self, limit: Duration) -> Duration {
+        self.asked.timeout.min(limit - limit / 10)
+    }
+
     /// The client gets the response of the endpoint's validator: with a challenge (RFC 9110 §15.5.2) and the reason.
     fn refused(&self, refused: &Refused) -> Failure {
         let (kind, response) = match refused.status {
+            _ if refused.is_missing => (Kind::TokenMissing, &self.wanted.missing),
             StatusCode::UNAUTHORIZED => (Kind::ExchangeRefused, &self.wanted.refused),
             StatusCode::FORBIDDEN => (Kind::ExchangeForbidden, &self.wanted.forbidden),
-            other => return failure(other, &refused.text),
+            other => return self.failure(other, &refused.text),
         };
         let mut fields = response.fields.clone();
         let content_type = fields.iter().position(|(name, _)| *name == CONTENT_TYPE);
@@ -272,7 +298,7 @@ impl TokenExchange {
         Failure {
             passed: Some(Box::new(fields)),
             body: has_body.then(|| (response.body.clone(), content_type)),
-            ..failure_of(kind, refused.status, &refused.text)
+            ..self.failure_of(kind, refused.status, &refused.text)
         }
     }
 }
@@ -296,6 +322,7 @@ impl Credentials for Arc<TokenExchange> {
             let Some(subject) = subject else {
                 // The endpoint accepts requests without a token.
                 return Err(self.refused(&Refused {
+                    is_missing: true,
                     status: StatusCode::UNAUTHORIZED,
                     text: "the request has no token to exchange".into(),
                 }));
@@ -303,6 +330,7 @@ impl Credentials for Arc<TokenExchange> {
             // The assertion must be a JWT (RFC 7523 §2.1). An opaque token stays with its own server.
             if self.asked.is_bearer && !is_jwt(subject.as_str()) {
                 return Err(self.refused(&Refused {
+                    is_missing: false,
                     status: StatusCode::UNAUTHORIZED,
                     text: "an opaque token cannot be sent as an assertion".into(),
                 }));
@@ -311,19 +339,18 @@ impl Credentials for Arc<TokenExchange> {
             let answer = match self.inquiry.known(&question) {
                 Some(answer) => Ok(answer),
                 None => {
-                    let time = limit.min(self.asked.timeout);
+                    let (client, time) = (Client::ANY, self.time(limit));
                     let call = || Arc::clone(self).exchange(subject.clone());
-                    self.inquiry.ask(&question, Client::ANY, time, call).await
+                    self.inquiry.ask(&question, client, time, call).await
                 }
             };
             match answer {
                 Ok(Ok(issued)) => Ok(issued.authorization),
                 Ok(Err(refused)) => Err(self.refused(&refused)),
                 Err(NoAnswer { why, cause }) => Err(match cause {
-                    Cause::Late if limit <= self.asked.timeout => Failure::deadline(),
-                    Cause::Busy => failure(StatusCode::SERVICE_UNAVAILABLE, &why),
+                    Cause::Busy => self.failure(StatusCode::SERVICE_UNAVAILABLE, &why),
                     Cause::Server | Cause::Response | Cause::Late => {
-                        failure(StatusCode::BAD_GATEWAY, &why)
+                        self.failure(StatusCode::BAD_GATEWAY, &why)
                     }
                 }),
             }
@@ -351,7 +378,28 @@ impl Credentials for Arc<TokenExchange> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_jwt;
+    use http::HeaderValue;
+
+    use super::{is_bearer_token, is_jwt};
+
+    #[test]
+    fn a_bearer_token_has_the_characters_of_rfc_6750() {
+        for (token, fits) in [
+            ("abc", true),
+            ("a-._~+/9==", true),
+            ("", false),
+            ("=", false),
+            ("a=b", false),
+            ("a b", false),
+            ("a ", false),
+            ("a,b", false),
+            ("a\"", false),
+            ("\u{e9}", false),
+        ] {
+            let value = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).unwrap();
+            assert_eq!(is_bearer_token(&value), fits, "{token:?}");
+        }
+    }
 
     #[test]
     fn only_a_jwt_is_an_assertion() {

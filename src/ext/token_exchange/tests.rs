@@ -11,7 +11,7 @@ use crate::runtime::response::Response;
 fn findings(block: &str, extra: &str) -> (usize, String) {
     let mut file = File::new(block);
     let response = || Response::empty(StatusCode::UNAUTHORIZED);
-    file.leave(SubjectWanted::new(true, response(), response()));
+    file.leave(SubjectWanted::new(true, response(), response(), response()));
     let part = file.backend(&BACKEND, extra);
     if file.config_errors() == 0 {
         assert!(matches!(part, BackendPart::Credentials(_)), "{block}");
@@ -32,6 +32,9 @@ fn a_block_needs_a_server_a_client_and_a_verified_token() {
     let (errors, text) = findings(&good, "{}");
     assert_eq!(errors, 1);
     assert!(text.contains("auth/validator"), "{text}");
+    let params = |params: &str| {
+        format!(r#"{{"token_url": "https://as/token", {client}, "endpoint_params": {params}}}"#)
+    };
     for wrong in [
         format!("{{{client}}}"),
         format!(r#"{{"token_url": "http://as/token", {client}}}"#),
@@ -49,6 +52,12 @@ fn a_block_needs_a_server_a_client_and_a_verified_token() {
         format!(
             r#"{{"token_url": "https://as/token", {client}, "endpoint_params": {{"subject_token": ["x"]}}}}"#
         ),
+        params(r#"{"scope": ["a", "b"]}"#),
+        params(r#"{"actor_token": ["t"]}"#),
+        params(r#"{"actor_token_type": ["urn:x"]}"#),
+        params(r#"{"resource": ["/rel#f"]}"#),
+        params(r#"{"scope": ["b"]}, "scope": "a""#),
+        params(r#"{"requested_token_type": ["urn:b"]}, "requested_token_type": "urn:a""#),
     ] {
         let (errors, text) = findings(&wrong, GUARDED);
         assert!(errors > 0, "{wrong}");

@@ -30,7 +30,8 @@ pub enum TokenError {
 #[derive(Clone)]
 pub(crate) struct Token {
     pub authorization: HeaderValue,
-    /// `None` means that it never expires.
+    /// `None` if the server names no positive number of seconds. For client credentials this means, as in KrakenD, that it
+    /// never expires.
     pub life: Option<Duration>,
     /// The members as the server sent them.
     pub sent: Sent,
@@ -42,8 +43,6 @@ pub(crate) struct Sent {
     pub token_type: Option<String>,
     /// Which kind of token this is (RFC 8693 §2.2.1).
     pub issued_token_type: Option<String>,
-    /// Whether there is an `expires_in` that is not a positive number of seconds.
-    pub has_no_life: bool,
 }
 
 /// The maximum number of bytes of a response that an error quotes.
@@ -87,15 +86,13 @@ pub(crate) fn token(response: &SideResponse) -> Result<Token, TokenError> {
     let mut authorization = HeaderValue::from_str(&format!("{kind} {token}"))
         .map_err(|_| TokenError::Unusable("oauth2: access_token cannot be sent"))?;
     authorization.set_sensitive(true);
-    let life = life(fields.expires_in.as_ref());
     Ok(Token {
         authorization,
         sent: Sent {
-            has_no_life: fields.expires_in.is_some() && life.is_none(),
             token_type: fields.token_type,
             issued_token_type: fields.issued_token_type,
         },
-        life,
+        life: life(fields.expires_in.as_ref()),
     })
 }
 

@@ -1,12 +1,13 @@
 //! What reaches the backend, and the client, when tokens are exchanged.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{echo, exchanging, get, server, token_of};
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Signer, ports};
+use crate::support::{Client, Gateway, Signer, Stub, ports};
 
 fn new_token(more: &Value) -> String {
     let mut answer = json!({"access_token": "new", "token_type": "Bearer", "expires_in": 300,
@@ -92,6 +93,13 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
         json!({"issued_token_type": ""}),
         json!({"issued_token_type": format!("{TYPES}refresh_token")}),
         json!({"issued_token_type": format!("{TYPES}saml2"), "token_type": "N_A"}),
+        json!({"issued_token_type": format!("{TYPES}saml2")}),
+        json!({"issued_token_type": format!("{TYPES}id_token")}),
+        json!({"issued_token_type": "urn:example:own"}),
+        json!({"access_token": "a b"}),
+        json!({"access_token": "a,b"}),
+        json!({"access_token": "\u{e9}"}),
+        json!({"access_token": "a=b"}),
     ] {
         assert_eq!(ask(wrong.clone()), 502, "{wrong}");
     }
@@ -99,7 +107,7 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
     for right in [
         json!({"token_type": "bEARER"}),
         json!({"issued_token_type": format!("{TYPES}jwt")}),
-        json!({"issued_token_type": "urn:example:own"}),
+        json!({"access_token": "a-._~+/9=="}),
     ] {
         assert_eq!(ask(right.clone()), 200, "{right}");
     }
@@ -107,6 +115,7 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
         (json!(0), 3),
         (json!(-5), 3),
         (json!("soon"), 3),
+        (json!(null), 3),
         (json!(60), 1),
     ] {
         *answer.lock().unwrap() = new_token(&json!({"expires_in": life}));
@@ -118,11 +127,74 @@ fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
         assert_eq!(server.calls() - before, calls, "{life}");
     }
     backend.take_seen();
-    let asked_for = json!({"requested_token_type": format!("{TYPES}saml2")});
-    let (gateway, signer) = exchanging(&server.url(), &backend, &asked_for);
-    *answer.lock().unwrap() =
-        new_token(&json!({"issued_token_type": format!("{TYPES}saml2"), "token_type": "N_A"}));
-    assert_eq!(get(&gateway, "/x", &token_of(&signer, "ada")).status, 200);
+    let saml = format!("{TYPES}saml2");
+    for (asked_for, kind) in [(saml.as_str(), "N_A"), ("urn:example:own", "Bearer")] {
+        let more = json!({ "requested_token_type": asked_for });
+        let (gateway, signer) = exchanging(&server.url(), &backend, &more);
+        *answer.lock().unwrap() =
+            new_token(&json!({"issued_token_type": asked_for, "token_type": kind}));
+        assert_eq!(get(&gateway, "/x", &token_of(&signer, "ada")).status, 200);
+    }
+}
+
+/// Endpoints at `/x` and `/raw` with an exchange, and these members in the validator.
+fn strict(server: &str, backend: &Stub, validator: &Value) -> (Gateway, Signer) {
+    let signer = Signer::es256("e");
+    let mut block = json!({"alg": "ES256", "jwk_local_path": "keys.json", "audience": ["api"],
+        "error_body": "problem+json"});
+    for (name, value) in validator.as_object().unwrap() {
+        block[name] = value.clone();
+    }
+    let endpoint = |path: &str, encoding: &str| {
+        json!({"endpoint": path, "output_encoding": encoding, "input_headers": ["Authorization"],
+            "extra_config": {"auth/validator": block},
+            "backend": [{"url_pattern": "/b", "encoding": encoding, "extra_config":
+                {"portcullis/token-exchange": {"token_url": format!("{server}/token?secret=1"),
+                    "allow_insecure": true, "client_id": "gateway", "client_secret": "s3cret"}}}]})
+    };
+    let config = json!({"version": 3, "timeout": "1s", "host": [backend.url()], "extra_config": {
+            "telemetry/logging": {"level": "INFO", "stdout": true}},
+        "endpoints": [endpoint("/x", "json"), endpoint("/raw", "no-op")]});
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    (gateway, signer)
+}
+
+#[test]
+fn a_token_server_that_hangs_is_named_within_the_time_of_the_endpoint() {
+    let server = server(|_, _| {
+        crate::support::pause(Duration::from_secs(3));
+        (200, new_token(&json!({})))
+    });
+    let backend = echo();
+    let (gateway, signer) = strict(&server.url(), &backend, &json!({}));
+    for path in ["/x", "/raw"] {
+        let begin = Instant::now();
+        let response = get(&gateway, path, &token_of(&signer, path));
+        assert_eq!(response.status, 502, "{path}");
+        assert!(begin.elapsed() < Duration::from_millis(1500), "{path}");
+    }
+    let named = format!("token exchange at {}/token", server.url());
+    let output = gateway.output();
+    assert!(output.contains(&named), "{output}");
+    assert!(!output.contains("secret=1"), "{output}");
+    assert!(backend.take_seen().is_empty());
+}
+
+#[test]
+fn a_request_without_a_token_is_told_that_one_is_missing() {
+    let server = server(|_, _| (200, new_token(&json!({}))));
+    let backend = echo();
+    let (gateway, _) = strict(&server.url(), &backend, &json!({"optional": true}));
+    for path in ["/x", "/raw"] {
+        let response = gateway.get(path);
+        assert_eq!(response.status, 401);
+        // No error code, because there was no token (RFC 6750 §3.1).
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"));
+        let body: Value = serde_json::from_str(&response.text()).unwrap();
+        assert_eq!(body["reason"], "missing", "{body}");
+    }
+    assert_eq!(server.calls(), 0);
+    assert!(backend.take_seen().is_empty());
 }
 
 #[test]
