@@ -323,7 +323,10 @@ async fn an_issuer_is_discovered_and_must_name_itself() {
     })
     .await;
     let spec = SourceSpec {
-        location: Location::Issuer(format!("{}/realm", stub.url())),
+        location: Location::Issuer {
+            issuer: format!("{}/realm", stub.url()),
+            document: None,
+        },
         tls: SideTls::default(),
     };
     let store = Store::start();

@@ -50,7 +50,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "openid_configuration",
         Kind::Any,
         "",
-        "Ours: find the keys through OpenID discovery. `true` uses the `issuer`, a string is the issuer's URL. The discovery document must name exactly this issuer.",
+        "Ours: find the keys through OpenID discovery. `true` fetches the configuration of the `issuer`. A string is the issuer's URL, or, beside `issuer`, any URL of its configuration. The document must name exactly the issuer.",
     ),
     key(
         "disable_jwk_security",

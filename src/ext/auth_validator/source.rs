@@ -358,7 +358,7 @@ fn location(
     }
     let location = match &file.openid_configuration {
         Some(node) => match discovered(node, rules)? {
-            Some(issuer) => Location::Issuer(issuer),
+            Some(location) => location,
             None => return Ok(None),
         },
         None => match file.jwk_url {
@@ -369,7 +369,13 @@ fn location(
             None => return Err("there is neither jwk_url nor jwk_local_path"),
         },
     };
-    let (Location::Url(url) | Location::Issuer(url)) = &location else {
+    let (Location::Url(url)
+    | Location::Issuer {
+        document: Some(url),
+        ..
+    }
+    | Location::Issuer { issuer: url, .. }) = &location
+    else {
         return Ok(Some(location));
     };
     // As in KrakenD, the value is case-sensitive.
@@ -440,12 +446,12 @@ fn has_no_host(url: &str) -> bool {
         .map_or(true, |uri| uri.host().is_none())
 }
 
-/// The issuer whose OpenID configuration is fetched. Its tokens must name exactly this issuer.
-fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'static str> {
+/// The OpenID configuration that is fetched. The tokens of its issuer must name exactly this issuer.
+fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<Location>, &'static str> {
     const DOCUMENT: &str = "/.well-known/openid-configuration";
     let named = rules.issuer.as_deref();
-    let issuer = match (&node.value().data, named) {
-        (Data::Bool(true), Some(issuer)) => issuer.to_owned(),
+    let (issuer, document) = match (&node.value().data, named) {
+        (Data::Bool(true), Some(issuer)) => (issuer.to_owned(), None),
         (Data::Bool(true), None) => {
             node.config_error_hint(ConfigError::Missing("issuer"), "whose configuration is it?");
             return Ok(None);
@@ -456,22 +462,26 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
             match named {
                 // Only one of them may end with a slash. Then the issuer is right, because tokens are compared with it.
                 Some(issuer) if issuer.trim_end_matches('/') == bare.trim_end_matches('/') => {
-                    issuer.to_owned()
+                    (issuer.to_owned(), None)
+                }
+                // The document must still name the issuer, so its place proves nothing and may be any.
+                Some(issuer) if text.contains("/.well-known/") => {
+                    (issuer.to_owned(), Some(text.to_string()))
                 }
                 Some(issuer) => {
-                    node.invalid(format!("this is not the configuration of {issuer:?}"));
-                    return Ok(None);
+                    let document = format!("{}{DOCUMENT}", text.trim_end_matches('/'));
+                    (issuer.to_owned(), Some(document))
                 }
-                None => bare.to_owned(),
+                None => (bare.to_owned(), None),
             }
         }
         _ => {
-            node.invalid("true or an issuer's URL is expected");
+            node.invalid("true, an issuer's URL or the URL of its configuration is expected");
             return Ok(None);
         }
     };
     rules.issuer = Some(issuer.as_str().into());
-    Ok(Some(issuer))
+    Ok(Some(Location::Issuer { issuer, document }))
 }
 
 fn local(file: &Source<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location> {

@@ -44,7 +44,11 @@ pub enum Location {
     /// A key set at a URL (`jwk_url`).
     Url(String),
     /// The `jwks_uri` of an issuer's OpenID configuration, which must name exactly this issuer.
-    Issuer(String),
+    Issuer {
+        issuer: String,
+        /// Where the configuration is, if not where the issuer's name leads.
+        document: Option<String>,
+    },
     /// A file (`jwk_local_path`), read again at each refresh.
     File(PathBuf),
     /// An encrypted file whose passphrase is in a Vault. Vault is called once; afterwards the file is read like any
@@ -64,7 +68,12 @@ impl Location {
                 let labels = urls.iter().map(|url| Location::Url(url.clone()).label());
                 labels.collect::<Vec<_>>().join(" ")
             }
-            Location::Url(url) | Location::Issuer(url) => {
+            Location::Url(url)
+            | Location::Issuer {
+                document: Some(url),
+                ..
+            }
+            | Location::Issuer { issuer: url, .. } => {
                 let bare = url.split(['?', '#']).next().unwrap_or_default();
                 match (bare.split_once("://"), bare.rsplit_once('@')) {
                     (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
@@ -141,8 +150,8 @@ pub(super) async fn fetch(
     match &spec.location {
         Location::Union(urls) => parts.fetch(side, urls).await,
         Location::Url(url) => key_set(side, url).await,
-        Location::Issuer(issuer) => {
-            let url = discover(side, issuer, spec.tls.insecure).await?;
+        Location::Issuer { issuer, document } => {
+            let url = discover(side, issuer, document.as_deref(), spec.tls.insecure).await?;
             key_set(side, &url).await
         }
         Location::Sealed(file) => file.document(side, passphrase).await.map(Document::from),
@@ -158,7 +167,7 @@ pub(super) fn local(
     passphrase: &OnceLock<Passphrase>,
 ) -> Option<Result<Document, FetchError>> {
     let bytes = match location {
-        Location::Url(_) | Location::Issuer(_) | Location::Union(_) => return None,
+        Location::Url(_) | Location::Issuer { .. } | Location::Union(_) => return None,
         Location::Sealed(file) => file.at_hand(passphrase).transpose()?,
         Location::Inline(bytes) => Ok(bytes.clone()),
         Location::File(path) => read_key_file(path).map_err(|error| FetchError::file(path, error)),
@@ -201,7 +210,12 @@ struct Discovered {
 }
 
 /// Finds the key set of an issuer (OpenID Connect Discovery 1.0 §4, or RFC 8414 §3 if that gives 404).
-async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<String, FetchError> {
+async fn discover(
+    side: &SideClient,
+    issuer: &str,
+    document: Option<&str>,
+    insecure: bool,
+) -> Result<String, FetchError> {
     let failed = |reason: &str| FetchError::Discovery {
         issuer: issuer.to_owned(),
         reason: reason.to_owned(),
@@ -210,11 +224,11 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
         "{}/.well-known/openid-configuration",
         issuer.trim_end_matches('/')
     );
-    let response = match side.get(&openid, &[]).await {
+    let response = match side.get(document.unwrap_or(&openid), &[]).await {
         Err(SideError::Status {
             status: StatusCode::NOT_FOUND,
             ..
-        }) => authorization_server(side, issuer).await,
+        }) if document.is_none() => authorization_server(side, issuer).await,
         other => other,
     }?;
     let found: Discovered =
@@ -223,7 +237,8 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
         // Another issuer's keys must never be accepted for this one.
         return Err(failed(&format!("it names issuer {:?}", found.issuer)));
     }
-    if !insecure && issuer.starts_with("https://") && !found.jwks_uri.starts_with("https://") {
+    let is_secure = document.unwrap_or(issuer).starts_with("https://");
+    if !insecure && is_secure && !found.jwks_uri.starts_with("https://") {
         return Err(failed("its jwks_uri is not https"));
     }
     Ok(found.jwks_uri)

@@ -239,3 +239,56 @@ fn a_provider_that_fails_is_called_at_most_once_a_second_whatever_clients_send()
     let calls = calls.load(Ordering::SeqCst);
     assert!((3..=6).contains(&calls), "{calls} downloads");
 }
+
+#[test]
+fn the_configuration_of_an_issuer_may_be_at_another_url() {
+    let (signer, backend) = (Signer::es256("k"), echo());
+    let keys = signer.jwks();
+    let provider = server(move |head, _| {
+        let host = head
+            .lines()
+            .find_map(|line| {
+                line.to_lowercase()
+                    .strip_prefix("host: ")
+                    .map(str::to_owned)
+            })
+            .unwrap();
+        let document = |issuer: &str| {
+            let document = json!({"issuer": issuer, "jwks_uri": format!("http://{host}/keys")});
+            (200, document.to_string())
+        };
+        match head.split(' ').nth(1).unwrap() {
+            "/realm/.well-known/openid-configuration" => document("https://as.example/realm"),
+            "/other/.well-known/openid-configuration" => document("https://as.example/other"),
+            "/keys" => (200, keys.clone()),
+            _ => (404, "{}".to_owned()),
+        }
+    });
+    let url = provider.url();
+    let endpoint = |path: &str, configuration: &str| {
+        json!({"endpoint": path, "backend": [{"url_pattern": "/b"}], "extra_config": {
+            "auth/validator": {"alg": "ES256", "audience": ["api"], "disable_jwk_security": true,
+                "issuer": "https://as.example/realm",
+                "openid_configuration": format!("{url}{configuration}")}}})
+    };
+    let config = json!({"version": 3, "host": [backend.url()], "endpoints": [
+        endpoint("/document", "/realm/.well-known/openid-configuration"),
+        endpoint("/base", "/realm"),
+        endpoint("/slash", "/realm/"),
+        endpoint("/other", "/other"),
+        endpoint("/absent", "/absent"),
+    ]});
+    let gateway = Gateway::start(&config.to_string());
+    let mut claims = tokens::claims("api");
+    claims["iss"] = json!("https://as.example/realm");
+    let token = signer.token(&claims);
+    for path in ["/document", "/base", "/slash"] {
+        assert_eq!(get(&gateway, path, &token).status, 200, "{path}");
+    }
+    for path in ["/other", "/absent"] {
+        assert_eq!(get(&gateway, path, &token).status, 401, "{path}");
+    }
+    claims["iss"] = json!(url);
+    let foreign = signer.token(&claims);
+    assert_eq!(get(&gateway, "/document", &foreign).status, 401);
+}
