@@ -11,7 +11,7 @@ use crate::jose::key::Key;
 use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict;
 use crate::jose::thumbprint::jwk_thumbprint;
-use crate::jose::token::Token;
+use crate::jose::token::{Purpose, Token};
 
 /// The longest proof. One with an RSA key of 4096 bits has about 2 kB, one with ML-DSA-65 about 8 kB.
 const MAX_PROOF_BYTES: usize = 12 * 1024;
@@ -38,9 +38,9 @@ impl Proof {
             .check_algorithm(allowed)
             .map_err(|_| bad("the proof has no algorithm that is allowed"))?;
         let mut header = header(text)?;
-        if header.get("typ").and_then(Value::as_str) != Some("dpop+jwt") {
-            return Err(bad("the proof's typ is not dpop+jwt"));
-        }
+        token
+            .check_type(Purpose::Proof)
+            .map_err(|fault| bad(format!("the proof: {fault}")))?;
         let Some(Value::Object(mut jwk)) = header.remove("jwk") else {
             return Err(bad("the proof has no key"));
         };
@@ -164,7 +164,7 @@ mod tests {
         assert!(Proof::verify(&valid, Algorithms::only(Algorithm::Es384)).is_err());
         let mut wrong = vec![
             proof(Algorithm::Es256, &public, "JWT", &claims()),
-            proof(Algorithm::Es256, &public, "DPOP+JWT", &claims()),
+            proof(Algorithm::Es256, &public, "APPLICATION/JWT", &claims()),
             proof(Algorithm::Es256, &jwk("ec256", true), "dpop+jwt", &claims()),
             proof(
                 Algorithm::Es256,

@@ -79,6 +79,8 @@ pub enum Purpose {
     Logout,
     /// As a statement of a provider: an introspection response.
     Introspection,
+    /// As a proof of possession (RFC 9449 §4.2).
+    Proof,
 }
 
 enum KeyId {
@@ -142,6 +144,7 @@ impl<'a> Token<'a> {
             | (Purpose::DeclaredAccess, Typ::Access)
             | (Purpose::Logout, Typ::Open | Typ::Logout) => true,
             (Purpose::Introspection, typ) => typ == Typ::Introspection,
+            (Purpose::Proof, typ) => typ == Typ::Proof,
             _ => false,
         };
         if fits {
@@ -154,6 +157,7 @@ impl<'a> Token<'a> {
                 Purpose::DeclaredAccess => "its typ is not at+jwt",
                 Purpose::Logout => "its typ is not that of a logout token",
                 Purpose::Introspection => "its typ is not token-introspection+jwt",
+                Purpose::Proof => "its typ is not dpop+jwt",
             },
         ))
     }

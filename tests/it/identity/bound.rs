@@ -178,6 +178,10 @@ fn a_token_that_is_bound_to_a_key_needs_a_proof_of_this_request() {
             let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": with(holder.jwk(), "d", json!("AAAA"))});
             holder.key.token_with_header(&header, &claims())
         }),
+        ("another type in capitals", {
+            let header = json!({"typ": "APPLICATION/JWT", "alg": "ES256", "jwk": holder.jwk()});
+            holder.key.token_with_header(&header, &claims())
+        }),
         ("another type", {
             let header = json!({"typ": "JWT", "alg": "ES256", "jwk": holder.jwk()});
             holder.key.token_with_header(&header, &claims())
@@ -216,6 +220,12 @@ fn a_token_that_is_bound_to_a_key_needs_a_proof_of_this_request() {
         200,
         "the same path, spelled differently"
     );
+    // Types are media types, whose case does not matter and whose prefix may be left out (RFC 7515 §4.1.9).
+    for kind in ["DPoP+JWT", "application/dpop+jwt"] {
+        let header = json!({"typ": kind, "alg": "ES256", "jwk": holder.jwk()});
+        let proof = holder.key.token_with_header(&header, &claims());
+        assert_eq!(status(&[&proof]), 200, "{kind}");
+    }
     // The scheme, and tokens without a binding.
     assert_eq!(
         bench
