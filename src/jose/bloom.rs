@@ -131,6 +131,8 @@ pub struct RevokedTokens {
 struct Filter {
     /// The number of the rotation that these bits belong to, plus one. 0 means that the filter is unused.
     turn: AtomicU64,
+    /// The number of elements that have set a new bit. Those that have set none are in the filter as well.
+    elements: AtomicU64,
     bits: Box<[AtomicU64]>,
 }
 
@@ -147,6 +149,7 @@ impl RevokedTokens {
         let words = usize::try_from(shape.bits.div_ceil(64)).map_err(|_| BloomError::Size)?;
         let filter = || Filter {
             turn: AtomicU64::new(0),
+            elements: AtomicU64::new(0),
             bits: (0..words).map(|_| AtomicU64::new(0)).collect(),
         };
         Ok(RevokedTokens {
@@ -158,28 +161,35 @@ impl RevokedTokens {
         })
     }
 
-    /// Adds an element such as `jti-J1`.
-    pub fn add(&self, element: &[u8], now: Duration) {
+    /// Adds an element such as `jti-J1`. Returns whether a filter now has exactly one more than `most` elements.
+    pub fn add(&self, element: &[u8], now: Duration, most: u64) -> bool {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = self.shape.positions(element);
         let turn = self.turn(now);
+        let mut is_full = false;
         for counts_at in [turn, turn + 1] {
             let filter = self.filter(counts_at);
             if filter.turn.load(Ordering::Relaxed) != counts_at + 1 {
                 // No lookup reads this filter now: it last counted two rotations ago.
                 filter.turn.store(0, Ordering::Release);
+                filter.elements.store(0, Ordering::Relaxed);
                 filter
                     .bits
                     .iter()
                     .for_each(|word| word.store(0, Ordering::Relaxed));
                 filter.turn.store(counts_at + 1, Ordering::Release);
             }
+            let mut is_new = false;
             for position in &positions {
                 if let Some((word, mask)) = filter.bit(*position) {
-                    word.fetch_or(mask, Ordering::Release);
+                    is_new |= word.fetch_or(mask, Ordering::Release) & mask == 0;
                 }
             }
+            if is_new {
+                is_full |= filter.elements.fetch_add(1, Ordering::Relaxed) == most;
+            }
         }
+        is_full
     }
 
     /// Whether the element was added in this period or in one of the two before it.
@@ -354,7 +364,7 @@ mod tests {
         for hash in [BloomHash::Optimal, BloomHash::Default] {
             for added in 0..3 {
                 let revoked = list(hash);
-                revoked.add(b"jti-J1", at(added));
+                revoked.add(b"jti-J1", at(added), u64::MAX);
                 for seconds in added..9 {
                     assert!(
                         revoked.contains(b"jti-J1", at(seconds)),
@@ -375,7 +385,7 @@ mod tests {
     fn later_additions_do_not_shorten_the_life_of_earlier_ones() {
         let revoked = list(BloomHash::Optimal);
         for second in 0..30 {
-            revoked.add(format!("jti-{second}").as_bytes(), at(second));
+            revoked.add(format!("jti-{second}").as_bytes(), at(second), u64::MAX);
             for earlier in 0..=second {
                 let held = revoked.contains(format!("jti-{earlier}").as_bytes(), at(second));
                 assert_eq!(held, second / 3 - earlier / 3 <= 2, "{earlier} at {second}");
@@ -386,13 +396,13 @@ mod tests {
     #[test]
     fn concurrent_lookups_and_additions_never_miss() {
         let revoked = list(BloomHash::Optimal);
-        revoked.add(b"jti-J1", at(0));
+        revoked.add(b"jti-J1", at(0), u64::MAX);
         std::thread::scope(|scope| {
             for worker in 0..3 {
                 let revoked = &revoked;
                 scope.spawn(move || {
                     for n in 0..300 {
-                        revoked.add(format!("jti-{worker}-{n}").as_bytes(), at(1));
+                        revoked.add(format!("jti-{worker}-{n}").as_bytes(), at(1), u64::MAX);
                         assert!(revoked.contains(b"jti-J1", at(4)));
                     }
                 });
@@ -407,5 +417,15 @@ mod tests {
             RevokedTokens::new(shape, Duration::ZERO, at(0)).err(),
             Some(BloomError::Period)
         );
+    }
+
+    #[test]
+    fn the_element_that_is_one_too_many_is_reported_once_in_each_period() {
+        let revoked = list(BloomHash::Optimal);
+        let add = |n: u64, second| revoked.add(n.to_string().as_bytes(), at(second), 10);
+        let reports = (0..40).filter(|n| add(n % 20, 0)).count();
+        assert_eq!(reports, 1);
+        let later = (0..20).filter(|n| add(100 + n, 7)).count();
+        assert_eq!(later, 1);
     }
 }

@@ -159,6 +159,7 @@ fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
         let tokens = RevokedTokens::new(shape, period, clock.now())?;
         Ok::<_, BloomError>(Arc::new(Ledger {
             tokens,
+            elements,
             logouts: Logouts::default(),
             keep: period * 2,
             clock,

@@ -20,6 +20,8 @@ use crate::runtime::clock::Clock;
 #[derive(Debug)]
 pub struct Ledger {
     pub tokens: RevokedTokens,
+    /// The number of elements for which the list is made (`N`).
+    pub elements: u64,
     /// Users who have logged out at their provider.
     pub logouts: Logouts,
     /// How long a logout is remembered.
@@ -32,7 +34,14 @@ impl Ledger {
         let now = self.clock.now();
         match self.logouts.note(element, now, self.keep) {
             Noted::Yes => {}
-            Noted::No => self.tokens.add(element, now),
+            Noted::No => {
+                if self.tokens.add(element, now, self.elements) {
+                    log::warn!(
+                        "[SERVICE: Revoker] more than {} tokens are revoked: valid tokens are rejected more often than \"P\" says. Increase \"N\"",
+                        self.elements
+                    );
+                }
+            }
             Noted::Full => log::error!(
                 "[SERVICE: Revoker] too many logouts are remembered: the tokens of one user are not revoked"
             ),

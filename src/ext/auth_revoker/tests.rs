@@ -62,6 +62,7 @@ fn ledger() -> Arc<Ledger> {
     let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
     Arc::new(Ledger {
         tokens,
+        elements: 1000,
         logouts: Logouts::default(),
         keep: Duration::from_secs(120),
         clock,

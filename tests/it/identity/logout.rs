@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{echo, get, server};
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Signer, ports, tokens};
+use crate::support::{Client, Gateway, Signer, eventually, ports, tokens};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -234,4 +234,35 @@ fn a_logout_token_ends_a_session_or_all_sessions_of_a_user() {
         200,
         "a new login"
     );
+}
+
+#[test]
+fn more_revoked_tokens_than_the_list_is_made_for_are_reported() {
+    let port = ports::free();
+    let mut extra = service(port, &json!({"jwk_local_path": "keys.json"}));
+    extra["auth/revoker"]["N"] = json!(10);
+    extra["telemetry/logging"] = json!({"level": "INFO", "stdout": true});
+    let config = json!({"version": 3, "extra_config": extra, "endpoints": []});
+    let keys = Signer::es256("k").jwks();
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &keys)]);
+    let revoke = |from: u32, to: u32| {
+        let elems: Vec<_> = (from..to).map(|n| format!("jti-{n}")).collect();
+        let body = json!({ "elems": elems }).to_string();
+        let length = body.len().to_string();
+        let headers = [
+            ("Authorization", "Bearer a secret of many letters"),
+            ("Content-Length", &length),
+        ];
+        let mut client = Client::connect(port).unwrap();
+        client
+            .send(request("POST", "/revoke", &headers) + &body)
+            .unwrap();
+        assert_eq!(client.response("POST").unwrap().status, 200);
+    };
+    revoke(0, 10);
+    assert!(!gateway.output().contains("more than 10 tokens"));
+    revoke(10, 30);
+    eventually("a warning", Duration::from_secs(5), || {
+        gateway.output().contains("more than 10 tokens")
+    });
 }

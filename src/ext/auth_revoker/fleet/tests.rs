@@ -94,6 +94,7 @@ impl Gateway {
         let shape = BloomShape::new(100_000, 1e-6, BloomHash::Optimal).unwrap();
         let ledger = Arc::new(Ledger {
             tokens: RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap(),
+            elements: 1_000_000,
             logouts: Logouts::default(),
             keep: Duration::from_secs(120),
             clock,
