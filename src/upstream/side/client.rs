@@ -81,9 +81,10 @@ pub enum SideError {
 
 /// The time in `Retry-After`, as seconds or as a date (RFC 9110 §10.2.3).
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that is too large for its type is still a long time.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let at = httpdate::parse_http_date(text).ok()?;
     Some(
@@ -386,4 +387,24 @@ fn redirects() -> Policy {
             attempt.follow()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_seconds_is_never_too_large() {
+        let read = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            retry_after(&headers)
+        };
+        assert_eq!(read(" 5 "), Some(Duration::from_secs(5)));
+        for long in ["18446744073709551616", "99999999999999999999999999"] {
+            assert_eq!(read(long), Some(Duration::from_secs(u64::MAX)));
+        }
+        for wrong in ["", "-5", "+5", "5.5", "soon"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
 }
