@@ -113,6 +113,7 @@ pub(super) fn backend(
         .as_ref()
         .is_some_and(|step| step.is_the_backend());
     let call = runtime::Backend {
+        index: u16::try_from(place.index).unwrap_or(u16::MAX),
         headers: headers(file),
         query: (!file.input_query_strings.is_empty())
             .then(|| QueryRules::backend(&file.input_query_strings)),

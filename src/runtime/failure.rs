@@ -68,6 +68,8 @@ pub struct Failure {
     pub outside: bool,
     /// The status of the upstream, if it has responded.
     pub answered: Option<StatusCode>,
+    /// [`Backend::index`](crate::runtime::service::Backend::index) of the backend that failed, if it is one of several.
+    pub backend: Option<u16>,
 }
 
 /// The closed list of failures. What follows from a kind (status, log line, metric, note) is decided below, and only
@@ -325,6 +327,7 @@ impl Failure {
             passed: None,
             outside: false,
             answered: None,
+            backend: None,
         }
     }
 
@@ -367,6 +370,14 @@ impl Failure {
     pub fn of_answer(self, status: StatusCode) -> Failure {
         Failure {
             answered: Some(status),
+            ..self
+        }
+    }
+
+    /// The failure of one of several backends.
+    pub fn of_backend(self, index: u16) -> Failure {
+        Failure {
+            backend: Some(index),
             ..self
         }
     }

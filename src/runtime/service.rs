@@ -32,6 +32,7 @@ use crate::runtime::step::{
 };
 use crate::runtime::template::Template;
 use crate::telemetry::observe::{BackendObserver, EndpointObserver, Observer};
+use crate::telemetry::text::without_password;
 use crate::upstream::{HostSet, OUR_USER_AGENT};
 
 /// Everything in the configuration that requests need.
@@ -413,6 +414,8 @@ pub enum StaticStrategy {
 /// A compiled call to an upstream.
 #[derive(Debug)]
 pub struct Backend {
+    /// The position in the list of the configuration, from 0.
+    pub index: u16,
     /// `url_pattern` as configured, for log lines and metric labels.
     pub pattern: Arc<str>,
     pub method: Method,
@@ -441,6 +444,19 @@ pub struct Backend {
     pub observer: Option<Arc<BackendObserver>>,
     /// Which requests it is called for.
     pub when: When,
+}
+
+impl Backend {
+    /// The backend in a line of the log: `backend[2]: GET /users/{id} at http://users:8000`, without secrets. The host is
+    /// shown if there is only one.
+    pub fn shown(&self) -> String {
+        let mut text = format!("backend[{}]: {} {}", self.index, self.method, self.pattern);
+        if let Some(host) = self.hosts.only() {
+            text.push_str(" at ");
+            text.push_str(&without_password(host));
+        }
+        text
+    }
 }
 
 /// A mode of our own: the status and some headers of the upstream are sent to the client while the body is still

@@ -8,6 +8,7 @@
 mod support;
 
 mod architecture;
+mod calm_logs;
 mod claims;
 mod cli;
 mod cluster;

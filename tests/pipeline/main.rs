@@ -56,6 +56,7 @@ fn backend(host: &str, url: &str) -> Backend {
     let dns = Arc::new(DnsTable::with_resolver(None));
     let client = Client::new(Settings::default(), dns).unwrap();
     Backend {
+        index: 0,
         pattern: url.into(),
         method: Method::GET,
         url: Template::parse(url, &Pattern::parse("/m", true).unwrap()).unwrap(),

@@ -8,6 +8,7 @@ use super::limit::Limit;
 use super::merge::Merged;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
+use crate::telemetry::text::printable;
 
 /// The first complete response, or else the outcome of the last call. While there is another backend, a call gets an equal
 /// share of the time that is left.
@@ -25,14 +26,15 @@ pub(super) async fn run<C: Carrier>(
         last = step
             .wait(call)
             .await
-            .unwrap_or_else(|| Err(Failure::deadline()));
+            .unwrap_or_else(|| Err(Failure::deadline()))
+            .map_err(|failure| failure.of_backend(backend.index));
         match &last {
             Ok(part) if part.complete => break,
             Err(failure) if others > 1 => {
                 log::warn!(
-                    "the backend {} failed, and the next one is called: {}",
-                    backend.pattern,
-                    failure.text
+                    "{} failed, and the next one is called: {}",
+                    backend.shown(),
+                    printable(&failure.text)
                 );
             }
             _ => {}

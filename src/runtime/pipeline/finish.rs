@@ -16,7 +16,9 @@ use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::response::{Branding, Response};
-use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
+use crate::runtime::service::{
+    Backend, Composition, Endpoint, Options, StaticData, StaticStrategy,
+};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
 use crate::upstream::budget::{Charge, Full};
@@ -97,7 +99,7 @@ pub(super) fn finish(
     deadline: Instant,
 ) -> Outcome {
     let encoded = encoded(options, work, accept, &mut merged, deadline);
-    let errors = report(endpoint, work.signer.is_some(), &merged);
+    let errors = report(endpoint, &work.backends, work.signer.is_some(), &merged);
     let failure = told(&merged);
     let ended = Ended {
         complete: merged.complete,
@@ -215,7 +217,7 @@ pub(super) fn rejected(
     failure: Failure,
 ) -> (SmallVec<[Cow<'static, str>; 1]>, Response) {
     let merged = Merged::single(Err(failure));
-    let errors = report(endpoint, false, &merged);
+    let errors = report(endpoint, &[], false, &merged);
     let response = match &*merged.failures {
         [failure] if failure.kind.is_of_client() => failure.response(),
         _ => failed(options, &merged),
@@ -335,15 +337,21 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
 }
 
 /// Logs each failure that the client did not cause, and returns the texts for the access log.
-fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
+fn report(
+    endpoint: &Endpoint,
+    backends: &[Backend],
+    signing: bool,
+    merged: &Merged,
+) -> SmallVec<[Cow<'static, str>; 1]> {
     let logged = |failure: &&Failure| {
         matches!(
             failure.kind.report(),
             Report::Upstream(_) | Report::Guard(_) | Report::Token(_)
         )
     };
-    for (index, failure) in merged.failures.iter().filter(logged).enumerate() {
-        let text = printable(&failure.text);
+    let failures = merged.failures.iter().filter(logged);
+    let texts: SmallVec<_> = failures.map(|failure| line(failure, backends)).collect();
+    for (index, text) in texts.iter().enumerate() {
         if signing {
             log::error!("[ENDPOINT: {}] Proxy response: {text}", endpoint.pattern);
         } else if merged.group {
@@ -352,12 +360,18 @@ fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<
             log::error!("[ENDPOINT: {}] {text}", endpoint.pattern);
         }
     }
-    let failures = merged.failures.iter().filter(logged);
-    failures
-        .map(|failure| match printable(&failure.text) {
-            // Borrowed means that the text did not change.
-            Cow::Borrowed(_) => failure.text.clone(),
-            Cow::Owned(changed) => Cow::Owned(changed),
-        })
-        .collect()
+    texts
+}
+
+/// The text of a failure for the log. KrakenD's text comes first, then the backend, if it is one of several.
+fn line(failure: &Failure, backends: &[Backend]) -> Cow<'static, str> {
+    let failed = failure.backend;
+    let failed = failed.and_then(|index| backends.iter().find(|backend| backend.index == index));
+    let text = printable(&failure.text);
+    match (failed, text) {
+        (Some(backend), text) => format!("{text} ({})", backend.shown()).into(),
+        // Borrowed means that the text did not change.
+        (None, Cow::Borrowed(_)) => failure.text.clone(),
+        (None, Cow::Owned(changed)) => Cow::Owned(changed),
+    }
 }

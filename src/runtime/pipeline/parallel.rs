@@ -40,19 +40,24 @@ pub(super) async fn run<C: Carrier>(
             });
         limit.wait(pin!(join_all(calls))).await;
     }
-    collect(slots)
+    collect(&backends, slots)
 }
 
-fn collect(slots: SmallVec<[Slot; 4]>) -> Merged {
+/// The slots are those of the backends, in the same order.
+fn collect(backends: &[&Backend], slots: SmallVec<[Slot; 4]>) -> Merged {
     let total = slots.len();
     let mut parts: SmallVec<[Part; 4]> = SmallVec::new();
     let mut failures: SmallVec<[(usize, Failure); 2]> = SmallVec::new();
-    for slot in slots {
-        match slot {
-            Some((_, Ok(part))) => parts.push(part),
-            Some((arrival, Err(failure))) => failures.push((arrival, failure)),
-            None => failures.push((usize::MAX, Failure::deadline())),
-        }
+    for (slot, backend) in slots.into_iter().zip(backends) {
+        let (arrival, failure) = match slot {
+            Some((_, Ok(part))) => {
+                parts.push(part);
+                continue;
+            }
+            Some((arrival, Err(failure))) => (arrival, failure),
+            None => (usize::MAX, Failure::deadline()),
+        };
+        failures.push((arrival, failure.of_backend(backend.index)));
     }
     failures.sort_by_key(|(arrival, _)| *arrival);
     let failures = failures.into_iter().map(|(_, failure)| failure).collect();

@@ -48,7 +48,12 @@ pub(super) async fn run<C: Carrier>(
         .await
         .is_some();
     if !in_time {
-        chain.failure = Some(Failure::deadline());
+        let failure = Failure::deadline();
+        // Each backend before the one in progress has left a response.
+        chain.failure = Some(match backends.get(chain.responses.len()) {
+            Some(backend) => failure.of_backend(backend.index),
+            None => failure,
+        });
     }
     chain.merge(backends.len())
 }
@@ -97,7 +102,7 @@ impl Chain {
                     self.called.push(true);
                     self.complete = part.complete;
                 }
-                Err(failure) => self.failure = Some(failure),
+                Err(failure) => self.failure = Some(failure.of_backend(backend.index)),
             }
             if !self.complete || self.failure.is_some() {
                 return;

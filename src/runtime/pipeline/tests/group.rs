@@ -94,6 +94,47 @@ fn late_responses_are_missing() {
 }
 
 #[test]
+fn the_backend_that_failed_is_named_among_several() {
+    let deadline = "context deadline exceeded (backend[1]: GET /b at http://h:1)";
+    let run = Run::in_time(SOON);
+    let late = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/b", Reply::Never)]);
+    let both = || [backend("/a"), backend("/b")];
+    let chain = run.ask(&late, sequence(both()));
+    assert_eq!(chain.errors, [deadline]);
+    assert_eq!(run.ask(&late, work(both())).errors, [deadline]);
+    let mut turn = work([backend("/b"), backend("/b")]);
+    turn.order = Order::Fallback;
+    assert_eq!(run.ask(&late, turn).errors, [deadline]);
+
+    let broken = [("/a", ok(r#"{"a":1}"#)), ("/b", ok("{oops"))];
+    for backends in [work(both()), sequence(both())] {
+        let errors = ask(&broken, backends).errors;
+        let name = " (backend[1]: GET /b at http://h:1)";
+        assert!(errors.len() == 1 && errors[0].ends_with(name), "{errors:?}");
+    }
+    let first = ask(
+        &[(
+            "/a",
+            Reply::Fail(Failure::new(Kind::Busy, "circuit breaker is open")),
+        )],
+        sequence(both()),
+    );
+    assert_eq!(
+        first.errors,
+        ["circuit breaker is open (backend[0]: GET /a at http://h:1)"]
+    );
+}
+
+#[test]
+fn a_client_does_not_see_the_name_of_the_backend() {
+    let replies = [("/a", Reply::Response(500, "")), ("/b", ok("{oops"))];
+    let both = work([backend("/a"), backend("/b")]);
+    let seen = Run::showing_errors().ask(&Fake::new(&replies), both);
+    assert_eq!(seen.errors.len(), 2);
+    assert!(!seen.body.contains("backend["), "{}", seen.body);
+}
+
+#[test]
 fn groups_end_at_85_and_concurrent_calls_at_75_percent() {
     let started = Instant::now();
     let second = Duration::from_secs(1);

@@ -272,6 +272,7 @@ fn backend(url: &str) -> Backend {
 
 fn shaped(url: &str, shape: ShapeSpec) -> Backend {
     Backend {
+        index: 0,
         pattern: url.into(),
         method: Method::GET,
         url: Template::parse(url, &Pattern::parse("/m/{id}", true).unwrap()).unwrap(),
@@ -319,7 +320,10 @@ fn failing(url: &str, errors: ErrorMode) -> Backend {
 fn work(backends: impl IntoIterator<Item = Backend>) -> Composition {
     Composition {
         pipes: Box::default(),
-        backends: backends.into_iter().collect(),
+        backends: (0..)
+            .zip(backends)
+            .map(|(index, backend)| Backend { index, ..backend })
+            .collect(),
         shadows: Box::default(),
         order: Order::Parallel,
         flatmap: None,
