@@ -90,7 +90,7 @@ impl HostSet {
         let peers = match place.peers(&self.client).await {
             Ok(peers) => peers,
             Err(error) => {
-                place.penalty.impose();
+                place.impose();
                 return Err(error);
             }
         };
@@ -129,7 +129,7 @@ impl HostSet {
                 }
             }
         }
-        place.penalty.impose();
+        place.impose();
         place.doubt(&self.client);
         Err(failure.unwrap_or_else(CallError::no_hosts))
     }
@@ -206,7 +206,7 @@ impl Drop for Dial<'_> {
         }
         self.impose();
         if self.peers.all_failed() {
-            self.place.penalty.impose();
+            self.place.impose();
         }
     }
 }

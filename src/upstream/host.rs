@@ -249,6 +249,29 @@ impl Place {
         joined(&self.name, self.port)
     }
 
+    /// Records a failure of the host.
+    pub(super) fn impose(&self) {
+        self.penalty.impose();
+        self.usage.fails();
+    }
+
+    /// Records a request that got no response. The second in a row counts as a failure.
+    pub(super) fn unanswered(&self) {
+        if self.penalty.unanswered() {
+            self.usage.fails();
+        }
+    }
+
+    /// Records a response, which clears all failures. Returns whether there was a pause.
+    pub(super) fn lift(&self) -> bool {
+        let was_out = self.penalty.lift();
+        if was_out && self.usage.comes_back() {
+            let scheme = if self.secure { "https" } else { "http" };
+            log::info!("[HOST: {scheme}://{}] Responds again", self.address());
+        }
+        was_out
+    }
+
     /// All addresses failed, so the name is looked up again.
     pub(super) fn doubt(&self, client: &Client) {
         client.dns.doubt(&self.entry);

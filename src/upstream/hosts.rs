@@ -282,7 +282,7 @@ impl HostSet {
         let candidate = found.peers.list.get(found.peer);
         let candidate = candidate.ok_or_else(CallError::no_hosts)?;
         candidate.penalty.lift();
-        place.penalty.lift();
+        place.lift();
         let target = host.target(place);
         match *found.session.into_pingora() {
             HttpSession::H1(session) => Ok((Box::new(session), target)),

@@ -138,12 +138,14 @@ impl Penalty {
         self.until.store(until, Ordering::Relaxed);
     }
 
-    /// Records a request that got no response. The second in a row counts as a failure.
-    pub(super) fn unanswered(&self) {
+    /// Records a request that got no response. The second in a row counts as a failure. Returns whether this one does.
+    pub(super) fn unanswered(&self) -> bool {
         let before = self.unanswered.fetch_add(1, Ordering::Relaxed);
-        if before.saturating_add(1) >= UNANSWERED {
+        let counts = before.saturating_add(1) >= UNANSWERED;
+        if counts {
             self.impose();
         }
+        counts
     }
 
     /// Records a response, which clears all failures. Returns whether there was a pause.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
 use super::care::{Care, HostReport, RetryBudget, Spent};
+use crate::telemetry::moment;
 
 /// The connections of one client to one host.
 #[derive(Debug, Default)]
@@ -15,6 +16,10 @@ pub(crate) struct Usage {
     open: AtomicUsize,
     /// The calls in progress.
     calls: AtomicUsize,
+    /// The host has failed, and has not responded since.
+    failing: AtomicBool,
+    /// The second, after 1970, of the last line in the log about its return.
+    told: AtomicU64,
 }
 
 impl Usage {
@@ -35,6 +40,18 @@ impl Usage {
 
     pub(super) fn end_call(&self) {
         self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Records a failure of the host.
+    pub(super) fn fails(&self) {
+        self.failing.store(true, Ordering::Relaxed);
+    }
+
+    /// Records a response. Returns whether the log gets a line about it: one for all host sets of the host, and not more
+    /// than one per second for a host that comes and goes.
+    pub(super) fn comes_back(&self) -> bool {
+        let now = moment::now().as_secs();
+        self.failing.swap(false, Ordering::Relaxed) && self.told.swap(now, Ordering::Relaxed) != now
     }
 
     /// Makes Pingora report the connections of a peer.
@@ -172,5 +189,20 @@ mod tests {
             states.add("http://h", usage);
         }
         assert_eq!(states.hosts().collect::<Vec<_>>(), [("http://h", 2, 2)]);
+    }
+
+    #[test]
+    fn the_return_of_a_host_is_told_once() {
+        let usage = Usage::default();
+        assert!(!usage.comes_back(), "it has not failed");
+        usage.fails();
+        usage.fails();
+        let told: Vec<bool> = (0..3).map(|_| usage.comes_back()).collect();
+        assert_eq!(told, [true, false, false]);
+        let lines = (0..1000).filter(|_| {
+            usage.fails();
+            usage.comes_back()
+        });
+        assert!(lines.count() < 10, "it comes and goes");
     }
 }

@@ -1,10 +1,10 @@
-//! Which backend failed.
+//! Which backend failed, and one line when a backend or a key source works again.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Stub, eventually};
+use crate::support::{Gateway, Json, Signer, Stub, eventually, ports, tokens};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -80,4 +80,68 @@ fn the_backend_that_failed_is_named_among_several() {
         });
     }
     assert!(!gateway.output().contains("geheim"));
+}
+
+#[test]
+fn a_host_that_responds_again_is_told_once() {
+    let port = ports::free();
+    let url = format!("http://127.0.0.1:{port}");
+    let endpoint =
+        |path: &str| json!({ "endpoint": path, "backend": [backend(&url, "/x", json!({}))] });
+    let file = json!({ "version": 3, "endpoints": [endpoint("/a"), endpoint("/b")] });
+    let gateway = Gateway::start(&file.to_string());
+    let again = format!("[HOST: {url}] Responds again");
+    for path in ["/a", "/b", "/a", "/b"] {
+        assert_eq!(gateway.get(path).status, 500);
+    }
+    assert!(!gateway.output().contains(&again));
+    let stub = Stub::start_at(port);
+    let ok = r#"[{"headers": {"Content-Type": "application/json"}, "body": "{\"a\":1}"}]"#;
+    stub.load(
+        Json::parse(ok).unwrap().items().to_vec(),
+        std::sync::Arc::new(str::to_owned),
+    );
+    eventually("the host responds", LIMIT, || {
+        gateway.get("/a").status == 200
+    });
+    for path in ["/a", "/b", "/b", "/a"] {
+        assert_eq!(gateway.get(path).status, 200);
+    }
+    eventually("its line", LIMIT, || gateway.output().contains(&again));
+    assert_eq!(gateway.output().matches(&again).count(), 1);
+}
+
+#[test]
+fn a_key_source_that_works_again_is_told_once() {
+    let good = Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": "{}"}]"#);
+    let port = ports::free();
+    let url = format!("http://127.0.0.1:{port}/keys");
+    let signer = Signer::es256("k");
+    let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/a",
+        "extra_config": { "auth/validator": {
+            "alg": "ES256", "jwk_url": url, "disable_jwk_security": true, "cache": true, "cache_duration": 3600
+        } },
+        "backend": [backend(&good.url(), "/x", json!({}))] }] });
+    let gateway = Gateway::start(&file.to_string());
+    let mut claims = tokens::claims("api");
+    claims["iss"] = json!("me");
+    let token = format!("Bearer {}", signer.token(&claims));
+    let get = || gateway.get_with("/a", &[("Authorization", &token)]).status;
+    assert_eq!(get(), 401);
+    eventually("the failure", LIMIT, || {
+        gateway.output().contains(&format!("no key set from {url}"))
+    });
+    let keys = Stub::start_at(port);
+    let route = json!([{ "path": "/keys", "body": signer.jwks() }]).to_string();
+    keys.load(
+        Json::parse(&route).unwrap().items().to_vec(),
+        std::sync::Arc::new(str::to_owned),
+    );
+    eventually("the keys", LIMIT, || get() == 200);
+    let again = format!("key set of {url} is fetched again, keys: 1");
+    eventually("its line", LIMIT, || gateway.output().contains(&again));
+    for _ in 0..5 {
+        assert_eq!(get(), 200);
+    }
+    assert_eq!(gateway.output().matches(&again).count(), 1);
 }

@@ -105,7 +105,9 @@ impl Chain {
                 Ok(lent) => {
                     let wait = lent.fresh_for();
                     chain.current.store(Some(Arc::new(lent)));
-                    chain.trouble.store(None);
+                    if chain.trouble.swap(None).is_some() {
+                        log::info!("[SERVICE: SigV4] there are keys again");
+                    }
                     pause = PAUSE;
                     wait
                 }

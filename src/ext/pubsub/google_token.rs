@@ -124,7 +124,9 @@ impl Tokens {
                 Ok(current) => {
                     let life = current.until.saturating_duration_since(Instant::now());
                     tokens.current.store(Some(Arc::new(current)));
-                    tokens.trouble.store(None);
+                    if tokens.trouble.swap(None).is_some() {
+                        log::info!("[PubSub] there are Google credentials again");
+                    }
                     pause = PAUSE;
                     life.saturating_sub(EARLY).max(life / 2).max(PAUSE)
                 }

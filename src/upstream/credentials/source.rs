@@ -137,7 +137,10 @@ impl TokenSource {
                 let fetched = Instant::now();
                 self.current
                     .store(Some(std::sync::Arc::new(Current { token, fetched })));
-                self.state().failure = None;
+                if self.state().failure.take().is_some() {
+                    let url = without_values(&self.credentials.token_url);
+                    log::info!("{url} gives tokens again");
+                }
             }
             Err(error) => {
                 let url = without_values(&self.credentials.token_url);

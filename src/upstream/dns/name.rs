@@ -92,7 +92,9 @@ impl Name {
         match resolver.addresses(&self.host, hurry).await {
             Ok(found) => {
                 self.keep(found.addresses);
-                self.note(Some(found.ttl));
+                if self.note(Some(found.ttl)) > 0 {
+                    log::info!("lookup of {} works again", self.host);
+                }
             }
             Err(error) => {
                 // Logged once. The lookup is repeated until it succeeds.
@@ -103,20 +105,24 @@ impl Name {
         }
     }
 
-    /// Records the result of a lookup and returns the number of consecutive failures. `ttl` is how long the result is
-    /// valid.
+    /// Records the result of a lookup and returns the number of consecutive failures, or those before a success. `ttl` is
+    /// how long the result is valid.
     fn note(&self, ttl: Option<Duration>) -> u32 {
         let mut lookups = self.lookups();
         let now = Instant::now();
         lookups.last = Some(now);
         lookups.found = ttl.map(|_| now).or(lookups.found);
         lookups.doubted = false;
+        lookups.ttl = ttl.or(lookups.ttl);
+        let failed = lookups.failed_in_a_row;
         lookups.failed_in_a_row = match ttl {
             Some(_) => 0,
-            None => lookups.failed_in_a_row.saturating_add(1),
+            None => failed.saturating_add(1),
         };
-        lookups.ttl = ttl.or(lookups.ttl);
-        lookups.failed_in_a_row
+        match ttl {
+            Some(_) => failed,
+            None => lookups.failed_in_a_row,
+        }
     }
 
     fn failed_recently(&self) -> bool {

@@ -47,6 +47,14 @@ impl Service {
         }
     }
 
+    /// Whether the last lookup failed.
+    pub(super) fn is_failing(&self) -> bool {
+        let (asked, found) = (self.asked.load(), self.found.load());
+        asked
+            .as_deref()
+            .is_some_and(|asked| found.as_deref().is_none_or(|found| found < asked))
+    }
+
     /// For metrics.
     pub(in crate::upstream) fn state(&self) -> NameState {
         NameState {

@@ -209,6 +209,7 @@ impl DnsTable {
             }
             None => Err("no resolver configured".to_owned()),
         };
+        let was_failing = service.is_failing();
         service.asked.store(Some(Arc::new(Instant::now())));
         match found {
             Ok(lookup) => {
@@ -229,7 +230,12 @@ impl DnsTable {
                 if service.targets.load().as_deref() != Some(&targets) {
                     service.targets.store(Some(Arc::new(targets)));
                 }
+                if was_failing {
+                    log::info!("SRV lookup of {} works again", service.name);
+                }
             }
+            // Logged once. The lookup is repeated until it succeeds.
+            Err(_) if was_failing => {}
             Err(error) => log::warn!("SRV lookup of {} failed: {error}", service.name),
         }
     }

@@ -185,7 +185,7 @@ impl Exchange<'_> {
         if let Some(host) = self.host()
             && let Ok(place) = &host.place
         {
-            let was_out = place.penalty.lift();
+            let was_out = place.lift();
             if was_out && let Some(health) = host.health() {
                 health.has_come_back();
             }
@@ -227,7 +227,7 @@ impl Exchange<'_> {
         if let Some(place) = self.place()
             && (self.peers.list.len() == 1 || self.peers.all_failed())
         {
-            place.penalty.unanswered();
+            place.unanswered();
         }
     }
 

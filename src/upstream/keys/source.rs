@@ -299,6 +299,7 @@ impl<S: KeyDocument> KeySource<S> {
                 (Arc::new(set), generation)
             }
         };
+        let count = set.key_count();
         self.current.store(Some(Arc::new(Snapshot {
             set,
             generation,
@@ -311,9 +312,15 @@ impl<S: KeyDocument> KeySource<S> {
         log.last_error = None;
         log.last_failure = None;
         log.not_before = None;
-        log.failed_in_a_row = 0;
+        let failures = std::mem::take(&mut log.failed_in_a_row);
         log.max_age = document.max_age;
         log.stale = false;
+        if failures > 0 {
+            let label = self.spec.location.label();
+            log::info!(
+                "key set of {label} is fetched again, keys: {count}, failed attempts before: {failures}"
+            );
+        }
         Ok(is_news)
     }
 

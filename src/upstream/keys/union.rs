@@ -1,6 +1,6 @@
 //! The keys of several URLs as one set.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(super) struct Parts {
     most_age: Duration,
     known: Mutex<HashMap<String, Part>>,
+    /// The origins whose last fetch failed.
+    failing: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,7 @@ impl Parts {
         Parts {
             most_age: schedule.life + schedule.stale,
             known: Mutex::default(),
+            failing: Mutex::default(),
         }
     }
 
@@ -63,17 +66,14 @@ impl Parts {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut max_age, mut failed, mut any) = (None, None, false);
         for (url, result) in urls.iter().zip(fetched) {
+            self.note(url, result.as_ref().err());
             match result {
                 Ok((keys, age)) => {
                     any = true;
                     max_age = soonest(max_age, age);
                     known.insert(url.clone(), Part { keys, at: now });
                 }
-                Err(error) => {
-                    let label = Location::Url(url.clone()).label();
-                    log::warn!("key set of {label} not refreshed: {error}");
-                    failed = Some(error);
-                }
+                Err(error) => failed = Some(error),
             }
         }
         known.retain(|_, part| now.duration_since(part.at) < self.most_age);
@@ -90,6 +90,22 @@ impl Parts {
             bytes: Bytes::from(json!({ "keys": keys }).to_string()),
             max_age,
         })
+    }
+}
+
+impl Parts {
+    /// Logs each failure of an origin, and once that it works again.
+    fn note(&self, url: &str, error: Option<&FetchError>) {
+        let label = || Location::Url(url.to_owned()).label();
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => {
+                failing.insert(url.to_owned());
+                log::warn!("key set of {} not refreshed: {error}", label());
+            }
+            None if failing.remove(url) => log::info!("key set of {} is fetched again", label()),
+            None => {}
+        }
     }
 }
 
