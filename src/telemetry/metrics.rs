@@ -4,6 +4,7 @@
 //! classes of statuses, closed lists of reasons. Handles are obtained once per service, so a request only updates
 //! atomics.
 
+mod admitted;
 mod guards;
 mod maker;
 mod routes;
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     /// Each endpoint has its own series.
     per_endpoint: AtomicBool,
+    admitted: admitted::Admitted,
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGauge,
@@ -273,6 +275,7 @@ impl Metrics {
             state: State::new(&maker),
             registry: revocations::registered(redis::registered(queues::registered(registry))),
             per_endpoint: AtomicBool::new(true),
+            admitted: Default::default(),
         };
         metrics.reload_success.set(1);
         #[cfg(target_os = "linux")]
@@ -448,6 +451,7 @@ impl Metrics {
     /// Sets how often a series was folded into the overflow series since the start. A reload that starts new series
     /// does not lower it.
     pub(crate) fn series_overflow(&self, total: u64) {
+        let total = total.saturating_add(self.admitted.overflowed());
         self.series_overflow
             .inc_by(total.saturating_sub(self.series_overflow.get()));
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod labels;
 mod page;
 mod settings;
+mod size;
 mod spans;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,6 +167,15 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect()
+}
+
+/// The value of a metric without labels on the page of `portcullis/metrics`.
+fn own_metric(port: u16, name: &str) -> f64 {
+    let mut client = Client::connect(port).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim().parse().unwrap()
 }
 
 pub fn prometheus() -> Value {

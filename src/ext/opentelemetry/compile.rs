@@ -11,7 +11,7 @@ use crate::config::{Block, ConfigError, Environment, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
 use crate::telemetry::observe::{Convention, Native, Observer, Settings, Trust};
-use crate::telemetry::series::{SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
+use crate::telemetry::series::{MOST_LINES, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
 use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -194,8 +194,29 @@ fn store(block: &Block<'_>, convention: Convention, cx: &mut Compile<'_>) -> Arc
     };
     let time = own("time_buckets").unwrap_or_else(|| usual.to_vec());
     let size = own("size_buckets").unwrap_or_else(|| SIZE_BOUNDS.to_vec());
-    let key = format!("telemetry/opentelemetry series {convention:?} {time:?} {size:?}");
-    cx.carry(key, |_| Arc::new(Store::new(&time, &size)))
+    let most = most_series(block);
+    let key = format!("telemetry/opentelemetry series {convention:?} {time:?} {size:?} {most}");
+    cx.carry(key, |_| Arc::new(Store::new(&time, &size).with_most(most)))
+}
+
+/// The limit of time series of a page.
+fn most_series(block: &Block<'_>) -> usize {
+    const LEAST: usize = 1000;
+    let Some(written) = block.integer("max_series") else {
+        return MOST_LINES;
+    };
+    match usize::try_from(written) {
+        Ok(most) if most >= LEAST => most,
+        _ => {
+            let node = block.get("max_series");
+            let node = node.unwrap_or_else(|| block.node().clone());
+            node.config_error(ConfigError::OutOfRange {
+                found: written.to_string(),
+                range: format!("{LEAST} or more"),
+            });
+            MOST_LINES
+        }
+    }
 }
 
 fn bounds(block: &Block<'_>, key: &str) -> Option<Vec<f64>> {

@@ -61,6 +61,12 @@ pub(super) const KEYS: &[Key] = &[
         "Upper bounds of the buckets.",
     ),
     key(
+        "max_series",
+        Kind::Integer,
+        "100000",
+        "Ours: how many time series there can be, from 1000; each bucket of a histogram is one. The others are counted together (`otel_metric_overflow=\"true\"`).",
+    ),
+    key(
         "propagators",
         Kind::Texts,
         "[\"tracecontext\"]",

@@ -114,7 +114,7 @@ impl Gateway {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared
                     .metrics
-                    .route(pattern, method)
+                    .rare_route(pattern, method)
                     .record(status, took);
             }
         }

@@ -8,9 +8,13 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::Metrics;
+use super::admitted::Origin;
 
 /// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
 const ALL_ROUTES: &str = "*";
+
+/// The label of all endpoints beyond the limit of series.
+const OTHER_ROUTES: &str = "_OTHER";
 
 /// The handles of one endpoint.
 #[derive(Debug)]
@@ -48,16 +52,34 @@ impl Metrics {
 
     /// The value of the label `route`. An empty one is kept: it is used for requests without an endpoint.
     pub(super) fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
-        if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
+        if pattern.is_empty() {
+            pattern
+        } else if !self.per_endpoint() {
+            ALL_ROUTES
+        } else if self.admitted.knows(pattern) {
             pattern
         } else {
-            ALL_ROUTES
+            OTHER_ROUTES
         }
     }
 
     /// The handles for a route. The same pattern and method give the same series after a reload.
     pub(crate) fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
-        let pattern = self.route_label(pattern);
+        self.handles(pattern, method, Origin::Endpoint)
+    }
+
+    /// The same for a request with a method that the endpoint does not have.
+    pub(crate) fn rare_route(&self, pattern: &str, method: &str) -> RouteMetrics {
+        self.handles(pattern, method, Origin::Request)
+    }
+
+    fn handles(&self, pattern: &str, method: &str, origin: Origin) -> RouteMetrics {
+        let is_own = !pattern.is_empty() && self.per_endpoint();
+        let pattern = if is_own && !self.admitted.admits(pattern, method, origin) {
+            OTHER_ROUTES
+        } else {
+            self.route_label(pattern)
+        };
         let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
         RouteMetrics {
             classes: [
@@ -84,7 +106,9 @@ impl Metrics {
     /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
     /// enlarge the page and the memory.
     pub(crate) fn keep_routes(&self, patterns: &HashSet<&str>) {
-        let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
+        self.admitted.keep(patterns);
+        let mut labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
+        labels.insert(OTHER_ROUTES);
         let patterns = &labels;
         keep(&self.requests, patterns);
         keep(&self.duration, patterns);

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::telemetry::series::MOST_SERIES;
 
 #[test]
 fn the_page_shows_the_counters() {
@@ -84,4 +85,34 @@ fn a_request_counts_until_its_guard_is_dropped() {
     assert_eq!(metrics.requests_in_flight(), 1);
     drop(guard);
     assert_eq!(metrics.requests_in_flight(), 0);
+}
+
+#[test]
+fn routes_beyond_the_limit_share_their_series() {
+    let metrics = Metrics::new();
+    let extra = 7;
+    for n in 0..MOST_SERIES + extra {
+        let pattern = format!("/{n}");
+        metrics.route(&pattern, "GET").record(200, Duration::ZERO);
+        metrics.rejected(&pattern, "limit");
+        metrics.rare_route("/0", &format!("M{n}"));
+    }
+    metrics.series_overflow(0);
+    let page = String::from_utf8(metrics.page()).unwrap();
+    for line in [
+        r#"portcullis_http_requests_total{method="GET",route="_OTHER",status="2xx"} 7"#,
+        r#"portcullis_requests_refused_total{reason="limit",route="_OTHER"} 7"#,
+        r#"portcullis_http_requests_total{method="GET",route="/0",status="2xx"} 1"#,
+        "portcullis_metrics_overflow_total 14",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}");
+    }
+    let of_requests = page
+        .lines()
+        .filter(|line| line.starts_with("portcullis_http_requests_total{") && line.contains("2xx"));
+    assert_eq!(of_requests.count(), 2 * MOST_SERIES + 1 + extra);
+    metrics.keep_routes(&HashSet::from(["/0"]));
+    metrics.route("/new", "GET").record(200, Duration::ZERO);
+    let page = String::from_utf8(metrics.page()).unwrap();
+    assert!(page.contains(r#"route="/new""#), "there is room again");
 }

@@ -254,6 +254,33 @@ pub(super) fn known_method(method: &Method) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| *known == method.as_str())
 }
 
+/// Represents all statuses outside of 100 to 599, which RFC 9110 §15 does not define.
+const ODD_STATUS: u16 = u16::MAX;
+
+/// A status as series count it. 0 means that there was no response.
+pub(super) fn counted_status(status: u16) -> u16 {
+    match status {
+        0 | 100..=599 => status,
+        _ => ODD_STATUS,
+    }
+}
+
+/// The label value of a status: a number, or `_OTHER`.
+pub(super) fn status_value(status: u16) -> Value {
+    match counted_status(status) {
+        ODD_STATUS => "_OTHER".into(),
+        status => status.into(),
+    }
+}
+
+/// `error.type` of a status.
+pub(super) fn status_error(status: u16) -> Value {
+    match counted_status(status) {
+        ODD_STATUS => "_OTHER".into(),
+        status => status.to_string().into(),
+    }
+}
+
 /// The labels for the result of work.
 pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [Attribute; 3] {
     [

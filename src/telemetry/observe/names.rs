@@ -22,6 +22,15 @@ const fn unit(
         unit,
         help,
         kind,
+        is_detail: false,
+    }
+}
+
+/// An instrument that details others: see [`Instrument::is_detail`].
+const fn detail(instrument: Instrument) -> Instrument {
+    Instrument {
+        is_detail: true,
+        ..instrument
     }
 }
 
@@ -80,15 +89,19 @@ pub(super) const CANCELED: Instrument = plain("http.client.request.canceled.coun
 
 pub(super) const READ_SIZE: Instrument = unit("http.client.response.read.size", "b", "", COUNT);
 pub(super) const READ_SIZES: Instrument =
-    unit("http.client.response.read.size-hist", "b", "", SIZES);
+    detail(unit("http.client.response.read.size-hist", "b", "", SIZES));
 pub(super) const READ_TIME: Instrument = unit(
     "http.client.response.read.time",
     "s",
     "",
     Kind::Counter(Measure::Seconds),
 );
-pub(super) const READ_TIMES: Instrument =
-    unit("http.client.response.read.time-hist", "s", "", SECONDS);
+pub(super) const READ_TIMES: Instrument = detail(unit(
+    "http.client.response.read.time-hist",
+    "s",
+    "",
+    SECONDS,
+));
 pub(super) const READ_ERRORS: Instrument = plain("http.client.response.read.errors", COUNT);
 
 impl ServerNames {
@@ -96,7 +109,7 @@ impl ServerNames {
         match convention {
             Convention::Krakend => ServerNames {
                 duration: plain("http.server.duration", SECONDS),
-                size: plain("http.server.response.size", SIZES),
+                size: detail(plain("http.server.response.size", SIZES)),
             },
             Convention::V1_27 | Convention::Stable => ServerNames {
                 duration: unit(
@@ -105,12 +118,12 @@ impl ServerNames {
                     "Duration of HTTP server requests.",
                     SECONDS,
                 ),
-                size: unit(
+                size: detail(unit(
                     "http.server.response.body.size",
                     "By",
                     "Size of HTTP server response bodies.",
                     SIZES,
-                ),
+                )),
             },
         }
     }
@@ -122,11 +135,11 @@ impl ClientNames {
             Convention::Krakend => ClientNames {
                 duration: plain("http.client.duration", SECONDS),
                 request_size: plain("http.client.request.size", COUNT),
-                response_size: plain("http.client.response.size", SIZES),
+                response_size: detail(plain("http.client.response.size", SIZES)),
                 no_length: plain("http.client.response.no-content-length", COUNT),
-                get_conn: plain("http.client.request.get-conn.duration", SECONDS),
-                dns: plain("http.client.request.dns.duration", SECONDS),
-                tls: plain("http.client.request.tls.duration", SECONDS),
+                get_conn: detail(plain("http.client.request.get-conn.duration", SECONDS)),
+                dns: detail(plain("http.client.request.dns.duration", SECONDS)),
+                tls: detail(plain("http.client.request.tls.duration", SECONDS)),
             },
             Convention::V1_27 | Convention::Stable => ClientNames {
                 duration: unit(
@@ -135,22 +148,27 @@ impl ClientNames {
                     "Duration of HTTP client requests.",
                     SECONDS,
                 ),
-                request_size: unit(
+                request_size: detail(unit(
                     "http.client.request.body.size",
                     "By",
                     "Size of HTTP client request bodies.",
                     SIZES,
-                ),
-                response_size: unit(
+                )),
+                response_size: detail(unit(
                     "http.client.response.body.size",
                     "By",
                     "Size of HTTP client response bodies.",
                     SIZES,
-                ),
+                )),
                 no_length: unit("http.client.response.no-content-length", "By", "", COUNT),
-                get_conn: unit("http.client.request.get-conn.duration", "s", "", SECONDS),
-                dns: unit("http.client.request.dns.duration", "s", "", SECONDS),
-                tls: unit("http.client.request.tls.duration", "s", "", SECONDS),
+                get_conn: detail(unit(
+                    "http.client.request.get-conn.duration",
+                    "s",
+                    "",
+                    SECONDS,
+                )),
+                dns: detail(unit("http.client.request.dns.duration", "s", "", SECONDS)),
+                tls: detail(unit("http.client.request.tls.duration", "s", "", SECONDS)),
             },
         }
     }

@@ -21,24 +21,28 @@ const CALLS: Instrument = Instrument {
     unit: "",
     help: "Calls of backends, by result: ok, incomplete, cached, canceled, or why there was no response.",
     kind: Kind::Counter(Measure::Whole),
+    is_detail: false,
 };
 const REQUESTS: Instrument = Instrument {
     name: "portcullis_upstream_requests",
     unit: "",
     help: "Requests to hosts of backends, by class of status; none: no response.",
     kind: Kind::Counter(Measure::Whole),
+    is_detail: false,
 };
 const DURATION: Instrument = Instrument {
     name: "portcullis_upstream_request_duration",
     unit: "s",
     help: "Time from the request to the header of the response.",
     kind: Kind::Histogram(Measure::Seconds),
+    is_detail: false,
 };
 const CONNECTIONS: Instrument = Instrument {
     name: "portcullis_upstream_connections",
     unit: "",
     help: "Connections that requests to hosts were sent on, new or reused.",
     kind: Kind::Counter(Measure::Whole),
+    is_detail: false,
 };
 
 const RETRIES: Instrument = Instrument {
@@ -46,12 +50,14 @@ const RETRIES: Instrument = Instrument {
     unit: "",
     help: "Requests that were sent again on a new connection, because the host had closed the first one unread.",
     kind: Kind::Counter(Measure::Whole),
+    is_detail: false,
 };
 const CACHE: Instrument = Instrument {
     name: "portcullis_http_cache_lookups",
     unit: "",
     help: "Lookups in the response caches of backends: hit, miss, stale, bypass.",
     kind: Kind::Counter(Measure::Whole),
+    is_detail: false,
 };
 
 /// The store of these metrics.

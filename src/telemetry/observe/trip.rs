@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::call::Under;
 use super::request::{agent, header_attributes};
-use super::{CURRENT, Parts};
+use super::{CURRENT, Parts, status_error};
 use crate::telemetry::trace::context::Outbound;
 use crate::telemetry::trace::{Attribute, SpanId, Value};
 
@@ -278,7 +278,7 @@ impl Trip {
     fn error_type(&self) -> Option<Value> {
         match (self.error, self.status) {
             (Some(error), _) => Some(error.into()),
-            (None, 400..) => Some(self.status.to_string().into()),
+            (None, 400..) => Some(status_error(self.status)),
             _ => None,
         }
     }

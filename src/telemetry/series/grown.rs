@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The maximum number of keys that others can invent. A lookup walks over all of them.
-const MOST_KEYS: usize = 256;
+const MOST_KEYS: usize = 64;
 
 /// Values by key, in insertion order. It suits a handful of keys, such as statuses.
 #[derive(Debug)]

@@ -10,6 +10,6 @@ mod store;
 pub(crate) use grown::Grown;
 pub(crate) use histogram::{Counter, Example, Histogram, Measure};
 pub(crate) use store::{
-    Instrument, Kind, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Series, Store,
-    TIME_BOUNDS, label_name,
+    Instrument, Kind, MOST_LINES, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Series,
+    Store, TIME_BOUNDS, label_name,
 };

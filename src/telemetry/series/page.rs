@@ -350,6 +350,7 @@ mod tests {
         unit: "",
         help: "",
         kind: Kind::Histogram(Measure::Seconds),
+        is_detail: false,
     };
 
     #[test]
@@ -428,6 +429,7 @@ mod tests {
                 unit,
                 help: "",
                 kind,
+                is_detail: false,
             })
         };
         let whole = Kind::Counter(Measure::Whole);

@@ -40,6 +40,13 @@ pub(crate) const STABLE_TIME_BOUNDS: &[f64] = &[
 /// The maximum number of series of one instrument. Further ones are counted together in one series.
 pub(crate) const MOST_SERIES: usize = 2000;
 
+/// The maximum number of time series of one store, as Prometheus counts them: each bucket is one. A page with so many has
+/// about 20 MiB.
+pub(crate) const MOST_LINES: usize = 100_000;
+
+/// A larger limit of time series also raises the limit of each instrument, in this proportion.
+const LINES_PER_SERIES: usize = MOST_LINES / MOST_SERIES;
+
 /// The label of the series that counts the excess.
 const OVERFLOW: &str = "otel.metric.overflow";
 
@@ -52,6 +59,9 @@ pub struct Instrument {
     pub unit: &'static str,
     pub help: &'static str,
     pub kind: Kind,
+    /// It details what another instrument shows. With many endpoints it gets only half of the series, so that the other
+    /// half is there for durations of requests.
+    pub is_detail: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +92,18 @@ pub(super) struct Family {
     known: HashMap<String, usize>,
 }
 
+#[derive(Debug, Default)]
+struct Families {
+    by_name: BTreeMap<&'static str, Family>,
+    /// The time series of all of them.
+    lines: usize,
+}
+
 /// All series of a process.
 #[derive(Debug)]
 pub struct Store {
-    families: Mutex<BTreeMap<&'static str, Family>>,
+    families: Mutex<Families>,
+    most_lines: usize,
     time: Arc<[u64]>,
     size: Arc<[u64]>,
     overflowed: AtomicU64,
@@ -104,7 +122,13 @@ impl Store {
             size: size.iter().map(|bound| bound.round() as u64).collect(),
             overflowed: AtomicU64::new(0),
             since: SystemTime::now(),
+            most_lines: MOST_LINES,
         }
+    }
+
+    /// The same store for at most so many time series.
+    pub fn with_most(self, most_lines: usize) -> Store {
+        Store { most_lines, ..self }
     }
 
     /// The counter with these labels. Not for the request path.
@@ -126,13 +150,17 @@ impl Store {
 
     fn numbers(&self, instrument: &Instrument, labels: &[Attribute]) -> Numbers {
         let mut families = self.lock();
-        let family = families.entry(instrument.name).or_insert_with(|| Family {
+        let Families { by_name, lines } = &mut *families;
+        let family = by_name.entry(instrument.name).or_insert_with(|| Family {
             instrument: *instrument,
             series: Vec::new(),
             known: HashMap::new(),
         });
         let text = label_text(labels);
-        let over = family.series.len() >= MOST_SERIES && !family.known.contains_key(&text);
+        let cost = self.lines(instrument.kind);
+        let most = MOST_SERIES.max(self.most_lines / LINES_PER_SERIES);
+        let is_full = family.series.len() >= most || *lines + cost > self.most_for(instrument);
+        let over = is_full && !family.known.contains_key(&text);
         let (text, attributes) = if over {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
             let labels = vec![(OVERFLOW.into(), Value::Bool(true))];
@@ -156,6 +184,7 @@ impl Store {
                 }))))
             }
         };
+        *lines += cost;
         family.known.insert(text.clone(), family.series.len());
         family.series.push(Arc::new(Series {
             attributes,
@@ -165,6 +194,24 @@ impl Store {
         numbers
     }
 
+    /// How many time series are there when this instrument gets no more.
+    fn most_for(&self, instrument: &Instrument) -> usize {
+        if instrument.is_detail {
+            self.most_lines / 2
+        } else {
+            self.most_lines
+        }
+    }
+
+    /// The time series that Prometheus makes of one series: the buckets, `+Inf`, the sum and the count of a histogram.
+    fn lines(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Counter(_) => 1,
+            Kind::Histogram(Measure::Seconds) => self.time.len() + 3,
+            Kind::Histogram(Measure::Whole) => self.size.len() + 3,
+        }
+    }
+
     /// How often a series was requested beyond the limit.
     pub fn overflowed(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
@@ -172,12 +219,16 @@ impl Store {
 
     /// Removes the series of endpoints that are not in `routes`.
     pub fn keep_routes(&self, routes: &HashSet<&str>) {
-        for family in self.lock().values_mut() {
+        let mut families = self.lock();
+        let Families { by_name, lines } = &mut *families;
+        *lines = 0;
+        for family in by_name.values_mut() {
             family.series.retain(|series| is_kept(series, routes));
             let series = family.series.iter().enumerate();
             family.known = series
                 .map(|(at, series)| (series.labels.clone(), at))
                 .collect();
+            *lines += family.series.len() * self.lines(family.instrument.kind);
         }
     }
 
@@ -185,12 +236,13 @@ impl Store {
     pub fn families(&self) -> Vec<(Instrument, Vec<Arc<Series>>)> {
         let families = self.lock();
         families
+            .by_name
             .values()
             .map(|family| (family.instrument, family.series.clone()))
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Family>> {
+    fn lock(&self) -> MutexGuard<'_, Families> {
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -286,6 +338,17 @@ mod tests {
         unit: "",
         help: "",
         kind: Kind::Counter(Measure::Whole),
+        is_detail: false,
+    };
+    const TIMED: Instrument = Instrument {
+        name: "a.time",
+        kind: Kind::Histogram(Measure::Seconds),
+        ..COUNTED
+    };
+    const DETAIL: Instrument = Instrument {
+        name: "a.detail",
+        is_detail: true,
+        ..TIMED
     };
 
     fn label(name: &'static str, value: &'static str) -> Attribute {
@@ -335,6 +398,37 @@ mod tests {
         };
         assert_eq!(counter.get(), 10);
         assert_eq!(store.overflowed(), 10);
+    }
+
+    /// The number of time series on a page.
+    fn lines(store: &Store) -> usize {
+        let mut page = String::new();
+        super::super::page::render_plain(store, &mut page).unwrap();
+        page.lines().filter(|line| !line.starts_with('#')).count()
+    }
+
+    #[test]
+    fn all_series_together_are_limited_and_details_end_first() {
+        let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS).with_most(1000);
+        for route in 0..100 {
+            let labels = [("http.route".into(), Value::from(format!("/{route}")))];
+            for instrument in [&DETAIL, &TIMED] {
+                store.histogram(instrument, &labels).record(1, None);
+            }
+            store.counter(&COUNTED, &labels).add(1);
+        }
+        let counts: Vec<usize> = store.families().iter().map(|(_, all)| all.len()).collect();
+        // In the order of their names: counters, details, durations. The excess is in one series for each of them.
+        let per_route = 1 + 2 * 23;
+        let (details, durations) = (counts[1], counts[2]);
+        assert!(details > 500 / per_route && details < 15, "{counts:?}");
+        assert!(durations > 2 * details, "{counts:?}");
+        assert!(lines(&store) <= 1000 + 23 + 1, "{}", lines(&store));
+        assert!(store.overflowed() > 100);
+        store.keep_routes(&HashSet::from(["/0"]));
+        let before = store.overflowed();
+        store.histogram(&TIMED, &[label("http.route", "/1")]);
+        assert_eq!(store.overflowed(), before, "there is room again");
     }
 
     #[test]

@@ -9,11 +9,15 @@ use super::attributes::{krakend_attributes, push_headers, stable_attributes};
 use super::{Ended, Request, Shown};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::observe::{
-    Convention, EndpointObserver, ServerNames, ServerSeries, known_method, method_value,
-    outcome_labels,
+    Convention, EndpointObserver, ODD_STATUS, ServerNames, ServerSeries, counted_status,
+    known_method, method_value, outcome_labels, status_error, status_value,
 };
+use crate::telemetry::series::Store;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Span, SpanKind, SpanStatus, Value};
+
+/// The key of the series of an endpoint: status, whether it came over TLS, and whether its client is gone.
+type Key = (u16, bool, bool);
 
 impl Request {
     /// Reports the whole request.
@@ -36,18 +40,23 @@ impl Request {
             self.observer.settings.layers.global.metrics,
         ) {
             let failed = ended.client_gone;
-            let make = || self.series(store, ended);
             let series = match endpoint {
                 Some(endpoint) => {
-                    let key = (ended.status, ended.secure, failed);
-                    endpoint.server.get_or_make(&key, make)
+                    let key = |status| (status, ended.secure, failed);
+                    let status = counted_status(ended.status);
+                    let keys: [&dyn Fn() -> Key; 2] = [&|| key(status), &|| key(ODD_STATUS)];
+                    let make = |key: &Key| self.series(store, ended, key.0);
+                    let is_ours = |known: &Key| *known == key(status);
+                    endpoint.server.get_or_make_bounded(is_ours, keys, make)
                 }
                 None => {
                     let method = known_method(ended.method).map(|_| ended.method.clone());
                     // All other methods are counted together.
                     let method = method.unwrap_or_default();
                     let odd = known_method(ended.method).is_none();
-                    let key = (method, ended.status, ended.secure, odd);
+                    let status = counted_status(ended.status);
+                    let key = (method, status, ended.secure, odd);
+                    let make = || self.series(store, ended, status);
                     self.observer.others.get_or_make(&key, make)
                 }
             };
@@ -62,15 +71,12 @@ impl Request {
         }
     }
 
-    fn series(&self, store: &crate::telemetry::series::Store, ended: &Ended<'_>) -> ServerSeries {
+    fn series(&self, store: &Store, ended: &Ended<'_>, status: u16) -> ServerSeries {
         let convention = self.observer.settings.convention;
         let names = ServerNames::of(convention);
         let mut labels = vec![
             ("http.request.method".into(), method_value(ended.method)),
-            (
-                "http.response.status_code".into(),
-                Value::from(ended.status),
-            ),
+            ("http.response.status_code".into(), status_value(status)),
         ];
         let scheme = match convention {
             Convention::Stable if ended.secure => "https",
@@ -83,11 +89,11 @@ impl Request {
             }
             (Some(endpoint), _) => labels.push(("http.route".into(), Value::from(&endpoint.route))),
             (None, Convention::Stable) => {}
-            (None, _) => labels.push(("http.route".into(), reason(ended.status).into())),
+            (None, _) => labels.push(("http.route".into(), reason(status).into())),
         }
         if convention == Convention::Stable {
             labels.push(("network.protocol.version".into(), ended.version.into()));
-            if let Some(error) = self.server_error(ended) {
+            if let Some(error) = self.server_error(ended, status) {
                 labels.push(("error.type".into(), error));
             }
         }
@@ -101,10 +107,10 @@ impl Request {
         }
     }
 
-    fn server_error(&self, ended: &Ended<'_>) -> Option<Value> {
-        match ended.status {
+    fn server_error(&self, ended: &Ended<'_>, status: u16) -> Option<Value> {
+        match status {
             _ if ended.client_gone => Some("canceled".into()),
-            500.. => Some(ended.status.to_string().into()),
+            500.. => Some(status_error(status)),
             _ => None,
         }
     }
@@ -138,7 +144,7 @@ impl Request {
             Convention::Stable => stable_attributes(&mut span, ended, shown),
             _ => krakend_attributes(&mut span, ended, shown),
         }
-        if let Some(error) = self.server_error(ended) {
+        if let Some(error) = self.server_error(ended, ended.status) {
             span.set("error.type", error);
         }
         push_headers(&mut span, layer, shown.headers, ended.response_headers);
@@ -167,7 +173,9 @@ impl Request {
         took: Duration,
     ) {
         let canceled = ended.client_gone;
-        let error = (error || !complete) && !canceled;
+        // Static data in place of a streamed response hides the error from statistics, but not from here.
+        let failed = error || (!complete && self.error.get().is_some());
+        let error = failed && !canceled;
         let layer = &endpoint.proxy;
         if let (Some(store), true) = (&self.observer.store, layer.metrics) {
             let key = (complete, error, canceled);
@@ -224,7 +232,7 @@ impl Request {
         if canceled {
             span.set("canceled", true);
         } else if error {
-            let why = self.error.get().copied().unwrap_or("incomplete");
+            let why = self.error.get().copied().unwrap_or("internal");
             span.set("error", why);
             span.set("error.type", why);
         }

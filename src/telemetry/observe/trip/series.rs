@@ -8,7 +8,10 @@ use http::Method;
 use super::{OTHER_HOSTS, Trip, authority, default_port, is_host};
 use crate::telemetry::observe::names::{self, ClientNames};
 use crate::telemetry::observe::request::split_host;
-use crate::telemetry::observe::{BackendObserver, Convention, method_value};
+use crate::telemetry::observe::{
+    BackendObserver, Convention, ODD_STATUS, counted_status, method_value, status_error,
+    status_value,
+};
 use crate::telemetry::series::{Counter, Histogram, Store};
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -55,23 +58,19 @@ pub(in crate::telemetry::observe) struct ReadSeries {
 impl Trip {
     pub(super) fn count(&self, store: &Store, observer: &BackendObserver, took: Duration) {
         let has_length = self.length.is_some();
+        let status = counted_status(self.status);
         let is_ours = |key: &Key| {
-            let result = (key.0, key.3, key.4) == (self.status, self.error, has_length);
+            let result = (key.0, key.3, key.4) == (status, self.error, has_length);
             result && key.1 == self.method && is_host(&key.2, self.host.as_ref())
         };
-        let key = |host| {
-            (
-                self.status,
-                self.method.clone(),
-                host,
-                self.error,
-                has_length,
-            )
-        };
+        let key = |status, host| (status, self.method.clone(), host, self.error, has_length);
         let host = || self.host.clone().unwrap_or_default();
+        // Neither hosts nor statuses of their own: a backend can invent both.
         let others = || Arc::from(OTHER_HOSTS);
-        let keys: [&dyn Fn() -> Key; 2] = [&|| key(host()), &|| key(others())];
-        let make = |key: &Key| self.series(store, observer, &key.2);
+        let other_status = if status == 0 { 0 } else { ODD_STATUS };
+        let keys: [&dyn Fn() -> Key; 2] =
+            [&|| key(status, host()), &|| key(other_status, others())];
+        let make = |key: &Key| self.series(store, observer, (key.0, &*key.2));
         let series = observer.trips.get_or_make_bounded(is_ours, keys, make);
         let example = self.example();
         series.duration.record_time(took, example);
@@ -97,9 +96,14 @@ impl Trip {
         }
     }
 
-    fn series(&self, store: &Store, observer: &BackendObserver, host: &str) -> TripSeries {
+    fn series(
+        &self,
+        store: &Store,
+        observer: &BackendObserver,
+        (status, host): (u16, &str),
+    ) -> TripSeries {
         let convention = observer.convention;
-        let labels = self.labels(observer, host);
+        let labels = self.labels(observer, status, host);
         let names = ClientNames::of(convention);
         let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
         let krakend = convention == Convention::Krakend;
@@ -136,7 +140,7 @@ impl Trip {
         }
     }
 
-    fn labels(&self, observer: &BackendObserver, host: &str) -> Vec<Attribute> {
+    fn labels(&self, observer: &BackendObserver, status: u16, host: &str) -> Vec<Attribute> {
         let authority = authority(host);
         let (name, port) = split_host(authority);
         let name = name.trim_matches(['[', ']']).to_owned();
@@ -157,15 +161,19 @@ impl Trip {
         if observer.convention == Convention::Stable {
             let port = port.unwrap_or(default_port(host));
             labels.push(("server.port".into(), Value::from(port)));
-            if self.status > 0 {
-                labels.push(("http.response.status_code".into(), self.status.into()));
+            if status > 0 {
+                labels.push(("http.response.status_code".into(), status_value(status)));
             }
-            if let Some(error) = self.error_type() {
+            let error = match (self.error, status) {
+                (None, ODD_STATUS) => Some(status_error(status)),
+                _ => self.error_type(),
+            };
+            if let Some(error) = error {
                 labels.push(("error.type".into(), error));
             }
         } else {
             labels.push(("clientname".into(), Value::from(&observer.route)));
-            labels.push(("http.response.status_code".into(), self.status.into()));
+            labels.push(("http.response.status_code".into(), status_value(status)));
             // KrakenD's own values, so that its series continue.
             let port: u16 = if port.is_some() { 80 } else { 0 };
             labels.push(("server.port".into(), port.into()));
