@@ -248,6 +248,32 @@ fn a_json_access_log_is_json_whatever_clients_send() {
     assert!(!gateway.output().contains("geheim"));
 }
 
+/// A client must not leave a filter by user agent with a byte that is not ASCII.
+#[test]
+fn a_user_agent_is_logged_whatever_bytes_it_has() {
+    let stub = Stub::with(ANY);
+    let file = json!({
+        "version": 3,
+        "extra_config": { "portcullis/access-log": { "format": "json" } },
+        "endpoints": [{ "endpoint": "/a",
+            "backend": [{ "host": [stub.url()], "url_pattern": "/a" }] }]
+    });
+    let gateway = Gateway::start(&file.to_string());
+    for agent in [&b"sqlmap \xc3\xa9"[..], b"sqlmap \xe9"] {
+        let head = b"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: ";
+        let bytes = [&head[..], agent, b"\r\n\r\n"].concat();
+        assert_eq!(gateway.send("GET", bytes).status, 200);
+    }
+    let lines = lines_until(&gateway, "1", |log| log.matches("sqlmap").count() >= 2);
+    let agents: Vec<Value> = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["path"] == "/a")
+        .map(|line| line["user_agent"].clone())
+        .collect();
+    assert_eq!(agents, ["sqlmap \u{e9}", "sqlmap \u{fffd}"]);
+}
+
 #[test]
 fn one_id_names_a_request_everywhere() {
     let stub = Stub::with(ANY);

@@ -181,8 +181,9 @@ impl Gateway {
                 "HTTP/1.1"
             }),
             user_agent: is_detailed
-                .then(|| head.headers.get(header::USER_AGENT)?.to_str().ok())
-                .flatten(),
+                .then(|| head.headers.get(header::USER_AGENT))
+                .flatten()
+                .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
             upstream_status: upstream
                 .map(|(_, status, _)| status)
                 .filter(|status| *status > 0),

@@ -36,7 +36,8 @@ pub struct AccessEvent<'a> {
     pub host: Option<&'a str>,
     /// `HTTP/1.1` or `HTTP/2`.
     pub protocol: Option<&'a str>,
-    pub user_agent: Option<&'a str>,
+    /// With U+FFFD in place of what is not UTF-8.
+    pub user_agent: Option<Cow<'a, str>>,
     pub upstream_status: Option<u16>,
     /// `grpc-status` of a response to a gRPC client.
     pub grpc_status: Option<u32>,

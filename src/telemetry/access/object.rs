@@ -97,6 +97,7 @@ impl<'a> Object<'a> {
                 name,
                 event
                     .user_agent
+                    .as_deref()
                     .map(|agent| shown_header("user-agent", agent))
                     .as_deref(),
             ),

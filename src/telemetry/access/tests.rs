@@ -103,7 +103,7 @@ fn a_json_line_is_valid_json_for_any_client_input() {
     let errors = ["\"quoted\"".into()];
     let event = AccessEvent {
         method: "G\"ET",
-        user_agent: Some("bot (+http://bot.example/?access_token=secret)"),
+        user_agent: Some("bot (+http://bot.example/?access_token=secret)".into()),
         errors: &errors,
         ..event("/a%20b", Some("token=x&b=\"\u{1b}"))
     };
