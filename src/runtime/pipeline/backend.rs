@@ -232,7 +232,7 @@ pub(super) async fn exchange<C: Carrier>(
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let observer = backend.observer.as_ref();
-    let call = observe::Call::begin(observer, limit.end().into_std());
+    let call = observe::Call::begin(observer, limit.end().into_std(), &prepared.out.headers);
     // Pinned here, because a copy of it would cost more than the rest of the observation.
     let work = pin!(guarded(carrier, most_bytes, backend, prepared, limit));
     let Some(call) = call else {

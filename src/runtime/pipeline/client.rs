@@ -72,6 +72,10 @@ impl ClientCall {
         started: Instant,
     ) -> ClientCall {
         let head = &notes.head(head);
+        let headers = forward::outgoing(&endpoint.headers, options, head, notes);
+        if let Some(observer) = &endpoint.observer {
+            observer.works_with(&headers);
+        }
         let line = endpoint.work.is_watched().then(|| {
             Box::new(RequestLine {
                 method: head.method.clone(),
@@ -81,7 +85,7 @@ impl ClientCall {
         ClientCall {
             method: endpoint.is_catch_all().then(|| head.method.clone()),
             line,
-            headers: forward::outgoing(&endpoint.headers, options, head, notes),
+            headers,
             query: head.query.map(Box::from),
             params: notes.params.clone(),
             claims: notes.claims.clone(),

@@ -99,7 +99,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
     /// Makes the call, and reports it to traces and series if the configuration asks for it.
     async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
-        let call = observe::Call::begin(observer, self.limit.end().into_std());
+        let call = observe::Call::begin(
+            observer,
+            self.limit.end().into_std(),
+            &job.prepared.out.headers,
+        );
         // Pinned here, because a copy of it would cost more than the rest of the observation.
         let work = pin!(self.guarded(client, job));
         let Some(call) = call else {

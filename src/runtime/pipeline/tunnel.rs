@@ -144,7 +144,7 @@ async fn observed(
     limit: &Limit,
 ) -> Result<Upgraded, Failure> {
     let observer = work.backend.observer.as_ref();
-    let Some(call) = observe::Call::begin(observer, limit.end().into_std()) else {
+    let Some(call) = observe::Call::begin(observer, limit.end().into_std(), handshake) else {
         return guarded(work, begun, handshake, limit).await;
     };
     let result = Box::pin(call.run(guarded(work, begun, handshake, limit))).await;

@@ -2,13 +2,18 @@
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{BackendObserver, CURRENT, Convention, Current, Parts, Request, outcome_labels};
+use http::HeaderMap;
+
+use super::request::header_attributes;
+use super::{
+    BackendObserver, CURRENT, Convention, Current, Parts, Request, outcome_labels, status_error,
+};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Mark, Span, SpanId, SpanKind, SpanStatus};
+use crate::telemetry::trace::{Attribute, Mark, Span, SpanId, SpanKind, SpanStatus};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(super) struct Under {
     pub(super) status: AtomicU16,
     /// When the head of the response arrived.
     pub(super) headed: Mark,
+    /// The headers that the span of the call shows.
+    headers: Mutex<Vec<Attribute>>,
 }
 
 impl Under {
@@ -43,6 +50,34 @@ impl Under {
         let layer = &self.observer.layer;
         (self.observer.store.is_some() && part(&layer.metrics))
             || (self.request.recorded && part(&layer.traces))
+    }
+
+    /// Whether the span of the call shows headers.
+    fn shows_headers(&self) -> bool {
+        let layer = &self.observer.layer.traces;
+        self.request.recorded && layer.stage && layer.report_headers
+    }
+
+    fn show_headers(&self, side: &'static str, headers: &HeaderMap) {
+        let skipped = &self.observer.layer.traces.skip_headers;
+        let mut shown = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.extend(header_attributes(side, headers, skipped));
+    }
+
+    /// Records the head of the response for the spans of the call and of the endpoint. Only a streamed response keeps its
+    /// headers.
+    pub(super) fn answered(&self, headers: &HeaderMap) {
+        if !self.request.recorded || !self.observer.streams {
+            return;
+        }
+        if self.shows_headers() {
+            self.show_headers("response", headers);
+        }
+        let endpoint = &self.observer.endpoint;
+        if endpoint.shows_headers() {
+            self.request
+                .show_work("response", headers, &endpoint.proxy.skip_headers);
+        }
     }
 }
 
@@ -58,14 +93,20 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Starts a call of the backend, within the request that the current task handles. `deadline` is its deadline.
+    /// Starts a call of the backend, within the request that the current task handles. `deadline` is its deadline, and
+    /// `headers` are those that the steps of the backend get.
     pub(crate) fn begin(
         observer: Option<&Arc<BackendObserver>>,
         deadline: Instant,
+        headers: &HeaderMap,
     ) -> Option<Call> {
         let observer = observer?;
         let request = super::current()?;
-        Some(Call::of(observer, request, deadline))
+        let call = Call::of(observer, request, deadline);
+        if call.under.shows_headers() {
+            call.under.show_headers("request", headers);
+        }
+        Some(call)
     }
 
     /// The same for a request of another task.
@@ -97,6 +138,7 @@ impl Call {
                 cached: AtomicBool::new(false),
                 status: AtomicU16::new(0),
                 headed: Mark::default(),
+                headers: Mutex::default(),
             }),
             id,
             began: is_timed.then(Instant::now),
@@ -119,7 +161,8 @@ impl Call {
             return;
         }
         if let Outcome::Failed(error) = outcome {
-            self.under.request.failed(error);
+            let status = self.under.status.load(Ordering::Relaxed);
+            self.under.request.failed(error, status);
         }
         let cached = self.under.cached.load(Ordering::Relaxed);
         self.under.observer.count_call(outcome, cached);
@@ -209,7 +252,7 @@ impl Call {
                 span.set("complete", false);
                 span.set("error", error);
                 match error {
-                    "status" => span.set("error.type", status.to_string()),
+                    "status" => span.set("error.type", status_error(status)),
                     error => span.set("error.type", error),
                 }
             }
@@ -218,6 +261,9 @@ impl Call {
                 span.set("canceled", true);
             }
         }
+        let headers = self.under.headers.lock();
+        span.attributes
+            .append(&mut headers.unwrap_or_else(PoisonError::into_inner));
         span.add(&observer.layer.traces.attributes);
         span
     }

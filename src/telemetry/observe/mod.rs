@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
 pub(crate) use native::Native;
@@ -218,6 +218,22 @@ impl Observer {
     }
 }
 
+impl EndpointObserver {
+    /// Whether the span of the endpoint's work shows headers.
+    fn shows_headers(&self) -> bool {
+        self.proxy.report_headers && self.proxy.traces && !self.skipped
+    }
+
+    /// Records the headers that the endpoint works with: those that may pass to backends.
+    pub(crate) fn works_with(&self, headers: &HeaderMap) {
+        if self.shows_headers()
+            && let Some(request) = current().filter(|request| request.recorded)
+        {
+            request.show_work("request", headers, &self.proxy.skip_headers);
+        }
+    }
+}
+
 impl BackendObserver {
     /// Names the call's place in the configuration: the attributes that all spans of a backend share.
     pub(super) fn set_place(&self, span: &mut Span, method: &Method, stage: &'static str) {
@@ -353,6 +369,9 @@ pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
         "refused" if says(&["circuit breaker"]) => "circuit_open",
         "refused" | "cel" | "policy" | "ip_filter" | "busy" => "policy",
         "bad_input" | "json_schema" => "request",
-        other => other,
+        "connect" | "status" | "buffers_full" | "credentials" | "request" | "script"
+        | "no_hosts" | "empty" => kind,
+        "exchange_refused" | "exchange_forbidden" => "credentials",
+        _ => "internal",
     }
 }

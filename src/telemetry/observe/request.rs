@@ -5,16 +5,16 @@ mod report;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{EndpointObserver, Observer};
 use crate::telemetry::observe::settings::Trust;
 use crate::telemetry::trace::context::{self, Outbound, Told};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Clock, Mark, SpanId, TraceId};
+use crate::telemetry::trace::{Attribute, Clock, Mark, SpanId, TraceId};
 
 pub(super) use attributes::{agent, header_attributes, split_host};
 
@@ -61,8 +61,10 @@ pub(crate) struct Request {
     streamed: Mark,
     /// The endpoint that the request was routed to, if the request is recorded.
     routed: OnceLock<Arc<EndpointObserver>>,
-    /// Why the first failed call failed.
-    error: OnceLock<&'static str>,
+    /// Why the first failed call failed, and the status that it had.
+    error: OnceLock<(&'static str, u16)>,
+    /// The headers that the span of the endpoint's work shows.
+    work_headers: Mutex<Vec<Attribute>>,
     /// The first host that responded, for the access log.
     upstream: OnceLock<(Arc<str>, u16)>,
     /// The first host that did not.
@@ -173,6 +175,7 @@ impl Request {
             streamed: Mark::default(),
             routed: OnceLock::new(),
             error: OnceLock::new(),
+            work_headers: Mutex::default(),
             upstream: OnceLock::new(),
             silent: OnceLock::new(),
             upstream_nanos: AtomicU64::new(0),
@@ -248,8 +251,20 @@ impl Request {
         self.streamed.set(&self.clock, at);
     }
 
-    pub(super) fn failed(&self, error: &'static str) {
-        let _ = self.error.set(error);
+    pub(super) fn failed(&self, error: &'static str, status: u16) {
+        let _ = self.error.set((error, status));
+    }
+
+    /// Adds headers to the span of the endpoint's work.
+    pub(super) fn show_work(
+        &self,
+        side: &'static str,
+        headers: &HeaderMap,
+        skipped: &[HeaderName],
+    ) {
+        let shown = self.work_headers.lock();
+        let mut shown = shown.unwrap_or_else(PoisonError::into_inner);
+        shown.extend(header_attributes(side, headers, skipped));
     }
 
     /// The parent span of the calls.

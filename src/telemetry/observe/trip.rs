@@ -183,6 +183,7 @@ impl Trip {
         if self.method != Method::HEAD && self.under.needs(Parts::trips) {
             self.length = length();
         }
+        self.under.answered(headers);
         if self.shows_headers() {
             let layer = &self.under.observer.layer.traces;
             let shown = header_attributes("response", headers, &layer.skip_headers);

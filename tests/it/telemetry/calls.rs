@@ -208,10 +208,62 @@ fn no_layer_shows_a_credential() {
     rig.collector.wait_for_spans(4);
     let shown = format!("{:?}", rig.collector.spans());
     assert!(!shown.contains(secret), "{shown}");
-    // In the spans of the request and of the round trip.
+    // In the spans of the request, of the endpoint, of the backend and of the round trip.
     assert_eq!(
         shown.matches("http.request.header.x-shown").count(),
-        2,
+        4,
         "{shown}"
     );
+}
+
+/// A layer shows the headers that it works with: the endpoint what `input_headers` lets through, the backend what its own
+/// list leaves of that. Only a streamed response keeps its headers.
+#[test]
+fn the_spans_of_the_endpoint_and_of_the_backend_show_their_headers() {
+    let mut block = grpc();
+    block["layers"] = json!({
+        "proxy": {"report_headers": true, "skip_headers": ["X-Skipped"]},
+        "backend": {"metrics": {}, "traces": {"round_trip": true, "report_headers": true}},
+    });
+    let listed = json!(["X-Both", "X-Proxy", "X-Skipped"]);
+    let backend = json!({"url_pattern": "/x/a", "input_headers": ["X-Both"]});
+    let mut streamed = backend.clone();
+    streamed["encoding"] = json!("no-op");
+    let rig = Rig::of(
+        block,
+        json!([
+            {"endpoint": "/c", "input_headers": listed, "backend": [backend]},
+            {"endpoint": "/n", "input_headers": listed, "output_encoding": "no-op", "backend": [streamed]},
+        ]),
+    );
+    for (path, has_response) in [("/c", false), ("/n", true)] {
+        let headers = ["X-Both", "X-Proxy", "X-Skipped", "X-Other"].map(|name| (name, "1"));
+        assert_eq!(rig.get(path, &headers), 200);
+        let spans = rig.collector.wait_for_spans(4);
+        let stage = |name: &str| {
+            let of_stage =
+                |span: &&crate::support::collector::Span| span.attributes["krakend.stage"] == name;
+            let found = spans.iter().find(of_stage).unwrap();
+            let names = found.attributes.keys();
+            names.cloned().collect::<BTreeSet<String>>()
+        };
+        let (proxy, called) = (stage("proxy"), stage("backend"));
+        let has = |names: &BTreeSet<String>, header: &str| {
+            names.contains(&format!("http.request.header.{header}"))
+        };
+        assert!(has(&proxy, "x-both") && has(&proxy, "x-proxy"), "{proxy:?}");
+        assert!(
+            !has(&proxy, "x-skipped") && !has(&proxy, "x-other"),
+            "{proxy:?}"
+        );
+        assert!(
+            has(&called, "x-both") && !has(&called, "x-proxy"),
+            "{called:?}"
+        );
+        for names in [&proxy, &called] {
+            let answered = names.contains("http.response.header.content-type");
+            assert_eq!(answered, has_response, "{path} {names:?}");
+        }
+        rig.collector.forget();
+    }
 }

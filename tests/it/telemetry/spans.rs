@@ -188,6 +188,12 @@ fn a_failing_call_is_reported_with_its_reason() {
         let proxy = find(&spans, path, INTERNAL);
         assert_eq!(proxy.attributes["http.response.status_code"], 500);
         assert!(proxy.attributes.contains_key("error"), "{proxy:?}");
+        let error = match path {
+            "/t" => "timeout",
+            "/e" => "500",
+            _ => "connect_refused",
+        };
+        assert_eq!(proxy.attributes["error.type"], error, "{proxy:?}");
     }
     let page = rig.scrape();
     let routes = |name: &str| -> BTreeSet<String> {

@@ -1,6 +1,7 @@
 //! What is reported at the end of a request: series and spans.
 
 use std::borrow::Cow;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -232,10 +233,16 @@ impl Request {
         if canceled {
             span.set("canceled", true);
         } else if error {
-            let why = self.error.get().copied().unwrap_or("internal");
+            let (why, status) = self.error.get().copied().unwrap_or(("internal", 0));
             span.set("error", why);
-            span.set("error.type", why);
+            match why {
+                "status" => span.set("error.type", status_error(status)),
+                why => span.set("error.type", why),
+            }
         }
+        let headers = self.work_headers.lock();
+        span.attributes
+            .append(&mut headers.unwrap_or_else(PoisonError::into_inner));
         span.add(&layer.trace_attributes);
         self.observer.push(span);
     }
