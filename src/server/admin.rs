@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
@@ -52,6 +52,7 @@ const MOST_BUILDING: usize = 2;
 /// A request.
 #[derive(Debug)]
 pub(crate) struct Asked {
+    /// Never HEAD, whose response is that of GET without the body (RFC 9110 §9.3.2).
     pub method: Method,
     /// Without the query.
     pub path: String,
@@ -123,10 +124,18 @@ pub(crate) fn page(
                 render(&mut page);
                 page.response(content_type)
             }
-            (true, false) => plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
+            (true, false) => not_allowed(),
             (false, _) => plain(StatusCode::NOT_FOUND, "404 page not found"),
         },
     )
+}
+
+/// The response to a method that a page does not have (RFC 9110 §15.5.6).
+pub(crate) fn not_allowed() -> Response<Vec<u8>> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed");
+    let allowed = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
 }
 
 /// A response in plain text.
@@ -267,8 +276,13 @@ struct Pages {
 impl ServeHttp for Pages {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
+        let is_head = request.method == Method::HEAD;
         let mut asked = Asked {
-            method: request.method.clone(),
+            method: if is_head {
+                Method::GET
+            } else {
+                request.method.clone()
+            },
             path: request.uri.path().to_owned(),
             headers: request.headers.clone(),
             body: Bytes::new(),
@@ -289,7 +303,10 @@ impl ServeHttp for Pages {
         };
         self.shared.handler.prepare(&asked).await;
         self.place.works();
-        let response = self.shared.respond(asked).await;
+        let mut response = self.shared.respond(asked).await;
+        if is_head {
+            response.body_mut().clear();
+        }
         if !is_trusted {
             self.place.serves_anyone(RESPONSE_PATIENCE);
         }

@@ -13,7 +13,9 @@ use super::loader::FileLoader;
 use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
 use crate::ext::opentelemetry::{self, Pages};
-use crate::server::admin::{Admission, Asked, Handle, Handler, SideListener, page, plain, whole};
+use crate::server::admin::{
+    Admission, Asked, Handle, Handler, SideListener, not_allowed, page, plain, whole,
+};
 use crate::server::pages::Page;
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
@@ -67,8 +69,11 @@ impl FileLoader {
             started: Instant::now(),
         };
         Arc::new(move |asked: &Asked| {
-            if asked.path != "/" || asked.method != Method::GET {
+            if asked.path != "/" {
                 return others.respond(asked);
+            }
+            if asked.method != Method::GET {
+                return not_allowed();
             }
             let native = told.native.load();
             let html = people::html(&told.families(), native.as_deref(), &history, &facts);
@@ -157,9 +162,6 @@ fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: opentelemetry::Page) -> 
             .get(ACCEPT)
             .and_then(|value| value.to_str().ok());
         let form = Form::accepted(accept);
-        if asked.method == Method::HEAD {
-            return whole(StatusCode::OK, form.content_type(), Vec::new());
-        }
         let mut body = Page::asked_by(&asked.headers);
         if page.process {
             body.push(form.converted(process_metrics()).as_bytes());

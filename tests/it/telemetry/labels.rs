@@ -147,3 +147,45 @@ fn pages_are_compressed_for_scrapers_that_accept_it() {
         .unwrap();
     assert_eq!(decoded.lines().count(), plain.lines().count());
 }
+
+/// RFC 9110 §9.3.2, §15.5.6: HEAD has the headers of GET, and 405 names the methods.
+#[test]
+fn pages_know_head_and_name_their_methods() {
+    let metrics = ports::free();
+    let extra =
+        json!({"portcullis/metrics": {"listen": format!("127.0.0.1:{metrics}"), "page": true}});
+    let rig = Rig::with(&[], prometheus(), extra, json!([e()]));
+    let ask = |port: u16, method: &str, path: &str| {
+        let mut client = Client::connect(port).unwrap();
+        client.send(request(method, path, &[])).unwrap();
+        client.response(method).unwrap()
+    };
+    // Its numbers do not change between two requests.
+    for (port, path, is_constant) in [
+        (rig.page, "/metrics", true),
+        (metrics, "/metrics", false),
+        (metrics, "/", false),
+    ] {
+        let (get, head) = (ask(port, "GET", path), ask(port, "HEAD", path));
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"));
+        let length: usize = head.header("content-length").unwrap().parse().unwrap();
+        assert!(length > 0, "{path}");
+        if is_constant {
+            assert_eq!(length, get.body.len());
+        } else {
+            let post = ask(port, "POST", path);
+            assert_eq!(
+                (post.status, post.header("allow")),
+                (405, Some("GET, HEAD"))
+            );
+        }
+        // The connection goes on after HEAD.
+        let mut client = Client::connect(port).unwrap();
+        client.send(request("HEAD", path, &[])).unwrap();
+        client.response("HEAD").unwrap();
+        client.send(request("GET", path, &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200, "{path}");
+    }
+    assert_eq!(ask(metrics, "HEAD", "/other").status, 404);
+}

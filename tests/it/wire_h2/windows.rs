@@ -31,7 +31,9 @@ fn a_body_that_nobody_reads_does_not_stop_the_other_streams() {
         .build()
         .unwrap();
     let status = runtime.block_on(async move {
-        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .unwrap();
         let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
         tokio::spawn(connection);
         let post = |path: &str| {
@@ -44,8 +46,12 @@ fn a_body_that_nobody_reads_does_not_stop_the_other_streams() {
             stuck.reserve_capacity(16 * 1024);
             let capacity = std::future::poll_fn(|cx| stuck.poll_capacity(cx));
             let waited = tokio::time::timeout(Duration::from_secs(1), capacity).await;
-            let Ok(Some(Ok(capacity))) = waited else { break };
-            stuck.send_data(Bytes::from(vec![0; capacity]), false).unwrap();
+            let Ok(Some(Ok(capacity))) = waited else {
+                break;
+            };
+            stuck
+                .send_data(Bytes::from(vec![0; capacity]), false)
+                .unwrap();
         }
         let (response, mut other) = client.send_request(post("/other"), false).unwrap();
         other.send_data(Bytes::from_static(b"{}"), true).unwrap();
