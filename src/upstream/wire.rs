@@ -416,6 +416,7 @@ mod tests {
             trace: TraceId([1; 16]),
             span: SpanId([2; 8]),
             sampled: false,
+            debug: false,
             random: false,
             state: None,
             baggage: None,

@@ -78,12 +78,19 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             return ServicePart::Nothing;
         }
     };
+    let ttl = block.duration("ttl");
+    if let (Some(Duration::ZERO), Some(node)) = (ttl, block.get("ttl")) {
+        node.warn_hint(
+            ConfigError::invalid("a period of 0 is not possible"),
+            "1m is used",
+        );
+    }
     let push = Push {
         client,
         write: format!("{base}/write?consistency=&db={db}&precision=s&rp="),
         base,
         headers,
-        period: block.set_duration("ttl").unwrap_or(PERIOD),
+        period: ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(PERIOD),
         kept: block.count("buffer_size").unwrap_or(0).min(MOST_KEPT) as usize,
     };
     let key = format!("telemetry/influx {}", node.value().to_json());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::KEYS;
 use super::environment::Sampler;
 use super::exporters::{Shared, check_names, exporters, pages};
-use super::{Exporters, Pages, environment, layers};
+use super::{Exporters, Pages, environment, layers, variables};
 use crate::config::{Block, ConfigError, Environment, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
@@ -26,6 +26,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         log::info!("[SERVICE: OpenTelemetry] switched off by OTEL_SDK_DISABLED");
         return ServicePart::Nothing;
     }
+    variables::check(cx.environment, node);
     let facts = cx.left::<ServiceFacts>();
     let settings = settings(&block, facts.as_deref(), cx.environment);
     let resource: Arc<[Attribute]> = resource(&block, facts.as_deref(), cx.environment).into();
@@ -83,6 +84,7 @@ fn settings(
         writes: !block.flag("disable_injection"),
         keeps_decision: false,
         quiet: false,
+        exemplars: environment::exemplars(environment),
     }
 }
 

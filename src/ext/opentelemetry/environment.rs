@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{ConfigError, Environment, Node};
+use crate::telemetry::observe::Exemplars;
 use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -40,7 +41,16 @@ pub(super) fn longest_value(environment: &Environment) -> Option<usize> {
         .or_else(|| limit("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"))
 }
 
-/// The variable of a signal, or else the one for all signals: `OTEL_EXPORTER_OTLP_TRACES_HEADERS`.
+/// `OTEL_METRICS_EXEMPLAR_FILTER`.
+pub(super) fn exemplars(environment: &Environment) -> Exemplars {
+    match text(environment, "OTEL_METRICS_EXEMPLAR_FILTER") {
+        Some("always_on") => Exemplars::All,
+        Some("always_off") => Exemplars::None,
+        _ => Exemplars::Recorded,
+    }
+}
+
+/// `OTEL_EXPORTER_OTLP_HEADERS`.
 pub(super) fn headers(environment: &Environment) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs(text(environment, "OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default())

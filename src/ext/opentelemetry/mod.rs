@@ -14,6 +14,7 @@ mod overrides;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod variables;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

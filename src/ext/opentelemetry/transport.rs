@@ -11,7 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::telemetry::otlp::{Sent, Signal, Transport, retry_delay};
-use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideResponse, retry_after};
+use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideError, SideResponse, retry_after};
 
 /// The common parts of all requests to one collector.
 #[derive(Debug)]
@@ -60,6 +60,10 @@ impl Transport for OverHttp {
                 .call(Method::POST, url, headers, body, self.common.timeout);
             match call.await {
                 Ok(response) => of_http(&response),
+                // The collector has the request: another one would be a duplicate.
+                Err(error @ SideError::Size { .. }) => Sent::Rejected {
+                    reason: error.to_string(),
+                },
                 Err(error) => Sent::Again {
                     after: None,
                     reason: error.to_string(),

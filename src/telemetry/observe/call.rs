@@ -209,8 +209,7 @@ impl Call {
             labels.extend_from_slice(&observer.layer.metrics.attributes);
             store.histogram(&super::names::BACKEND, &labels)
         });
-        let request = &self.under.request;
-        histogram.record_time(took, request.recorded.then_some((request.trace, self.id)));
+        histogram.record_time(took, self.under.request.example(self.id));
     }
 
     fn span(&self, outcome: Outcome, began: Instant, took: Duration) -> Span {

@@ -30,7 +30,9 @@ use http::{HeaderMap, Method};
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
 pub(crate) use native::Native;
 pub(crate) use request::{Came, Ended, Request, Shown, grpc_status};
-pub(crate) use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
+pub(crate) use settings::{
+    BackendLayer, Convention, Exemplars, Layer, Layers, Parts, Settings, Trust,
+};
 pub(crate) use step::step;
 pub(crate) use trip::Trip;
 

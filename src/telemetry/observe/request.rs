@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{EndpointObserver, Observer};
-use crate::telemetry::observe::settings::Trust;
+use crate::telemetry::observe::settings::{Exemplars, Trust};
 use crate::telemetry::trace::context::{self, Outbound, Told};
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Attribute, Clock, Mark, SpanId, TraceId};
@@ -50,6 +50,8 @@ pub(crate) struct Request {
     pub(super) recorded: bool,
     /// The context that is sent to backends.
     sampled: bool,
+    /// The client asks for a trace with all details.
+    debug: bool,
     /// The path is excluded by `skip_paths`.
     skipped: bool,
     pub(super) server: SpanId,
@@ -139,6 +141,11 @@ impl Request {
             Trust::Proxies => came.by_trusted_proxy,
             Trust::Never => false,
         };
+        let debug = match &told {
+            Some(Told::Parent(parent)) => trusted && parent.debug,
+            Some(Told::Decision { debug, .. }) => trusted && *debug,
+            None => false,
+        };
         let (parent, link, decided) = match told {
             Some(Told::Parent(parent)) if !trusted => {
                 (None, Some((parent.trace, parent.span)), None)
@@ -147,7 +154,7 @@ impl Request {
                 let decided = parent.sampled;
                 (Some(parent), None, decided)
             }
-            Some(Told::Decision(decision)) => (None, None, trusted.then_some(decision)),
+            Some(Told::Decision { sampled, .. }) => (None, None, trusted.then_some(sampled)),
             None => (None, None, None),
         };
         let trace = parent.as_ref().map_or_else(TraceId::random, |p| p.trace);
@@ -166,6 +173,7 @@ impl Request {
             baggage: baggage.then(|| context::baggage(came.headers)).flatten(),
             recorded,
             sampled: recorded || chosen && settings.keeps_decision,
+            debug,
             skipped: settings.skips(came.path),
             server,
             // Nobody sees it of a request that is not recorded.
@@ -216,6 +224,16 @@ impl Request {
         if let Some(status) = grpc_status(fields) {
             self.grpc.store(status, Ordering::Relaxed);
         }
+    }
+
+    /// The span as an example of a measurement, if histograms keep one.
+    pub(super) fn example(&self, span: SpanId) -> Option<(TraceId, SpanId)> {
+        let is_kept = match self.observer.settings.exemplars {
+            Exemplars::Recorded => self.recorded,
+            Exemplars::All => true,
+            Exemplars::None => false,
+        };
+        is_kept.then_some((self.trace, span))
     }
 
     /// Records the start of the endpoint's work.
@@ -290,6 +308,7 @@ impl Request {
             trace: self.trace,
             span,
             sampled: self.sampled,
+            debug: self.debug,
             random: self.random,
             state: self.state.as_ref(),
             baggage: self.baggage.as_ref(),

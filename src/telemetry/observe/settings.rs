@@ -110,6 +110,16 @@ pub enum Trust {
     Never,
 }
 
+/// Which requests histograms keep as examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exemplars {
+    /// Those that are recorded.
+    #[default]
+    Recorded,
+    All,
+    None,
+}
+
 /// Which requests are excluded, and how trace contexts are sent.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -131,6 +141,7 @@ pub struct Settings {
     pub keeps_decision: bool,
     /// Traces are off, so there are no ids to show.
     pub quiet: bool,
+    pub exemplars: Exemplars,
 }
 
 impl Settings {

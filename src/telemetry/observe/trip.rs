@@ -272,8 +272,7 @@ impl Trip {
     }
 
     fn example(&self) -> Option<(crate::telemetry::trace::TraceId, SpanId)> {
-        let request = &self.under.request;
-        request.recorded.then_some((request.trace, self.id))
+        self.under.request.example(self.id)
     }
 
     fn error_type(&self) -> Option<Value> {

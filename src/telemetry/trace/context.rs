@@ -67,6 +67,8 @@ pub(crate) struct Parent {
     pub span: SpanId,
     /// `None`: the receiver decides, which only B3 knows.
     pub sampled: Option<bool>,
+    /// The sender asks for a trace with all details, which B3 and Jaeger know.
+    pub debug: bool,
     /// The id of the trace is random (W3C Trace Context level 2 §3.2.2.5.2).
     pub random: bool,
     pub state: Option<HeaderValue>,
@@ -76,8 +78,11 @@ pub(crate) struct Parent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     Parent(Parent),
-    /// B3 without ids: only whether the request is recorded.
-    Decision(bool),
+    /// B3 without ids: only whether the request is recorded, and with all details.
+    Decision {
+        sampled: bool,
+        debug: bool,
+    },
 }
 
 /// The context for a backend.
@@ -87,18 +92,22 @@ pub(crate) struct Outbound<'a> {
     pub trace: TraceId,
     pub span: SpanId,
     pub sampled: bool,
+    /// Sent only with `sampled`, where the format knows it.
+    pub debug: bool,
     pub random: bool,
     pub state: Option<&'a HeaderValue>,
     pub baggage: Option<&'a HeaderValue>,
 }
 
 impl Told {
-    /// Reads the first format that is present. Malformed headers are ignored, and a decision without ids counts only if no
-    /// format has ids.
+    /// Reads the first format that is present; both forms of B3, whichever is written, as OpenTelemetry requires
+    /// (<https://opentelemetry.io/docs/specs/otel/context/api-propagators/#b3-extract>). Malformed headers are ignored, and a
+    /// decision without ids counts only if no format has ids.
     pub(crate) fn read(headers: &HeaderMap, formats: Formats) -> Option<Told> {
         let line = || Some(headers.get(b3::SINGLE)?.as_bytes().trim_ascii());
-        let single = || formats.b3.then(|| b3::single(line()?)).flatten();
-        let several = || formats.b3_multi.then(|| b3::several(headers)).flatten();
+        let reads_b3 = formats.b3 || formats.b3_multi;
+        let single = || reads_b3.then(|| b3::single(line()?)).flatten();
+        let several = || reads_b3.then(|| b3::several(headers)).flatten();
         let w3c = || {
             formats
                 .trace_context
@@ -107,9 +116,12 @@ impl Told {
         };
         let jaeger = || formats.jaeger.then(|| jaeger::parent(headers)).flatten();
         let parent = single().or_else(several).or_else(w3c).or_else(jaeger);
-        let state = || formats.b3.then(|| b3::state(line()?)).flatten();
-        let states = || formats.b3_multi.then(|| b3::states(headers)).flatten();
-        let decision = || state().or_else(states).map(Told::Decision);
+        let state = || reads_b3.then(|| b3::state(line()?)).flatten();
+        let states = || reads_b3.then(|| b3::states(headers)).flatten();
+        let decision = || {
+            let b3::State { sampled, debug } = state().or_else(states)?;
+            Some(Told::Decision { sampled, debug })
+        };
         parent.map(Told::Parent).or_else(decision)
     }
 }
@@ -133,22 +145,27 @@ impl Outbound<'_> {
             let state = self.state.map(HeaderValue::as_bytes);
             set(w3c::TRACESTATE, "Tracestate", state);
         }
+        let debug = self.sampled && self.debug;
         let sampled = if self.sampled { "1" } else { "0" };
         if formats.b3 {
-            let single = format!("{}-{}-{sampled}", self.trace, self.span);
+            let state = if debug { "d" } else { sampled };
+            let single = format!("{}-{}-{state}", self.trace, self.span);
             set(b3::SINGLE, "B3", Some(single.as_bytes()));
         }
         if formats.b3_multi {
             let (trace, span) = (self.trace.to_string(), self.span.to_string());
             set(b3::TRACE, "X-B3-Traceid", Some(trace.as_bytes()));
             set(b3::SPAN, "X-B3-Spanid", Some(span.as_bytes()));
-            set(b3::SAMPLED, "X-B3-Sampled", Some(sampled.as_bytes()));
-            // What the client said with them is in the headers above, or concerns its own span.
+            // Debug includes sampling, and is sent in its place.
+            let sampled = (!debug).then_some(sampled.as_bytes());
+            set(b3::SAMPLED, "X-B3-Sampled", sampled);
+            set(b3::FLAGS, "X-B3-Flags", debug.then_some(b"1"));
+            // It concerns the client's own span.
             set(b3::PARENT, "X-B3-Parentspanid", None);
-            set(b3::FLAGS, "X-B3-Flags", None);
         }
         if formats.jaeger {
-            let value = format!("{}:{}:0:{sampled}", self.trace, self.span);
+            let flags = if debug { "3" } else { sampled };
+            let value = format!("{}:{}:0:{flags}", self.trace, self.span);
             set(jaeger::HEADER, "Uber-Trace-Id", Some(value.as_bytes()));
         }
         if let (true, Some(baggage)) = (formats.baggage, self.baggage) {

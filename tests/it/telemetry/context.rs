@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::{CLIENT, CLIENTS, CLIENTS_SPAN, CLIENTS_TRACE, Rig, SERVER, a, both, find, grpc};
+use crate::support::Client;
+use crate::support::http::request;
 
 /// T4. Unlike in KrakenD, an unsampled parent is respected, and `baggage` is not passed on by default.
 #[test]
@@ -221,6 +223,108 @@ fn unusable_variables_are_reported() {
         assert_eq!(output.matches(reason).count(), 1, "{output}");
         assert!(!output.contains("bogus-1"), "{output}");
     }
+}
+
+/// A variable of the specification is honoured, or the log says that it is not.
+#[test]
+fn variables_without_effect_and_bad_values_are_reported() {
+    let numbers = [
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    ];
+    let others = [
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "bogus-1"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "bogus-1"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "bogus-1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "bogus-1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=bogus-1"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1"),
+    ];
+    let bad: Vec<(&str, &str)> = numbers
+        .into_iter()
+        .map(|name| (name, "bogus-1"))
+        .chain(others)
+        .collect();
+    let rig = Rig::with(&bad, grpc(), json!({}), json!([a()]));
+    assert_eq!(rig.get("/a", &[]), 200);
+    let output = rig.gateway.output();
+    for (name, _) in &bad {
+        let told = output
+            .lines()
+            .filter(|line| line.contains(&format!("{name} ")));
+        assert_eq!(told.count(), 1, "{name}: {output}");
+    }
+    assert!(!output.contains("bogus-1"), "{output}");
+    let good = [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "0"),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "cumulative",
+        ),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based"),
+        ("OTEL_TRACES_EXPORTER", "otlp"),
+    ];
+    let rig = Rig::with(&good, grpc(), json!({}), json!([a()]));
+    assert!(!rig.gateway.output().contains("OTEL_"));
+}
+
+#[test]
+fn exemplars_can_be_switched_off() {
+    for (filter, parent, expected) in [
+        ("trace_based", "-01", true),
+        ("trace_based", "-00", false),
+        ("always_on", "-00", true),
+        ("always_off", "-01", false),
+    ] {
+        let variables = [("OTEL_METRICS_EXEMPLAR_FILTER", filter)];
+        let rig = Rig::with(&variables, both(), json!({}), json!([a()]));
+        let parent = CLIENTS.replace("-01", parent);
+        assert_eq!(rig.get("/a", &[("traceparent", &parent)]), 200);
+        rig.page_when("the request", |page| page.has("http_server_duration_count"));
+        let mut client = Client::connect(rig.page).unwrap();
+        let accept = [("Accept", "application/openmetrics-text; version=1.0.0")];
+        client.send(request("GET", "/metrics", &accept)).unwrap();
+        let page = client.response("GET").unwrap().text();
+        assert_eq!(page.contains("# {trace_id="), expected, "{filter} {parent}");
+    }
+}
+
+/// OpenTelemetry requires both: the other form of B3 is read, and debug goes on.
+#[test]
+fn both_forms_of_b3_are_read_and_debug_goes_on() {
+    let ids = [
+        ("x-b3-traceid", CLIENTS_TRACE),
+        ("x-b3-spanid", CLIENTS_SPAN),
+    ];
+    let mut block = grpc();
+    block["propagators"] = json!(["b3"]);
+    let rig = Rig::of(block.clone(), json!([a()]));
+    assert_eq!(rig.get("/a", &[ids[0], ids[1], ("x-b3-flags", "1")]), 200);
+    let sent = rig.one_seen().header("b3").unwrap().to_owned();
+    assert!(
+        sent.starts_with(CLIENTS_TRACE) && sent.ends_with("-d"),
+        "{sent}"
+    );
+    assert_eq!(rig.get("/a", &[ids[0], ids[1], ("x-b3-sampled", "0")]), 200);
+    let sent = rig.one_seen().header("b3").unwrap().to_owned();
+    assert!(
+        sent.starts_with(CLIENTS_TRACE) && sent.ends_with("-0"),
+        "{sent}"
+    );
+    block["propagators"] = json!(["b3multi"]);
+    let rig = Rig::of(block, json!([a()]));
+    let single = format!("{CLIENTS_TRACE}-{CLIENTS_SPAN}-d");
+    assert_eq!(rig.get("/a", &[("b3", &single)]), 200);
+    let seen = rig.one_seen();
+    assert_eq!(seen.header("x-b3-traceid"), Some(CLIENTS_TRACE));
+    assert_eq!(seen.header("x-b3-flags"), Some("1"));
+    assert_eq!(seen.header("x-b3-sampled"), None);
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Request {
     /// Reports the whole request.
     pub(crate) fn end(&self, ended: &Ended<'_>) {
         let endpoint = ended.endpoint.filter(|endpoint| !endpoint.skipped);
-        let example = self.recorded.then_some((self.trace, self.server));
+        let example = self.example(self.server);
         if let (Some(endpoint), Some((complete, error, took))) = (endpoint, ended.work) {
             let clock = &self.clock;
             let took = match (self.worked.get(clock), self.streamed.get(clock)) {
@@ -189,7 +189,7 @@ impl Request {
                 labels.extend_from_slice(&layer.metric_attributes);
                 store.histogram(&crate::telemetry::observe::names::PROXY, &labels)
             });
-            histogram.record_time(took, self.recorded.then_some((self.trace, self.proxy)));
+            histogram.record_time(took, self.example(self.proxy));
         }
         if !self.recorded || !layer.traces {
             return;

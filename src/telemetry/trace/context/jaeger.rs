@@ -25,6 +25,7 @@ pub(super) fn parent(headers: &HeaderMap) -> Option<Parent> {
         span: SpanId::parse(span.as_bytes())?,
         // 2 asks for debugging, which includes sampling.
         sampled: Some(flags & 3 != 0),
+        debug: flags & 2 != 0,
         random: false,
         state: None,
     })

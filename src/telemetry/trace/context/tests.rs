@@ -17,7 +17,7 @@ fn read(fields: &[(&'static str, &str)]) -> Option<Parent> {
 fn parent(fields: &[(&'static str, &str)], formats: Formats) -> Option<Parent> {
     match Told::read(&headers(fields), formats)? {
         Told::Parent(parent) => Some(parent),
-        Told::Decision(_) => None,
+        Told::Decision { .. } => None,
     }
 }
 
@@ -41,6 +41,7 @@ fn a_traceparent_is_read_and_written_back() {
         trace: parent.trace,
         span: parent.span,
         sampled: true,
+        debug: false,
         random: parent.random,
         state: parent.state.as_ref(),
         baggage: None,
@@ -138,6 +139,54 @@ fn b3_is_read_in_both_forms() {
 }
 
 #[test]
+fn each_propagator_of_b3_reads_both_forms_and_keeps_debug() {
+    let ids = [
+        ("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"),
+        ("x-b3-spanid", "e457b5a2e4d86bd1"),
+    ];
+    for name in ["b3", "b3multi"] {
+        let formats = Formats::parse([name].into_iter()).unwrap();
+        let denied = [&ids[..], &[("x-b3-sampled", "0")]].concat();
+        for fields in [&denied[..], &[("b3", &format!("{B3_IDS}-0"))]] {
+            let parent = parent(fields, formats).unwrap();
+            assert_eq!(
+                (parent.sampled, parent.debug),
+                (Some(false), false),
+                "{name}"
+            );
+        }
+        let flagged = [&ids[..], &[("x-b3-flags", "1")]].concat();
+        for fields in [&flagged[..], &[("b3", &format!("{B3_IDS}-d"))]] {
+            let parent = parent(fields, formats).unwrap();
+            assert_eq!((parent.sampled, parent.debug), (Some(true), true), "{name}");
+            let sent = written(&Outbound {
+                formats,
+                trace: parent.trace,
+                span: parent.span,
+                sampled: true,
+                debug: parent.debug,
+                random: false,
+                state: None,
+                baggage: None,
+            });
+            let sent = |name: &str| {
+                let found = sent.iter().find(|(known, _)| known == name);
+                found.and_then(|(_, value)| value.clone())
+            };
+            if name == "b3" {
+                assert_eq!(sent("B3").unwrap(), format!("{B3_IDS}-d"));
+            } else {
+                assert_eq!(sent("X-B3-Flags").unwrap(), "1");
+                assert_eq!(sent("X-B3-Sampled"), None);
+            }
+        }
+    }
+    let both_forms = [&ids[..], &[("b3", "64fe8b2a57d3eff7-e457b5a2e4d86bd1-1")]].concat();
+    let first = parent(&both_forms, both()).unwrap();
+    assert_eq!(first.trace.to_string(), "000000000000000064fe8b2a57d3eff7");
+}
+
+#[test]
 fn a_b3_context_may_leave_the_decision_to_the_receiver() {
     let ids = [
         ("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"),
@@ -155,14 +204,15 @@ fn a_b3_context_may_leave_the_decision_to_the_receiver() {
 #[test]
 fn b3_may_be_a_decision_without_ids() {
     let told = |name, value| Told::read(&headers(&[(name, value)]), both());
+    let decided = |sampled, debug| Some(Told::Decision { sampled, debug });
     for (name, value, decision) in [
-        ("b3", "0", Some(Told::Decision(false))),
-        ("b3", "1", Some(Told::Decision(true))),
-        ("b3", "d", Some(Told::Decision(true))),
+        ("b3", "0", decided(false, false)),
+        ("b3", "1", decided(true, false)),
+        ("b3", "d", decided(true, true)),
         ("b3", "x", None),
         ("b3", "", None),
-        ("x-b3-sampled", "0", Some(Told::Decision(false))),
-        ("x-b3-flags", "1", Some(Told::Decision(true))),
+        ("x-b3-sampled", "0", decided(false, false)),
+        ("x-b3-flags", "1", decided(true, true)),
         ("x-b3-flags", "0", None),
     ] {
         assert_eq!(told(name, value), decision, "{name}: {value}");

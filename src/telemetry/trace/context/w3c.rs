@@ -29,6 +29,7 @@ pub(super) fn trace_parent(headers: &HeaderMap) -> Option<Parent> {
         trace,
         span,
         sampled: Some(flags & 1 == 1),
+        debug: false,
         random: flags & 2 == 2,
         state: trace_state(headers),
     })

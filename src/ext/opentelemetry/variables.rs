@@ -1,0 +1,122 @@
+//! Warnings about `OTEL_…` variables that have no effect, or a value that cannot be read.
+
+use super::environment::text;
+use crate::config::{ConfigError, Environment, Node};
+
+/// Numbers, the least possible one, and what applies in place of one that cannot be read.
+const NUMBERS: [(&str, u64, &str); 7] = [
+    ("OTEL_BSP_SCHEDULE_DELAY", 1, "5000"),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, "512"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", 1, "2048"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", 1, "the usual period"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", 1, "10000"),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "no limit"),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "no limit"),
+];
+
+/// Words, the known ones, and what applies in place of another one.
+const WORDS: [(&str, &[&str], &str); 7] = [
+    ("OTEL_SDK_DISABLED", &["true", "false"], "false"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", &["gzip", "none"], "gzip"),
+    (
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        &["grpc", "http/protobuf"],
+        "http/protobuf",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        &["cumulative"],
+        "cumulative",
+    ),
+    (
+        "OTEL_METRICS_EXEMPLAR_FILTER",
+        &["always_on", "always_off", "trace_based"],
+        "trace_based",
+    ),
+    (
+        "OTEL_TRACES_EXPORTER",
+        &["otlp"],
+        "the exporters of the file",
+    ),
+    (
+        "OTEL_METRICS_EXPORTER",
+        &["otlp", "prometheus"],
+        "the exporters of the file",
+    ),
+];
+
+/// Variables of the specification that have no effect.
+const UNUSED: [&str; 9] = [
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_CONFIG_FILE",
+    "OTEL_EXPORTER_OTLP_INSECURE",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+    "OTEL_METRIC_EXPORT_TIMEOUT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+];
+
+/// What of an exporter can be set for one signal, which has no effect here.
+const OF_A_SIGNAL: [&str; 8] = [
+    "ENDPOINT",
+    "PROTOCOL",
+    "HEADERS",
+    "TIMEOUT",
+    "COMPRESSION",
+    "CERTIFICATE",
+    "CLIENT_CERTIFICATE",
+    "CLIENT_KEY",
+];
+
+/// Warns about each of these variables, at the block that they belong to.
+pub(super) fn check(environment: &Environment, node: &Node<'_>) {
+    let warn = |what: String, hint: String| node.warn_hint(ConfigError::invalid(what), hint);
+    for (name, least, usual) in NUMBERS {
+        let number = text(environment, name).map(str::parse::<u64>);
+        if number.is_some_and(|number| number.is_ok_and(|number| number >= least)) {
+            continue;
+        }
+        if text(environment, name).is_some() {
+            warn(
+                format!("{name} is not a number of at least {least}"),
+                format!("{usual} applies"),
+            );
+        }
+    }
+    for (name, known, usual) in WORDS {
+        let written = text(environment, name);
+        let is_known = |written: &str| {
+            known
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(written))
+        };
+        if written.is_some_and(|written| !is_known(written)) {
+            let list = known.join(", ");
+            warn(
+                format!("{name} has a value that is none of {list}"),
+                format!("{usual} applies"),
+            );
+        }
+    }
+    let endpoint = text(environment, "OTEL_EXPORTER_OTLP_ENDPOINT");
+    let has_host = |url: &str| url.parse().is_ok_and(|uri: http::Uri| uri.host().is_some());
+    if endpoint.is_some_and(|endpoint| !has_host(endpoint)) {
+        warn(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL".to_owned(),
+            "http://collector:4318".to_owned(),
+        );
+    }
+    let of_signals = ["TRACES", "METRICS"].into_iter().flat_map(|signal| {
+        let named = move |what: &&str| format!("OTEL_EXPORTER_OTLP_{signal}_{what}");
+        OF_A_SIGNAL.iter().map(named)
+    });
+    let unused = UNUSED.into_iter().map(str::to_owned).chain(of_signals);
+    for name in unused.filter(|name| text(environment, name).is_some()) {
+        warn(
+            format!("{name} has no effect"),
+            "docs/observability.md lists the variables that have one".to_owned(),
+        );
+    }
+}
