@@ -56,21 +56,33 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
         return;
     };
     let missing = block.access_missing.as_deref().unwrap_or("-");
+    let at = |key| node.get(key).unwrap_or_else(|| node.clone());
+    let has_pattern = name != "custom" || !block.access_custom.trim().is_empty();
+    if !has_pattern {
+        at("access_log_format").warn_hint(
+            ConfigError::Missing("access_log_custom_format"),
+            "the format \"default\" is used",
+        );
+    }
+    let name = if has_pattern {
+        name.as_str()
+    } else {
+        "default"
+    };
     match Pattern::named(name, &block.access_custom, &block.prefix, missing) {
-        Some(Ok(pattern)) => cx.leave(Arc::new(access::Settings {
-            format: AccessFormat::Pattern(Box::new(pattern)),
-            ..access::Settings::default()
-        })),
-        Some(Err(reason)) => {
-            let at = node.get("access_log_custom_format");
-            at.unwrap_or_else(|| node.clone()).invalid(reason);
+        Some((pattern, unknown)) => {
+            for reason in unknown {
+                let hint = "it is written as it is";
+                at("access_log_custom_format").warn_hint(ConfigError::invalid(reason), hint);
+            }
+            cx.leave(Arc::new(access::Settings {
+                format: AccessFormat::Pattern(Box::new(pattern)),
+                ..access::Settings::default()
+            }));
         }
         None => {
-            let at = node
-                .get("access_log_format")
-                .unwrap_or_else(|| node.clone());
-            at.warn(ConfigError::NotOneOf {
-                found: name.clone(),
+            at("access_log_format").warn(ConfigError::NotOneOf {
+                found: name.to_owned(),
                 allowed: "default, httpdCommon, httpdCombined, json, custom".to_owned(),
             });
         }

@@ -53,16 +53,14 @@ const JSON: &str = "{\"prefix\":\"%{prefix}\", \"time\":\"%{time}\", \"status_co
 const LAYOUT: &str = "2006/01/02 - 15:04:05.000";
 
 impl Pattern {
-    /// The pattern of a named format; `None` for a name that is not known. `custom` is the pattern of that name.
-    ///
-    /// # Errors
-    /// A variable that is not known.
+    /// The pattern of a named format, and what in it is not known; `None` for a name that is not known. `custom` is the
+    /// pattern of that name. What is not known is written as it is.
     pub fn named(
         name: &str,
         custom: &str,
         prefix: &str,
         missing: &str,
-    ) -> Option<Result<Pattern, String>> {
+    ) -> Option<(Pattern, Vec<String>)> {
         let text = match name {
             "default" => DEFAULT,
             "httpdCommon" => COMMON,
@@ -74,26 +72,34 @@ impl Pattern {
         Some(Pattern::parse(text, prefix, missing))
     }
 
-    fn parse(text: &str, prefix: &str, missing: &str) -> Result<Pattern, String> {
-        let mut pieces = Vec::new();
+    fn parse(text: &str, prefix: &str, missing: &str) -> (Pattern, Vec<String>) {
+        let (mut pieces, mut unknown) = (Vec::new(), Vec::new());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("%{") {
-            let (name, behind) = after
-                .split_once('}')
-                .ok_or_else(|| format!("%{{{after} is not closed"))?;
+            let Some((name, behind)) = after.split_once('}') else {
+                unknown.push(format!("%{{{after} is not closed"));
+                break;
+            };
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.into()));
             }
-            pieces.push(Piece::Variable(variable(name, prefix)?));
+            pieces.push(match variable(name, prefix) {
+                Some(variable) => Piece::Variable(variable),
+                None => {
+                    unknown.push(format!("%{{{name}}} is not known"));
+                    Piece::Text(format!("%{{{name}}}").into())
+                }
+            });
             rest = behind;
         }
         let end = if rest.ends_with('\n') { "" } else { "\n" };
         pieces.push(Piece::Text(format!("{rest}{end}").into()));
-        Ok(Pattern {
+        let pattern = Pattern {
             json: text.trim_start().starts_with('{'),
             pieces: pieces.into(),
             missing: missing.into(),
-        })
+        };
+        (pattern, unknown)
     }
 
     /// Appends the line of one request.
@@ -134,12 +140,12 @@ impl Pattern {
     }
 }
 
-fn variable(name: &str, prefix: &str) -> Result<Variable, String> {
+fn variable(name: &str, prefix: &str) -> Option<Variable> {
     let (name, argument) = match name.split_once(':') {
         Some((name, argument)) => (name, Some(argument)),
         None => (name, None),
     };
-    Ok(match name {
+    Some(match name {
         "prefix" => Variable::Prefix(prefix.into()),
         "time" => Variable::Time(GoLayout::parse(match argument {
             None => LAYOUT,
@@ -164,7 +170,7 @@ fn variable(name: &str, prefix: &str) -> Result<Variable, String> {
             Some(("header", field)) => Variable::Header(field.to_ascii_lowercase().into()),
             Some(("query", parameter)) => Variable::Parameter(parameter.into()),
             Some(("jwt", claim)) => Variable::Claim(claim.into()),
-            _ => return Err(format!("%{{{name}}} is not known")),
+            _ => return None,
         },
     })
 }
@@ -241,7 +247,7 @@ mod tests {
             claims: Some(&claims),
             ..AccessEvent::at(Duration::from_millis(1_795_472_528_000))
         };
-        let pattern = Pattern::named(name, custom, "[P]", "-").unwrap().unwrap();
+        let (pattern, _) = Pattern::named(name, custom, "[P]", "-").unwrap();
         let mut out = Vec::new();
         pattern.push(&event, Query::Keep, &mut out);
         String::from_utf8(out).unwrap()
@@ -268,8 +274,14 @@ mod tests {
         let json = "{\"r\": \"%{header.Referer}\"}";
         let json: serde_json::Value = serde_json::from_str(&line("custom", json)).unwrap();
         assert_eq!(json["r"], "\"a\\b");
-        for bad in ["%{nothing}", "%{path"] {
-            assert!(Pattern::named("custom", bad, "", "-").unwrap().is_err());
+        for (bad, reason) in [
+            ("%{method} %{nothing} %{x.y}", "%{nothing} is not known"),
+            ("%{method} %{path", "%{path is not closed"),
+        ] {
+            let (_, unknown) = Pattern::named("custom", bad, "", "-").unwrap();
+            assert_eq!(unknown[0], reason);
+            let written = line("custom", bad);
+            assert_eq!(written, format!("{}\n", bad.replace("%{method}", "GET")));
         }
         assert!(Pattern::named("apache", "", "", "-").is_none());
     }

@@ -223,7 +223,7 @@ impl Call {
             parent: request.work_span(&observer.endpoint),
             state: request.state.clone(),
             name: match observer.convention {
-                Convention::Stable => format!("backend {}", observer.route).into(),
+                Convention::Stable => format!("backend {}", observer.pattern).into(),
                 _ => observer.route.to_string().into(),
             },
             kind: SpanKind::Internal,

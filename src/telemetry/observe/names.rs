@@ -7,8 +7,8 @@ const SECONDS: Kind = Kind::Histogram(Measure::Seconds);
 const SIZES: Kind = Kind::Histogram(Measure::Whole);
 const COUNT: Kind = Kind::Counter(Measure::Whole);
 
-const fn plain(name: &'static str, kind: Kind) -> Instrument {
-    unit(name, "", "", kind)
+const fn plain(name: &'static str, help: &'static str, kind: Kind) -> Instrument {
+    unit(name, "", help, kind)
 }
 
 const fn unit(
@@ -79,37 +79,82 @@ pub(super) struct ClientNames {
     pub tls: Instrument,
 }
 
-pub(super) const PROXY: Instrument = plain("krakend.proxy.duration", SECONDS);
-pub(super) const BACKEND: Instrument = plain("krakend.backend.duration", SECONDS);
+pub(super) const PROXY: Instrument = plain(
+    "krakend.proxy.duration",
+    "Duration of the work of endpoints, in seconds.",
+    SECONDS,
+);
+pub(super) const BACKEND: Instrument = plain(
+    "krakend.backend.duration",
+    "Duration of calls of backends, in seconds.",
+    SECONDS,
+);
 
-pub(super) const STARTED: Instrument = plain("http.client.request.started.count", COUNT);
-pub(super) const FAILED: Instrument = plain("http.client.request.failed.count", COUNT);
-pub(super) const TIMED_OUT: Instrument = plain("http.client.request.timedout.count", COUNT);
-pub(super) const CANCELED: Instrument = plain("http.client.request.canceled.count", COUNT);
+pub(super) const STARTED: Instrument = plain(
+    "http.client.request.started.count",
+    "Requests to hosts.",
+    COUNT,
+);
+pub(super) const FAILED: Instrument = plain(
+    "http.client.request.failed.count",
+    "Requests to hosts that got no response.",
+    COUNT,
+);
+pub(super) const TIMED_OUT: Instrument = plain(
+    "http.client.request.timedout.count",
+    "Requests to hosts that got no response in time.",
+    COUNT,
+);
+pub(super) const CANCELED: Instrument = plain(
+    "http.client.request.canceled.count",
+    "Requests to hosts whose response was no longer needed.",
+    COUNT,
+);
 
-pub(super) const READ_SIZE: Instrument = unit("http.client.response.read.size", "b", "", COUNT);
-pub(super) const READ_SIZES: Instrument =
-    detail(unit("http.client.response.read.size-hist", "b", "", SIZES));
+pub(super) const READ_SIZE: Instrument = unit(
+    "http.client.response.read.size",
+    "b",
+    "Bytes read of response bodies of hosts.",
+    COUNT,
+);
+pub(super) const READ_SIZES: Instrument = detail(unit(
+    "http.client.response.read.size-hist",
+    "b",
+    "Bytes read of each response body of a host.",
+    SIZES,
+));
 pub(super) const READ_TIME: Instrument = unit(
     "http.client.response.read.time",
     "s",
-    "",
+    "Time from the head to the end of response bodies of hosts.",
     Kind::Counter(Measure::Seconds),
 );
 pub(super) const READ_TIMES: Instrument = detail(unit(
     "http.client.response.read.time-hist",
     "s",
-    "",
+    "Time from the head to the end of each response body of a host.",
     SECONDS,
 ));
-pub(super) const READ_ERRORS: Instrument = plain("http.client.response.read.errors", COUNT);
+pub(super) const READ_ERRORS: Instrument = plain(
+    "http.client.response.read.errors",
+    "Response bodies of hosts that ended early.",
+    COUNT,
+);
 
 impl ServerNames {
     pub(super) const fn of(convention: Convention) -> ServerNames {
         match convention {
             Convention::Krakend => ServerNames {
-                duration: plain("http.server.duration", SECONDS),
-                size: detail(plain("http.server.response.size", SIZES)),
+                duration: plain(
+                    "http.server.duration",
+                    "Duration of requests of clients, in seconds.",
+                    SECONDS,
+                ),
+                size: detail(plain(
+                    "http.server.response.size",
+                    "Bytes of response bodies for clients.",
+                    SIZES,
+                )),
             },
             Convention::V1_27 | Convention::Stable => ServerNames {
                 duration: unit(
@@ -133,13 +178,41 @@ impl ClientNames {
     pub(super) const fn of(convention: Convention) -> ClientNames {
         match convention {
             Convention::Krakend => ClientNames {
-                duration: plain("http.client.duration", SECONDS),
-                request_size: plain("http.client.request.size", COUNT),
-                response_size: detail(plain("http.client.response.size", SIZES)),
-                no_length: plain("http.client.response.no-content-length", COUNT),
-                get_conn: detail(plain("http.client.request.get-conn.duration", SECONDS)),
-                dns: detail(plain("http.client.request.dns.duration", SECONDS)),
-                tls: detail(plain("http.client.request.tls.duration", SECONDS)),
+                duration: plain(
+                    "http.client.duration",
+                    "Duration of requests to hosts until the head of the response, in seconds.",
+                    SECONDS,
+                ),
+                request_size: plain(
+                    "http.client.request.size",
+                    "Bytes of request bodies for hosts.",
+                    COUNT,
+                ),
+                response_size: detail(plain(
+                    "http.client.response.size",
+                    "Bytes of response bodies of hosts, as announced.",
+                    SIZES,
+                )),
+                no_length: plain(
+                    "http.client.response.no-content-length",
+                    "Responses of hosts that announce no length.",
+                    COUNT,
+                ),
+                get_conn: detail(plain(
+                    "http.client.request.get-conn.duration",
+                    "Time until there is a connection to the host, in seconds.",
+                    SECONDS,
+                )),
+                dns: detail(plain(
+                    "http.client.request.dns.duration",
+                    "Time of lookups of names of hosts, in seconds.",
+                    SECONDS,
+                )),
+                tls: detail(plain(
+                    "http.client.request.tls.duration",
+                    "Time of TLS handshakes with hosts, in seconds.",
+                    SECONDS,
+                )),
             },
             Convention::V1_27 | Convention::Stable => ClientNames {
                 duration: unit(
@@ -160,15 +233,30 @@ impl ClientNames {
                     "Size of HTTP client response bodies.",
                     SIZES,
                 )),
-                no_length: unit("http.client.response.no-content-length", "By", "", COUNT),
+                no_length: unit(
+                    "http.client.response.no-content-length",
+                    "By",
+                    "Responses of hosts that announce no length.",
+                    COUNT,
+                ),
                 get_conn: detail(unit(
                     "http.client.request.get-conn.duration",
                     "s",
-                    "",
+                    "Time until there is a connection to the host, in seconds.",
                     SECONDS,
                 )),
-                dns: detail(unit("http.client.request.dns.duration", "s", "", SECONDS)),
-                tls: detail(unit("http.client.request.tls.duration", "s", "", SECONDS)),
+                dns: detail(unit(
+                    "http.client.request.dns.duration",
+                    "s",
+                    "Time of lookups of names of hosts, in seconds.",
+                    SECONDS,
+                )),
+                tls: detail(unit(
+                    "http.client.request.tls.duration",
+                    "s",
+                    "Time of TLS handshakes with hosts, in seconds.",
+                    SECONDS,
+                )),
             },
         }
     }

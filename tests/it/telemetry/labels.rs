@@ -189,3 +189,23 @@ fn pages_know_head_and_name_their_methods() {
     }
     assert_eq!(ask(metrics, "HEAD", "/other").status, 404);
 }
+
+/// `promtool check metrics` asks for it.
+#[test]
+fn each_metric_of_the_page_has_a_help_text() {
+    for convention in ["", "1.27", "stable"] {
+        let mut block = prometheus();
+        block["layers"] = json!({"global": {"semantic_convention": convention}});
+        let rig = Rig::of(block, json!([e()]));
+        assert_eq!(rig.get("/o/5", &[]), 200);
+        let page = text(&rig);
+        let helps = page.lines().filter_map(|line| line.strip_prefix("# HELP "));
+        for help in helps {
+            let (name, text) = help.split_once(' ').unwrap();
+            assert!(
+                text.ends_with('.') || text.ends_with("metadata"),
+                "{name}: {text:?}"
+            );
+        }
+    }
+}

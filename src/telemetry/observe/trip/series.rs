@@ -147,8 +147,8 @@ impl Trip {
         let mut labels = match observer.convention {
             Convention::Stable => vec![
                 ("http.request.method".into(), method_value(&self.method)),
-                ("url.template".into(), Value::from(&observer.route)),
-                ("http.route".into(), Value::from(&observer.route)),
+                ("url.template".into(), Value::from(&observer.pattern)),
+                ("http.route".into(), Value::from(&observer.pattern)),
                 (
                     "krakend.endpoint.route".into(),
                     Value::from(&observer.endpoint.route),

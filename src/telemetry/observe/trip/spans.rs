@@ -10,7 +10,7 @@ use crate::telemetry::observe::call::Under;
 use crate::telemetry::observe::request::split_host;
 use crate::telemetry::observe::{BackendObserver, Convention};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Span, SpanEvent, SpanId, SpanKind, SpanStatus};
+use crate::telemetry::trace::{Span, SpanEvent, SpanId, SpanKind, SpanStatus, Value};
 
 impl Trip {
     pub(super) fn spans(&mut self, took: Duration) {
@@ -29,7 +29,7 @@ impl Trip {
             parent: self.under.parent,
             state: request.state.clone(),
             name: if stable {
-                format!("{} {}", self.method, observer.route).into()
+                format!("{} {}", self.method, observer.pattern).into()
             } else {
                 observer.route.to_string().into()
             },
@@ -78,6 +78,7 @@ impl Trip {
             let port = port.unwrap_or(default_port(self.host()));
             span.set("server.port", port);
             span.set("network.protocol.version", self.version);
+            span.set("url.template", Value::from(&observer.pattern));
         } else {
             span.set("server.address", authority.to_owned())
         }
