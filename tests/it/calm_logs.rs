@@ -132,7 +132,9 @@ fn a_key_source_that_works_again_is_told_once() {
         gateway.output().contains(&format!("no key set from {url}"))
     });
     let keys = Stub::start_at(port);
-    let route = json!([{ "path": "/keys", "body": signer.jwks() }]).to_string();
+    let json_type = json!({ "Content-Type": "application/json" });
+    let route =
+        json!([{ "path": "/keys", "headers": json_type, "body": signer.jwks() }]).to_string();
     keys.load(
         Json::parse(&route).unwrap().items().to_vec(),
         std::sync::Arc::new(str::to_owned),

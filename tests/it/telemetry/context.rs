@@ -241,7 +241,7 @@ fn variables_without_effect_and_bad_values_are_reported() {
         ("OTEL_METRICS_EXEMPLAR_FILTER", "bogus-1"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "bogus-1"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "bogus-1"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "bogus-1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "/bogus-1"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=bogus-1"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "1"),
     ];
