@@ -389,18 +389,26 @@ impl<'h> Nominated<'h> {
 fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let rules = &options.client_address;
     let peer = head.peer.to_canonical();
-    // Large enough for the longest address, so that the buffer is allocated once and becomes the value.
-    let mut text = Vec::with_capacity(45);
-    if rules.append_chain && rules.trusts(peer) {
-        for line in head.headers.get_all(FORWARDED_FOR) {
-            text.extend_from_slice(line.as_bytes().trim_ascii());
-            text.extend_from_slice(b", ");
-        }
-        push_address(peer, &mut text);
-    } else {
-        push_address(head.client, &mut text);
+    if !rules.append_chain || !rules.trusts(peer) {
+        return address(head.client);
     }
+    let mut text = Vec::with_capacity(96);
+    for line in head.headers.get_all(FORWARDED_FOR) {
+        text.extend_from_slice(line.as_bytes().trim_ascii());
+        text.extend_from_slice(b", ");
+    }
+    push_address(peer, &mut text);
     HeaderValue::try_from(text).ok()
+}
+
+/// An address as a value, with one allocation of its length.
+fn address(address: IpAddr) -> Option<HeaderValue> {
+    const LONGEST: usize = "0000:0000:0000:0000:0000:ffff:255.255.255.255".len();
+    let mut space = [0; LONGEST];
+    let mut rest = &mut space[..];
+    push_address(address, &mut rest);
+    let length = LONGEST - rest.len();
+    HeaderValue::from_bytes(space.get(..length)?).ok()
 }
 
 /// `https` or `http`: that of our own connection, or what a trusted peer reports about the one before it.
