@@ -30,6 +30,7 @@ mod finish;
 mod folder;
 mod frames;
 mod front;
+mod gather;
 pub(crate) mod gateway;
 mod handover;
 mod handshakes;

@@ -16,25 +16,25 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The head and body of a small response are sent in one packet.
-const WRITE_BUFFER: usize = 1460;
+use crate::server::gather::Gather;
+
 /// TLS reads a record in small pieces.
 const TLS_READ_BUFFER: usize = 4 * 1024;
 
 /// A client's connection for HTTP in plain text. Heads and bodies are read into separate buffers.
 pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
-    wrap(BufWriter::with_capacity(WRITE_BUFFER, tcp), fd, peer)
+    wrap(Gather::new(tcp), fd, peer)
 }
 
 /// A client's connection for TLS.
 pub(super) fn below_tls(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
-    let writer = BufWriter::with_capacity(WRITE_BUFFER, tcp);
-    wrap(BufReader::with_capacity(TLS_READ_BUFFER, writer), fd, peer)
+    let reader = BufReader::with_capacity(TLS_READ_BUFFER, Gather::new(tcp));
+    wrap(reader, fd, peer)
 }
 
 fn wrap<T>(stream: T, fd: RawFd, peer: SocketAddr) -> Stream
