@@ -59,6 +59,7 @@ mod pool;
 mod proof;
 mod proxy;
 mod redirect;
+pub(crate) mod room;
 mod rules;
 mod session;
 mod side;

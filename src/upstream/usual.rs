@@ -10,20 +10,21 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use httparse::{ParserConfig, Status};
 use pingora_core::protocols::{GetTimingDigest, Shutdown, TimingDigest};
 use pingora_core::{Error, ErrorType, RetryType};
-use pingora_http::{ResponseHeader, header_value_from_raw};
+use pingora_http::ResponseHeader;
 use tokio::io::AsyncReadExt;
 
 use super::link::Link;
+use super::room;
 
-/// The room for a head. Most heads fit, with a short body.
-const HEAD_BYTES: usize = 4096;
 /// A longer head is not usual.
 const MOST_HEAD_BYTES: usize = 16 * 1024;
 const MOST_FIELDS: usize = 64;
+/// The number of headers that the gateway adds to those of a response: they need no larger map.
+const MOST_ADDED: usize = 5;
 /// The room for the pieces of a body that come after the head.
 const PIECE_BYTES: usize = 64 * 1024;
 /// More digits of a `Content-Length` are not usual.
@@ -108,10 +109,7 @@ impl Usual {
             if already > MOST_HEAD_BYTES {
                 return Ok(false);
             }
-            if self.read.capacity() - already < HEAD_BYTES / 4 {
-                self.read.reserve(HEAD_BYTES);
-            }
-            match self.link.read_buf(&mut self.read).await {
+            match room::read(&mut *self.link, &mut self.read).await {
                 Ok(0) => return Err(closed(already)),
                 Ok(_) => {}
                 Err(error) => return Err(broken(already, error)),
@@ -291,7 +289,7 @@ fn parts(
     let mut head = http::Response::new(()).into_parts().0;
     head.status = status;
     head.version = Version::HTTP_11;
-    head.headers.reserve(response.headers.len());
+    head.headers = HeaderMap::with_capacity(response.headers.len() + MOST_ADDED);
     let mut length = None;
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -302,7 +300,7 @@ fn parts(
             CONNECTION | TRANSFER_ENCODING | UPGRADE => return None,
             _ => {}
         }
-        let value = header_value_from_raw(bytes.slice_ref(field.value));
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         head.headers.append(name, value);
     }
     // RFC 9112 section 6.3.

@@ -36,6 +36,10 @@ impl Exchange<'_> {
     /// Rejects ambiguous framing (RFC 9112 §6.3) and a protocol switch that was not requested. Conflicting lengths
     /// were already rejected when the head was read.
     pub(super) fn check_header(&mut self) -> Result<(), CallError> {
+        if matches!(self.session, Some(Session::Usual(_))) {
+            // It was read only because its framing has one meaning.
+            return Ok(());
+        }
         let Some(response) = self.response() else {
             return Err(CallError::truncated());
         };
