@@ -34,12 +34,16 @@ pub(super) fn entries<'a>(node: &Node<'a>) -> Vec<Entry<'a>> {
         .into_iter()
         .filter_map(|item| {
             let block = Block::open(item, KEYS, Typing::Strict)?;
-            let Some(node) = block.get("check_expr") else {
+            let node = block.get("check_expr");
+            let text = match &node {
+                Some(node) => node.text(Typing::Strict)?,
+                None => "",
+            };
+            let Some(node) = node.filter(|_| !text.is_empty()) else {
                 block.guards_nothing("the expression is in \"check_expr\"");
                 return None;
             };
-            let text = node.text(Typing::Strict)?;
-            (!text.is_empty()).then_some(Entry { node, text })
+            Some(Entry { node, text })
         })
         .collect()
 }

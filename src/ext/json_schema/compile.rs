@@ -2,6 +2,7 @@
 
 use super::runtime::BodyCheck;
 use super::schema::Schema;
+use super::slips;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
@@ -14,6 +15,7 @@ pub(super) fn endpoint(
     let prefix = format!("[ENDPOINT: {}][JSONSchema]", site.pattern);
     match Schema::compile(&node.value().to_json(), &cx.base) {
         Ok(schema) => {
+            slips::report(node);
             log::debug!("{prefix} Validator enabled");
             EndpointPart::Piped {
                 steps: Vec::new(),

@@ -12,6 +12,7 @@
 //! | `parts` | subschemas that are evaluated separately when failures are reported |
 //! | `patterns` | regular expressions of a schema, which are RE2 |
 //! | `number` | numbers as KrakenD's validator formats them |
+//! | `slips` | misspelt keywords, at start |
 //! | `wording` | the error messages of KrakenD's validator |
 //! | `compile`, `runtime` | the compilation of the block, and its step |
 
@@ -26,6 +27,7 @@ mod patterns;
 mod quote;
 mod runtime;
 mod schema;
+mod slips;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,6 +35,7 @@ mod wording;
 
 pub(in crate::ext) use runtime::read;
 pub(in crate::ext) use schema::{Rejection, Schema};
+pub(in crate::ext) use slips::report as report_slips;
 
 use super::extension::EndpointExtension;
 

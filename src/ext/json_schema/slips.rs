@@ -101,7 +101,7 @@ const NAMED: &[&str] = &[
 const SHORTEST: usize = 5;
 
 /// Reports keywords that are nearly one that decides.
-pub(super) fn report(schema: &Node<'_>) {
+pub(in crate::ext) fn report(schema: &Node<'_>) {
     let Data::Object(_) = schema.value().data else {
         return schema.items().iter().for_each(report);
     };

@@ -28,19 +28,25 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Integer,
         "",
         "Required: requests per `period` for each client.",
-    ),
+    )
+    .guarding()
+    .also(&["max_rate", "limit"]),
     key(
         "period",
         Kind::Duration,
         "",
         "Required: the period of `rate`.",
-    ),
+    )
+    .guarding()
+    .also(&["every", "interval", "window"]),
     key(
         "burst",
         Kind::Integer,
         "0",
         "Requests that may arrive at once, in addition to `rate`.",
-    ),
+    )
+    .guarding()
+    .also(&["capacity"]),
 ];
 
 /// `portcullis/redis-ratelimit` as configured.

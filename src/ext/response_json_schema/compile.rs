@@ -8,7 +8,7 @@ use super::runtime::{ResponseCheck, Told};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
-use crate::ext::json_schema::Schema;
+use crate::ext::json_schema::{Schema, report_slips};
 
 pub(super) fn endpoint(
     node: &Node<'_>,
@@ -34,7 +34,10 @@ fn check(node: &Node<'_>, shown: bool, cx: &Compile<'_>) -> Option<ResponseCheck
         return None;
     };
     let schema = match Schema::compile(&written.value().to_json(), &cx.base) {
-        Ok(schema) => schema,
+        Ok(schema) => {
+            report_slips(&written);
+            schema
+        }
         Err(error) => {
             let config_error = ConfigError::invalid(error.to_string());
             match error.hint() {

@@ -40,7 +40,7 @@ pub(crate) const STREAM_ENDPOINT: Namespace = Namespace {
             Kind::Texts,
             "[] (any)",
             "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients without `Origin` are not browsers and pass. Without this list any web page may: browsers send cookies with the handshake, so `check` warns if a cookie can be the credential, or reaches the backend.",
-        ),
+        ).guarding().also(&["origin", "allow_origins", "allowed_origins"]),
         key(
             "connections",
             Kind::Integer,
@@ -52,6 +52,6 @@ pub(crate) const STREAM_ENDPOINT: Namespace = Namespace {
             Kind::Bool,
             "false",
             "Close a WebSocket when the token of its handshake expires.",
-        ),
+        ).guarding(),
     ],
 };
