@@ -1,5 +1,7 @@
 //! A strict JSON parser that keeps positions, the text of numbers, and the order of keys.
 
+mod slips;
+
 use std::collections::HashMap;
 
 use ahash::RandomState;
@@ -7,6 +9,7 @@ use ahash::RandomState;
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
+use slips::{comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma};
 
 /// Deeper nesting is rejected, so that a malicious file cannot exhaust the stack.
 const MAX_DEPTH: usize = 128;
@@ -122,7 +125,9 @@ impl Parser<'_> {
             Some(b'n') => self.word("null", Data::Null)?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
             found => {
-                return Err(self.unexpected("looking for beginning of value", slip(found)));
+                return Err(
+                    self.unexpected("looking for beginning of value", in_place_of_value(found))
+                );
             }
         };
         Ok(Value::new(at, data))
@@ -139,7 +144,8 @@ impl Parser<'_> {
             self.blanks();
             let at = self.mark();
             if self.peek() != Some(b'"') {
-                let hint = trailing_comma(self.peek(), b'}').or_else(|| key_slip(self.peek()));
+                let hint =
+                    trailing_comma(self.peek(), b'}').or_else(|| in_place_of_key(self.peek()));
                 return Err(self.unexpected("looking for beginning of object key string", hint));
             }
             let name = self.string()?;
@@ -167,7 +173,7 @@ impl Parser<'_> {
                 return Ok(Data::Object(members.list));
             }
             if !self.take(b',') {
-                let hint = missing_comma(self.peek());
+                let hint = in_place_of_comma(self.peek());
                 return Err(self.unexpected("after object key:value pair", hint));
             }
         }
@@ -194,7 +200,7 @@ impl Parser<'_> {
                 return Ok(Data::List(items));
             }
             if !self.take(b',') {
-                let hint = missing_comma(self.peek());
+                let hint = in_place_of_comma(self.peek());
                 return Err(self.unexpected("after array element", hint));
             }
         }
@@ -379,49 +385,6 @@ impl Parser<'_> {
             hint,
         }
     }
-}
-
-const COMMENT: &str =
-    "JSON has no comments: a key that begins with @ or # is one, such as \"@comment\": \"…\"";
-
-fn comment(found: Option<u8>) -> Option<&'static str> {
-    matches!(found, Some(b'/' | b'#')).then_some(COMMENT)
-}
-
-/// A hint about what is in the place of a value.
-fn slip(found: Option<u8>) -> Option<&'static str> {
-    match found? {
-        b'/' | b'#' => Some(COMMENT),
-        b'\'' => Some("strings have double quotes"),
-        b',' => Some("there is a comma too many"),
-        b'}' | b']' => Some("remove the comma before it, or add the value"),
-        b'.' | b'+' => Some("a number begins with a digit: 0.5"),
-        b'T' | b'F' | b'N' => Some("write true, false or null in small letters"),
-        b'a'..=b'z' | b'A'..=b'Z' => Some("a string has double quotes"),
-        _ => None,
-    }
-}
-
-/// A hint about what is in the place of a key.
-fn key_slip(found: Option<u8>) -> Option<&'static str> {
-    match found? {
-        b'/' | b'#' => Some(COMMENT),
-        b',' => Some("there is a comma too many"),
-        b'\'' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'0'..=b'9' => Some("keys have double quotes"),
-        _ => None,
-    }
-}
-
-/// A hint about what is in the place of a comma.
-fn missing_comma(found: Option<u8>) -> Option<&'static str> {
-    match found? {
-        b'"' | b'{' | b'[' => Some("there is no comma before it"),
-        other => comment(Some(other)),
-    }
-}
-
-fn trailing_comma(found: Option<u8>, closing: u8) -> Option<&'static str> {
-    (found == Some(closing)).then_some("remove the comma before it")
 }
 
 #[cfg(test)]

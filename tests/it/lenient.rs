@@ -488,31 +488,3 @@ fn small_errors_at_the_core_levels_are_reported_and_served() {
         is_rejected(&text, words);
     }
 }
-
-#[test]
-fn lists_and_objects_are_taken_for_each_other_as_in_krakend() {
-    for text in [
-        service(json!({"extra_config": []})),
-        endpoint(json!({"extra_config": []})),
-        backend(json!({"extra_config": [], "mapping": []})),
-        backend(json!({"mapping": [{"a": "b"}, {"c": "d"}]})),
-        endpoint(json!({"extra_config": [{"proxy": {"sequential": true}}]})),
-    ] {
-        starts(&text, "but an object is expected: treated as");
-    }
-    let outcome = compiled_in(r#"{"version": 3, "endpoints": {}}"#, &[]);
-    assert!(outcome.compiled.is_some(), "{:#?}", outcome.findings);
-    // A guard in such a list guards.
-    let block = json!([{"auth/validator": {"alg": "RS256"}}]);
-    is_rejected(
-        &extra(endpoint, "x", json!({})).replace(
-            "\"extra_config\":{\"x\":{}}",
-            &format!(
-                "\"extra_config\":{}",
-                json!([{"auth/validator": {"alg": "x"}}])
-            ),
-        ),
-        "unknown algorithm",
-    );
-    starts(&endpoint(json!({"extra_config": block})), "401");
-}

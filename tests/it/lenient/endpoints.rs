@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{backend, endpoint, file, is_rejected, starts};
+use super::{backend, endpoint, extra, file, is_rejected, service, starts};
 use crate::config::compiled_in;
 use crate::support::http::request;
 use crate::support::{Gateway, Stub};
@@ -147,4 +147,32 @@ fn paths_that_no_usual_request_has_are_reported() {
             "{path}: {texts:?}"
         );
     }
+}
+
+#[test]
+fn lists_and_objects_are_taken_for_each_other_as_in_krakend() {
+    for text in [
+        service(json!({"extra_config": []})),
+        endpoint(json!({"extra_config": []})),
+        backend(json!({"extra_config": [], "mapping": []})),
+        backend(json!({"mapping": [{"a": "b"}, {"c": "d"}]})),
+        endpoint(json!({"extra_config": [{"proxy": {"sequential": true}}]})),
+    ] {
+        starts(&text, "but an object is expected: treated as");
+    }
+    let outcome = compiled_in(r#"{"version": 3, "endpoints": {}}"#, &[]);
+    assert!(outcome.compiled.is_some(), "{:#?}", outcome.findings);
+    // A guard in such a list guards.
+    let block = json!([{"auth/validator": {"alg": "RS256"}}]);
+    is_rejected(
+        &extra(endpoint, "x", json!({})).replace(
+            "\"extra_config\":{\"x\":{}}",
+            &format!(
+                "\"extra_config\":{}",
+                json!([{"auth/validator": {"alg": "x"}}])
+            ),
+        ),
+        "unknown algorithm",
+    );
+    starts(&endpoint(json!({"extra_config": block})), "401");
 }

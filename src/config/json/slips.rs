@@ -1,0 +1,44 @@
+//! Hints about texts that are nearly JSON.
+
+const COMMENT: &str =
+    "JSON has no comments: a key that begins with @ or # is one, such as \"@comment\": \"…\"";
+
+pub(super) fn comment(found: Option<u8>) -> Option<&'static str> {
+    matches!(found, Some(b'/' | b'#')).then_some(COMMENT)
+}
+
+/// A hint about what is in the place of a value.
+pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'/' | b'#' => Some(COMMENT),
+        b'\'' => Some("strings have double quotes"),
+        b',' => Some("there is a comma too many"),
+        b'}' | b']' => Some("remove the comma before it, or add the value"),
+        b'.' | b'+' => Some("a number begins with a digit: 0.5"),
+        b'T' | b'F' | b'N' => Some("write true, false or null in small letters"),
+        b'a'..=b'z' | b'A'..=b'Z' => Some("a string has double quotes"),
+        _ => None,
+    }
+}
+
+/// A hint about what is in the place of a key.
+pub(super) fn in_place_of_key(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'/' | b'#' => Some(COMMENT),
+        b',' => Some("there is a comma too many"),
+        b'\'' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'0'..=b'9' => Some("keys have double quotes"),
+        _ => None,
+    }
+}
+
+/// A hint about what is in the place of a comma.
+pub(super) fn in_place_of_comma(found: Option<u8>) -> Option<&'static str> {
+    match found? {
+        b'"' | b'{' | b'[' => Some("there is no comma before it"),
+        other => comment(Some(other)),
+    }
+}
+
+pub(super) fn trailing_comma(found: Option<u8>, closing: u8) -> Option<&'static str> {
+    (found == Some(closing)).then_some("remove the comma before it")
+}
