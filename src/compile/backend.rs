@@ -312,6 +312,11 @@ fn undefined(error: &TemplateError, path: &str) -> Option<String> {
     let TemplateError::Undefined { name, input, .. } = error else {
         return None;
     };
+    match &**name {
+        "JWT" => return Some("a claim is {JWT.name}".to_owned()),
+        "resp0" => return Some("a value of the first response is {resp0_name}".to_owned()),
+        _ => {}
+    }
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.chars().all(is_name) || path.ends_with('*') {
         return None;

@@ -195,7 +195,7 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
             says_nothing(&node);
             continue;
         }
-        only_unknown_keys(&known, &node);
+        only_unknown_keys(level, &known, &node);
         let Some(index) = known.extension else {
             continue;
         };
@@ -210,19 +210,34 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
 }
 
 /// Reports the block of a guard all of whose keys are unknown: each of them may be the one that was to guard.
-fn only_unknown_keys(known: &Known, node: &Node<'_>) {
+fn only_unknown_keys(level: Level, known: &Known, node: &Node<'_>) {
     const FAMILIES: [&str; 4] = ["auth/", "security/", "qos/ratelimit/", "validation/"];
     let of_family = FAMILIES.iter().any(|family| known.name.starts_with(family));
     if !known.guard || !of_family || known.keys.is_empty() || node.members().is_empty() {
         return;
     }
     let block = Block::open_quietly(node.clone(), known.keys, Typing::Strict);
-    if block.is_some_and(|block| !block.has_known_keys()) {
+    if block.is_some_and(|block| block.has_only_unknown_keys()) {
+        let hint = match with_these_keys(level, known, node) {
+            Some(place) => format!("its keys belong in the extra_config of {place}"),
+            None => "see the keys of the namespace in docs/configuration.md".to_owned(),
+        };
         node.config_error_hint(
             ConfigError::invalid("the block guards nothing: none of its keys is known"),
-            "see the keys of the namespace in docs/configuration.md",
+            hint,
         );
     }
+}
+
+/// The level where the same namespace has a key of this block.
+fn with_these_keys(level: Level, known: &Known, node: &Node<'_>) -> Option<&'static str> {
+    let there = level.others().iter().find(|other| {
+        let there = other.known().get(known.name);
+        let block =
+            there.and_then(|there| Block::open_quietly(node.clone(), there.keys, Typing::Strict));
+        block.is_some_and(|block| node.members().iter().any(|(name, _)| block.knows(name)))
+    });
+    there.map(|there| there.words())
 }
 
 /// Reports a second spelling of a namespace. Two spellings of a guard are ambiguous.
@@ -348,7 +363,7 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
     }
     let meant = nearest(name, all);
     let is_of_guard = meant.is_some_and(|meant| lookup(meant).is_some_and(|found| found.guard));
-    if is_of_guard || guess::may_guard(name) {
+    if is_of_guard || guess::may_guard(name) || guess::is_near_ending(name) {
         return node.config_error_hint(not_known(name, true), guess::hint(level, name));
     }
     match meant {

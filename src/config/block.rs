@@ -436,13 +436,26 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Whether it has a key that is in the table.
-    pub fn has_known_keys(&self) -> bool {
-        self.members().any(|member| self.knows(&member.name))
+    /// Whether it has keys, and none of them is in the table or nearly one that guards, which is an error of its own.
+    pub fn has_only_unknown_keys(&self) -> bool {
+        let mut members = self.members().peekable();
+        members.peek().is_some()
+            && members.all(|member| !self.knows(&member.name))
+            && !self.misspells_a_guard()
+    }
+
+    /// Whether a key is nearly one that guards, which is reported when the block is opened.
+    fn misspells_a_guard(&self) -> bool {
+        let unknown = |member: &&Member| !self.knows(&member.name);
+        let mut unknown = self.members().filter(unknown);
+        unknown.any(|member| self.meant(&member.name).is_some_and(|known| known.guard))
     }
 
     /// Reports a guard's block that guards nothing. Unknown keys in it may have been meant to: they stop the start.
     pub fn guards_nothing(&self, hint: &'static str) {
+        if self.misspells_a_guard() {
+            return;
+        }
         let text = ConfigError::invalid("the block guards nothing");
         if self.members().all(|member| self.knows(&member.name)) {
             self.node.warn_hint(text, hint);

@@ -15,15 +15,15 @@ pub(crate) struct Clean {
 /// Converts `http://name:port/`, `name:port` or `name` to the form `scheme://name:port`.
 ///
 /// As in KrakenD, the scheme is `http` unless given, and characters around a host are removed: one slash at its end,
-/// and spaces, line feeds, quotes and the like, which may come from environment variables and secret files. Paths,
+/// and spaces, line feeds, quotes, brackets and the like, which may come from environment variables and secret files.
+/// Letters are not removed, which would give another host, nor are placeholders. Paths,
 /// user names and other schemes are rejected. Unlike in KrakenD, IPv6 addresses in brackets and ports of one digit
 /// are accepted, and `http://` alone is not. `None` if the text is not a host.
 pub(crate) fn sanitise(text: &str) -> Option<Clean> {
     if let Some(url) = strict(text) {
         return Some(Clean { url, cut: false });
     }
-    let surrounds =
-        |c: char| c.is_whitespace() || c.is_control() || "\u{feff}\"'`/\\#?,;".contains(c);
+    let surrounds = |c: char| !c.is_alphanumeric() && !"._-:[]${}%".contains(c);
     let inner = text.trim_matches(surrounds);
     let inner = inner.strip_prefix("://").unwrap_or(inner);
     let inner = inner.trim_end_matches(|c| c == ':' || surrounds(c));
@@ -31,7 +31,10 @@ pub(crate) fn sanitise(text: &str) -> Option<Clean> {
     if text.contains("://") && matches!(inner, "http" | "https") {
         return None;
     }
-    strict(inner).map(|url| Clean { url, cut: true })
+    let bare = || inner.trim_matches(|c| matches!(c, '[' | ']') || surrounds(c));
+    strict(inner)
+        .or_else(|| strict(bare()).filter(|_| taken_by_krakend(text)))
+        .map(|url| Clean { url, cut: true })
 }
 
 /// Whether KrakenD accepts the text as a host although it is not one. KrakenD searches for a name anywhere in it, and
@@ -152,6 +155,11 @@ mod tests {
             "\u{a0}a:80\0",
             "http://a:80:",
             "http://a:80,",
+            "\u{200b}http://a:80",
+            "<http://a:80>",
+            "“http://a:80”",
+            "[http://a:80]",
+            "(a:80)",
         ] {
             let want = Clean {
                 url: "http://a:80".to_owned(),
@@ -202,6 +210,9 @@ mod tests {
             "a:+8",
             "http://[::1",
             "http://[x]",
+            "école.fr",
+            "%HOST%",
+            "[$HOST]",
         ] {
             assert_eq!(sanitise(text), None, "{text}");
         }

@@ -107,11 +107,11 @@ pub(in crate::compile) fn may_guard(name: &str) -> bool {
 
 /// What to write instead of an unknown name that may guard.
 pub(in crate::compile) fn hint(level: Level, name: &str) -> String {
-    let ignore = format!("to ignore it, write \"@{name}\"");
+    let ignore = format!("To ignore it, write \"@{name}\"");
     match (likely(level, name), elsewhere(level, name)) {
-        (Some(guard), _) => format!("did you mean \"{guard}\"? Else {ignore}"),
+        (Some(guard), _) => format!("did you mean \"{guard}\"? {ignore}"),
         (None, Some((guard, place))) => {
-            format!("did you mean \"{guard}\" in the extra_config of {place}? Else {ignore}")
+            format!("did you mean \"{guard}\" in the extra_config of {place}? {ignore}")
         }
         (None, None) => ignore,
     }
@@ -130,7 +130,21 @@ fn likely(level: Level, name: &str) -> Option<&'static str> {
     let is_longer = near
         .zip(by_word)
         .is_some_and(|(near, word)| near.starts_with(word));
-    by_word.filter(|_| !is_longer).or(near)
+    let by_word = by_word.filter(|_| !is_longer).or(near);
+    by_word.or_else(|| near_ending(level, name))
+}
+
+/// The guard of this level whose name without its family is nearly the last part of a name: `validatr`.
+fn near_ending(level: Level, name: &str) -> Option<&'static str> {
+    // Shorter ones are near to words that mean something else.
+    const SHORTEST: usize = 8;
+    let known = level.known().values().filter(|known| known.guard);
+    let endings = known.filter_map(|known| Some((known.name, known.name.split_once('/')?.1)));
+    let endings = endings.filter(|(_, ending)| ending.len() >= SHORTEST);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let near = nearest(last, endings.clone().map(|(_, ending)| ending))?;
+    let mut endings = endings.filter(|(_, ending)| *ending == near);
+    endings.next().map(|(name, _)| name)
 }
 
 /// The guard of another level that is meant, and the words for the level.
@@ -173,10 +187,16 @@ fn split_at(name: &str, node: &Node<'_>, depth: usize) -> Option<String> {
 pub(in crate::compile) fn is_stray(name: &str, node: &Node<'_>) -> bool {
     let is_block = matches!(node.value().data, Data::Object(_) | Data::List(_));
     (name.contains('/') || is_block)
-        && (may_guard(name) || near_guard(name).is_some())
+        && (may_guard(name) || near_guard(name).is_some() || is_near_ending(name))
         && !Level::ALL
             .iter()
             .any(|level| is_known(*level, name) && !is_guard(name))
+}
+
+/// The same at any level.
+pub(super) fn is_near_ending(name: &str) -> bool {
+    let mut levels = Level::ALL.iter();
+    levels.any(|level| near_ending(*level, name).is_some())
 }
 
 /// The guard of any level whose name is nearly this one: `qos/ratelimt/router`.

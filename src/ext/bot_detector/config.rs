@@ -48,7 +48,7 @@ pub(super) const KEYS: &[Key] = &[
         "Whether a request without `User-Agent` is a bot.",
     )
     .guarding()
-    .also(&["empty_is_bot"]),
+    .also(&["empty", "empty_is_bot"]),
     key(
         "cache_size",
         Kind::Integer,

@@ -62,6 +62,8 @@ fn an_unknown_namespace_of_a_family_of_guards_stops_the_start() {
         "acme/botdetector",
         "security/bots",
         "portcullis/not-there",
+        "validatr",
+        "acme/validater",
     ] {
         for level in [service, endpoint, backend] {
             let text = extra(level, name, json!({"x": 1}));
@@ -77,6 +79,7 @@ fn an_unknown_namespace_of_a_family_of_guards_stops_the_start() {
         "telemetry/security",
         "authors",
         "github.com/acme/krakend-corsica",
+        "modifier/generator",
         "qos/foo",
     ] {
         starts(
@@ -174,6 +177,7 @@ fn a_guard_where_nothing_reads_it_stops_the_start() {
         json!({"validator": validator()}),
         json!({"qos/ratelimt/router": {"max_rate": 1}}),
         json!({"rate_limit": {"max_rate": 1}}),
+        json!({"validatr": validator()}),
         json!({"auth": {"type": "jwt"}}),
         json!({"extra_confg": {"validator": validator()}}),
         json!({"extraConfig": {"auth/jwt": validator()}}),
@@ -272,6 +276,42 @@ fn a_misspelt_key_that_decides_who_passes_stops_the_start() {
 }
 
 #[test]
+fn a_misspelt_keyword_of_a_schema_stops_the_start() {
+    let of = |schema: Value| extra(endpoint, "validation/json-schema", schema);
+    const OPEN: &str = "what it requires would not be checked";
+    for (schema, want) in [
+        (json!({"type": "object", "requird": ["a"]}), "required"),
+        (json!({"Required": ["a"]}), "required"),
+        (json!({"properties": {"a": {"minimun": 1}}}), "minimum"),
+        (
+            json!({"prefixItems": [{"anyOf": [{"max_length": 1}]}]}),
+            "maxLength",
+        ),
+        (json!({"$defs": {"a": {"patern": "a"}}}), "pattern"),
+        (json!({"additionalProperty": false}), "additionalProperties"),
+    ] {
+        let hint = hint_of(&of(schema), OPEN);
+        assert!(
+            hint.starts_with(&format!("did you mean \"{want}\"?")),
+            "{hint}"
+        );
+    }
+    let response = json!({"schema": {"type": "object", "requird": ["a"]}});
+    is_rejected(
+        &extra(endpoint, "validation/response-json-schema", response),
+        OPEN,
+    );
+    for schema in [
+        json!({"x-required": 1, "note": "n", "title": "t", "example": 1, "colour": 1}),
+        json!({"properties": {"requird": {"type": "string"}, "minimun": true}}),
+        json!({"enum": [{"requird": 1}], "const": {"minimun": 1}, "default": {"patern": 1}}),
+        json!({"$comment": "c", "$id": "urn:a", "description": "d", "nullable": true}),
+    ] {
+        is_clean(&of(schema));
+    }
+}
+
+#[test]
 fn a_guard_without_a_rule_is_reported() {
     const NOTHING: &str = "guards nothing";
     for (level, namespace, known) in [
@@ -291,6 +331,8 @@ fn a_guard_without_a_rule_is_reported() {
     }
     starts(&extra(endpoint, "validation/cel", json!([{}])), NOTHING);
     starts(&extra(endpoint, "validation/cel", json!([])), NOTHING);
+    let empty = json!([{"check_expr": ""}]);
+    starts(&extra(endpoint, "validation/cel", empty), NOTHING);
     is_rejected(
         &extra(endpoint, "validation/cel", json!([{"colour": "x"}])),
         NOTHING,
@@ -308,6 +350,9 @@ fn a_guard_without_a_rule_is_reported() {
         "qos/ratelimit/router",
         json!({"max_rate": 0}),
     ));
+    let keys = json!({"keys": [{"key": "k", "roles": ["a"]}]});
+    let hint = hint_of(&extra(endpoint, "auth/api-keys", keys), NOTHING);
+    assert_eq!(hint, "its keys belong in the extra_config of the service");
     for origins in [
         json!({"allow_methods": ["GET"]}),
         json!({"allow_origins": []}),
