@@ -69,7 +69,11 @@ impl Decoder {
                 })
             }
             Kind::Rss => feed::decode(body).map_err(broken),
-            Kind::Yaml => self.object(yaml::decode(body).map_err(broken)?),
+            Kind::Yaml => {
+                let (value, charge) = yaml::decode(body).map_err(broken)?;
+                growth.adopt(charge);
+                self.object(value)
+            }
             Kind::NoOp => Ok(Value::Object(Object::new())),
         }
     }
@@ -82,7 +86,8 @@ impl Decoder {
             Kind::Rss if body.trim_ascii_start().first() == Some(&b'{') => {
                 json::charge(body).map(Some)
             }
-            Kind::Xml | Kind::Rss => json::charge_xml(body).map(Some),
+            Kind::Xml => json::charge_xml(body).map(Some),
+            Kind::Rss => json::charge_feed(body).map(Some),
             _ => Ok(None),
         }
     }

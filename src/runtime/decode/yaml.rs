@@ -8,18 +8,20 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::runtime::heavy::is_late;
 use crate::runtime::json::{Object, Value};
-use crate::upstream::budget::{Budget, Charge};
+use crate::upstream::budget::{Budget, Charge, FREE};
 
 /// The memory of a node besides its text.
 const NODE: usize = 160;
 /// No tree may take more than this.
 const MOST: usize = 128 << 20;
+/// What is charged in advance, so that the budget is not asked for each node.
+const STEP: usize = 16 * 1024;
 
-/// Decodes a document.
+/// Decodes a document. The charge is for the memory of the result.
 ///
 /// # Errors
 /// The text is not YAML, or too large once it is decoded.
-pub(super) fn decode(body: &[u8]) -> Result<Value, String> {
+pub(super) fn decode(body: &[u8]) -> Result<(Value, Charge), String> {
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -37,10 +39,11 @@ pub(super) fn decode(body: &[u8]) -> Result<Value, String> {
     let decoded = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
         Node(&used).deserialize(reader)
     });
-    decoded.map_err(|error| {
+    let value = decoded.map_err(|error| {
         let text = error.to_string();
         format!("yaml: {}", text.lines().next().unwrap_or_default())
-    })
+    })?;
+    Ok((value, used.charge.take().unwrap_or_default()))
 }
 
 /// The memory of the tree so far, charged to the process.
@@ -63,10 +66,14 @@ impl Used {
         }
         let bytes = self.bytes.get() + NODE + text;
         self.bytes.set(bytes);
+        if bytes <= FREE {
+            return Ok(());
+        }
         let Some(mut charge) = self.charge.take() else {
             return Ok(());
         };
-        let covered = bytes <= MOST && charge.cover(bytes).is_ok();
+        let is_covered = bytes <= charge.bytes();
+        let covered = bytes <= MOST && (is_covered || charge.cover(bytes + STEP).is_ok());
         self.charge.set(Some(charge));
         if covered {
             Ok(())
@@ -175,7 +182,7 @@ mod tests {
     use crate::runtime::json::{Style, to_bytes};
 
     fn json(text: &str) -> Result<String, String> {
-        let value = decode(text.as_bytes())?;
+        let (value, _) = decode(text.as_bytes())?;
         Ok(String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap())
     }
 
@@ -196,6 +203,14 @@ mod tests {
         ] {
             assert_eq!(json(text).as_deref(), Ok(want), "{text}");
         }
+    }
+
+    #[test]
+    fn the_charge_lasts_as_long_as_the_result() {
+        let many = format!("a: [{}]", vec![r#"{"":1}"#; 500].join(","));
+        let (_value, charge) = decode(many.as_bytes()).unwrap();
+        assert!(charge.bytes() >= 500 * 5 * NODE);
+        assert_eq!(decode(b"a: {b: 1}").unwrap().1.bytes(), 0);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) use parse::{parse_whole, parse_within};
 pub(crate) use value::Kind;
 pub use value::Object;
 pub use value::Value;
-pub(crate) use weight::{Growth, charge, charge_bytes, charge_xml};
+pub(crate) use weight::{Growth, charge, charge_bytes, charge_feed, charge_xml};
 pub use write::{Style, to_bytes};
 pub(crate) use write::{size_hint, write, write_string};
 

@@ -14,7 +14,7 @@ const OBJECT: usize = 640;
 const LIST: usize = 176;
 /// An element or a member, with room for the growth of what holds it.
 const ITEM: usize = 160;
-/// An element of XML becomes a text or a map.
+/// An element of XML becomes a text or a map. In a feed, an item also has the members that its element does not have.
 const ELEMENT: usize = 400;
 /// What a growing tree is charged in advance, so that the budget is not asked for each member.
 const STEP: usize = 64 * 1024;
@@ -39,10 +39,22 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As `charge`.
 pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
+    charge_elements(text, ELEMENT)
+}
+
+/// The same for a feed.
+///
+/// # Errors
+/// As `charge`.
+pub(crate) fn charge_feed(text: &[u8]) -> Result<Charge, Full> {
+    charge_elements(text, 2 * ELEMENT)
+}
+
+fn charge_elements(text: &[u8], each: usize) -> Result<Charge, Full> {
     if text.len() <= FREE {
-        charge_bytes(ELEMENT * count(text, b'<'))
+        charge_bytes(each * count(text, b'<'))
     } else {
-        covered(text.len() + ELEMENT * elements(text))
+        covered(text.len() + each * elements(text))
     }
 }
 
@@ -88,6 +100,11 @@ impl Growth {
             return Err(Full);
         }
         self.charge.cover(self.bytes.saturating_add(STEP))
+    }
+
+    /// Takes over a charge for what was counted elsewhere.
+    pub(crate) fn adopt(&mut self, charge: Charge) {
+        self.charge = charge;
     }
 
     /// The charge for all of it.
