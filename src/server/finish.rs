@@ -77,20 +77,28 @@ pub(super) fn head(
     } else {
         content_length(&header.headers)
     };
-    let choice = compression.choose(&asked.headers, header.status, &header.headers, length);
+    let mut choice = compression.choose(&asked.headers, header.status, &header.headers, length);
+    let mut held = None;
+    if let (Choice::Encode(setting), false) = (choice, alone) {
+        held = Encoder::charge(setting);
+        if held.is_none() {
+            choice = Choice::Varies;
+        }
+    }
     describe(header, choice)?;
     let Choice::Encode(setting) = choice else {
         return Ok(None);
     };
     header.remove_header(&header::CONTENT_LENGTH);
-    if alone {
+    let Some(held) = held else {
         return Ok(None);
-    }
+    };
     if asked.version == Version::HTTP_11 {
         let chunked = HeaderValue::from_static("chunked");
         header.insert_header(header::TRANSFER_ENCODING, chunked)?;
     }
-    let encoder = Encoder::new(setting).or_err(ErrorType::InternalError, "compression failed")?;
+    let encoder =
+        Encoder::new(setting, held).or_err(ErrorType::InternalError, "compression failed")?;
     Ok(Some(encoder))
 }
 

@@ -164,6 +164,18 @@ impl Charge {
         Ok(())
     }
 
+    /// Raises the charge by this many bytes for something optional, which may use half of the limit. `false` if that is
+    /// reached: it is no rejection.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let is_free = self.budget.used().saturating_add(bytes) <= self.budget.limit() / 2;
+        let taken = is_free && self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+
     /// Makes the charge `bytes`, or releases it if they are not more than `free`.
     ///
     /// # Errors
@@ -371,6 +383,18 @@ mod tests {
         drop(one);
         two.cover(1000).unwrap();
         drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_optional_leaves_half_of_the_limit() {
+        let budget = budget(1000);
+        let (mut one, mut two) = (budget.charge(), budget.charge());
+        assert!(one.reserve(400));
+        assert!(!two.reserve(101) && budget.rejected() == 0);
+        two.cover(600).unwrap();
+        assert!(!one.reserve(1));
+        drop((one, two));
         assert_eq!(budget.used(), 0);
     }
 

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 
 use super::{Coding, Setting};
 use crate::runtime::heavy::aside_whole;
+use crate::upstream::budget::Charge;
 
 /// The window of the encoders, as a power of two: it bounds the memory that one response takes.
 const WINDOW: u32 = 18;
@@ -17,18 +18,25 @@ const WINDOW: u32 = 18;
 const BUFFER: usize = 16 * 1024;
 
 /// An encoder of one body.
-pub(crate) enum Encoder {
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    kind: Kind,
+    /// For the memory of its state.
+    _held: Charge,
+}
+
+enum Kind {
     Gzip(Box<GzEncoder<Vec<u8>>>),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
 }
 
-impl std::fmt::Debug for Encoder {
+impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Encoder::Gzip(_) => "Gzip",
-            Encoder::Brotli(_) => "Brotli",
-            Encoder::Zstd(_) => "Zstd",
+            Kind::Gzip(_) => "Gzip",
+            Kind::Brotli(_) => "Brotli",
+            Kind::Zstd(_) => "Zstd",
         })
     }
 }
@@ -36,31 +44,43 @@ impl std::fmt::Debug for Encoder {
 impl Encoder {
     /// # Errors
     /// Zstandard has no memory for its state.
-    pub(crate) fn new(setting: Setting) -> io::Result<Encoder> {
+    pub(crate) fn new(setting: Setting, held: Charge) -> io::Result<Encoder> {
+        let kind = Encoder::kind(setting)?;
+        Ok(Encoder { kind, _held: held })
+    }
+
+    /// The charge for the state of an encoder, which lasts as long as a response streams. `None`: requests need the
+    /// memory, so the response is not compressed.
+    pub(crate) fn charge(setting: Setting) -> Option<Charge> {
+        let mut charge = Charge::default();
+        charge.reserve(state_bytes(setting)).then_some(charge)
+    }
+
+    fn kind(setting: Setting) -> io::Result<Kind> {
         let level = setting.level;
         Ok(match setting.coding {
             Coding::Gzip => {
                 let level = flate2::Compression::new(level);
-                Encoder::Gzip(Box::new(GzEncoder::new(Vec::new(), level)))
+                Kind::Gzip(Box::new(GzEncoder::new(Vec::new(), level)))
             }
             Coding::Brotli => {
                 let writer = brotli::CompressorWriter::new(Vec::new(), BUFFER, level, WINDOW);
-                Encoder::Brotli(Box::new(writer))
+                Kind::Brotli(Box::new(writer))
             }
             Coding::Zstd => {
                 let level = i32::try_from(level).unwrap_or_default();
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
                 encoder.window_log(WINDOW)?;
-                Encoder::Zstd(Box::new(encoder))
+                Kind::Zstd(Box::new(encoder))
             }
         })
     }
 
     fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Encoder::Gzip(writer) => &mut **writer,
-            Encoder::Brotli(writer) => &mut **writer,
-            Encoder::Zstd(writer) => &mut **writer,
+        match &mut self.kind {
+            Kind::Gzip(writer) => &mut **writer,
+            Kind::Brotli(writer) => &mut **writer,
+            Kind::Zstd(writer) => &mut **writer,
         }
     }
 
@@ -74,10 +94,10 @@ impl Encoder {
             writer.write_all(piece)?;
             writer.flush()
         })?;
-        let out = match self {
-            Encoder::Gzip(writer) => writer.get_mut(),
-            Encoder::Brotli(writer) => writer.get_mut(),
-            Encoder::Zstd(writer) => writer.get_mut(),
+        let out = match &mut self.kind {
+            Kind::Gzip(writer) => writer.get_mut(),
+            Kind::Brotli(writer) => writer.get_mut(),
+            Kind::Zstd(writer) => writer.get_mut(),
         };
         Ok(std::mem::take(out).into())
     }
@@ -87,13 +107,33 @@ impl Encoder {
     /// # Errors
     /// The encoder failed.
     pub(crate) fn finish(self) -> io::Result<Bytes> {
-        let rest = match self {
-            Encoder::Gzip(writer) => writer.finish()?,
+        let rest = match self.kind {
+            Kind::Gzip(writer) => writer.finish()?,
             // `into_inner` writes the end of the stream.
-            Encoder::Brotli(writer) => writer.into_inner(),
-            Encoder::Zstd(writer) => writer.finish()?,
+            Kind::Brotli(writer) => writer.into_inner(),
+            Kind::Zstd(writer) => writer.finish()?,
         };
         Ok(rest.into())
+    }
+}
+
+/// What the state of an encoder takes, measured with text, in bytes.
+fn state_bytes(setting: Setting) -> usize {
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+    match (setting.coding, setting.level) {
+        (Coding::Gzip, _) => 768 * KIB,
+        (Coding::Brotli, ..=4) => 3 * MIB,
+        (Coding::Brotli, 5) => 5 * MIB,
+        (Coding::Brotli, 6) => 7 * MIB,
+        (Coding::Brotli, 7) => 13 * MIB,
+        (Coding::Brotli, 8) => 20 * MIB,
+        (Coding::Brotli, 9) => 36 * MIB,
+        (Coding::Brotli, _) => 8 * MIB,
+        (Coding::Zstd, ..=3) => 2 * MIB,
+        (Coding::Zstd, ..=9) => 12 * MIB,
+        (Coding::Zstd, ..=15) => 32 * MIB,
+        (Coding::Zstd, _) => 96 * MIB,
     }
 }
 
@@ -103,7 +143,7 @@ impl Encoder {
 /// The encoder failed.
 pub(crate) fn encode(setting: Setting, body: &[u8]) -> io::Result<Bytes> {
     aside_whole(body.len(), || {
-        let mut encoder = Encoder::new(setting)?;
+        let mut encoder = Encoder::new(setting, Charge::default())?;
         encoder.writer().write_all(body)?;
         encoder.finish()
     })
@@ -149,7 +189,8 @@ mod tests {
     #[test]
     fn a_piece_can_be_decoded_before_the_next_one_comes() {
         for coding in ALL {
-            let mut encoder = Encoder::new(Setting { coding, level: 4 }).unwrap();
+            let mut encoder =
+                Encoder::new(Setting { coding, level: 4 }, Charge::default()).unwrap();
             let mut sent = Vec::new();
             let mut plain = Vec::new();
             for piece in ["one", "two, a little longer", "three"] {
@@ -169,7 +210,7 @@ mod tests {
             pieces: Vec<Vec<u8>>, which in 0_usize..3, level in 1_u32..8
         ) {
             let setting = Setting { coding: ALL[which], level };
-            let mut encoder = Encoder::new(setting).unwrap();
+            let mut encoder = Encoder::new(setting, Charge::default()).unwrap();
             let mut sent = Vec::new();
             for piece in &pieces {
                 sent.extend_from_slice(&encoder.push(piece).unwrap());

@@ -187,6 +187,50 @@ fn all_stores_together_hold_half_of_the_budget() {
     assert_eq!(held(metrics), 0);
 }
 
+/// The encoder of a stream takes megabytes as long as its client reads slowly. Without space for it, the stream is sent
+/// as it is.
+#[test]
+fn encoders_of_streams_share_the_budget() {
+    let backend = Upstream::start(|mut call| {
+        call.send(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )?;
+        call.chunk(&"text ".repeat(1000))?;
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let metrics = ports::free();
+    let file = json!({ "version": 3, "timeout": "30s",
+        "extra_config": {
+            "portcullis/limits": { "buffered": "8MiB" },
+            "portcullis/compression": { "algorithms": ["br"] }
+        },
+        "endpoints": [endpoint("/s", "GET", "no-op", &backend)] });
+    let gateway = Gateway::start(&with_metrics(file, metrics).to_string());
+    let open = || {
+        let mut client = gateway.client();
+        let accepts = [("Accept-Encoding", "br")];
+        client.send(request("GET", "/s", &accepts)).unwrap();
+        let head = client.head().unwrap();
+        assert_eq!(
+            (head.status, head.header("vary")),
+            (200, Some("Accept-Encoding"))
+        );
+        let coding = head.header("content-encoding").map(str::to_owned);
+        (client, coding)
+    };
+    let (first, coding) = open();
+    assert_eq!(coding.as_deref(), Some("br"));
+    eventually("it is held", LIMIT, || held(metrics) == 3 << 20);
+    let (_second, coding) = open();
+    assert_eq!(coding, None);
+    assert_eq!(metric(metrics, "portcullis_buffered_refused_total"), 0);
+    drop(first);
+    eventually("it is given back", LIMIT, || held(metrics) == 0);
+    let (_third, coding) = open();
+    assert_eq!(coding.as_deref(), Some("br"));
+}
+
 /// What is stored while it streams is optional, so it must not take the memory that another request needs.
 #[test]
 fn storing_leaves_the_budget_to_requests() {
