@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -271,6 +271,31 @@ impl Received {
             reply,
             message: None,
         }
+    }
+}
+
+/// The messages that are parts of a response that is not ready yet. Those that are left at the end go back to their
+/// queues.
+#[derive(Default)]
+pub struct Kept(Mutex<Vec<Box<dyn Message>>>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+impl Kept {
+    /// Adds a message whose own backend made data of it.
+    pub(crate) fn keep(&self, message: Box<dyn Message>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(message);
+    }
+
+    /// The messages since the last call.
+    pub(crate) fn take(&self) -> Vec<Box<dyn Message>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *all)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{CallStep, PipeStep};
+use crate::runtime::pipe::{CallStep, PipeStep, Trade};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{CATCH_ALL, Router};
 use crate::runtime::shape::Shape;
@@ -287,6 +287,15 @@ impl Work {
             }
             Work::Nothing => false,
         }
+    }
+
+    /// Whether a backend of a composed endpoint takes messages from a queue.
+    pub fn takes_messages(&self) -> bool {
+        let takes = |backend: &Backend| {
+            let step = backend.on_wire.as_deref();
+            step.is_some_and(|step| step.trade() == Trade::Receive)
+        };
+        matches!(self, Work::Compose(work) if work.backends.iter().any(takes))
     }
 
     /// Whether a pipe step reads what the client's body says.

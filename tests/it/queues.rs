@@ -11,6 +11,7 @@ mod agents_broker;
 mod agents_check;
 #[cfg(feature = "amqp")]
 mod agents_life;
+mod closed_clients;
 mod google;
 mod lambda;
 #[cfg(feature = "nats")]

@@ -136,6 +136,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         made: false,
         peer: None,
         started: Instant::now(),
+        kept: None,
     };
     let outcome = run_with(&Upstream, &options(), &endpoint, &work, &call).await;
     let Ending::Response(response) = outcome.ending else {

@@ -25,7 +25,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value, write_string};
-use crate::runtime::pipe::{Called, Meta, Peer};
+use crate::runtime::pipe::{Called, Kept, Meta, Peer};
 use crate::runtime::request::Params;
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
@@ -76,6 +76,7 @@ pub(super) struct Seed {
     pub(super) claims: Option<Arc<Claims>>,
     pub(super) client: IpAddr,
     pub(super) peer: Option<Arc<Peer>>,
+    pub(super) kept: Option<Arc<Kept>>,
 }
 
 impl Seed {
@@ -86,6 +87,7 @@ impl Seed {
             claims: None,
             client: IpAddr::from([0, 0, 0, 0]),
             peer: None,
+            kept: None,
         }
     }
 }
@@ -180,10 +182,7 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
                 Some(Some(body)) => Some(String::from_utf8_lossy(body)),
                 _ => None,
             },
-            path => earlier
-                .responses
-                .get(index)
-                .and_then(|response| response.text_at(path)),
+            path => earlier.responses.get(index).and_then(|r| r.text_at(path)),
         };
         if let Some(value) = value {
             params.0.push((Arc::from(&**name), value.into_owned()));
@@ -194,6 +193,7 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
         claims: cx.call.claims.clone(),
         client: cx.call.client,
         peer: cx.call.peer.clone(),
+        kept: cx.call.kept.clone(),
     }
 }
 

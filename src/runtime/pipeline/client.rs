@@ -14,7 +14,7 @@ use crate::jose::propagate::url_text;
 use crate::jose::{Claims, Rejection, SubjectToken};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{Peer, PipeRequest};
+use crate::runtime::pipe::{Kept, Peer, PipeRequest};
 use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::service::{Backend, Endpoint, Options, Work};
 use crate::runtime::template::{self, Values};
@@ -51,6 +51,8 @@ pub struct ClientCall {
     pub line: Option<Box<RequestLine>>,
     /// The client's method, where it is that of the call: in the endpoint for everything else.
     pub method: Option<Method>,
+    /// Messages of queues in the response. `None` for endpoints that take none.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// The request line of the client.
@@ -107,6 +109,7 @@ impl ClientCall {
                 })
             }),
             started,
+            kept: endpoint.work.takes_messages().then(Arc::default),
         }
     }
 
@@ -144,6 +147,7 @@ impl ClientCall {
             started: Instant::now(),
             line,
             method: None,
+            kept: endpoint.work.takes_messages().then(Arc::default),
         }
     }
 

@@ -2,14 +2,20 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, Version};
+use tokio::time::timeout;
 
 use crate::runtime::failure::Failure;
 use crate::runtime::request::Head;
 use crate::upstream::Source;
+
+/// How long [`has_left`] looks. The runtime learns of a closed connection from the system, perhaps on another thread, so a
+/// single look could come before that.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The client side of one request. The server implements it for its sessions, tests implement it in memory.
 ///
@@ -78,6 +84,11 @@ pub(super) async fn watched<D: Downstream, T>(
         result = work => result,
         left = left(client) => Err(left),
     }
+}
+
+/// The failure, if the client has closed its connection by now.
+pub(super) async fn has_left<D: Downstream>(client: &mut D) -> Option<Failure> {
+    timeout(LOOK, left(client)).await.ok()
 }
 
 /// Resolves when the client closes its connection. The rest of its body is discarded.

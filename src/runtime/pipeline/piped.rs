@@ -165,6 +165,7 @@ pub(super) async fn exchange<C: Carrier>(
     prepared: Prepared,
     limit: &Limit,
 ) -> Result<Part, Failure> {
+    let kept = prepared.seed.as_ref().and_then(|seed| seed.kept.clone());
     let admitted = admit(prepared, backend, limit).await?;
     let Admitted {
         call,
@@ -182,7 +183,11 @@ pub(super) async fn exchange<C: Carrier>(
     };
     let Received { reply, message } = reply;
     let result = substituted(backend, around, reply, message.is_some(), limit).await;
-    settle(message, result.is_ok());
+    match (message, kept) {
+        // It is confirmed when the response of the whole endpoint is ready.
+        (Some(message), Some(kept)) if result.is_ok() => kept.keep(message),
+        (message, _) => settle(message, result.is_ok()),
+    }
     result
 }
 

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::carrier::{Carrier, Upstream};
 use super::client::ClientCall;
-use super::downstream::{Downstream, watched};
+use super::downstream::{Downstream, has_left, watched};
 use super::{finish, run, stream as streaming};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::grpc::is_grpc;
+use crate::runtime::pipe::Message;
 use crate::runtime::request::Notes;
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StreamWork};
@@ -110,9 +111,33 @@ pub(crate) async fn compose<D: Downstream>(
     let composing =
         pin!(async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) });
     // If the client closes its connection, the work is dropped with its calls.
-    match watched(client, composing).await {
+    let outcome = match watched(client, composing).await {
         Ok(outcome) => outcome,
-        Err(failure) => Outcome::broken(options, endpoint, failure),
+        Err(failure) => return Outcome::broken(options, endpoint, failure),
+    };
+    let messages = call.kept.as_ref().map(|kept| kept.take());
+    match messages.filter(|messages| !messages.is_empty()) {
+        None => outcome,
+        Some(messages) => match has_left(client).await {
+            None => {
+                settled(messages, &outcome);
+                outcome
+            }
+            // The messages go back to their queues.
+            Some(failure) => Outcome::broken(options, endpoint, failure),
+        },
+    }
+}
+
+/// Confirms the messages that the response contains. If it is an error of the steps around the endpoint, its messages could
+/// not become a response.
+fn settled(messages: Vec<Box<dyn Message>>, outcome: &Outcome) {
+    let good = match &outcome.ending {
+        Ending::Response(response) => outcome.failure.is_none() || response.status.is_success(),
+        Ending::Streamed | Ending::Broken => false,
+    };
+    for message in messages {
+        message.settle(good);
     }
 }
 

@@ -58,7 +58,14 @@ pub(crate) async fn deliver<C: Carrier>(
     } else {
         piped(carrier, options, endpoint, work, call).await
     };
-    merged.failures.into_iter().next().map_or(Ok(()), Err)
+    let result = merged.failures.into_iter().next().map_or(Ok(()), Err);
+    // After a failure, messages that a backend took go back to their queues.
+    if let Some(kept) = call.kept.as_ref().filter(|_| result.is_ok()) {
+        kept.take()
+            .into_iter()
+            .for_each(|message| message.settle(true));
+    }
+    result
 }
 
 /// The work of the endpoint inside its pipe steps.

@@ -15,7 +15,7 @@ use super::cached::{Filling, Opened};
 use super::carrier::{Answered, Carrier};
 use super::client_head::{Asked, for_client, has_no_body};
 use super::copy::{Copy, Silence};
-use super::downstream::{Downstream, watched};
+use super::downstream::{Downstream, has_left, watched};
 use super::fetch::{fill, streamed, through_cache, whole};
 use super::guard::Guard;
 use super::limit::Limit;
@@ -25,7 +25,7 @@ use super::road::Request;
 use super::seeing::{Came, Outer, Seeing};
 use super::trailers::Announced;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{Received, Reply, Sight, settle};
+use crate::runtime::pipe::{Received, Reply, Sight, Trade, settle};
 use crate::runtime::service::{Options, StreamWork};
 use crate::runtime::step::{Answer, Outcome, ResponseCache};
 use crate::telemetry::observe;
@@ -166,8 +166,14 @@ impl<'r, C: Carrier> Stream<'r, C> {
             body,
             outer,
         } = job;
-        let admitting = piped::admit(prepared, &self.work.backend, self.limit);
-        let admitted = self.limit.wait(pin!(admitting)).await;
+        let mut admitting = pin!(piped::admit(prepared, &self.work.backend, self.limit));
+        let admitted = if self.takes_messages() {
+            // The body of the client is not used, so it may be read to see whether the client is still connected.
+            let watching = pin!(watched(client, admitting.as_mut()));
+            self.limit.wait(watching).await
+        } else {
+            self.limit.wait(admitting).await
+        };
         let Admitted {
             mut call,
             gunzip,
@@ -185,12 +191,27 @@ impl<'r, C: Carrier> Stream<'r, C> {
         };
         match local {
             Some(Received { reply, message }) => {
+                if message.is_some()
+                    && let Some(failure) = has_left(client).await
+                {
+                    return Err(failure);
+                }
                 let written = Box::pin(self.local(client, reply, seeing)).await;
-                settle(message, written.is_ok());
+                match &written {
+                    // The message goes back to its queue.
+                    Err(failure) if failure.kind == Kind::ClientGone => drop(message),
+                    _ => settle(message, written.is_ok()),
+                }
                 written
             }
             None => self.send(client, call, gunzip, seeing).await,
         }
+    }
+
+    /// Whether the backend takes messages from a queue.
+    fn takes_messages(&self) -> bool {
+        let step = self.work.backend.on_wire.as_deref();
+        step.is_some_and(|step| step.trade() == Trade::Receive)
     }
 
     /// Sends a call that passed its steps.

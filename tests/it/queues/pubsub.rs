@@ -10,14 +10,14 @@ use crate::support::stub::Seen;
 use crate::support::{Stub, eventually};
 
 /// An endpoint that sends its body to a topic.
-fn publisher(path: &str, host: &str, topic: &str) -> Value {
+pub(super) fn publisher(path: &str, host: &str, topic: &str) -> Value {
     json!({ "endpoint": path, "method": "POST", "timeout": "2s", "input_headers": ["X-A", "Content-Type", "X-Empty"],
         "backend": [{ "host": [host], "url_pattern": path, "disable_host_sanitize": true,
             "extra_config": { "backend/pubsub/publisher": { "topic_url": topic } } }] })
 }
 
 /// An endpoint that takes messages from a queue.
-fn subscriber(path: &str, host: &str, subscription: &str) -> Value {
+pub(super) fn subscriber(path: &str, host: &str, subscription: &str) -> Value {
     json!({ "endpoint": path, "timeout": "1500ms",
         "backend": [{ "host": [host], "url_pattern": path, "disable_host_sanitize": true,
             "extra_config": { "backend/pubsub/subscriber": { "subscription_url": subscription } } }] })
@@ -25,21 +25,21 @@ fn subscriber(path: &str, host: &str, subscription: &str) -> Value {
 
 const QUEUE: &str = "sqs.eu-west-1.amazonaws.com/1/orders";
 
-fn sqs_url(stub: &Stub) -> String {
+pub(super) fn sqs_url(stub: &Stub) -> String {
     format!("{QUEUE}?endpoint={}", stub.url())
 }
 
 /// A route for an action of SQS, with one reply after the other.
-fn action(name: &str, replies: Value) -> Value {
+pub(super) fn action(name: &str, replies: Value) -> Value {
     json!({ "path": "/", "when_header": { "X-Amz-Target": format!("AmazonSQS.{name}") }, "replies": replies })
 }
 
-fn message(body: &str, count: u32) -> Value {
+pub(super) fn message(body: &str, count: u32) -> Value {
     json!({ "body": { "Messages": [{ "MessageId": "1", "ReceiptHandle": "handle", "Body": body,
         "Attributes": { "ApproximateReceiveCount": count.to_string() } }] } })
 }
 
-fn sqs(routes: &[Value]) -> Stub {
+pub(super) fn sqs(routes: &[Value]) -> Stub {
     let mut all = routes.to_vec();
     all.push(action(
         "DeleteMessageBatch",
@@ -52,13 +52,13 @@ fn sqs(routes: &[Value]) -> Stub {
     Stub::with(&json!(all).to_string())
 }
 
-fn target(seen: &Seen) -> &str {
+pub(super) fn target(seen: &Seen) -> &str {
     let target = seen.header("x-amz-target").unwrap_or("");
     target.strip_prefix("AmazonSQS.").unwrap_or(target)
 }
 
 /// Waits for this action and returns its body.
-fn waits_for(stub: &Stub, name: &str) -> Value {
+pub(super) fn waits_for(stub: &Stub, name: &str) -> Value {
     let mut found = None;
     eventually(name, Duration::from_secs(10), || {
         let mut seen = stub.take_seen().into_iter();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::closed_clients::{leave, slow, slow_stub};
 use super::rabbit::{LIMIT, consumer, delivered, post, producer, ready};
 use super::{gateway, gateway_with};
 use crate::support::rabbit::Rabbit;
@@ -163,6 +164,28 @@ fn a_reload_keeps_what_is_unchanged() {
     assert_eq!(gateway.get("/gone").status, 404);
     let since = gateway.output_since(mark);
     assert!(!since.contains("connected to"), "{since}");
+}
+
+#[test]
+#[ignore = "needs rabbitmq-server"]
+fn a_message_goes_back_if_its_client_leaves_while_other_backends_work() {
+    let Some(rabbit) = Rabbit::start() else {
+        return;
+    };
+    let url = rabbit.url();
+    let client = rabbit.client();
+    let stub = slow_stub();
+    let mut both = consumer("/both", &url, json!({}));
+    both["backend"].as_array_mut().unwrap().push(slow(&stub));
+    let gateway = gateway(&[], &[both]);
+    ready(&gateway, "both");
+    for round in 0..3 {
+        client.publish("both", b"{\"v\":1}");
+        delivered(&client, "both");
+        leave(&gateway, "/both", Duration::from_millis(300));
+        let response = gateway.get("/both");
+        assert_eq!(response.json(), json!({ "slow": 1, "v": 1 }), "{round}");
+    }
 }
 
 /// The port of a broker that sends garbage to everyone.

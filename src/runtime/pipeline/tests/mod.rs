@@ -2,6 +2,7 @@
 
 mod calls;
 mod group;
+mod messages;
 mod single;
 mod streamed;
 mod whole;
@@ -373,6 +374,7 @@ fn call() -> ClientCall {
         made: false,
         peer: None,
         started: Instant::now(),
+        kept: None,
     }
 }
 

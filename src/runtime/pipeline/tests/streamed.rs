@@ -14,7 +14,7 @@ use crate::runtime::request::{Head, Notes};
 
 /// A client that is a list of pieces, and what it was sent.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     method: Method,
     version: Version,
     headers: HeaderMap,
@@ -49,6 +49,14 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// A client that has or has not closed its connection.
+    pub(super) fn that_has_left(leaves: bool) -> Memory {
+        Memory {
+            leaves,
+            ..Memory::default()
+        }
+    }
+
     fn sending(pieces: &[&'static str]) -> Memory {
         let last = pieces.len();
         let pieces = pieces.iter().enumerate().map(|(index, piece)| {
