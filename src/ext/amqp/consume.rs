@@ -239,7 +239,7 @@ impl Queue {
         }
         let content_type = delivery.content_type;
         Taken {
-            body: delivery.body,
+            body: Ok(delivery.body),
             content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
             claim: Claim::new(receipt),
         }

@@ -41,7 +41,8 @@ pub(in crate::ext) trait Subscription: Send + Sync + fmt::Debug {
 /// A message that was taken and is not confirmed yet.
 #[derive(Debug)]
 pub(in crate::ext) struct Taken {
-    pub(in crate::ext) body: Bytes,
+    /// Or why the message cannot become a response.
+    pub(in crate::ext) body: Result<Bytes, &'static str>,
     pub(in crate::ext) content_type: Option<HeaderValue>,
     pub(in crate::ext) claim: Claim,
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -64,7 +64,14 @@ impl Topic for Google {
             sent["attributes"] = Value::Object(attributes);
         }
         let body = json!({ "messages": [sent] });
-        self.0.call("publish", &body, deadline).await.map(|_| ())
+        let answer = self.0.call("publish", &body, deadline).await?;
+        // One message has one id.
+        let id = answer.pointer("/messageIds/0").and_then(Value::as_str);
+        if id.is_none_or(str::is_empty) {
+            let text = "pubsub: the topic has not confirmed the message";
+            return Err(Failure::new(Kind::Status, text));
+        }
+        Ok(())
     }
 }
 
@@ -97,16 +104,15 @@ impl Resource {
         let Some(Delivered { ack, message }) = messages.into_iter().next() else {
             return Ok(None);
         };
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
         let claim = Claim::new(Receipt {
             resource: self,
             ack,
-            id: message.id,
+            id: text("/messageId").unwrap_or_default().to_owned(),
         });
-        let body = STANDARD.decode(message.data).map_err(|_| unclear())?;
-        let content_type = message.attributes.get("Content-Type");
-        let content_type = content_type.and_then(Value::as_str);
+        let content_type = text("/attributes/Content-Type");
         Ok(Some(Taken {
-            body: body.into(),
+            body: body(&message),
             content_type: content_type.and_then(|text| HeaderValue::from_str(text).ok()),
             claim,
         }))
@@ -137,6 +143,11 @@ impl Resource {
             };
             Failure::new(kind, format!("pubsub: {error}"))
         })?;
+        if response.status == StatusCode::UNAUTHORIZED
+            && let Some(tokens) = &self.tokens
+        {
+            tokens.renew();
+        }
         if !response.status.is_success() {
             let said: Value = serde_json::from_slice(&response.body).unwrap_or_default();
             let word = said.pointer("/error/status").and_then(Value::as_str);
@@ -171,17 +182,25 @@ struct Pulled {
 struct Delivered {
     #[serde(rename = "ackId")]
     ack: String,
-    message: Message,
+    /// Read leniently: a message that is odd must be confirmed or returned, too.
+    #[serde(default)]
+    message: Value,
 }
 
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    attributes: Map<String, Value>,
-    #[serde(rename = "messageId", default)]
-    id: String,
+/// The data of a message, which is left out if it is empty.
+///
+/// # Errors
+/// It is not Base64.
+fn body(message: &Value) -> Result<Bytes, &'static str> {
+    const UNCLEAR: &str = "its data is not Base64";
+    match message.get("data") {
+        None | Some(Value::Null) => Ok(Bytes::new()),
+        Some(Value::String(data)) => {
+            let data = STANDARD.decode(data).map_err(|_| UNCLEAR)?;
+            Ok(data.into())
+        }
+        Some(_) => Err(UNCLEAR),
+    }
 }
 
 /// Acknowledges a message that was taken.

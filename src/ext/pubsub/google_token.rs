@@ -15,7 +15,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Environment;
@@ -73,6 +73,8 @@ pub(super) struct Tokens {
     /// True once the first fetch has ended.
     tried: watch::Sender<bool>,
     trouble: ArcSwapOption<String>,
+    /// Told when the service has rejected the current token.
+    rejected: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -90,7 +92,13 @@ impl Tokens {
             current: ArcSwapOption::empty(),
             tried: watch::Sender::new(false),
             trouble: ArcSwapOption::empty(),
+            rejected: Arc::default(),
         }
+    }
+
+    /// Fetches a new token soon, because the service has rejected the current one.
+    pub(super) fn renew(&self) {
+        self.rejected.notify_one();
     }
 
     /// The value of `Authorization`. The first requests wait for the first fetch, up to `limit`.
@@ -146,8 +154,16 @@ impl Tokens {
                 }
             };
             tokens.tried.send_replace(true);
+            let rejected = Arc::clone(&tokens.rejected);
             drop(tokens);
-            tokio::time::sleep(wait).await;
+            let early = async {
+                tokio::time::sleep(PAUSE).await;
+                rejected.notified().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = early => {}
+            }
         }
     }
 
@@ -269,6 +285,9 @@ fn current(response: &SideResponse) -> Result<Current, String> {
     }
     let token: Token = serde_json::from_slice(&response.body)
         .map_err(|_| "the response of the token service cannot be parsed".to_owned())?;
+    if token.access_token.is_empty() {
+        return Err("the token service responded with an empty token".to_owned());
+    }
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.access_token))
         .map_err(|_| "the token is not text".to_owned())?;
     value.set_sensitive(true);

@@ -72,16 +72,27 @@ impl Receiver {
         if let Some(value) = taken.content_type {
             headers.insert(CONTENT_TYPE, value);
         }
-        let message = Pending {
+        let mut message = Box::new(Pending {
             claim: taken.claim,
             counter: self.counter.clone(),
             log: Arc::clone(&self.log),
-            bytes: taken.body.len(),
-        };
-        Ok(Received {
-            reply: Reply::local(StatusCode::OK, headers, Some(taken.body)),
-            message: Some(Box::new(message)),
-        })
+            bytes: 0,
+        });
+        match taken.body {
+            Ok(body) => {
+                message.bytes = body.len();
+                Ok(Received {
+                    reply: Reply::local(StatusCode::OK, headers, Some(body)),
+                    message: Some(message),
+                })
+            }
+            Err(why) => {
+                log::error!("{} a message cannot be read: {why}", self.log);
+                message.bad();
+                let text = format!("the message cannot be read: {why}");
+                Err(Failure::new(Kind::Decode, text))
+            }
+        }
     }
 }
 
@@ -100,12 +111,18 @@ impl Message for Pending {
             self.claim.end(Verdict::Done);
             return;
         }
-        self.counter.count(Ended::Undecodable);
         log::error!(
             "{} no response can be made of a message of {} bytes",
             self.log,
             self.bytes
         );
+        self.bad();
+    }
+}
+
+impl Pending {
+    fn bad(self) {
+        self.counter.count(Ended::Undecodable);
         self.claim.end(Verdict::Bad);
     }
 }

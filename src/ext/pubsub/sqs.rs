@@ -65,26 +65,40 @@ impl Topic for Sqs {
         }
         let body = json!({ "QueueUrl": self.0.url, "Entries": [entry] });
         let answer = self.0.call("SendMessageBatch", &body, deadline).await?;
-        let failed = answer.get("Failed").and_then(Value::as_array);
-        match failed.and_then(|list| list.first()) {
-            None => Ok(()),
-            Some(failed) => {
-                let code = failed.get("Code").and_then(Value::as_str);
-                let text = format!("pubsub: the queue rejected the message: {}", short(code));
-                Err(Failure::new(Kind::Status, text))
-            }
-        }
+        accepted(&answer)
     }
+}
+
+/// Whether a response of SQS says that our only message is in the queue.
+///
+/// # Errors
+/// It says something else, or nothing.
+fn accepted(answer: &Value) -> Result<(), Failure> {
+    let list = |name: &str| answer.get(name).and_then(Value::as_array);
+    let failed = list("Failed").and_then(|failed| failed.first());
+    if let Some(failed) = failed {
+        let code = failed.get("Code").and_then(Value::as_str);
+        let text = format!("pubsub: the queue rejected the message: {}", short(code));
+        return Err(Failure::new(Kind::Status, text));
+    }
+    let is_ours = |entry: &Value| entry.get("Id").and_then(Value::as_str) == Some("0");
+    if list("Successful").is_some_and(|all| all.iter().any(is_ours)) {
+        return Ok(());
+    }
+    let text = "pubsub: the queue has not confirmed the message";
+    Err(Failure::new(Kind::Status, text))
 }
 
 #[async_trait]
 impl Subscription for Sqs {
     async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure> {
+        // A queue that has answered no call is not known to be empty.
+        let mut has_answered = false;
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
-                return Ok(None);
+                return nothing(has_answered);
             }
             let wait = self.0.wait.min(left).as_secs();
             // The call is not cancelled: if nothing reads its response, the messages in it are returned.
@@ -92,9 +106,9 @@ impl Subscription for Sqs {
             let end = deadline.max(now + Duration::from_secs(wait)) + CALL;
             let call = tokio::spawn(async move { queue.take(wait, end).await });
             match timeout_at(deadline, call).await {
-                Err(_) => return Ok(None),
+                Err(_) => return nothing(has_answered),
                 Ok(Err(_)) => return Err(Failure::new(Kind::Broken, "pubsub: the call ended")),
-                Ok(Ok(Ok(None))) => {}
+                Ok(Ok(Ok(None))) => has_answered = true,
                 Ok(Ok(taken)) => return taken,
             }
             if wait == 0 {
@@ -102,6 +116,15 @@ impl Subscription for Sqs {
             }
         }
     }
+}
+
+/// The result at the deadline: the queue is empty if it has said so, and else it is late.
+fn nothing(has_answered: bool) -> Result<Option<Taken>, Failure> {
+    if has_answered {
+        return Ok(None);
+    }
+    let text = "pubsub: SQS has not answered in time";
+    Err(Failure::new(Kind::Deadline, text))
 }
 
 impl Queue {
@@ -144,7 +167,7 @@ impl Queue {
             _ => message.body,
         };
         Taken {
-            body: read(text, is_encoded),
+            body: Ok(read(text, is_encoded)),
             content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
             claim: Claim::new(Receipt {
                 lazy: self.lazy,

@@ -214,3 +214,72 @@ fn a_token_comes_from_the_metadata_server() {
     let call = stub.take_seen().pop().unwrap();
     assert_eq!(call.header("authorization"), Some("Bearer md-token"));
 }
+
+#[test]
+fn only_an_id_confirms_a_message() {
+    let replies = json!([{ "body": {} }, { "body": { "messageIds": [] } }, { "body": { "messageIds": [""] } },
+        { "body": { "messageIds": ["7"] } }]);
+    let path = format!("{TOPIC}:publish");
+    let stub = Stub::with(&json!([{ "path": path, "replies": replies }]).to_string());
+    let host = host(&stub);
+    let gateway = gateway(&[("PUBSUB_EMULATOR_HOST", host.as_str())], &[publisher()]);
+    let statuses = [(); 4].map(|()| {
+        gateway
+            .send("POST", with_body("POST", "/p", &[], "{}"))
+            .status
+    });
+    assert_eq!(statuses, [500, 500, 500, 200]);
+}
+
+#[test]
+fn messages_that_cannot_be_read_go_back_once() {
+    let odd = |message: Value| json!({ "body": { "receivedMessages": [{ "ackId": "ack", "message": message }] } });
+    let broken = odd(json!({ "data": "!", "messageId": "1" }));
+    let pull = json!({ "path": format!("{SUBSCRIPTION}:pull"), "replies": [
+        broken, broken, odd(json!({ "data": null, "attributes": 7, "messageId": "2" })), { "body": {} }] });
+    let stub = pubsub(&[pull]);
+    let host = host(&stub);
+    let gateway = gateway(&[("PUBSUB_EMULATOR_HOST", host.as_str())], &[subscriber()]);
+    assert_eq!(gateway.get("/s").status, 500);
+    waits_for(&stub, ":modifyAckDeadline");
+    let again = gateway.get("/s");
+    assert_eq!(again.status, 500);
+    assert!(again.text().contains("not Base64"), "{}", again.text());
+    waits_for(&stub, ":acknowledge");
+    let empty = gateway.get("/s");
+    assert_eq!((empty.status, empty.text().as_str()), (200, "null"));
+    waits_for(&stub, ":acknowledge");
+}
+
+#[test]
+fn a_rejected_token_is_replaced() {
+    let path = "/computeMetadata/v1/instance/service-accounts/default/token";
+    let token = |text: &str| json!({ "body": { "access_token": text, "expires_in": 3600 } });
+    let replies = json!([token(""), token("old"), token("new")]);
+    let metadata = Stub::with(&json!([{ "path": path, "replies": replies }]).to_string());
+    let publish = format!("{TOPIC}:publish");
+    let fine = json!({ "path": publish, "when_header": { "Authorization": "Bearer new" }, "body": { "messageIds": ["1"] } });
+    let stale = json!({ "path": publish, "status": 401, "body": {} });
+    let stub = Stub::with(&json!([fine, stale]).to_string());
+    let (base, near) = (stub.url(), host(&metadata));
+    let variables = [
+        ("HOME", "/nowhere"),
+        ("GCE_METADATA_HOST", near.as_str()),
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB", base.as_str()),
+    ];
+    let gateway = gateway(&variables, &[publisher()]);
+    let send = || gateway.send("POST", with_body("POST", "/p", &[], "{}"));
+    let first = send();
+    assert_eq!(first.status, 500);
+    assert!(first.text().contains("empty token"), "{}", first.text());
+    eventually("the new token", Duration::from_secs(30), || {
+        send().status == 200
+    });
+    let seen = stub.take_seen();
+    let with = |value: &str| {
+        let all = seen.iter();
+        all.filter(|seen| seen.header("authorization") == Some(value))
+            .count()
+    };
+    assert!(with("Bearer old") >= 1 && with("Bearer ") == 0);
+}

@@ -190,6 +190,35 @@ fn a_rejected_message_is_no_success_and_errors_are_not_kept() {
 }
 
 #[test]
+fn only_a_confirmation_of_the_queue_is_success() {
+    let fine = json!({ "body": { "Successful": [{ "Id": "0" }] } });
+    let replies = json!([{ "body": {} }, { "body": { "Successful": [] } }, { "body": { "Successful": [{ "Id": "1" }] } }, fine]);
+    let stub = sqs(&[action("SendMessageBatch", replies)]);
+    let gateway = gateway(&KEYS, &[publisher("/p", "awssqs://", &sqs_url(&stub))]);
+    let statuses = [(); 4].map(|()| {
+        gateway
+            .send("POST", with_body("POST", "/p", &[], "x"))
+            .status
+    });
+    assert_eq!(statuses, [500, 500, 500, 200]);
+}
+
+#[test]
+fn a_queue_that_does_not_answer_is_not_empty() {
+    let stub = sqs(&[action(
+        "ReceiveMessage",
+        json!([{ "body": {}, "delay_ms": 3000 }]),
+    )]);
+    let mut endpoint = subscriber("/s", "awssqs://", &sqs_url(&stub));
+    endpoint["timeout"] = json!("400ms");
+    endpoint["backend"][0]["extra_config"]["backend/pubsub/subscriber"]["empty_status"] =
+        json!(204);
+    let gateway = gateway(&KEYS, &[endpoint]);
+    let response = gateway.get("/s");
+    assert_eq!(response.status, 500, "{}", response.text());
+}
+
+#[test]
 fn a_message_without_data_is_returned_once() {
     let stub = sqs(&[action(
         "ReceiveMessage",

@@ -241,7 +241,7 @@ fn taken(subscribed: &Arc<Subscribed>, message: Message) -> Taken {
         body = read.body;
     }
     Taken {
-        body,
+        body: Ok(body),
         content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
         claim: Claim::new(Delivered {
             subscribed: Arc::downgrade(subscribed),
