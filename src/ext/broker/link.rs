@@ -4,13 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
-use crate::ext::reconnect::failures_after;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
 
@@ -149,24 +147,22 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
         let Some(mut gone) = link.upgrade().map(|link| link.alive.subscribe()) else {
             return;
         };
-        let mut failures = 0;
+        let mut failures: u32 = 0;
         loop {
             let attempt = tokio::select! {
                 attempt = open() => attempt,
                 _ = gone.changed() => return,
             };
-            let mut lived = Duration::ZERO;
+            let is_open = attempt.is_ok();
             let failed = match attempt {
                 Ok(opened) => {
                     let Some(link) = link.upgrade() else { return };
                     link.up(opened.client);
                     drop(link);
-                    let since = Instant::now();
                     let why = tokio::select! {
                         why = opened.lost => why,
                         _ = gone.changed() => return,
                     };
-                    lived = since.elapsed();
                     Failed::from(why)
                 }
                 Err(failed) => failed,
@@ -174,7 +170,12 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
             let Some(link) = link.upgrade() else { return };
             link.down(&failed.why, failed.until.is_none());
             drop(link);
-            failures = failures_after(failures, lived);
+            // A connection that was open has worked, however short.
+            failures = if is_open {
+                1
+            } else {
+                failures.saturating_add(1)
+            };
             let ready = failed
                 .until
                 .unwrap_or_else(|| Box::pin(tokio::time::sleep(backoff.pause(failures))));
@@ -241,14 +242,29 @@ impl<C: Clone + Send + Sync> Connections<C> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use super::*;
-    use crate::ext::reconnect::STABLE;
 
-    #[test]
-    fn a_connection_that_lived_ends_a_series_of_failures() {
-        assert_eq!(failures_after(7, STABLE), 1);
-        assert_eq!(failures_after(7, Duration::ZERO), 8);
+    #[tokio::test(start_paused = true)]
+    async fn pauses_do_not_grow_while_connections_work() {
+        let link: Arc<Link<()>> = Arc::new(Link::new("a broker that closes"));
+        let opened = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&opened);
+        let open = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                Ok(Opened {
+                    client: (),
+                    lost: Box::pin(async { "closed".to_owned() }),
+                })
+            }
+        };
+        tokio::spawn(Link::keep(Arc::downgrade(&link), Backoff::QUICK, open));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // One each quarter of a second.
+        let opened = opened.load(Ordering::SeqCst);
+        assert!((38..=56).contains(&opened), "{opened}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! `nats://` against a real server.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -238,6 +240,177 @@ fn a_server_with_tls_is_verified_with_client_tls() {
     assert_eq!(status(trusting), 200);
     let strange = json!({ "version": 3, "endpoints": endpoints });
     assert_eq!(status(strange), 500);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn users_and_tokens_of_the_url_open_the_connection() {
+    for (arguments, credentials) in [
+        (&["--user", "u", "--pass", "p@w"][..], "u:p%40w@"),
+        (&["--auth", "token"], "token@"),
+    ] {
+        let Some(nats) = Nats::start_with(arguments) else {
+            return;
+        };
+        // The first one does not exist.
+        let url = format!(
+            "nats://{credentials}127.0.0.1:{}, nats://{credentials}127.0.0.1:{}",
+            ports::free(),
+            nats.port()
+        );
+        let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("t")]);
+        connected(&gateway);
+        let response = gateway.send("POST", with_body("POST", "/p", &[], "{}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert!(!gateway.output().contains("p@w") && !gateway.output().contains("token@"));
+    }
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_message_with_odd_headers_affects_no_other() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let gateway = gateway(
+        &[("NATS_SERVER_URL", &url)],
+        &[publisher("t"), subscriber("/s", "in")],
+    );
+    connected(&gateway);
+    let mut client = nats.client();
+    subscribed(&gateway, "/s", || client.publish("in", b"{\"n\":0}"));
+    let send = || {
+        gateway
+            .send("POST", with_body("POST", "/p", &[], "{}"))
+            .status
+    };
+    for headers in [
+        &b"NATS/1.0\r\nA b: x\r\n\r\n"[..],
+        b"NATS/1.0\r\n\xc3\xa9: x\r\n\r\n",
+        b"NATS/1.0\r\nbad\r\n\r\n",
+        b"GARBAGE\r\n\r\n",
+    ] {
+        client.publish_with("in", headers, b"{}");
+        assert_eq!(send(), 200);
+        let response = gateway.get("/s");
+        assert_eq!(response.status, 500);
+        assert!(response.text().contains("headers"), "{}", response.text());
+    }
+    // Values may have any bytes.
+    client.publish_with("in", b"NATS/1.0\r\nA: \xe9t\xe9\r\n\r\n", b"{\"v\":1}");
+    assert_eq!(gateway.get("/s").text(), "{\"v\":1}");
+    assert_eq!(gateway.output().matches("connected to NATS").count(), 1);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_message_may_have_the_size_that_the_server_reports() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("t")]);
+    connected(&gateway);
+    let send = |headers: &[(&str, &str)], bytes: usize| {
+        let body = "a".repeat(bytes);
+        gateway
+            .send("POST", with_body("POST", "/p", headers, &body))
+            .status
+    };
+    let most = 1 << 20;
+    assert_eq!(send(&[], most), 200);
+    assert_eq!(send(&[], most + 1), 413);
+    let head = "NATS/1.0\r\nX-A: a\r\n\r\n".len();
+    assert_eq!(send(&[("X-A", "a")], most - head), 200);
+    assert_eq!(send(&[("X-A", "a")], most - head + 1), 413);
+    assert_eq!(gateway.output().matches("connected to NATS").count(), 1);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_message_that_the_server_rejects_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nats.conf");
+    let rules =
+        "authorization { users = [{ user: u, password: p, permissions: { publish: \"fine\" } }] }";
+    std::fs::write(&path, rules).unwrap();
+    let Some(nats) = Nats::start_with(&["-c", path.to_str().unwrap()]) else {
+        return;
+    };
+    let url = format!("nats://u:p@127.0.0.1:{}", nats.port());
+    let mut other = publisher("secret");
+    other["endpoint"] = json!("/secret");
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("fine"), other]);
+    connected(&gateway);
+    let send = |path: &str| gateway.send("POST", with_body("POST", path, &[], "{}"));
+    let rejected = send("/secret");
+    assert_eq!(rejected.status, 500);
+    assert!(
+        rejected.text().contains("Permissions Violation"),
+        "{}",
+        rejected.text()
+    );
+    assert_eq!(send("/p").status, 200);
+    assert_eq!(gateway.output().matches("connected to NATS").count(), 1);
+}
+
+/// A server of this test: it greets, and then does what `then` does with the connection and the line of `CONNECT`.
+fn server(then: impl Fn(TcpStream, String) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let info = b"INFO {\"max_payload\":1048576,\"headers\":true}\r\n";
+            let mut line = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            if stream.write_all(info).is_ok() && reader.read_line(&mut line).is_ok() {
+                then(stream, line);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn the_credentials_of_the_url_are_sent() {
+    for (info, expected) in [
+        ("u:p%40w@", [json!("u"), json!("p@w"), Value::Null]),
+        ("token@", [Value::Null, Value::Null, json!("token")]),
+        ("", [Value::Null, Value::Null, Value::Null]),
+    ] {
+        let (lines, seen) = std::sync::mpsc::channel();
+        let port = server(move |_, line| drop(lines.send(line)));
+        let url = format!("nats://{info}127.0.0.1:{port}");
+        let _gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("t")]);
+        let line = seen.recv_timeout(LIMIT).unwrap();
+        let options = line.strip_prefix("CONNECT ").unwrap();
+        let options: Value = serde_json::from_str(options).unwrap();
+        for (name, value) in ["user", "pass", "auth_token"].iter().zip(&expected) {
+            assert_eq!(&options[*name], value, "{info}");
+        }
+    }
+}
+
+/// A server that announces a message of three gigabytes.
+#[test]
+fn a_message_that_is_too_large_takes_no_memory() {
+    let port = server(|mut stream, _| {
+        let _ = stream.write_all(b"PONG\r\nMSG in 1 3000000000\r\n");
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..300 {
+            if stream.write_all(&piece).is_err() {
+                return;
+            }
+        }
+        pause(Duration::from_secs(60));
+    });
+    let url = format!("nats://127.0.0.1:{port}");
+    let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[subscriber("/s", "in")]);
+    eventually("the message is skipped", LIMIT, || {
+        gateway.output().contains("larger than 64 MiB")
+    });
+    let before = gateway.resident_kib();
+    pause(Duration::from_secs(2));
+    let after = gateway.resident_kib();
+    assert!(after < before + (64 << 10), "{before} {after} KiB");
 }
 
 /// The configurations in docs/queues.md that need this feature.

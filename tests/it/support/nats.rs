@@ -123,6 +123,14 @@ impl NatsClient {
         self.pong();
     }
 
+    /// The same with this block of headers, which may be wrong.
+    pub fn publish_with(&mut self, subject: &str, headers: &[u8], body: &[u8]) {
+        let (head, whole) = (headers.len(), headers.len() + body.len());
+        self.write(format!("HPUB {subject} {head} {whole}\r\n").as_bytes());
+        self.write(&[headers, body, b"\r\n"].concat());
+        self.pong();
+    }
+
     /// The headers and the body of the next message.
     pub fn message(&mut self) -> (String, Vec<u8>) {
         loop {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use async_nats::{Client, ServerAddr};
-
 use super::super::address::Address;
 use super::super::driver::{Subscription, Topic};
-use super::{Subject, Subscribed, open};
+use super::address::{Server, servers};
+use super::connection::{Client, open};
+use super::{Subject, Subscribed};
 use crate::config::{ConfigError, Node};
 use crate::ext::broker::{Backoff, Link};
 use crate::ext::carry::Task;
@@ -28,7 +28,10 @@ pub(in crate::ext::pubsub) fn topic(
         return None;
     }
     let (link, _) = link(node, cx)?;
-    Some(Arc::new(Subject { link, name }))
+    Some(Arc::new(Subject {
+        link,
+        name: name.into(),
+    }))
 }
 
 /// The subscription that messages are taken from. `None` after an error was reported.
@@ -78,7 +81,10 @@ fn subject(node: &Node<'_>, address: &Address) -> Option<String> {
         .map_err(|why| node.invalid(why))
         .ok()?;
     let name = &address.place;
-    if !is_word(name) || name.split('.').any(str::is_empty) {
+    let words: Vec<&str> = name.split('.').collect();
+    // `>` stands for all words that follow, so nothing comes after it.
+    let is_open = words.iter().rev().skip(1).any(|word| *word == ">");
+    if !is_word(name) || words.iter().any(|word| word.is_empty()) || is_open {
         node.invalid(format!("{name:?} is no subject of NATS"));
         return None;
     }
@@ -98,12 +104,15 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
         });
         return Some((link, String::new()));
     };
-    let Some(servers) = servers(&url) else {
-        node.config_error_hint(
-            ConfigError::invalid(format!("{SERVER} is no address of servers")),
-            format!("{SERVER}=nats://host:4222"),
-        );
-        return None;
+    let servers: Arc<[Server]> = match servers(&url) {
+        Ok(servers) => servers.into(),
+        Err(why) => {
+            node.config_error_hint(
+                ConfigError::invalid(format!("{SERVER} is no address of servers: {why}")),
+                format!("{SERVER}=nats://user:password@host:4222"),
+            );
+            return None;
+        }
     };
     let tls = cx.client_tls();
     let key = format!("nats {url} {tls:?}");
@@ -117,32 +126,4 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
     });
     let link = made.map_err(|error| node.invalid(error.to_string())).ok()?;
     Some((link, key))
-}
-
-/// The servers of one cluster, with commas between them, as in KrakenD.
-fn servers(url: &str) -> Option<Arc<[ServerAddr]>> {
-    // The library takes a text without a host for the address of a server.
-    let named = |server: &ServerAddr| !server.host().is_empty();
-    let read = |server: &str| server.trim().parse().ok().filter(named);
-    url.split(',').map(read).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_servers_of_one_cluster_may_be_named() {
-        for (url, count) in [
-            ("nats://127.0.0.1:4222", Some(1)),
-            ("nats://u:p@a:4222, tls://b:4222", Some(2)),
-            ("nats://a,", None),
-            (",", None),
-            ("nats://", None),
-            ("nats://:4222", None),
-            ("http://a", None),
-        ] {
-            assert_eq!(servers(url).map(|servers| servers.len()), count, "{url}");
-        }
-    }
 }

@@ -1,0 +1,440 @@
+//! A connection to a server: opening it, and the two halves that read and write while it is open.
+//!
+//! The writing half sends a PING after each group of messages. The PONG confirms that the server has read them, and errors
+//! about them come before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::address::Server;
+use super::wire::{Frame, Info, Message, Reader, failed};
+use crate::ext::broker::{Failed, Opened};
+
+/// The interval of PINGs without messages.
+const PING: Duration = Duration::from_secs(10);
+/// A connection whose PING has no PONG for this time is lost.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long connecting to one server may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The most commands that wait for the writing half, and that it writes at once.
+const MOST_WAITING: usize = 64;
+
+/// A TCP connection, with or without TLS.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+type Stream = Box<dyn Duplex>;
+
+/// Takes the messages of a subscription. Must not block.
+pub(super) type Sink = Box<dyn Fn(Message) + Send + Sync>;
+
+/// An open connection.
+#[derive(Clone)]
+pub(super) struct Client(Arc<Shared>);
+
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    /// The most bytes of a message with its headers.
+    max_payload: AtomicUsize,
+    takes_headers: bool,
+    /// The number of the last subscription.
+    last: AtomicU64,
+    state: Arc<Mutex<State>>,
+}
+
+/// What the reading half looks up.
+#[derive(Default)]
+struct State {
+    sinks: HashMap<u64, Sink>,
+    /// PINGs without a PONG, with the messages before them.
+    pings: VecDeque<Ping>,
+}
+
+struct Ping {
+    sent: Instant,
+    messages: Vec<Sent>,
+}
+
+/// A message whose PONG has not come yet.
+struct Sent {
+    subject: Arc<str>,
+    done: Done,
+}
+
+/// Ends with the error of the server about a message.
+type Done = oneshot::Sender<Result<(), String>>;
+
+enum Command {
+    Publish {
+        subject: Arc<str>,
+        /// The line and the headers.
+        head: Vec<u8>,
+        body: Bytes,
+        done: Done,
+    },
+    /// A line, with its end.
+    Line(String),
+}
+
+/// Why a message was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    TooLarge,
+    /// The server takes no headers.
+    Headers,
+    /// The server has rejected it, for this reason.
+    Rejected(String),
+    /// The message may have been sent.
+    Lost,
+}
+
+impl Client {
+    /// Sends a message, and waits until the server has read it.
+    ///
+    /// # Errors
+    /// It was not sent, or this is unknown.
+    pub(super) async fn publish(
+        &self,
+        subject: &Arc<str>,
+        headers: &[u8],
+        body: Bytes,
+    ) -> Result<(), Unsent> {
+        let whole = headers.len() + body.len();
+        if whole > self.0.max_payload.load(Ordering::Relaxed) {
+            return Err(Unsent::TooLarge);
+        }
+        let mut head = if headers.is_empty() {
+            format!("PUB {subject} {whole}\r\n").into_bytes()
+        } else if self.0.takes_headers {
+            format!("HPUB {subject} {} {whole}\r\n", headers.len()).into_bytes()
+        } else {
+            return Err(Unsent::Headers);
+        };
+        head.extend_from_slice(headers);
+        let (done, outcome) = oneshot::channel();
+        let command = Command::Publish {
+            subject: Arc::clone(subject),
+            head,
+            body,
+            done,
+        };
+        let queued = self.0.commands.send(command).await;
+        queued.map_err(|_| Unsent::Lost)?;
+        match outcome.await {
+            Ok(result) => result.map_err(Unsent::Rejected),
+            Err(_) => Err(Unsent::Lost),
+        }
+    }
+
+    /// Subscribes, and returns the number of the subscription.
+    pub(super) async fn subscribe(&self, subject: &str, queue: Option<&str>, sink: Sink) -> u64 {
+        let number = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.0.state).sinks.insert(number, sink);
+        let queue = queue.map(|queue| format!(" {queue}")).unwrap_or_default();
+        let line = format!("SUB {subject}{queue} {number}\r\n");
+        // If the connection is lost, the next one gets the subscription.
+        let _ = self.0.commands.send(Command::Line(line)).await;
+        number
+    }
+
+    pub(super) async fn unsubscribe(&self, number: u64) {
+        lock(&self.0.state).sinks.remove(&number);
+        let line = format!("UNSUB {number}\r\n");
+        let _ = self.0.commands.send(Command::Line(line)).await;
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a connection to one of the servers.
+pub(super) async fn open(
+    servers: Arc<[Server]>,
+    tls: Arc<ClientConfig>,
+) -> Result<Opened<Client>, Failed> {
+    let mut reason = String::new();
+    // Not always the first, so that several gateways do not all use the same one.
+    for server in servers
+        .iter()
+        .cycle()
+        .skip(random(servers.len()))
+        .take(servers.len())
+    {
+        let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls))).await;
+        match attempt.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+            Ok((info, reader)) => return Ok(opened(&info, reader)),
+            Err(why) => reason = why,
+        }
+    }
+    Err(Failed::from(reason))
+}
+
+/// A number below `most`.
+fn random(most: usize) -> usize {
+    let mut byte = [0];
+    let filled = aws_lc_rs::rand::fill(&mut byte);
+    filled.map_or(0, |()| usize::from(byte[0]) % most.max(1))
+}
+
+/// Connects to a server up to its first PONG.
+async fn connect(
+    server: &Server,
+    tls: Arc<ClientConfig>,
+) -> Result<(Info, Reader<Stream>), String> {
+    let stream = TcpStream::connect((server.name(), server.port)).await;
+    let stream = stream.map_err(|error| failed(&error))?;
+    let _ = stream.set_nodelay(true);
+    let mut reader = Reader::new(Box::new(stream) as Stream);
+    let Frame::Info(mut info) = reader.next().await? else {
+        return Err("the server does not begin with INFO".to_owned());
+    };
+    if server.tls || info.tls_required {
+        let name = ServerName::try_from(server.name().to_owned());
+        let name = name.map_err(|_| "the host is no name of a certificate".to_owned())?;
+        let stream = TlsConnector::from(tls)
+            .connect(name, reader.into_stream()?)
+            .await;
+        let stream = stream.map_err(|error| failed(&error))?;
+        reader = Reader::new(Box::new(stream) as Stream);
+    }
+    let greeting = format!("CONNECT {}\r\nPING\r\n", introduction(server));
+    let stream = reader.stream();
+    stream
+        .write_all(greeting.as_bytes())
+        .await
+        .map_err(|error| failed(&error))?;
+    stream.flush().await.map_err(|error| failed(&error))?;
+    loop {
+        match reader.next().await? {
+            Frame::Pong => return Ok((info, reader)),
+            Frame::Info(newer) => info = newer,
+            Frame::Error(why) => return Err(why),
+            _ => {}
+        }
+    }
+}
+
+/// The options of a connection, in JSON.
+fn introduction(server: &Server) -> serde_json::Value {
+    let credentials = &server.credentials;
+    let mut options = json!({
+        "verbose": false,
+        "pedantic": false,
+        "tls_required": server.tls,
+        "name": "portcullis",
+        "lang": "rust",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": 1,
+        "echo": true,
+        "headers": true,
+        "no_responders": false,
+    });
+    for (name, value) in [
+        ("user", &credentials.user),
+        ("pass", &credentials.password),
+        ("auth_token", &credentials.token),
+    ] {
+        if let Some(value) = value {
+            options[name] = json!(value);
+        }
+    }
+    options
+}
+
+/// A client of an open connection, and the work that keeps it open.
+fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
+    let (commands, waiting) = mpsc::channel(MOST_WAITING);
+    let shared = Arc::new(Shared {
+        commands: commands.clone(),
+        max_payload: AtomicUsize::new(info.max_payload()),
+        takes_headers: info.headers,
+        last: AtomicU64::new(0),
+        state: Arc::default(),
+    });
+    let (read, write) = reader.split(split);
+    let state = Arc::clone(&shared.state);
+    let reading = Reading {
+        reader: read,
+        shared: Arc::clone(&shared),
+        commands,
+    };
+    let lost = async move {
+        let why = tokio::select! {
+            why = reading.run() => why,
+            why = writing(write, waiting, &state) => why,
+        };
+        // Those who wait for a PONG learn that there will be none.
+        *lock(&state) = State::default();
+        why
+    };
+    Opened {
+        client: Client(shared),
+        lost: Box::pin(lost),
+    }
+}
+
+/// The half that reads.
+struct Reading {
+    reader: Reader<ReadHalf<Stream>>,
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Reading {
+    /// Reads until the connection is lost, and returns the reason.
+    async fn run(mut self) -> String {
+        loop {
+            let frame = match self.reader.next().await {
+                Ok(frame) => frame,
+                Err(why) => return why,
+            };
+            if let Err(why) = self.took(frame) {
+                return why;
+            }
+        }
+    }
+
+    /// # Errors
+    /// The connection must be closed.
+    fn took(&self, frame: Frame) -> Result<(), String> {
+        match frame {
+            Frame::Message(message) => {
+                if let Some(sink) = lock(&self.shared.state).sinks.get(&message.subscription) {
+                    sink(message);
+                }
+            }
+            Frame::TooLarge(_) => {
+                log::warn!("[PubSub] NATS: a message is lost: it is larger than 64 MiB");
+            }
+            Frame::Ping => {
+                let pong = self.commands.try_send(Command::Line("PONG\r\n".to_owned()));
+                pong.map_err(|_| "the server does not read".to_owned())?;
+            }
+            Frame::Pong => {
+                let ping = lock(&self.shared.state).pings.pop_front();
+                let messages = ping.map(|ping| ping.messages).unwrap_or_default();
+                for sent in messages {
+                    // The request may have ended.
+                    let _ = sent.done.send(Ok(()));
+                }
+            }
+            Frame::Info(info) if info.ldm => return Err("the server is about to stop".to_owned()),
+            Frame::Info(info) => {
+                let most = &self.shared.max_payload;
+                most.store(info.max_payload(), Ordering::Relaxed);
+            }
+            Frame::Error(why) => return self.rejected(why),
+            Frame::Ok => {}
+        }
+        Ok(())
+    }
+
+    /// The server closes the connection after most errors, but not after those about permissions and subjects.
+    fn rejected(&self, why: String) -> Result<(), String> {
+        let lower = why.to_ascii_lowercase();
+        if !lower.starts_with("permissions violation") && !lower.starts_with("invalid subject") {
+            return Err(why);
+        }
+        log::warn!("[PubSub] NATS rejects a command: {why}");
+        if lower.contains("publish") {
+            let mut state = lock(&self.shared.state);
+            for ping in &mut state.pings {
+                let all = std::mem::take(&mut ping.messages);
+                let (meant, others): (Vec<Sent>, Vec<Sent>) = all
+                    .into_iter()
+                    .partition(|sent| why.contains(&format!("\"{}\"", sent.subject)));
+                ping.messages = others;
+                for sent in meant {
+                    let _ = sent.done.send(Err(why.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes until the connection is lost, and returns the reason.
+async fn writing(
+    stream: WriteHalf<Stream>,
+    mut waiting: mpsc::Receiver<Command>,
+    state: &Mutex<State>,
+) -> String {
+    let mut stream = BufWriter::new(stream);
+    let mut ticks = interval(PING);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut commands = Vec::with_capacity(MOST_WAITING);
+    loop {
+        let is_tick = tokio::select! {
+            count = waiting.recv_many(&mut commands, MOST_WAITING) => {
+                if count == 0 {
+                    return "nobody uses it any more".to_owned();
+                }
+                false
+            }
+            _ = ticks.tick() => true,
+        };
+        let silent = lock(state).pings.front().map(|ping| ping.sent.elapsed());
+        if silent.is_some_and(|silent| silent > SILENCE) {
+            return "the server does not answer".to_owned();
+        }
+        let written = written(&mut stream, &mut commands, state, is_tick);
+        match timeout(SILENCE, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return failed(&error),
+            Err(_) => return "the server does not read".to_owned(),
+        }
+    }
+}
+
+/// Writes commands, and a PING if there are messages among them or it is time for one.
+async fn written(
+    stream: &mut BufWriter<WriteHalf<Stream>>,
+    commands: &mut Vec<Command>,
+    state: &Mutex<State>,
+    is_tick: bool,
+) -> std::io::Result<()> {
+    let mut messages = Vec::new();
+    let mut bytes = Vec::new();
+    for command in commands.drain(..) {
+        match command {
+            Command::Line(line) => bytes.push(line.into()),
+            // The request has ended before its message was sent.
+            Command::Publish { done, .. } if done.is_closed() => {}
+            Command::Publish {
+                subject,
+                head,
+                body,
+                done,
+            } => {
+                messages.push(Sent { subject, done });
+                bytes.extend([Bytes::from(head), body, Bytes::from_static(b"\r\n")]);
+            }
+        }
+    }
+    if is_tick || !messages.is_empty() {
+        bytes.push(Bytes::from_static(b"PING\r\n"));
+        // Before the bytes: the server may answer while they are written.
+        lock(state).pings.push_back(Ping {
+            sent: Instant::now(),
+            messages,
+        });
+    }
+    for piece in bytes {
+        stream.write_all(&piece).await?;
+    }
+    stream.flush().await
+}

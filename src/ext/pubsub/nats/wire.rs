@@ -1,0 +1,375 @@
+//! The client protocol of NATS: lines of commands, some of them followed by a payload.
+//!
+//! A message that is larger than [`MOST_BYTES`] is skipped while it arrives. A line is never longer than [`MOST_LINE`].
+
+use std::io;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::telemetry::text::printable;
+
+/// The most bytes of a message with its headers: the largest `max_payload` that a server can have.
+pub(super) const MOST_BYTES: usize = 64 << 20;
+/// The most bytes of a line. `INFO` has the addresses of all servers.
+const MOST_LINE: usize = 64 << 10;
+/// `max_payload` of a server that names none.
+const USUAL_PAYLOAD: usize = 1 << 20;
+/// The largest buffer that is kept for the next message.
+const KEPT_BUFFER: usize = 64 << 10;
+
+/// What the server says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Info {
+    #[serde(default)]
+    max_payload: i64,
+    #[serde(default)]
+    pub(super) headers: bool,
+    #[serde(default)]
+    pub(super) tls_required: bool,
+    /// The server is about to stop ("lame duck mode").
+    #[serde(default)]
+    pub(super) ldm: bool,
+}
+
+impl Info {
+    /// The most bytes of a message with its headers that the server takes.
+    pub(super) fn max_payload(&self) -> usize {
+        match usize::try_from(self.max_payload) {
+            Ok(0) => USUAL_PAYLOAD,
+            // A negative number is no limit.
+            Err(_) => MOST_BYTES,
+            Ok(most) => most.min(MOST_BYTES),
+        }
+    }
+}
+
+/// A message of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The number of the subscription.
+    pub(super) subscription: u64,
+    /// The block of headers as it was sent.
+    pub(super) headers: Option<Bytes>,
+    pub(super) body: Bytes,
+}
+
+impl Message {
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len() + self.headers.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What a server sends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    Info(Info),
+    Message(Message),
+    /// A message of this subscription was larger than [`MOST_BYTES`].
+    TooLarge(u64),
+    Ping,
+    Pong,
+    Ok,
+    /// With the text of the server.
+    Error(String),
+}
+
+/// A message whose line was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Announced {
+    subscription: u64,
+    headers: Option<usize>,
+    whole: usize,
+}
+
+/// Reads frames from a stream.
+pub(super) struct Reader<S> {
+    stream: S,
+    buffer: BytesMut,
+    /// The message whose payload is next.
+    announced: Option<Announced>,
+    /// Bytes of a message that is too large.
+    skipped: usize,
+}
+
+impl<S: AsyncRead + Unpin> Reader<S> {
+    pub(super) fn new(stream: S) -> Reader<S> {
+        Reader {
+            stream,
+            buffer: BytesMut::new(),
+            announced: None,
+            skipped: 0,
+        }
+    }
+
+    /// The stream, if nothing was read beyond the last frame.
+    ///
+    /// # Errors
+    /// The server has sent more before it was asked. Before TLS, anyone could have sent it.
+    pub(super) fn into_stream(self) -> Result<S, String> {
+        if self.buffer.is_empty() {
+            Ok(self.stream)
+        } else {
+            Err("the server has sent data before TLS".to_owned())
+        }
+    }
+
+    /// The stream, for writing.
+    pub(super) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Divides the stream into a half that is read and one that is written.
+    pub(super) fn split<R, W>(self, divide: impl FnOnce(S) -> (R, W)) -> (Reader<R>, W) {
+        let (read, write) = divide(self.stream);
+        let reader = Reader {
+            stream: read,
+            buffer: self.buffer,
+            announced: self.announced,
+            skipped: self.skipped,
+        };
+        (reader, write)
+    }
+
+    /// The next frame. If the caller stops waiting, nothing is lost.
+    ///
+    /// # Errors
+    /// The connection is closed, or does not speak the protocol.
+    pub(super) async fn next(&mut self) -> Result<Frame, String> {
+        loop {
+            if let Some(frame) = self.frame()? {
+                return Ok(frame);
+            }
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err("the server closed the connection".to_owned()),
+                Ok(_) => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+    }
+
+    /// A frame that is in the buffer as a whole.
+    fn frame(&mut self) -> Result<Option<Frame>, String> {
+        loop {
+            let skipped = self.skipped.min(self.buffer.len());
+            self.buffer.advance(skipped);
+            self.skipped -= skipped;
+            if self.skipped > 0 {
+                return Ok(None);
+            }
+            if let Some(announced) = self.announced {
+                return self.payload(announced);
+            }
+            let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") else {
+                if self.buffer.len() > MOST_LINE {
+                    return Err("the server has sent a line without an end".to_owned());
+                }
+                return Ok(None);
+            };
+            let line = self.buffer.split_to(end);
+            self.buffer.advance(2);
+            match read(&line)? {
+                Line::Whole(frame) => return Ok(Some(frame)),
+                Line::Message(announced) if announced.whole > MOST_BYTES => {
+                    self.skipped = announced.whole.saturating_add(2);
+                    return Ok(Some(Frame::TooLarge(announced.subscription)));
+                }
+                Line::Message(announced) => self.announced = Some(announced),
+            }
+        }
+    }
+
+    fn payload(&mut self, announced: Announced) -> Result<Option<Frame>, String> {
+        let Announced {
+            subscription,
+            headers,
+            whole,
+        } = announced;
+        let Some((payload, rest)) = self.buffer.split_at_checked(whole) else {
+            return Ok(None);
+        };
+        if rest.len() < 2 {
+            return Ok(None);
+        }
+        if !rest.starts_with(b"\r\n") {
+            return Err("the server has sent a message of another size than announced".to_owned());
+        }
+        let (head, body) = payload
+            .split_at_checked(headers.unwrap_or(0))
+            .unwrap_or_default();
+        // Copied, because a slice would keep the whole buffer.
+        let message = Message {
+            subscription,
+            headers: headers.map(|_| Bytes::copy_from_slice(head)),
+            body: Bytes::copy_from_slice(body),
+        };
+        self.buffer.advance(whole + 2);
+        if self.buffer.is_empty() && whole > KEPT_BUFFER {
+            self.buffer = BytesMut::new();
+        }
+        self.announced = None;
+        Ok(Some(Frame::Message(message)))
+    }
+}
+
+/// What the system says about a stream.
+pub(super) fn failed(error: &io::Error) -> String {
+    printable(&error.to_string()).into_owned()
+}
+
+/// A line of the server.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Whole(Frame),
+    Message(Announced),
+}
+
+/// Reads a line without its end.
+fn read(line: &[u8]) -> Result<Line, String> {
+    let blank = line.iter().position(|byte| matches!(byte, b' ' | b'\t'));
+    let (verb, rest) = line.split_at(blank.unwrap_or(line.len()));
+    let verb = verb.to_ascii_uppercase();
+    let frame = match verb.as_slice() {
+        b"MSG" => return announced(rest, false).map(Line::Message),
+        b"HMSG" => return announced(rest, true).map(Line::Message),
+        b"INFO" => {
+            let info = serde_json::from_slice(rest);
+            Frame::Info(info.map_err(|_| "the server has sent an INFO that is no JSON".to_owned())?)
+        }
+        b"PING" => Frame::Ping,
+        b"PONG" => Frame::Pong,
+        b"+OK" => Frame::Ok,
+        b"-ERR" => {
+            let text = String::from_utf8_lossy(rest);
+            let text: String = text.trim().trim_matches('\'').chars().take(256).collect();
+            Frame::Error(printable(&text).into_owned())
+        }
+        _ => return Err("the server does not speak the protocol of NATS".to_owned()),
+    };
+    Ok(Line::Whole(frame))
+}
+
+/// `subject number [reply] size`, and for messages with headers `subject number [reply] size-of-headers size`.
+fn announced(rest: &[u8], has_headers: bool) -> Result<Announced, String> {
+    let unclear = || "the server has sent a message without its size".to_owned();
+    let words = rest.split(|byte| matches!(byte, b' ' | b'\t'));
+    let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).take(6).collect();
+    let number = |word: &[u8]| -> Option<u64> { std::str::from_utf8(word).ok()?.parse().ok() };
+    let size = |word: &[u8]| number(word).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+    let (subscription, sizes) = match (words.as_slice(), has_headers) {
+        ([_, subscription, sizes @ ..], false) if (1..=2).contains(&sizes.len()) => {
+            (subscription, sizes)
+        }
+        ([_, subscription, sizes @ ..], true) if (2..=3).contains(&sizes.len()) => {
+            (subscription, sizes)
+        }
+        _ => return Err(unclear()),
+    };
+    let whole = sizes
+        .last()
+        .and_then(|word| size(word))
+        .ok_or_else(unclear)?;
+    let headers = match (has_headers, sizes) {
+        (true, [.., headers, _]) => Some(size(headers).filter(|most| *most <= whole)),
+        _ => None,
+    };
+    Ok(Announced {
+        subscription: number(subscription).ok_or_else(unclear)?,
+        headers: headers.map(|size| size.ok_or_else(unclear)).transpose()?,
+        whole,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The frames of these bytes, which arrive in pieces of `step`.
+    async fn frames(bytes: &[u8], step: usize) -> (Vec<Frame>, String) {
+        let mut stream = tokio_stream(bytes, step);
+        let mut reader = Reader::new(&mut stream);
+        let mut frames = Vec::new();
+        loop {
+            match reader.next().await {
+                Ok(frame) => frames.push(frame),
+                Err(why) => return (frames, why),
+            }
+        }
+    }
+
+    /// A stream that ends after these bytes.
+    fn tokio_stream(bytes: &[u8], step: usize) -> tokio::io::DuplexStream {
+        let (mut far, near) = tokio::io::duplex(step);
+        let bytes = bytes.to_vec();
+        tokio::spawn(async move {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut far, &bytes).await;
+        });
+        near
+    }
+
+    fn message(headers: Option<&'static str>, body: &'static str) -> Frame {
+        Frame::Message(Message {
+            subscription: 7,
+            headers: headers.map(|text| Bytes::from_static(text.as_bytes())),
+            body: Bytes::from_static(body.as_bytes()),
+        })
+    }
+
+    #[tokio::test]
+    async fn frames_are_read_in_pieces_of_any_size() {
+        let bytes = b"INFO {\"max_payload\":100,\"headers\":true}\r\nPING\r\nPONG\r\n+OK\r\n\
+            MSG a.b 7 5\r\na\r\nbc\r\nmsg\ta 7 reply 0\r\n\r\n-ERR 'Stale Connection'\r\n\
+            HMSG a 7 12 14\r\nNATS/1.0\r\n\r\n{}\r\nHMSG a 7 r 12 12\r\nGARBAGE!\xff\xff\r\n\r\n";
+        for step in [1, 3, 1000] {
+            let (read, why) = frames(bytes, step).await;
+            assert_eq!(read.len(), 9, "{read:?} {why}");
+            let Frame::Info(info) = &read[0] else {
+                panic!("{read:?}")
+            };
+            assert_eq!((info.max_payload(), info.headers), (100, true));
+            assert_eq!(read[1..4], [Frame::Ping, Frame::Pong, Frame::Ok]);
+            assert_eq!(read[4..6], [message(None, "a\r\nbc"), message(None, "")]);
+            assert_eq!(read[6], Frame::Error("Stale Connection".to_owned()));
+            assert_eq!(read[7], message(Some("NATS/1.0\r\n\r\n"), "{}"));
+            // The bytes of headers are not looked at here.
+            assert!(matches!(&read[8], Frame::Message(message) if message.body.is_empty()));
+            assert_eq!(why, "the server closed the connection");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_protocol_ends_the_connection() {
+        for bytes in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b"MSG a 7\r\n",
+            b"MSG a 7 b c d\r\n",
+            b"MSG a x 1\r\n",
+            b"MSG a 7 -1\r\n",
+            b"HMSG a 7 5\r\n",
+            b"HMSG a 7 5 4\r\n",
+            b"MSG a 7 1\r\nabc\r\n",
+            b"INFO x\r\n",
+            b"\r\n",
+        ] {
+            let (read, why) = frames(bytes, 1000).await;
+            assert!(
+                read.is_empty() && why.contains("the server"),
+                "{read:?} {why}"
+            );
+            assert_ne!(why, "the server closed the connection", "{bytes:?}");
+        }
+        let (_, why) = frames(&vec![b'x'; MOST_LINE + 10], 1 << 16).await;
+        assert!(why.contains("without an end"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_is_skipped() {
+        let size = MOST_BYTES + 1;
+        let mut bytes = format!("MSG a 7 {size}\r\n").into_bytes();
+        bytes.resize(bytes.len() + size, b'x');
+        bytes.extend(b"\r\nMSG a 7 1\r\ny\r\n");
+        let (read, _) = frames(&bytes, 1 << 20).await;
+        assert_eq!(read, [Frame::TooLarge(7), message(None, "y")]);
+    }
+}
