@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Authority;
 use percent_encoding::percent_decode_str;
 
-/// Shorter ones make the client send heartbeats without a pause.
+use crate::ext::broker::is_escaped;
+
+/// Shorter ones make the client send heartbeats without a pause, and 0 would leave a frozen broker unnoticed.
 const LEAST_HEARTBEAT: u16 = 4;
 const HEARTBEAT: u16 = 10;
 const CONNECT: Duration = Duration::from_secs(30);
@@ -63,12 +66,14 @@ impl Broker {
         if host.is_empty() {
             return Err("no host".to_owned());
         }
-        let virtual_host = decoded(uri.path().strip_prefix('/').unwrap_or_default())?;
+        let path = uri.path().strip_prefix('/').unwrap_or_default();
+        if path.contains('/') {
+            return Err("a slash in the virtual host is written as %2f".to_owned());
+        }
+        let virtual_host = decoded(path)?;
         let mut broker = Broker {
             host: host.to_owned(),
-            port: authority
-                .port_u16()
-                .unwrap_or(if tls { 5671 } else { 5672 }),
+            port: port(authority)?.unwrap_or(if tls { 5671 } else { 5672 }),
             user,
             password,
             virtual_host: Some(virtual_host)
@@ -121,6 +126,16 @@ impl Broker {
         Ok(())
     }
 
+    /// What a broker says, without the password, in case that it repeats it.
+    pub(super) fn hides(&self, text: String) -> String {
+        if self.password.is_empty() {
+            return text;
+        }
+        let quoted = format!("{:?}", self.password);
+        let quoted = quoted.trim_matches('"');
+        text.replace(&self.password, "***").replace(quoted, "***")
+    }
+
     /// The address without secrets.
     pub(super) fn shown(&self) -> String {
         let scheme = if self.tls { "amqps" } else { "amqp" };
@@ -133,7 +148,24 @@ impl Broker {
     }
 }
 
+/// The port, if the URL names one.
+fn port(authority: &Authority) -> Result<Option<u16>, String> {
+    let place = authority.as_str();
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    if place == authority.host() {
+        return Ok(None);
+    }
+    let port = authority.port_u16().filter(|port| *port > 0);
+    match port {
+        Some(port) => Ok(Some(port)),
+        None => Err("the port is a number from 1 to 65535".to_owned()),
+    }
+}
+
 fn decoded(text: &str) -> Result<String, String> {
+    if !is_escaped(text) {
+        return Err("a % is not followed by two hexadecimal digits".to_owned());
+    }
     let text = percent_decode_str(text).decode_utf8();
     text.map(|text| text.into_owned())
         .map_err(|_| "an escaped part is not UTF-8".to_owned())
@@ -159,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn the_password_is_removed_from_what_a_broker_says() {
+        let broker = Broker::parse("amqp://u:p%22w@h").unwrap();
+        let said = "403 no p\"w, Close { text: \"no p\\\"w\" }".to_owned();
+        assert_eq!(broker.hides(said), "403 no ***, Close { text: \"no ***\" }");
+        let broker = Broker::parse("amqp://u@h").unwrap();
+        assert_eq!(broker.hides("403".to_owned()), "403");
+    }
+
+    #[test]
     fn what_cannot_work_is_an_error_without_secrets() {
         for url in [
             "http://u:secret@h",
@@ -170,6 +211,12 @@ mod tests {
             "amqp://u:secret@h?certfile=a",
             "amqp://u:secret@h?other=secret",
             "amqp://u:secret%ff@h",
+            "amqp://u:secret%ZZ@h",
+            "amqp://u:secret@h:99999/",
+            "amqp://u:secret@h:0/",
+            "amqp://u:secret@h:x",
+            "amqp://u:secret@h:",
+            "amqp://u:secret@h/a/b",
         ] {
             let why = Broker::parse(url).unwrap_err();
             assert!(!why.contains("secret"), "{url}: {why}");

@@ -61,6 +61,11 @@ impl OpenChannel {
         why.unwrap_or_else(|| text(error))
     }
 
+    /// The reason of the broker, if it has given one, or else this one.
+    pub(super) fn said(&self, why: String) -> String {
+        self.lost.borrow().clone().unwrap_or(why)
+    }
+
     /// Resolves when the channel has ended.
     pub(super) async fn ended(&mut self) -> String {
         match self.lost.wait_for(Option::is_some).await {

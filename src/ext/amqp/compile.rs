@@ -13,8 +13,8 @@ use super::channel::Exchange;
 use super::config::{CONSUMER_KEYS, PRODUCER_KEYS};
 use super::consume::{self, Declared, Plan, Queue};
 use super::held::Held;
-use super::producer::{Names, Producer, RoutingKey, plain_properties, short};
-use super::publish::{self, Letter, Outgoing, send};
+use super::producer::{Names, Producer, RoutingKey, field_bytes, plain_properties, short};
+use super::publish::{self, Letter, MostBytes, Outgoing, send};
 use super::{CONSUMER, PRODUCER, connection};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::broker::{Backoff, Link};
@@ -318,7 +318,11 @@ fn outgoing(
     cx.carry(format!("{key} {}", connected.key), |tasks| {
         let link = Arc::new(Link::part(&name));
         let exchange = Arc::new(exchange);
-        let open = move || publish::open(Arc::clone(&connected.link), Arc::clone(&exchange));
+        let most = Arc::new(MostBytes::unknown());
+        let open = move || {
+            let link = Arc::clone(&connected.link);
+            publish::open(link, Arc::clone(&exchange), Arc::clone(&most))
+        };
         let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
         tasks.push(Task::new("producer of RabbitMQ", work));
         link
@@ -352,6 +356,10 @@ impl Topic for RabbitTopic {
             routing_key: short("routing key", &routing_key)?,
             // As in KrakenD.
             mandatory: true,
+            head_bytes: metadata
+                .iter()
+                .map(|(name, value)| field_bytes(name, value))
+                .sum(),
             properties: plain_properties(&metadata)?,
             body: message.body.to_vec(),
         };

@@ -47,7 +47,7 @@ pub(super) async fn open(
     let attempt = timeout(broker.connect, Connection::open(&arguments)).await;
     let connection = match attempt {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(text(&error).into()),
+        Ok(Err(error)) => return Err(broker.hides(text(&error)).into()),
         Err(_) => return Err("no answer in time".to_owned().into()),
     };
     if connection.frame_max() < LEAST_FRAME {
@@ -59,10 +59,14 @@ pub(super) async fn open(
     }
     let (loss, lost) = watch::channel(None);
     // Without it the reason of the broker is not known.
-    let _ = connection.register_callback(Closed(loss.clone())).await;
+    let closed = Closed {
+        loss: loss.clone(),
+        broker,
+    };
+    let _ = connection.register_callback(closed.clone()).await;
     Ok(Opened {
         client: Held::new(connection.clone()),
-        lost: Box::pin(ended(connection, loss, lost)),
+        lost: Box::pin(ended(connection, closed, lost)),
     })
 }
 
@@ -76,14 +80,14 @@ pub(super) fn text(error: &Error) -> String {
 /// Resolves when the connection has ended.
 async fn ended(
     connection: Connection,
-    loss: Loss,
+    closed: Closed,
     mut lost: watch::Receiver<Option<String>>,
 ) -> String {
     let look = async {
         loop {
             sleep(LOOK).await;
             // The second check fails if the reading half has ended, for example because it could not read a frame.
-            let callback = Closed(loss.clone());
+            let callback = closed.clone();
             if !connection.is_open() || connection.register_callback(callback).await.is_err() {
                 return;
             }
@@ -99,20 +103,24 @@ async fn ended(
 }
 
 /// Notes the reason if the broker closes the connection.
-struct Closed(Loss);
+#[derive(Clone)]
+struct Closed {
+    loss: Loss,
+    broker: Arc<Broker>,
+}
 
 #[async_trait]
 impl ConnectionCallback for Closed {
     async fn close(&mut self, _: &Connection, close: amqprs::Close) -> Result<(), Error> {
         let text = format!("{} {}", close.reply_code(), printable(close.reply_text()));
-        self.0.send_replace(Some(text));
+        self.loss.send_replace(Some(self.broker.hides(text)));
         Ok(())
     }
 
     async fn blocked(&mut self, _: &Connection, reason: String) {
         log::warn!(
             "[Queues] RabbitMQ takes no messages: {}",
-            printable(&reason)
+            self.broker.hides(printable(&reason).into_owned())
         );
     }
 

@@ -62,6 +62,11 @@ pub(super) async fn open(
     link: Arc<Link<Held<Connection>>>,
     plan: Arc<Plan>,
 ) -> Result<Opened<Feed>, Failed> {
+    // Without a prefetch count, the broker delivers all messages.
+    let most = match usize::from(plan.prefetch) {
+        0 => usize::MAX,
+        most => most,
+    };
     let (consuming, mut connections) =
         on_connection(
             link,
@@ -75,13 +80,15 @@ pub(super) async fn open(
     } = consuming;
     let feed = Feed(Arc::new(Delivered {
         channel: Held::new(open.channel.clone()),
-        // The broker bounds their number.
-        inbox: Inbox::new(usize::MAX, usize::MAX),
+        inbox: Inbox::new(most, usize::MAX),
     }));
     let filled = feed.clone();
     let lost = async move {
         tokio::select! {
-            () = filled.fill(&mut messages) => open.ended().await,
+            full = filled.fill(&mut messages) => match full {
+                Ok(()) => open.ended().await,
+                Err(why) => why,
+            },
             why = async { open.ended().await } => why,
             () = connections.lost() => "the connection is lost".to_owned(),
         }
@@ -175,7 +182,10 @@ async fn queue(open: &OpenChannel, arguments: QueueDeclareArguments) -> Result<S
 
 impl Feed {
     /// Ends when the client delivers no more messages.
-    async fn fill(&self, messages: &mut UnboundedReceiver<ConsumerMessage>) {
+    ///
+    /// # Errors
+    /// The broker delivers more messages than it was asked for.
+    async fn fill(&self, messages: &mut UnboundedReceiver<ConsumerMessage>) -> Result<(), String> {
         while let Some(message) = messages.recv().await {
             let (Some(deliver), Some(content)) = (message.deliver, message.content) else {
                 continue;
@@ -189,9 +199,11 @@ impl Feed {
                 content_type,
                 body: content.into(),
             };
-            // It has room for all.
-            let _ = self.0.inbox.push(delivery, bytes);
+            if self.0.inbox.push(delivery, bytes).is_err() {
+                return Err("the broker delivers more messages than prefetch_count".to_owned());
+            }
         }
+        Ok(())
     }
 }
 

@@ -16,6 +16,10 @@ use crate::runtime::request::Params;
 
 /// The most bytes of a short string (AMQP 0-9-1, 4.2.5.3).
 const MOST_SHORT: usize = 255;
+/// The queue of RabbitMQ for replies on the channel of the sender.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+/// The longest expiration that RabbitMQ takes, in milliseconds: ten years of 365 days.
+const MOST_EXPIRATION: u64 = 315_360_000_000;
 
 /// Where the routing key comes from.
 #[derive(Debug)]
@@ -67,6 +71,10 @@ impl Producer {
             RoutingKey::Of(name) => short("routing key", request.params.get(name).unwrap_or(""))?,
         };
         let metadata = self.listed.all(&request.headers);
+        let headers = metadata.iter();
+        let head_bytes = headers
+            .flat_map(|(name, values)| values.iter().map(|value| field_bytes(name, value)))
+            .sum();
         let mut properties = properties(metadata)?;
         self.names.set(&mut properties, &request.params)?;
         if self.durable {
@@ -76,6 +84,7 @@ impl Producer {
             routing_key,
             mandatory: self.mandatory,
             properties,
+            head_bytes,
             body: request.body.to_vec(),
         })
     }
@@ -88,12 +97,13 @@ impl Names {
             (!value.is_empty()).then(|| value.to_owned())
         };
         if let Some(text) = value(&self.expiration) {
-            if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(bad("the expiration is no number of milliseconds".to_owned()));
-            }
-            properties.with_expiration(&short("expiration", &text)?);
+            properties.with_expiration(&expiration(&text)?);
         }
         if let Some(text) = value(&self.reply_to) {
+            // The broker closes the channel of a sender that does not consume from it.
+            if text == DIRECT_REPLY {
+                return Err(bad(format!("{DIRECT_REPLY} cannot get replies here")));
+            }
             properties.with_reply_to(&short("address for replies", &text)?);
         }
         if let Some(text) = value(&self.message_id) {
@@ -105,6 +115,21 @@ impl Names {
             properties.with_priority(number?);
         }
         Ok(())
+    }
+}
+
+/// A number of milliseconds, as the broker takes it.
+///
+/// # Errors
+/// 400: the broker would close the channel, with the messages of other requests on it.
+fn expiration(text: &str) -> Result<String, Failure> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u64>().ok().filter(|_| digits);
+    match number.filter(|number| *number <= MOST_EXPIRATION) {
+        Some(number) => Ok(number.to_string()),
+        None => Err(bad(format!(
+            "the expiration is no number of milliseconds to {MOST_EXPIRATION}"
+        ))),
     }
 }
 
@@ -140,6 +165,11 @@ pub(super) fn plain_properties(metadata: &[(String, String)]) -> Result<BasicPro
     let mut properties = BasicProperties::default();
     properties.with_headers(table);
     Ok(properties)
+}
+
+/// The most bytes of a header with one value: a name, a type and a length of each.
+pub(super) fn field_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 16
 }
 
 fn field(text: String) -> Option<FieldValue> {
@@ -178,6 +208,13 @@ mod tests {
             ("exp", "60000", true),
             ("exp", "abc", false),
             ("exp", "-1", false),
+            ("exp", "+1", false),
+            ("exp", "007", true),
+            ("exp", "315360000000", true),
+            ("exp", "315360000001", false),
+            ("exp", "99999999999999999999", false),
+            ("priority", "-1", false),
+            ("reply", "amq.rabbitmq.reply-to", false),
             ("priority", "255", true),
             ("priority", "256", false),
             ("priority", "x", false),

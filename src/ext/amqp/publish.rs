@@ -1,11 +1,13 @@
 //! Sends messages on one channel, and waits until the broker has confirmed them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amqprs::BasicProperties;
 use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments};
 use amqprs::connection::Connection;
+use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,6 +19,8 @@ use crate::runtime::failure::{Failure, Kind};
 
 /// The most messages that wait for the channel.
 const MOST_WAITING: usize = 64;
+/// The bytes of a frame of properties that are kept for everything but headers.
+const FIXED: usize = 2048;
 
 /// A message to send.
 pub(super) struct Letter {
@@ -25,6 +29,8 @@ pub(super) struct Letter {
     /// A message that reaches no queue is an error.
     pub(super) mandatory: bool,
     pub(super) properties: BasicProperties,
+    /// The bytes of the headers in the properties.
+    pub(super) head_bytes: usize,
     pub(super) body: Vec<u8>,
 }
 
@@ -43,38 +49,78 @@ struct Job {
 
 /// A channel that confirms each message.
 #[derive(Clone)]
-pub(super) struct Outgoing(mpsc::Sender<Job>);
+pub(super) struct Outgoing {
+    jobs: mpsc::Sender<Job>,
+    /// Properties are one frame. A larger one would end the connection.
+    most_head_bytes: usize,
+    most_body_bytes: Arc<MostBytes>,
+}
+
+/// The largest body that the broker takes (`max_message_size`). It is known once a larger one has ended a channel.
+#[derive(Debug)]
+pub(super) struct MostBytes(AtomicUsize);
+
+impl MostBytes {
+    pub(super) fn unknown() -> MostBytes {
+        MostBytes(AtomicUsize::new(usize::MAX))
+    }
+
+    /// Reads the limit in the reason of the broker for the end of a channel.
+    fn learn(&self, why: &str) {
+        let is_size = why.contains("message size ") && why.contains(" is larger than ");
+        let last = why
+            .rsplit(|c: char| !c.is_ascii_digit())
+            .find(|word| !word.is_empty());
+        if let Some(most) = last.and_then(|word| word.parse().ok()).filter(|_| is_size) {
+            self.0.store(most, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Opens a channel for messages to an exchange.
 pub(super) async fn open(
     link: Arc<Link<Held<Connection>>>,
     exchange: Arc<Exchange>,
+    most_body_bytes: Arc<MostBytes>,
 ) -> Result<Opened<Outgoing>, Failed> {
     let unconfirmed = Arc::new(Mutex::new(Unconfirmed::new()));
     let shared = Arc::clone(&unconfirmed);
     let name = exchange.name.clone();
-    let (mut open, mut connections) = on_connection(link, |connection| async move {
+    let ((mut open, frame), mut connections) = on_connection(link, |connection| async move {
+        let frame = usize::try_from(connection.frame_max()).unwrap_or(usize::MAX);
         let open = OpenChannel::new(&connection, Some(shared)).await?;
         open.declare(&exchange).await?;
         let confirmed = open
             .channel
             .confirm_select(ConfirmSelectArguments::new(false));
         confirmed.await.map_err(|error| open.reason(&error))?;
-        Ok(open)
+        Ok((open, frame))
     })
     .await?;
     let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+    let learned = Arc::clone(&most_body_bytes);
     let lost = async move {
         // Unconfirmed messages are dropped at the end, and their senders get an error.
         let writing = write(open.channel.clone(), name, unconfirmed, waiting);
-        tokio::select! {
+        let why = tokio::select! {
             why = writing => why,
             why = open.ended() => why,
             () = connections.lost() => "the connection is lost".to_owned(),
-        }
+        };
+        let why = open.said(why);
+        learned.learn(&why);
+        why
     };
     Ok(Opened {
-        client: Outgoing(jobs),
+        client: Outgoing {
+            jobs,
+            most_head_bytes: frame.saturating_sub(FIXED),
+            most_body_bytes,
+        },
         lost: Box::pin(lost),
     })
 }
@@ -116,11 +162,19 @@ pub(super) async fn send(
     deadline: Instant,
 ) -> Result<(), Failure> {
     let outgoing = link.client(deadline).await?;
+    if letter.head_bytes > outgoing.most_head_bytes {
+        let text = "the headers are larger than the broker takes";
+        return Err(Failure::bad_input(StatusCode::BAD_REQUEST, text));
+    }
+    if letter.body.len() > outgoing.most_body_bytes.get() {
+        let text = "the message is larger than the broker takes";
+        return Err(Failure::new(Kind::BodyTooLarge, text));
+    }
     let (done, outcome) = oneshot::channel();
     let work = async {
         let lost = "the connection was lost, and the message may have been sent";
         let lost = || Failure::new(Kind::Broken, lost);
-        let queued = outgoing.0.send(Job { letter, done }).await;
+        let queued = outgoing.jobs.send(Job { letter, done }).await;
         queued.map_err(|_| lost())?;
         outcome.await.map_err(|_| lost())
     };
@@ -208,6 +262,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_largest_body_is_learned_from_the_broker() {
+        let most = MostBytes::unknown();
+        for (why, bytes) in [
+            ("404 NOT_FOUND - no exchange 'x1'", usize::MAX),
+            (
+                "406 PRECONDITION_FAILED - message size 2000 is larger than max size 1000",
+                1000,
+            ),
+            (
+                "406 PRECONDITION_FAILED - message size 9 is larger than configured max size 7",
+                7,
+            ),
+        ] {
+            most.learn(why);
+            assert_eq!(most.get(), bytes, "{why}");
+        }
+    }
+
+    #[test]
     fn confirmations_find_their_messages() {
         let mut all = Unconfirmed::new();
         let mut add = |key: &str, body: &[u8]| {
@@ -216,6 +289,7 @@ mod tests {
                 routing_key: key.to_owned(),
                 mandatory: true,
                 properties: BasicProperties::default(),
+                head_bytes: 0,
                 body: body.to_vec(),
             };
             all.add(&letter, done);

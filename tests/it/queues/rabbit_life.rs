@@ -188,6 +188,50 @@ fn a_message_goes_back_if_its_client_leaves_while_other_backends_work() {
     }
 }
 
+/// A channel that the broker closes loses the messages of other requests.
+#[test]
+#[ignore = "needs rabbitmq-server"]
+fn no_value_of_a_client_closes_a_channel() {
+    let Some(rabbit) = Rabbit::start_with("max_message_size = 1000\n") else {
+        return;
+    };
+    let url = rabbit.url();
+    let block = json!({ "exchange": "ex", "routing_key": "none", "static_routing_key": true,
+        "exp_key": "Exp", "reply_to_key": "Reply", "priority_key": "Prio" });
+    let mut endpoint = producer("/p/{exp}/{reply}/{prio}", &url, block);
+    endpoint["backend"][0]["url_pattern"] = json!("/to-the-broker");
+    let gateway = gateway(&[], &[endpoint]);
+    let send = |path: &str, body: &str| post(&gateway, path, &[], body).status;
+    eventually("the exchange", LIMIT, || send("/p/1/r/1", "{}") == 200);
+    for path in [
+        "/p/315360000001/r/1",
+        "/p/99999999999999999999/r/1",
+        "/p/x/r/1",
+        "/p/1/amq.rabbitmq.reply-to/1",
+        "/p/1/r/256",
+        "/p/1/r/x",
+    ] {
+        assert_eq!(send(path, "{}"), 400, "{path}");
+    }
+    for path in ["/p/315360000000/r/255", "/p/0/r/0", "/p/007/r/7"] {
+        assert_eq!(send(path, "{}"), 200, "{path}");
+    }
+    assert!(
+        !gateway.output().contains("no connection"),
+        "{}",
+        gateway.output()
+    );
+    // The broker tells its limit only by closing the channel, once.
+    let large = "a".repeat(2000);
+    assert_eq!(send("/p/1/r/1", &large), 500);
+    eventually("the channel is back", LIMIT, || {
+        send("/p/1/r/1", "{}") == 200
+    });
+    assert_eq!(send("/p/1/r/1", &large), 413);
+    assert_eq!(send("/p/1/r/1", &"a".repeat(1000)), 200);
+    assert_eq!(gateway.output().matches("no connection").count(), 1);
+}
+
 /// The port of a broker that sends garbage to everyone.
 pub(super) fn garbage() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
