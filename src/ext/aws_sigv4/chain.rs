@@ -14,12 +14,15 @@ use tokio::sync::watch;
 use super::origin::Origin;
 use super::profile;
 use super::signature::{self, Keys, Scope};
+use crate::telemetry::text::printable;
 use crate::upstream::SideClient;
 
 /// How long before their end keys are replaced.
 const EARLY: Duration = Duration::from_secs(300);
 /// How often keys without an end are read again: a file may change.
 const LOOK: Duration = Duration::from_secs(300);
+/// How often a file of keys is read.
+const LOOK_AT_FILE: Duration = Duration::from_secs(10);
 /// The shortest pause between two fetches, also after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -103,7 +106,10 @@ impl Chain {
         while let Some(chain) = chain.upgrade() {
             let wait = match chain.fetch().await {
                 Ok(lent) => {
-                    let wait = lent.fresh_for();
+                    let wait = match (&chain.origin, &chain.role) {
+                        (Origin::File { .. }, None) => LOOK_AT_FILE,
+                        _ => lent.fresh_for(),
+                    };
                     chain.current.store(Some(Arc::new(lent)));
                     if chain.trouble.swap(None).is_some() {
                         log::info!("[SERVICE: SigV4] there are keys again");
@@ -198,6 +204,9 @@ impl Chain {
         let roles = String::from_utf8_lossy(&roles).into_owned();
         let role = roles.lines().map(str::trim).find(|role| !role.is_empty());
         let role = role.ok_or("the machine has no role")?;
+        if !is_role(role) {
+            return Err("the machine has a role whose name is invalid".to_owned());
+        }
         let url = format!("{list}{role}");
         self.json(Method::GET, &url, headers, METADATA_TIME)
             .await?
@@ -311,22 +320,42 @@ struct Answer {
     secret_access_key: Option<String>,
     token: Option<String>,
     expiration: Option<String>,
+    /// `Success`, or why there are no keys. Containers send none.
+    code: Option<String>,
 }
 
 impl Answer {
     fn lent(self) -> Result<Lent, String> {
-        let (Some(id), Some(secret)) = (self.access_key_id, self.secret_access_key) else {
+        let code = self.code.filter(|code| code != "Success");
+        if let Some(code) = code {
+            let code: String = code.chars().take(64).collect();
+            return Err(format!("there are no keys: {}", printable(&code)));
+        }
+        let text = |value: Option<String>| value.filter(|text| !text.is_empty());
+        let both = text(self.access_key_id).zip(text(self.secret_access_key));
+        let Some((id, secret)) = both else {
             return Err("the response has no keys".to_owned());
         };
-        Ok(Lent {
+        let lent = Lent {
             keys: Arc::new(Keys {
                 id,
                 secret,
                 session_token: self.token,
             }),
             until: self.expiration.as_deref().and_then(seconds),
-        })
+        };
+        if lent.is_valid() {
+            Ok(lent)
+        } else {
+            Err("the keys have expired already".to_owned())
+        }
     }
+}
+
+/// Whether a text can be the name of a role (`RoleName` in the API of IAM).
+fn is_role(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 impl Lent {
@@ -389,4 +418,43 @@ fn now() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_without_usable_keys_are_errors() {
+        let read = |text: &str| serde_json::from_str::<Answer>(text).unwrap().lent();
+        let keys = r#""AccessKeyId": "A", "SecretAccessKey": "B""#;
+        for (text, why) in [
+            (
+                format!("{{{keys}, \"Code\": \"AssumeRoleUnauthorizedAccess\"}}"),
+                "AssumeRole",
+            ),
+            (
+                format!("{{{keys}, \"Expiration\": \"2001-01-01T00:00:00Z\"}}"),
+                "expired",
+            ),
+            (
+                r#"{"AccessKeyId": "", "SecretAccessKey": "B"}"#.to_owned(),
+                "no keys",
+            ),
+            ("{}".to_owned(), "no keys"),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!(read(&format!("{{{keys}, \"Code\": \"Success\"}}")).is_ok());
+        assert!(read(&format!("{{{keys}}}")).is_ok());
+    }
+
+    #[test]
+    fn names_of_roles_are_no_paths() {
+        assert!(is_role("my-role_1@x"));
+        for name in ["", "../user-data?x#y", "a b", "a/b", "%2e%2e"] {
+            assert!(!is_role(name), "{name}");
+        }
+    }
 }

@@ -90,6 +90,13 @@ impl AwsClient {
             );
         }
         let region = region.unwrap_or_default();
+        if !is_region(&region) {
+            node.config_error_hint(
+                ConfigError::invalid(format!("{region:?} is not a region")),
+                "\"region\": \"eu-west-1\"",
+            );
+            return None;
+        }
         let base = match service.endpoint {
             Some(endpoint) if endpoint.contains("://") => endpoint,
             Some(endpoint) => format!("https://{endpoint}"),
@@ -235,8 +242,8 @@ fn keys(
     let origin = match found {
         Ok(origin) => origin,
         Err(why) => {
-            node.invalid(why);
-            return None;
+            node.warn(ConfigError::invalid(format!("{why}: every call fails")));
+            return chain(node, Origin::Nowhere, None, cx).map(Keys::Chain);
         }
     };
     if matches!(origin, Origin::Nowhere) {
@@ -268,6 +275,12 @@ fn place(node: &Node<'_>, base: &str) -> Option<(String, String)> {
     let text = authority.as_str();
     let text = text.strip_suffix(usual).unwrap_or(text);
     Some((text.to_owned(), path.to_owned()))
+}
+
+/// Whether a text can be a region, which is a part of the host. It may be missing.
+fn is_region(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.len() <= 63 && text.bytes().all(allowed)
 }
 
 /// The domain of a region.

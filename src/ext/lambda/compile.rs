@@ -44,6 +44,12 @@ pub(super) fn backend(
 /// The function that is called. `None` after an error was reported.
 fn function(written: &LambdaBlock<'_>, site: &BackendSite<'_>) -> Option<Function> {
     if let Some(name) = &written.function {
+        if !is_name(name) {
+            let node = written.block.get("function_name");
+            let node = node.unwrap_or_else(|| written.block.node().clone());
+            node.invalid(format!("{name:?} is not the name of a function"));
+            return None;
+        }
         return Some(Function::Named(name.as_str().into()));
     }
     let block = &written.block;

@@ -289,7 +289,7 @@ fn sqs(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Sqs> 
         .place
         .split_once('/')
         .unwrap_or((&address.place, ""));
-    if rest.is_empty() {
+    if rest.is_empty() || host.contains('@') {
         node.config_error_hint(
             ConfigError::invalid(format!("{} is not the address of a queue", address.shown())),
             "awssqs://sqs.eu-west-1.amazonaws.com/123456789012/orders",

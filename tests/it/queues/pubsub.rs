@@ -365,6 +365,14 @@ fn a_queue_that_cannot_work_stops_the_start_by_name() {
         (status, "500, 404, 204"),
         (publisher("/p", "kafka://", "orders"), "no client for Kafka"),
         (publisher("/p", "azuresb://", "orders"), "Azure Service Bus"),
+        (
+            publisher("/p", "awssqs://", "user:pw@sqs.example/1/q?region=x"),
+            "not the address of a queue",
+        ),
+        (
+            publisher("/p", "awssqs://", "sqs.example/1/q?region=a/b"),
+            "is not a region",
+        ),
         #[cfg(not(feature = "nats"))]
         (publisher("/p", "nats://", "orders"), "--features nats"),
         #[cfg(not(feature = "amqp"))]
