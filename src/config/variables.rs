@@ -149,6 +149,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 "Milliseconds between exports of metrics.",
             ),
             (
+                &["OTEL_METRICS_EXEMPLAR_FILTER"],
+                "trace_based, always_on or always_off.",
+            ),
+            (
                 &[
                     "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
                     "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
