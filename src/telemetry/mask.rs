@@ -357,11 +357,7 @@ mod tests {
             ("user-agent", "x https://u:s@h/ y", "x https://u:***@h/ y"),
             ("user-agent", "app/1 (Bearer s) z", "app/1 (Bearer *** z"),
             ("user-agent", "app%3Faccess_token%3Ds", "***"),
-            (
-                "x-a",
-                "b (+https://b/?jwt=s; x)",
-                "b (+https://b/?jwt=***; x)",
-            ),
+            ("x-a", "b (+//b?jwt=s; x)", "b (+//b?jwt=***; x)"),
             (
                 "user-agent",
                 "Mozilla/5.0 (compatible; Visual Basic; b@b.com; +http://b.com/bot.html)",
