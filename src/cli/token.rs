@@ -47,20 +47,22 @@ struct ExplainArgs {
     /// The method of the endpoint
     #[arg(short, long, default_value = "GET")]
     method: String,
-    /// Without -c: the path to the configuration file, and the token. With -c: only the token. It may begin with
-    /// "Bearer"; "-" reads it from standard input, so that it is not in the shell history
-    #[arg(value_names = ["FILE", "TOKEN"], num_args = 1..=2, required = true)]
-    words: Vec<String>,
+    /// Path to the configuration file. With -c, the token is in this place
+    #[arg(value_name = "FILE")]
+    first: String,
+    /// The token, with or without "Bearer"; "-" reads it from standard input, so that it is not in the shell history
+    #[arg(value_name = "TOKEN")]
+    second: Option<String>,
 }
 
 impl ExplainArgs {
     /// The file and the token.
     fn parts(&self) -> Result<(&Path, &str), &'static str> {
-        match (&self.config, self.words.as_slice()) {
-            (Some(file), [token]) => Ok((file, token)),
-            (None, [file, token]) => Ok((Path::new(file), token)),
-            (None, _) => Err("the file is missing: write -c FILE TOKEN, or FILE TOKEN"),
-            (Some(_), _) => Err("there are two words besides -c FILE; expected is only the token"),
+        match (&self.config, &self.second) {
+            (Some(file), None) => Ok((file, &self.first)),
+            (None, Some(token)) => Ok((Path::new(&self.first), token)),
+            (None, None) => Err("the file is missing: write -c FILE TOKEN, or FILE TOKEN"),
+            (Some(_), Some(_)) => Err("with -c FILE, only the token may follow"),
         }
     }
 }
