@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{echo, get, server};
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Signer, eventually, ports, tokens};
+use crate::support::{Client, Gateway, Signer, eventually, pause, ports, tokens};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -82,7 +82,7 @@ fn a_logout_token_signed_with_a_new_key_of_the_provider_ends_its_session() {
             std::thread::spawn(move || send(port, &token))
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(1500));
+    pause(Duration::from_millis(1500));
     let during = calls.load(Ordering::SeqCst) - before;
     assert!((1..=3).contains(&during), "{during} downloads");
     *document.lock().unwrap() = later.jwks();
