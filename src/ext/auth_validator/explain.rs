@@ -85,12 +85,9 @@ impl Validator {
         for check in Check::IDENTITY {
             provider.tell_rule(check, &claims, now, told)?;
         }
-        if self.require_expiry {
-            told.judge(
-                "has expiry",
-                self.check_limited(&claims),
-                "require_exp is set",
-            )?;
+        if let Some(why) = self.why_limited(provider) {
+            let verdict = self.check_limited(provider, &claims);
+            told.judge("has expiry", verdict, why)?;
         }
         if self.revocation.is_some() {
             self.check_revocation(&claims)

@@ -18,7 +18,7 @@ use super::url_claims::UrlClaims;
 use crate::ext::identity::{Client, Demand, PublicKeys, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
-    ClaimPath, Claims, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
+    ClaimPath, Claims, Purpose, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
 };
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
@@ -281,20 +281,34 @@ impl Validator {
     /// The checks of the claims for every request, in KrakenD's order.
     fn admit(&self, provider: &Provider, claims: &Claims, now: Duration) -> Result<(), Rejection> {
         provider.rules.check_identity(claims, now)?;
-        self.check_limited(claims)?;
+        self.check_limited(provider, claims)?;
         self.check_revocation(claims)?;
         self.check_demand(claims)?;
         provider.rules.check_access(claims)
     }
 
-    pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Rejection> {
-        if self.require_expiry && claims.expiry().is_none() {
-            Err(Rejection::new(
+    pub(super) fn check_limited(
+        &self,
+        provider: &Provider,
+        claims: &Claims,
+    ) -> Result<(), Rejection> {
+        match self.why_limited(provider) {
+            Some(why) if claims.expiry().is_none() => Err(Rejection::new(
                 Reason::BadClaim,
-                "claim \"exp\" is missing, and require_exp is set",
-            ))
-        } else {
-            Ok(())
+                format!("claim \"exp\" is missing, and {why}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a token of the provider must have an expiry. Access tokens of RFC 9068 have one (§2.2).
+    pub(super) fn why_limited(&self, provider: &Provider) -> Option<&'static str> {
+        match &provider.proof {
+            _ if self.require_expiry => Some("require_exp is set"),
+            Proof::Keys(keys) if keys.verifier.purpose == Purpose::DeclaredAccess => {
+                Some("typ is at+jwt")
+            }
+            _ => None,
         }
     }
 

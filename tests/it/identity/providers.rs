@@ -292,3 +292,29 @@ fn the_configuration_of_an_issuer_may_be_at_another_url() {
     let foreign = signer.token(&claims);
     assert_eq!(get(&gateway, "/document", &foreign).status, 401);
 }
+
+#[test]
+fn a_declared_access_token_needs_an_expiry() {
+    let (signer, backend) = (Signer::es256("k"), echo());
+    let endpoint = |path: &str, kind: &str| {
+        json!({"endpoint": path, "backend": [{"url_pattern": "/b"}], "extra_config": {
+            "auth/validator": {"alg": "ES256", "audience": ["api"], "jwk_local_path": "keys.json",
+                "typ": kind}}})
+    };
+    let config = json!({"version": 3, "host": [backend.url()],
+        "endpoints": [endpoint("/any", "any"), endpoint("/declared", "at+jwt")]});
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    let header = json!({"alg": "ES256", "kid": "k", "typ": "at+jwt"});
+    let mut claims = tokens::claims("api");
+    let limited = signer.token_with_header(&header, &claims);
+    claims.as_object_mut().unwrap().remove("exp");
+    let endless = signer.token_with_header(&header, &claims);
+    for (path, token, status) in [
+        ("/any", &limited, 200),
+        ("/any", &endless, 200),
+        ("/declared", &limited, 200),
+        ("/declared", &endless, 401),
+    ] {
+        assert_eq!(get(&gateway, path, token).status, status, "{path}");
+    }
+}
