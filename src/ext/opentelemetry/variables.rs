@@ -72,51 +72,61 @@ const OF_A_SIGNAL: [&str; 8] = [
 
 /// Warns about each of these variables, at the block that they belong to.
 pub(super) fn check(environment: &Environment, node: &Node<'_>) {
-    let warn = |what: String, hint: String| node.warn_hint(ConfigError::invalid(what), hint);
-    for (name, least, usual) in NUMBERS {
-        let number = text(environment, name).map(str::parse::<u64>);
-        if number.is_some_and(|number| number.is_ok_and(|number| number >= least)) {
-            continue;
-        }
-        if text(environment, name).is_some() {
-            warn(
-                format!("{name} is not a number of at least {least}"),
-                format!("{usual} applies"),
-            );
-        }
-    }
-    for (name, known, usual) in WORDS {
-        let written = text(environment, name);
-        let is_known = |written: &str| {
-            known
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(written))
-        };
-        if written.is_some_and(|written| !is_known(written)) {
-            let list = known.join(", ");
-            warn(
-                format!("{name} has a value that is none of {list}"),
-                format!("{usual} applies"),
-            );
-        }
-    }
+    check_numbers(environment, node);
+    check_words(environment, node);
     let endpoint = text(environment, "OTEL_EXPORTER_OTLP_ENDPOINT");
     let has_host = |url: &str| url.parse().is_ok_and(|uri: http::Uri| uri.host().is_some());
     if endpoint.is_some_and(|endpoint| !has_host(endpoint)) {
-        warn(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL".to_owned(),
-            "http://collector:4318".to_owned(),
+        node.warn_hint(
+            ConfigError::invalid("OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"),
+            "http://collector:4318",
         );
     }
+    check_unused(environment, node);
+}
+
+fn check_numbers(environment: &Environment, node: &Node<'_>) {
+    for (name, least, usual) in NUMBERS {
+        let Some(written) = text(environment, name) else {
+            continue;
+        };
+        if !written.parse().is_ok_and(|number: u64| number >= least) {
+            node.warn_hint(
+                ConfigError::invalid(format!("{name} is not a number of at least {least}")),
+                format!("{usual} applies"),
+            );
+        }
+    }
+}
+
+fn check_words(environment: &Environment, node: &Node<'_>) {
+    for (name, known, usual) in WORDS {
+        let Some(written) = text(environment, name) else {
+            continue;
+        };
+        if !known
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(written))
+        {
+            let known = known.join(", ");
+            node.warn_hint(
+                ConfigError::invalid(format!("{name} has a value that is none of {known}")),
+                format!("{usual} applies"),
+            );
+        }
+    }
+}
+
+fn check_unused(environment: &Environment, node: &Node<'_>) {
     let of_signals = ["TRACES", "METRICS"].into_iter().flat_map(|signal| {
         let named = move |what: &&str| format!("OTEL_EXPORTER_OTLP_{signal}_{what}");
         OF_A_SIGNAL.iter().map(named)
     });
     let unused = UNUSED.into_iter().map(str::to_owned).chain(of_signals);
     for name in unused.filter(|name| text(environment, name).is_some()) {
-        warn(
-            format!("{name} has no effect"),
-            "docs/observability.md lists the variables that have one".to_owned(),
+        node.warn_hint(
+            ConfigError::invalid(format!("{name} has no effect")),
+            "docs/observability.md lists the variables that have one",
         );
     }
 }

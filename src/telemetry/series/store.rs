@@ -41,7 +41,7 @@ pub(crate) const STABLE_TIME_BOUNDS: &[f64] = &[
 pub(crate) const MOST_SERIES: usize = 2000;
 
 /// The maximum number of time series of one store, as Prometheus counts them: each bucket is one. A page with so many has
-/// about 20 MiB.
+/// about 25 MB.
 pub(crate) const MOST_LINES: usize = 100_000;
 
 /// A larger limit of time series also raises the limit of each instrument, in this proportion.
