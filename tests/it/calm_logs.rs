@@ -83,6 +83,28 @@ fn the_backend_that_failed_is_named_among_several() {
 }
 
 #[test]
+fn a_breaker_without_a_name_has_that_of_its_backend() {
+    let stub = Stub::with(r#"[{ "status": 500, "body": "no" }]"#);
+    let settings =
+        json!({ "interval": 60, "timeout": 60, "max_errors": 1, "log_status_change": true });
+    let breaker = json!({ "qos/circuit-breaker": settings });
+    let file = json!({ "version": 3, "endpoints": [
+        { "endpoint": "/a/{id}",
+            "backend": [backend(&stub.url(), "/x/{id}?token=geheim012345", breaker)] },
+    ] });
+    let gateway = Gateway::start(&file.to_string());
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/a/1").status, 500);
+    }
+    let opened = "Circuit breaker named '/x/{id}?token=";
+    eventually("its line", LIMIT, || {
+        let log = gateway.output();
+        log.contains(opened) && log.contains("went from 'closed' to 'open'")
+    });
+    assert!(!gateway.output().contains("geheim"));
+}
+
+#[test]
 fn a_host_that_responds_again_is_told_once() {
     let port = ports::free();
     let url = format!("http://127.0.0.1:{port}");

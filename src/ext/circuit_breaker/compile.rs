@@ -32,7 +32,10 @@ pub(super) fn backend(
         );
     }
     let settings = Settings {
-        name: block.name.unwrap_or_default(),
+        name: block
+            .name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| site.pattern.to_string()),
         log_status_change: block.log_status_change,
         stream_errors: block.stream_errors,
         ..Settings::counting(block.interval, block.timeout, block.max_errors)
