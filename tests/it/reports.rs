@@ -238,7 +238,8 @@ fn log_lines_and_the_access_log_go_to_graylog() {
     );
     let (mut logger, mut accesses) = (Vec::new(), Vec::new());
     let mut buffer = [0; 8192];
-    while accesses.len() < 2 {
+    let is_error = |message: &Value| message["level"] == 3;
+    while accesses.len() < 2 || !logger.iter().any(is_error) {
         let read = receiver.recv(&mut buffer).unwrap();
         let mut text = String::new();
         flate2::read::GzDecoder::new(&buffer[..read])
@@ -253,7 +254,6 @@ fn log_lines_and_the_access_log_go_to_graylog() {
             text => panic!("{text}"),
         }
     }
-    assert!(!logger.is_empty());
     let bad = accesses
         .iter()
         .find(|message| message["_route"] == "/bad")
@@ -265,8 +265,6 @@ fn log_lines_and_the_access_log_go_to_graylog() {
             .unwrap()
             .contains("Error #01: ")
     );
-    let errors = logger.iter().filter(|message| message["level"] == 3);
-    assert!(errors.count() > 0, "{logger:?}");
     assert!(!gateway.output().contains("[GIN]") && !gateway.output().contains("[P]"));
 }
 
