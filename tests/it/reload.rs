@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
+use crate::support::{Client, Gateway, Signer, Stub, eventually, pause, ports, tokens};
 
 const RESPONSES: &str = r#"[
     {"path": "/slow", "delay_ms": 1000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
@@ -359,7 +359,7 @@ fn a_stop_does_not_wait_for_a_rendering() {
     fs::write(gateway.config_path(), format!("{slow}{good}")).unwrap();
     gateway.signal("HUP");
     // Meanwhile it serves, and a stop ends it, long before the rendering's ten seconds are over.
-    std::thread::sleep(Duration::from_millis(500));
+    pause(Duration::from_millis(500));
     assert_eq!(status(&gateway, "/a"), 200);
     let begun = Instant::now();
     assert!(gateway.stop(Duration::from_secs(30)).is_some());

@@ -116,3 +116,18 @@ impl Keys {
         }
     }
 }
+
+/// Whether the URL leads to this machine.
+pub(super) fn is_here(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether there is no host in the URL, or it is not a URL.
+pub(super) fn has_no_host(url: &str) -> bool {
+    url.parse::<http::Uri>()
+        .map_or(true, |uri| uri.host().is_none())
+}

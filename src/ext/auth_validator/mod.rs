@@ -29,6 +29,7 @@ mod forwarded;
 mod introspection;
 mod key_source;
 mod keys;
+mod log;
 mod propagation;
 mod replays;
 mod resource;

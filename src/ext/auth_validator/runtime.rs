@@ -13,6 +13,7 @@ use super::challenge::Challenges;
 use super::credential::Places;
 use super::introspection::Introspection;
 use super::key_source::{Keys, Want};
+use super::log::Log;
 use super::shared_proofs::{Use, unshared};
 use super::url_claims::UrlClaims;
 use crate::ext::identity::{Client, Demand, PublicKeys, Revocation, SubjectWanted};
@@ -85,15 +86,6 @@ pub enum Proof {
 pub(crate) struct Propagation {
     pub claim: ClaimPath,
     pub header: HeaderName,
-}
-
-/// The log lines of a validator.
-#[derive(Debug)]
-pub(super) struct Log {
-    /// `[ENDPOINT: /x][JWTValidator]`
-    pub(super) prefix: Box<str>,
-    /// `operation_debug`
-    pub(super) debug: bool,
 }
 
 /// The result of the validation, or what must be fetched for it.
@@ -450,34 +442,6 @@ impl Validator {
                 .with(CACHE_CONTROL, NO_STORE);
         }
         Gate::Reject(response)
-    }
-}
-
-impl Log {
-    /// A missing token is logged even without `operation_debug`, because new users see it first. The level is WARNING,
-    /// at which the log limits how often one statement is written.
-    fn rejected(&self, rejection: &Rejection) {
-        let Log { prefix, debug } = self;
-        match (rejection.reason, debug) {
-            (
-                Reason::MissingRole
-                | Reason::MissingScope
-                | Reason::GroupsOverage
-                | Reason::Revoked
-                | Reason::Rejected,
-                true,
-            ) => {
-                log::error!("{prefix} {rejection}");
-            }
-            (_, true) => log::error!("{prefix} Unable to validate the token: {rejection}"),
-            (Reason::Missing, false) => {
-                log::warn!("{prefix} Unable to validate the token: {rejection}");
-            }
-            (Reason::BadClaim | Reason::GroupsOverage, false) => {
-                log::warn!("{prefix} Token rejected: {rejection}");
-            }
-            (_, false) => {}
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE;
 
 use super::config::Source;
 use super::doubts;
-use super::key_source::Keys;
+use super::key_source::{Keys, has_no_host, is_here};
 use super::runtime::{Proof, Provider};
 use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing, duration};
 use crate::ext::context::Compile;
@@ -430,20 +430,6 @@ fn aggregated(
         );
     }
     Ok(Some(Location::Union(aggregator.origins.clone())))
-}
-
-/// Whether the URL leads to this machine.
-fn is_here(url: &str) -> bool {
-    let uri = url.parse::<http::Uri>().ok();
-    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
-    let host = host.trim_matches(['[', ']']);
-    let address = host.parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
-}
-
-fn has_no_host(url: &str) -> bool {
-    url.parse::<http::Uri>()
-        .map_or(true, |uri| uri.host().is_none())
 }
 
 /// The OpenID configuration that is fetched. The tokens of its issuer must name exactly this issuer.

@@ -1,9 +1,6 @@
 //! Rewrites, virtual hosts, wildcards, the endpoint for everything else, and inputs in URLs.
 
-use std::time::Duration;
-
 use super::*;
-use crate::support::eventually;
 use crate::support::http::request;
 
 /// A backend that says which path was called.
@@ -149,7 +146,7 @@ fn a_virtual_host_has_its_own_endpoints_and_no_others() {
         allowed.header("access-control-allow-origin"),
         Some("https://a.example")
     );
-    eventually("an access line", Duration::from_secs(20), || {
+    crate::support::eventually("a line", std::time::Duration::from_secs(20), || {
         gateway.output().contains("\"/foo\"")
     });
     let log = gateway.output();
