@@ -7,13 +7,13 @@ mod audit;
 mod check;
 mod demo;
 mod findings;
+mod gateway_state;
 mod healthcheck;
 mod jwks;
 mod man;
 mod openapi;
 mod run;
 mod token;
-mod told;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cli::findings::Paint;
-use crate::cli::told::{AccessPlace, Told};
+use crate::cli::gateway_state::{AccessPlace, GatewayState};
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
 use crate::jose;
@@ -104,7 +104,7 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
     // logs the rejection.
     let port = args.port.or(of_file).or_else(|| control::port_of(file));
     let mut asked = port.map(control::reload);
-    if let (Some(control::Outcome::NobodyThere(_)), None) = (&asked, args.port) {
+    if let (Some(control::Outcome::NotRunning(_)), None) = (&asked, args.port) {
         // `run --port` wins over the file.
         let elsewhere = control::port_of(file).map(control::reload);
         asked = elsewhere.or(asked);
@@ -115,7 +115,7 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(control::Outcome::Rejected(reason)) => eprintln!("{reason}"),
-        Some(control::Outcome::NobodyThere(reason)) if of_file.is_some() => eprintln!("{reason}"),
+        Some(control::Outcome::NotRunning(reason)) if of_file.is_some() => eprintln!("{reason}"),
         // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",
@@ -162,7 +162,7 @@ fn serve(
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
-        told: Arc::new(Told::new(&metrics, &logger, &access)),
+        told: Arc::new(GatewayState::new(&metrics, &logger, &access)),
         pages: Arc::default(),
         history: Arc::default(),
         looking: AtomicBool::new(false),

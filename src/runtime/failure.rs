@@ -438,7 +438,7 @@ impl Failure {
     }
 
     /// The client has closed its connection.
-    pub fn client_gone() -> Failure {
+    pub fn client_closed() -> Failure {
         Failure::new(Kind::ClientGone, "context canceled")
     }
 

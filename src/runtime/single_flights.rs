@@ -35,7 +35,7 @@ pub enum Join<'f> {
     /// It makes the call only for itself.
     Alone,
     /// An equal call is in progress.
-    Wait(Landing),
+    Wait(Pending),
 }
 
 /// How a call ended.
@@ -61,11 +61,11 @@ impl SingleFlights {
             }
             None => {}
         }
-        if let Some(landing) = table.under_way.get(digest) {
-            return Join::Wait(Landing(landing.clone()));
+        if let Some(pending) = table.under_way.get(digest) {
+            return Join::Wait(Pending(pending.clone()));
         }
-        let (ended, landing) = watch::channel(false);
-        table.under_way.insert(*digest, landing);
+        let (ended, pending) = watch::channel(false);
+        table.under_way.insert(*digest, pending);
         Join::Lead(SingleFlight {
             single_flights: self,
             digest: *digest,
@@ -127,9 +127,9 @@ impl Drop for SingleFlight<'_> {
 
 /// The end of an equal call.
 #[derive(Debug)]
-pub struct Landing(watch::Receiver<bool>);
+pub struct Pending(watch::Receiver<bool>);
 
-impl Landing {
+impl Pending {
     /// Waits for the end, at most until `until`. `Some(false)` if the call was dropped without an end.
     pub async fn wait(&mut self, until: Instant) -> Option<bool> {
         let ended = tokio::time::timeout_at(until, self.0.changed()).await;
@@ -153,12 +153,12 @@ mod tests {
         let Join::Lead(first) = single_flights.join(&A) else {
             panic!("nobody was there before")
         };
-        let Join::Wait(mut landing) = single_flights.join(&A) else {
+        let Join::Wait(mut pending) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         assert!(matches!(single_flights.join(&[2; 32]), Join::Lead(_)));
         first.end(End::Shared);
-        assert_eq!(landing.wait(soon()).await, Some(true));
+        assert_eq!(pending.wait(soon()).await, Some(true));
         assert!(matches!(single_flights.join(&A), Join::Lead(_)));
     }
 
@@ -166,11 +166,11 @@ mod tests {
     async fn a_dropped_call_is_made_by_the_next_request() {
         let single_flights = SingleFlights::default();
         let first = single_flights.join(&A);
-        let Join::Wait(mut landing) = single_flights.join(&A) else {
+        let Join::Wait(mut pending) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         drop(first);
-        assert_eq!(landing.wait(soon()).await, Some(false));
+        assert_eq!(pending.wait(soon()).await, Some(false));
         assert!(matches!(single_flights.join(&A), Join::Lead(_)));
     }
 
@@ -195,10 +195,10 @@ mod tests {
     async fn a_wait_ends_at_its_deadline() {
         let single_flights = SingleFlights::default();
         let _first = single_flights.join(&A);
-        let Join::Wait(mut landing) = single_flights.join(&A) else {
+        let Join::Wait(mut pending) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
-        assert_eq!(landing.wait(soon()).await, None);
+        assert_eq!(pending.wait(soon()).await, None);
     }
 
     #[test]

@@ -32,8 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ANONYMOUS_BODY: Duration = Duration::from_secs(5);
 /// After this time, the connection of a request that anyone may send is closed if a new one needs its place: while the
 /// client sends the body, and while it reads the response.
-const BODY_PATIENCE: Duration = Duration::from_millis(50);
-const RESPONSE_PATIENCE: Duration = Duration::from_secs(1);
+const BODY_GRACE: Duration = Duration::from_millis(50);
+const RESPONSE_GRACE: Duration = Duration::from_secs(1);
 /// The timeout of one whole request.
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a connection may be idle. Monitoring systems usually send a request every 15 seconds.
@@ -290,7 +290,7 @@ impl ServeHttp for Pages {
         let admission = self.shared.handler.admit(&asked);
         let is_trusted = matches!(admission, Admission::Trusted);
         if !is_trusted {
-            self.place.serves_anyone(BODY_PATIENCE);
+            self.place.serves_anyone(BODY_GRACE);
         }
         if let Admission::Rejected(rejection) = admission {
             return rejection;
@@ -308,7 +308,7 @@ impl ServeHttp for Pages {
             response.body_mut().clear();
         }
         if !is_trusted {
-            self.place.serves_anyone(RESPONSE_PATIENCE);
+            self.place.serves_anyone(RESPONSE_GRACE);
         }
         response
     }

@@ -65,7 +65,7 @@ pub(super) fn unread(error: &Error) -> Failure {
 
 fn gone(error: &Error) -> Failure {
     log::debug!("the client closed the connection: {error}");
-    Failure::client_gone()
+    Failure::client_closed()
 }
 
 impl Source for Client<'_> {

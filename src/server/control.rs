@@ -181,17 +181,17 @@ pub(crate) enum Outcome {
     /// The process has rejected it, for this reason.
     Rejected(String),
     /// There is no process to call, or it cannot be reached, for this reason.
-    NobodyThere(String),
+    NotRunning(String),
 }
 
 /// Requests a reload from the process that listens at `port`, and waits for the result.
 pub(crate) fn reload(port: u16) -> Outcome {
     match ask(port, "reload", CONVERSATION) {
-        Err(reason) => Outcome::NobodyThere(reason),
+        Err(reason) => Outcome::NotRunning(reason),
         Ok(reply) => match reply.split_once('\n') {
             Some(("reloaded", _)) => Outcome::Done,
             Some((_, reason)) => Outcome::Rejected(reason.trim_end().to_owned()),
-            None => Outcome::NobodyThere("the gateway ended without a reply".to_owned()),
+            None => Outcome::NotRunning("the gateway ended without a reply".to_owned()),
         },
     }
 }

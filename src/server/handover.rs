@@ -51,27 +51,27 @@ pub(super) struct Taken {
     pub listeners: Listeners,
     /// The process that waits for the report that this one accepts connections. `None` if there was none to take over
     /// from.
-    giver: Option<UnixStream>,
+    old: Option<UnixStream>,
 }
 
 impl Taken {
     /// Reports to the old process that this one accepts connections.
     pub(super) async fn ready(&mut self) {
-        if let Some(mut giver) = self.giver.take() {
+        if let Some(mut old) = self.old.take() {
             // The old process may have ended meanwhile, so an error is ignored.
-            let _ = giver.write_all(WORD).await;
+            let _ = old.write_all(WORD).await;
         }
     }
 }
 
 /// The process to take over from.
 #[derive(Debug)]
-pub(super) struct Giver {
+pub(super) struct OldProcess {
     pub address: SocketAddr,
     /// The path of its control socket.
     pub control: PathBuf,
     /// The wait for its sockets. After it, the process is ended if it does not respond at its control socket.
-    pub patience: Duration,
+    pub wait: Duration,
 }
 
 /// Waits at `path` until the old process passes its sockets on. If no process listens at its address, or no longer,
@@ -79,29 +79,29 @@ pub(super) struct Giver {
 ///
 /// # Errors
 /// The socket cannot be created, or a process listens at the address and does not pass its sockets on.
-pub(super) async fn take(path: &Path, from: &Giver) -> io::Result<Taken> {
+pub(super) async fn take(path: &Path, from: &OldProcess) -> io::Result<Taken> {
     let address = from.address;
     // A file of an earlier attempt would prevent binding.
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let taken = tokio::time::timeout(TIMEOUT.max(from.patience), taken(&socket, from)).await;
+    let taken = tokio::time::timeout(TIMEOUT.max(from.wait), taken(&socket, from)).await;
     let _ = std::fs::remove_file(path);
     taken.map_err(|_| {
         io::Error::other(format!(
             "{address} is in use, and no process handed it over within {} s: send SIGQUIT or SIGUSR2 to the process that listens there",
-            TIMEOUT.max(from.patience).as_secs()
+            TIMEOUT.max(from.wait).as_secs()
         ))
     })
 }
 
-async fn taken(socket: &UnixListener, from: &Giver) -> Taken {
-    let mut look = Instant::now() + from.patience;
+async fn taken(socket: &UnixListener, from: &OldProcess) -> Taken {
+    let mut look = Instant::now() + from.wait;
     loop {
         tokio::select! {
             accepted = socket.accept() => {
                 let received = match accepted {
-                    Ok((giver, _)) => receive(giver, READY.min(from.patience)).await,
+                    Ok((old, _)) => receive(old, READY.min(from.wait)).await,
                     Err(error) => Err(error),
                 };
                 match received {
@@ -116,7 +116,7 @@ async fn taken(socket: &UnixListener, from: &Giver) -> Taken {
             }
         }
         if Instant::now() >= look {
-            look = Instant::now() + from.patience.max(RESPONSE);
+            look = Instant::now() + from.wait.max(RESPONSE);
             if let Some(id) = control::end_silent(&from.control, RESPONSE).await {
                 let address = from.address;
                 log::warn!(
@@ -127,12 +127,12 @@ async fn taken(socket: &UnixListener, from: &Giver) -> Taken {
     }
 }
 
-async fn receive(giver: UnixStream, limit: Duration) -> io::Result<Taken> {
-    same_user(&giver)?;
+async fn receive(old: UnixStream, limit: Duration) -> io::Result<Taken> {
+    same_user(&old)?;
     let (message, descriptors) = tokio::time::timeout(limit, async {
         loop {
-            giver.readable().await?;
-            match giver.try_io(Interest::READABLE, || receive_once(giver.as_fd())) {
+            old.readable().await?;
+            match old.try_io(Interest::READABLE, || receive_once(old.as_fd())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
@@ -149,7 +149,7 @@ async fn receive(giver: UnixStream, limit: Duration) -> io::Result<Taken> {
     let listeners = descriptors.into_iter().map(TcpListener::from);
     Ok(Taken {
         listeners: Listeners::given(addresses.into_iter().zip(listeners).collect()),
-        giver: Some(giver),
+        old: Some(old),
     })
 }
 
@@ -179,7 +179,7 @@ fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GiveError {
     #[error("no process waits for the sockets at {0}")]
-    Nobody(PathBuf),
+    NoProcess(PathBuf),
     #[error("the new process did not take over: {0}")]
     Failed(#[from] io::Error),
 }
@@ -197,7 +197,7 @@ pub(super) async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, G
                 return Ok(taker);
             }
             Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(POLL).await,
-            Err(_) => return Err(GiveError::Nobody(path.to_owned())),
+            Err(_) => return Err(GiveError::NoProcess(path.to_owned())),
         }
     }
 }
@@ -253,11 +253,11 @@ fn same_user(stream: &UnixStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn from(path: &Path, address: SocketAddr) -> Giver {
-        Giver {
+    fn from(path: &Path, address: SocketAddr) -> OldProcess {
+        OldProcess {
             address,
             control: path.with_extension("control"),
-            patience: Duration::from_secs(60),
+            wait: Duration::from_secs(60),
         }
     }
 
@@ -323,13 +323,13 @@ mod tests {
         let path = path(folder.path(), address);
         assert!(matches!(
             find(&path, Duration::ZERO).await,
-            Err(GiveError::Nobody(_))
+            Err(GiveError::NoProcess(_))
         ));
         let socket = UnixListener::bind(&path).unwrap();
         let taker = find(&path, Duration::ZERO).await.unwrap();
         let taking = async {
-            let (giver, _) = socket.accept().await.unwrap();
-            drop(receive(giver, READY).await.unwrap());
+            let (old, _) = socket.accept().await.unwrap();
+            drop(receive(old, READY).await.unwrap());
         };
         let (given, ()) = tokio::join!(give(taker, &old), taking);
         assert!(matches!(given, Err(GiveError::Failed(_))), "{given:?}");

@@ -22,7 +22,7 @@ use crate::server::gateway::{Active, Shared};
 use crate::server::handover::{self, GiveError, Taken};
 use crate::server::listeners::Listeners;
 use crate::server::memory;
-use crate::server::signals::{Signals, Told};
+use crate::server::signals::{SignalAction, Signals};
 use crate::server::successor::Successor;
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::watch::WatchList;
@@ -141,7 +141,7 @@ pub(super) struct Process {
 }
 
 /// The result of an upgrade.
-enum Gone {
+enum UpgradeEnd {
     /// Another process accepts connections now.
     Over,
     /// A signal came first, or there is no process to hand over to.
@@ -150,7 +150,7 @@ enum Gone {
 
 /// An event for the main thread.
 enum Event {
-    Signal(Told),
+    Signal(SignalAction),
     Ask(Ask),
 }
 
@@ -183,17 +183,19 @@ impl Process {
                 Some(ask) = asked.recv() => Event::Ask(ask),
             };
             match event {
-                Event::Signal(Told::Stop(why)) => self.drain(why, true, &mut signals).await,
-                Event::Signal(Told::HandOver) => {
-                    let gone = self.hand_over(&mut signals).await;
-                    self.go(gone, "Hand-over", &mut signals).await;
+                Event::Signal(SignalAction::Stop(why)) => self.drain(why, true, &mut signals).await,
+                Event::Signal(SignalAction::HandOver) => {
+                    let ended = self.hand_over(&mut signals).await;
+                    self.go(ended, "Hand-over", &mut signals).await;
                 }
-                Event::Signal(Told::Upgrade) => {
-                    let gone = self.upgrade(&mut signals).await;
-                    self.go(gone, "Upgrade", &mut signals).await;
+                Event::Signal(SignalAction::Upgrade) => {
+                    let ended = self.upgrade(&mut signals).await;
+                    self.go(ended, "Upgrade", &mut signals).await;
                 }
-                Event::Signal(Told::Reload) => self.reload(Ask::default(), &mut signals).await,
-                Event::Signal(Told::ReopenLogs) => self.loader.reopen_logs(),
+                Event::Signal(SignalAction::Reload) => {
+                    self.reload(Ask::default(), &mut signals).await
+                }
+                Event::Signal(SignalAction::ReopenLogs) => self.loader.reopen_logs(),
                 Event::Ask(ask) => self.reload(ask, &mut signals).await,
             }
         }
@@ -230,10 +232,10 @@ impl Process {
     }
 
     /// Ends this process, or continues to serve if no other process took over.
-    async fn go(&mut self, gone: Result<Gone, String>, what: &str, signals: &mut Signals) {
-        match gone {
-            Ok(Gone::Over) => self.drain("hand-over", false, signals).await,
-            Ok(Gone::Stopped(why)) => self.drain(why, true, signals).await,
+    async fn go(&mut self, ended: Result<UpgradeEnd, String>, what: &str, signals: &mut Signals) {
+        match ended {
+            Ok(UpgradeEnd::Over) => self.drain("hand-over", false, signals).await,
+            Ok(UpgradeEnd::Stopped(why)) => self.drain(why, true, signals).await,
             Err(reason) => {
                 log::error!(
                     "[SERVICE: Gateway] {what} failed, this process continues to serve: {reason}"
@@ -243,28 +245,28 @@ impl Process {
     }
 
     /// Passes the sockets to a process that waits for them.
-    async fn hand_over(&self, signals: &mut Signals) -> Result<Gone, String> {
+    async fn hand_over(&self, signals: &mut Signals) -> Result<UpgradeEnd, String> {
         let give = async {
             let Ok(path) = self.handover_path() else {
                 log::warn!("[SERVICE: Gateway] no process can wait for the sockets");
-                return Ok(Gone::Stopped("quit"));
+                return Ok(UpgradeEnd::Stopped("quit"));
             };
             let found = handover::find(&path, LOOK).await;
             match self.give(found).await {
-                Err(GiveError::Nobody(path)) => {
+                Err(GiveError::NoProcess(path)) => {
                     log::warn!(
                         "[SERVICE: Gateway] no process waits for the sockets at {}",
                         path.display()
                     );
-                    Ok(Gone::Stopped("quit"))
+                    Ok(UpgradeEnd::Stopped("quit"))
                 }
                 Err(error) => Err(error.to_string()),
-                Ok(()) => Ok(Gone::Over),
+                Ok(()) => Ok(UpgradeEnd::Over),
             }
         };
         tokio::select! {
-            gone = give => gone,
-            why = signals.end() => Ok(Gone::Stopped(why)),
+            ended = give => ended,
+            why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
         }
     }
 
@@ -273,7 +275,7 @@ impl Process {
     }
 
     /// Starts another process and passes it the sockets.
-    async fn upgrade(&self, signals: &mut Signals) -> Result<Gone, String> {
+    async fn upgrade(&self, signals: &mut Signals) -> Result<UpgradeEnd, String> {
         let successor = self
             .successor
             .as_ref()
@@ -284,8 +286,8 @@ impl Process {
             successor.program.display()
         );
         tokio::select! {
-            done = successor.take_over(&path, &self.listeners) => done.map(|()| Gone::Over),
-            why = signals.end() => Ok(Gone::Stopped(why)),
+            done = successor.take_over(&path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
+            why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
         }
     }
 

@@ -250,12 +250,12 @@ impl Place {
         }
     }
 
-    /// Records that the connection serves a request that anyone may send. It may be closed for others after `patience`,
+    /// Records that the connection serves a request that anyone may send. It may be closed for others after `limit`,
     /// even if its client makes progress.
-    pub(super) fn serves_anyone(&self, patience: Duration) {
+    pub(super) fn serves_anyone(&self, limit: Duration) {
         if let Some((_, seat)) = &self.seat {
-            let patience = patience.as_millis() as u64;
-            seat.timeout.store(patience, Ordering::Relaxed);
+            let limit = limit.as_millis() as u64;
+            seat.timeout.store(limit, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
     }

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The meaning of a signal for the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum SignalAction {
     /// Stop, with the word for the log.
     Stop(&'static str),
     HandOver,
@@ -74,15 +74,15 @@ impl Signals {
     }
 
     /// The next signal. One that ends the process takes precedence.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Told::Stop("terminated"),
-            _ = self.interrupt.recv() => Told::Stop("interrupt"),
-            _ = self.quit.recv() => Told::HandOver,
-            _ = self.hang_up.recv() => Told::Reload,
-            _ = self.user_1.recv() => Told::ReopenLogs,
-            _ = self.user_2.recv() => Told::Upgrade,
+            _ = self.terminate.recv() => SignalAction::Stop("terminated"),
+            _ = self.interrupt.recv() => SignalAction::Stop("interrupt"),
+            _ = self.quit.recv() => SignalAction::HandOver,
+            _ = self.hang_up.recv() => SignalAction::Reload,
+            _ = self.user_1.recv() => SignalAction::ReopenLogs,
+            _ = self.user_2.recv() => SignalAction::Upgrade,
         }
     }
 

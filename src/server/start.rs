@@ -25,7 +25,7 @@ use crate::server::descriptors::{self, Spare};
 use crate::server::folder;
 use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
-use crate::server::handover::{self, Giver, Taken};
+use crate::server::handover::{self, OldProcess, Taken};
 use crate::server::listeners::Listeners;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
 use crate::server::room::Room;
@@ -227,10 +227,10 @@ async fn take(
         .map_err(|reason| RunError::Start(format!("no sockets can be taken over: {reason}")))?;
     let path = handover::path(folder, listen.address);
     let control = control::socket(folder, listen.address.port());
-    let from = Giver {
+    let from = OldProcess {
         address: listen.address,
         control,
-        patience: listen.upgrade_wait,
+        wait: listen.upgrade_wait,
     };
     tokio::select! {
         taken = handover::take(&path, &from) => {

@@ -85,7 +85,7 @@ impl Started {
             }
             match handover::find(path, Duration::ZERO).await {
                 Ok(taker) => return Ok(taker),
-                Err(GiveError::Nobody(_)) => tokio::time::sleep(POLL).await,
+                Err(GiveError::NoProcess(_)) => tokio::time::sleep(POLL).await,
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -143,11 +143,11 @@ async fn switch(
     end: Option<Instant>,
     frames: Option<Both>,
 ) -> std::result::Result<Option<&'static str>, Failure> {
-    let header = switched(&upgraded, client.fields).map_err(|_| Failure::client_gone())?;
+    let header = switched(&upgraded, client.fields).map_err(|_| Failure::client_closed())?;
     let written = client
         .session
         .write_response_header(Box::new(header), false);
-    written.await.map_err(|_| Failure::client_gone())?;
+    written.await.map_err(|_| Failure::client_closed())?;
     let Some(mut frames) = frames else {
         return Ok(pump(client.session, &mut upgraded.session, idle, end, &mut ()).await);
     };

@@ -92,12 +92,12 @@ impl Logger {
     /// # Errors
     /// No writer thread can be started.
     pub(crate) fn new(settings: Settings) -> io::Result<Logger> {
-        let (active, trouble) = Active::open(settings)?;
+        let (active, error) = Active::open(settings)?;
         let logger = Logger {
             active: ArcSwap::from_pointee(active),
             repeats: Repeats::new(),
         };
-        logger.complain(trouble);
+        logger.complain(error);
         Ok(logger)
     }
 
@@ -125,12 +125,12 @@ impl Logger {
 
     /// Changes an installed logger, after a reload.
     pub(crate) fn switch(&self, prepared: Prepared) {
-        let Prepared(Some((active, trouble))) = prepared else {
+        let Prepared(Some((active, error))) = prepared else {
             return;
         };
         self.active.store(Arc::new(active));
         log::set_max_level(self.filter());
-        self.complain(trouble);
+        self.complain(error);
     }
 
     /// Writes held lines with the current settings.
@@ -184,8 +184,8 @@ impl Logger {
         }
     }
 
-    fn complain(&self, trouble: Option<String>) {
-        if let Some(message) = trouble {
+    fn complain(&self, error: Option<String>) {
+        if let Some(message) = error {
             self.active.load().write(&Event {
                 since_1970: moment::now(),
                 level: Level::Error,

@@ -121,7 +121,7 @@ impl Idle {
         let looks = self.timeout.as_nanos() / self.between_looks().as_nanos().max(1);
         let most = u32::try_from(looks).unwrap_or(u32::MAX);
         for shelf in &self.shelves {
-            let gone = shelf.take_gone(|waiting| {
+            let gone = shelf.take_closed(|waiting| {
                 now.wrapping_sub(waiting.since) > most || !is_quiet(&mut waiting.stream)
             });
             self.count.fetch_sub(gone.len(), Ordering::Relaxed);
@@ -150,14 +150,14 @@ impl Shelf {
         oldest.is_some()
     }
 
-    /// Removes the connections for which `is_gone` holds. They are closed outside of the lock.
-    fn take_gone(&self, mut is_gone: impl FnMut(&mut Waiting) -> bool) -> Vec<Waiting> {
+    /// Removes the connections for which `is_closed` holds. They are closed outside of the lock.
+    fn take_closed(&self, mut is_closed: impl FnMut(&mut Waiting) -> bool) -> Vec<Waiting> {
         let mut gone = Vec::new();
         self.lock().retain(|_, waiting| {
             let (closed, kept) = std::mem::take(waiting)
                 .into_iter()
-                .map(|mut one| (is_gone(&mut one), one))
-                .partition::<Vec<_>, _>(|(is_gone, _)| *is_gone);
+                .map(|mut one| (is_closed(&mut one), one))
+                .partition::<Vec<_>, _>(|(is_closed, _)| *is_closed);
             gone.extend(closed.into_iter().map(|(_, one)| one));
             waiting.extend(kept.into_iter().map(|(_, one)| one));
             !waiting.is_empty()

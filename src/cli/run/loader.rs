@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use super::{Extras, FLUSH, SEND, Source};
 use crate::cli::findings::{self, Paint};
-use crate::cli::told::{AccessPlace, Told};
+use crate::cli::gateway_state::{AccessPlace, GatewayState};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, Finding, flexible};
@@ -47,7 +47,7 @@ pub(super) struct FileLoader {
     pub(super) extras: Extras,
     pub(super) logger: Arc<Logger>,
     /// What the metrics pages show.
-    pub(super) told: Arc<Told>,
+    pub(super) told: Arc<GatewayState>,
     /// Series for the pages of `telemetry/opentelemetry`.
     pub(super) pages: Arc<ArcSwapOption<Pages>>,
     /// The samples for the status page. `looking` is set once a task takes them.
@@ -282,7 +282,7 @@ struct Change {
     pub(super) upgrade: bool,
     pub(super) logger: (Arc<Logger>, logger::Prepared),
     pub(super) access: (AccessPlace, Arc<AccessLog>),
-    told: Arc<Told>,
+    told: Arc<GatewayState>,
     identity: Option<Arc<IdentityStatus>>,
     exporters: Option<Arc<Exporters>>,
     service: Arc<Service>,

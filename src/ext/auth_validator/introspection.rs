@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::signed::{MEDIA_TYPE, Signed};
-use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, Told, ask};
+use crate::ext::identity::{CallResult, Cause, Client, Inquiry, JSON, NoAnswer, ask};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
@@ -91,7 +91,7 @@ impl Introspection {
         }
     }
 
-    async fn fetch(&self, token: &str) -> Result<Told<Answer>, NoAnswer> {
+    async fn fetch(&self, token: &str) -> Result<CallResult<Answer>, NoAnswer> {
         let fields = vec![
             ("token".into(), token.to_owned()),
             ("token_type_hint".into(), "access_token".to_owned()),
@@ -117,7 +117,7 @@ impl Introspection {
                 self.answer(&about)?
             }
         };
-        Ok(Told {
+        Ok(CallResult {
             keep: self.keep(&answer, now),
             // A JSON tree uses a small multiple of its text.
             bytes: answer.as_ref().map_or(0, |_| 4 * response.body.len()),

@@ -58,7 +58,7 @@ pub(super) struct Chain {
     current: ArcSwapOption<Lent>,
     /// True once the first fetch has ended.
     tried: watch::Sender<bool>,
-    trouble: ArcSwapOption<String>,
+    last_error: ArcSwapOption<String>,
 }
 
 impl Chain {
@@ -76,7 +76,7 @@ impl Chain {
             far,
             current: ArcSwapOption::empty(),
             tried: watch::Sender::new(false),
-            trouble: ArcSwapOption::empty(),
+            last_error: ArcSwapOption::empty(),
         }
     }
 
@@ -93,7 +93,7 @@ impl Chain {
         let current = self.current.load();
         match current.as_ref().filter(|lent| lent.is_valid()) {
             Some(lent) => Ok(Arc::clone(&lent.keys)),
-            None => Err(match &*self.trouble.load() {
+            None => Err(match &*self.last_error.load() {
                 Some(why) => why.to_string(),
                 None => "there are no keys yet".to_owned(),
             }),
@@ -111,7 +111,7 @@ impl Chain {
                         _ => lent.fresh_for(),
                     };
                     chain.current.store(Some(Arc::new(lent)));
-                    if chain.trouble.swap(None).is_some() {
+                    if chain.last_error.swap(None).is_some() {
                         log::info!("[SERVICE: SigV4] there are keys again");
                     }
                     pause = PAUSE;
@@ -120,14 +120,14 @@ impl Chain {
                 Err(why) => {
                     // Once for each reason: a machine without keys has none for long.
                     if chain
-                        .trouble
+                        .last_error
                         .load()
                         .as_ref()
                         .is_none_or(|known| **known != why)
                     {
                         log::error!("[SERVICE: SigV4] no keys: {why}");
                     }
-                    chain.trouble.store(Some(Arc::new(why)));
+                    chain.last_error.store(Some(Arc::new(why)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     pause
                 }

@@ -62,7 +62,7 @@ pub(super) fn endpoint(
     let Some(url) = url(&file) else {
         return EndpointPart::Nothing;
     };
-    let patience = waiting_time(&file.block, "timeout", TIMEOUT);
+    let call_timeout = waiting_time(&file.block, "timeout", TIMEOUT);
     check_inputs(&file, &set, site);
     if cx.report.config_errors() > before {
         return EndpointPart::Nothing;
@@ -73,7 +73,7 @@ pub(super) fn endpoint(
         url,
         // Endpoints with the same definition share their results.
         definition: format!("portcullis/forward-auth {}", node.value().to_json()),
-        timeout: patience,
+        timeout: call_timeout,
         cache_bytes: file.cache_bytes.unwrap_or(BYTES),
         tls: &tls,
     };
@@ -96,8 +96,8 @@ pub(super) fn endpoint(
         shown,
         key,
         keep: file.cache_duration.unwrap_or_default(),
-        timeout: patience.min(site.timeout),
-        patience,
+        timeout: call_timeout.min(site.timeout),
+        call_timeout,
         side,
         inquiry,
     };

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use crate::ext::identity::{Cause, Client, Inquiry, NoAnswer, Told};
+use crate::ext::identity::{CallResult, Cause, Client, Inquiry, NoAnswer};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::single_flights::Digest;
@@ -36,7 +36,7 @@ pub(super) struct Guard {
     /// How long a request waits.
     pub(super) timeout: Duration,
     /// How long a call lasts.
-    pub(super) patience: Duration,
+    pub(super) call_timeout: Duration,
     pub(super) side: SideClient,
     pub(super) inquiry: Arc<Inquiry<Arc<Answer>>>,
 }
@@ -140,17 +140,21 @@ impl Guard {
         self.inquiry.question(parts)
     }
 
-    async fn ask(self: Arc<Self>, request: HeaderMap) -> Result<Told<Arc<Answer>>, NoAnswer> {
-        let call = self
-            .side
-            .call(Method::GET, &self.url, request, Bytes::new(), self.patience);
+    async fn ask(self: Arc<Self>, request: HeaderMap) -> Result<CallResult<Arc<Answer>>, NoAnswer> {
+        let call = self.side.call(
+            Method::GET,
+            &self.url,
+            request,
+            Bytes::new(),
+            self.call_timeout,
+        );
         let response = call
             .await
             .map_err(|error| NoAnswer::new(error.to_string()))?;
         self.told(response)
     }
 
-    fn told(&self, response: SideResponse) -> Result<Told<Arc<Answer>>, NoAnswer> {
+    fn told(&self, response: SideResponse) -> Result<CallResult<Arc<Answer>>, NoAnswer> {
         let SideResponse {
             status,
             headers,
@@ -168,7 +172,7 @@ impl Guard {
             });
             let values: Vec<_> = values.collect();
             let bytes = values.iter().flatten().map(|value| value.len() + 64).sum();
-            return Ok(Told {
+            return Ok(CallResult {
                 answer: Arc::new(Answer::Pass(values)),
                 keep,
                 bytes,
@@ -195,7 +199,7 @@ impl Guard {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         );
-        Ok(Told {
+        Ok(CallResult {
             answer: Arc::new(Answer::Reject {
                 status,
                 fields,

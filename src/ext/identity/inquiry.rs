@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// An answer, and how it is cached.
 #[derive(Debug)]
-pub(crate) struct Told<A> {
+pub(crate) struct CallResult<A> {
     pub answer: A,
     /// Zero if it must not be cached.
     pub keep: Duration,
@@ -124,7 +124,7 @@ pub(crate) struct Inquiry<A> {
     turns_for_known: Arc<Semaphore>,
     clock: Clock,
     /// How long a call may last.
-    patience: Duration,
+    call_timeout: Duration,
 }
 
 /// The right to make one call.
@@ -134,14 +134,14 @@ enum Permit {
 }
 
 impl<A: Clone + Send + 'static> Inquiry<A> {
-    /// `name` is for the log. `patience` is how long a call may last before it counts as a failure of the server.
+    /// `name` is for the log. `call_timeout` is how long a call may last before it counts as a failure of the server.
     ///
     /// # Errors
     /// The system has no random numbers.
     pub(crate) fn new(
         name: String,
         grants: Room,
-        patience: Duration,
+        call_timeout: Duration,
         clock: Clock,
     ) -> Result<Inquiry<A>, NoAnswer> {
         let mut key = [0; 32];
@@ -163,7 +163,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
             turns: Arc::new(Turns::new(MAX_CALLS, MAX_WAITING)),
             turns_for_known: Arc::new(Semaphore::new(MAX_CALLS_ABOUT_KNOWN)),
             clock,
-            patience,
+            call_timeout,
         })
     }
 
@@ -196,7 +196,9 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
     ///
     /// # Errors
     /// There is no answer in time, or the call failed.
-    pub(crate) async fn ask<F: Future<Output = Result<Told<A>, NoAnswer>> + Send + 'static>(
+    pub(crate) async fn ask<
+        F: Future<Output = Result<CallResult<A>, NoAnswer>> + Send + 'static,
+    >(
         self: &Arc<Self>,
         question: &Digest,
         client: Client,
@@ -242,7 +244,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         }
     }
 
-    async fn call<F: Future<Output = Result<Told<A>, NoAnswer>> + Send + 'static>(
+    async fn call<F: Future<Output = Result<CallResult<A>, NoAnswer>> + Send + 'static>(
         self: &Arc<Self>,
         question: &Digest,
         client: Client,
@@ -257,7 +259,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         // The call belongs to the server's time, not to that of the request, which may have less or go away.
         let running = tokio::spawn(async move {
             let _permit = permit;
-            let outcome = timeout(inquiry.patience, calling).await;
+            let outcome = timeout(inquiry.call_timeout, calling).await;
             let outcome = outcome.unwrap_or_else(|_| Err(NoAnswer::new("no response in time")));
             let failed = matches!(&outcome, Err(error) if error.cause == Cause::Server);
             inquiry.breaker.after(
@@ -295,7 +297,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
     }
 
     /// Returns the answer, and whether it is cached.
-    fn keep(&self, question: &Digest, told: Told<A>) -> (A, bool) {
+    fn keep(&self, question: &Digest, told: CallResult<A>) -> (A, bool) {
         if told.keep.is_zero() {
             return (told.answer, false);
         }

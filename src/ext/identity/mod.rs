@@ -33,7 +33,7 @@ pub(crate) use client_auth::{
     CLIENT_AUTH_KEYS, JSON, ask, check_secret_url, client_auth, waiting_time,
 };
 pub(crate) use demand::Demand;
-pub(crate) use inquiry::{Cause, Inquiry, NoAnswer, Told};
+pub(crate) use inquiry::{CallResult, Cause, Inquiry, NoAnswer};
 #[cfg(test)]
 pub(crate) use kept::Room;
 pub(crate) use key_file::{KeyFile, keeper_tls};

@@ -72,7 +72,7 @@ pub(super) struct Tokens {
     current: ArcSwapOption<Current>,
     /// True once the first fetch has ended.
     tried: watch::Sender<bool>,
-    trouble: ArcSwapOption<String>,
+    last_error: ArcSwapOption<String>,
     /// Told when the service has rejected the current token.
     rejected: Arc<Notify>,
 }
@@ -91,7 +91,7 @@ impl Tokens {
             far,
             current: ArcSwapOption::empty(),
             tried: watch::Sender::new(false),
-            trouble: ArcSwapOption::empty(),
+            last_error: ArcSwapOption::empty(),
             rejected: Arc::default(),
         }
     }
@@ -117,7 +117,7 @@ impl Tokens {
             .filter(|current| Instant::now() < current.until)
         {
             Some(current) => Ok(current.value.clone()),
-            None => Err(match &*self.trouble.load() {
+            None => Err(match &*self.last_error.load() {
                 Some(why) => why.to_string(),
                 None => "there is no token yet".to_owned(),
             }),
@@ -132,7 +132,7 @@ impl Tokens {
                 Ok(current) => {
                     let life = current.until.saturating_duration_since(Instant::now());
                     tokens.current.store(Some(Arc::new(current)));
-                    if tokens.trouble.swap(None).is_some() {
+                    if tokens.last_error.swap(None).is_some() {
                         log::info!("[PubSub] there are Google credentials again");
                     }
                     pause = PAUSE;
@@ -141,14 +141,14 @@ impl Tokens {
                 Err(why) => {
                     // Once for each reason: a machine without credentials has none for long.
                     if tokens
-                        .trouble
+                        .last_error
                         .load()
                         .as_ref()
                         .is_none_or(|known| **known != why)
                     {
                         log::warn!("[PubSub] no Google credentials: {why}");
                     }
-                    tokens.trouble.store(Some(Arc::new(why)));
+                    tokens.last_error.store(Some(Arc::new(why)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     pause
                 }

@@ -36,7 +36,7 @@ impl Cluster {
             return decision;
         }
         match self.store.take(self.asks(limits, who.as_deref())).await {
-            Taken::Told(verdict) => limits.obey(who.as_deref(), &verdict),
+            Taken::Verdict(verdict) => limits.obey(who.as_deref(), &verdict),
             Taken::Failed => self.without_store(limits, who.as_deref()),
             Taken::Late(late) => self.decide_late(limits, who, late).await,
         }
@@ -69,9 +69,9 @@ impl Cluster {
 
     /// The result of a late query, or `None` if it does not arrive while it is worth waiting for.
     async fn wait(&self, late: &mut Late) -> Option<Option<SharedVerdict>> {
-        match self.store.patience() {
+        match self.store.late_wait() {
             Duration::ZERO => None,
-            patience => tokio::time::timeout(patience, late).await.ok(),
+            late_wait => tokio::time::timeout(late_wait, late).await.ok(),
         }
     }
 

@@ -60,7 +60,7 @@ impl Health {
     }
 
     /// How much longer a late response is worth waiting for.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn late_wait(&self) -> Duration {
         SILENCE.saturating_sub(self.silent_for().unwrap_or_default())
     }
 

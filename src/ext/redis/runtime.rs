@@ -40,7 +40,7 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>>;
 
     /// How much longer a late response is worth waiting for. Zero if nothing was received for long.
-    fn patience(&self) -> Duration {
+    fn late_wait(&self) -> Duration {
         Duration::ZERO
     }
 
@@ -92,7 +92,7 @@ pub(crate) type Late = Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send
 
 /// The result of a query for tokens.
 pub(crate) enum Taken {
-    Told(SharedVerdict),
+    Verdict(SharedVerdict),
     /// There is no response yet. When it arrives, tokens may have been taken, so it must be evaluated.
     Late(Late),
     /// The store is not reachable.
@@ -289,7 +289,7 @@ impl Shared for Store {
             let script = Arc::clone(&self.script);
             let mut asked = Box::pin(ask(client, script, asks, Arc::clone(&self.health)));
             match tokio::time::timeout(self.timeout, &mut asked).await {
-                Ok(Some(verdict)) => Taken::Told(verdict),
+                Ok(Some(verdict)) => Taken::Verdict(verdict),
                 Ok(None) => Taken::Failed,
                 Err(_) => {
                     self.health.failed("no response in time");
@@ -303,8 +303,8 @@ impl Shared for Store {
         })
     }
 
-    fn patience(&self) -> Duration {
-        self.health.patience()
+    fn late_wait(&self) -> Duration {
+        self.health.late_wait()
     }
 
     fn silent_for(&self) -> Option<Duration> {

@@ -126,7 +126,7 @@ async fn connected(url: &str) -> Arc<Store> {
 
 fn told(taken: Taken) -> Option<SharedVerdict> {
     match taken {
-        Taken::Told(verdict) => Some(verdict),
+        Taken::Verdict(verdict) => Some(verdict),
         Taken::Late(_) | Taken::Failed => None,
     }
 }
@@ -379,10 +379,10 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
         }
         assert!(store.is_ready(), "silent for no time at all");
     }
-    assert_eq!(store.patience(), Duration::from_millis(500));
+    assert_eq!(store.late_wait(), Duration::from_millis(500));
     clock.advance(Duration::from_millis(400));
     assert_eq!(store.silent_for(), Some(Duration::from_millis(400)));
-    assert_eq!(store.patience(), Duration::from_millis(100));
+    assert_eq!(store.late_wait(), Duration::from_millis(100));
     clock.advance(Duration::from_millis(100));
     assert!(matches!(store.take(one()).await, Taken::Failed));
     assert!(!store.is_ready());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::config::KEYS;
-use super::runtime::{ResponseCheck, Told};
+use super::runtime::{ErrorBody, ResponseCheck};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -64,7 +64,7 @@ fn status(error: &Block<'_>) -> Option<StatusCode> {
     StatusCode::from_u16(u16::try_from(status).ok()?).ok()
 }
 
-fn told(error: &Block<'_>) -> Option<Told> {
+fn told(error: &Block<'_>) -> Option<ErrorBody> {
     let body = error.text("body").filter(|body| !body.is_empty())?;
     let written = error.text("content_type").unwrap_or("text/plain");
     let Ok(content_type) = HeaderValue::try_from(written) else {
@@ -73,7 +73,7 @@ fn told(error: &Block<'_>) -> Option<Told> {
             .invalid(format!("{written:?} is not a content type"));
         return None;
     };
-    Some(Told {
+    Some(ErrorBody {
         body: Bytes::copy_from_slice(body.as_bytes()),
         content_type,
     })

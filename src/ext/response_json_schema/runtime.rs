@@ -20,14 +20,14 @@ use crate::runtime::response::Fields;
 pub(super) struct ResponseCheck {
     pub(super) schema: Schema,
     pub(super) status: StatusCode,
-    pub(super) told: Option<Told>,
+    pub(super) told: Option<ErrorBody>,
     /// The client gets this text in any case.
     pub(super) shown: bool,
 }
 
 /// What the file has for the client.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ErrorBody {
     pub(super) body: Bytes,
     pub(super) content_type: HeaderValue,
 }

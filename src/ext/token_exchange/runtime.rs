@@ -12,7 +12,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::ext::identity::{Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, Told, ask};
+use crate::ext::identity::{
+    CallResult, Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, ask,
+};
 use crate::jose::SubjectToken;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
@@ -90,7 +92,10 @@ impl TokenExchange {
         self.inquiry.question([subject.as_str().as_bytes()])
     }
 
-    async fn exchange(self: Arc<Self>, subject: SubjectToken) -> Result<Told<Answer>, NoAnswer> {
+    async fn exchange(
+        self: Arc<Self>,
+        subject: SubjectToken,
+    ) -> Result<CallResult<Answer>, NoAnswer> {
         let Asked { url, auth, .. } = &self.asked;
         let (fields, now) = (self.fields(&subject), self.clock.wall());
         let response = ask(&self.side, url, auth, fields, JSON, now).await?;
@@ -128,7 +133,7 @@ impl TokenExchange {
         &self,
         status: StatusCode,
         outcome: Result<IssuedToken, TokenError>,
-    ) -> Result<Told<Answer>, NoAnswer> {
+    ) -> Result<CallResult<Answer>, NoAnswer> {
         match outcome {
             Ok(token) if !is_bearer_token(&token.authorization) => Err(NoAnswer::response(
                 "the new token has characters that no bearer token has (RFC 6750 §2.1)",
@@ -145,7 +150,7 @@ impl TokenExchange {
                     status: refusal(error.as_deref()),
                     text: text.into(),
                 };
-                Ok(Told {
+                Ok(CallResult {
                     keep: REFUSED_FOR,
                     bytes: refused.text.len(),
                     refusal: true,
@@ -160,8 +165,8 @@ impl TokenExchange {
         }
     }
 
-    fn issued(&self, token: IssuedToken) -> Told<Answer> {
-        Told {
+    fn issued(&self, token: IssuedToken) -> CallResult<Answer> {
+        CallResult {
             keep: self.keep(token.life),
             bytes: token.authorization.len(),
             refusal: false,

@@ -17,7 +17,7 @@ use crate::runtime::decode;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::remove_alike;
 use crate::runtime::service::{Backend, ErrorMode};
-use crate::runtime::single_flights::{End, Join, Landing, SingleFlight};
+use crate::runtime::single_flights::{End, Join, Pending, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::collect::Collector;
@@ -193,8 +193,8 @@ impl<'c> Miss<'c> {
         calling: impl Future<Output = Result<T, Failure>>,
         limit: &Limit,
     ) -> Result<Incoming, Result<T, Failure>> {
-        let landing = match std::mem::replace(&mut self.turn, Turn::None) {
-            Turn::Late(landing) => landing,
+        let pending = match std::mem::replace(&mut self.turn, Turn::None) {
+            Turn::Late(pending) => pending,
             turn => {
                 self.turn = turn;
                 return Err(calling.await);
@@ -202,7 +202,7 @@ impl<'c> Miss<'c> {
         };
         tokio::select! {
             biased;
-            Some(incoming) = landed(self.cache, &self.key, &self.sent, landing, limit) => {
+            Some(incoming) = landed(self.cache, &self.key, &self.sent, pending, limit) => {
                 observe::looked_up(observe::Lookup::Hit);
                 Ok(incoming)
             }
@@ -320,7 +320,7 @@ enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
     /// It has waited for an equal call until its limit and makes its own call. The response that arrives first is used.
-    Late(Landing),
+    Late(Pending),
     /// The call takes no part in single-flight.
     None,
 }
@@ -346,11 +346,11 @@ async fn look<'c>(
                 return (cache.lookup(key, sent), Turn::Lead(single_flight));
             }
             Join::Alone => return (found, Turn::Alone),
-            Join::Wait(mut landing) => match landing.wait(until).await {
+            Join::Wait(mut pending) => match pending.wait(until).await {
                 Some(true) => return (cache.lookup(key, sent), Turn::None),
                 // The task that made the call was dropped: one of the waiting tasks makes the call.
                 Some(false) => {}
-                None => return (found, Turn::Late(landing)),
+                None => return (found, Turn::Late(pending)),
             },
         }
     }
@@ -361,10 +361,10 @@ async fn landed(
     cache: &dyn ResponseCache,
     key: &CacheKey,
     sent: &HeaderMap,
-    mut landing: Landing,
+    mut pending: Pending,
     limit: &Limit,
 ) -> Option<Incoming> {
-    landing.wait(limit.end()).await?;
+    pending.wait(limit.end()).await?;
     match cache.lookup(key, sent) {
         Lookup::Fresh(incoming) => Some(incoming),
         _ => None,

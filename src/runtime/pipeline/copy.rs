@@ -18,7 +18,7 @@ use crate::runtime::service::Options;
 use crate::upstream::{Gunzip, Piece, within};
 
 /// How long equal calls wait for a client that does not take a piece of the response that they would share.
-const PATIENCE: Duration = Duration::from_millis(100);
+const WRITE_WAIT: Duration = Duration::from_millis(100);
 
 /// How long the two ends of a stream may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -198,7 +198,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         };
         filling.push(&piece);
         let mut writing = pin!(self.client.write(piece, end));
-        if let Some(written) = within(PATIENCE, writing.as_mut()).await {
+        if let Some(written) = within(WRITE_WAIT, writing.as_mut()).await {
             return written;
         }
         filling.let_others_go();

@@ -73,7 +73,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
         work: ctx
             .ended
             .map(|(ended, took)| (ended.complete, ended.error, took)),
-        client_gone: status == 499 || ctx.notes.rejected == Some("client_gone"),
+        client_closed: status == 499 || ctx.notes.rejected == Some("client_gone"),
     });
 }
 

@@ -116,7 +116,7 @@ impl Call {
         deadline: Instant,
     ) -> Call {
         let recorded = request.recorded;
-        // Nobody sees the id of a request that is not recorded.
+        // The id of a request that is not recorded is never shown.
         let id = if recorded {
             SpanId::random()
         } else {

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{EndpointObserver, Observer};
 use crate::telemetry::observe::settings::{Exemplars, Trust};
-use crate::telemetry::trace::context::{self, Outbound, Told};
+use crate::telemetry::trace::context::{self, ClientContext, Outbound};
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Attribute, Clock, Mark, SpanId, TraceId};
 
@@ -104,7 +104,7 @@ pub(crate) struct Ended<'a> {
     /// The endpoint's work: whether it is complete, whether it failed, and its duration.
     pub work: Option<(bool, bool, Duration)>,
     /// The client closed its connection before the response.
-    pub client_gone: bool,
+    pub client_closed: bool,
 }
 
 impl Request {
@@ -132,7 +132,7 @@ impl Request {
     fn new(observer: &Arc<Observer>, came: &Came<'_>) -> Request {
         let settings = &observer.settings;
         let told = if settings.reads {
-            Told::read(came.headers, settings.formats)
+            ClientContext::read(came.headers, settings.formats)
         } else {
             None
         };
@@ -142,19 +142,21 @@ impl Request {
             Trust::Never => false,
         };
         let debug = match &told {
-            Some(Told::Parent(parent)) => trusted && parent.debug,
-            Some(Told::Decision { debug, .. }) => trusted && *debug,
+            Some(ClientContext::Parent(parent)) => trusted && parent.debug,
+            Some(ClientContext::Decision { debug, .. }) => trusted && *debug,
             None => false,
         };
         let (parent, link, decided) = match told {
-            Some(Told::Parent(parent)) if !trusted => {
+            Some(ClientContext::Parent(parent)) if !trusted => {
                 (None, Some((parent.trace, parent.span)), None)
             }
-            Some(Told::Parent(parent)) => {
+            Some(ClientContext::Parent(parent)) => {
                 let decided = parent.sampled;
                 (Some(parent), None, decided)
             }
-            Some(Told::Decision { sampled, .. }) => (None, None, trusted.then_some(sampled)),
+            Some(ClientContext::Decision { sampled, .. }) => {
+                (None, None, trusted.then_some(sampled))
+            }
             None => (None, None, None),
         };
         let trace = parent.as_ref().map_or_else(TraceId::random, |p| p.trace);
@@ -176,7 +178,7 @@ impl Request {
             debug,
             skipped: settings.skips(came.path),
             server,
-            // Nobody sees it of a request that is not recorded.
+            // It is never shown for a request that is not recorded.
             proxy: if recorded { SpanId::random() } else { server },
             clock: Clock::started(came.at),
             worked: Mark::default(),

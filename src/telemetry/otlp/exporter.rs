@@ -131,7 +131,7 @@ impl Exporter {
                     transport,
                     counts: Arc::clone(&counts),
                     name: Arc::clone(&settings.name),
-                    trouble: Mutex::default(),
+                    failing_since: Mutex::default(),
                     silent_until: Mutex::default(),
                 }),
                 settings,

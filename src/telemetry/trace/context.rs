@@ -76,7 +76,7 @@ pub(crate) struct Parent {
 
 /// What a client says about the trace of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ClientContext {
     Parent(Parent),
     /// B3 without ids: only whether the request is recorded, and with all details.
     Decision {
@@ -99,11 +99,11 @@ pub(crate) struct Outbound<'a> {
     pub baggage: Option<&'a HeaderValue>,
 }
 
-impl Told {
+impl ClientContext {
     /// Reads the first format that is present; both forms of B3, whichever is written, as OpenTelemetry requires
     /// (<https://opentelemetry.io/docs/specs/otel/context/api-propagators/#b3-extract>). Malformed headers are ignored, and a
     /// decision without ids counts only if no format has ids.
-    pub(crate) fn read(headers: &HeaderMap, formats: Formats) -> Option<Told> {
+    pub(crate) fn read(headers: &HeaderMap, formats: Formats) -> Option<ClientContext> {
         let line = || Some(headers.get(b3::SINGLE)?.as_bytes().trim_ascii());
         let reads_b3 = formats.b3 || formats.b3_multi;
         let single = || reads_b3.then(|| b3::single(line()?)).flatten();
@@ -120,9 +120,9 @@ impl Told {
         let states = || reads_b3.then(|| b3::states(headers)).flatten();
         let decision = || {
             let b3::State { sampled, debug } = state().or_else(states)?;
-            Some(Told::Decision { sampled, debug })
+            Some(ClientContext::Decision { sampled, debug })
         };
-        parent.map(Told::Parent).or_else(decision)
+        parent.map(ClientContext::Parent).or_else(decision)
     }
 }
 

@@ -12,7 +12,7 @@ fn inquiry(entries: usize, bytes: usize) -> (Arc<Inquiry<u32>>, Clock) {
 }
 
 /// Asks without a client's address.
-async fn ask<F: Future<Output = Result<Told<u32>, NoAnswer>> + Send + 'static>(
+async fn ask<F: Future<Output = Result<CallResult<u32>, NoAnswer>> + Send + 'static>(
     inquiry: &Arc<Inquiry<u32>>,
     question: u8,
     limit: Duration,
@@ -21,8 +21,8 @@ async fn ask<F: Future<Output = Result<Told<u32>, NoAnswer>> + Send + 'static>(
     inquiry.ask(&[question; 32], Client::ANY, limit, call).await
 }
 
-fn told(answer: u32, refusal: bool) -> Result<Told<u32>, NoAnswer> {
-    Ok(Told {
+fn told(answer: u32, refusal: bool) -> Result<CallResult<u32>, NoAnswer> {
+    Ok(CallResult {
         answer,
         keep: 10 * SECOND,
         bytes: 100,
@@ -125,7 +125,7 @@ async fn a_server_that_fails_is_left_alone_and_every_wait_ends() {
     assert_eq!(reach(&one, 20, &down).await, MAX_FAILURES);
     clock.advance(PAUSE + SECOND);
     let never = ask(&one, 99, Duration::from_millis(20), || {
-        std::future::pending::<Result<Told<u32>, NoAnswer>>()
+        std::future::pending::<Result<CallResult<u32>, NoAnswer>>()
     });
     assert_eq!(never.await, Err(NoAnswer::LATE));
 }
@@ -164,11 +164,14 @@ async fn an_early_deadline_or_a_closed_client_is_not_a_failure_of_the_server() {
 async fn a_server_that_is_too_slow_has_failed() {
     let (one, _) = inquiry(10, 10_000);
     let one = Arc::into_inner(one).unwrap();
-    let patience = Duration::from_millis(10);
-    let one = Arc::new(Inquiry { patience, ..one });
+    let call_timeout = Duration::from_millis(10);
+    let one = Arc::new(Inquiry {
+        call_timeout,
+        ..one
+    });
     for number in 0..20 {
         let hangs = ask(&one, number, SECOND, || {
-            std::future::pending::<Result<Told<u32>, NoAnswer>>()
+            std::future::pending::<Result<CallResult<u32>, NoAnswer>>()
         });
         assert!(hangs.await.is_err());
     }

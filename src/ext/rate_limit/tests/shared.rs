@@ -38,7 +38,7 @@ impl Shared for Fake {
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         self.asked.lock().unwrap().extend(asks);
         let verdict = self.verdict.clone();
-        Box::pin(async move { verdict.map_or(Taken::Failed, Taken::Told) })
+        Box::pin(async move { verdict.map_or(Taken::Failed, Taken::Verdict) })
     }
 }
 
@@ -46,7 +46,7 @@ impl Shared for Fake {
 #[derive(Debug, Default)]
 struct Slow {
     queries: Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>,
-    patience: Duration,
+    late_wait: Duration,
     silent_for: Mutex<Option<Duration>>,
 }
 
@@ -55,8 +55,8 @@ impl Shared for Slow {
         true
     }
 
-    fn patience(&self) -> Duration {
-        self.patience
+    fn late_wait(&self) -> Duration {
+        self.late_wait
     }
 
     fn silent_for(&self) -> Option<Duration> {
@@ -151,7 +151,7 @@ async fn waits(slow: &Arc<Slow>, limits: &Arc<Limits>) -> bool {
 #[tokio::test]
 async fn a_request_with_a_token_waits_for_a_late_response_and_one_without_does_not() {
     let slow = Arc::new(Slow {
-        patience: Duration::from_secs(60),
+        late_wait: Duration::from_secs(60),
         ..Slow::default()
     });
     let limits = Arc::new(limits(Clock::manual()));

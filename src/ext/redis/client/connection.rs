@@ -232,7 +232,7 @@ fn hand_out(replies: &mut Replies, sent: &mut VecDeque<Sent>) -> Result<(), Conn
         };
         let is_replica = matches!(&reply, Reply::Error(text) if text.starts_with("READONLY"));
         if let Some(to) = waiting.reply {
-            // Nobody may wait any longer.
+            // The waiting calls end now.
             let _ = to.send(Ok(reply));
         }
         if is_replica {

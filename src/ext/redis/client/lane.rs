@@ -167,7 +167,7 @@ impl Keeper {
             tokio::select! {
                 () = &mut over => return true,
                 job = self.jobs.recv() => match job {
-                    // Nobody may wait any longer.
+                    // The waiting calls end now.
                     Some(job) => drop(job.reply.send(Err(CallError::Lost))),
                     None => return false,
                 }

@@ -106,7 +106,7 @@ impl Source for Memory {
     async fn next(&mut self) -> Result<Piece, Failure> {
         match self.pieces.pop_front() {
             Some(piece) => piece,
-            None if self.leaves => Err(Failure::client_gone()),
+            None if self.leaves => Err(Failure::client_closed()),
             None => std::future::pending().await,
         }
     }

@@ -40,7 +40,7 @@ impl Request {
             &self.observer.store,
             self.observer.settings.layers.global.metrics,
         ) {
-            let failed = ended.client_gone;
+            let failed = ended.client_closed;
             let series = match endpoint {
                 Some(endpoint) => {
                     let key = |status| (status, ended.secure, failed);
@@ -110,7 +110,7 @@ impl Request {
 
     fn server_error(&self, ended: &Ended<'_>, status: u16) -> Option<Value> {
         match status {
-            _ if ended.client_gone => Some("canceled".into()),
+            _ if ended.client_closed => Some("canceled".into()),
             500.. => Some(status_error(status)),
             _ => None,
         }
@@ -173,7 +173,7 @@ impl Request {
         error: bool,
         took: Duration,
     ) {
-        let canceled = ended.client_gone;
+        let canceled = ended.client_closed;
         // Static data in place of a streamed response hides the error from statistics, but not from here.
         let failed = error || (!complete && self.error.get().is_some());
         let error = failed && !canceled;

@@ -33,7 +33,7 @@ pub(super) struct Sender {
     pub(super) counts: Arc<Counts>,
     pub(super) name: Arc<str>,
     /// When the collector started to fail, and when this was last logged.
-    pub(super) trouble: Mutex<Option<(Instant, Instant)>>,
+    pub(super) failing_since: Mutex<Option<(Instant, Instant)>>,
     /// Until when the collector wants no requests of a signal.
     pub(super) silent_until: Mutex<[Option<Instant>; 2]>,
 }
@@ -116,8 +116,11 @@ impl Sender {
             self.complain(signal, &format!("it rejected {rejected} of them"));
             return;
         }
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, _)) = trouble.take() {
+        let mut failing_since = self
+            .failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, _)) = failing_since.take() {
             log::info!(
                 "[SERVICE: OpenTelemetry] {}: the collector accepts data again, after {} s",
                 self.name,
@@ -129,13 +132,16 @@ impl Sender {
     /// Logs one line when it starts to fail, and one per minute while it does.
     fn complain(&self, signal: Signal, reason: &str) {
         let now = Instant::now();
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match *trouble {
+        let mut failing_since = self
+            .failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let since = match *failing_since {
             Some((_, told)) if now < told + REMINDER => return,
             Some((since, _)) => since,
             None => now,
         };
-        *trouble = Some((since, now));
+        *failing_since = Some((since, now));
         log::warn!(
             "[SERVICE: OpenTelemetry] {}: {} were not delivered: {reason}",
             self.name,

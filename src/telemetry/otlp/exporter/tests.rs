@@ -130,7 +130,7 @@ async fn a_collector_that_wants_silence_is_not_called_before() {
         transport: Arc::clone(&script) as Arc<dyn Transport>,
         counts: Arc::clone(&counts),
         name: "t".into(),
-        trouble: Mutex::default(),
+        failing_since: Mutex::default(),
         silent_until: Mutex::default(),
     };
     let (_end, mut ending) = tokio::sync::watch::channel(None);

@@ -15,9 +15,9 @@ fn read(fields: &[(&'static str, &str)]) -> Option<Parent> {
 }
 
 fn parent(fields: &[(&'static str, &str)], formats: Formats) -> Option<Parent> {
-    match Told::read(&headers(fields), formats)? {
-        Told::Parent(parent) => Some(parent),
-        Told::Decision { .. } => None,
+    match ClientContext::read(&headers(fields), formats)? {
+        ClientContext::Parent(parent) => Some(parent),
+        ClientContext::Decision { .. } => None,
     }
 }
 
@@ -203,8 +203,8 @@ fn a_b3_context_may_leave_the_decision_to_the_receiver() {
 
 #[test]
 fn b3_may_be_a_decision_without_ids() {
-    let told = |name, value| Told::read(&headers(&[(name, value)]), both());
-    let decided = |sampled, debug| Some(Told::Decision { sampled, debug });
+    let told = |name, value| ClientContext::read(&headers(&[(name, value)]), both());
+    let decided = |sampled, debug| Some(ClientContext::Decision { sampled, debug });
     for (name, value, decision) in [
         ("b3", "0", decided(false, false)),
         ("b3", "1", decided(true, false)),
@@ -223,8 +223,8 @@ fn b3_may_be_a_decision_without_ids() {
         ..both()
     };
     assert!(matches!(
-        Told::read(&with_ids, formats),
-        Some(Told::Parent(_))
+        ClientContext::read(&with_ids, formats),
+        Some(ClientContext::Parent(_))
     ));
 }
 

@@ -25,7 +25,7 @@ use crate::upstream::budget::Budget;
 pub(super) type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
 
 /// The counters of the process, and the parts of the configuration in use that know more.
-pub(super) struct Told {
+pub(super) struct GatewayState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) logger: Arc<Logger>,
     pub(super) access: AccessPlace,
@@ -41,10 +41,14 @@ pub(super) struct Told {
     pub(super) looking: Mutex<()>,
 }
 
-impl Told {
+impl GatewayState {
     /// Before a configuration is in use.
-    pub(super) fn new(metrics: &Arc<Metrics>, logger: &Arc<Logger>, access: &AccessPlace) -> Told {
-        Told {
+    pub(super) fn new(
+        metrics: &Arc<Metrics>,
+        logger: &Arc<Logger>,
+        access: &AccessPlace,
+    ) -> GatewayState {
+        GatewayState {
             metrics: Arc::clone(metrics),
             logger: Arc::clone(logger),
             access: Arc::clone(access),
@@ -73,7 +77,7 @@ impl Told {
     }
 
     /// The same for collectors.
-    pub(super) fn to_collectors(self: &Arc<Told>) -> Arc<Own> {
+    pub(super) fn to_collectors(self: &Arc<GatewayState>) -> Arc<Own> {
         let told = Arc::clone(self);
         Arc::new(Own(Box::new(move || Gathered {
             families: told.families(),
