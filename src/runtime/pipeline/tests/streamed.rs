@@ -137,13 +137,14 @@ impl Downstream for Memory {
 
     async fn read_whole(&mut self, _: u64) -> Result<Bytes, Failure> {
         let mut body = Vec::new();
-        loop {
+        while self.has_body {
             let piece = self.next().await?;
             body.extend_from_slice(&piece.bytes);
             if piece.last {
-                return Ok(body.into());
+                break;
             }
         }
+        Ok(body.into())
     }
 
     fn has_head(&self) -> bool {
