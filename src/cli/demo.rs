@@ -252,7 +252,7 @@ fn explained(out: &mut String, path: &Path, token: &str) -> std::fmt::Result {
     )
 }
 
-/// How a shell in any folder calls this program.
+/// The command that starts this program from any folder.
 fn program() -> String {
     let called = std::env::args_os().next().map(PathBuf::from);
     let by_name = called.filter(|path| path.components().count() == 1);
@@ -263,7 +263,7 @@ fn program() -> String {
         .to_string()
 }
 
-/// One word of a shell.
+/// Quotes a word for a shell, if necessary.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:".contains(c);
     if word.chars().all(is_plain) {

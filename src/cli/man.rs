@@ -1,4 +1,4 @@
-//! The man pages: what `--help` says, and the sections that a page has in addition.
+//! The man pages: the text of `--help`, and additional sections.
 
 use std::io;
 use std::path::Path;
@@ -138,7 +138,7 @@ const SIGNALS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What 0 and 1 mean for a command, if it differs from the usual.
+/// The meaning of the exit codes 0 and 1 for a command, if it is not the usual one.
 const STATUS: &[(&str, &str, &str)] = &[
     (
         RUN,
@@ -179,7 +179,7 @@ const STATUS: &[(&str, &str, &str)] = &[
 
 /// Prints the page of the program, or writes the pages of all commands into `dir`.
 pub(super) fn man(cli: Command, dir: Option<&Path>) -> ExitCode {
-    // Names that do not depend on how this file is called.
+    // The names must not depend on the name of this executable.
     let mut cli = cli.bin_name(PROGRAM).disable_help_subcommand(true);
     cli.build();
     let written = match dir {
@@ -236,7 +236,7 @@ fn described(name: &str) -> &'static [&'static str] {
     found.map_or(&[], |(_, paragraphs)| paragraphs)
 }
 
-/// The sections behind the options.
+/// The sections after the options.
 fn sections(command: &Command, name: &str) -> Roff {
     let mut roff = Roff::new();
     exit_status(&mut roff, name);

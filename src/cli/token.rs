@@ -47,7 +47,7 @@ struct ExplainArgs {
     /// The method of the endpoint
     #[arg(short, long, default_value = "GET")]
     method: String,
-    /// Path to the configuration file. With -c, the token is in this place
+    /// Path to the configuration file. With -c, this argument is the token
     #[arg(value_name = "FILE")]
     first: String,
     /// The token, with or without "Bearer"; "-" reads it from standard input, so that it is not in the shell history
@@ -100,7 +100,7 @@ fn explain(args: &ExplainArgs, file: &Path, token: &str) -> Result<ExitCode, Str
     })?
 }
 
-/// The validator of the endpoint that is written so in the file, or that takes requests for this path.
+/// The validator of the endpoint with this pattern, or of the endpoint that handles this path.
 fn find<'g>(
     args: &ExplainArgs,
     guarded: &'g [Guarded],
@@ -136,7 +136,7 @@ fn find<'g>(
     })
 }
 
-/// The pattern of the endpoint that takes requests for this path or is written so.
+/// The pattern of the endpoint that has this pattern or handles this path.
 fn routed(service: &Service, method: &Method, path: &str) -> Option<Arc<str>> {
     let mut endpoints = service.endpoints.iter();
     let written = endpoints.find(|one| *one.pattern == *path && one.method == *method);
@@ -147,7 +147,7 @@ fn routed(service: &Service, method: &Method, path: &str) -> Option<Arc<str>> {
     }
 }
 
-/// The methods of the endpoint that is written so.
+/// The methods of the endpoints with this pattern.
 fn others<'s>(service: &'s Service, pattern: &str) -> Vec<&'s str> {
     let endpoints = service.endpoints.iter();
     let same = endpoints.filter(|one| *one.pattern == *pattern);

@@ -123,7 +123,7 @@ fn not_guarded(guards: Vec<&str>) -> String {
     format!(", which its {} does not guard", quoted.join(", "))
 }
 
-/// Endpoints whose paths a rewrite or a wildcard leads elsewhere.
+/// Warns about endpoints whose paths a rewrite or a wildcard sends to another endpoint.
 pub(super) fn rewritten(file: &Service<'_>, ahead: Option<&Ahead>) {
     let Some(ahead) = ahead else {
         return;

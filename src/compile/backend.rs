@@ -163,7 +163,7 @@ fn url(file: &Backend<'_>, place: &Place<'_>, hosts: &[String]) -> Option<Templa
     Some(url.with_raw_responses(raw).behind_query(has_query))
 }
 
-/// What becomes of responses that are errors.
+/// How error responses are handled.
 fn error_mode(file: &Backend<'_>, place: &Place<'_>, has_pipes: bool) -> ErrorMode {
     match place.message {
         Some(used) => ErrorMode::Message {
@@ -307,7 +307,7 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     Some(template)
 }
 
-/// What to write for a placeholder that is no parameter of the endpoint at `path`.
+/// The hint for a placeholder that is not a parameter of the endpoint at `path`.
 fn undefined(error: &TemplateError, path: &str) -> Option<String> {
     let TemplateError::Undefined { name, input, .. } = error else {
         return None;

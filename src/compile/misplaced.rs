@@ -31,7 +31,7 @@ impl Level {
         }
     }
 
-    /// The level of the objects in a list of this one.
+    /// The level of the objects in a list at this level.
     fn inner(self, list: &str) -> Option<Level> {
         match list {
             "endpoints" => Some(Level::Endpoint),
@@ -146,7 +146,7 @@ fn misplaced(name: &str, node: &Node<'_>, hint: &'static str) {
         .config_error_hint(ConfigError::invalid(text), hint);
 }
 
-/// Reports a guard that a second key of the same name replaced: nobody can tell which one is meant.
+/// Reports a guard that a second key of the same name replaced: it is unknown which one is intended.
 fn replaced(lost: &Lost, report: &Report) {
     let name = &*lost.member.name;
     let is_guarding = namespaces::is_guard(name)

@@ -209,7 +209,7 @@ pub(super) fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a
     wanted
 }
 
-/// Reports the block of a guard all of whose keys are unknown: each of them may be the one that was to guard.
+/// Reports a block of a guard with only unknown keys: each of them may be a misspelt rule of the guard.
 fn only_unknown_keys(level: Level, known: &Known, node: &Node<'_>) {
     const FAMILIES: [&str; 4] = ["auth/", "security/", "qos/ratelimit/", "validation/"];
     let of_family = FAMILIES.iter().any(|family| known.name.starts_with(family));

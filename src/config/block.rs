@@ -399,7 +399,7 @@ impl<'a> Block<'a> {
         });
     }
 
-    /// Reports an unknown key. If a guard's key is meant, nothing would be guarded.
+    /// Reports an unknown key. In a guard it may be a misspelt rule, which would not apply.
     fn unknown(&self, member: &Member) {
         let meant = self.meant(&member.name);
         let key = member.name.to_string();
@@ -451,7 +451,7 @@ impl<'a> Block<'a> {
         unknown.any(|member| self.meant(&member.name).is_some_and(|known| known.guard))
     }
 
-    /// Reports a guard's block that guards nothing. Unknown keys in it may have been meant to: they stop the start.
+    /// Reports a guard's block without any rule. Unknown keys in it may be misspelt rules, so they stop the start.
     pub fn guards_nothing(&self, hint: &'static str) {
         if self.misspells_a_guard() {
             return;
@@ -464,7 +464,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The members that are no comments.
+    /// The members that are not comments.
     fn members(&self) -> impl Iterator<Item = &'a Member> + use<'a> {
         let members = self.node.value().members().iter();
         members.filter(|member| !is_comment(&member.name))

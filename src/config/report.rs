@@ -149,7 +149,7 @@ pub enum ConfigError {
     Invalid(Cow<'static, str>),
 }
 
-/// A value and its type. The text of lists and objects says already what they are.
+/// A value and its type. The text of a list or an object already contains its type.
 fn typed(found: &str, is: &str) -> String {
     if found.starts_with(is) || found == "null" {
         format!("there is {found}")

@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// Words in capitals that are no variables of the environment.
+    /// Words in capitals that are not environment variables.
     const OTHER: &[&str] = &[
         "CARGO_PKG_VERSION",
         "CARGO_MANIFEST_DIR",

@@ -42,7 +42,7 @@ pub(crate) struct Compile<'a> {
     facts: Facts,
     /// See [`Compile::identify`].
     identity_headers: Vec<HeaderName>,
-    /// The same for all endpoints so far.
+    /// The same for all endpoints that were compiled so far.
     identity_headers_of_all: Vec<HeaderName>,
     /// See [`Compile::browsers_send`].
     sent_by_browsers: Vec<Box<str>>,

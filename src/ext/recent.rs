@@ -41,7 +41,7 @@ static PROCESS: Total = Total {
     most: OnceLock::new(),
 };
 
-/// What an entry takes, with its share of a table.
+/// The memory of an entry, including its share of a table.
 const ENTRY_BYTES: u64 = 150;
 /// The share of the memory for all entries.
 const MEMORY_SHARE: u64 = 16;

@@ -286,7 +286,7 @@ impl fmt::Debug for Kept {
 }
 
 impl Kept {
-    /// Adds a message whose own backend made data of it.
+    /// Adds a message that its backend has decoded.
     pub(crate) fn keep(&self, message: Box<dyn Message>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(message);

@@ -28,7 +28,7 @@ use crate::server::socket;
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
 /// never slow.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout of the body of a request that anyone may send, and of the rest of a body that nobody reads.
+/// The timeout of the body of a request that anyone may send, and of the rest of a body that is not read.
 const ANONYMOUS_BODY: Duration = Duration::from_secs(5);
 /// After this time, the connection of a request that anyone may send is closed if a new one needs its place: while the
 /// client sends the body, and while it reads the response.
@@ -41,7 +41,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The maximum size of a request head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The maximum number of connections of an admin listener. A new connection replaces the one that has been silent for
-/// the longest time, or one whose request is slow and proves nothing.
+/// the longest time, or one whose request is slow and not authenticated.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;

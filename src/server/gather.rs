@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that is gathered.
+/// The maximum number of gathered bytes.
 const MOST: usize = 1460;
 
 thread_local! {
-    /// The room of the last connection that has sent everything.
+    /// The buffer of the last connection that has sent everything.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -49,7 +49,7 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
             let mut spare = std::mem::take(&mut self.held);
             self.sent = 0;
             spare.clear();
-            // At the end of its thread there is no place for it.
+            // While the thread ends, the thread-local buffer no longer exists.
             let _ = SPARE.try_with(|place| place.set(spare));
         }
         Poll::Ready(Ok(()))

@@ -95,11 +95,11 @@ pub struct HeadFacts {
 
 /// A head with no more headers is not charged to the budget of memory, if it is short.
 const FEW_FIELDS: usize = 32;
-/// What a header takes besides its text: an entry in each of two maps, and one in the call to a backend.
+/// The memory of a header besides its text: an entry in each of two maps, and one in the call to a backend.
 const FIELD: usize = 512;
 
 impl HeadFacts {
-    /// What the head takes as long as its request lasts: its bytes, a copy of them, and maps. 0 if it is small.
+    /// The memory of the head as long as its request lasts: its bytes, a copy of them, and maps. 0 if it is small.
     pub(crate) fn memory(&self) -> usize {
         if self.length > SMALL || self.fields > FEW_FIELDS {
             2 * self.length + FIELD * self.fields

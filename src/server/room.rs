@@ -28,7 +28,7 @@ const GRACE_BETWEEN: u64 = 1000;
 /// connection.
 const SHARE: usize = 16;
 
-/// How many places can be taken however short the memory is.
+/// The number of places that can be taken even if memory is short.
 const FEW: usize = 64;
 
 /// The places of a listener.

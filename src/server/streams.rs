@@ -42,14 +42,14 @@ pub(super) struct Streams {
     unfinished: bool,
     /// The bytes of bodies since there was no open stream. How many of them were read is unknown.
     bodies: usize,
-    /// The most that they can be.
+    /// The maximum of `bodies`.
     window: usize,
     charge: Charge,
 }
 
 /// The bytes of bodies that a client may send on one connection before they are read. If the memory allows it, there is
-/// room for several streams: behind a proxy they belong to different clients, and one that nobody reads must not stop
-/// the others. The same as long as the process runs.
+/// room for several streams: behind a proxy they belong to different clients, and one that is not read must not stop
+/// the others. The value is computed once per process.
 pub(super) fn window() -> usize {
     static WINDOW: OnceLock<usize> = OnceLock::new();
     *WINDOW.get_or_init(|| {

@@ -118,7 +118,7 @@ fn holds_a_uuid(text: &str) -> bool {
     text.as_bytes().windows(LENGTH).any(is_uuid)
 }
 
-/// A long text of the alphabet of RFC 4648 §5 that is no sequence of words.
+/// A long text of the alphabet of RFC 4648 §5 that is not a sequence of words.
 fn is_base64url(text: &str) -> bool {
     const LONG: usize = 20;
     let all = |is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));

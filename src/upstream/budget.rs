@@ -110,7 +110,7 @@ impl Budget {
         fits
     }
 
-    /// Whether the memory grants no more to this budget. Storing stops before requests have to.
+    /// Whether no memory is left for this budget. Responses are no longer stored before requests are rejected.
     fn is_short(&'static self) -> bool {
         let reserve = if self.is_of_stores() {
             self.memory.granted() / 8
@@ -165,7 +165,7 @@ impl Charge {
     }
 
     /// Raises the charge by this many bytes for something optional, which may use half of the limit. `false` if that is
-    /// reached: it is no rejection.
+    /// reached, which does not count as a rejection.
     pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let is_free = self.budget.used().saturating_add(bytes) <= self.budget.limit() / 2;

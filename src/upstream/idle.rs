@@ -186,7 +186,7 @@ async fn watch(idle: Weak<Idle>, period: Duration) {
     }
 }
 
-/// Whether the server has neither closed an idle connection nor sent anything on it: a response that nobody asked for
+/// Whether the server has neither closed an idle connection nor sent anything on it: a response without a request
 /// would be taken for that of the next request. Asks the system only if something has happened on the connection.
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];

@@ -217,7 +217,7 @@ impl Link {
         }
     }
 
-    /// Counts bytes that were read if they are of a head.
+    /// Counts bytes that were read, if they belong to a head.
     #[inline]
     fn count_head(&mut self, bytes: usize) -> io::Result<()> {
         let head = self.head.get_mut();

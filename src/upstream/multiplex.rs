@@ -33,7 +33,7 @@ const PONG_LIMIT: Duration = Duration::from_secs(5);
 /// that of Go.
 const LEAST_WINDOW: u64 = 64 << 10;
 const MOST_WINDOW: u64 = 4 << 20;
-/// The share of the memory for one stream: as many may have clients that do not read.
+/// The share of the memory for one stream, so that this many streams can wait for clients that do not read.
 const WINDOW_SHARE: u64 = 4096;
 
 /// The minimum interval of checks of a connection that only has long streams.

@@ -1,4 +1,4 @@
-//! The room into which heads are read.
+//! The buffers into which heads are read.
 //!
 //! A connection that waits for data holds no buffer. Each thread has one block of memory. What is read is split off the
 //! block without a copy, and its room is used again as soon as nothing refers to it.
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The size of a block. A request that takes long keeps one, so it must not be large.
 const BLOCK: usize = 8 * 1024;
-/// The least room for one read. Most heads fit, with a short body.
+/// The minimum space for one read. Most heads fit, with a short body.
 const LEAST: usize = 4 * 1024;
 
 thread_local! {

@@ -48,7 +48,7 @@ impl Usage {
     }
 
     /// Records a response. Returns whether the log gets a line about it: one for all host sets of the host, and not more
-    /// than one per second for a host that comes and goes.
+    /// than one per second for a host whose state changes often.
     pub(super) fn comes_back(&self) -> bool {
         let now = moment::now().as_secs();
         self.failing.swap(false, Ordering::Relaxed) && self.told.swap(now, Ordering::Relaxed) != now

@@ -1,4 +1,4 @@
-//! Which backend failed, and one line when a backend or a key source works again.
+//! The log names the backend that failed, and has one line when a backend or a key source works again.
 
 use std::time::Duration;
 

@@ -248,7 +248,7 @@ fn a_json_access_log_is_json_whatever_clients_send() {
     assert!(!gateway.output().contains("geheim"));
 }
 
-/// A client must not leave a filter by user agent with a byte that is not ASCII.
+/// A byte that is not ASCII must not let a client avoid filters by user agent in the log.
 #[test]
 fn a_user_agent_is_logged_whatever_bytes_it_has() {
     let stub = Stub::with(ANY);

@@ -1,4 +1,4 @@
-//! Guarded endpoints whose parameters take a path that a rewrite or a wildcard leads elsewhere.
+//! Finds guarded endpoints that match a path which a rewrite or a wildcard sends to another endpoint.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use crate::runtime::template::escape;
 /// How many rewritten paths are tried for one endpoint: a file may have thousands of endpoints and of rewrites.
 const MOST_LITERALS: usize = 16;
 
-/// The endpoints of a file, as far as their paths tell which requests they take.
+/// The endpoints of a file, indexed by their paths. Only paths and methods decide which endpoint matches.
 pub(super) struct Reach<'f> {
     ahead: &'f Ahead,
     takers: Vec<Taker<'f>>,
@@ -22,7 +22,7 @@ pub(super) struct Reach<'f> {
     open: Vec<usize>,
     /// The endpoints of wildcards, by their names.
     by_name: HashMap<&'f str, usize>,
-    /// The rewritten paths that each endpoint would take.
+    /// The rewritten paths that each endpoint would match.
     literals: HashMap<usize, Vec<String>>,
 }
 
@@ -33,7 +33,7 @@ struct Taker<'f> {
     pattern: Option<&'f str>,
 }
 
-/// Where a request goes, why, and which guards do not apply there.
+/// The path that a request is sent to, the reason, and the guards that do not apply there.
 pub(super) type Lost = (String, String, String);
 
 impl<'f> Reach<'f> {
@@ -93,7 +93,7 @@ impl<'f> Reach<'f> {
         }
     }
 
-    /// Where a request goes that the endpoint with this index would take, if its guards do not apply there.
+    /// A request that matches the endpoint with this index but is sent to one without its guards.
     pub(super) fn unguarded(&self, index: usize) -> Option<Lost> {
         let taker = self.takers.get(index)?;
         let (own, pattern) = (guards(taker.endpoint), taker.pattern?);
@@ -116,7 +116,7 @@ impl<'f> Reach<'f> {
         })
     }
 
-    /// The endpoint that takes this path, as far as paths alone tell.
+    /// The endpoint that matches this path and method. Other conditions are ignored.
     fn taking(&self, path: &str, method: &str) -> Option<usize> {
         let fixed = first(path).and_then(|first| self.by_first.get(first));
         let all = fixed.into_iter().flatten().chain(&self.open);

@@ -1,4 +1,5 @@
-//! Unknown names that may be those of guards. KrakenD ignores them, but what they were to guard would be open.
+//! Recognizes unknown names that are probably meant as guards. KrakenD ignores them, which would leave an endpoint
+//! unprotected.
 
 use super::{Level, is_guard, is_known, lookup};
 use crate::config::suggest::nearest;
@@ -50,7 +51,7 @@ const PARTS: &[&str] = &[
     "validator",
 ];
 
-/// Families whose names guard nothing, whatever their words.
+/// Families of namespaces that are never guards, whatever words their names contain.
 const HARMLESS: &[&str] = &["telemetry/", "documentation/"];
 
 /// Words, and the guards that people mean by them, the likeliest first.
@@ -88,7 +89,7 @@ const MEANT: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// How deep a name is searched that was written as several: `"auth": {"validator": {}}`.
+/// The maximum depth of a name that was written as nested objects: `"auth": {"validator": {}}`.
 const DEPTH: usize = 4;
 
 /// Whether the words of an unknown name say that it guards something. All our own names are treated as guards.
@@ -105,7 +106,7 @@ pub(in crate::compile) fn may_guard(name: &str) -> bool {
             .any(|word| WORDS.contains(&word))
 }
 
-/// What to write instead of an unknown name that may guard.
+/// The hint for an unknown name that may be a guard.
 pub(in crate::compile) fn hint(level: Level, name: &str) -> String {
     let ignore = format!("To ignore it, write \"@{name}\"");
     match (likely(level, name), elsewhere(level, name)) {
@@ -120,13 +121,13 @@ pub(in crate::compile) fn hint(level: Level, name: &str) -> String {
 /// The guard of this level that is meant by a name.
 fn likely(level: Level, name: &str) -> Option<&'static str> {
     let known = level.known();
-    // Its block in the service has no rules for tokens.
+    // The service-level block of this guard has no rules for tokens.
     let elsewhere = |guard: &str| level == Level::Service && guard == "auth/validator";
     let mut by_word = by_word(name).filter(|guard| known.contains_key(guard));
     let by_word = by_word.find(|guard| !elsewhere(guard));
     let guards = known.values().filter(|known| known.guard);
     let near = nearest(name, guards.map(|known| known.name));
-    // `qos/ratelimit/router/rediss` has the word, but more than that.
+    // `qos/ratelimit/router/rediss` contains the word, but the longer name is a better match.
     let is_longer = near
         .zip(by_word)
         .is_some_and(|(near, word)| near.starts_with(word));
@@ -136,7 +137,7 @@ fn likely(level: Level, name: &str) -> Option<&'static str> {
 
 /// The guard of this level whose name without its family is nearly the last part of a name: `validatr`.
 fn near_ending(level: Level, name: &str) -> Option<&'static str> {
-    // Shorter ones are near to words that mean something else.
+    // Shorter ones are similar to words with another meaning.
     const SHORTEST: usize = 8;
     let known = level.known().values().filter(|known| known.guard);
     let endings = known.filter_map(|known| Some((known.name, known.name.split_once('/')?.1)));
@@ -165,7 +166,7 @@ fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// The guard whose name was written as several: `"auth": {"validator": {}}` for `auth/validator`.
+/// The guard whose name was written as nested objects: `"auth": {"validator": {}}` for `auth/validator`.
 pub(in crate::compile) fn split(name: &str, node: &Node<'_>) -> Option<String> {
     split_at(name, node, DEPTH)
 }

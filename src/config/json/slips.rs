@@ -1,4 +1,4 @@
-//! Hints about texts that are nearly JSON.
+//! Hints for common errors in JSON.
 
 const COMMENT: &str =
     "JSON has no comments: a key that begins with @ or # is one, such as \"@comment\": \"…\"";
@@ -7,7 +7,7 @@ pub(super) fn comment(found: Option<u8>) -> Option<&'static str> {
     matches!(found, Some(b'/' | b'#')).then_some(COMMENT)
 }
 
-/// A hint about what is in the place of a value.
+/// A hint about a byte that is found where a value is expected.
 pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
     match found? {
         b'/' | b'#' => Some(COMMENT),
@@ -21,7 +21,7 @@ pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
     }
 }
 
-/// A hint about what is in the place of a key.
+/// A hint about a byte that is found where a key is expected.
 pub(super) fn in_place_of_key(found: Option<u8>) -> Option<&'static str> {
     match found? {
         b'/' | b'#' => Some(COMMENT),
@@ -31,7 +31,7 @@ pub(super) fn in_place_of_key(found: Option<u8>) -> Option<&'static str> {
     }
 }
 
-/// A hint about what is in the place of a comma.
+/// A hint about a byte that is found where a comma is expected.
 pub(super) fn in_place_of_comma(found: Option<u8>) -> Option<&'static str> {
     match found? {
         b'"' | b'{' | b'[' => Some("there is no comma before it"),

@@ -11,7 +11,7 @@ use crate::config::report::ConfigError;
 use crate::config::rule::{self, Rule};
 use crate::config::value::Data;
 
-/// The hint for a duration where a number of seconds is expected: all whole numbers that mean a time count seconds.
+/// The hint for a duration where a number of seconds is expected: the unit of every whole number is the second.
 fn seconds_of(text: &str) -> Option<String> {
     let read = duration::parse(text).ok()?;
     let is_whole = read.subsec_nanos() == 0 && !read.is_zero();

@@ -126,7 +126,7 @@ impl Broker {
         Ok(())
     }
 
-    /// What a broker says, without the password, in case that it repeats it.
+    /// The broker's message, without the password in case the broker repeats it.
     pub(super) fn hides(&self, text: String) -> String {
         if self.password.is_empty() {
             return text;

@@ -184,7 +184,7 @@ impl Feed {
     /// Ends when the client delivers no more messages.
     ///
     /// # Errors
-    /// The broker delivers more messages than it was asked for.
+    /// The broker delivers more messages than were requested.
     async fn fill(&self, messages: &mut UnboundedReceiver<ConsumerMessage>) -> Result<(), String> {
         while let Some(message) = messages.recv().await {
             let (Some(deliver), Some(content)) = (message.deliver, message.content) else {

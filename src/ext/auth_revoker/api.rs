@@ -32,7 +32,7 @@ impl Api {
     pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
     /// Whether the head alone shows that the client has the secret, or the rejection. `None` for a request that anyone may
-    /// send: a logout token proves itself.
+    /// send: a logout token is verified by its signature.
     pub fn admit(
         &self,
         method: &Method,

@@ -56,7 +56,7 @@ pub struct Fleet {
     wake: Notify,
 }
 
-/// How far one gateway has read the list, and what of it is compared.
+/// How far this gateway has read the list, and the state of the comparison.
 #[derive(Debug, Default)]
 struct Reader {
     place: Option<ListPlace>,
@@ -67,7 +67,7 @@ struct Reader {
     missing: usize,
 }
 
-/// What an exchange with Redis has shown.
+/// The result of an exchange with Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exchanged {
     /// The list has more elements, or more of this gateway's wait.
@@ -123,7 +123,7 @@ impl Fleet {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to compare the list with what this gateway has heard of.
+    /// Starts to compare the list with the elements that this gateway knows.
     fn compare(&self, reader: &mut Reader) {
         reader.comparing = self.heard().current(Instant::now());
         reader.missing = 0;
@@ -183,7 +183,7 @@ impl Fleet {
         })
     }
 
-    /// Revokes what is in the list. Of the whole list, it is unknown how old an element is.
+    /// Revokes the elements. When the whole list is read, the age of an element is unknown, so it is not remembered.
     async fn learn(&self, elements: Vec<String>, is_whole: bool, desk: &Desk) {
         for some in elements.chunks(TURN) {
             for text in some {
@@ -202,7 +202,7 @@ impl Fleet {
 }
 
 impl Reader {
-    /// A batch of the comparison was sent, and so many of its elements were missing.
+    /// Records a batch of the comparison. `missing` of its elements were not in the list.
     fn compared(&mut self, missing: usize) {
         self.missing += missing;
         if self.comparing.is_empty() && self.missing > 0 {

@@ -159,7 +159,7 @@ pub struct Logouts(RwLock<Users>);
 #[derive(Default)]
 struct Users {
     out: HashMap<[u8; 16], Out>,
-    /// When all of them may be looked at again, by the monotonic clock.
+    /// When all users may be checked again, by the monotonic clock.
     next_sweep: Duration,
 }
 

@@ -86,12 +86,12 @@ pub(super) struct Now {
     pub(super) steady: Duration,
 }
 
-/// What a check has shown.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     /// A nonce for the client's next proof, if the one of this proof ends soon.
     pub(super) nonce: Option<HeaderValue>,
-    /// What the other gateways must not have seen yet.
+    /// The proof that the other gateways must not have seen yet.
     pub(super) to_share: Option<Use>,
 }
 
@@ -101,7 +101,7 @@ impl Binding {
         self.certificate == Demand::Off && self.dpop.is_none()
     }
 
-    /// Checks that the token is with its holder. Call it last: it uses the proof up.
+    /// Checks that the client holds the key to which the token is bound. Call it last: a proof can be used only once.
     pub(super) fn check(
         &self,
         head: &Head<'_>,

@@ -5,7 +5,7 @@ use super::runtime::Validator;
 use crate::config::{ConfigError, Node, OneOrMany};
 use crate::jose::Rules;
 
-/// Few configurations require an audience or an issuer, although most should.
+/// Warns about a validator that accepts tokens for any audience, or from any issuer.
 pub(super) fn trusts_many(node: &Node<'_>, validator: &Validator) {
     let lacks =
         |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));
@@ -49,7 +49,7 @@ pub(super) fn dotted(file: &config::Validator<'_>, roles_key: &OneOrMany) {
     }
 }
 
-/// Warns about an issuer of Auth0 without the slash that all their tokens have.
+/// Warns about an Auth0 issuer without the slash at the end, which the `iss` of all Auth0 tokens has.
 pub(super) fn slash(source: &config::Source<'_>) {
     let Some((issuer, url)) = source.issuer.zip(source.jwk_url) else {
         return;

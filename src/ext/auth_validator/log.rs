@@ -12,7 +12,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// A missing token is logged even without `operation_debug`, because new users see it first. The level is WARNING,
+    /// A missing token is logged even without `operation_debug`, because it is a common error. The level is WARNING,
     /// at which the log limits how often one statement is written.
     pub(super) fn rejected(&self, rejection: &Rejection) {
         let Log { prefix, debug } = self;

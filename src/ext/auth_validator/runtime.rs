@@ -26,7 +26,7 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::keys::Snapshot;
 
-/// A stored response must not bring an old nonce (RFC 9449 §8.2).
+/// A stored response must not contain an old nonce (RFC 9449 §8.2).
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The validator of one endpoint.
@@ -350,7 +350,7 @@ impl Validator {
         Gate::Pass
     }
 
-    /// The token is genuine and with its holder.
+    /// Accepts a token that is valid and whose client holds its key, if it is bound to one.
     fn accept<'g>(
         &self,
         claims: Arc<Claims>,

@@ -10,7 +10,7 @@ use crate::ext::redis::SharedStore;
 use crate::jose::dpop::Proof;
 use crate::jose::{Reason, Rejection};
 
-/// The memory of all gateways, and what happens without it.
+/// The used proofs of all gateways, and what happens if Redis does not respond.
 pub(super) struct SharedProofs {
     redis: Arc<SharedStore>,
     /// Whether proofs are rejected while Redis does not respond.
@@ -48,7 +48,7 @@ impl SharedProofs {
 }
 
 impl Use {
-    /// Tells the other gateways. Waits at most for `timeout`.
+    /// Records the proof for all gateways, and checks that none has seen it. Waits for at most `timeout`.
     ///
     /// # Errors
     /// Another gateway has seen the proof, or it is unknown whether one has.

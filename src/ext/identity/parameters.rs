@@ -11,7 +11,7 @@ const PAIRS: [(&str, &str); 3] = [
     ("client_assertion", "client_assertion_type"),
 ];
 
-/// What a token server may reject about `params`. `set` names the parameters that have a value elsewhere in the file.
+/// Why a token server may reject `params`. `set` names the parameters that have a value elsewhere in the file.
 pub(crate) fn unfit_parameters(params: &[(String, Vec<String>)], set: &[&str]) -> Vec<String> {
     let count = |name: &str| {
         let own = params.iter().filter(|(one, _)| one == name);
@@ -43,7 +43,7 @@ pub(crate) fn unfit_parameters(params: &[(String, Vec<String>)], set: &[&str]) -
     unfit
 }
 
-/// The error about a value that is no resource.
+/// The error about a value that is not a resource.
 pub(crate) fn no_resource(text: &str) -> String {
     format!("{text:?} is not an absolute URI without a fragment (RFC 8693 §2.1)")
 }

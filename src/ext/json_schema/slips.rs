@@ -1,4 +1,4 @@
-//! Misspelt keywords. JSON Schema ignores keywords that it does not know, so what they were to require is not checked.
+//! Misspelt keywords. JSON Schema ignores unknown keywords, so a misspelt rule would not be checked.
 
 use crate::config::suggest::nearest;
 use crate::config::{ConfigError, Data, Node};
@@ -97,10 +97,10 @@ const NAMED: &[&str] = &[
     "properties",
 ];
 
-/// Shorter words are too near to `not`, `then` and `type` to be a misspelt keyword.
+/// Shorter words are too similar to `not`, `then` and `type` to count as misspelt keywords.
 const SHORTEST: usize = 5;
 
-/// Reports keywords that are nearly one that decides.
+/// Reports unknown keywords that are similar to one that decides.
 pub(in crate::ext) fn report(schema: &Node<'_>) {
     let Data::Object(_) = schema.value().data else {
         return schema.items().iter().for_each(report);

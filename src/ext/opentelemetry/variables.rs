@@ -58,7 +58,7 @@ const UNUSED: [&str; 9] = [
     "OTEL_SPAN_LINK_COUNT_LIMIT",
 ];
 
-/// What of an exporter can be set for one signal, which has no effect here.
+/// The settings of an exporter that the specification also has for a single signal. They have no effect here.
 const OF_A_SIGNAL: [&str; 8] = [
     "ENDPOINT",
     "PROTOCOL",

@@ -92,7 +92,7 @@ fn accepted(answer: &Value) -> Result<(), Failure> {
 #[async_trait]
 impl Subscription for Sqs {
     async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure> {
-        // A queue that has answered no call is not known to be empty.
+        // Without a response, it is unknown whether the queue is empty.
         let mut has_answered = false;
         loop {
             let now = Instant::now();
@@ -118,7 +118,7 @@ impl Subscription for Sqs {
     }
 }
 
-/// The result at the deadline: the queue is empty if it has said so, and else it is late.
+/// The result at the deadline: "empty" if a response said so, else a timeout.
 fn nothing(has_answered: bool) -> Result<Option<Taken>, Failure> {
     if has_answered {
         return Ok(None);

@@ -117,7 +117,7 @@ impl Encoder {
     }
 }
 
-/// What the state of an encoder takes, measured with text, in bytes.
+/// The memory of an encoder's state in bytes, measured with text.
 fn state_bytes(setting: Setting) -> usize {
     const KIB: usize = 1 << 10;
     const MIB: usize = 1 << 20;

@@ -13,8 +13,8 @@ use crate::runtime::failure::Failure;
 use crate::runtime::request::Head;
 use crate::upstream::Source;
 
-/// How long [`has_left`] looks. The runtime learns of a closed connection from the system, perhaps on another thread, so a
-/// single look could come before that.
+/// How long [`has_left`] waits. The runtime learns of a closed connection from the system, perhaps on another thread, so a
+/// single check could come before that.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The client side of one request. The server implements it for its sessions, tests implement it in memory.

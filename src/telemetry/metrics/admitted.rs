@@ -95,7 +95,7 @@ impl Admitted {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Makes room for others than these routes.
+    /// Removes all routes except these, which makes room for others.
     pub(super) fn keep(&self, routes: &HashSet<&str>) {
         let mut sets = self.write();
         sets.endpoints.keep(routes);

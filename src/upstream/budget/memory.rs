@@ -1,4 +1,4 @@
-//! The memory that the process may use, of which budgets and connections take their parts.
+//! The memory that the process may use. Budgets and connections share it.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use super::available;
 
 pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
 
-/// What a process without traffic takes at least, with its threads.
+/// The minimum memory of a process without traffic, including its threads.
 const IDLE: u64 = 40 << 20;
 
 /// The bytes that are granted, and those that are taken.
@@ -30,7 +30,7 @@ impl Memory {
         &PROCESS
     }
 
-    /// Grants what the system leaves beside that which the process takes now, before it has clients.
+    /// Sets the limit: the available memory without what the process uses now, before it has clients.
     pub(crate) fn grant(&self) {
         let bytes = left(available(), resident());
         self.granted.store(bytes, Ordering::Relaxed);
@@ -40,7 +40,7 @@ impl Memory {
         self.granted.load(Ordering::Relaxed)
     }
 
-    /// Whether more is taken than is granted, or than that without the reserve.
+    /// Whether more is taken than the granted memory without `reserve`.
     pub(crate) fn is_short(&self, reserve: u64) -> bool {
         self.taken.load(Ordering::Relaxed) > self.granted().saturating_sub(reserve)
     }
@@ -54,7 +54,7 @@ impl Memory {
     }
 }
 
-/// What is left beside the `resident` bytes. An eighth is for what is not counted, and for pages that the allocator
+/// What remains after the `resident` bytes. An eighth is for what is not counted, and for pages that the allocator
 /// keeps. A quarter is granted in any case: a configuration that leaves less may run at its own risk.
 fn left(available: u64, resident: u64) -> u64 {
     let usable = available - available / 8;

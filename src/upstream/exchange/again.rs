@@ -211,7 +211,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The wait for the head ended with this error. That the budget has no space for a head says nothing about the host.
+    /// The wait for the head ended with this error. A full memory budget is not a failure of the host.
     pub(super) fn is_without_head(&mut self, error: &Error) {
         self.has_verdict = true;
         if !is_unbuffered(error) {

@@ -162,7 +162,7 @@ fn lists_and_objects_are_taken_for_each_other_as_in_krakend() {
     }
     let outcome = compiled_in(r#"{"version": 3, "endpoints": {}}"#, &[]);
     assert!(outcome.compiled.is_some(), "{:#?}", outcome.findings);
-    // A guard in such a list guards.
+    // A guard in such a list applies.
     let block = json!([{"auth/validator": {"alg": "RS256"}}]);
     is_rejected(
         &extra(endpoint, "x", json!({})).replace(

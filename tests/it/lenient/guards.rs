@@ -1,4 +1,4 @@
-//! Guards that a slip would switch off: each of them stops the start. What KrakenD ignores and guards nothing does not.
+//! Guards that an error would disable: each of them stops the start. Other keys that KrakenD ignores do not.
 
 use serde_json::{Value, json};
 
@@ -266,7 +266,7 @@ fn a_misspelt_key_that_decides_who_passes_stops_the_start() {
         &service(json!({"tls": {"keys": [], "enable_mtl": true}})),
         MAY_GUARD,
     );
-    // Keys that are near nothing, and keys without effect on who passes.
+    // Keys that are not similar to a known one, and keys that do not decide which requests pass.
     starts(&with("colour"), "is unknown here and ignored");
     let debug = json!({"max_rate": 5, "num_shard": 1});
     starts(

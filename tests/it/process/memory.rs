@@ -1,4 +1,4 @@
-//! What clients and backends can make the process hold besides bodies: heads, and stored responses.
+//! The memory that clients and backends can occupy besides bodies: heads, and stored responses.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn endpoint(path: &str, method: &str, encoding: &str, backend: &Upstream) -> Val
         "backend": [{ "host": [backend.url()], "url_pattern": path, "encoding": encoding }] })
 }
 
-/// Each header takes an entry in several maps, however short it is.
+/// Even a short header takes an entry in several maps.
 #[test]
 fn many_short_headers_are_charged_by_what_they_take() {
     let backend = Upstream::start(|mut call| {

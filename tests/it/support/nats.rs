@@ -123,7 +123,7 @@ impl NatsClient {
         self.pong();
     }
 
-    /// The same with this block of headers, which may be wrong.
+    /// The same with this block of headers, which may be invalid.
     pub fn publish_with(&mut self, subject: &str, headers: &[u8], body: &[u8]) {
         let (head, whole) = (headers.len(), headers.len() + body.len());
         self.write(format!("HPUB {subject} {head} {whole}\r\n").as_bytes());

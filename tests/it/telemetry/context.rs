@@ -295,7 +295,7 @@ fn exemplars_can_be_switched_off() {
     }
 }
 
-/// OpenTelemetry requires both: the other form of B3 is read, and debug goes on.
+/// OpenTelemetry requires both: the other form of B3 is read, and the debug flag is forwarded.
 #[test]
 fn both_forms_of_b3_are_read_and_debug_goes_on() {
     let ids = [

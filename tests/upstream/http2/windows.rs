@@ -1,4 +1,4 @@
-//! What a server may send before it is read.
+//! How much a server may send before the client reads it.
 
 use super::*;
 

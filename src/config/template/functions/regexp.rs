@@ -76,10 +76,10 @@ const SIZES: [usize; 8] = [
 /// The bytes of a state, at least.
 const STATE: usize = 32;
 
-/// The most steps of one search. In the worst case, each byte of the text visits each state, in a few nanoseconds.
+/// The limit of steps of one search. In the worst case, each byte of the text visits each state, in a few nanoseconds.
 const MAX_STEPS: usize = 500_000_000;
 
-/// The expression of a call, whose first argument it is. The second one is the text.
+/// The compiled expression: the first argument of the call. The second one is the text.
 ///
 /// # Errors
 /// It is invalid, or a search might take many seconds, which nothing can interrupt.

@@ -1,4 +1,4 @@
-//! What the log and the metrics tell about sharing.
+//! The log lines and metrics about shared revocations.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,16 +7,16 @@ use tokio::time::Instant;
 use super::Exchanged;
 use crate::telemetry::revocations;
 
-/// Sharing that is behind for longer than this is reported: a revocation is to be everywhere within a second.
+/// Sharing that is behind for longer than this is reported: a revocation should reach all gateways within a second.
 const LATE: Duration = Duration::from_secs(2);
 
-/// The least time between two lines about dropped revocations.
+/// The minimum interval between two lines about dropped revocations.
 const LINES: Duration = Duration::from_secs(10);
 
 /// Whether sharing works and is in time.
 pub(super) struct Progress {
     is_well: bool,
-    /// When everything was sent and read last.
+    /// The last time at which everything was sent and read.
     current: Instant,
     is_late: bool,
     dropped: u64,

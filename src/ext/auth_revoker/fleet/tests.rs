@@ -10,7 +10,7 @@ use crate::ext::redis::{Ask, LIST_PAGE, Listed, Taken};
 use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 
-/// A list in memory, which may be away. The time of an element is its index.
+/// A list in memory, which can be made unreachable. The time of an element is its index.
 #[derive(Debug, Default)]
 struct Memory(Mutex<State>);
 

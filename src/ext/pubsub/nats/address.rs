@@ -9,7 +9,7 @@ use crate::ext::broker::is_escaped;
 
 const PORT: u16 = 4222;
 
-/// How the gateway shows who it is.
+/// How the gateway authenticates to the server.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct Credentials {
 /// A server.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Server {
-    /// With brackets around an address of IPv6.
+    /// With brackets around an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
     /// `tls`: the certificate is checked, whatever the server asks for.
@@ -44,7 +44,7 @@ impl Server {
 /// The servers of one cluster, with commas between them, as in KrakenD.
 ///
 /// # Errors
-/// One of them is no address. The text contains no secret.
+/// One of them is not an address. The text contains no secret.
 pub(super) fn servers(text: &str) -> Result<Vec<Server>, String> {
     text.split(',').map(|part| server(part.trim())).collect()
 }

@@ -82,7 +82,7 @@ fn subject(node: &Node<'_>, address: &Address) -> Option<String> {
         .ok()?;
     let name = &address.place;
     let words: Vec<&str> = name.split('.').collect();
-    // `>` stands for all words that follow, so nothing comes after it.
+    // `>` matches all further words, so it must be the last one.
     let is_open = words.iter().rev().skip(1).any(|word| *word == ">");
     if !is_word(name) || words.iter().any(|word| word.is_empty()) || is_open {
         node.invalid(format!("{name:?} is no subject of NATS"));

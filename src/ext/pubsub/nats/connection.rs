@@ -28,7 +28,7 @@ const PING: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The most commands that wait for the writing half, and that it writes at once.
+/// The maximum number of commands that wait for the writing half, and that it writes at once.
 const MOST_WAITING: usize = 64;
 
 /// A TCP connection, with or without TLS.
@@ -55,7 +55,7 @@ struct Shared {
     state: Arc<Mutex<State>>,
 }
 
-/// What the reading half looks up.
+/// The state that the reading half needs.
 #[derive(Default)]
 struct State {
     sinks: HashMap<u64, Sink>,
@@ -68,13 +68,13 @@ struct Ping {
     messages: Vec<Sent>,
 }
 
-/// A message whose PONG has not come yet.
+/// A message whose PONG has not arrived yet.
 struct Sent {
     subject: Arc<str>,
     done: Done,
 }
 
-/// Ends with the error of the server about a message.
+/// Gets the result of a message: confirmed, or the error of the server.
 type Done = oneshot::Sender<Result<(), String>>;
 
 enum Command {
@@ -167,7 +167,7 @@ pub(super) async fn open(
     tls: Arc<ClientConfig>,
 ) -> Result<Opened<Client>, Failed> {
     let mut reason = String::new();
-    // Not always the first, so that several gateways do not all use the same one.
+    // Starts at a random one, so that several gateways do not all use the same server.
     for server in servers
         .iter()
         .cycle()
@@ -277,7 +277,7 @@ fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
             why = reading.run() => why,
             why = writing(write, waiting, &state) => why,
         };
-        // Those who wait for a PONG learn that there will be none.
+        // Requests that wait for a PONG get an error.
         *lock(&state) = State::default();
         why
     };
@@ -427,7 +427,7 @@ async fn written(
     }
     if is_tick || !messages.is_empty() {
         bytes.push(Bytes::from_static(b"PING\r\n"));
-        // Before the bytes: the server may answer while they are written.
+        // Before the bytes: the server may respond while they are written.
         lock(state).pings.push_back(Ping {
             sent: Instant::now(),
             messages,

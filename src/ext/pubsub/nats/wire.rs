@@ -19,7 +19,7 @@ const USUAL_PAYLOAD: usize = 1 << 20;
 /// The largest buffer that is kept for the next message.
 const KEPT_BUFFER: usize = 64 << 10;
 
-/// What the server says about itself.
+/// The content of `INFO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Info {
     #[serde(default)]
@@ -38,7 +38,7 @@ impl Info {
     pub(super) fn max_payload(&self) -> usize {
         match usize::try_from(self.max_payload) {
             Ok(0) => USUAL_PAYLOAD,
-            // A negative number is no limit.
+            // A negative number means that there is no limit.
             Err(_) => MOST_BYTES,
             Ok(most) => most.min(MOST_BYTES),
         }
@@ -213,7 +213,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 }
 
-/// What the system says about a stream.
+/// The text of an I/O error.
 pub(super) fn failed(error: &io::Error) -> String {
     printable(&error.to_string()).into_owned()
 }
@@ -332,7 +332,7 @@ mod tests {
             assert_eq!(read[4..6], [message(None, "a\r\nbc"), message(None, "")]);
             assert_eq!(read[6], Frame::Error("Stale Connection".to_owned()));
             assert_eq!(read[7], message(Some("NATS/1.0\r\n\r\n"), "{}"));
-            // The bytes of headers are not looked at here.
+            // The bytes of headers are not checked here.
             assert!(matches!(&read[8], Frame::Message(message) if message.body.is_empty()));
             assert_eq!(why, "the server closed the connection");
         }

@@ -20,22 +20,22 @@ const PASSWORD: &str = "sentinelPassword";
 /// The longest name of a parameter that a message shows.
 const MAX_SHOWN: usize = 24;
 
-/// Why a text is not the URL of a Redis. No message contains the text, which may have a password.
+/// Why a text is not the URL of a Redis server. No message contains the text, which may have a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UrlError {
-    /// It is no URL, or its scheme or host is not that of a Redis.
+    /// It is not a URL, or its scheme or host is not that of a Redis server.
     NotRedis,
     Fragment,
-    /// The path is no number of a database.
+    /// The path is not the number of a database.
     Database,
     /// A cluster has a single database.
     DatabaseOfCluster,
     /// A parameter without effect, by its name if that can be shown.
     Parameter(Option<String>),
-    /// A parameter that counts once.
+    /// A parameter that may appear only once.
     Twice(&'static str),
     Missing(&'static str),
-    /// A `node` is no address.
+    /// A `node` is not an address.
     Node,
 }
 
@@ -160,7 +160,7 @@ fn known(url: &Url, names: &[&str]) -> Result<(), UrlError> {
     Err(UrlError::Parameter(is_shown.then(|| name.into_owned())))
 }
 
-/// The value of a parameter that counts once.
+/// The value of a parameter that may appear only once.
 fn single(url: &Url, name: &'static str) -> Result<Option<String>, UrlError> {
     let mut values = url.query_pairs().filter(|(known, _)| known == name);
     let value = values.next().map(|(_, value)| value.into_owned());

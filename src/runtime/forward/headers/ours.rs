@@ -1,4 +1,4 @@
-//! The headers that are not for clients to set.
+//! The headers that clients cannot set.
 
 use http::HeaderName;
 

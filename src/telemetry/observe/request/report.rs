@@ -17,7 +17,7 @@ use crate::telemetry::series::Store;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Span, SpanKind, SpanStatus, Value};
 
-/// The key of the series of an endpoint: status, whether it came over TLS, and whether its client is gone.
+/// The key of the series of an endpoint: status, whether it came over TLS, and whether its client has disconnected.
 type Key = (u16, bool, bool);
 
 impl Request {
