@@ -229,7 +229,10 @@ fn no_value_of_a_client_closes_a_channel() {
     });
     assert_eq!(send("/p/1/r/1", &large), 413);
     assert_eq!(send("/p/1/r/1", &"a".repeat(1000)), 200);
-    assert_eq!(gateway.output().matches("[Queues] no connection").count(), 1);
+    assert_eq!(
+        gateway.output().matches("[Queues] no connection").count(),
+        1
+    );
 }
 
 /// The port of a broker that sends garbage to everyone.
