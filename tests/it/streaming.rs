@@ -106,7 +106,8 @@ fn a_client_that_expects_100_continue_gets_it() {
             call.send("HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = call.body()?;
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
+        let head = format!("{head}: {}\r\n\r\n", body.len());
         call.send([head.as_bytes(), &body].concat())
     });
     let gateway = gateway(&upstream, "POST");

@@ -45,7 +45,7 @@ fn endpoint(path: &str, method: &str, encoding: &str, backend: &Upstream) -> Val
 fn many_short_headers_are_charged_by_what_they_take() {
     let backend = Upstream::start(|mut call| {
         call.body()?;
-        call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        call.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
     });
     let (gateway, metrics) = gateway("300KiB", json!([endpoint("/up", "POST", "json", &backend)]));
     let names: Vec<String> = (0..240).map(|n| format!("X-{n}")).collect();
@@ -92,7 +92,8 @@ fn heads_of_backends_share_the_budget() {
         let head = format!("{start}{fields}{end}");
         let backend = Upstream::start(move |mut call| {
             if call.head.contains("/small") {
-                return call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+                return call
+                    .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
             }
             call.send(&head)?;
             call.sees_hang_up(Duration::from_secs(30));
@@ -237,7 +238,8 @@ fn storing_leaves_the_budget_to_requests() {
     let backend = Upstream::start(|mut call| {
         if call.head.contains("/up") {
             call.body()?;
-            return call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+            return call
+                .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
         }
         let length = if call.head.contains("large") {
             3 << 20

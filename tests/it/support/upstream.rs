@@ -74,6 +74,9 @@ pub struct Upstream {
 
 impl Upstream {
     /// Calls `handler` for each connection whose first request head has arrived.
+    ///
+    /// The connection closes when the handler returns. Its response should announce that (`Connection: close`) if a
+    /// POST may follow: the gateway does not repeat a POST that arrives on a closing connection.
     pub fn start(handler: impl Fn(Call) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

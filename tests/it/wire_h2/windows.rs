@@ -14,7 +14,7 @@ fn a_body_that_nobody_reads_does_not_stop_the_other_streams() {
             return Ok(());
         }
         call.body()?;
-        call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        call.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
     });
     let endpoint = |path: &str| {
         json!({ "endpoint": path, "method": "POST", "output_encoding": "no-op", "timeout": "60s",
