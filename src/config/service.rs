@@ -167,14 +167,14 @@ pub(crate) const SERVICE: &[Key] = &[
     key(
         "max_idle_connections",
         Kind::Integer,
-        "0 (no limit)",
+        "16 × `max_idle_connections_per_host`",
         "The maximum number of idle backend connections.",
     ),
     key(
         "max_idle_connections_per_host",
         Kind::Integer,
         "250",
-        "The maximum number of idle connections to one backend host.",
+        "The maximum number of idle connections to one address of a backend host.",
     ),
     key(
         "disable_keep_alives",

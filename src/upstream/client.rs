@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::certificate::PemError;
 use super::dns::{DnsTable, Registry};
+use super::idle::Limits;
 use super::peer::PooledPeer;
 use super::pool::Pool;
 use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
@@ -22,8 +23,7 @@ use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
 use super::usage::Usage;
 
-/// KrakenD's limit of idle connections per host. The pool counts all hosts together, so this is multiplied by a guess of
-/// how many hosts are busy at once.
+/// KrakenD's limit of idle connections per host. It has none for all hosts together; here that is a multiple.
 const IDLE_PER_HOST: usize = 250;
 const BUSY_HOSTS: usize = 16;
 
@@ -48,7 +48,7 @@ pub struct Settings {
     pub idle_connection_timeout: Duration,
     /// The number of idle connections kept over all hosts. 0 selects a default.
     pub max_idle_connections: usize,
-    /// The number of idle connections kept for one host. It only influences the limit over all hosts.
+    /// The number of idle connections kept for one address of a host. 0 selects a default.
     pub max_idle_connections_per_host: usize,
     /// Opens a new connection for each call.
     pub disable_keep_alives: bool,
@@ -291,26 +291,27 @@ impl Clients {
 }
 
 fn pool(settings: &Settings, tls: &ClientConfig) -> Pool {
-    let (most, idle) = (pool_size(settings), settings.idle_connection_timeout);
+    let (limits, idle) = (limits(settings), settings.idle_connection_timeout);
     match settings.http_version {
-        HttpVersion::H1 => Pool::http1(most, idle, tls),
+        HttpVersion::H1 => Pool::http1(limits, idle, tls),
         HttpVersion::H2 | HttpVersion::Auto => {
             let ping_after = settings.dialer_keep_alive.unwrap_or(PING_AFTER);
             let ping_after = ping_after.max(Duration::from_secs(1));
-            Pool::any(most, tls, ping_after, idle)
+            Pool::any(limits, tls, ping_after, idle)
         }
     }
 }
 
-fn pool_size(settings: &Settings) -> usize {
-    match (
-        settings.max_idle_connections,
-        settings.max_idle_connections_per_host,
-    ) {
-        (0, 0) => IDLE_PER_HOST * BUSY_HOSTS,
-        (0, per_host) => per_host.saturating_mul(BUSY_HOSTS),
-        (all, _) => all,
-    }
+fn limits(settings: &Settings) -> Limits {
+    let per_peer = match settings.max_idle_connections_per_host {
+        0 => IDLE_PER_HOST,
+        set => set,
+    };
+    let all = match settings.max_idle_connections {
+        0 => per_peer.saturating_mul(BUSY_HOSTS),
+        set => set,
+    };
+    Limits { all, per_peer }
 }
 
 /// The kernel counts in whole seconds, at least one.

@@ -23,12 +23,19 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The maximum number of shelves. Each thread uses its own first, so threads seldom wait for each other.
 const MOST_SHELVES: usize = 16;
 
+/// The number of idle connections that one client keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub all: usize,
+    pub per_peer: usize,
+}
+
 /// The idle connections of one client, by the key of their peer.
 pub(super) struct Idle {
     shelves: Box<[Shelf]>,
     /// The number of connections on all shelves.
     count: AtomicUsize,
-    most: usize,
+    limits: Limits,
     timeout: Duration,
     /// The number of looks. It is the clock of the shelves.
     now: AtomicU32,
@@ -47,15 +54,15 @@ struct Waiting {
 }
 
 impl Idle {
-    /// Room for `most` connections, each of which is kept for `timeout`.
-    pub(super) fn new(most: usize, timeout: Duration) -> Arc<Idle> {
+    /// Keeps each connection for `timeout`.
+    pub(super) fn new(limits: Limits, timeout: Duration) -> Arc<Idle> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Idle {
             shelves: (0..threads.min(MOST_SHELVES))
                 .map(|_| Shelf::default())
                 .collect(),
             count: AtomicUsize::new(0),
-            most,
+            limits,
             timeout,
             now: AtomicU32::new(0),
             watched: AtomicBool::new(false),
@@ -80,15 +87,16 @@ impl Idle {
         None
     }
 
-    /// Keeps a connection. Beyond the limit, the one that has waited longest on the shelf makes room.
+    /// Keeps a connection, unless its peer has enough of them. Beyond the limit for all, the one that has waited longest
+    /// on the shelf makes room.
     pub(super) fn put(self: &Arc<Self>, key: u64, stream: Stream) {
         let Some(shelf) = self.shelf(place()) else {
             return;
         };
-        if self.timeout.is_zero() {
+        if self.timeout.is_zero() || self.is_enough(key) {
             return;
         }
-        if self.count.fetch_add(1, Ordering::SeqCst) >= self.most {
+        if self.count.fetch_add(1, Ordering::SeqCst) >= self.limits.all {
             self.count.fetch_sub(1, Ordering::Relaxed);
             if !shelf.drop_oldest() {
                 return;
@@ -105,6 +113,18 @@ impl Idle {
         if !self.watched.load(Ordering::SeqCst) && !self.watched.swap(true, Ordering::SeqCst) {
             tokio::spawn(watch(Arc::downgrade(self), self.between_looks()));
         }
+    }
+
+    /// Whether no other connection to this peer is kept. Looks at other shelves only if there are many connections.
+    fn is_enough(&self, key: u64) -> bool {
+        let most = self.limits.per_peer;
+        self.count.load(Ordering::Relaxed) >= most
+            && self
+                .shelves
+                .iter()
+                .map(|shelf| shelf.len(key))
+                .sum::<usize>()
+                >= most
     }
 
     fn shelf(&self, index: usize) -> Option<&Shelf> {
@@ -132,6 +152,10 @@ impl Idle {
 impl Shelf {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<Waiting>, ahash::RandomState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn len(&self, key: u64) -> usize {
+        self.lock().get(&key).map_or(0, VecDeque::len)
     }
 
     fn pop(&self, key: u64) -> Option<Stream> {
@@ -219,6 +243,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(90);
 
+    fn limits(all: usize, per_peer: usize) -> Limits {
+        Limits { all, per_peer }
+    }
+
     /// A connection, and the server's end of it.
     async fn connection(listener: &TcpListener) -> (Stream, Socket) {
         let address = listener.local_addr().unwrap();
@@ -233,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn the_connection_that_was_used_last_is_used_first() {
         let listener = listener().await;
-        let idle = Idle::new(8, LONG);
+        let idle = Idle::new(limits(8, 8), LONG);
         let (one, _its_end) = connection(&listener).await;
         let (two, _other_end) = connection(&listener).await;
         let id = two.id();
@@ -248,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_its_server_closed_or_wrote_to_is_not_used() {
         let listener = listener().await;
-        let idle = Idle::new(8, LONG);
+        let idle = Idle::new(limits(8, 8), LONG);
         let (closed, its_end) = connection(&listener).await;
         let (surprised, other_end) = connection(&listener).await;
         drop(its_end);
@@ -264,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn the_limit_closes_the_connection_that_has_waited_longest() {
         let listener = listener().await;
-        let idle = Idle::new(1, LONG);
+        let idle = Idle::new(limits(1, 8), LONG);
         let (one, mut its_end) = connection(&listener).await;
         let (two, _other_end) = connection(&listener).await;
         idle.put(1, one);
@@ -275,9 +303,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_peer_has_a_limit_of_its_own_over_all_threads() {
+        let listener = listener().await;
+        let idle = Idle::new(limits(8, 2), LONG);
+        let mut ends = Vec::new();
+        for n in 0..6 {
+            let (one, its_end) = connection(&listener).await;
+            let idle = Arc::clone(&idle);
+            let handle = tokio::runtime::Handle::current();
+            let put = std::thread::spawn(move || {
+                let _runtime = handle.enter();
+                idle.put(n % 2, one);
+            });
+            put.join().unwrap();
+            ends.push(its_end);
+        }
+        for its_end in &mut ends[4..] {
+            assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0, "closed");
+        }
+        assert_eq!(idle.count.load(Ordering::Relaxed), 4);
+        for key in [0, 0, 1, 1] {
+            assert!(idle.take(key).is_some());
+        }
+        assert!(idle.take(0).is_none() && idle.take(1).is_none());
+    }
+
+    #[tokio::test]
     async fn an_idle_connection_ends_after_its_timeout() {
         let listener = listener().await;
-        let idle = Idle::new(8, Duration::from_millis(100));
+        let idle = Idle::new(limits(8, 8), Duration::from_millis(100));
         let (one, mut its_end) = connection(&listener).await;
         let began = std::time::Instant::now();
         idle.put(1, one);
@@ -293,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_connection_is_found_while_it_waits() {
         let listener = listener().await;
-        let idle = Idle::new(8, Duration::from_millis(800));
+        let idle = Idle::new(limits(8, 8), Duration::from_millis(800));
         let (one, its_end) = connection(&listener).await;
         idle.put(1, one);
         drop(its_end);

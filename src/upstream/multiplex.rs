@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::budget::Memory;
+use super::idle::Limits;
 
 /// The maximum number of streams on one connection. A server may allow fewer.
 pub(super) const MOST_STREAMS: usize = 100;
@@ -36,8 +37,8 @@ const MOST_WINDOW: u64 = 4 << 20;
 /// The share of the memory for one stream, so that this many streams can wait for clients that do not read.
 const WINDOW_SHARE: u64 = 4096;
 
-/// The minimum interval of checks of a connection that only has long streams.
-const LEAST_LOOK: Duration = Duration::from_secs(1);
+/// The interval of checks whether a connection is still needed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The number of connections tried for one call. Each may be shutting down.
 const MOST_TRIED: usize = 4;
@@ -53,6 +54,8 @@ struct Shared {
     ping_after: Duration,
     /// How long a connection without streams is kept.
     idle: Duration,
+    /// The number of connections without streams that are kept.
+    limits: Limits,
 }
 
 struct Connection {
@@ -100,12 +103,13 @@ impl Connection {
 }
 
 impl Multiplexed {
-    pub(super) fn new(ping_after: Duration, idle: Duration) -> Multiplexed {
+    pub(super) fn new(ping_after: Duration, idle: Duration, limits: Limits) -> Multiplexed {
         Multiplexed {
             shared: Arc::new(Shared {
                 connections: Mutex::default(),
                 ping_after,
                 idle,
+                limits,
             }),
         }
     }
@@ -150,6 +154,9 @@ impl Multiplexed {
     /// A request waited on this session's connection since `asked` and is given up. If the connection was silent for
     /// at least the second half of that time, it gets no further requests until it responds to a PING. The first half
     /// does not count, because the server's acknowledgement of settings or window updates may arrive then.
+    ///
+    /// The same holds for other connections to this peer that were silent as long: if the peer is gone, each of them
+    /// would cost a request its deadline.
     pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) {
         let connections = self.shared.lock();
         let Some(list) = connections.get(&key) else {
@@ -159,8 +166,12 @@ impl Multiplexed {
         let Some(found) = list.iter().find(|found| found.streams.id() == id) else {
             return;
         };
-        let life = &found.life;
-        if life.since_heard() >= asked.elapsed() / 2 {
+        let silence = asked.elapsed() / 2;
+        if found.life.since_heard() < silence {
+            return;
+        }
+        let silent = list.iter().map(|other| &other.life);
+        for life in silent.filter(|life| life.since_heard() >= silence) {
             life.doubted.store(life.now().max(1), Ordering::Relaxed);
             life.wake.notify_one();
         }
@@ -190,26 +201,31 @@ impl Shared {
     }
 
     fn forget(&self, key: u64, life: &Arc<Life>) {
-        let mut connections = self.lock();
-        if let Some(list) = connections.get_mut(&key) {
-            list.retain(|one| !Arc::ptr_eq(&one.life, life));
-            if list.is_empty() {
-                connections.remove(&key);
-            }
-        }
+        remove(&mut self.lock(), key, life);
     }
 
-    /// Removes a connection that has had no streams for long enough. A call that has just found it may still use it:
-    /// it closes when its last user drops it.
+    /// Removes a connection without streams that has had none for long enough, or that exceeds the limits. A call that
+    /// has just found it may still use it: it closes when its last user drops it.
     fn retire(&self, key: u64, life: &Arc<Life>) -> bool {
-        let is_idle = self.lock().get(&key).is_some_and(|list| {
-            let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
-            its.any(|one| one.streams.is_idle() && life.since_used() >= self.idle)
-        });
-        if is_idle {
-            self.forget(key, life);
+        let mut connections = self.lock();
+        let idle = |list: &Vec<Arc<Connection>>| {
+            let its = list.iter().filter(|one| one.streams.is_idle());
+            its.count()
+        };
+        let Some(list) = connections.get(&key) else {
+            return false;
+        };
+        let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
+        if !its.any(|one| one.streams.is_idle()) {
+            return false;
         }
-        is_idle
+        let ends = life.since_used() >= self.idle
+            || idle(list) > self.limits.per_peer
+            || connections.values().map(idle).sum::<usize>() > self.limits.all;
+        if ends {
+            remove(&mut connections, key, life);
+        }
+        ends
     }
 
     fn has_streams(&self, key: u64, life: &Arc<Life>) -> bool {
@@ -217,6 +233,15 @@ impl Shared {
         let list = connections.get(&key).map_or(&[][..], Vec::as_slice);
         let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
         its.any(|one| !one.streams.is_idle())
+    }
+}
+
+fn remove(connections: &mut HashMap<u64, Vec<Arc<Connection>>>, key: u64, life: &Arc<Life>) {
+    if let Some(list) = connections.get_mut(&key) {
+        list.retain(|one| !Arc::ptr_eq(&one.life, life));
+        if list.is_empty() {
+            connections.remove(&key);
+        }
     }
 }
 
@@ -326,13 +351,13 @@ fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> 
     if life.opened.swap(false, Ordering::Relaxed) && shared.has_streams(key, life) {
         life.opened.store(true, Ordering::Relaxed);
         let silent = life.since_heard().min(life.since_used());
-        return Some(shared.ping_after.saturating_sub(silent));
+        let left = shared.ping_after.saturating_sub(silent);
+        return Some(left.min(LOOK));
     }
     if shared.retire(key, life) {
         return None;
     }
-    let left = shared.idle.saturating_sub(life.since_used());
-    Some(left.max(LEAST_LOOK))
+    Some(LOOK)
 }
 
 /// A connection that records when data was read.

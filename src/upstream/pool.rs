@@ -16,7 +16,7 @@ use pingora_core::{Error, ErrorType};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::idle::Idle;
+use super::idle::{Idle, Limits};
 use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
@@ -47,22 +47,23 @@ pub(super) struct Dialler {
 }
 
 impl Pool {
-    /// A pool for clients that use only HTTP/1, with this TLS configuration. It keeps `most` connections for `idle`.
-    pub(super) fn http1(most: usize, idle: Duration, config: &ClientConfig) -> Pool {
-        Pool::Http1(Box::new(Dialler::new(most, idle, config)))
+    /// A pool for clients that use only HTTP/1, with this TLS configuration. Idle connections are kept for
+    /// `idle`.
+    pub(super) fn http1(limits: Limits, idle: Duration, config: &ClientConfig) -> Pool {
+        Pool::Http1(Box::new(Dialler::new(limits, idle, config)))
     }
 
     /// A pool for both versions. With HTTP/2, a connection that is silent for `ping_after` while a request waits is
     /// tested, and a connection without streams is kept for `idle`.
     pub(super) fn any(
-        most: usize,
+        limits: Limits,
         config: &ClientConfig,
         ping_after: Duration,
         idle: Duration,
     ) -> Pool {
         Pool::Any(Box::new(AnyVersion {
-            dialler: Dialler::new(most, idle, config),
-            multiplexed: Multiplexed::new(ping_after, idle),
+            dialler: Dialler::new(limits, idle, config),
+            multiplexed: Multiplexed::new(ping_after, idle, limits),
         }))
     }
 
@@ -157,7 +158,7 @@ impl AnyVersion {
 }
 
 impl Dialler {
-    fn new(most: usize, idle: Duration, config: &ClientConfig) -> Dialler {
+    fn new(limits: Limits, idle: Duration, config: &ClientConfig) -> Dialler {
         let offering = |protocols: &[&str]| {
             let mut config = config.clone();
             let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
@@ -167,7 +168,7 @@ impl Dialler {
         Dialler {
             // It only dials: the size of its pool is without effect.
             transport: TransportConnector::new(Some(ConnectorOptions::new(1))),
-            idle: Idle::new(most, idle),
+            idle: Idle::new(limits, idle),
             http1: offering(&["http/1.1"]),
             http2: offering(&["h2"]),
             both: offering(&["h2", "http/1.1"]),

@@ -1,6 +1,7 @@
 //! HTTP/2 towards upstreams, frame by frame (RFC 9113).
 
 mod early;
+mod pooled;
 mod windows;
 
 use std::net::SocketAddr;
@@ -55,6 +56,8 @@ const END_HEADERS: u8 = 4;
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// The number of connections that are open now.
+    open: Arc<AtomicUsize>,
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
     pings: Arc<AtomicUsize>,
 }
@@ -66,19 +69,22 @@ impl Server {
         let server = Server {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
+            open: Arc::default(),
             bodies: Arc::default(),
             pings: Arc::default(),
         };
-        let connections = Arc::clone(&server.connections);
+        let (connections, open) = (Arc::clone(&server.connections), Arc::clone(&server.open));
         let (bodies, pings) = (Arc::clone(&server.bodies), Arc::clone(&server.pings));
         let does = Arc::new(does);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
-                let does = Arc::clone(&does);
+                let (does, open) = (Arc::clone(&does), Arc::clone(&open));
+                open.fetch_add(1, Ordering::SeqCst);
                 let (bodies, pings) = (Arc::clone(&bodies), Arc::clone(&pings));
                 tokio::spawn(async move {
                     let _ = serve(stream, |nth| does(number, nth), &bodies, &pings).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });

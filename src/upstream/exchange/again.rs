@@ -150,6 +150,11 @@ impl Exchange<'_> {
         true
     }
 
+    /// Whether the last attempt was rejected unprocessed. The last attempt of all uses a new connection.
+    pub(super) fn may_reuse(&self) -> bool {
+        !self.retried && (1..MOST_REJECTED).contains(&self.rejected)
+    }
+
     /// The response begins: the kept body is discarded.
     pub(super) fn is_answered(&mut self) {
         self.header_seen = true;

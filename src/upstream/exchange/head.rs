@@ -197,8 +197,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// Opens a new connection to the same address. It does not come from the pool, whose connections may all be
-    /// closed.
+    /// Continues on another connection to the same address: a new one, because all connections of the pool may be
+    /// closed. A request that its peer rejected unprocessed first tries a pooled one: the peer is there, and should not
+    /// get one more connection for each request that it rejects.
     pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
         if let Some(trip) = &mut self.trip {
             trip.retried();
@@ -206,7 +207,18 @@ impl Exchange<'_> {
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
         };
-        let session = match self.client.pool.fresh(&candidate.peer, None).await {
+        let pool = &self.client.pool;
+        let pooled = if self.may_reuse() {
+            pool.reuse(&candidate.peer).await
+        } else {
+            None
+        };
+        self.reused = pooled.is_some();
+        let session = match pooled {
+            Some(session) => Ok(session),
+            None => pool.fresh(&candidate.peer, None).await,
+        };
+        let session = match session {
             Ok(session) => session,
             Err(error) => {
                 let told = self.place().map(|place| place.dial_error(&error));
@@ -214,7 +226,6 @@ impl Exchange<'_> {
             }
         };
         self.session = Some(session);
-        self.reused = false;
         self.head_sent = false;
         self.request_done = false;
         self.asked = None;
