@@ -191,7 +191,8 @@ impl Place {
         if let Some(peers) = self.known_peers(client) {
             return Ok(peers);
         }
-        client.dns.ready(&self.entry).await;
+        // Boxed, because a call seldom waits for a lookup.
+        Box::pin(client.dns.ready(&self.entry)).await;
         self.known_peers(client).ok_or_else(|| {
             let name = self.route.proxy().map_or(&self.name, |proxy| &proxy.name);
             let text = format!("dial tcp: lookup {name}: no such host");

@@ -307,8 +307,13 @@ impl HostSet {
                 scheme,
                 built,
             } => {
-                self.client.dns.ready_service(entry).await;
-                let Some(targets) = entry.targets.load_full() else {
+                let mut targets = entry.targets.load_full();
+                if targets.is_none() {
+                    // Boxed, because a call seldom waits for a lookup.
+                    Box::pin(self.client.dns.ready_service(entry)).await;
+                    targets = entry.targets.load_full();
+                }
+                let Some(targets) = targets else {
                     return HostList::Shared(Arc::from([]));
                 };
                 if let Some(built) = &*built.load()

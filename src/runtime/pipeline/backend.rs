@@ -20,6 +20,7 @@ use super::merge::{Part, Passed};
 use super::piped;
 use super::race::race;
 use crate::jose::Claims;
+use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
@@ -211,7 +212,8 @@ pub(super) async fn get<C: Carrier>(
         target: out.out.target.as_str().into(),
     });
     let mut part = match cx.concurrent_calls {
-        0 | 1 => exchange(cx.carrier, most_bytes, backend, out, limit).await,
+        // Boxed, because everything around a call is small, and is moved.
+        0 | 1 => in_place(|| exchange(cx.carrier, most_bytes, backend, out, limit)).await,
         many => {
             let call = || exchange(cx.carrier, most_bytes, backend, out.clone(), limit);
             Box::pin(race(many, call, |part| part.complete)).await

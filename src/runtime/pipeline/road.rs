@@ -84,8 +84,6 @@ impl Ended {
 }
 
 /// Runs a composed endpoint for one request.
-// Inlined, so that its future of ten kilobytes is made in its box (`boxed::in_place`) and not copied into it.
-#[inline(always)]
 pub(crate) async fn compose<D: Downstream>(
     client: &mut D,
     request: Request<'_>,

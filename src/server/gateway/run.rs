@@ -11,7 +11,6 @@ use super::Gateway;
 use super::active::Active;
 use super::context::Ctx;
 use super::report::count;
-use crate::runtime::boxed::in_place;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::files::{Asked, Folder};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
@@ -223,7 +222,7 @@ async fn work(
             }
             _ => pipeline::stream(&mut client, request, work).await,
         },
-        Work::Compose(work) => in_place(|| pipeline::compose(&mut client, request, work)).await,
+        Work::Compose(work) => pipeline::compose(&mut client, request, work).await,
         Work::Nothing => Outcome::response(Response::empty(StatusCode::INTERNAL_SERVER_ERROR)),
     }
 }
@@ -235,5 +234,26 @@ fn broken(failure: Option<Kind>) -> Box<Error> {
         error.into_down()
     } else {
         error.into_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An argument of a call that is not made.
+    fn any<T>() -> T {
+        unreachable!("the call is not made")
+    }
+
+    fn size_of_future<F: Future>(_: impl FnOnce() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Larger ones are copied byte by byte.
+    #[test]
+    fn futures_that_are_moved_have_at_most_4_kib() {
+        let composed = size_of_future(|| pipeline::compose::<Client<'_>>(any(), any(), any()));
+        assert!(composed <= 4096, "{composed}");
     }
 }

@@ -112,9 +112,13 @@ impl HostSet {
     ///
     /// # Errors
     /// No host accepts a connection, or the head cannot be written as a request.
-    pub async fn open(&self, head: Outgoing, body: RequestBody) -> Result<Exchange<'_>, CallError> {
+    pub fn open(
+        &self,
+        head: Outgoing,
+        body: RequestBody,
+    ) -> impl Future<Output = Result<Exchange<'_>, CallError>> + Send {
         let pick = Pick::of(&head);
-        self.open_picked(head, body, pick).await
+        self.open_picked(head, body, pick)
     }
 
     /// The same for one of several attempts.
