@@ -69,8 +69,12 @@ fn metrics(expression: &str) -> BTreeSet<String> {
 }
 
 fn promtool(rules: &Path) {
+    run_promtool("check", rules);
+}
+
+fn run_promtool(what: &str, rules: &Path) {
     let Ok(output) = Command::new("promtool")
-        .args(["check", "rules"])
+        .args([what, "rules"])
         .arg(rules)
         .output()
     else {
@@ -172,4 +176,101 @@ fn every_alert_can_be_read_and_has_a_severity() {
             "{metric} is not documented"
         );
     }
+}
+
+/// The alert that fires, and the series that Prometheus has read each minute for 40 minutes.
+const FIRING: &[(&str, &[(&str, &str)])] = &[
+    (
+        "PortcullisTokensRejected",
+        &[
+            (
+                r#"portcullis_jwt_rejected_total{route="/a", reason="wrong_audience"}"#,
+                "0+30x40",
+            ),
+            (
+                r#"portcullis_jwt_rejected_total{route="/a", reason="missing"}"#,
+                "0+60x40",
+            ),
+            (
+                r#"portcullis_http_requests_total{route="/a", method="GET", status="4xx"}"#,
+                "0+100x40",
+            ),
+        ],
+    ),
+    (
+        "PortcullisRequestsRejected",
+        &[
+            (
+                r#"portcullis_requests_refused_total{route="/a", reason="rate_limited"}"#,
+                "0+30x40",
+            ),
+            (
+                r#"portcullis_http_requests_total{route="/a", method="GET", status="4xx"}"#,
+                "0+100x40",
+            ),
+        ],
+    ),
+    (
+        "PortcullisRevocationsLate",
+        &[("portcullis_revocations_current_timestamp_seconds{}", "0x40")],
+    ),
+    (
+        "PortcullisRevocationsLost",
+        &[("portcullis_revocations_dropped_total{}", "0+1x40")],
+    ),
+    (
+        "PortcullisRedisErrors",
+        &[(
+            r#"portcullis_redis_connection_errors_total{reason="connect"}"#,
+            "0+1x40",
+        )],
+    ),
+    (
+        "PortcullisQueueDisconnected",
+        &[(r#"portcullis_queue_connected{broker="b:5672"}"#, "0x40")],
+    ),
+    (
+        "PortcullisHostUnhealthy",
+        &[(
+            r#"portcullis_upstream_host_healthy{host="http://b"}"#,
+            "0x40",
+        )],
+    ),
+    (
+        "PortcullisConnectionsRejected",
+        &[("portcullis_connections_refused_total{}", "0+1x40")],
+    ),
+    (
+        "PortcullisLogLinesDropped",
+        &[("portcullis_log_lines_dropped_total{}", "0+1x40")],
+    ),
+    (
+        "PortcullisSeriesOverflow",
+        &[("portcullis_metrics_overflow_total{}", "0+1x40")],
+    ),
+];
+
+#[test]
+fn alerts_fire_for_what_their_names_say_and_for_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = root("packaging/portcullis-alerts.yml");
+    let mut file = format!("rule_files: [{}]\ntests:\n", rules.display());
+    for (alert, series) in FIRING {
+        file.push_str("  - interval: 1m\n    input_series:\n");
+        for (name, values) in *series {
+            let name = name.replace("{", "{instance=\"g\", ").replace(", }", "}");
+            file.push_str(&format!(
+                "      - {{ series: '{name}', values: '{values}' }}\n"
+            ));
+        }
+        file.push_str("    promql_expr_test:\n");
+        file.push_str("      - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\"})'\n");
+        file.push_str("        eval_time: 35m\n        exp_samples:\n");
+        file.push_str(&format!(
+            "          - {{ labels: '{{alertname=\"{alert}\"}}', value: 1 }}\n"
+        ));
+    }
+    let path = folder.path().join("test.yml");
+    fs::write(&path, file).unwrap();
+    run_promtool("test", &path);
 }

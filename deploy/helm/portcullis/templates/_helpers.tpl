@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{- /* "values" while the file comes from `config`; "text", "configMap" or "secret" while it is taken as it is. */ -}}
+{{- /* "values" while the file comes from `config`; "text", "configMap" or "secret" while the file is used unchanged. */ -}}
 {{- define "portcullis.source" -}}
 {{- $forms := list -}}
 {{- if .Values.configText }}{{ $forms = append $forms "text" }}{{ end -}}
