@@ -114,6 +114,8 @@ fn dashboards_are_of_the_shape_that_grafana_imports() {
         let mut taken = BTreeSet::new();
         for panel in panels {
             assert!(panel["title"].is_string() && panel["type"].is_string());
+            let description = panel["description"].as_str().unwrap_or_default();
+            assert!(!description.is_empty(), "{name}: {}", panel["title"]);
             assert_eq!(panel["datasource"]["uid"], "${datasource}");
             let place = &panel["gridPos"];
             let at = |key: &str| place[key].as_i64().unwrap();
