@@ -286,6 +286,21 @@ fn the_chart_puts_port_metrics_and_times_into_the_file() {
 }
 
 #[test]
+fn a_file_with_another_port_than_the_probes_is_rejected() {
+    let Some(helm) = helm() else { return };
+    let text = r#"configText: '{"version": 3, "port": 9000, "endpoints": []}'"#;
+    let output = template(&helm, text);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("listens on port 9000"), "{said}");
+    for values in [
+        format!("{text}\nport: 9000"),
+        format!("{text}\nenv: [{{ name: KRAKEND_PORT, value: \"8080\" }}]"),
+    ] {
+        assert!(template(&helm, &values).status.success(), "{values}");
+    }
+}
+
+#[test]
 fn a_custom_file_is_used_exactly() {
     let Some(helm) = helm() else { return };
     let text = "{\"version\": 3, \"name\": \"{{ mine }}\", \"endpoints\": []}";

@@ -78,6 +78,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toPrettyJson $config -}}
 {{- end -}}
 
+{{- /* `configText`, whose port must be the value `port`. A text that is not JSON, such as a template, is not read. A variable
+may set another port. */ -}}
+{{- define "portcullis.text" -}}
+{{- $file := fromJson .Values.configText -}}
+{{- $byVariable := false -}}
+{{- range .Values.env }}{{ if eq (toString .name) "KRAKEND_PORT" }}{{ $byVariable = true }}{{ end }}{{ end -}}
+{{- if not (or $byVariable (hasKey $file "Error")) -}}
+{{- $port := int (default 8080 (get $file "port")) -}}
+{{- if ne $port (int .Values.port) -}}
+{{- fail (printf "the file in configText listens on port %d, but the value port is %v: the service and the probes use that" $port .Values.port) -}}
+{{- end -}}
+{{- end -}}
+{{- .Values.configText -}}
+{{- end -}}
+
 {{- /* What the file and its templates are made of: new pods when it changes and nobody watches. */ -}}
 {{- define "portcullis.checksum" -}}
 {{- printf "%s %s %s" (include "portcullis.config" .) .Values.configText (toJson .Values.flexible) | sha256sum -}}
