@@ -291,11 +291,7 @@ impl Work {
 
     /// Whether a backend of a composed endpoint takes messages from a queue.
     pub fn takes_messages(&self) -> bool {
-        let takes = |backend: &Backend| {
-            let step = backend.on_wire.as_deref();
-            step.is_some_and(|step| step.trade() == Trade::Receive)
-        };
-        matches!(self, Work::Compose(work) if work.backends.iter().any(takes))
+        matches!(self, Work::Compose(work) if work.backends.iter().any(Backend::takes_messages))
     }
 
     /// Whether a pipe step reads what the client's body says.
@@ -456,6 +452,12 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Whether it takes messages from a queue.
+    pub(crate) fn takes_messages(&self) -> bool {
+        let step = self.on_wire.as_deref();
+        step.is_some_and(|step| step.trade() == Trade::Receive)
+    }
+
     /// The backend in a line of the log: `backend[2]: GET /users/{id} at http://users:8000`, without secrets. The host is
     /// shown if there is only one.
     pub fn shown(&self) -> String {

@@ -18,6 +18,7 @@
 //! | [`moment`], [`text`] | dates and texts in log lines |
 //! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
+//! | [`process`] | what the system says about this process |
 //! | [`queues`] | metrics of message queues and functions |
 //! | [`redis`] | the metric of connections to Redis |
 //! | [`revocations`] | metrics of the revocations that gateways share |
@@ -35,6 +36,7 @@ pub(crate) mod observe;
 pub(crate) mod otlp;
 pub(crate) mod page;
 pub(crate) mod panics;
+pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod redis;
 pub(crate) mod revocations;

@@ -25,7 +25,7 @@ use super::road::Request;
 use super::seeing::{Came, Outer, Seeing};
 use super::trailers::Announced;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{Received, Reply, Sight, Trade, settle};
+use crate::runtime::pipe::{Received, Reply, Sight, settle};
 use crate::runtime::service::{Options, StreamWork};
 use crate::runtime::step::{Answer, Outcome, ResponseCache};
 use crate::telemetry::observe;
@@ -167,7 +167,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             outer,
         } = job;
         let mut admitting = pin!(piped::admit(prepared, &self.work.backend, self.limit));
-        let admitted = if self.takes_messages() {
+        let admitted = if self.work.backend.takes_messages() {
             // The body of the client is not used, so it may be read to see whether the client is still connected.
             let watching = pin!(watched(client, admitting.as_mut()));
             self.limit.wait(watching).await
@@ -206,12 +206,6 @@ impl<'r, C: Carrier> Stream<'r, C> {
             }
             None => self.send(client, call, gunzip, seeing).await,
         }
-    }
-
-    /// Whether the backend takes messages from a queue.
-    fn takes_messages(&self) -> bool {
-        let step = self.work.backend.on_wire.as_deref();
-        step.is_some_and(|step| step.trade() == Trade::Receive)
     }
 
     /// Sends a call that passed its steps.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
-use super::{Layer, MEMORY, Stats, lock, resident_bytes, threads};
+use super::{Layer, MEMORY, Stats, lock};
+use crate::telemetry::process::{resident_bytes, threads};
 
 /// Counters at the push before, by line.
 pub(super) type Before = BTreeMap<String, u64>;
