@@ -209,6 +209,7 @@ fn leave_facts(file: &Service<'_>, options: &runtime::Options, cx: &mut Compile<
     cx.leave(Arc::new(ServiceLimits {
         payload: options.payload,
         whole: options.max_request_body_bytes,
+        upstream_body: options.max_upstream_body_bytes,
     }));
 }
 

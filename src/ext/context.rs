@@ -66,6 +66,12 @@ pub(crate) struct ServiceLimits {
     pub payload: Payload,
     /// The limit of bodies that are read whole.
     pub whole: u64,
+    /// The limit of bodies of backends that are read whole.
+    #[cfg_attr(
+        not(any(feature = "amqp", feature = "nats")),
+        expect(dead_code, reason = "only message brokers need it")
+    )]
+    pub upstream_body: u64,
 }
 
 /// What the service does to every response, for its endpoints. Set by `compile`.

@@ -16,6 +16,8 @@ mod google;
 mod lambda;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_tls;
 mod pubsub;
 #[cfg(feature = "amqp")]
 mod rabbit;

@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::Authority;
-use percent_encoding::percent_decode_str;
 
-use crate::ext::broker::is_escaped;
+use crate::ext::broker::{decoded, port};
 
-/// Shorter ones make the client send heartbeats without a pause, and 0 would leave a frozen broker unnoticed.
-const LEAST_HEARTBEAT: u16 = 4;
+/// 0 would leave a frozen broker unnoticed.
+const LEAST_HEARTBEAT: u16 = 1;
 const HEARTBEAT: u16 = 10;
 const CONNECT: Duration = Duration::from_secs(30);
 
@@ -146,29 +144,6 @@ impl Broker {
         };
         format!("{scheme}://{}:{}{path}", self.host, self.port)
     }
-}
-
-/// The port, if the URL names one.
-fn port(authority: &Authority) -> Result<Option<u16>, String> {
-    let place = authority.as_str();
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    if place == authority.host() {
-        return Ok(None);
-    }
-    let port = authority.port_u16().filter(|port| *port > 0);
-    match port {
-        Some(port) => Ok(Some(port)),
-        None => Err("the port is a number from 1 to 65535".to_owned()),
-    }
-}
-
-fn decoded(text: &str) -> Result<String, String> {
-    if !is_escaped(text) {
-        return Err("a % is not followed by two hexadecimal digits".to_owned());
-    }
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(|text| text.into_owned())
-        .map_err(|_| "an escaped part is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl<T> Inbox<T> {
     }
 
     /// Puts a message back that was taken, in front of all others.
+    #[cfg(any(feature = "nats", test))]
     pub(crate) fn put_back(&self, message: T, bytes: usize) {
         let mut waiting = self.lock();
         waiting.bytes += bytes;
@@ -70,6 +71,7 @@ impl<T> Inbox<T> {
         self.count.add_permits(1);
     }
 
+    #[cfg(any(feature = "nats", test))]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().messages.is_empty()
     }

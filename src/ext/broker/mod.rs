@@ -5,22 +5,42 @@
 //! | `link` | one connection that is opened in the background, and again whenever it is lost |
 //! | `backoff` | how long to wait before the next attempt |
 //! | `inbox` | messages that wait for a request |
+//! | `calm` | warnings that do not fill the log |
+//! | `address`, `stream` | the parts of addresses, and the stream to a broker with or without TLS |
 
+mod address;
 mod backoff;
+#[cfg(feature = "nats")]
+mod calm;
 mod inbox;
 mod link;
+mod stream;
 
+#[cfg(feature = "amqp")]
+use std::time::Duration;
+
+use crate::ext::context::{Compile, ServiceLimits};
+use crate::runtime::service::Options;
+
+pub(super) use address::{decoded, port, without_brackets};
 pub(super) use backoff::Backoff;
+#[cfg(feature = "nats")]
+pub(super) use calm::Calm;
 pub(super) use inbox::Inbox;
 #[cfg(feature = "amqp")]
 pub(super) use link::Connections;
 pub(super) use link::{Failed, Link, Opened};
+pub(super) use stream::{Stream, dial, failed, secured};
 
-/// Whether each `%` is followed by two hexadecimal digits (RFC 3986 §2.1).
-pub(super) fn is_escaped(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    memchr::memchr_iter(b'%', bytes).all(|at| {
-        let digits = bytes.get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+/// How long a message for which there is no memory is kept without its body, before it is returned to its queue. Some
+/// queues count deliveries and give a message up.
+#[cfg(feature = "amqp")]
+pub(super) const FULL_PAUSE: Duration = Duration::from_secs(10);
+
+/// The most bytes of a message that is taken: those of a response of a backend.
+pub(super) fn most_bytes(cx: &Compile<'_>) -> u64 {
+    let limits = cx.left::<ServiceLimits>();
+    limits.map_or(Options::default().max_upstream_body_bytes, |limits| {
+        limits.upstream_body
     })
 }

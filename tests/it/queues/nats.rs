@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use super::{checked, gateway, gateway_with, with_body};
 use crate::support::nats::Nats;
-use crate::support::tls::Authority;
 use crate::support::{Client, Gateway, Stub, eventually, http, pause, ports};
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-fn publisher(subject: &str) -> Value {
+pub(super) fn publisher(subject: &str) -> Value {
     json!({ "endpoint": "/p", "method": "POST", "timeout": "2s", "input_headers": ["X-A"],
         "backend": [{ "host": ["nats://"], "url_pattern": "/p", "disable_host_sanitize": true,
             "extra_config": { "backend/pubsub/publisher": { "topic_url": subject } } }] })
@@ -32,7 +31,7 @@ fn connected(gateway: &Gateway) {
 }
 
 /// Sends messages until one arrives, because a subscription follows its connection, and removes them.
-fn subscribed(gateway: &Gateway, path: &str, mut send: impl FnMut()) {
+pub(super) fn subscribed(gateway: &Gateway, path: &str, mut send: impl FnMut()) {
     eventually("the first message", LIMIT, || {
         send();
         gateway.get(path).status == 200
@@ -209,41 +208,6 @@ fn requests_at_the_same_time_share_the_messages() {
 
 #[test]
 #[ignore = "needs nats-server"]
-fn a_server_with_tls_is_verified_with_client_tls() {
-    let authority = Authority::new();
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = authority.write(folder.path(), "nats", "localhost");
-    let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, authority.pem()).unwrap();
-    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-    let more = [
-        "--tls",
-        "--tlscert",
-        &path(&certificate),
-        "--tlskey",
-        &path(&key),
-    ];
-    let Some(nats) = Nats::start_with(&more) else {
-        return;
-    };
-    let url = format!("tls://localhost:{}", nats.port());
-    let variables = [("NATS_SERVER_URL", url.as_str())];
-    let status = |file: Value| {
-        let gateway = Gateway::start_in(&variables, &file.to_string());
-        gateway
-            .send("POST", with_body("POST", "/p", &[], "{}"))
-            .status
-    };
-    let endpoints = json!([publisher("t")]);
-    let trusting =
-        json!({ "version": 3, "endpoints": endpoints, "client_tls": { "ca_certs": [path(&ca)] } });
-    assert_eq!(status(trusting), 200);
-    let strange = json!({ "version": 3, "endpoints": endpoints });
-    assert_eq!(status(strange), 500);
-}
-
-#[test]
-#[ignore = "needs nats-server"]
 fn users_and_tokens_of_the_url_open_the_connection() {
     for (arguments, credentials) in [
         (&["--user", "u", "--pass", "p@w"][..], "u:p%40w@"),
@@ -389,6 +353,39 @@ fn the_credentials_of_the_url_are_sent() {
     }
 }
 
+/// Servers that greet and then hurt: INFO without end, errors without end, and messages that nobody takes.
+#[test]
+fn a_hostile_server_fills_neither_the_memory_nor_the_log() {
+    let info = b"INFO {\"max_payload\":1048576,\"headers\":true}\r\n";
+    let error = b"-ERR 'Permissions Violation for Publish to \"t\"'\r\n";
+    let message = b"MSG in 1 2\r\n{}\r\n";
+    let all: [&'static [u8]; 3] = [info, error, message];
+    for line in all {
+        let port = server(move |mut stream, _| {
+            let piece = line.repeat((1 << 20) / line.len());
+            let _ = stream.write_all(b"PONG\r\n");
+            for _ in 0..8 {
+                if stream.write_all(&piece).is_err() {
+                    return;
+                }
+            }
+            let _ = stream.write_all(b"-ERR 'enough'\r\n");
+            // Until the gateway has closed the connection.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        });
+        let url = format!("nats://u:geheim@127.0.0.1:{port}");
+        let endpoints = [subscriber("/s", "in"), publisher("t")];
+        let gateway = gateway(&[("NATS_SERVER_URL", &url)], &endpoints);
+        let before = gateway.resident_kib();
+        eventually("all is read", LIMIT, || gateway.output().contains("enough"));
+        let after = gateway.resident_kib();
+        assert!(after < before + (32 << 10), "{before} {after} KiB");
+        let log = gateway.output();
+        assert!(log.lines().count() < 100, "{} lines", log.lines().count());
+        assert!(!log.contains("geheim"), "{log}");
+    }
+}
+
 /// A server that announces a message of three gigabytes.
 #[test]
 fn a_message_that_is_too_large_takes_no_memory() {
@@ -405,7 +402,7 @@ fn a_message_that_is_too_large_takes_no_memory() {
     let url = format!("nats://127.0.0.1:{port}");
     let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[subscriber("/s", "in")]);
     eventually("the message is skipped", LIMIT, || {
-        gateway.output().contains("larger than 64 MiB")
+        gateway.output().contains("larger than allowed")
     });
     let before = gateway.resident_kib();
     pause(Duration::from_secs(2));

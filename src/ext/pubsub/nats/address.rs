@@ -3,9 +3,8 @@
 use std::fmt;
 
 use http::Uri;
-use percent_encoding::percent_decode_str;
 
-use crate::ext::broker::is_escaped;
+use crate::ext::broker::{decoded, port, without_brackets};
 
 const PORT: u16 = 4222;
 
@@ -37,7 +36,7 @@ impl fmt::Debug for Server {
 impl Server {
     /// The host without brackets.
     pub(super) fn name(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+        without_brackets(&self.host)
     }
 }
 
@@ -71,16 +70,9 @@ fn server(text: &str) -> Result<Server, String> {
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err("nothing follows the port".to_owned());
     }
-    let port = match authority.as_str().strip_prefix(authority.host()) {
-        None | Some("") => PORT,
-        Some(_) => {
-            let port = authority.port_u16().filter(|port| *port > 0);
-            port.ok_or("the port is a number from 1 to 65535")?
-        }
-    };
     Ok(Server {
         host: authority.host().to_owned(),
-        port,
+        port: port(authority)?.unwrap_or(PORT),
         tls,
         credentials: info.map(credentials).transpose()?.unwrap_or_default(),
     })
@@ -100,15 +92,6 @@ fn credentials(info: &str) -> Result<Credentials, String> {
             ..Credentials::default()
         },
     })
-}
-
-fn decoded(text: &str) -> Result<String, String> {
-    if !is_escaped(text) {
-        return Err("a % is not followed by two hexadecimal digits".to_owned());
-    }
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(|text| text.into_owned())
-        .map_err(|_| "an escaped part is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::address::{Server, servers};
 use super::connection::{Client, open};
 use super::{Subject, Subscribed};
 use crate::config::{ConfigError, Node};
-use crate::ext::broker::{Backoff, Link};
+use crate::ext::broker::{Backoff, Link, most_bytes};
 use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 
@@ -115,11 +115,12 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
         }
     };
     let tls = cx.client_tls();
-    let key = format!("nats {url} {tls:?}");
+    let most_bytes = most_bytes(cx);
+    let key = format!("nats {url} {tls:?} {most_bytes}");
     let made = cx.try_carry(key.clone(), |tasks| {
         let config = Arc::new(tls.config()?);
         let link = Arc::new(Link::new(NAME));
-        let open = move || open(Arc::clone(&servers), Arc::clone(&config));
+        let open = move || open(Arc::clone(&servers), Arc::clone(&config), most_bytes);
         let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
         tasks.push(Task::new("connection to NATS", work));
         Ok::<_, crate::upstream::ClientError>(link)

@@ -10,33 +10,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf, split};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWriteExt, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::address::Server;
-use super::wire::{Frame, Info, Message, Reader, failed};
-use crate::ext::broker::{Failed, Opened};
+use super::wire::{Frame, Info, Message, Reader};
+use crate::ext::broker::{Calm, Failed, Opened, Stream, dial, failed, secured};
+use crate::upstream::budget::Full;
+use crate::upstream::collect::Overflow;
 
 /// The interval of PINGs without messages.
 const PING: Duration = Duration::from_secs(10);
 /// A connection whose PING has no PONG for this time is lost.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a server may send nothing before it is taken for one that waits for TLS.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The maximum number of commands that wait for the writing half, and that it writes at once.
 const MOST_WAITING: usize = 64;
-
-/// A TCP connection, with or without TLS.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-type Stream = Box<dyn Duplex>;
 
 /// Takes the messages of a subscription. Must not block.
 pub(super) type Sink = Box<dyn Fn(Message) + Send + Sync>;
@@ -165,6 +159,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 pub(super) async fn open(
     servers: Arc<[Server]>,
     tls: Arc<ClientConfig>,
+    most_bytes: u64,
 ) -> Result<Opened<Client>, Failed> {
     let mut reason = String::new();
     // Starts at a random one, so that several gateways do not all use the same server.
@@ -174,7 +169,7 @@ pub(super) async fn open(
         .skip(random(servers.len()))
         .take(servers.len())
     {
-        let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls))).await;
+        let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls), most_bytes)).await;
         match attempt.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             Ok((info, reader)) => return Ok(opened(&info, reader)),
             Err(why) => reason = why,
@@ -194,24 +189,32 @@ fn random(most: usize) -> usize {
 async fn connect(
     server: &Server,
     tls: Arc<ClientConfig>,
+    most_bytes: u64,
 ) -> Result<(Info, Reader<Stream>), String> {
-    let stream = TcpStream::connect((server.name(), server.port)).await;
-    let stream = stream.map_err(|error| failed(&error))?;
-    let _ = stream.set_nodelay(true);
-    let mut reader = Reader::new(Box::new(stream) as Stream);
-    let Frame::Info(mut info) = reader.next().await? else {
-        return Err("the server does not begin with INFO".to_owned());
+    let stream = dial(server.name(), server.port).await?;
+    let mut reader = Reader::new(stream, most_bytes);
+    let greeted = match timeout(QUIET, reader.next()).await {
+        Ok(greeted) => Some(info(greeted?)?),
+        // The server waits for TLS (`handshake_first`).
+        Err(_) if server.tls && reader.is_empty() => None,
+        Err(_) => Some(info(reader.next().await?)?),
     };
-    if server.tls || info.tls_required {
-        let name = ServerName::try_from(server.name().to_owned());
-        let name = name.map_err(|_| "the host is no name of a certificate".to_owned())?;
-        let stream = TlsConnector::from(tls)
-            .connect(name, reader.into_stream()?)
-            .await;
-        let stream = stream.map_err(|error| failed(&error))?;
-        reader = Reader::new(Box::new(stream) as Stream);
+    let is_plain = greeted
+        .as_ref()
+        .is_some_and(|info| !info.tls_required && !info.tls_available);
+    if server.tls && is_plain {
+        return Err("the server does not offer TLS".to_owned());
     }
-    let greeting = format!("CONNECT {}\r\nPING\r\n", introduction(server));
+    let uses_tls = server.tls || greeted.as_ref().is_some_and(|info| info.tls_required);
+    if uses_tls {
+        let stream = secured(reader.into_stream()?, server.name(), tls).await?;
+        reader = Reader::new(stream, most_bytes);
+    }
+    let mut info = match greeted {
+        Some(info) => info,
+        None => info(reader.next().await?)?,
+    };
+    let greeting = format!("CONNECT {}\r\nPING\r\n", introduction(server, uses_tls));
     let stream = reader.stream();
     stream
         .write_all(greeting.as_bytes())
@@ -228,13 +231,21 @@ async fn connect(
     }
 }
 
+/// The first frame of a server.
+fn info(frame: Frame) -> Result<Info, String> {
+    match frame {
+        Frame::Info(info) => Ok(info),
+        _ => Err("the server does not begin with INFO".to_owned()),
+    }
+}
+
 /// The options of a connection, in JSON.
-fn introduction(server: &Server) -> serde_json::Value {
+fn introduction(server: &Server, uses_tls: bool) -> serde_json::Value {
     let credentials = &server.credentials;
     let mut options = json!({
         "verbose": false,
         "pedantic": false,
-        "tls_required": server.tls,
+        "tls_required": uses_tls,
         "name": "portcullis",
         "lang": "rust",
         "version": env!("CARGO_PKG_VERSION"),
@@ -269,6 +280,8 @@ fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
     let state = Arc::clone(&shared.state);
     let reading = Reading {
         reader: read,
+        unkept: Calm::default(),
+        rejections: Calm::default(),
         shared: Arc::clone(&shared),
         commands,
     };
@@ -290,6 +303,10 @@ fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
 /// The half that reads.
 struct Reading {
     reader: Reader<ReadHalf<Stream>>,
+    /// Warnings about messages whose bodies were not kept.
+    unkept: Calm,
+    /// Warnings about commands that the server rejects.
+    rejections: Calm,
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
@@ -317,8 +334,13 @@ impl Reading {
                     sink(message);
                 }
             }
-            Frame::TooLarge(_) => {
-                log::warn!("[PubSub] NATS: a message is lost: it is larger than 64 MiB");
+            Frame::Unkept(bytes, why) => {
+                let why = match why {
+                    Overflow::TooLarge => "it is larger than allowed".to_owned(),
+                    Overflow::Full => Full.to_string(),
+                };
+                self.unkept
+                    .warn(|| format!("[PubSub] NATS: a message of {bytes} bytes is lost: {why}"));
             }
             Frame::Ping => {
                 let pong = self.commands.try_send(Command::Line("PONG\r\n".to_owned()));
@@ -349,7 +371,8 @@ impl Reading {
         if !lower.starts_with("permissions violation") && !lower.starts_with("invalid subject") {
             return Err(why);
         }
-        log::warn!("[PubSub] NATS rejects a command: {why}");
+        self.rejections
+            .warn(|| format!("[PubSub] NATS rejects a command: {why}"));
         if lower.contains("publish") {
             let mut state = lock(&self.shared.state);
             for ping in &mut state.pings {

@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use self::connection::{Client, Unsent};
 use self::wire::Message;
 use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict};
-use crate::ext::broker::{Inbox, Link};
+use crate::ext::broker::{Calm, Inbox, Link};
 use crate::runtime::failure::{Failure, Kind};
 
 pub(super) use compile::{subscription, topic};
@@ -77,6 +77,8 @@ fn unsent(why: Unsent) -> Failure {
 struct Subscribed {
     link: Arc<Link<Client>>,
     inbox: Inbox<Message>,
+    /// Warnings about messages without room.
+    full: Calm,
     /// Closed when the subscription is dropped.
     alive: watch::Sender<()>,
 }
@@ -86,6 +88,7 @@ impl Subscribed {
         Subscribed {
             link,
             inbox: Inbox::new(MOST_WAITING, MOST_BYTES),
+            full: Calm::default(),
             alive: watch::Sender::new(()),
         }
     }
@@ -122,9 +125,11 @@ fn arrived(subscribed: &Weak<Subscribed>, subject: &str, message: Message) {
     };
     let bytes = message.bytes();
     if subscribed.inbox.push(message, bytes).is_err() {
-        log::warn!(
-            "[PubSub] NATS: a message of {subject} is lost: no request takes those before it"
-        );
+        subscribed.full.warn(|| {
+            format!(
+                "[PubSub] NATS: a message of {subject} is lost: no request takes those before it"
+            )
+        });
     }
 }
 

@@ -1,23 +1,25 @@
 //! The client protocol of NATS: lines of commands, some of them followed by a payload.
 //!
-//! A message that is larger than [`MOST_BYTES`] is skipped while it arrives. A line is never longer than [`MOST_LINE`].
-
-use std::io;
+//! The payload of a message is collected within a limit and the budget of the process. What is beyond it is skipped while
+//! it arrives. A line is never longer than [`MOST_LINE`].
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::ext::broker::failed;
 use crate::telemetry::text::printable;
+use crate::upstream::budget::Budget;
+use crate::upstream::collect::{Collector, Overflow};
 
-/// The most bytes of a message with its headers: the largest `max_payload` that a server can have.
-pub(super) const MOST_BYTES: usize = 64 << 20;
+/// The most bytes of a message that is sent, with its headers: the largest `max_payload` that a server can have.
+const MOST_BYTES: usize = 64 << 20;
 /// The most bytes of a line. `INFO` has the addresses of all servers.
 const MOST_LINE: usize = 64 << 10;
+/// How much is read at once at least.
+const READ: usize = 16 << 10;
 /// `max_payload` of a server that names none.
 const USUAL_PAYLOAD: usize = 1 << 20;
-/// The largest buffer that is kept for the next message.
-const KEPT_BUFFER: usize = 64 << 10;
 
 /// The content of `INFO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -28,6 +30,8 @@ pub(super) struct Info {
     pub(super) headers: bool,
     #[serde(default)]
     pub(super) tls_required: bool,
+    #[serde(default)]
+    pub(super) tls_available: bool,
     /// The server is about to stop ("lame duck mode").
     #[serde(default)]
     pub(super) ldm: bool,
@@ -66,8 +70,8 @@ impl Message {
 pub(super) enum Frame {
     Info(Info),
     Message(Message),
-    /// A message of this subscription was larger than [`MOST_BYTES`].
-    TooLarge(u64),
+    /// The body of a message with so many bytes is not kept, for this reason.
+    Unkept(usize, Overflow),
     Ping,
     Pong,
     Ok,
@@ -87,20 +91,36 @@ struct Announced {
 pub(super) struct Reader<S> {
     stream: S,
     buffer: BytesMut,
+    /// The most bytes of a message with its headers.
+    most: u64,
     /// The message whose payload is next.
-    announced: Option<Announced>,
-    /// Bytes of a message that is too large.
+    arriving: Option<Arriving>,
+    /// Bytes of a message that is not kept.
     skipped: usize,
 }
 
+struct Arriving {
+    announced: Announced,
+    /// The bytes that have not arrived yet.
+    left: usize,
+    payload: Collector,
+}
+
 impl<S: AsyncRead + Unpin> Reader<S> {
-    pub(super) fn new(stream: S) -> Reader<S> {
+    /// `most` is the most bytes of a message with its headers.
+    pub(super) fn new(stream: S, most: u64) -> Reader<S> {
         Reader {
             stream,
             buffer: BytesMut::new(),
-            announced: None,
+            most,
+            arriving: None,
             skipped: 0,
         }
+    }
+
+    /// Whether nothing was read beyond the last frame.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     /// The stream, if nothing was read beyond the last frame.
@@ -108,7 +128,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// # Errors
     /// The server has sent more before it was asked. Before TLS, anyone could have sent it.
     pub(super) fn into_stream(self) -> Result<S, String> {
-        if self.buffer.is_empty() {
+        if self.is_empty() {
             Ok(self.stream)
         } else {
             Err("the server has sent data before TLS".to_owned())
@@ -126,7 +146,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         let reader = Reader {
             stream: read,
             buffer: self.buffer,
-            announced: self.announced,
+            most: self.most,
+            arriving: self.arriving,
             skipped: self.skipped,
         };
         (reader, write)
@@ -141,6 +162,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(frame) = self.frame()? {
                 return Ok(frame);
             }
+            self.buffer.reserve(READ);
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => return Err("the server closed the connection".to_owned()),
                 Ok(_) => {}
@@ -158,8 +180,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if self.skipped > 0 {
                 return Ok(None);
             }
-            if let Some(announced) = self.announced {
-                return self.payload(announced);
+            if let Some(arriving) = self.arriving.take() {
+                return self.payload(arriving);
             }
             let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") else {
                 if self.buffer.len() > MOST_LINE {
@@ -171,51 +193,58 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.buffer.advance(2);
             match read(&line)? {
                 Line::Whole(frame) => return Ok(Some(frame)),
-                Line::Message(announced) if announced.whole > MOST_BYTES => {
-                    self.skipped = announced.whole.saturating_add(2);
-                    return Ok(Some(Frame::TooLarge(announced.subscription)));
+                Line::Message(announced) => {
+                    let whole = announced.whole;
+                    // A message that never has room is skipped from its start.
+                    let most = self.most.min(Budget::process().limit());
+                    if whole as u64 > most {
+                        return Ok(Some(self.unkept(whole, whole, Overflow::TooLarge)));
+                    }
+                    self.arriving = Some(Arriving {
+                        announced,
+                        left: whole,
+                        payload: Collector::new(whole, most, 1),
+                    });
                 }
-                Line::Message(announced) => self.announced = Some(announced),
             }
         }
     }
 
-    fn payload(&mut self, announced: Announced) -> Result<Option<Frame>, String> {
+    /// Skips the rest of a message and its end.
+    fn unkept(&mut self, whole: usize, left: usize, why: Overflow) -> Frame {
+        self.skipped = left.saturating_add(2);
+        Frame::Unkept(whole, why)
+    }
+
+    /// The next part of a message, and the message if this was the last one.
+    fn payload(&mut self, mut arriving: Arriving) -> Result<Option<Frame>, String> {
         let Announced {
             subscription,
             headers,
             whole,
-        } = announced;
-        let Some((payload, rest)) = self.buffer.split_at_checked(whole) else {
-            return Ok(None);
-        };
-        if rest.len() < 2 {
+        } = arriving.announced;
+        let part = self.buffer.split_to(arriving.left.min(self.buffer.len()));
+        arriving.left -= part.len();
+        if let Err(why) = arriving.payload.push(&part) {
+            return Ok(Some(self.unkept(whole, arriving.left, why)));
+        }
+        if arriving.left > 0 || self.buffer.len() < 2 {
+            self.arriving = Some(arriving);
             return Ok(None);
         }
-        if !rest.starts_with(b"\r\n") {
+        if !self.buffer.starts_with(b"\r\n") {
             return Err("the server has sent a message of another size than announced".to_owned());
         }
-        let (head, body) = payload
-            .split_at_checked(headers.unwrap_or(0))
-            .unwrap_or_default();
-        // Copied, because a slice would keep the whole buffer.
-        let message = Message {
+        self.buffer.advance(2);
+        let mut body = arriving.payload.done();
+        // Not more than the whole, which was checked when the line was read.
+        let headers = headers.map(|bytes| body.split_to(bytes.min(body.len())));
+        Ok(Some(Frame::Message(Message {
             subscription,
-            headers: headers.map(|_| Bytes::copy_from_slice(head)),
-            body: Bytes::copy_from_slice(body),
-        };
-        self.buffer.advance(whole + 2);
-        if self.buffer.is_empty() && whole > KEPT_BUFFER {
-            self.buffer = BytesMut::new();
-        }
-        self.announced = None;
-        Ok(Some(Frame::Message(message)))
+            headers,
+            body,
+        })))
     }
-}
-
-/// The text of an I/O error.
-pub(super) fn failed(error: &io::Error) -> String {
-    printable(&error.to_string()).into_owned()
 }
 
 /// A line of the server.
@@ -288,7 +317,7 @@ mod tests {
     /// The frames of these bytes, which arrive in pieces of `step`.
     async fn frames(bytes: &[u8], step: usize) -> (Vec<Frame>, String) {
         let mut stream = tokio_stream(bytes, step);
-        let mut reader = Reader::new(&mut stream);
+        let mut reader = Reader::new(&mut stream, MOST_BYTES as u64);
         let mut frames = Vec::new();
         loop {
             match reader.next().await {
@@ -370,6 +399,9 @@ mod tests {
         bytes.resize(bytes.len() + size, b'x');
         bytes.extend(b"\r\nMSG a 7 1\r\ny\r\n");
         let (read, _) = frames(&bytes, 1 << 20).await;
-        assert_eq!(read, [Frame::TooLarge(7), message(None, "y")]);
+        assert_eq!(
+            read,
+            [Frame::Unkept(size, Overflow::TooLarge), message(None, "y")]
+        );
     }
 }
