@@ -23,6 +23,8 @@ mod pubsub;
 mod rabbit;
 #[cfg(feature = "amqp")]
 mod rabbit_life;
+#[cfg(feature = "amqp")]
+mod rabbit_limits;
 mod sigv4;
 
 use serde_json::{Value, json};

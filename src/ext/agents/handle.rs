@@ -12,11 +12,14 @@ use tokio::time::{Instant, sleep};
 use super::Handler;
 use super::failures::Failures;
 use super::source::{Delivery, Fate, Receipt};
+use crate::ext::broker::FULL_PAUSE;
 use crate::ext::rate_limit::{Bucket, Rate, Verdict};
 use crate::ext::reconnect::doubled;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
 use crate::telemetry::text::printable;
+use crate::upstream::budget::Full;
+use crate::upstream::collect::Overflow;
 
 /// The pause after the first failure of a message. It doubles with each one.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -105,9 +108,16 @@ impl Bench {
         mut over: watch::Receiver<bool>,
     ) {
         let Delivery { receipt, .. } = delivery;
+        let body = match delivery.body {
+            Ok(body) => body,
+            Err(why) => {
+                drop(permit);
+                return self.unkept(delivery.bytes, why, receipt, &mut over).await;
+            }
+        };
         let message = Message {
-            key: self.failures.key(&delivery.body, &delivery.id),
-            bytes: delivery.body.len(),
+            key: self.failures.key(&body, &delivery.id),
+            bytes: body.len(),
             redelivered: delivery.redelivered,
             earlier: delivery.earlier,
         };
@@ -128,7 +138,7 @@ impl Bench {
             receipt.tell(Fate::Done).await;
         }
         let in_flight = self.series.begin();
-        let result = outcome(handler.handle(delivery.body, delivery.content_type)).await;
+        let result = outcome(handler.handle(body, delivery.content_type)).await;
         drop(in_flight);
         drop(permit);
         match result {
@@ -141,6 +151,35 @@ impl Bench {
             }
             Err(why) => self.failed(message, receipt, why, &mut over).await,
         }
+    }
+
+    /// A message whose body was not kept. One that is too large would be so again.
+    async fn unkept(
+        &self,
+        bytes: u64,
+        why: Overflow,
+        receipt: Box<dyn Receipt>,
+        over: &mut watch::Receiver<bool>,
+    ) {
+        let name = &self.name;
+        if why == Overflow::TooLarge {
+            self.counter.count(Ended::Rejected);
+            log::error!(
+                "[SERVICE: AsyncAgent][{name}] a message of {bytes} bytes is rejected: it is larger than allowed"
+            );
+            return receipt.tell(Fate::Reject).await;
+        }
+        self.counter.count(Ended::Error);
+        log::error!(
+            "[SERVICE: AsyncAgent][{name}] {Full}: a message of {bytes} bytes goes back in {} s",
+            FULL_PAUSE.as_secs()
+        );
+        tokio::select! {
+            biased;
+            () = ended(over) => {}
+            () = sleep(FULL_PAUSE) => {}
+        }
+        receipt.tell(Fate::Return).await;
     }
 
     async fn failed(

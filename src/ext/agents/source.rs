@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderValue;
 
+use crate::upstream::collect::Overflow;
+
 /// A queue.
 #[async_trait]
 pub(in crate::ext) trait Source: Send + Sync + fmt::Debug {
@@ -42,7 +44,9 @@ pub(in crate::ext) trait Session: Send + Sync {
 
 /// A message that was taken.
 pub(in crate::ext) struct Delivery {
-    pub(in crate::ext) body: Bytes,
+    /// Or why it was not kept.
+    pub(in crate::ext) body: Result<Bytes, Overflow>,
+    pub(in crate::ext) bytes: u64,
     pub(in crate::ext) content_type: Option<HeaderValue>,
     /// The message id that the sender set. May be empty.
     pub(in crate::ext) id: String,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::telemetry::queues::{Direction, MessageCounter};
+use crate::upstream::collect::Overflow;
 
 /// What an agent did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,12 @@ impl Source for Queue {
                 }
             };
             let delivery = Delivery {
-                body: Bytes::from_static(body.as_bytes()),
+                body: match body {
+                    "large" => Err(Overflow::TooLarge),
+                    "full" => Err(Overflow::Full),
+                    body => Ok(Bytes::from_static(body.as_bytes())),
+                },
+                bytes: body.len() as u64,
                 content_type: None,
                 id: String::new(),
                 redelivered,
@@ -264,6 +270,25 @@ async fn case_21_a_message_that_fails_waits_longer_each_time_and_holds_up_no_oth
     // What waits goes back at the end.
     let returned = world.events(|event| event == Told("bad", Return));
     assert_eq!(returned.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_its_body_is_rejected_or_waits_for_memory() {
+    let world = World::new();
+    world.send(&["large", "full", "a"]);
+    let run = Run::of(&world, 1, Policy::default());
+    seconds(15).await;
+    let told = world.events(|event| matches!(event, Told(..)));
+    assert_eq!(
+        told,
+        [
+            (0, Told("large", Reject)),
+            (2, Told("a", Done)),
+            (10, Told("full", Return)),
+        ]
+    );
+    assert_eq!(world.calls(), [0]);
+    run.end().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use amqprs::channel::{
-    BasicAckArguments, BasicCancelArguments, BasicNackArguments, Channel, ConsumerMessage,
-};
-use amqprs::connection::Connection;
-use amqprs::error::Error;
-use amqprs::{BasicProperties, FieldValue, ShortStr};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream;
@@ -20,16 +14,15 @@ use tokio::time::timeout;
 
 use super::address::Broker;
 use super::channel::SETUP;
+use super::client::{self, Channel, Client};
 use super::compile::{MOST_SHORT, PREFETCH, address, exchange, name, own_files, prefetch};
 use super::config::AGENT_KEYS;
-use super::connection;
-use super::consume::{Consuming, Declared, Plan};
-use super::held::Held;
+use super::consume::{Consuming, Declared, Plan, told};
 use crate::config::{Agent, Block, ConfigError, Node};
 use crate::ext::agents::{
     self, Bench, Delivery, Fate, Opened, Pace, Pipeline, Policy, Receipt, Session, Source,
 };
-use crate::ext::broker::{Backoff, Failed};
+use crate::ext::broker::{Backoff, Failed, most_bytes};
 use crate::ext::context::Compile;
 use crate::runtime::agents::{Agent as Shown, AgentHealth};
 use crate::runtime::service::{Endpoint, Options};
@@ -39,8 +32,6 @@ use crate::telemetry::queues::{Direction, MessageCounter};
 /// The most messages that an agent may process at the same time: the broker delivers no more before they are confirmed.
 const MOST_WORKERS: i64 = 65_535;
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// The header in which quorum queues count.
-const COUNT: &str = "x-delivery-count";
 
 /// Compiles an agent with these calls. `None` after an error was reported.
 pub(super) fn agent(
@@ -73,6 +64,7 @@ pub(super) fn agent(
             "with \"prefetch_count\" {prefetch} no more than {prefetch} of the {workers} workers have messages"
         )));
     }
+    let most_bytes = most_bytes(cx);
     let source = Queue {
         name: format!("the queue {queue} of {}", broker.shown()).into(),
         broker: Arc::new(broker),
@@ -86,6 +78,7 @@ pub(super) fn agent(
             }),
             prefetch,
             no_local: block.flag("no_local"),
+            most_bytes,
             told: AtomicBool::new(false),
         },
     };
@@ -101,7 +94,7 @@ pub(super) fn agent(
     let counter = MessageCounter::new(&label, Direction::In);
     let plan = agents::Plan {
         key: format!(
-            "{} {place} {:?} {workers} {max_rate:?} {max_retries:?} {backoff:?} {interval:?}",
+            "{} {place} {:?} {workers} {most_bytes} {max_rate:?} {max_retries:?} {backoff:?} {interval:?}",
             node.value().to_json(),
             file.topic
         ),
@@ -195,23 +188,20 @@ impl Source for Queue {
     }
 
     async fn open(&self) -> Result<Opened, String> {
-        let opened = connection::open(Arc::clone(&self.broker), self.tls.clone()).await;
+        let opened = client::open(Arc::clone(&self.broker), self.tls.clone()).await;
         let opened = opened.map_err(Failed::into_text)?;
-        let closed = || "the connection is closed".to_owned();
-        let connection = opened.client.get().ok_or_else(closed)?;
-        let consuming = timeout(SETUP, self.plan.consume(connection)).await;
+        let consuming = timeout(SETUP, self.plan.consume(&opened.client)).await;
         let Consuming {
-            mut open,
+            channel,
             tag,
             mut messages,
         } = consuming.map_err(|_| "no answer in time".to_owned())??;
-        let channel = Held::new(open.channel.clone());
         let session = Line {
             connection: opened.client,
             channel: channel.clone(),
             tag,
         };
-        let lost_connection = opened.lost;
+        let (lost_connection, open) = (opened.lost, channel.clone());
         let lost = async move {
             tokio::select! {
                 why = open.ended() => why,
@@ -219,49 +209,38 @@ impl Source for Queue {
             }
         };
         let messages = stream::poll_fn(move |cx| messages.poll_recv(cx));
-        let deliveries =
-            messages.filter_map(move |message| std::future::ready(delivery(message, &channel)));
         Ok(Opened {
-            deliveries: deliveries.boxed(),
+            deliveries: messages
+                .map(move |message| delivery(message, &channel))
+                .boxed(),
             lost: Box::pin(lost),
             session: Box::new(session),
         })
     }
 }
 
-/// `None` for what is not a message.
-fn delivery(message: ConsumerMessage, channel: &Held<Channel>) -> Option<Delivery> {
-    let deliver = message.deliver?;
-    let properties = message.basic_properties.unwrap_or_default();
-    let content_type = properties.content_type().cloned();
-    Some(Delivery {
-        body: message.content.unwrap_or_default().into(),
-        content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
-        id: properties.message_id().cloned().unwrap_or_default(),
-        redelivered: deliver.redelivered(),
-        earlier: earlier(&properties),
+fn delivery(message: client::Delivery, channel: &Channel) -> Delivery {
+    let known = message.known;
+    Delivery {
+        body: message.body,
+        bytes: message.bytes,
+        content_type: known
+            .content_type
+            .and_then(|text| HeaderValue::try_from(text).ok()),
+        id: known.message_id,
+        redelivered: message.redelivered,
+        earlier: known.earlier,
         receipt: Box::new(Tag {
             channel: channel.clone(),
-            tag: deliver.delivery_tag(),
+            tag: message.tag,
         }),
-    })
-}
-
-/// How often a quorum queue has delivered the message before.
-fn earlier(properties: &BasicProperties) -> Option<u32> {
-    let name = ShortStr::try_from(COUNT).ok()?;
-    match properties.headers()?.get(&name)? {
-        FieldValue::l(count) => u32::try_from(*count).ok(),
-        FieldValue::I(count) => u32::try_from(*count).ok(),
-        FieldValue::i(count) => Some(*count),
-        _ => None,
     }
 }
 
 /// The connection of an agent.
 struct Line {
-    connection: Held<Connection>,
-    channel: Held<Channel>,
+    connection: Client,
+    channel: Channel,
     /// The name of the consumer.
     tag: String,
 }
@@ -269,58 +248,28 @@ struct Line {
 #[async_trait]
 impl Session for Line {
     async fn cancel(&self) -> bool {
-        let Some(channel) = self.channel.get() else {
-            return false;
-        };
-        let arguments = BasicCancelArguments::new(&self.tag);
-        channel.basic_cancel(arguments).await.is_ok()
+        self.channel.cancel(&self.tag).await.is_ok()
     }
 
     async fn close(self: Box<Self>) {
-        // The broker answers after it has read what was sent before. Errors mean that it is closed already.
-        if let Some(channel) = self.channel.get().cloned() {
-            let _ = channel.close().await;
-        }
-        if let Some(connection) = self.connection.get().cloned() {
-            let _ = connection.close().await;
-        }
+        self.connection.close().await;
     }
 }
 
 /// A message with its channel. On a new channel, the delivery tag identifies another message.
 struct Tag {
-    channel: Held<Channel>,
+    channel: Channel,
     tag: u64,
 }
 
 #[async_trait]
 impl Receipt for Tag {
     async fn tell(self: Box<Self>, fate: Fate) {
-        let open = self.channel.get();
-        let open = open.filter(|open| open.is_open() && open.is_connection_open());
-        let Some(channel) = open else {
-            // The broker delivers the message again.
-            log::debug!("[Queues] a message cannot be confirmed: its channel is closed");
-            return;
-        };
-        if let Err(error) = told(channel, self.tag, fate).await {
-            log::warn!(
-                "[Queues] a message cannot be confirmed: {}",
-                connection::text(&error)
-            );
-        }
+        let Tag { channel, tag } = *self;
+        told(match fate {
+            Fate::Done => channel.ack(tag).await,
+            Fate::Return => channel.nack(tag, true).await,
+            Fate::Reject => channel.nack(tag, false).await,
+        });
     }
-}
-
-async fn told(channel: &Channel, tag: u64, fate: Fate) -> Result<(), Error> {
-    let again = match fate {
-        Fate::Done => {
-            let arguments = BasicAckArguments::new(tag, false);
-            return channel.basic_ack(arguments).await;
-        }
-        Fate::Return => true,
-        Fate::Reject => false,
-    };
-    let arguments = BasicNackArguments::new(tag, false, again);
-    channel.basic_nack(arguments).await
 }

@@ -4,20 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use amqprs::connection::Connection;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::address::Broker;
 use super::channel::Exchange;
+use super::client::{self, Client};
 use super::config::{CONSUMER_KEYS, PRODUCER_KEYS};
 use super::consume::{self, Declared, Plan, Queue};
-use super::held::Held;
 use super::producer::{Names, Producer, RoutingKey, field_bytes, plain_properties, short};
 use super::publish::{self, Letter, MostBytes, Outgoing, send};
-use super::{CONSUMER, PRODUCER, connection};
+use super::{CONSUMER, PRODUCER};
 use crate::config::{Block, ConfigError, Node};
-use crate::ext::broker::{Backoff, Link};
+use crate::ext::broker::{Backoff, Link, most_bytes};
 use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
@@ -33,7 +32,7 @@ pub(super) const MOST_SHORT: usize = 255;
 
 /// A connection, and what it depends on.
 struct Connected {
-    link: Arc<Link<Held<Connection>>>,
+    link: Arc<Link<Client>>,
     key: String,
     /// The broker without secrets.
     name: String,
@@ -72,6 +71,7 @@ pub(super) fn consumer(
         }),
         prefetch,
         no_local: block.flag("no_local"),
+        most_bytes: most_bytes(cx),
         told: AtomicBool::new(false),
     };
     let key = site.state(CONSUMER.namespace, node);
@@ -262,7 +262,7 @@ fn connection(
         let config = broker.tls.then(|| tls.config().map(Arc::new)).transpose()?;
         let link = Arc::new(Link::new(name));
         let broker = Arc::new(broker);
-        let open = move || connection::open(Arc::clone(&broker), config.clone());
+        let open = move || client::open(Arc::clone(&broker), config.clone());
         let work = Link::keep(Arc::downgrade(&link), backoff, open);
         tasks.push(Task::new("connection to RabbitMQ", work));
         Ok::<_, ClientError>(link)
@@ -297,7 +297,8 @@ fn feed(
     cx: &mut Compile<'_>,
 ) -> Arc<Link<consume::Feed>> {
     let name = format!("the queue {} of {}", plan.queue, connected.name);
-    cx.carry(format!("{key} {}", connected.key), |tasks| {
+    let key = format!("{key} {} {}", connected.key, plan.most_bytes);
+    cx.carry(key, |tasks| {
         let link = Arc::new(Link::part(&name));
         let plan = Arc::new(plan);
         let open = move || consume::open(Arc::clone(&connected.link), Arc::clone(&plan));
@@ -360,8 +361,8 @@ impl Topic for RabbitTopic {
                 .iter()
                 .map(|(name, value)| field_bytes(name, value))
                 .sum(),
-            properties: plain_properties(&metadata)?,
-            body: message.body.to_vec(),
+            properties: plain_properties(metadata)?,
+            body: message.body,
         };
         send(&self.link, letter, deadline).await
     }
@@ -416,6 +417,7 @@ pub(in crate::ext) fn rabbit_queue(
         declared: None,
         prefetch,
         no_local: false,
+        most_bytes: most_bytes(cx),
         told: AtomicBool::new(false),
     };
     Some(Arc::new(RabbitQueue {

@@ -4,31 +4,29 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amqprs::channel::{
-    BasicAckArguments, BasicConsumeArguments, BasicNackArguments, BasicQosArguments, Channel,
-    ConsumerMessage, QueueBindArguments, QueueDeclareArguments,
-};
-use amqprs::connection::Connection;
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::HeaderValue;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::channel::{DIFFERENT, Exchange, OpenChannel, on_connection};
-use super::connection::text;
-use super::held::Held;
-use crate::ext::broker::{Failed, Inbox, Link, Opened};
+use super::channel::{DIFFERENT, Exchange, on_connection};
+use super::client::{Channel, Client, Delivery, QueueFlags, Role};
+use crate::ext::broker::{FULL_PAUSE, Failed, Inbox, Link, Opened};
 use crate::ext::pubsub::driver::{Claim, Confirm, Subscription, Taken, Verdict, aside};
 use crate::runtime::failure::Failure;
+use crate::upstream::budget::Full;
+use crate::upstream::collect::Overflow;
 
 /// A queue, and how messages are taken from it.
 pub(super) struct Plan {
     pub(super) queue: String,
     /// `None` if the queue must exist.
     pub(super) declared: Option<Declared>,
+    /// More than 0: without it, the broker would deliver all messages.
     pub(super) prefetch: u16,
     pub(super) no_local: bool,
+    /// The most bytes of a message.
+    pub(super) most_bytes: u64,
     /// Whether the warning about a different existing queue was already logged.
     pub(super) told: AtomicBool,
 }
@@ -46,50 +44,32 @@ pub(super) struct Declared {
 pub(super) struct Feed(Arc<Delivered>);
 
 struct Delivered {
-    channel: Held<Channel>,
+    channel: Channel,
     inbox: Inbox<Delivery>,
 }
 
-struct Delivery {
-    tag: u64,
-    redelivered: bool,
-    content_type: Option<String>,
-    body: Bytes,
-}
-
 /// Opens a channel, declares what is to be declared, and takes messages.
-pub(super) async fn open(
-    link: Arc<Link<Held<Connection>>>,
-    plan: Arc<Plan>,
-) -> Result<Opened<Feed>, Failed> {
-    // Without a prefetch count, the broker delivers all messages.
-    let most = match usize::from(plan.prefetch) {
-        0 => usize::MAX,
-        most => most,
-    };
-    let (consuming, mut connections) =
-        on_connection(
-            link,
-            |connection| async move { plan.consume(&connection).await },
-        )
-        .await?;
+pub(super) async fn open(link: Arc<Link<Client>>, plan: Arc<Plan>) -> Result<Opened<Feed>, Failed> {
+    let most = usize::from(plan.prefetch);
+    let setup = |client| async move { plan.consume(&client).await };
+    let (consuming, mut connections) = on_connection(link, setup).await?;
     let Consuming {
-        mut open,
+        channel,
         mut messages,
         ..
     } = consuming;
     let feed = Feed(Arc::new(Delivered {
-        channel: Held::new(open.channel.clone()),
+        channel: channel.clone(),
         inbox: Inbox::new(most, usize::MAX),
     }));
     let filled = feed.clone();
     let lost = async move {
         tokio::select! {
             full = filled.fill(&mut messages) => match full {
-                Ok(()) => open.ended().await,
+                Ok(()) => channel.ended().await,
                 Err(why) => why,
             },
-            why = async { open.ended().await } => why,
+            why = channel.ended() => why,
             () = connections.lost() => "the connection is lost".to_owned(),
         }
     };
@@ -101,82 +81,77 @@ pub(super) async fn open(
 
 /// A channel that delivers messages.
 pub(super) struct Consuming {
-    pub(super) open: OpenChannel,
+    pub(super) channel: Channel,
     /// The name of the consumer on this channel.
     pub(super) tag: String,
-    /// The broker bounds their number.
-    pub(super) messages: UnboundedReceiver<ConsumerMessage>,
+    /// Ends when the channel has ended.
+    pub(super) messages: mpsc::Receiver<Delivery>,
 }
 
 impl Plan {
     /// Opens a channel, declares what is to be declared, and asks for messages.
-    pub(super) async fn consume(&self, connection: &Connection) -> Result<Consuming, String> {
-        let (open, queue) = self.prepared(connection).await?;
-        let qos = BasicQosArguments::new(0, self.prefetch, false);
-        let asked = open.channel.basic_qos(qos).await;
-        asked.map_err(|error| open.reason(&error))?;
-        let mut arguments = BasicConsumeArguments::new(&queue, "");
-        arguments.no_local = self.no_local;
-        arguments.exclusive = self.declared.as_ref().is_some_and(|all| all.exclusive);
-        let consumed = open.channel.basic_consume_rx(arguments).await;
-        let (tag, messages) = consumed.map_err(|error| open.reason(&error))?;
+    pub(super) async fn consume(&self, client: &Client) -> Result<Consuming, String> {
+        let (sink, messages) = mpsc::channel(usize::from(self.prefetch).max(1));
+        let (channel, queue) = self.prepared(client, sink).await?;
+        channel.prefetch(self.prefetch).await?;
+        let exclusive = self.declared.as_ref().is_some_and(|all| all.exclusive);
+        let tag = channel.consume(&queue, self.no_local, exclusive).await?;
         Ok(Consuming {
-            open,
+            channel,
             tag,
             messages,
         })
     }
 
     /// A channel on which the queue is ready, and the name of the queue.
-    async fn prepared(&self, connection: &Connection) -> Result<(OpenChannel, String), String> {
-        let open = OpenChannel::new(connection, None).await?;
-        let mut arguments = QueueDeclareArguments::new(&self.queue);
-        let Some(declared) = &self.declared else {
-            arguments.passive(true);
-            let name = queue(&open, arguments).await?;
-            return Ok((open, name));
+    async fn prepared(
+        &self,
+        client: &Client,
+        sink: mpsc::Sender<Delivery>,
+    ) -> Result<(Channel, String), String> {
+        let taking = || Role::Takes {
+            sink: sink.clone(),
+            most: self.most_bytes,
         };
-        open.declare(&declared.exchange).await?;
-        arguments
-            .durable(declared.exchange.durable)
-            .auto_delete(declared.exchange.auto_delete)
-            .exclusive(declared.exclusive);
-        let (open, name) = match queue(&open, arguments).await {
-            Ok(name) => (open, name),
-            Err(why) if why.starts_with(DIFFERENT) => self.existing(connection, &why).await?,
+        let channel = client.channel(taking()).await?;
+        let Some(declared) = &self.declared else {
+            let name = self.existing(&channel).await?;
+            return Ok((channel, name));
+        };
+        declared.exchange.declare(&channel).await?;
+        let flags = QueueFlags {
+            passive: false,
+            durable: declared.exchange.durable,
+            exclusive: declared.exclusive,
+            auto_delete: declared.exchange.auto_delete,
+        };
+        let (channel, name) = match channel.declare_queue(&self.queue, flags).await {
+            Ok(name) => (channel, name),
+            // A queue with other arguments, such as a limit on the age of its messages, is taken as it is. The broker
+            // has closed the channel of the declaration.
+            Err(why) if why.starts_with(DIFFERENT) => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    log::warn!("[Queues] the queue {} is taken as it is: {why}", self.queue);
+                }
+                let channel = client.channel(taking()).await?;
+                let name = self.existing(&channel).await?;
+                (channel, name)
+            }
             Err(why) => return Err(why),
         };
         for key in &declared.routing_keys {
-            let bind = QueueBindArguments::new(&name, &declared.exchange.name, key);
-            let bound = open.channel.queue_bind(bind).await;
-            bound.map_err(|error| open.reason(&error))?;
+            channel.bind(&name, &declared.exchange.name, key).await?;
         }
-        Ok((open, name))
+        Ok((channel, name))
     }
 
-    /// A queue with other arguments, such as a limit on the age of its messages, is taken as it is. The broker has closed
-    /// the channel of the declaration.
-    async fn existing(
-        &self,
-        connection: &Connection,
-        why: &str,
-    ) -> Result<(OpenChannel, String), String> {
-        if !self.told.swap(true, Ordering::Relaxed) {
-            log::warn!("[Queues] the queue {} is taken as it is: {why}", self.queue);
-        }
-        let open = OpenChannel::new(connection, None).await?;
-        let mut arguments = QueueDeclareArguments::new(&self.queue);
-        arguments.passive(true);
-        let name = queue(&open, arguments).await?;
-        Ok((open, name))
-    }
-}
-
-async fn queue(open: &OpenChannel, arguments: QueueDeclareArguments) -> Result<String, String> {
-    match open.channel.queue_declare(arguments).await {
-        Ok(Some((name, _, _))) => Ok(name),
-        Ok(None) => Err("the broker did not answer".to_owned()),
-        Err(error) => Err(open.reason(&error)),
+    /// The name of a queue that must exist.
+    async fn existing(&self, channel: &Channel) -> Result<String, String> {
+        let flags = QueueFlags {
+            passive: true,
+            ..QueueFlags::default()
+        };
+        channel.declare_queue(&self.queue, flags).await
     }
 }
 
@@ -185,25 +160,34 @@ impl Feed {
     ///
     /// # Errors
     /// The broker delivers more messages than were requested.
-    async fn fill(&self, messages: &mut UnboundedReceiver<ConsumerMessage>) -> Result<(), String> {
-        while let Some(message) = messages.recv().await {
-            let (Some(deliver), Some(content)) = (message.deliver, message.content) else {
-                continue;
-            };
-            let properties = message.basic_properties;
-            let content_type = properties.and_then(|all| all.content_type().cloned());
-            let bytes = content.len();
-            let delivery = Delivery {
-                tag: deliver.delivery_tag(),
-                redelivered: deliver.redelivered(),
-                content_type,
-                body: content.into(),
+    async fn fill(&self, messages: &mut mpsc::Receiver<Delivery>) -> Result<(), String> {
+        while let Some(delivery) = messages.recv().await {
+            let bytes = match &delivery.body {
+                Ok(body) => body.len(),
+                Err(Overflow::TooLarge) => 0,
+                Err(Overflow::Full) => {
+                    self.give_back(&delivery);
+                    continue;
+                }
             };
             if self.0.inbox.push(delivery, bytes).is_err() {
                 return Err("the broker delivers more messages than prefetch_count".to_owned());
             }
         }
         Ok(())
+    }
+
+    /// Returns a message for which there is no memory to its queue after a pause.
+    fn give_back(&self, delivery: &Delivery) {
+        let (bytes, pause) = (delivery.bytes, FULL_PAUSE.as_secs());
+        log::warn!("[Queues] {Full}: a message of {bytes} bytes goes back in {pause} s");
+        let (channel, tag) = (self.0.channel.clone(), delivery.tag);
+        aside(async move {
+            tokio::select! {
+                () = sleep(FULL_PAUSE) => told(channel.nack(tag, true).await),
+                _ = channel.ended() => {}
+            }
+        });
     }
 }
 
@@ -240,18 +224,20 @@ impl Subscription for Queue {
 
 impl Queue {
     fn taken(&self, feed: &Feed, delivery: Delivery) -> Taken {
+        // One that is too large would be so again.
+        let again = delivery.body.is_ok() && !delivery.redelivered && !self.discard;
         let receipt = Receipt {
             channel: feed.0.channel.clone(),
             tag: delivery.tag,
-            again: !delivery.redelivered && !self.discard,
+            again,
             confirmed: self.auto_ack,
         };
         if self.auto_ack {
             receipt.acknowledge();
         }
-        let content_type = delivery.content_type;
+        let content_type = delivery.known.content_type;
         Taken {
-            body: Ok(delivery.body),
+            body: delivery.body.map_err(|_| "it is larger than allowed"),
             content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
             claim: Claim::new(receipt),
         }
@@ -260,7 +246,7 @@ impl Queue {
 
 /// Acknowledges a message that was taken.
 struct Receipt {
-    channel: Held<Channel>,
+    channel: Channel,
     tag: u64,
     /// A message that cannot be used is redelivered once.
     again: bool,
@@ -275,31 +261,16 @@ impl fmt::Debug for Receipt {
 
 impl Receipt {
     fn acknowledge(&self) {
-        let arguments = BasicAckArguments::new(self.tag, false);
-        let channel = self.channel.clone();
-        on(channel, |channel| async move {
-            channel.basic_ack(arguments).await
-        });
+        let (channel, tag) = (self.channel.clone(), self.tag);
+        aside(async move { told(channel.ack(tag).await) });
     }
 }
 
-/// Sends an acknowledgement if the channel is still open. On a new channel, delivery tags identify other messages.
-fn on<F>(channel: Held<Channel>, tell: impl FnOnce(Channel) -> F + Send + 'static)
-where
-    F: Future<Output = Result<(), amqprs::error::Error>> + Send,
-{
-    aside(async move {
-        let open = channel.get().cloned();
-        let open = open.filter(|open| open.is_open() && open.is_connection_open());
-        let Some(channel) = open else {
-            // The broker delivers the message again.
-            log::debug!("[Queues] a message cannot be confirmed: its channel is closed");
-            return;
-        };
-        if let Err(error) = tell(channel).await {
-            log::warn!("[Queues] a message cannot be confirmed: {}", text(&error));
-        }
-    });
+/// What became of the confirmation of a message. The broker delivers the message again if it got none.
+pub(super) fn told(sent: Result<(), String>) {
+    if let Err(why) = sent {
+        log::debug!("[Queues] a message cannot be confirmed: {why}");
+    }
 }
 
 impl Confirm for Receipt {
@@ -313,9 +284,7 @@ impl Confirm for Receipt {
             // What is rejected goes to the dead-letter exchange of the queue, if it has one.
             Verdict::Bad => self.again,
         };
-        let arguments = BasicNackArguments::new(self.tag, false, again);
-        on(self.channel, |channel| async move {
-            channel.basic_nack(arguments).await
-        });
+        let (channel, tag) = (self.channel, self.tag);
+        aside(async move { told(channel.nack(tag, again).await) });
     }
 }

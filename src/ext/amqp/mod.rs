@@ -4,9 +4,9 @@
 //! | module | content |
 //! |---|---|
 //! | `config`, `compile` | the blocks and their compilation |
-//! | `address`, `connection` | the URL of a broker, and the connection to it |
-//! | `held` | closes a connection or a channel on any thread |
-//! | `channel` | a channel of a connection, and what ends it |
+//! | `address` | the URL of a broker |
+//! | `client` | a client of the protocol |
+//! | `channel` | channels with what they need |
 //! | `publish`, `producer` | sends messages and waits for their confirmation |
 //! | `consume` | takes messages |
 //! | `agent` | takes the messages of an async agent |
@@ -20,14 +20,12 @@ mod agent;
 #[cfg(feature = "amqp")]
 mod channel;
 #[cfg(feature = "amqp")]
+mod client;
+#[cfg(feature = "amqp")]
 mod compile;
 mod config;
 #[cfg(feature = "amqp")]
-mod connection;
-#[cfg(feature = "amqp")]
 mod consume;
-#[cfg(feature = "amqp")]
-mod held;
 #[cfg(feature = "amqp")]
 mod producer;
 #[cfg(feature = "amqp")]

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amqprs::{BasicProperties, FieldArray, FieldTable, FieldValue, LongStr, ShortStr};
 use http::StatusCode;
 
+use super::client::{Properties, Texts};
 use super::publish::{Letter, Outgoing, send};
 use crate::ext::broker::Link;
 use crate::ext::pubsub::{Listed, Outlet, Sending};
@@ -77,42 +77,40 @@ impl Producer {
             .sum();
         let mut properties = properties(metadata)?;
         self.names.set(&mut properties, &request.params)?;
-        if self.durable {
-            properties.with_persistence(true);
-        }
+        properties.is_persistent = self.durable;
         Ok(Letter {
             routing_key,
             mandatory: self.mandatory,
             properties,
             head_bytes,
-            body: request.body.to_vec(),
+            body: request.body.clone(),
         })
     }
 }
 
 impl Names {
-    fn set(&self, properties: &mut BasicProperties, params: &Params) -> Result<(), Failure> {
+    fn set(&self, properties: &mut Properties, params: &Params) -> Result<(), Failure> {
         let value = |name: &Option<Box<str>>| {
             let value = params.get(name.as_deref()?)?;
             (!value.is_empty()).then(|| value.to_owned())
         };
         if let Some(text) = value(&self.expiration) {
-            properties.with_expiration(&expiration(&text)?);
+            properties.expiration = Some(expiration(&text)?);
         }
         if let Some(text) = value(&self.reply_to) {
             // The broker closes the channel of a sender that does not consume from it.
             if text == DIRECT_REPLY {
                 return Err(bad(format!("{DIRECT_REPLY} cannot get replies here")));
             }
-            properties.with_reply_to(&short("address for replies", &text)?);
+            properties.reply_to = Some(short("address for replies", &text)?);
         }
         if let Some(text) = value(&self.message_id) {
-            properties.with_message_id(&short("message id", &text)?);
+            properties.message_id = Some(short("message id", &text)?);
         }
         if let Some(text) = value(&self.priority) {
             let number = text.parse().ok();
             let number = number.ok_or_else(|| bad("the priority is no number to 255".to_owned()));
-            properties.with_priority(number?);
+            properties.priority = Some(number?);
         }
         Ok(())
     }
@@ -134,46 +132,37 @@ fn expiration(text: &str) -> Result<String, Failure> {
 }
 
 /// Properties with the headers of a request, each an array of texts as in KrakenD, its content type and the time.
-fn properties(metadata: Vec<(String, Vec<String>)>) -> Result<BasicProperties, Failure> {
-    let mut properties = BasicProperties::default();
+fn properties(metadata: Vec<(String, Vec<String>)>) -> Result<Properties, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    properties.with_timestamp(now.unwrap_or_default().as_secs());
-    let mut table = FieldTable::new();
+    let mut properties = Properties {
+        timestamp: Some(now.unwrap_or_default().as_secs()),
+        ..Properties::default()
+    };
     for (name, values) in metadata {
         if let Some(first) = values.first().filter(|_| name == "Content-Type") {
-            properties.with_content_type(&short("content type", first)?);
+            properties.content_type = Some(short("content type", first)?);
         }
-        let values = values.into_iter().map(field).collect::<Option<Vec<_>>>();
-        let array = values.and_then(|values| FieldArray::try_from(values).ok());
-        let (Some(key), Some(array)) = (ShortStr::try_from(&*name).ok(), array) else {
-            return Err(bad("a header is too long for a message".to_owned()));
-        };
-        table.insert(key, FieldValue::A(array));
+        let name = short("name of a header", &name)?;
+        properties.headers.push((name, Texts::List(values)));
     }
-    properties.with_headers(table);
     Ok(properties)
 }
 
 /// Properties for `rabbit://`: each header is one text, and there is no content type of its own.
-pub(super) fn plain_properties(metadata: &[(String, String)]) -> Result<BasicProperties, Failure> {
-    let mut table = FieldTable::new();
-    for (name, value) in metadata {
-        let pair = ShortStr::try_from(&**name).ok().zip(field(value.clone()));
-        let (key, value) = pair.ok_or_else(|| bad(format!("{name} is too long for a message")))?;
-        table.insert(key, value);
-    }
-    let mut properties = BasicProperties::default();
-    properties.with_headers(table);
-    Ok(properties)
+pub(super) fn plain_properties(metadata: Vec<(String, String)>) -> Result<Properties, Failure> {
+    let headers = metadata.into_iter().map(|(name, value)| {
+        let name = short("name of a header", &name)?;
+        Ok((name, Texts::One(value)))
+    });
+    Ok(Properties {
+        headers: headers.collect::<Result<_, Failure>>()?,
+        ..Properties::default()
+    })
 }
 
 /// The most bytes of a header with one value: a name, a type and a length of each.
 pub(super) fn field_bytes(name: &str, value: &str) -> usize {
     name.len() + value.len() + 16
-}
-
-fn field(text: String) -> Option<FieldValue> {
-    LongStr::try_from(text).ok().map(FieldValue::S)
 }
 
 /// # Errors
@@ -224,7 +213,7 @@ mod tests {
         ] {
             let mut params = Params::default();
             params.0.push((Shared::from(name), value.to_owned()));
-            let set = names.set(&mut BasicProperties::default(), &params);
+            let set = names.set(&mut Properties::default(), &params);
             assert_eq!(set.is_ok(), good, "{name}={value}");
             let status = set.err().map(|failure| failure.status);
             assert!(status.is_none_or(|status| status == StatusCode::BAD_REQUEST));

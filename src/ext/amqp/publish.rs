@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amqprs::BasicProperties;
-use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments};
-use amqprs::connection::Connection;
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::channel::{Exchange, OpenChannel, on_connection};
-use super::connection::text;
-use super::held::Held;
+use super::channel::{Exchange, on_connection};
+use super::client::{Channel, Client, Properties, Role};
 use crate::ext::broker::{Failed, Link, Opened};
 use crate::runtime::failure::{Failure, Kind};
 
@@ -28,10 +25,10 @@ pub(super) struct Letter {
     pub(super) routing_key: String,
     /// A message that reaches no queue is an error.
     pub(super) mandatory: bool,
-    pub(super) properties: BasicProperties,
+    pub(super) properties: Properties,
     /// The bytes of the headers in the properties.
     pub(super) head_bytes: usize,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 /// What the broker says about a message.
@@ -83,35 +80,31 @@ impl MostBytes {
 
 /// Opens a channel for messages to an exchange.
 pub(super) async fn open(
-    link: Arc<Link<Held<Connection>>>,
+    link: Arc<Link<Client>>,
     exchange: Arc<Exchange>,
     most_body_bytes: Arc<MostBytes>,
 ) -> Result<Opened<Outgoing>, Failed> {
     let unconfirmed = Arc::new(Mutex::new(Unconfirmed::new()));
     let shared = Arc::clone(&unconfirmed);
     let name = exchange.name.clone();
-    let ((mut open, frame), mut connections) = on_connection(link, |connection| async move {
-        let frame = usize::try_from(connection.frame_max()).unwrap_or(usize::MAX);
-        let open = OpenChannel::new(&connection, Some(shared)).await?;
-        open.declare(&exchange).await?;
-        let confirmed = open
-            .channel
-            .confirm_select(ConfirmSelectArguments::new(false));
-        confirmed.await.map_err(|error| open.reason(&error))?;
-        Ok((open, frame))
+    let ((channel, frame), mut connections) = on_connection(link, |client| async move {
+        let channel = client.channel(Role::Sends(shared)).await?;
+        exchange.declare(&channel).await?;
+        channel.confirm().await?;
+        Ok((channel, client.frame_max()))
     })
     .await?;
     let (jobs, waiting) = mpsc::channel(MOST_WAITING);
     let learned = Arc::clone(&most_body_bytes);
     let lost = async move {
         // Unconfirmed messages are dropped at the end, and their senders get an error.
-        let writing = write(open.channel.clone(), name, unconfirmed, waiting);
+        let writing = write(&channel, &name, &unconfirmed, waiting);
         let why = tokio::select! {
             why = writing => why,
-            why = open.ended() => why,
+            why = channel.ended() => why,
             () = connections.lost() => "the connection is lost".to_owned(),
         };
-        let why = open.said(why);
+        let why = channel.reason().unwrap_or(why);
         learned.learn(&why);
         why
     };
@@ -127,9 +120,9 @@ pub(super) async fn open(
 
 /// Writes messages one after another, because their order gives them their numbers.
 async fn write(
-    channel: Channel,
-    exchange: String,
-    unconfirmed: Arc<Mutex<Unconfirmed>>,
+    channel: &Channel,
+    exchange: &str,
+    unconfirmed: &Mutex<Unconfirmed>,
     mut waiting: mpsc::Receiver<Job>,
 ) -> String {
     while let Some(Job { letter, done }) = waiting.recv().await {
@@ -137,12 +130,17 @@ async fn write(
         if done.is_closed() {
             continue;
         }
-        lock(&unconfirmed).add(&letter, done);
-        let mut arguments = BasicPublishArguments::new(&exchange, &letter.routing_key);
-        arguments.mandatory(letter.mandatory);
-        let sent = channel.basic_publish(letter.properties, letter.body, arguments);
-        if let Err(error) = sent.await {
-            return text(&error);
+        lock(unconfirmed).add(&letter, done);
+        let Letter {
+            routing_key,
+            mandatory,
+            properties,
+            body,
+            ..
+        } = letter;
+        let sent = channel.publish(exchange, &routing_key, mandatory, &properties, body);
+        if let Err(why) = sent.await {
+            return why;
         }
     }
     "nobody sends messages any more".to_owned()
@@ -199,6 +197,7 @@ pub(super) struct Unconfirmed {
 struct Sent {
     done: oneshot::Sender<Outcome>,
     routing_key: String,
+    bytes: u64,
     hash: u64,
     /// The broker has returned it. Its confirmation follows.
     returned: bool,
@@ -218,19 +217,33 @@ impl Unconfirmed {
         let sent = Sent {
             done,
             routing_key: letter.routing_key.clone(),
+            bytes: letter.body.len() as u64,
             hash: self.hashes.hash_one(&letter.body),
             returned: false,
         };
         self.waiting.insert(self.last, sent);
     }
 
+    /// The bytes of the largest message.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.waiting
+            .values()
+            .map(|sent| sent.bytes)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Marks the first equal message as returned. A returned message has no delivery tag. Equal messages have the same
     /// route, so any of them can be marked.
-    pub(super) fn returned(&mut self, routing_key: &str, body: &[u8]) {
-        let hash = self.hashes.hash_one(body);
+    pub(super) fn returned(&mut self, routing_key: &str, bytes: u64, body: Option<&[u8]>) {
+        // A body for which there was no memory is recognized by its size.
+        let hash = body.map(|body| self.hashes.hash_one(body));
         let mut waiting = self.waiting.values_mut();
         let is_meant = |sent: &&mut Sent| {
-            !sent.returned && sent.hash == hash && sent.routing_key == routing_key
+            !sent.returned
+                && sent.bytes == bytes
+                && hash.is_none_or(|hash| sent.hash == hash)
+                && sent.routing_key == routing_key
         };
         if let Some(sent) = waiting.find(is_meant) {
             sent.returned = true;
@@ -288,9 +301,9 @@ mod tests {
             let letter = Letter {
                 routing_key: key.to_owned(),
                 mandatory: true,
-                properties: BasicProperties::default(),
+                properties: Properties::default(),
                 head_bytes: 0,
-                body: body.to_vec(),
+                body: Bytes::copy_from_slice(body),
             };
             all.add(&letter, done);
             outcome
@@ -302,8 +315,9 @@ mod tests {
             add("a", b"2"),
             add("c", b""),
         ];
-        all.returned("a", b"2");
-        all.returned("unknown", b"2");
+        all.returned("a", 1, Some(b"2"));
+        all.returned("a", 2, None);
+        all.returned("unknown", 1, Some(b"2"));
         all.settle(3, true, true);
         all.settle(5, false, false);
         all.settle(99, false, true);
