@@ -12,6 +12,7 @@ mod agents_check;
 #[cfg(feature = "amqp")]
 mod agents_life;
 mod closed_clients;
+mod document;
 mod google;
 mod lambda;
 #[cfg(feature = "nats")]

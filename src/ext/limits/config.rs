@@ -18,7 +18,7 @@ pub(crate) const LIMITS: Namespace = Namespace {
             "upstream_body",
             Kind::Any,
             "64MiB",
-            "Largest decoded backend response of a composed endpoint.",
+            "Largest decoded backend response of a composed endpoint, and largest message of NATS or RabbitMQ.",
         ).guarding(),
         key(
             "buffered",

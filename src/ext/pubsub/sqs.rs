@@ -111,9 +111,8 @@ impl Subscription for Sqs {
                 Ok(Ok(Ok(None))) => has_answered = true,
                 Ok(Ok(taken)) => return taken,
             }
-            if wait == 0 {
-                sleep_until((Instant::now() + POLL).min(deadline)).await;
-            }
+            // A queue that does not wait is not asked without a pause.
+            sleep_until((now + POLL).min(deadline)).await;
         }
     }
 }

@@ -38,7 +38,7 @@ fn pubsub(more: &[Value]) -> Stub {
     Stub::with(&json!(routes).to_string())
 }
 
-fn host(stub: &Stub) -> String {
+pub(super) fn host(stub: &Stub) -> String {
     format!("127.0.0.1:{}", stub.port())
 }
 
