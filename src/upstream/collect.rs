@@ -3,12 +3,15 @@
 use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
+use memmap2::MmapMut;
 
 use super::budget::{Budget, Charge, SMALL};
 
-/// Larger bodies are collected in blocks of this size. A single buffer that doubles would hold up to three times the
+/// Larger bodies are collected in [`Block`]s of this size. A single buffer that doubles would hold up to three times the
 /// body while it grows, unknown to the budget.
 const BLOCK: usize = 1 << 20;
+/// A body of unknown length is collected in one buffer up to this size.
+const MOST_GROWN: usize = 256 << 10;
 
 /// Why a body cannot be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +90,51 @@ pub(crate) async fn whole<P: Pieces>(
 pub(crate) struct Collector {
     most: u64,
     copies: usize,
-    blocks: Vec<Bytes>,
-    last: BytesMut,
+    /// The first bytes, or the whole body if it is not large.
+    first: BytesMut,
+    /// The maximum size of the first buffer.
+    most_first: usize,
+    blocks: Vec<Block>,
     length: usize,
     charge: Charge,
     /// See [`Pieces::charged`].
     charged: fn(usize, usize) -> usize,
+}
+
+/// A part of a large body, in memory of its own that the system gets back at once when it is dropped.
+///
+/// An allocator keeps freed memory for a while. If many large bodies end at the same time, it would hold all of them
+/// twice: in their parts, and as a whole.
+#[derive(Debug)]
+struct Block {
+    memory: MmapMut,
+    filled: usize,
+}
+
+impl Block {
+    fn new() -> Result<Block, Overflow> {
+        let memory = MmapMut::map_anon(BLOCK).map_err(|_| Overflow::Full)?;
+        // What is not filled must not take memory: a large page would. Where there are none, this is an error.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::NoHugePage);
+        Ok(Block { memory, filled: 0 })
+    }
+
+    /// Appends what fits, and returns the rest.
+    fn push<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        let room = self.memory.get_mut(self.filled..).unwrap_or_default();
+        let count = room.len().min(piece.len());
+        let (fits, rest) = piece.split_at(count);
+        if let Some(room) = room.get_mut(..count) {
+            room.copy_from_slice(fits);
+        }
+        self.filled += count;
+        rest
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(..self.filled).unwrap_or_default()
+    }
 }
 
 /// The memory that is charged for `length` bytes, unless a body is charged otherwise.
@@ -105,15 +147,20 @@ fn charged(length: usize, copies: usize) -> usize {
 }
 
 impl Collector {
-    /// Collects at most `most` bytes, with initial space for `expected` of them. An announced length is not yet
-    /// received data, so the initial space is one block at most. `copies` is the number of times that each byte is
+    /// Collects at most `most` bytes, with initial space for `expected` of them, unless they are more than a block: an
+    /// announced length is not yet received data. `copies` is the number of times that each byte is
     /// charged: more than once if something of the same size will be made from the body.
     pub(crate) fn new(expected: usize, most: u64, copies: usize) -> Collector {
         Collector {
             most,
             copies,
+            first: BytesMut::with_capacity(if expected > BLOCK { 0 } else { expected }),
+            most_first: if expected > BLOCK {
+                0
+            } else {
+                expected.max(MOST_GROWN)
+            },
             blocks: Vec::new(),
-            last: BytesMut::with_capacity(expected.min(BLOCK)),
             length: 0,
             charge: Budget::process().charge(),
             charged,
@@ -140,26 +187,33 @@ impl Collector {
         }
         let charged = (self.charged)(self.length, self.copies);
         self.charge.cover(charged).map_err(|_| Overflow::Full)?;
-        if !self.last.is_empty() && self.last.len() + piece.len() > BLOCK {
-            let next = BytesMut::with_capacity(BLOCK.max(piece.len()));
-            let full = std::mem::replace(&mut self.last, next);
-            self.blocks.push(full.freeze());
+        if self.blocks.is_empty() && self.length <= self.most_first {
+            self.first.extend_from_slice(piece);
+            return Ok(());
         }
-        self.last.extend_from_slice(piece);
+        let mut rest = match self.blocks.last_mut() {
+            Some(last) => last.push(piece),
+            None => piece,
+        };
+        while !rest.is_empty() {
+            let mut next = Block::new()?;
+            rest = next.push(rest);
+            self.blocks.push(next);
+        }
         Ok(())
     }
 
     /// The whole body. Each block is freed as soon as it is copied.
     pub(crate) fn done(self) -> Bytes {
         if self.blocks.is_empty() {
-            return self.charge.settle(self.last);
+            return self.charge.settle(self.first);
         }
         let mut whole = BytesMut::with_capacity(self.length);
+        whole.extend_from_slice(&self.first);
+        drop(self.first);
         for block in self.blocks {
-            whole.extend_from_slice(&block);
+            whole.extend_from_slice(block.bytes());
         }
-        whole.extend_from_slice(&self.last);
-        drop(self.last);
         self.charge.settle(whole)
     }
 }
@@ -178,9 +232,21 @@ mod tests {
                 collector.push(&piece).unwrap();
                 want.extend_from_slice(&piece);
             }
-            let blocks = collector.blocks.iter().map(Bytes::len);
-            assert!(blocks.max().unwrap_or(0) <= BLOCK.max(size));
+            assert!(collector.first.len() <= MOST_GROWN);
             assert!(collector.done() == want, "{size}");
+        }
+    }
+
+    #[test]
+    fn an_announced_body_has_one_buffer_unless_it_is_large() {
+        for (announced, blocks) in [(BLOCK - 7, 0), (BLOCK, 0), (BLOCK + 1, 2), (3 * BLOCK, 3)] {
+            let mut collector = Collector::new(announced, u64::MAX, 1);
+            let want: Vec<u8> = (0..announced).map(|n| (n % 251) as u8).collect();
+            for piece in want.chunks(60_000) {
+                collector.push(piece).unwrap();
+            }
+            assert_eq!(collector.blocks.len(), blocks, "{announced}");
+            assert!(collector.done() == want, "{announced}");
         }
     }
 
