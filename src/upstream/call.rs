@@ -144,10 +144,10 @@ impl HostSet {
             // Boxed, so that calls that are made once do not carry this state.
             Box::pin(self.send_repeatedly(&again, &call, framing, source)).await?
         } else {
+            let pick = Pick::of(&call.out);
             let mut exchange = match call.elsewhere {
-                None => self.open(call.out, framing).await?,
+                None => self.open_picked(call.out, framing, pick).await?,
                 Some(set) => {
-                    let pick = Pick::of(&call.out);
                     Box::pin(set.open_apart(&self.client, call.out, framing, pick)).await?
                 }
             };

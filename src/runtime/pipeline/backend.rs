@@ -198,7 +198,7 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
     }
 }
 
-/// Builds and makes the call, or several at once if `concurrent_calls` asks for it.
+/// Builds and makes the call, or several at once if `concurrent_calls` asks for it. It is boxed, as what surrounds it is moved.
 pub(super) async fn get<C: Carrier>(
     cx: &Context<'_, C>,
     backend: &Backend,
@@ -212,7 +212,6 @@ pub(super) async fn get<C: Carrier>(
         target: out.out.target.as_str().into(),
     });
     let mut part = match cx.concurrent_calls {
-        // Boxed, because everything around a call is small, and is moved.
         0 | 1 => in_place(|| exchange(cx.carrier, most_bytes, backend, out, limit)).await,
         many => {
             let call = || exchange(cx.carrier, most_bytes, backend, out.clone(), limit);
