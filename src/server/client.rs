@@ -109,7 +109,9 @@ impl Downstream for Client<'_> {
     }
 
     fn has_no_body(&mut self) -> bool {
-        self.session.as_downstream_mut().is_body_empty()
+        let is_empty = self.session.as_downstream_mut().is_body_empty();
+        self.has_body |= is_empty;
+        is_empty
     }
 
     async fn read_whole(&mut self, most: u64) -> Result<Bytes, Failure> {

@@ -98,6 +98,7 @@ pub(crate) async fn compose<D: Downstream>(
     } = request;
     let body = match body {
         Some(body) => Ok(body),
+        None if client.has_no_body() => Ok(Bytes::new()),
         None => read_in_time(client, options, endpoint).await,
     };
     let body = match body {
