@@ -4,6 +4,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+/// The gateway's own headers. Like all headers that Pingora does not know, HTTP/1 clients receive them in lower case.
+pub(crate) const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
+pub(crate) const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
+
 /// A few headers, in the order in which they are written. A name may occur several times.
 pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
 

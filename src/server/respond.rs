@@ -1,7 +1,7 @@
 //! Writes the gateway's own responses.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::runtime::finishing::Finishing;
 use crate::runtime::grpc;
-use crate::runtime::response::{Branding, Fields, Response};
+use crate::runtime::response::{Branding, Fields, Response, X_KRAKEND, X_KRAKEND_COMPLETED};
 use crate::runtime::service::Options;
 use crate::server::finish;
 use crate::server::gateway::Active;
@@ -22,10 +22,6 @@ const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 /// Composed bodies up to this size carry `Content-Length`. KrakenD sends longer ones in chunks, which makes no
 /// difference for clients.
 const CHUNK_BYTES: usize = 64 * 1024;
-
-/// The names of the gateway's own headers, spelled as KrakenD sends them.
-pub(super) const X_KRAKEND: &str = "X-Krakend";
-pub(super) const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 
 /// Headers with which an upstream may have decided about origins.
 const UPSTREAM_CORS: [header::HeaderName; 5] = [
@@ -109,23 +105,14 @@ fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
 
 fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
     let size = response.fields.len() + extra.len() + 6;
-    // Custom spelling is only needed for the gateway's own names. Pingora knows the spelling of common ones.
-    let usual = response.branding == Branding::None
-        && response
-            .fields
-            .iter()
-            .all(|(name, _)| *name == header::CONTENT_TYPE);
-    let mut header = if usual {
-        let mut parts = http::Response::new(()).into_parts().0;
-        parts.status = response.status;
-        parts.headers = HeaderMap::with_capacity(size);
-        for (name, value) in &response.fields {
-            parts.headers.append(name, trimmed(value));
-        }
-        ResponseHeader::from(parts)
-    } else {
+    // Some clients look for these two names in their usual spelling, which needs a second map.
+    let spelled =
+        |name: &HeaderName| matches!(*name, header::WWW_AUTHENTICATE | header::RETRY_AFTER);
+    let mut header = if response.fields.iter().any(|(name, _)| spelled(name)) {
         let mut header = ResponseHeader::build(response.status, Some(size))?;
-        brand(&mut header, options, response.branding)?;
+        for (name, value) in brand(options, response.branding).into_iter().flatten() {
+            header.append_header(name, value)?;
+        }
         for (name, value) in &response.fields {
             match *name {
                 header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
@@ -134,6 +121,18 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
             };
         }
         header
+    } else {
+        // The setters of Pingora parse each name again.
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.status = response.status;
+        parts.headers = HeaderMap::with_capacity(size);
+        for (name, value) in brand(options, response.branding).into_iter().flatten() {
+            parts.headers.append(name, value);
+        }
+        for (name, value) in &response.fields {
+            parts.headers.append(name, trimmed(value));
+        }
+        ResponseHeader::from(parts)
     };
     replace(&mut header, extra)?;
     if !bodiless(response.status) {
@@ -150,22 +149,18 @@ async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
     session.write_response_body(Some(body), true).await
 }
 
-/// Adds `X-Krakend` and `X-Krakend-Completed` according to the branding of the response.
-///
-/// # Errors
-/// Never for values that `compile` created.
-pub(super) fn brand(
-    header: &mut ResponseHeader,
-    options: &Options,
-    branding: Branding,
-) -> Result<()> {
-    if branding != Branding::None {
-        header.insert_header(X_KRAKEND, options.version_header.clone())?;
-    }
-    if let Branding::Completed(complete) = branding {
-        header.insert_header(X_KRAKEND_COMPLETED, if complete { "true" } else { "false" })?;
-    }
-    Ok(())
+/// `X-Krakend` and `X-Krakend-Completed` according to the branding of the response.
+fn brand(options: &Options, branding: Branding) -> [Option<(HeaderName, HeaderValue)>; 2] {
+    let version = (branding != Branding::None).then(|| options.version_header.clone());
+    let completed = match branding {
+        Branding::Completed(true) => Some(HeaderValue::from_static("true")),
+        Branding::Completed(false) => Some(HeaderValue::from_static("false")),
+        Branding::None | Branding::Version => None,
+    };
+    [
+        version.map(|value| (X_KRAKEND, value)),
+        completed.map(|value| (X_KRAKEND_COMPLETED, value)),
+    ]
 }
 
 /// Sets headers of a response, and replaces those with the same name. `Vary` is extended instead of replaced. If the

@@ -8,11 +8,9 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use smallvec::SmallVec;
 
+use crate::runtime::response::{X_KRAKEND, X_KRAKEND_COMPLETED};
 use crate::runtime::service::{Options, StaticData};
 use crate::upstream::{is_trimmed, trimmed};
-
-const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
-const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
 
 /// What the head of a response depends on, in addition to the head of the upstream.
 #[derive(Debug, Clone, Copy)]
