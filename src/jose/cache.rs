@@ -196,10 +196,13 @@ impl TokenCache {
             })
     }
 
-    /// A hash of the whole token. It only locates the entry: all bytes are compared before the entry is used.
+    /// A hash of the end of the token, which is the end of its signature: it differs between tokens, and clients cannot
+    /// choose it. It only locates the entry: all bytes are compared before the entry is used.
     fn hash(&self, token: &str, scope: Scope) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(token.as_bytes());
+        let token = token.as_bytes();
+        hasher.write(token.last_chunk::<HASHED>().map_or(token, |end| &end[..]));
+        hasher.write_usize(token.len());
         hasher.write_u64(scope.origin.0);
         let Verifier {
             algorithms,
@@ -237,6 +240,8 @@ impl fmt::Debug for TokenCache {
 }
 
 const SHARDS: usize = 64;
+/// The number of bytes at the end of a token that are hashed.
+const HASHED: usize = 64;
 
 /// Aligned, so that the counters of two shards never share a cache line.
 #[repr(align(128))]

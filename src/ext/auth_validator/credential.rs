@@ -69,7 +69,7 @@ impl Places {
             notes.set_header(&COOKIE, kept.collect());
         }
         let query = notes.head(head).query.unwrap_or_default();
-        if query.split('&').any(|pair| is_other_parameter(pair, token)) {
+        if !query.is_empty() && query.split('&').any(|pair| is_other_parameter(pair, token)) {
             let kept = query
                 .split('&')
                 .filter(|pair| !is_other_parameter(pair, token));
