@@ -25,6 +25,9 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
 
+/// The number of headers that the gateway usually adds to those of a client.
+const MOST_ADDED: usize = 5;
+
 /// Which headers pass: the endpoint's list, or a backend's second filter.
 #[derive(Debug, Clone)]
 pub struct HeaderRules {
@@ -194,7 +197,12 @@ pub fn outgoing(
     head: &Head<'_>,
     notes: &Notes,
 ) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+    let listed = match &rules.pass {
+        Pass::Default => 1,
+        Pass::Listed(listed) => listed.len(),
+        Pass::All => head.headers.len(),
+    };
+    let mut headers = HeaderMap::with_capacity(listed + MOST_ADDED);
     let nominated = Nominated::by(head.headers);
     match &rules.pass {
         Pass::Default => copy(&mut headers, rules, &CONTENT_TYPE, head, notes, &nominated),
