@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::active::Active;
@@ -124,15 +125,26 @@ impl Drop for Ctx {
     }
 }
 
+/// Path and query of the request.
+fn target_of(header: &RequestHeader) -> Option<(&str, Option<&str>)> {
+    let raw = header.raw_path();
+    // The usual target is that of the URI, which is text and already divided.
+    if let Some(target) = header.uri.path_and_query()
+        && std::ptr::eq(target.as_str().as_bytes(), raw)
+    {
+        return Some((target.path(), target.query()));
+    }
+    let target = std::str::from_utf8(raw).ok()?;
+    Some(match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    })
+}
+
 /// The head of the request. `None` if its target is not text, which no route matches.
 pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
     let header = session.req_header();
-    let target = std::str::from_utf8(header.raw_path()).ok()?;
-    let mark = memchr::memchr(b'?', target.as_bytes());
-    let (path, query) = match mark.and_then(|at| target.split_at_checked(at)) {
-        Some((path, rest)) => (path, rest.get(1..)),
-        None => (target, None),
-    };
+    let (path, query) = target_of(header)?;
     let digest = session.digest();
     let peer = digest
         .and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet())
