@@ -172,6 +172,12 @@ impl Rejection {
         Rejection::new(Reason::Missing, "Token not found")
     }
 
+    /// The header has credentials of another scheme, such as `Basic`. The sentence is KrakenD's, which takes the whole
+    /// value for a token.
+    pub fn other_scheme() -> Rejection {
+        Rejection::new(Reason::Missing, NOT_THREE_PARTS)
+    }
+
     /// Two credentials in one request. It is undefined which of them an upstream would use.
     pub fn ambiguous() -> Rejection {
         Rejection::new(
@@ -203,6 +209,10 @@ impl Rejection {
         Rejection::new(Reason::UnusableKey, PRIMITIVE)
     }
 }
+
+/// KrakenD's message for a text that is not three parts with dots between them.
+pub(super) const NOT_THREE_PARTS: &str =
+    "go-jose/go-jose: compact JWS format must have three parts";
 
 /// KrakenD uses this message both for a revoked token and for one that an expression rejects.
 const REJECTED: &str = "Token sent by client rejected";

@@ -14,7 +14,7 @@ use crate::jose::algorithm::{Algorithm, Algorithms};
 use crate::jose::claims::{self, Claims};
 use crate::jose::key::Key;
 use crate::jose::key_set::KeyIdStrategy;
-use crate::jose::reason::{Reason, Rejection};
+use crate::jose::reason::{NOT_THREE_PARTS, Reason, Rejection};
 use crate::jose::strict;
 
 /// Maximum length of a token. It is higher than the default header limits of common servers.
@@ -387,7 +387,7 @@ fn illegal_base64(error: &DecodeError) -> Rejection {
 }
 
 fn not_three_parts() -> Rejection {
-    malformed("go-jose/go-jose: compact JWS format must have three parts")
+    malformed(NOT_THREE_PARTS)
 }
 
 fn malformed(detail: impl Into<Cow<'static, str>>) -> Rejection {

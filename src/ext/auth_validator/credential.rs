@@ -39,6 +39,9 @@ impl Places {
             {
                 return Ok(Some((Scheme::Dpop, token)));
             }
+            if has_other_scheme(line.as_bytes()) {
+                return Err(Rejection::other_scheme());
+            }
             if let Some(token) = bearer(line.as_bytes())? {
                 return Ok(Some((Scheme::Bearer, token)));
             }
@@ -124,6 +127,22 @@ impl Places {
     }
 }
 
+/// Whether a value is for another authentication scheme, such as `Basic x`: then the request has no token, and RFC 6750
+/// §3.1 asks for a challenge without an error code. A value with two dots may be a token without a scheme, with blanks
+/// inside.
+fn has_other_scheme(value: &[u8]) -> bool {
+    let Some(end) = value.iter().position(u8::is_ascii_whitespace) else {
+        return false;
+    };
+    let (scheme, rest) = value.split_at(end);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let dots = value.iter().filter(|byte| **byte == b'.').count();
+    scheme.iter().all(is_name)
+        && !scheme.eq_ignore_ascii_case(b"bearer")
+        && !rest.trim_ascii().is_empty()
+        && dots != 2
+}
+
 /// The usual name of a parameter or cookie with a token (RFC 6750 §2.3).
 const TOKEN: &[u8] = b"access_token";
 
@@ -206,6 +225,30 @@ fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_scheme_is_not_a_token() {
+        for value in [
+            &b"Basic dXNlcjpwYXNz"[..],
+            b"Digest username=\"a\", realm=\"b\"",
+            b"NEGOTIATE YII=",
+        ] {
+            assert!(has_other_scheme(value), "{value:?}");
+        }
+        for value in [
+            &b"Bearer abc"[..],
+            b"bearer abc",
+            b"Bearer",
+            b"Bearer ",
+            b"abc",
+            b"JWT a.b.c",
+            b"a .b.c",
+            b"e y.J.x",
+            b"",
+        ] {
+            assert!(!has_other_scheme(value), "{value:?}");
+        }
+    }
 
     #[test]
     fn bytes_of_latin_1_around_a_name_are_ignored() {

@@ -29,7 +29,7 @@ async fn one_request_has_one_credential() {
         ),
         (
             fields(&[(AUTHORIZATION, "Basic x"), (COOKIE, &cookie)]),
-            Some((401, "malformed")),
+            Some((401, "missing")),
         ),
         (
             fields(&[(AUTHORIZATION, &good), (AUTHORIZATION, &good)]),

@@ -175,7 +175,7 @@ fn times_are_told_relative_to_now() {
     assert!(text.contains(" (issued 2 h ago), now "), "{text}");
     let text = told(format!(r#"{{"nbf":{}}}"#, now + 7200 + 600));
     assert!(text.contains(" (2 h in the future), now "), "{text}");
-    assert!(told("{}".to_owned()).contains("exp nothing, now "));
+    assert!(told("{}".to_owned()).contains("exp absent, now "));
 }
 
 #[test]
