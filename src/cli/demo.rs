@@ -1,6 +1,6 @@
 //! `demo`: everything in one process, on loopback, without any account.
 //!
-//! It starts a development issuer (discovery, key set, token endpoint), a sample upstream, and the gateway with the
+//! It starts a development issuer (discovery, key set, token endpoint), a sample backend, and the gateway with the
 //! configuration of the walkthrough. Keys are generated at start and end with the process. It is not for production,
 //! and its output says so.
 
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::DemoArgs;
 use crate::cli::run::{Extras, serve_text};
@@ -30,7 +30,8 @@ const PAGE_PORT: u16 = 8182;
 /// Serves until it is interrupted.
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     if args.print_config {
-        super::say(&Ports::of_arguments(args).file());
+        // Without the page: its port is that of a demo that runs.
+        super::say(&configuration(&Ports::of_arguments(args), false));
         return ExitCode::SUCCESS;
     }
     jose::install_crypto();
@@ -53,15 +54,16 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
         super::say(&told);
     }
     let issuer = Issuer::new(ports.issuer_url())?;
-    let text = ports.file();
+    let text = configuration(&ports, true);
     let file = write_file(&ports, &text);
     let extras = Extras {
         sides: vec![
             side(
                 ports.issuer,
+                "--issuer-port",
                 Arc::new(move |asked: &Asked| issuer.response(asked)),
             ),
-            side(ports.upstream, Arc::new(sample)),
+            side(ports.upstream, "--upstream-port", Arc::new(sample)),
         ],
         ready: Some(instructions(&ports, &file)),
         quiet: true,
@@ -69,9 +71,10 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     Ok(serve_text(&text, extras))
 }
 
-fn side(port: u16, handler: Handler) -> SideListener {
+fn side(port: u16, block: &'static str, handler: Handler) -> SideListener {
     SideListener {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        block,
         handler,
         optional: false,
     }
@@ -122,11 +125,6 @@ impl Ports {
     fn issuer_url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.issuer)
     }
-
-    /// The configuration as text.
-    fn file(&self) -> String {
-        format!("{:#}\n", configuration(self))
-    }
 }
 
 fn listener(wanted: u16, is_fixed: bool) -> Result<TcpListener, String> {
@@ -136,43 +134,59 @@ fn listener(wanted: u16, is_fixed: bool) -> Result<TcpListener, String> {
         .map_err(|error| format!("port {wanted}: {error}"))
 }
 
-/// The configuration of the walkthrough, with the issuer and the upstream of the demo.
-fn configuration(ports: &Ports) -> Value {
+/// The configuration of the walkthrough, with the issuer and the backend of the demo. It is written as a person would
+/// write it, because users copy and change it.
+fn configuration(ports: &Ports, page: bool) -> String {
+    let Ports {
+        gateway, upstream, ..
+    } = ports;
     let issuer = ports.issuer_url();
-    let upstream = format!("http://127.0.0.1:{}", ports.upstream);
-    json!({
-        "version": 3,
-        "name": "Portcullis demo",
-        "port": ports.gateway,
-        "listen_ip": "127.0.0.1",
-        "timeout": "3s",
-        "extra_config": {
-            "telemetry/logging": { "level": "WARNING", "stdout": true },
-            "portcullis/metrics": { "listen": format!("127.0.0.1:{}", ports.page), "page": true }
-        },
-        "endpoints": [
-            {
-                "endpoint": "/auth0-protected",
-                "extra_config": {
-                    "auth/validator": {
-                        "alg": "RS256",
-                        "audience": [AUDIENCE],
-                        "issuer": issuer,
-                        "jwk_url": format!("{issuer}.well-known/jwks.json"),
-                        "disable_jwk_security": true
-                    }
-                },
-                "backend": [{ "host": [format!("http://127.0.0.1:{}", ports.gateway)], "url_pattern": "/__health" }]
-            },
-            {
-                "endpoint": "/sample/{id}",
-                "backend": [
-                    { "host": [upstream], "url_pattern": "/items/{id}", "group": "item" },
-                    { "host": [upstream], "url_pattern": "/prices/{id}", "group": "price" }
-                ]
-            }
-        ]
-    })
+    let page = if page {
+        let port = ports.page;
+        format!(
+            r#",
+    "portcullis/metrics": {{ "listen": "127.0.0.1:{port}", "page": true }}"#
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        r#"{{
+  "version": 3,
+  "name": "Portcullis demo",
+  "port": {gateway},
+  "listen_ip": "127.0.0.1",
+  "timeout": "3s",
+  "extra_config": {{
+    "telemetry/logging": {{ "level": "WARNING", "stdout": true }}{page}
+  }},
+  "endpoints": [
+    {{
+      "endpoint": "/auth0-protected",
+      "extra_config": {{
+        "auth/validator": {{
+          "alg": "RS256",
+          "issuer": "{issuer}",
+          "audience": ["{AUDIENCE}"],
+          "jwk_url": "{issuer}.well-known/jwks.json",
+          "disable_jwk_security": true
+        }}
+      }},
+      "backend": [
+        {{ "host": ["http://127.0.0.1:{gateway}"], "url_pattern": "/__health" }}
+      ]
+    }},
+    {{
+      "endpoint": "/sample/{{id}}",
+      "backend": [
+        {{ "host": ["http://127.0.0.1:{upstream}"], "url_pattern": "/items/{{id}}", "group": "item" }},
+        {{ "host": ["http://127.0.0.1:{upstream}"], "url_pattern": "/prices/{{id}}", "group": "price" }}
+      ]
+    }}
+  ]
+}}
+"#
+    )
 }
 
 /// Writes the configuration into the folder for temporary files, for commands such as `token explain`, and for the user
@@ -273,7 +287,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The sample upstream: two resources about one entity.
+/// The sample backend: two resources about one entity.
 fn sample(asked: &Asked) -> Response<Vec<u8>> {
     let mut parts = asked.path.trim_matches('/').splitn(2, '/');
     let body = match (parts.next(), parts.next()) {

@@ -84,7 +84,7 @@ enum Command {
     Audit(AuditArgs),
     /// Make the running gateway reload its configuration
     Reload(ReloadArgs),
-    /// Run a demo: the gateway, a development issuer and a sample upstream
+    /// Run a demo: the gateway, a development issuer and a sample backend
     Demo(DemoArgs),
     /// Explain whether the gateway accepts a token
     Token(token::TokenArgs),
@@ -269,7 +269,7 @@ pub(crate) struct DemoArgs {
     /// Port of the token issuer, which a configuration of your own can name; 8180 or, if that is in use, another one
     #[arg(long, value_name = "PORT")]
     issuer_port: Option<u16>,
-    /// Port of the sample upstream; 8181 or, if that is in use, another one
+    /// Port of the sample backend; 8181 or, if that is in use, another one
     #[arg(long, value_name = "PORT")]
     upstream_port: Option<u16>,
     /// Print the configuration of the demo for these ports, and start nothing

@@ -189,9 +189,22 @@ fn serve(
         Err(error) => {
             log::error!("[SERVICE: Gateway] {error}");
             logger.flush_within(FLUSH);
+            if logger.prints_errors() && outputs_are_one() {
+                return ExitCode::FAILURE;
+            }
             not_started(&error)
         }
     }
+}
+
+/// Whether standard output and standard error go to the same place, such as one terminal or the journal.
+fn outputs_are_one() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |number: u8| {
+        let file = std::fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
+        Some((file.dev(), file.ino(), file.rdev()))
+    };
+    place(1).is_some_and(|output| Some(output) == place(2))
 }
 
 fn not_started(error: &RunError) -> ExitCode {

@@ -98,6 +98,8 @@ pub(crate) type Handler = Arc<dyn Handle>;
 #[derive(Clone)]
 pub(crate) struct SideListener {
     pub address: SocketAddr,
+    /// What asks for it: a block of the configuration, for messages.
+    pub block: &'static str,
     pub handler: Handler,
     /// A port that is in use is logged and does not stop the start, as in KrakenD for its statistics.
     pub optional: bool,

@@ -94,15 +94,26 @@ pub(crate) struct RunOptions {
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("listen tcp {address}: bind: {source}")]
+    #[error("listen tcp {address}: bind: {source} (the address of {key}){}", privileged(*address, source))]
     Bind {
         address: SocketAddr,
         source: io::Error,
+        /// The key or the block of the configuration that asks for the address.
+        key: &'static str,
     },
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
     #[error("{0}")]
     Start(String),
+}
+
+/// What helps if the system reserves the port.
+fn privileged(address: SocketAddr, error: &io::Error) -> &'static str {
+    if address.port() < 1024 && error.kind() == io::ErrorKind::PermissionDenied {
+        ". Ports below 1024 need root, CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
+    } else {
+        ""
+    }
 }
 
 /// Loads a configuration. The temporary memory is freed: the text, its tree, and everything that was only checked.
@@ -234,7 +245,10 @@ impl Process {
     /// Ends this process, or continues to serve if no other process took over.
     async fn go(&mut self, ended: Result<UpgradeEnd, String>, what: &str, signals: &mut Signals) {
         match ended {
-            Ok(UpgradeEnd::Over) => self.drain("hand-over", false, signals).await,
+            Ok(UpgradeEnd::Over) => {
+                self.drain("another process serves now", false, signals)
+                    .await
+            }
             Ok(UpgradeEnd::Stopped(why)) => self.drain(why, true, signals).await,
             Err(reason) => {
                 log::error!(

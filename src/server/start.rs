@@ -123,7 +123,7 @@ pub(crate) fn run(
         crate::server::watch::files(list, certificate_files(&certificates), asks.clone())
     });
     // Bound last, so that everything else is available when the gateway listens.
-    let socket = bind(&mut listeners, listen.address)?;
+    let socket = bind(&mut listeners, listen.address, "port")?;
     Memory::process().grant();
     let room = room(descriptors, listen.limits.max_connections);
     let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
@@ -275,7 +275,7 @@ fn bind_side(
     listeners: &mut Listeners,
     side: &SideListener,
 ) -> Result<Option<std::net::TcpListener>, RunError> {
-    match bind(listeners, side.address) {
+    match bind(listeners, side.address, side.block) {
         Err(error) if side.optional => {
             log::error!("[SERVICE: Stats] {error}");
             Ok(None)
@@ -296,9 +296,17 @@ fn admin_listener(
     Door::new("side", socket, app, room, doors).with_spare(Arc::clone(spare))
 }
 
-fn bind(listeners: &mut Listeners, address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
+fn bind(
+    listeners: &mut Listeners,
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<std::net::TcpListener, RunError> {
     let bound = listeners.listen(address);
-    bound.map_err(|source| RunError::Bind { address, source })
+    bound.map_err(|source| RunError::Bind {
+        address,
+        source,
+        key,
+    })
 }
 
 /// The limit of client connections, according to the limits of system and configuration.
@@ -312,7 +320,9 @@ fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
         } else {
             "file descriptors"
         };
-        log::info!("[SERVICE: Gateway] {scarce} for at most {places} client connections at a time");
+        log::info!(
+            "[SERVICE: Gateway] The limit of {scarce} allows at most {places} client connections at a time"
+        );
     }
     Room::weighing(CONNECTION, places, max_connections)
 }

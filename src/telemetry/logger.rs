@@ -160,6 +160,11 @@ impl Logger {
         }
     }
 
+    /// Whether standard output shows errors.
+    pub(crate) fn prints_errors(&self) -> bool {
+        self.active.load().stdout.is_some() && self.filter() >= LevelFilter::Error
+    }
+
     /// The number of lines that were dropped because a writer was too slow.
     pub(crate) fn dropped(&self) -> u64 {
         let active = self.active.load();

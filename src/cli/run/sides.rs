@@ -27,6 +27,7 @@ impl FileLoader {
         let served = compile::sides(compiled).into_iter().filter_map(|side| {
             Some(SideListener {
                 address: side.address,
+                block: side.namespace,
                 optional: side.is_optional(),
                 handler: self.handler(side.content)?,
             })

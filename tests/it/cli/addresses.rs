@@ -79,3 +79,24 @@ fn with_block(block: &str, port: u16) -> String {
         format!(r#"{{"listen_ip": "127.0.0.1", "port": {port}, "extra_config": {{{block}}}, "#);
     GOOD.replacen('{', &root, 1)
 }
+
+/// A user who chose a port with `-p` must learn which other address of the file is in use.
+#[test]
+fn the_message_about_an_address_in_use_names_its_block() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let block = format!(r#""portcullis/metrics": {{"listen": "127.0.0.1:{port}"}}"#);
+    for (file, name) in [
+        (with_block(&block, ports::free()), "portcullis/metrics"),
+        (with_block("", port), "port"),
+    ] {
+        let (code, _, err) = with_file(&file, &["run"]);
+        assert_eq!(code, 1, "{err}");
+        let end = format!("(the address of {name})");
+        assert!(
+            err.contains(&format!("listen tcp 127.0.0.1:{port}: bind: ")),
+            "{err}"
+        );
+        assert!(err.trim_end().ends_with(&end), "{err}");
+    }
+}
