@@ -416,3 +416,57 @@ fn the_image_is_not_root_and_stops_by_draining() {
     assert_eq!(user.len(), 1);
     assert_eq!(instructions("STOPSIGNAL"), ["SIGTERM"]);
 }
+
+/// Replays the first stage of the Dockerfile in docs/install.md, which renders and checks a template: a `RUN` in JSON
+/// form needs no shell, so its words are the command.
+#[test]
+fn the_dockerfile_for_users_of_krakends_image_renders_its_template() {
+    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let (_, block) = page.split_once("```dockerfile\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path.trim_start_matches('/'));
+    for name in ["usr/bin", "tmp", "etc/krakend/config/settings/prod"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["partials", "templates"] {
+        fs::create_dir_all(at("etc/krakend/config").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_portcullis"), at("usr/bin/krakend")).unwrap();
+    let settings = r#"{ "name": "of the settings" }"#;
+    fs::write(
+        at("etc/krakend/config/settings/prod/service.json"),
+        settings,
+    )
+    .unwrap();
+    let template = r#"{ "version": 3, "name": "{{ .service.name }}", "endpoints": [] }"#;
+    fs::write(at("etc/krakend/krakend.tmpl"), template).unwrap();
+
+    let mut variables = Vec::new();
+    let mut ran = 0;
+    for line in block.lines() {
+        if let Some(all) = line.strip_prefix("ENV ") {
+            for pair in all.split(' ') {
+                let (name, value) = pair.split_once('=').unwrap();
+                let value = value.replace("$ENV", "prod");
+                let value = match value.starts_with('/') {
+                    true => at(&value).display().to_string(),
+                    false => value,
+                };
+                variables.push((name.to_owned(), value));
+            }
+        } else if let Some(command) = line.strip_prefix("RUN ") {
+            let command = words(command);
+            done(
+                Command::new(at(&command[0]))
+                    .args(&command[1..])
+                    .envs(variables.clone())
+                    .current_dir(at("etc/krakend")),
+            );
+            ran += 1;
+        }
+    }
+    assert_eq!(ran, 1);
+    let rendered = fs::read_to_string(at("tmp/krakend.json")).unwrap();
+    assert!(rendered.contains("of the settings"), "{rendered}");
+}
