@@ -290,7 +290,7 @@ mod tests {
             text,
             "ERROR parsing the configuration file: 'gateway.json': \"2 sec\" is not a duration: unknown unit\n\
              gateway.json:5:16: /endpoints/0/timeout\n        \
-             hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
+             hint: a number and its unit without a blank: \"2s\", \"1500ms\"\n\
              gateway.json:6:40: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
              hint: did you mean \"url_pattern\"?\n\
              1 error, 1 warning\n"

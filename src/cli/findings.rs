@@ -80,7 +80,9 @@ pub(super) fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
     grouped(&warnings)
         .into_iter()
         .map(|group| {
+            // The log shows the level itself.
             let line = group.line(Paint::default(), name);
+            let line = line.replacen(": warning: ", ": ", 1);
             match &group.first.hint {
                 Some(hint) => format!("{line} ({})", printable(hint)),
                 None => line,
@@ -99,7 +101,11 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
     let mut out = String::new();
     let all: Vec<&Finding> = findings.iter().collect();
     let mut said = said;
-    for group in grouped(&all) {
+    for (index, group) in grouped(&all).into_iter().enumerate() {
+        if index > 0 {
+            // Only the location that follows directly needs no text.
+            said = None;
+        }
         let config_error = group.first.severity == Severity::ConfigError;
         match said.filter(|said| config_error && group.text() == *said) {
             Some(_) => {
@@ -351,14 +357,33 @@ mod tests {
         assert_eq!(
             warnings("f.json", &all),
             [
-                "f.json:1:2: warning: has no effect (3000 places: /endpoints/0/max_rate, /endpoints/1/max_rate, \
+                "f.json:1:2: has no effect (3000 places: /endpoints/0/max_rate, /endpoints/1/max_rate, \
                  /endpoints/2/max_rate, …)",
-                "f.json:1:2: warning: /endpoints/7/timeout: has no effect",
-                "f.json:1:2: warning: /name: odd",
+                "f.json:1:2: /endpoints/7/timeout: has no effect",
+                "f.json:1:2: /name: odd",
             ]
         );
         assert_eq!(warnings("f.json", &all[..3]).len(), 3);
         assert!(list(Paint::default(), "f.json", &all).ends_with("0 errors, 3002 warnings\n"));
+    }
+
+    #[test]
+    fn an_error_below_a_warning_has_its_text_at_its_location_too() {
+        let error = Finding {
+            severity: Severity::ConfigError,
+            ..warning("/port", "is bad")
+        };
+        let rejected = |all: &[Finding]| rejection("f.json", all);
+        assert_eq!(
+            rejected(&[error.clone(), warning("/name", "odd")]),
+            "ERROR parsing the configuration file: 'f.json': is bad\nf.json:1:2: /port\n\
+             f.json:1:2: warning: /name: odd\n1 error, 1 warning\n"
+        );
+        assert_eq!(
+            rejected(&[warning("/name", "odd"), error]),
+            "ERROR parsing the configuration file: 'f.json': is bad\nf.json:1:2: warning: /name: odd\n\
+             f.json:1:2: /port: is bad\n1 error, 1 warning\n"
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Compiles a backend.
 
 mod hosts;
+mod method;
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
@@ -33,6 +34,7 @@ use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
 use crate::runtime::template::{Template, TemplateError};
 use crate::telemetry::stats::Stats;
 use hosts::hosts;
+use method::method;
 
 pub(super) use hosts::cleaned;
 
@@ -236,36 +238,6 @@ fn block<'a>(
     namespace: &'static crate::config::Namespace,
 ) -> Option<Block<'a>> {
     file.extra.open(namespace)
-}
-
-fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
-    let Some(written) = &file.method else {
-        return Some(if soap::is_wanted(&file.extra) {
-            Method::POST
-        } else {
-            place.site.method.clone()
-        });
-    };
-    let method = Method::from_bytes(written.trim().to_ascii_uppercase().as_bytes()).ok();
-    if let Some(node) = file.block.get("method") {
-        match &method {
-            None => node.warn_hint(
-                ConfigError::Method(written.clone()),
-                "no call with it can be made: every call of this backend fails",
-            ),
-            Some(_) if written.trim() != written => node.warn(ConfigError::invalid(format!(
-                "the blanks around {} are removed",
-                node.shown()
-            ))),
-            Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
-                node.warn(ConfigError::invalid(format!(
-                    "with \"concurrent_calls\" each {method} is sent several times"
-                )));
-            }
-            Some(_) => {}
-        }
-    }
-    method
 }
 
 /// The URL with what the `/*` of the endpoint took at its end. `None` if it says itself where that goes, or has a query.

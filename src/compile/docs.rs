@@ -26,7 +26,7 @@ In namespaces such a value gets a warning. A value that cannot be read is ignore
 namespace that is a guard: see [Files that are not quite right](differences-from-krakend.md#files-that-are-not-quite-right).
 
 `portcullis schema` prints these tables as a JSON Schema, which editors use to complete and explain keys;
-[conf/portcullis.schema.json](../conf/portcullis.schema.json) is the same file. Refer to it in the configuration: `\"$schema\": \"./portcullis.schema.json\"`.
+`conf/portcullis.schema.json` is the same file ([Editors](install.md#editors)). Refer to it in the configuration: `\"$schema\": \"./portcullis.schema.json\"`.
 
 `KRAKEND_<KEY>` in the environment replaces the root key `<key>`: see [Environment variables](#environment-variables). With
 `FC_ENABLE` the file is a template: see [Templates](templates.md).

@@ -223,7 +223,7 @@ fn only_unknown_keys(level: Level, known: &Known, node: &Node<'_>) {
             None => "see the keys of the namespace in docs/configuration.md".to_owned(),
         };
         node.config_error_hint(
-            ConfigError::invalid("the block guards nothing: none of its keys is known"),
+            ConfigError::invalid("the block guards nothing, because none of its keys is known"),
             hint,
         );
     }

@@ -9,7 +9,9 @@ use ahash::RandomState;
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
-use slips::{comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma};
+use slips::{
+    comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma, unclosed,
+};
 
 /// Deeper nesting is rejected, so that a malicious file cannot exhaust the stack.
 const MAX_DEPTH: usize = 128;
@@ -29,7 +31,12 @@ pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
         mark: (0, 1),
         report,
     };
-    parser.document()
+    parser.document().map_err(|mut error| {
+        if parser.offset == text.len() && error.hint.is_none() {
+            error.hint = unclosed(text).map(Into::into);
+        }
+        error
+    })
 }
 
 struct Parser<'t> {
@@ -382,7 +389,7 @@ impl Parser<'_> {
         SyntaxError {
             at: self.position(),
             text: text.to_owned(),
-            hint,
+            hint: hint.map(Into::into),
         }
     }
 }

@@ -121,7 +121,11 @@ fn finish(
     report: &Report,
 ) -> Option<Value> {
     if !matches!(root.data, Data::Object(_)) {
-        report.add(whole_file(no_object(&root, format)));
+        report.add(Finding {
+            at: root.at,
+            hint: Some(OBJECT.into()),
+            ..whole_file(no_object(&root, format))
+        });
         return None;
     }
     if let Some(rendering) = report.rendering() {
@@ -132,6 +136,9 @@ fn finish(
     weak::apply(&mut root, report);
     Some(root)
 }
+
+/// What a configuration looks like.
+const OBJECT: &str = "the file is one object with \"version\": 3 and \"endpoints\"";
 
 /// For JSON the message is KrakenD's.
 fn no_object(root: &Value, format: Format) -> ConfigError {
@@ -253,7 +260,7 @@ mod tests {
             (
                 "- a",
                 Format::Yaml,
-                "there is a list of 1, but an object is expected",
+                "found a list of 1, but an object is expected",
             ),
         ] {
             let report = Report::new();

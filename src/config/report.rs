@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::flexible::{Place, Rendering, Watched};
 use super::path::Path;
+use super::suggest::nearest;
 use super::value::{Member, Position};
 
 /// Whether a finding stops the start.
@@ -33,7 +34,7 @@ pub struct Finding {
 pub struct SyntaxError {
     pub at: Position,
     pub text: String,
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl From<SyntaxError> for Finding {
@@ -43,7 +44,7 @@ impl From<SyntaxError> for Finding {
             pointer: String::new(),
             at: error.at,
             config_error: ConfigError::Syntax(error.text),
-            hint: error.hint.map(Into::into),
+            hint: error.hint,
         }
     }
 }
@@ -152,13 +153,23 @@ pub enum ConfigError {
 /// A value and its type. The text of a list or an object already contains its type.
 fn typed(found: &str, is: &str) -> String {
     if found.starts_with(is) || found == "null" {
-        format!("there is {found}")
+        format!("found {found}")
     } else {
         format!("{found} is {is}")
     }
 }
 
 impl ConfigError {
+    /// The most similar allowed value, as a hint.
+    fn meant(&self) -> Option<Cow<'static, str>> {
+        let ConfigError::NotOneOf { found, allowed } = self else {
+            return None;
+        };
+        let found = found.trim_matches('"');
+        let meant = nearest(found, allowed.split(", "))?;
+        Some(format!("did you mean \"{meant}\"?").into())
+    }
+
     /// An error with a text of the caller.
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> ConfigError {
         ConfigError::Invalid(text.into())
@@ -203,7 +214,11 @@ impl Report {
         Report::default()
     }
 
-    pub fn add(&self, finding: Finding) {
+    /// A value that is none of the allowed ones gets the most similar one as its hint, if it has no other.
+    pub fn add(&self, mut finding: Finding) {
+        if finding.hint.is_none() {
+            finding.hint = finding.config_error.meant();
+        }
         if finding.severity == Severity::ConfigError {
             self.config_errors.set(self.config_errors.get() + 1);
         }

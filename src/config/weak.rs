@@ -65,9 +65,9 @@ fn joined(value: &mut Value, path: &Path, report: &Report) {
         pointer: path.pointer(),
         at: value.at,
         config_error: ConfigError::invalid(match count {
-            0 => "there is an empty list, but an object is expected: treated as {}".to_owned(),
+            0 => "found an empty list, but an object is expected: treated as {}".to_owned(),
             _ => format!(
-                "there is a list of {count}, but an object is expected: treated as one object with the members of all"
+                "found a list of {count}, but an object is expected: treated as one object with the members of all"
             ),
         }),
         hint: None,

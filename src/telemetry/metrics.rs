@@ -223,7 +223,7 @@ impl Metrics {
             ),
             buffered_bytes: maker.int_gauge(
                 "portcullis_buffered_bytes",
-                "Bytes of bodies in memory, without small bodies.",
+                "Bytes of bodies and heads in memory, without small ones.",
             ),
             buffered_limit: maker.int_gauge(
                 "portcullis_buffered_bytes_limit",
@@ -235,7 +235,7 @@ impl Metrics {
             ),
             panics: maker.int_counter(
                 "portcullis_panics_total",
-                "Requests lost to a defect in the gateway itself.",
+                "Requests that failed because of a panic in the gateway.",
             ),
             reload_success: maker.int_gauge(
                 "portcullis_config_last_reload_successful",
@@ -252,7 +252,7 @@ impl Metrics {
             ),
             log_dropped: maker.int_counter(
                 "portcullis_log_lines_dropped_total",
-                "Log lines lost to a full queue.",
+                "Log lines dropped because the queue was full.",
             ),
             series_overflow: maker.int_counter(
                 "portcullis_metrics_overflow_total",
@@ -278,6 +278,9 @@ impl Metrics {
             admitted: Default::default(),
         };
         metrics.reload_success.set(1);
+        for result in ["applied", "refused"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
         #[cfg(target_os = "linux")]
         {
             let process = prometheus::process_collector::ProcessCollector::for_self();

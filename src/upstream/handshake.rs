@@ -58,7 +58,7 @@ fn invalid(certificate: &str) -> Cow<'static, str> {
     } else if is("certificate expired") || is("certificate not valid yet") {
         "certificate has expired or is not yet valid".into()
     } else if certificate.contains("CaUsedAsEndEntity") {
-        "the certificate is an authority's own, which no server may show".into()
+        "the certificate is that of a certificate authority: issue another one for the server, or name this one in ca_certs".into()
     } else {
         words(certificate).to_owned().into()
     }

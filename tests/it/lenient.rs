@@ -452,6 +452,10 @@ fn small_errors_at_the_core_levels_are_reported_and_served() {
         ),
         (backend(json!({"method": "GET,POST"})), "Unsupported method"),
         (backend(json!({"method": " POST"})), "are removed"),
+        (
+            backend(json!({"method": "PSOT"})),
+            "is not a method that is known",
+        ),
         (backend(json!({"encoding": "jsn"})), "is none of"),
         (backend(json!({"sd": "consul"})), "is none of"),
         (endpoint(json!({"output_encoding": "JSON"})), "is none of"),

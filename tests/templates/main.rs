@@ -312,7 +312,7 @@ fn a_template_that_is_not_rendered_gets_a_hint() {
     let (code, _, told) = folder.told(&["check", "-c", "strings.json"], &[SETTINGS]);
     assert_eq!(code, 0);
     assert!(
-        told.contains("strings.json:1:25: warning: /name: this string holds"),
+        told.contains("strings.json:1:25: warning: /name: this string contains"),
         "{told}"
     );
     assert!(told.contains("FC_SETTINGS has no effect"), "{told}");

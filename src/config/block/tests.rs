@@ -45,8 +45,8 @@ fn all_errors_of_a_block_are_reported_together() {
         found,
         [
             "2:10:/rooms: \"two\" is a string, but an integer is expected",
-            "3:10:/names: there is an object, but a list of strings is expected",
-            "3:22:/heat: \"2 sec\" is not a duration: unknown unit (a number and its unit, unspaced: \"2s\", \"1500ms\")",
+            "3:10:/names: found an object, but a list of strings is expected",
+            "3:22:/heat: \"2 sec\" is not a duration: unknown unit (a number and its unit without a blank: \"2s\", \"1500ms\")",
             "4:10:/paint: \"gren\" is none of red, green (did you mean \"green\"?)",
             "4:26:/yard/tress: the key \"tress\" is unknown here and ignored (did you mean \"trees\"?)",
         ]

@@ -252,7 +252,7 @@ pub(crate) fn without(
             pointer,
             at,
             config_error: ConfigError::invalid(
-                "this string holds a template action, which is taken literally",
+                "this string contains a template action, which is not run",
             ),
             hint: Some(HINT.into()),
         });

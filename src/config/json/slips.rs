@@ -42,3 +42,55 @@ pub(super) fn in_place_of_comma(found: Option<u8>) -> Option<&'static str> {
 pub(super) fn trailing_comma(found: Option<u8>, closing: u8) -> Option<&'static str> {
     (found == Some(closing)).then_some("remove the comma before it")
 }
+
+/// Where the bracket is that a text which ends too early leaves open.
+pub(super) fn unclosed(text: &str) -> Option<String> {
+    if text.trim().is_empty() {
+        return Some("the file is empty".to_owned());
+    }
+    let (mut open, mut line) = (Vec::new(), 1_usize);
+    let (mut quoted, mut escaped) = (false, false);
+    for c in text.chars() {
+        match c {
+            '\n' => line += 1,
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '{' | '[' if !quoted => open.push((c, line)),
+            '}' | ']' if !quoted => {
+                open.pop();
+            }
+            _ => {}
+        }
+    }
+    if quoted {
+        return Some("the last string has no closing quote".to_owned());
+    }
+    let (bracket, line) = open.pop()?;
+    Some(format!("the {bracket} of line {line} is not closed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_open_bracket_is_named() {
+        for (text, hint) in [
+            ("", Some("the file is empty")),
+            (" \n", Some("the file is empty")),
+            (
+                "{\n  \"a\": [\n    \"}\"",
+                Some("the [ of line 2 is not closed"),
+            ),
+            ("{\n  \"a\": []\n", Some("the { of line 1 is not closed")),
+            (
+                "{ \"a\": \"\\\"",
+                Some("the last string has no closing quote"),
+            ),
+            ("tru", None),
+        ] {
+            assert_eq!(unclosed(text).as_deref(), hint, "{text:?}");
+        }
+    }
+}

@@ -53,6 +53,13 @@ impl<'a> Node<'a> {
                 Some(format!("without quotes: {text}"))
             }
             (Data::Number(text), Kind::Text) => Some(format!("with quotes: \"{text}\"")),
+            (Data::List(_), Kind::Text) => Some(
+                match self.path.pointer().rsplit('/').next() {
+                    Some("method") => "one method; write one endpoint for each method",
+                    _ => "one value, without brackets",
+                }
+                .to_owned(),
+            ),
             (Data::Text(_), Kind::Texts) => Some(format!("[{}]", self.value.shown())),
             _ => None,
         }
@@ -216,7 +223,7 @@ impl<'a> Node<'a> {
                 found: self.shown(),
                 reason: error.reason(),
             },
-            "a number and its unit, unspaced: \"2s\", \"1500ms\"",
+            "a number and its unit without a blank: \"2s\", \"1500ms\"",
         );
         None
     }

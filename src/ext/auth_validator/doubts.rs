@@ -54,11 +54,13 @@ pub(super) fn slash(source: &config::Source<'_>) {
     let Some((issuer, url)) = source.issuer.zip(source.jwk_url) else {
         return;
     };
-    let tenant = url.strip_suffix("/.well-known/jwks.json");
-    if tenant == Some(issuer) && issuer.ends_with(".auth0.com") {
+    let same_tenant = url
+        .strip_prefix(issuer)
+        .is_some_and(|path| path.starts_with('/'));
+    if same_tenant && issuer.ends_with(".auth0.com") {
         source.place("issuer").warn_hint(
             ConfigError::invalid(
-                "tokens of Auth0 name an issuer with a slash at its end: none is accepted",
+                "the issuer in tokens of Auth0 ends with a slash, so no token is accepted",
             ),
             format!("\"issuer\": \"{issuer}/\""),
         );

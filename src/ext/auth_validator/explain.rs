@@ -335,5 +335,5 @@ fn matcher(matcher: ScopeMatcher) -> &'static str {
 }
 
 fn shown(claim: Option<&Value>) -> String {
-    claim.map_or_else(|| "nothing".to_owned(), Value::to_string)
+    claim.map_or_else(|| "absent".to_owned(), Value::to_string)
 }

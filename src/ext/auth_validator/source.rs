@@ -400,7 +400,7 @@ fn location(
     }
     if has_no_host(url) {
         let shown = without_values(url);
-        file.block.node().invalid(format!("{shown:?} is not a URL"));
+        node.invalid(format!("{shown:?} is not a URL"));
         return Ok(None);
     }
     Ok(Some(location))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::config::{Access, Logging};
+use crate::config::suggest::nearest;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
@@ -14,6 +15,25 @@ use crate::telemetry::syslog::Facility;
 
 /// The tag of syslog messages if there is no prefix.
 const TAG: &str = "portcullis";
+
+/// The level that a user of another program probably means, as the start of a hint.
+fn level_meant(level: &str) -> String {
+    let upper = level.trim().to_ascii_uppercase();
+    let meant = match upper.as_str() {
+        "WARN" => Some("WARNING"),
+        "ERR" => Some("ERROR"),
+        "TRACE" => Some("DEBUG"),
+        "NOTICE" | "INFORMATION" => Some("INFO"),
+        "FATAL" | "PANIC" | "ALERT" | "EMERG" | "CRIT" => Some("CRITICAL"),
+        _ => nearest(
+            &upper,
+            ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"].into_iter(),
+        ),
+    };
+    meant.map_or_else(String::new, |meant| {
+        format!("did you mean \"{meant}\"? One of ")
+    })
+}
 
 /// The module name of `telemetry/logstash`: the prefix of the logger.
 #[derive(Debug)]
@@ -27,9 +47,10 @@ pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let level = block.level.as_deref().unwrap_or("");
     let Some(level) = Level::parse(level) else {
         let at = node.get("level").unwrap_or_else(|| node.clone());
+        let meant = level_meant(block.level.as_deref().unwrap_or(""));
         at.warn_hint(
             ConfigError::invalid("logger: invalid log level"),
-            "DEBUG, INFO, WARNING, ERROR or CRITICAL; until then everything is logged to stdout",
+            format!("{meant}DEBUG, INFO, WARNING, ERROR or CRITICAL; until then everything is logged to stdout"),
         );
         return ServicePart::Nothing;
     };
@@ -82,7 +103,7 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
         }
         None => {
             at("access_log_format").warn(ConfigError::NotOneOf {
-                found: name.to_owned(),
+                found: format!("{name:?}"),
                 allowed: "default, httpdCommon, httpdCombined, json, custom".to_owned(),
             });
         }
@@ -162,7 +183,7 @@ fn fields(node: &Node<'_>) -> Box<[&'static str]> {
         let found = access::FIELDS.iter().find(|known| *known == name).copied();
         if found.is_none() {
             list.config_error(ConfigError::NotOneOf {
-                found: name.clone(),
+                found: format!("{name:?}"),
                 allowed: access::FIELDS.join(", "),
             });
         }
@@ -225,7 +246,7 @@ fn format(node: &Node<'_>, block: &Logging) -> Format {
         Some(other) => {
             let at = node.get("format").unwrap_or_else(|| node.clone());
             at.warn(ConfigError::NotOneOf {
-                found: other.to_owned(),
+                found: format!("{other:?}"),
                 allowed: "default, logstash, custom".to_owned(),
             });
             default
@@ -239,7 +260,7 @@ fn syslog(node: &Node<'_>, block: &Logging) -> SyslogSettings {
     if parsed.is_none() {
         let at = node.get("syslog_facility").unwrap_or_else(|| node.clone());
         at.warn(ConfigError::NotOneOf {
-            found: facility.to_owned(),
+            found: format!("{facility:?}"),
             allowed: "local0 to local7".to_owned(),
         });
     }

@@ -138,7 +138,7 @@ fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
             let node = block.get("propagators");
             let node = node.unwrap_or_else(|| block.node().clone());
             node.config_error(ConfigError::NotOneOf {
-                found: unknown.to_owned(),
+                found: format!("{unknown:?}"),
                 allowed: Formats::NAMES.to_owned(),
             });
             Formats::default()

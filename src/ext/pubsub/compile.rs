@@ -202,7 +202,7 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
         ),
     };
     node.config_error_hint(
-        ConfigError::invalid(format!("{}:// : {what}", address.scheme)),
+        ConfigError::invalid(format!("{}://: {what}", address.scheme)),
         hint,
     );
     false

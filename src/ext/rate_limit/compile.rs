@@ -331,7 +331,7 @@ pub(super) fn identity(
         other => {
             let at = block.strategy_at.as_ref().unwrap_or(node);
             at.config_error(ConfigError::NotOneOf {
-                found: other.to_owned(),
+                found: format!("{other:?}"),
                 allowed: "ip, header, param, claim".to_owned(),
             });
             None

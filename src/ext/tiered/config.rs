@@ -28,7 +28,7 @@ const TIER: &[Key] = &[
         "ratelimit_redis",
         Kind::Block(ENDPOINT_REDIS_KEYS),
         "",
-        "The limits of this tier, counted in a Redis of `redis`. Beside `ratelimit` both apply.",
+        "The limits of this tier, counted in a Redis of `redis`. With `ratelimit` in the same tier, both limits apply.",
     )
     .guarding(),
 ];

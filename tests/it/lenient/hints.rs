@@ -23,6 +23,40 @@ fn validator(more: Value) -> Value {
 }
 
 #[test]
+fn values_that_are_nearly_right_get_the_right_one_as_a_hint() {
+    let limit = json!({"client_max_rate": 1, "strategy": "headers", "key": "X"});
+    for (text, words, hint) in [
+        (
+            extra(
+                service,
+                "telemetry/logging",
+                json!({"level": "WARN", "stdout": true}),
+            ),
+            "invalid log level",
+            "did you mean \"WARNING\"?",
+        ),
+        (
+            extra(endpoint, "qos/ratelimit/router", limit),
+            "\"headers\" is none of",
+            "did you mean \"header\"?",
+        ),
+        (
+            backend(json!({"method": "PSOT"})),
+            "is not a method that is known",
+            "did you mean \"POST\"?",
+        ),
+        (
+            endpoint(json!({"method": ["GET", "POST"]})),
+            "found a list of 2",
+            "one endpoint for each method",
+        ),
+    ] {
+        let found = hinted(&text, words);
+        assert!(found.contains(hint), "{found}");
+    }
+}
+
+#[test]
 fn a_block_at_the_wrong_level_belongs_to_the_level_around_it() {
     let block = validator(json!({"jwk_url": "https://idp/keys"}));
     for (text, place) in [
@@ -212,7 +246,7 @@ fn claims_that_are_never_found_are_reported() {
     let roles = json!({"jwk_url": keys, "roles": ["a"], "roles_key": "realm_access.roles"});
     hinted(&of(roles), "a claim inside another one is not found");
     let issuer = json!({"jwk_url": keys, "issuer": "https://t.eu.auth0.com"});
-    let hint = hinted(&of(issuer), "an issuer with a slash at its end");
+    let hint = hinted(&of(issuer), "ends with a slash, so no token is accepted");
     assert_eq!(hint, "\"issuer\": \"https://t.eu.auth0.com/\"");
     for good in [
         json!({"jwk_url": keys, "issuer": "https://t.eu.auth0.com/"}),

@@ -12,7 +12,7 @@ fn found(block: &str) -> Vec<String> {
 fn an_invalid_definition_stops_the_start() {
     for (block, expected) in [
         ("{}", ": a modifier is missing"),
-        ("[]", ": there is a list of 0, but an object is expected"),
+        ("[]", ": found a list of 0, but an object is expected"),
         (
             r#"{"header.Modifier": {"name": "A"}, "header.Append": {"name": "A"}}"#,
             ": exactly one modifier is expected, but here are \"header.Modifier\" and \"header.Append\"",
@@ -23,7 +23,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"header.Modifier": []}"#,
-            "/header.Modifier: there is a list of 0, but an object is expected",
+            "/header.Modifier: found a list of 0, but an object is expected",
         ),
         (
             r#"{"header.Modifier": {}}"#,
