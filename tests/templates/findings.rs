@@ -18,7 +18,7 @@ fn an_action_in_a_string_of_a_plain_file_causes_a_warning() {
     ] {
         let folder = Folder::with(&[("k.json", text)]);
         let (_, _, told) = folder.told(&["check", "-c", "k.json"], &[]);
-        assert_eq!(told.contains("taken literally"), warns, "{text}: {told}");
+        assert_eq!(told.contains("which is not run"), warns, "{text}: {told}");
     }
 }
 
@@ -47,4 +47,19 @@ fn no_finding_of_a_rendered_file_shows_the_environment() {
             "{text}: {told}"
         );
     }
+}
+
+#[test]
+fn a_range_over_settings_that_do_not_exist_names_the_similar_ones() {
+    let folder = Folder::with(&[
+        (
+            "k.tmpl",
+            "{\"version\": 3, \"endpoints\": [{{ range $i, $e := .endpoints.list }}{{ $e }}{{ end }}]}",
+        ),
+        ("settings/endpoint.json", "{\"list\": []}"),
+    ]);
+    let on = [("FC_ENABLE", "1"), ("FC_SETTINGS", "settings")];
+    let (code, _, told) = folder.told(&["check", "-c", "k.tmpl"], &on);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("did you mean .endpoint?"), "{told}");
 }

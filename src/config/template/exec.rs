@@ -12,6 +12,7 @@ use super::program::{self, Escape};
 use super::tree::{Branch, Command, Node, Number, Operand, Pipeline, Span, Tree, Word};
 use super::value::Value;
 use super::{Source, Warning};
+use crate::config::suggest::nearest;
 
 /// The maximum number of warnings.
 const MAX_WARNINGS: usize = 100;
@@ -275,12 +276,40 @@ impl<'t> Frame<'t> {
         flow
     }
 
+    /// The first name of a path such as `.endpoints.list` and the similar one that `dot` has, if it lacks the first.
+    fn misspelt(&self, run: &Run<'_>, dot: &Value) -> Option<(String, String)> {
+        let Value::Map(map) = dot else {
+            return None;
+        };
+        let term = self.term(run);
+        let path = term.rsplit(":=").next().unwrap_or_default().trim();
+        let name = path.strip_prefix('.')?.split('.').next()?;
+        let entries = map.snapshot();
+        let keys: Vec<&str> = entries
+            .iter()
+            .filter_map(|(key, _)| std::str::from_utf8(key).ok())
+            .collect();
+        if keys.contains(&name) {
+            return None;
+        }
+        let meant = nearest(name, keys.iter().copied())?;
+        Some((format!(".{name}"), format!(".{meant}")))
+    }
+
     fn range(&mut self, run: &mut Run<'_>, dot: &Value, branch: &'t Branch) -> Evaluated<Flow> {
         let scope = self.variables.len();
         let value = self.pipeline(run, dot, &branch.pipeline)?;
         self.at = branch.pipeline.span;
         let pairs: Box<dyn Iterator<Item = (Value, Value)>> = match &value {
-            Value::Missing | Value::Nil => Box::new(std::iter::empty()),
+            Value::Missing | Value::Nil => {
+                if let Some((name, meant)) = self.misspelt(run, dot) {
+                    let text = format!(
+                        "{name} has no value, so the range prints nothing: did you mean {meant}?"
+                    );
+                    self.warn(run, text);
+                }
+                Box::new(std::iter::empty())
+            }
             Value::List(list) => {
                 let items = list.items.clone().unwrap_or_default();
                 let count = items.len();
