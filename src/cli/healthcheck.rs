@@ -191,8 +191,22 @@ async fn ask(probe: &Probe, limit: Duration) -> Result<u16, String> {
         debug_assert!(changed, "an HTTP URL has a host and a port");
     }
     let sent = async { client.build()?.get(url).send().await };
-    let response = sent.await.map_err(|error| error.to_string())?;
+    let response = sent.await.map_err(|error| with_cause(&error))?;
     Ok(response.status().as_u16())
+}
+
+/// The error and its deepest cause, which is the one of the operating system.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let (error, cause) = (error.to_string(), cause.to_string());
+    if error == cause {
+        error
+    } else {
+        format!("{error}: {cause}")
+    }
 }
 
 /// Listens on this machine for one connection, and passes it on to `listener` behind a PROXY protocol header.

@@ -12,6 +12,8 @@ use crate::config::variables::GROUPS;
 
 /// The program's own page.
 const PROGRAM: &str = "portcullis";
+/// The date of the pages. Programs that read them expect one, and it must not depend on the time of the build.
+const DATE: &str = "2026-11-29";
 /// The page of the command that serves.
 const RUN: &str = "portcullis-run";
 /// Commands that need neither a file nor a gateway.
@@ -210,7 +212,7 @@ fn name(command: &Command) -> &str {
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let name = name(command);
     let version = format!("{PROGRAM} {}", env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command.clone()).source(version);
+    let man = Man::new(command.clone()).date(DATE).source(version);
     let mut out = Vec::new();
     man.render_title(&mut out)?;
     man.render_name_section(&mut out)?;

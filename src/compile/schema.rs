@@ -43,6 +43,8 @@ fn whole() -> Value {
     agent["properties"]["backend"]["items"] = reference("backend");
     agent["properties"]["extra_config"] = reference("async_agent.extra_config");
     let mut endpoint = object(crate::config::endpoint::ENDPOINT);
+    // A start without them is possible, but gets a warning or an error.
+    endpoint["required"] = json!(["endpoint", "backend"]);
     endpoint["properties"]["backend"]["items"] = reference("backend");
     endpoint["properties"]["extra_config"] = reference("endpoint.extra_config");
     let mut backend = object(crate::config::backend::BACKEND);

@@ -94,6 +94,23 @@ fn is_valid(document: &Value) {
 }
 
 #[test]
+fn the_rejections_of_guards_are_documented() {
+    let file = r#"{ "version": 3, "endpoints": [{ "endpoint": "/a",
+        "extra_config": {
+            "documentation/openapi": { "summary": "A" },
+            "auth/validator": { "alg": "RS256", "jwk_url": "https://i.example/keys", "roles": ["r"] },
+            "qos/ratelimit/router": { "max_rate": 5, "client_max_rate": 1, "strategy": "ip" } },
+        "backend": [{ "host": ["http://h.example"], "url_pattern": "/" }] }] }"#;
+    let document = exported(file, &[]);
+    is_valid(&document);
+    let responses = document["paths"]["/a"]["get"]["responses"]
+        .as_object()
+        .unwrap();
+    let statuses: Vec<&str> = responses.keys().map(String::as_str).collect();
+    assert_eq!(statuses, ["200", "401", "403", "429", "500", "503"]);
+}
+
+#[test]
 fn the_document_of_a_file_is_valid_and_complete() {
     let document = exported(FILE, &[]);
     is_valid(&document);

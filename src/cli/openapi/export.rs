@@ -362,6 +362,9 @@ fn responses(file: &Value, endpoint: &Value, own: &Value, guarded: bool) -> Valu
     if guarded {
         default("401", json!({ "description": "Unauthorized" }));
     }
+    for (status, description) in super::rejections::of(file, endpoint) {
+        default(status, json!({ "description": description }));
+    }
     if all.is_empty() {
         all.insert("default".to_owned(), json!({ "description": "" }));
     }
@@ -455,7 +458,7 @@ fn method(endpoint: &Value) -> &'static str {
     }
 }
 
-fn block<'a>(of: &'a Value, namespace: &str) -> &'a Value {
+pub(super) fn block<'a>(of: &'a Value, namespace: &str) -> &'a Value {
     &of["extra_config"][namespace]
 }
 

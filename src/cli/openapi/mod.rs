@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod rejections;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
