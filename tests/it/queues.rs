@@ -26,6 +26,8 @@ mod rabbit;
 mod rabbit_life;
 #[cfg(feature = "amqp")]
 mod rabbit_limits;
+#[cfg(feature = "amqp")]
+mod rabbit_wire;
 mod sigv4;
 
 use serde_json::{Value, json};

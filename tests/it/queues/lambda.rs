@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::sigv4::verify;
 use super::{KEYS, checked, gateway, with_body};
-use crate::support::{Gateway, Stub};
+use crate::support::{Gateway, Stub, eventually};
 
 /// An endpoint whose only backend is a function behind `stub`.
 fn function(path: &str, method: &str, stub: &Stub, block: Value) -> Value {
@@ -108,11 +108,9 @@ fn case_3_an_error_of_the_function_is_not_a_success() {
     assert_eq!(response.status, 500);
     assert!(!response.text().contains("boom"), "{}", response.text());
     assert_eq!(stub.take_seen().len(), 1);
-    assert!(
-        gateway.output().contains("Unhandled Oops"),
-        "{}",
-        gateway.output()
-    );
+    eventually("the line in the log", Duration::from_secs(10), || {
+        gateway.output().contains("Unhandled Oops")
+    });
     let response = gateway.get("/pass");
     assert_eq!(
         (response.status, response.json()["errorMessage"].clone()),
