@@ -353,6 +353,36 @@ fn the_credentials_of_the_url_are_sent() {
     }
 }
 
+#[test]
+#[ignore = "needs nats-server"]
+fn a_message_that_is_too_large_is_counted_and_affects_no_other() {
+    let Some(nats) = Nats::start() else { return };
+    let page = ports::free();
+    let more = json!({ "portcullis/limits": { "upstream_body": 1000 },
+        "portcullis/metrics": { "listen": format!("127.0.0.1:{page}") } });
+    let url = nats.url();
+    let gateway = gateway_with(
+        &[("NATS_SERVER_URL", &url)],
+        &[subscriber("/s", "in")],
+        more,
+    );
+    let mut client = nats.client();
+    subscribed(&gateway, "/s", || client.publish("in", b"{\"n\":0}"));
+    client.publish("in", &[b'x'; 2000]);
+    client.publish_with("in", b"NATS/1.0\r\n\r\n", &[b'x'; 989]);
+    client.publish("in", b"{\"n\":1}");
+    assert_eq!(gateway.get("/s").text(), "{\"n\":1}");
+    let log = gateway.output();
+    let words = "a message of 2000 bytes is lost: it is larger than allowed";
+    assert!(log.contains(words), "{log}");
+    let mut client = Client::connect(page).unwrap();
+    client.send(http::request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    let line =
+        "portcullis_queue_messages_total{backend=\"/s\",direction=\"in\",result=\"rejected\"} 2";
+    assert!(page.contains(line), "{page}");
+}
+
 /// Servers that greet and then hurt: INFO without end, errors without end, and messages that nobody takes.
 #[test]
 fn a_hostile_server_fills_neither_the_memory_nor_the_log() {

@@ -11,6 +11,7 @@ use crate::config::{ConfigError, Node};
 use crate::ext::broker::{Backoff, Link, most_bytes};
 use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
+use crate::telemetry::queues::{Direction, MessageCounter};
 
 const SERVER: &str = "NATS_SERVER_URL";
 /// The name in messages and metrics. The address comes from the environment, and may contain a password.
@@ -51,8 +52,9 @@ pub(in crate::ext::pubsub) fn subscription(
     let (link, key) = link(node, cx)?;
     // Each backend has a subscription of its own, as in KrakenD.
     let key = format!("{} {key}", site.state("nats subscription", node));
+    let counter = MessageCounter::new(site.pattern, Direction::In);
     let subscribed = cx.carry(key, |tasks| {
-        let subscribed = Arc::new(Subscribed::new(link));
+        let subscribed = Arc::new(Subscribed::new(link, counter));
         let work = Subscribed::fill(Arc::downgrade(&subscribed), name, queue);
         tasks.push(Task::new("subscription of NATS", work));
         subscribed

@@ -32,8 +32,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The maximum number of commands that wait for the writing half, and that it writes at once.
 const MOST_WAITING: usize = 64;
 
-/// Takes the messages of a subscription. Must not block.
-pub(super) type Sink = Box<dyn Fn(Message) + Send + Sync>;
+/// Takes the messages of a subscription, `None` for one that was not kept. Must not block.
+pub(super) type Sink = Box<dyn Fn(Option<Message>) + Send + Sync>;
 
 /// An open connection.
 #[derive(Clone)]
@@ -331,10 +331,17 @@ impl Reading {
         match frame {
             Frame::Message(message) => {
                 if let Some(sink) = lock(&self.shared.state).sinks.get(&message.subscription) {
-                    sink(message);
+                    sink(Some(message));
                 }
             }
-            Frame::Unkept(bytes, why) => {
+            Frame::Unkept {
+                subscription,
+                bytes,
+                why,
+            } => {
+                if let Some(sink) = lock(&self.shared.state).sinks.get(&subscription) {
+                    sink(None);
+                }
                 let why = match why {
                     Overflow::TooLarge => "it is larger than allowed".to_owned(),
                     Overflow::Full => Full.to_string(),

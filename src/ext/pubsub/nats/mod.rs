@@ -30,6 +30,7 @@ use self::wire::Message;
 use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict};
 use crate::ext::broker::{Calm, Inbox, Link};
 use crate::runtime::failure::{Failure, Kind};
+use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
 pub(super) use compile::{subscription, topic};
 
@@ -77,6 +78,8 @@ fn unsent(why: Unsent) -> Failure {
 struct Subscribed {
     link: Arc<Link<Client>>,
     inbox: Inbox<Message>,
+    /// Counts messages that are lost.
+    counter: MessageCounter,
     /// Warnings about messages without room.
     full: Calm,
     /// Closed when the subscription is dropped.
@@ -84,10 +87,11 @@ struct Subscribed {
 }
 
 impl Subscribed {
-    fn new(link: Arc<Link<Client>>) -> Subscribed {
+    fn new(link: Arc<Link<Client>>, counter: MessageCounter) -> Subscribed {
         Subscribed {
             link,
             inbox: Inbox::new(MOST_WAITING, MOST_BYTES),
+            counter,
             full: Calm::default(),
             alive: watch::Sender::new(()),
         }
@@ -119,12 +123,16 @@ impl Subscribed {
 }
 
 /// Keeps a message for the next request.
-fn arrived(subscribed: &Weak<Subscribed>, subject: &str, message: Message) {
+fn arrived(subscribed: &Weak<Subscribed>, subject: &str, message: Option<Message>) {
     let Some(subscribed) = subscribed.upgrade() else {
         return;
     };
+    let Some(message) = message else {
+        return subscribed.counter.count(Ended::Rejected);
+    };
     let bytes = message.bytes();
     if subscribed.inbox.push(message, bytes).is_err() {
+        subscribed.counter.count(Ended::Rejected);
         subscribed.full.warn(|| {
             format!(
                 "[PubSub] NATS: a message of {subject} is lost: no request takes those before it"

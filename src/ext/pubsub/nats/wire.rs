@@ -70,8 +70,12 @@ impl Message {
 pub(super) enum Frame {
     Info(Info),
     Message(Message),
-    /// The body of a message with so many bytes is not kept, for this reason.
-    Unkept(usize, Overflow),
+    /// The body of a message is not kept.
+    Unkept {
+        subscription: u64,
+        bytes: usize,
+        why: Overflow,
+    },
     Ping,
     Pong,
     Ok,
@@ -198,7 +202,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                     // A message that never has room is skipped from its start.
                     let most = self.most.min(Budget::process().limit());
                     if whole as u64 > most {
-                        return Ok(Some(self.unkept(whole, whole, Overflow::TooLarge)));
+                        return Ok(Some(self.unkept(announced, whole, Overflow::TooLarge)));
                     }
                     self.arriving = Some(Arriving {
                         announced,
@@ -211,9 +215,13 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// Skips the rest of a message and its end.
-    fn unkept(&mut self, whole: usize, left: usize, why: Overflow) -> Frame {
+    fn unkept(&mut self, announced: Announced, left: usize, why: Overflow) -> Frame {
         self.skipped = left.saturating_add(2);
-        Frame::Unkept(whole, why)
+        Frame::Unkept {
+            subscription: announced.subscription,
+            bytes: announced.whole,
+            why,
+        }
     }
 
     /// The next part of a message, and the message if this was the last one.
@@ -221,12 +229,12 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         let Announced {
             subscription,
             headers,
-            whole,
+            ..
         } = arriving.announced;
         let part = self.buffer.split_to(arriving.left.min(self.buffer.len()));
         arriving.left -= part.len();
         if let Err(why) = arriving.payload.push(&part) {
-            return Ok(Some(self.unkept(whole, arriving.left, why)));
+            return Ok(Some(self.unkept(arriving.announced, arriving.left, why)));
         }
         if arriving.left > 0 || self.buffer.len() < 2 {
             self.arriving = Some(arriving);
@@ -401,7 +409,14 @@ mod tests {
         let (read, _) = frames(&bytes, 1 << 20).await;
         assert_eq!(
             read,
-            [Frame::Unkept(size, Overflow::TooLarge), message(None, "y")]
+            [
+                Frame::Unkept {
+                    subscription: 7,
+                    bytes: size,
+                    why: Overflow::TooLarge
+                },
+                message(None, "y")
+            ]
         );
     }
 }
