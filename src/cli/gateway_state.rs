@@ -19,7 +19,7 @@ use crate::telemetry::otlp::{Gathered, Own};
 use crate::telemetry::series::page::render_plain;
 use crate::telemetry::state::Now;
 use crate::upstream::HostStates;
-use crate::upstream::budget::Budget;
+use crate::upstream::budget::{Budget, Memory};
 
 /// The access log in use.
 pub(super) type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
@@ -111,8 +111,11 @@ impl GatewayState {
         self.metrics.series_overflow(self.overflowed());
         drop(access);
         let budget = Budget::process();
-        self.metrics
-            .buffered(budget.used(), budget.limit(), budget.rejected());
+        let rejected = budget.rejected() + Budget::calls().rejected();
+        let told = &self.metrics.memory;
+        told.buffered(budget.used(), budget.limit(), rejected);
+        let memory = Memory::process();
+        told.charged(memory.taken(), memory.granted());
         read(&self.metrics)
     }
 }

@@ -382,13 +382,14 @@ impl Failure {
         }
     }
 
-    /// Whether it says nothing about the upstream, so that no circuit breaker counts it: the client caused it, or there
-    /// was no message. As in KrakenD, rejections by expressions and scripts are counted.
+    /// Whether it says nothing about the upstream, so that no circuit breaker counts it: the client caused it, there was
+    /// no message, or the gateway has no memory for the call. As in KrakenD, rejections by expressions and scripts are
+    /// counted.
     pub fn says_nothing(&self) -> bool {
         self.kind.is_of_client()
             || matches!(
                 self.kind,
-                Kind::Empty | Kind::Guarded(Guard::BadInput | Guard::IpFilter)
+                Kind::Empty | Kind::Full | Kind::Guarded(Guard::BadInput | Guard::IpFilter)
             )
     }
 

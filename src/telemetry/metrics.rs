@@ -7,6 +7,7 @@
 mod admitted;
 mod guards;
 mod maker;
+mod memory;
 mod routes;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use self::memory::Memory;
 use crate::telemetry::state::State;
 use crate::telemetry::{queues, redis, revocations};
 
@@ -46,9 +48,7 @@ pub(crate) struct Metrics {
     jwt_without_exp: Counter,
     rejected: IntCounterVec,
     upstream_errors: IntCounterVec,
-    buffered_bytes: IntGauge,
-    buffered_limit: IntGauge,
-    buffered_rejected: IntCounter,
+    pub(crate) memory: Memory,
     panics: IntCounter,
     reload_success: IntGauge,
     reload_time: Gauge,
@@ -221,18 +221,7 @@ impl Metrics {
                 "Calls to upstreams that gave no usable response, by route pattern and kind.",
                 &["route", "kind"],
             ),
-            buffered_bytes: maker.int_gauge(
-                "portcullis_buffered_bytes",
-                "Bytes of bodies and heads in memory, without small ones.",
-            ),
-            buffered_limit: maker.int_gauge(
-                "portcullis_buffered_bytes_limit",
-                "The limit of bytes of bodies in memory.",
-            ),
-            buffered_rejected: maker.int_counter(
-                "portcullis_buffered_refused_total",
-                "Bodies rejected because the limit was reached: their requests got 503.",
-            ),
+            memory: Memory::new(&maker),
             panics: maker.int_counter(
                 "portcullis_panics_total",
                 "Requests that failed because of a panic in the gateway.",
@@ -337,16 +326,6 @@ impl Metrics {
         self.upstream_errors
             .with_label_values(&[self.route_label(route), kind])
             .inc();
-    }
-
-    /// Sets the metrics of buffered bodies: bytes now, the limit, and the bodies rejected since the start.
-    pub(crate) fn buffered(&self, used: u64, limit: u64, rejected: u64) {
-        self.buffered_bytes
-            .set(i64::try_from(used).unwrap_or(i64::MAX));
-        self.buffered_limit
-            .set(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.buffered_rejected
-            .inc_by(rejected.saturating_sub(self.buffered_rejected.get()));
     }
 
     pub(crate) fn connection_rejected(&self) {

@@ -6,8 +6,8 @@
 //! small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds only a
 //! few kilobytes.
 //!
-//! Stored responses have a budget of their own, so that storing never takes what a request needs. Both budgets and the
-//! connections together stay within the [`Memory`] that the system grants.
+//! Stored responses have a budget of their own, so that storing never takes what a request needs. Calls to backends have
+//! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
 
 mod memory;
 mod stores;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use memory::Memory;
-pub(crate) use stores::{Store, register};
+pub(crate) use stores::{Store, register, register_copy};
 
 /// What a client or a backend sends of one head or body is not charged up to this size.
 pub(crate) const SMALL: usize = 4 * 1024;
@@ -30,6 +30,7 @@ const UNKNOWN: u64 = 1 << 30;
 
 static PROCESS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static STORES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
+static CALLS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 
 /// The bytes that are held, and the limit.
 #[derive(Debug)]
@@ -72,6 +73,11 @@ impl Budget {
         &STORES
     }
 
+    /// What is made of the heads of requests, and calls to backends: only the memory of the process limits them.
+    pub(crate) fn calls() -> &'static Budget {
+        &CALLS
+    }
+
     /// Sets the limit of the process. Bytes that are already held are not affected.
     pub(crate) fn set_limits(bytes: u64) {
         PROCESS.limit.store(bytes, Ordering::Relaxed);
@@ -87,14 +93,14 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The number of bodies rejected since the start.
+    /// The number of charges rejected since the start.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    fn add(&self, bytes: u64) -> u64 {
+    fn add(&self, bytes: u64) {
         self.memory.add(bytes);
-        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes
+        self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn release(&self, bytes: u64) {
@@ -102,22 +108,28 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Takes the bytes if they fit. An attempt that fails takes nothing meanwhile, so that it cannot make a smaller one
+    /// fail.
     fn take(&'static self, bytes: u64) -> bool {
-        let fits = self.add(bytes) <= self.limit() && !self.is_short();
+        let most = self.limit();
+        let left = self.memory.most(self.reserve());
+        if !self.memory.has(bytes, left) || !add_within(&self.used, bytes, most) {
+            return false;
+        }
+        let fits = self.memory.take(bytes, left);
         if !fits {
-            self.release(bytes);
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
-    /// Whether no memory is left for this budget. Responses are no longer stored before requests are rejected.
-    fn is_short(&'static self) -> bool {
-        let reserve = if self.is_of_stores() {
+    /// The memory that this budget leaves to others: responses are no longer stored before requests are rejected.
+    fn reserve(&'static self) -> u64 {
+        if self.is_of_stores() {
             self.memory.granted() / 8
         } else {
             0
-        };
-        self.memory.is_short(reserve)
+        }
     }
 
     fn is_of_stores(&'static self) -> bool {
@@ -128,8 +140,17 @@ impl Budget {
     #[cold]
     fn take_by_eviction(&'static self, bytes: u64) -> bool {
         let would_help = self.is_of_stores() || self.used().saturating_add(bytes) <= self.limit();
-        let is_own = std::ptr::eq(self.memory, &memory::PROCESS);
-        would_help && is_own && stores::evict(bytes) && self.take(bytes)
+        if !would_help || !std::ptr::eq(self.memory, &memory::PROCESS) {
+            return false;
+        }
+        // What is evicted is not freed while a response is sent from it, so that one attempt may not be enough.
+        while stores::evict(bytes) {
+            if self.take(bytes) {
+                return true;
+            }
+        }
+        // Copies that are to be stored give way to requests.
+        !self.is_of_stores() && stores::evict_copies(bytes) && self.take(bytes)
     }
 
     /// An empty charge, to be extended.
@@ -238,6 +259,13 @@ impl Drop for Charge {
     }
 }
 
+/// Adds the bytes unless there would be more than `most`.
+fn add_within(counter: &AtomicU64, bytes: u64, most: u64) -> bool {
+    let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= most);
+    let order = Ordering::Relaxed;
+    counter.fetch_update(order, order, more).is_ok()
+}
+
 struct Held {
     body: Bytes,
     _charge: Charge,
@@ -265,7 +293,12 @@ pub(crate) fn charged(body: Bytes) -> Bytes {
 
 /// Whether the memory of the process has this many bytes left, if necessary without some stored responses.
 pub(crate) fn has_space(bytes: u64) -> bool {
-    !memory::PROCESS.is_short(bytes) || stores::evict(bytes)
+    while memory::PROCESS.is_short(bytes) {
+        if !stores::evict(bytes) {
+            return stores::evict_copies(bytes) && !memory::PROCESS.is_short(bytes);
+        }
+    }
+    true
 }
 
 /// Half of the memory available to this process.
@@ -383,6 +416,26 @@ mod tests {
         drop(one);
         two.cover(1000).unwrap();
         drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_attempt_that_fails_does_not_make_a_smaller_one_fail() {
+        let budget = budget(1000);
+        let mut held = budget.charge();
+        held.cover(500).unwrap();
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    assert_eq!(budget.charge().cover(501), Err(Full));
+                }
+            });
+            let failed = (0..100_000).any(|_| budget.charge().cover(500).is_err());
+            is_done.store(true, Ordering::Relaxed);
+            assert!(!failed);
+        });
+        drop(held);
         assert_eq!(budget.used(), 0);
     }
 

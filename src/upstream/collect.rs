@@ -1,11 +1,12 @@
 //! Reads whole bodies, within a limit for the body and the budget of the process.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use memmap2::MmapMut;
 
-use super::budget::{Budget, Charge, SMALL};
+use super::budget::{Budget, Charge, SMALL, Store, register_copy};
 
 /// Larger bodies are collected in [`Block`]s of this size. A single buffer that doubles would hold up to three times the
 /// body while it grows, unknown to the budget.
@@ -167,15 +168,6 @@ impl Collector {
         }
     }
 
-    /// Collects a copy that is to be stored, within the budget of stored responses. Each byte is charged twice, because
-    /// the copy is copied when it is stored.
-    pub(crate) fn for_store(most: u64) -> Collector {
-        Collector {
-            charge: Budget::stores().charge(),
-            ..Collector::new(0, most, 2)
-        }
-    }
-
     /// Appends the next piece.
     ///
     /// # Errors
@@ -218,6 +210,77 @@ impl Collector {
     }
 }
 
+/// A copy of a body that is to be stored, within the budget of stored responses. It gives way to requests.
+#[derive(Debug)]
+pub(crate) struct StoreCopy {
+    shared: Arc<Shared>,
+    is_registered: bool,
+}
+
+/// `None` once the copy was given up.
+#[derive(Debug)]
+struct Shared(Mutex<Option<Collector>>);
+
+/// A smaller copy cannot be evicted.
+const MOST_KEPT: usize = 64 * 1024;
+
+impl StoreCopy {
+    /// A copy of at most `most` bytes. Each byte is charged twice, because the copy is copied when it is stored.
+    pub(crate) fn new(most: u64) -> StoreCopy {
+        let collector = Collector {
+            charge: Budget::stores().charge(),
+            ..Collector::new(0, most, 2)
+        };
+        StoreCopy {
+            shared: Arc::new(Shared(Mutex::new(Some(collector)))),
+            is_registered: false,
+        }
+    }
+
+    /// Appends the next piece.
+    ///
+    /// # Errors
+    /// The body is too large, the budget is full, or the copy was evicted.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Overflow> {
+        let mut collector = self.shared.locked();
+        let Some(copy) = collector.as_mut() else {
+            return Err(Overflow::Full);
+        };
+        copy.push(piece)?;
+        let is_large = copy.charge.bytes() > MOST_KEPT;
+        drop(collector);
+        if is_large && !self.is_registered {
+            self.is_registered = true;
+            register_copy(&self.shared);
+        }
+        Ok(())
+    }
+
+    /// The whole body, unless the copy was evicted.
+    pub(crate) fn done(self) -> Option<Bytes> {
+        let copy = self.shared.locked().take();
+        copy.map(Collector::done)
+    }
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, Option<Collector>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Shared {
+    fn bytes(&self) -> usize {
+        let copy = self.locked();
+        copy.as_ref().map_or(0, |copy| copy.charge.bytes())
+    }
+
+    fn evict(&self, _: usize) -> usize {
+        let copy = self.locked().take();
+        copy.map_or(0, |copy| copy.charge.bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +311,20 @@ mod tests {
             assert_eq!(collector.blocks.len(), blocks, "{announced}");
             assert!(collector.done() == want, "{announced}");
         }
+    }
+
+    #[test]
+    fn a_copy_that_was_evicted_is_not_stored() {
+        let mut copy = StoreCopy::new(1 << 20);
+        copy.push(&[1; 100_000]).unwrap();
+        assert_eq!(copy.shared.bytes(), 200_000);
+        let mut other = StoreCopy::new(1 << 20);
+        other.push(&[1; 100_000]).unwrap();
+        assert_eq!(copy.shared.evict(1), 200_000);
+        assert_eq!(copy.shared.bytes(), 0);
+        assert_eq!(copy.push(b"x"), Err(Overflow::Full));
+        assert!(copy.done().is_none());
+        assert_eq!(other.done().unwrap().len(), 100_000);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::budget::{Budget, Charge, Full};
 use super::care::AffinityKey;
 use crate::jose::SubjectToken;
 
@@ -20,6 +21,26 @@ pub struct Outgoing {
     pub subject: Option<SubjectToken>,
     /// Calls with the same key go to the same host, if the file asks for it. It is not sent.
     pub affinity: Option<AffinityKey>,
+}
+
+/// The memory of a call that waits for its response: its state, a connection and the buffers of the system. Measured as
+/// 13 KiB and 4 KiB.
+const CALL: usize = 16 * 1024;
+/// The memory of each of its headers, besides the text: an entry in a map that may have doubled.
+const FIELD: usize = 256;
+/// The number of copies of its target: as text, in the head, and as much again because buffers double.
+const TARGETS: usize = 4;
+
+impl Outgoing {
+    /// Charges the call, as long as it lasts.
+    ///
+    /// # Errors
+    /// The memory has no space for it.
+    pub(super) fn charge(&self) -> Result<Charge, Full> {
+        let mut charge = Budget::calls().charge();
+        charge.cover(CALL + FIELD * self.headers.len() + TARGETS * self.target.len())?;
+        Ok(charge)
+    }
 }
 
 /// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.

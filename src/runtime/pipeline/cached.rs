@@ -20,7 +20,7 @@ use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::single_flights::{End, Join, Pending, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
-use crate::upstream::collect::Collector;
+use crate::upstream::collect::StoreCopy;
 use crate::upstream::{Call, CallOptions, Incoming, is_gzip};
 
 /// Returns a fresh response from the cache; otherwise calls the upstream and offers the response to the cache. Of
@@ -269,7 +269,7 @@ pub(super) struct Filling<'c> {
     miss: Miss<'c>,
     head: Incoming,
     /// `None` if the body is too large to be stored, or the budget of stored responses is full.
-    body: Option<Collector>,
+    body: Option<StoreCopy>,
 }
 
 impl<'c> Filling<'c> {
@@ -277,7 +277,7 @@ impl<'c> Filling<'c> {
         Filling {
             miss,
             head,
-            body: Some(Collector::for_store(most)),
+            body: Some(StoreCopy::new(most)),
         }
     }
 
@@ -298,8 +298,8 @@ impl<'c> Filling<'c> {
 
     /// The body is complete.
     pub(super) fn complete(mut self) {
-        if let Some(body) = self.body.take() {
-            self.head.body = body.done();
+        if let Some(body) = self.body.take().and_then(StoreCopy::done) {
+            self.head.body = body;
             self.miss.store(&self.head);
         }
         self.miss.end();

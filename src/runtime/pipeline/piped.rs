@@ -19,6 +19,7 @@ use crate::runtime::pipe::{
     CallStep, PipeRequest, PipeResponse, PipeStep, Received, Reply, State, Trade, Turn, settle,
 };
 use crate::runtime::service::Backend;
+use crate::upstream::budget::{Budget, Charge};
 use crate::upstream::{Call, HostSet, Incoming, Outgoing};
 
 /// The steps that a request passed, and their state until there is a response.
@@ -28,17 +29,31 @@ pub(super) struct Entered<'a> {
     states: SmallVec<[State; 2]>,
     /// The work is skipped.
     pub(super) skip: bool,
+    /// For what the steps keep of a request with many headers.
+    _held: Charge,
 }
+
+/// A request with no more headers is not charged.
+const FEW_FIELDS: usize = 32;
+/// The memory of each header: an entry in the map that the steps see, and one in the map that goes on. Either may have
+/// doubled.
+const FIELD: usize = 416;
 
 /// Shows `request` to the steps, outermost first.
 pub(super) async fn enter<'a>(
     steps: &'a [Box<dyn PipeStep>],
     request: &mut PipeRequest,
 ) -> Result<Entered<'a>, Failure> {
+    let mut held = Budget::calls().charge();
+    let fields = request.headers.len();
+    if fields > FEW_FIELDS {
+        held.cover(FIELD * fields).map_err(|_| Failure::full())?;
+    }
     let mut entered = Entered {
         steps,
         states: SmallVec::new(),
         skip: false,
+        _held: held,
     };
     for step in steps {
         let passed = step.before(request).await?;

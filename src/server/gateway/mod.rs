@@ -165,9 +165,9 @@ impl Gateway {
     }
 }
 
-/// What an HTTP/2 request may need besides its head and a large body: its state, a small body, pieces of the response.
-/// One connection carries many of them, so the limit of connections does not bound them.
-const STREAM: usize = 48 * 1024;
+/// What an HTTP/2 request may need besides its stream, the text of its head and a large body: its state, a small body,
+/// pieces of the response. One connection carries many of them, so the limit of connections does not bound them.
+const STREAM: usize = 32 * 1024;
 
 /// The size of decoded headers, as RFC 9113 §6.5.2 counts it.
 fn size_of_fields(headers: &HeaderMap) -> usize {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::available;
+use super::{add_within, available};
 use crate::telemetry::process::resident_bytes;
 
 pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
@@ -40,9 +40,28 @@ impl Memory {
         self.granted.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Whether more is taken than the granted memory without `reserve`.
     pub(crate) fn is_short(&self, reserve: u64) -> bool {
-        self.taken.load(Ordering::Relaxed) > self.granted().saturating_sub(reserve)
+        !self.has(0, self.most(reserve))
+    }
+
+    /// What may be taken if `reserve` is left.
+    pub(super) fn most(&self, reserve: u64) -> u64 {
+        self.granted().saturating_sub(reserve)
+    }
+
+    /// Whether the bytes fit into `most`.
+    pub(super) fn has(&self, bytes: u64, most: u64) -> bool {
+        self.taken().saturating_add(bytes) <= most
+    }
+
+    /// Takes the bytes unless more than `most` would be taken.
+    pub(super) fn take(&self, bytes: u64, most: u64) -> bool {
+        add_within(&self.taken, bytes, most)
     }
 
     pub(crate) fn add(&self, bytes: u64) {

@@ -19,7 +19,7 @@ use crate::upstream::care::Pick;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
-use crate::upstream::hosts::{Connected, HostList, HostSet};
+use crate::upstream::hosts::{HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
 use crate::upstream::rules::HostRules;
@@ -94,8 +94,8 @@ pub struct Exchange<'a> {
     pub(super) trip: Option<Box<Trip>>,
     /// For the memory of a large head.
     pub(super) held: Charge,
-    /// Held as long as the exchange lasts.
-    pub(super) _slot: Option<OwnedSemaphorePermit>,
+    /// The call at its host, and its memory: held as long as the exchange lasts.
+    pub(super) _lasting: (Option<OwnedSemaphorePermit>, Charge),
 }
 
 impl std::fmt::Debug for Exchange<'_> {
@@ -155,30 +155,27 @@ impl HostSet {
         (head, body): (Outgoing, RequestBody),
         (mut trip, pick): (Option<Box<Trip>>, Pick<'_>),
     ) -> Result<Exchange<'a>, CallError> {
-        let found = self
-            .connect(&hosts, (&head.method, &head.target), (pick, &mut trip))
-            .await;
+        let found = match head.charge() {
+            Ok(charge) => {
+                let call = (&head.method, &*head.target);
+                let found = self.connect(&hosts, call, (pick, &mut trip)).await;
+                found.map(|found| (found, charge))
+            }
+            Err(full) => Err(CallError::full(full)),
+        };
         if let (Err(error), Some(trip)) = (&found, &mut trip) {
             trip.failed(error.observed());
         }
-        let found = found?;
-        let Connected {
-            session,
-            reused,
-            host,
-            peers,
-            peer,
-            slot,
-        } = found;
+        let (found, charge) = found?;
         let mut exchange = Exchange {
             client,
             rules: self.rules,
             hosts,
-            host,
+            host: found.host,
             head,
             body,
-            session: Some(session),
-            reused,
+            session: Some(found.session),
+            reused: found.reused,
             retried: false,
             touched: false,
             own_body: false,
@@ -201,11 +198,11 @@ impl HostSet {
             fields: None,
             long: None,
             spoiled: false,
-            peers,
-            peer,
+            peers: found.peers,
+            peer: found.peer,
             trip,
             held: Charge::default(),
-            _slot: slot,
+            _lasting: (found.slot, charge),
         };
         if let Some(place) = exchange.place() {
             place.usage.begin_call();

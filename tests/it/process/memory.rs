@@ -73,6 +73,51 @@ fn many_short_headers_are_charged_by_what_they_take() {
     assert_eq!(first.response("POST").unwrap().status, 200);
 }
 
+/// One request can make many calls, and each of them takes memory while its backend does not respond.
+#[test]
+fn calls_that_wait_are_charged() {
+    let backend = Upstream::start(|mut call| {
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let backends = |count: usize, steps: Value| -> Vec<Value> {
+        let call = |n| json!({ "host": [backend.url()], "url_pattern": format!("/{n}"), "extra_config": steps });
+        (0..count).map(call).collect()
+    };
+    let step = json!({ "modifier/martian": { "header.Modifier":
+        { "scope": ["request"], "name": "X-A", "value": "b" } } });
+    let (all, plain) = (json!(["*"]), json!({}));
+    let endpoints = json!([
+        { "endpoint": "/one", "backend": backends(1, plain.clone()) },
+        { "endpoint": "/raced", "concurrent_calls": 4, "backend": backends(1, plain.clone()) },
+        { "endpoint": "/all", "input_headers": all, "backend": backends(8, plain.clone()) },
+        { "endpoint": "/stepped", "input_headers": all, "backend": backends(8, step) },
+    ]);
+    let (gateway, metrics) = gateway("64MiB", endpoints);
+    // One place is kept for the next connection.
+    let taken = || metric(metrics, "portcullis_memory_charged_bytes").saturating_sub(64 * 1024);
+    let names: Vec<String> = (0..200).map(|n| format!("X-{n}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
+    eventually("it is idle", LIMIT, || taken() == 0);
+    // The connection of the client, each call with its headers, and the copies of the steps.
+    for (path, fields, least) in [
+        ("/one", 0, 64 + 16),
+        ("/raced", 0, 64 + 4 * 16),
+        ("/all", 0, 64 + 8 * 16),
+        ("/all", 200, 64 + 100 + 8 * (16 + 50)),
+        ("/stepped", 200, 64 + 100 + 8 * (16 + 50 + 80)),
+    ] {
+        let fields = &many[..fields];
+        let mut client = gateway.client();
+        client.send(request("GET", path, fields)).unwrap();
+        let (least, what) = (least * 1024, format!("{path} is held: {least} KiB"));
+        eventually(&what, LIMIT, || taken() >= least);
+        assert!(taken() < least + 80 * 1024, "{path}: {}", taken());
+        drop(client);
+        eventually("it is given back", LIMIT, || taken() == 0);
+    }
+}
+
 /// A head that does not end, one whose body does not come, and one with more headers than Pingora's parser accepts: each
 /// with and without a body in the request, and as a stream.
 #[test]

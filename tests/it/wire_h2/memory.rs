@@ -84,7 +84,7 @@ fn heads_that_grow_when_they_are_decoded_share_the_budget() {
 /// The backend does not read, so the bodies of both connections wait.
 #[test]
 fn bodies_that_nobody_reads_share_the_budget() {
-    let (_backend, gateway, metrics) = slow("170KiB");
+    let (_backend, gateway, metrics) = slow("190KiB");
     let open = || {
         let mut connection = Connection::open(&gateway);
         let _ = connection.send(HEADERS, END_HEADERS, 1, &block(&POST));
