@@ -22,6 +22,8 @@ pub enum Guard {
     Busy,
     /// An expression of `validation/cel`.
     Cel,
+    /// A policy asked for the place of the client, which cannot be read.
+    GeoIp,
     /// The client's address.
     IpFilter,
     Policy,
@@ -39,6 +41,7 @@ impl Guard {
             Guard::BadInput => "bad_input",
             Guard::Busy => "busy",
             Guard::Cel => "cel",
+            Guard::GeoIp => "geoip",
             Guard::IpFilter => "ip_filter",
             Guard::Policy => "policy",
             Guard::RateLimit => "rate_limited",
@@ -66,6 +69,8 @@ pub struct Failure {
     pub passed: Option<Box<Fields>>,
     /// The failure comes from a step around the endpoint, outside of `proxy.static`, so static data does not apply.
     pub outside: bool,
+    /// A step of the gateway decided it, by what it knows of the request: it says nothing about the upstream.
+    pub by_step: bool,
     /// The status of the upstream, if it has responded.
     pub answered: Option<StatusCode>,
     /// [`Backend::index`](crate::runtime::service::Backend::index) of the backend that failed, if it is one of several.
@@ -326,6 +331,7 @@ impl Failure {
             body: None,
             passed: None,
             outside: false,
+            by_step: false,
             answered: None,
             backend: None,
         }
@@ -337,6 +343,7 @@ impl Failure {
             return Answer::Status(status);
         }
         match self.kind {
+            _ if self.by_step => Answer::NotAsked,
             Kind::Deadline
             | Kind::Connect
             | Kind::Broken
@@ -409,6 +416,14 @@ impl Failure {
                 ..self
             },
             _ => self,
+        }
+    }
+
+    /// Marks the failure as the decision of a step that knows the request.
+    pub fn by_step(self) -> Failure {
+        Failure {
+            by_step: true,
+            ..self
         }
     }
 

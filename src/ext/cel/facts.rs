@@ -173,7 +173,8 @@ pub(crate) struct Scene<'a> {
     claims: Option<&'a Claims>,
     client: Option<IpAddr>,
     locator: Option<&'a Locator>,
-    place: OnceCell<serde_json::Map<String, serde_json::Value>>,
+    /// Within: `None` if the record cannot be read.
+    place: OnceCell<Option<serde_json::Map<String, serde_json::Value>>>,
 }
 
 impl<'a> Scene<'a> {
@@ -222,8 +223,13 @@ impl<'a> Scene<'a> {
 
     fn place(&self) -> Option<Value<'_>> {
         let (locator, client) = (self.locator?, self.client?);
-        let place = self.place.get_or_init(|| locator.members(client));
-        Some(Value::Map(Map::Foreign(place)))
+        let place = self.place.get_or_init(|| locator.members(client).ok());
+        Some(Value::Map(Map::Foreign(place.as_ref()?)))
+    }
+
+    /// Whether an expression asked for the place of the client, and its record cannot be read.
+    pub(crate) fn lacks_place(&self) -> bool {
+        matches!(self.place.get(), Some(None))
     }
 }
 

@@ -109,6 +109,7 @@ impl Policy {
     /// Whether the policy is true. Otherwise the reason for the log. A policy that fails is not true.
     pub(crate) fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), String> {
         match verdict(&self.0, scene, deadline) {
+            _ if scene.lacks_place() => Err("the location of the client cannot be read".to_owned()),
             Verdict::True => Ok(()),
             Verdict::False => Err("false".to_owned()),
             Verdict::Failed(why) => Err(format!("failed: {why}")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::GeoBlock;
 use super::runtime::{GeoStep, Locator};
-use crate::config::Node;
+use crate::config::{ConfigError, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
@@ -30,6 +30,10 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             return ServicePart::Nothing;
         }
     };
+    if let Some(doubt) = locator.doubt() {
+        let at = block.path_at.unwrap_or_else(|| node.clone());
+        at.warn(ConfigError::invalid(doubt));
+    }
     let watched = Arc::downgrade(&locator);
     // The file is read for each configuration, so nothing is carried over.
     cx.push(Task::new("geoip", async move {

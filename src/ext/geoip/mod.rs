@@ -3,6 +3,7 @@
 
 mod compile;
 mod config;
+mod lenient;
 mod place;
 mod runtime;
 #[cfg(test)]
@@ -11,6 +12,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub(crate) use runtime::{HEADER, Locator};
+#[cfg(test)]
+pub(crate) use tests::broken_later;
 
 use super::extension::ServiceExtension;
 

@@ -1,111 +1,145 @@
 //! The record of an address. It is read with the names of the database and written with KrakenD's names and order.
-//! Unknown values are empty and not absent, so that patterns over the text match.
+//! Unknown values are empty and not absent, so that patterns over the text match. Only values of a type that cannot be
+//! read are absent, so that an expression about them fails.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::value::MapAccessDeserializer;
 
-type Names = BTreeMap<String, String>;
+use super::lenient::{At, Lenient, Maybe, Members};
 
-/// The place of an address.
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-pub(crate) struct Place {
-    city: City,
-    continent: Continent,
-    country: Country,
-    location: Location,
-    postal: Postal,
-    registered_country: Country,
-    represented_country: RepresentedCountry,
-    subdivisions: Vec<Subdivision>,
-    traits: Traits,
+pub(super) type Names = BTreeMap<String, String>;
+
+/// A postal code, which some databases write as a number.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Code(pub(super) String);
+
+/// Declares a part of the record: for each member its name in the database and that of KrakenD.
+macro_rules! part {
+    ($(#[$doc:meta])* $name:ident { $($member:ident: $kind:ty, $from:literal, $to:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+        #[serde(default)]
+        pub(crate) struct $name {
+            $(
+                #[serde(
+                    rename(serialize = $to, deserialize = $from),
+                    skip_serializing_if = "Maybe::is_unreadable"
+                )]
+                $member: Maybe<$kind>,
+            )*
+        }
+
+        impl Lenient for $name {
+            fn of_members<'de, M: Members<'de>>(members: M) -> Result<Option<Self>, M::Error> {
+                $name::deserialize(MapAccessDeserializer::new(members)).map(Some)
+            }
+
+            fn unreadable(&self, at: Option<&At<'_>>, found: &mut Vec<String>) {
+                $(self.$member.unreadable(&At { outer: at, name: $from }, found);)*
+            }
+        }
+    };
 }
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct City {
-    #[serde(rename(serialize = "GeoNameID", deserialize = "geoname_id"))]
-    id: u32,
-    names: Names,
-}
+part!(
+    /// The place of an address.
+    Place {
+        city: City, "city", "City";
+        continent: Continent, "continent", "Continent";
+        country: Country, "country", "Country";
+        location: Location, "location", "Location";
+        postal: Postal, "postal", "Postal";
+        registered_country: Country, "registered_country", "RegisteredCountry";
+        represented_country: RepresentedCountry, "represented_country", "RepresentedCountry";
+        subdivisions: Vec<Maybe<Subdivision>>, "subdivisions", "Subdivisions";
+        traits: Traits, "traits", "Traits";
+    }
+);
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Continent {
-    code: String,
-    #[serde(rename(serialize = "GeoNameID", deserialize = "geoname_id"))]
-    id: u32,
-    names: Names,
-}
+part!(City {
+    id: u32, "geoname_id", "GeoNameID";
+    names: Names, "names", "Names";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Country {
-    #[serde(rename(serialize = "GeoNameID", deserialize = "geoname_id"))]
-    id: u32,
-    is_in_european_union: bool,
-    iso_code: String,
-    names: Names,
-}
+part!(Continent {
+    code: String, "code", "Code";
+    id: u32, "geoname_id", "GeoNameID";
+    names: Names, "names", "Names";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Location {
-    accuracy_radius: u16,
-    latitude: f64,
-    longitude: f64,
-    metro_code: u32,
-    time_zone: String,
-}
+part!(Country {
+    id: u32, "geoname_id", "GeoNameID";
+    is_in_european_union: bool, "is_in_european_union", "IsInEuropeanUnion";
+    iso_code: String, "iso_code", "IsoCode";
+    names: Names, "names", "Names";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Postal {
-    code: String,
-}
+part!(Location {
+    accuracy_radius: u16, "accuracy_radius", "AccuracyRadius";
+    latitude: f64, "latitude", "Latitude";
+    longitude: f64, "longitude", "Longitude";
+    metro_code: u32, "metro_code", "MetroCode";
+    time_zone: String, "time_zone", "TimeZone";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct RepresentedCountry {
-    #[serde(rename(serialize = "GeoNameID", deserialize = "geoname_id"))]
-    id: u32,
-    is_in_european_union: bool,
-    iso_code: String,
-    names: Names,
-    #[serde(rename(serialize = "Type", deserialize = "type"))]
-    kind: String,
-}
+part!(Postal {
+    code: Code, "code", "Code";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Subdivision {
-    #[serde(rename(serialize = "GeoNameID", deserialize = "geoname_id"))]
-    id: u32,
-    iso_code: String,
-    names: Names,
-}
+part!(RepresentedCountry {
+    id: u32, "geoname_id", "GeoNameID";
+    is_in_european_union: bool, "is_in_european_union", "IsInEuropeanUnion";
+    iso_code: String, "iso_code", "IsoCode";
+    names: Names, "names", "Names";
+    kind: String, "type", "Type";
+});
 
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all(serialize = "PascalCase"))]
-struct Traits {
-    is_anonymous_proxy: bool,
-    is_satellite_provider: bool,
-}
+part!(Subdivision {
+    id: u32, "geoname_id", "GeoNameID";
+    iso_code: String, "iso_code", "IsoCode";
+    names: Names, "names", "Names";
+});
+
+part!(Traits {
+    is_anonymous_proxy: bool, "is_anonymous_proxy", "IsAnonymousProxy";
+    is_satellite_provider: bool, "is_satellite_provider", "IsSatelliteProvider";
+});
 
 impl Place {
     /// Keeps the names in these languages.
     pub(super) fn keep(&mut self, languages: &[String]) {
-        let subdivisions = self.subdivisions.iter_mut().map(|one| &mut one.names);
-        let all = [
-            &mut self.city.names,
-            &mut self.continent.names,
-            &mut self.country.names,
-            &mut self.registered_country.names,
-            &mut self.represented_country.names,
-        ];
-        for names in all.into_iter().chain(subdivisions) {
-            names.retain(|language, _| languages.contains(language));
+        let keep = |names: Option<&mut Maybe<Names>>| {
+            if let Some(names) = names.and_then(Maybe::get_mut) {
+                names.retain(|language, _| languages.contains(language));
+            }
+        };
+        keep(self.city.get_mut().map(|part| &mut part.names));
+        keep(self.continent.get_mut().map(|part| &mut part.names));
+        keep(self.country.get_mut().map(|part| &mut part.names));
+        keep(
+            self.registered_country
+                .get_mut()
+                .map(|part| &mut part.names),
+        );
+        keep(
+            self.represented_country
+                .get_mut()
+                .map(|part| &mut part.names),
+        );
+        let subdivisions = self.subdivisions.get_mut().into_iter().flatten();
+        for part in subdivisions.filter_map(Maybe::get_mut) {
+            keep(Some(&mut part.names));
         }
+    }
+
+    /// The members of a type that cannot be read, by their names in the database.
+    pub(super) fn unreadable_members(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.unreadable(None, &mut found);
+        found
     }
 }

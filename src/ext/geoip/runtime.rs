@@ -8,8 +8,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
-use maxminddb::Reader;
-use smallvec::SmallVec;
+use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 
 use super::place::Place;
 use crate::runtime::request::{Head, Notes};
@@ -31,7 +30,16 @@ pub(crate) struct Locator {
 struct Loaded {
     reader: Reader<Vec<u8>>,
     changed: Option<SystemTime>,
+    /// What is not as expected in the first records.
+    doubt: Option<String>,
 }
+
+/// The record of an address cannot be read, so that nothing is known about its place, not even that it is unknown.
+#[derive(Debug)]
+pub(crate) struct Unreadable;
+
+/// How many records are read when a database is loaded.
+const TRIED: usize = 1000;
 
 impl Locator {
     /// Reads the database at `path`.
@@ -56,6 +64,9 @@ impl Locator {
         }
         match Loaded::read(&self.path) {
             Ok(loaded) => {
+                if let Some(doubt) = &loaded.doubt {
+                    log::warn!("[SERVICE: GeoIP] {doubt}");
+                }
                 self.loaded.store(Arc::new(loaded));
                 self.complained.store(false, Ordering::Relaxed);
                 log::info!("[SERVICE: GeoIP] the new database is in use");
@@ -64,40 +75,68 @@ impl Locator {
         }
     }
 
+    /// What is not as expected in the database.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.loaded.load().doubt.clone()
+    }
+
     /// The place of `address`. It is empty if the database has none.
-    pub(crate) fn place(&self, address: IpAddr) -> Place {
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub(crate) fn place(&self, address: IpAddr) -> Result<Place, Unreadable> {
         let loaded = self.loaded.load();
         let found = loaded.reader.lookup(address.to_canonical());
-        let mut place = match found.and_then(|found| found.decode::<Place>()) {
-            Ok(place) => place.unwrap_or_default(),
-            Err(error) => {
+        let place = found.and_then(|found| found.decode::<Place>());
+        let mut place = place
+            .map_err(|error| {
                 if !self.complained.swap(true, Ordering::Relaxed) {
-                    log::error!(
-                        "[SERVICE: GeoIP] a record of the database cannot be read: {error}"
-                    );
+                    log::error!("[SERVICE: GeoIP] a lookup in the database failed: {error}");
                 }
-                Place::default()
-            }
-        };
+                Unreadable
+            })?
+            .unwrap_or_default();
+        if !self.complained.load(Ordering::Relaxed)
+            && let Some(doubt) = unexpected(&place)
+        {
+            self.complained.store(true, Ordering::Relaxed);
+            log::error!("[SERVICE: GeoIP] {doubt}");
+        }
         if !self.languages.is_empty() {
             place.keep(&self.languages);
         }
-        place
+        Ok(place)
     }
 
     /// The members of the place, for expressions.
+    ///
+    /// # Errors
+    /// As [`Locator::place`].
     #[cfg(feature = "cel")]
-    pub(crate) fn members(&self, address: IpAddr) -> serde_json::Map<String, serde_json::Value> {
-        match serde_json::to_value(self.place(address)) {
-            Ok(serde_json::Value::Object(members)) => members,
-            _ => serde_json::Map::new(),
+    pub(crate) fn members(
+        &self,
+        address: IpAddr,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, Unreadable> {
+        match serde_json::to_value(self.place(address)?) {
+            Ok(serde_json::Value::Object(members)) => Ok(members),
+            _ => Err(Unreadable),
         }
     }
 
-    fn header(&self, address: IpAddr) -> HeaderValue {
-        let text = serde_json::to_vec(&self.place(address)).unwrap_or_default();
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("{}"))
+    /// `None` if nothing is known about the place. A guard that reads the header then finds none.
+    fn header(&self, address: IpAddr) -> Option<HeaderValue> {
+        let text = serde_json::to_vec(&self.place(address).ok()?).ok()?;
+        HeaderValue::from_bytes(&text).ok()
     }
+}
+
+/// What is not as expected in a record.
+fn unexpected(place: &Place) -> Option<String> {
+    let members = place.unreadable_members();
+    (!members.is_empty()).then(|| {
+        let names = members.join(", ");
+        format!("values of an unexpected type in the database are left out, such as {names}")
+    })
 }
 
 impl Loaded {
@@ -115,8 +154,25 @@ impl Loaded {
         {
             return Err(format!("{shown} is a {kind} database and none of cities"));
         }
-        Ok(Loaded { reader, changed })
+        let doubt = tried(&reader).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        Ok(Loaded {
+            reader,
+            changed,
+            doubt,
+        })
     }
+}
+
+/// Reads the first records. Returns what is not as expected.
+fn tried(reader: &Reader<Vec<u8>>) -> Result<Option<String>, MaxMindDbError> {
+    let mut doubt = (reader.metadata().ip_version == 4).then(|| {
+        "the database has only IPv4 addresses: policies with geoIP() reject other clients".into()
+    });
+    for found in reader.networks(WithinOptions::default())?.take(TRIED) {
+        let place = found?.decode::<Place>()?.unwrap_or_default();
+        doubt = doubt.or_else(|| unexpected(&place));
+    }
+    Ok(doubt)
 }
 
 fn modified(path: &std::path::Path) -> Option<SystemTime> {
@@ -138,7 +194,7 @@ pub(super) struct GeoStep(pub(super) Arc<Locator>);
 impl ServiceStep for GeoStep {
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         let value = self.0.header(head.client);
-        notes.set_header(&HEADER, SmallVec::from_iter([value]));
+        notes.set_header(&HEADER, value.into_iter().collect());
         None
     }
 }

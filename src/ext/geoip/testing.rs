@@ -72,9 +72,23 @@ fn insert(nodes: &mut Vec<[Slot; 2]>, network: IpNet, offset: usize) {
     }
 }
 
-/// The types that readers expect for these members.
+/// The types that readers expect for these members. `name:u16` and the like have another one.
 fn number(name: &str, number: &serde_json::Number, out: &mut Vec<u8>) {
-    match name {
+    let (name, kind) = name.split_once(':').unwrap_or((name, name));
+    let kind = match kind {
+        "u16" => "metro_code",
+        "u32" => "geoname_id",
+        "f64" => "latitude",
+        // A pointer to nowhere.
+        "" => return out.extend([0x38, 0xff, 0xff, 0xff, 0xff]),
+        "f32" => {
+            control(15, 4, out);
+            let short: f32 = number.to_string().parse().unwrap();
+            return out.extend(short.to_be_bytes());
+        }
+        _ => name,
+    };
+    match kind {
         "latitude" | "longitude" => {
             control(3, 8, out);
             out.extend(number.as_f64().unwrap().to_be_bytes());
@@ -118,8 +132,9 @@ fn value(value: &Value, name: &str, out: &mut Vec<u8>) {
         Value::Object(members) => {
             control(7, members.len(), out);
             for (name, member) in members {
-                control(2, name.len(), out);
-                out.extend(name.as_bytes());
+                let written = name.split(':').next().unwrap_or_default();
+                control(2, written.len(), out);
+                out.extend(written.as_bytes());
                 self::value(member, name, out);
             }
         }

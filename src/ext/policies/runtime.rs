@@ -62,6 +62,10 @@ impl Stage {
             body,
             content_type,
         } = &self.rejection;
+        let kind = match kind {
+            Kind::Guarded(_) if scene.lacks_place() => Kind::Guarded(Guard::GeoIp),
+            kind => kind,
+        };
         let failure = Failure::new(kind, format!("rejected by policy #{index}"));
         Err(Failure {
             status: status.unwrap_or(failure.status),
@@ -131,7 +135,9 @@ impl PipeStep for Policies {
         let _held = open_reads(&self.reads, response)?;
         let now = self.clock.wall();
         let scene = Scene::response(now, request, response, self.locator.as_deref());
-        stage.judge(&scene, request.deadline.into_std(), Kind::Rejected)
+        // It may depend on the client, such as on who owns the data.
+        let judged = stage.judge(&scene, request.deadline.into_std(), Kind::Rejected);
+        judged.map_err(Failure::by_step)
     }
 }
 

@@ -8,9 +8,10 @@ use super::{BACKEND, ENDPOINT, token_demand};
 use crate::config::{Node, Report};
 use crate::ext::EndpointSite;
 use crate::ext::extension::{BackendPart, EndpointPart};
-use crate::ext::geoip::{Locator, testing};
+use crate::ext::geoip::{Locator, broken_later, testing};
 use crate::ext::testing::{File, pipe_request};
 use crate::jose::Claims;
+use crate::runtime::failure::{Guard, Kind};
 use crate::runtime::json::{Depth, parse};
 use crate::runtime::pipe::{Meta, PipeRequest, PipeResponse, PipeStep};
 use crate::runtime::request::Params;
@@ -68,6 +69,37 @@ fn req(policy: &str) -> Value {
 fn passes(policy: &str) -> bool {
     let step = step(&req(policy));
     futures::executor::block_on(step.before(&mut request())).is_ok()
+}
+
+#[test]
+fn a_policy_about_a_place_that_cannot_be_read_rejects() {
+    for (policy, want) in [
+        ("geoIP().Country.IsoCode == 'RU'", false),
+        ("geoIP().Country.IsoCode != 'RU'", false),
+        ("!(geoIP().Country.IsoCode == 'RU')", false),
+        ("isEmpty(geoIP().Country.IsoCode)", false),
+        ("isEmpty(geoIP())", false),
+        ("!has(geoIP().Country)", false),
+        (
+            "geoIP().Country.IsoCode != 'RU' || req_method == 'GET'",
+            false,
+        ),
+        (
+            "req_method == 'GET' || geoIP().Country.IsoCode != 'RU'",
+            true,
+        ),
+    ] {
+        let mut file = File::new(&req(policy).to_string());
+        file.leave(broken_later());
+        let EndpointPart::Piped { mut pipes, .. } = file.endpoint(&ENDPOINT, "/e/{id}") else {
+            panic!("{}", file.findings());
+        };
+        let judged = futures::executor::block_on(pipes.remove(0).before(&mut request()));
+        assert_eq!(judged.is_ok(), want, "{policy}");
+        if let Err(failure) = judged {
+            assert_eq!(failure.kind, Kind::Guarded(Guard::GeoIp), "{policy}");
+        }
+    }
 }
 
 #[test]

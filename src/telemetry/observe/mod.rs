@@ -369,7 +369,7 @@ pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
         "decode" => "body_invalid",
         "too_large" => "body_too_large",
         "refused" if says(&["circuit breaker"]) => "circuit_open",
-        "refused" | "cel" | "policy" | "ip_filter" | "busy" => "policy",
+        "refused" | "cel" | "policy" | "geoip" | "ip_filter" | "busy" => "policy",
         "bad_input" | "json_schema" => "request",
         "connect" | "status" | "buffers_full" | "credentials" | "request" | "script"
         | "no_hosts" | "empty" => kind,

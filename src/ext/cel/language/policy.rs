@@ -224,7 +224,16 @@ fn of_request(
                 .map(|(of, _)| (Expr::IsEmpty(Box::new(of)), Type::Bool)),
         ),
         ("clientIP", []) => Some(known_now(checker.variable(places.client), name)),
-        ("geoIP", []) => Some(known_now(checker.variable(places.geo), name)),
+        ("geoIP", []) => {
+            let found = known_now(checker.variable(places.geo), name);
+            Some(found.map_err(|flaw| Flaw {
+                hint: Some(
+                    "\"portcullis/geoip\" in the service gives it to policies about requests and responses"
+                        .to_owned(),
+                ),
+                ..flaw
+            }))
+        }
         _ => {
             let (_, function, of_headers, gives) =
                 MACROS.iter().find(|(known, ..)| *known == name)?;
