@@ -173,6 +173,9 @@ pub trait BackendStep: Send + Sync + fmt::Debug {
     /// Called once for every ticket, except for a call whose client closed its connection, which does not count.
     fn after(&self, ticket: Ticket, outcome: Outcome);
 
+    /// Called instead of [`BackendStep::after`] for a call that does not count at all.
+    fn release(&self, _ticket: Ticket) {}
+
     /// Like [`BackendStep::after`], with the status of the upstream. Called instead of it.
     fn ended(&self, ticket: Ticket, outcome: Outcome, _answer: Answer) {
         self.after(ticket, outcome);
@@ -210,6 +213,10 @@ impl<T: BackendStep + ?Sized> BackendStep for Arc<T> {
         (**self).after(ticket, outcome);
     }
 
+    fn release(&self, ticket: Ticket) {
+        (**self).release(ticket);
+    }
+
     fn breaker(&self) -> Option<Breaker<'_>> {
         (**self).breaker()
     }
@@ -243,6 +250,8 @@ pub enum Outcome {
     Incomplete,
     /// No response, or one that counts as a failure.
     Failure,
+    /// The gateway rejected the request. This says nothing about the upstream.
+    Rejected,
     /// A streamed response (`no-op`) with this status, which by itself does not count as a failure.
     Streamed { status: u16 },
 }

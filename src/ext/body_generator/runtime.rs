@@ -76,7 +76,9 @@ impl PipeStep for MakeResponse {
         request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        let body = self.maker.make(request, Some(response))?;
+        // The template may use what the client sent.
+        let made = self.maker.make(request, Some(response));
+        let body = made.map_err(Failure::by_step)?;
         match &mut response.reply {
             Some(reply) => {
                 let content_type = self.maker.content_type.clone();

@@ -138,7 +138,7 @@ impl CircuitBreaker {
 
     fn counts_as_failure(&self, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Success | Outcome::Incomplete => false,
+            Outcome::Success | Outcome::Incomplete | Outcome::Rejected => false,
             Outcome::Failure => true,
             Outcome::Streamed { status } => self.settings.stream_errors && status >= 500,
         }
@@ -182,19 +182,22 @@ impl BackendStep for CircuitBreaker {
     }
 
     fn after(&self, ticket: Ticket, outcome: Outcome) {
-        self.record(ticket, self.counts_as_failure(outcome));
+        match outcome {
+            Outcome::Rejected => self.release(ticket),
+            _ => self.record(ticket, self.counts_as_failure(outcome)),
+        }
     }
-}
 
-impl CircuitBreaker {
-    /// Forgets a call that never reached the upstream: if it was the trial, another call may try.
-    pub(crate) fn release(&self, ticket: Ticket) {
+    /// If the call was the trial, another call may try.
+    fn release(&self, ticket: Ticket) {
         let mut machine = self.locked();
         if machine.generation == ticket.0 && machine.state == State::HalfOpen {
             machine.trial = false;
         }
     }
+}
 
+impl CircuitBreaker {
     /// Counts the result of a call.
     pub(crate) fn record(&self, ticket: Ticket, failed: bool) {
         let now = self.clock.now();

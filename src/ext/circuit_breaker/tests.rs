@@ -140,3 +140,19 @@ fn a_streamed_error_counts_only_if_enabled() {
     assert_eq!(call(&counting, response), Ok(()));
     assert_eq!(call(&counting, response), open());
 }
+
+#[test]
+fn what_the_gateway_rejects_does_not_count_and_does_not_take_the_trial() {
+    let (breaker, clock) = breaker(settings(0));
+    for _ in 0..5 {
+        assert_eq!(call(&breaker, Outcome::Rejected), Ok(()));
+    }
+    assert_eq!(call(&breaker, Outcome::Failure), Ok(()));
+    assert_eq!(call(&breaker, Outcome::Success), open());
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(call(&breaker, Outcome::Rejected), Ok(()));
+    let ticket = breaker.before().unwrap();
+    breaker.release(ticket);
+    assert_eq!(call(&breaker, Outcome::Success), Ok(()));
+    assert_eq!(call(&breaker, Outcome::Success), Ok(()));
+}

@@ -43,6 +43,10 @@ impl BackendStep for HttpBreaker {
         self.breaker.after(ticket, outcome);
     }
 
+    fn release(&self, ticket: Ticket) {
+        self.breaker.release(ticket);
+    }
+
     fn ended(&self, ticket: Ticket, _outcome: Outcome, answer: Answer) {
         match answer {
             Answer::Status(status) => self.breaker.record(ticket, !self.is_valid(status)),

@@ -39,7 +39,7 @@ impl BackendStep for Counted {
         let (complete, error) = match outcome {
             Outcome::Success | Outcome::Streamed { .. } => (true, false),
             Outcome::Incomplete => (false, false),
-            Outcome::Failure => (false, true),
+            Outcome::Failure | Outcome::Rejected => (false, true),
         };
         self.requests.record(complete, error, took);
     }

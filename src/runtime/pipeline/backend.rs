@@ -273,8 +273,7 @@ async fn guarded<C: Carrier>(
             };
             guard.end(outcome, part.answer());
         }
-        Err(failure) if failure.says_nothing() => guard.forget(),
-        Err(failure) => guard.end(Outcome::Failure, failure.answer()),
+        Err(failure) => guard.failed(failure),
     }
     result
 }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::limit::Limit;
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{self, Failure, Kind};
 use crate::runtime::step::{Answer, BackendStep, Outcome, Ticket};
 
 /// The tickets of a call in progress.
@@ -15,8 +15,8 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// Enters all steps, outermost first. If one rejects the call, the steps outside of it see a failed call: as in
-    /// KrakenD, a circuit breaker counts rejections of the rate limit inside it.
+    /// Enters all steps, outermost first. If one rejects the call, such as a rate limit, the steps outside of it see that
+    /// the gateway rejected it.
     ///
     /// # Errors
     /// The rejection.
@@ -33,7 +33,7 @@ impl<'a> Guard<'a> {
             match step.before() {
                 Ok(ticket) => guard.tickets.push(ticket),
                 Err(rejection) => {
-                    guard.end(Outcome::Failure, Answer::NotAsked);
+                    guard.end(Outcome::Rejected, Answer::NotAsked);
                     return Err(rejection);
                 }
             }
@@ -41,9 +41,21 @@ impl<'a> Guard<'a> {
         Ok(guard)
     }
 
-    /// The end of the call counts for nothing.
-    pub(super) fn forget(&mut self) {
-        self.tickets.clear();
+    /// Reports the failure of the call.
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        if counts_nowhere(failure.kind) {
+            let tickets = std::mem::take(&mut self.tickets);
+            for (step, ticket) in self.steps.iter().zip(tickets).rev() {
+                step.release(ticket);
+            }
+            return;
+        }
+        let outcome = if is_of_gateway(failure) {
+            Outcome::Rejected
+        } else {
+            Outcome::Failure
+        };
+        self.end(outcome, failure.answer());
     }
 
     /// Reports the end of the call to the steps, innermost first.
@@ -53,6 +65,31 @@ impl<'a> Guard<'a> {
             step.ended(ticket, outcome, answer);
         }
     }
+}
+
+/// Whether not even a metric counts the call: the client caused the failure, or there was no message.
+fn counts_nowhere(kind: Kind) -> bool {
+    use failure::Guard::{BadInput, IpFilter};
+    kind.is_of_client() || matches!(kind, Kind::Empty | Kind::Guarded(BadInput | IpFilter))
+}
+
+/// Whether the gateway rejected the request, for a reason that the client may choose or that the whole process has. No
+/// circuit breaker counts this: a client whose requests are rejected must not switch a backend off for the others.
+///
+/// What judges only the response (its schema, an expression, a script) is counted, as in KrakenD. A script tells by the
+/// status of its error whether the client caused it.
+fn is_of_gateway(failure: &Failure) -> bool {
+    failure.by_step
+        || match failure.kind {
+            Kind::Guarded(_)
+            | Kind::Request
+            | Kind::TokenMissing
+            | Kind::ExchangeRefused
+            | Kind::ExchangeForbidden
+            | Kind::Full => true,
+            Kind::Script => failure.status.is_client_error(),
+            _ => false,
+        }
 }
 
 impl Drop for Guard<'_> {

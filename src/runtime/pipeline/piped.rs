@@ -111,13 +111,21 @@ pub(super) async fn admit<'a>(
     let (subject, affinity) = (prepared.out.subject.clone(), prepared.out.affinity);
     let mut request = prepared.request(backend, limit).await;
     let had_body = !request.body.is_empty();
-    let entered = enter(&backend.pipes, &mut request).await?;
+    let entered = enter(&backend.pipes, &mut request)
+        .await
+        .map_err(Failure::by_step)?;
     let (mut local, mut replaced, mut on_wire) = (None, false, None);
     if entered.skip {
         local = Some(Received::plain(nothing()));
     } else if let Some(step) = backend.on_wire.as_deref() {
         on_wire = step.sees_responses().then_some(step);
-        let turn = step.request(&mut request)?;
+        let turn = step.request(&mut request).map_err(|failure| {
+            if step.is_the_backend() {
+                failure
+            } else {
+                failure.by_step()
+            }
+        })?;
         replaced = matches!(turn, Turn::Replace);
         local = turn.response().await?;
     }

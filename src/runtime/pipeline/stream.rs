@@ -128,8 +128,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 },
                 Answer::Status(*status),
             ),
-            Err(failure) if failure.says_nothing() => guard.forget(),
-            Err(failure) => guard.end(Outcome::Failure, failure.answer()),
+            Err(failure) => guard.failed(failure),
         }
         result.map(|_| ())
     }

@@ -172,7 +172,7 @@ async fn guarded(
             },
             Answer::Status(upgraded.status),
         ),
-        Err(failure) => guard.end(Outcome::Failure, failure.answer()),
+        Err(failure) => guard.failed(failure),
     }
     result
 }

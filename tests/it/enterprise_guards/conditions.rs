@@ -54,6 +54,82 @@ fn an_http_circuit_breaker_counts_unexpected_statuses_also_for_no_op() {
     );
 }
 
+/// A client whose requests are rejected must not switch a backend off for the others.
+#[cfg(feature = "cel")]
+#[test]
+fn what_the_gateway_rejects_opens_no_circuit() {
+    let body = json!({ "owner": "ada", "list": [1] });
+    let routes = json!([{ "headers": { "Content-Type": "application/json" }, "body": body }]);
+    let stub = Stub::with(&routes.to_string());
+    // {"a": {{ index .req_headers "X-User" 0 }}}
+    let template = "eyJhIjoge3sgaW5kZXggLnJlcV9oZWFkZXJzICJYLVVzZXIiIDAgfX19";
+    let blocks = [
+        (
+            "policy",
+            json!({ "security/policies": { "req": { "policies": ["getHeader('X-User') == '1'"] } } }),
+        ),
+        (
+            "answer",
+            json!({ "security/policies": { "resp": { "policies": ["getHeader('X-User') == '1'"] } } }),
+        ),
+        (
+            "cel",
+            json!({ "validation/cel": [{ "check_expr": "req_headers['X-User'][0] == '1'" }] }),
+        ),
+        (
+            "request",
+            json!({ "modifier/request-body-generator": { "template": template } }),
+        ),
+        (
+            "response",
+            json!({ "modifier/response-body-generator": { "template": template } }),
+        ),
+        (
+            "limit",
+            json!({ "qos/ratelimit/proxy": { "max_rate": 1, "every": "10m", "capacity": 1 } }),
+        ),
+        #[cfg(feature = "lua")]
+        (
+            "lua",
+            json!({ "modifier/lua-backend": {
+            "pre": "if request.load():headers('X-User') ~= '1' then error('no') end" } }),
+        ),
+        #[cfg(feature = "lua")]
+        (
+            "custom",
+            json!({ "modifier/lua-backend": {
+            "post": "custom_error('not yours', 403)" } }),
+        ),
+    ];
+    let breaker = json!({ "interval": 60, "timeout": 60, "max_errors": 1 });
+    let endpoints = blocks.iter().flat_map(|(name, block)| {
+        ["json", "no-op"].map(|encoding| {
+            let mut extra = block.clone();
+            extra["qos/circuit-breaker"] = breaker.clone();
+            json!({ "endpoint": format!("/{name}/{encoding}"), "timeout": "10s", "output_encoding": encoding,
+                "input_headers": ["X-User"],
+                "backend": [{ "host": [stub.url()], "url_pattern": "/x", "extra_config": extra }] })
+        })
+    });
+    let endpoints: Vec<Value> = endpoints.collect();
+    let extra = json!({ "router": { "return_error_msg": true } });
+    let gateway = Gateway::start(&file(&endpoints, &extra));
+    for (name, _) in &blocks {
+        for encoding in ["json", "no-op"] {
+            let path = format!("/{name}/{encoding}");
+            for _ in 0..4 {
+                let rejected = gateway.get_with(&path, &[("X-User", "}")]);
+                let text = rejected.text();
+                assert!(!text.contains("circuit breaker"), "{path}: {text}");
+            }
+            if !matches!(*name, "limit" | "custom") {
+                let good = gateway.get_with(&path, &[("X-User", "1")]);
+                assert_eq!(good.status, 200, "{path}: {}", good.text());
+            }
+        }
+    }
+}
+
 #[cfg(feature = "cel")]
 #[test]
 fn a_policy_about_a_header_that_is_never_forwarded_is_reported() {
