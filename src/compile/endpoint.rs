@@ -38,7 +38,7 @@ use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
 use catch_all::{is_catch_all, warn_encodings};
 use checks::{check_backends, conditions, doubts, warn_origins};
-use order::{check_fallback, order, propagate, static_data, takes_responses};
+use order::{check_fallback, order, propagate, static_data, takes_responses, warn_hedge};
 use taken::Taken;
 
 pub(super) use agent::agent;
@@ -200,6 +200,7 @@ fn calls(
     if let Order::Sequential { propagated } = &mut order {
         propagate(propagated, &regular);
     }
+    warn_hedge(file, draft.encoding == "no-op", &regular);
     conditions(file, &regular, order != Order::Parallel);
     if order == Order::Fallback {
         check_fallback(file, &regular);
@@ -277,7 +278,8 @@ impl Parts {
                 early,
             } => {
                 self.steps.extend(steps);
-                headers.iter().for_each(|name| cx.identify(name.clone()));
+                let names = headers.iter().cloned();
+                names.for_each(|name| cx.identify_by_client(name));
                 taken.take(headers, early, node);
             }
             EndpointPart::Piped { steps, pipes } => {

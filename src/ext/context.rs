@@ -44,6 +44,8 @@ pub(crate) struct Compile<'a> {
     identity_headers: Vec<HeaderName>,
     /// The same for all endpoints that were compiled so far.
     identity_headers_of_all: Vec<HeaderName>,
+    /// Those of them whose values come from the client's body.
+    chosen_by_client: Vec<HeaderName>,
     /// See [`Compile::browsers_send`].
     sent_by_browsers: Vec<Box<str>>,
     /// How many of them are those of the service. Set when the first endpoint begins.
@@ -114,6 +116,7 @@ impl<'a> Compile<'a> {
             facts: Facts::default(),
             identity_headers: Vec::new(),
             identity_headers_of_all: Vec::new(),
+            chosen_by_client: Vec::new(),
             sent_by_browsers: Vec::new(),
             of_service: None,
         }
@@ -125,12 +128,27 @@ impl<'a> Compile<'a> {
         if !self.identity_headers_of_all.contains(&header) {
             self.identity_headers_of_all.push(header.clone());
         }
+        self.identify_here(header);
+    }
+
+    /// The same for a header whose value comes from the client's body: the client chooses who it is.
+    pub(crate) fn identify_by_client(&mut self, header: HeaderName) {
+        self.chosen_by_client.push(header.clone());
+        self.identify_here(header);
+    }
+
+    fn identify_here(&mut self, header: HeaderName) {
         if !self.identity_headers.contains(&header) {
             self.identity_headers.push(header);
         }
     }
 
-    /// Whether `header` identifies the client at any endpoint so far.
+    /// Whether a step of the current endpoint so far sets `header`, to a value that the client cannot choose.
+    pub(crate) fn is_set_by_gateway(&self, header: &HeaderName) -> bool {
+        self.identity_headers.contains(header) && !self.chosen_by_client.contains(header)
+    }
+
+    /// Whether `header` identifies the client at any endpoint so far, by a value that the client cannot choose.
     pub(crate) fn identifies(&self, header: &HeaderName) -> bool {
         self.identity_headers_of_all.contains(header)
     }
@@ -154,6 +172,7 @@ impl<'a> Compile<'a> {
     /// Starts the next endpoint and clears the records of the previous one.
     pub(crate) fn begin_endpoint(&mut self) {
         self.identity_headers.clear();
+        self.chosen_by_client.clear();
         let all = self.sent_by_browsers.len();
         let shared = *self.of_service.get_or_insert(all);
         self.sent_by_browsers.truncate(shared);

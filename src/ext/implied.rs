@@ -57,7 +57,7 @@ pub(crate) fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
     };
     let steps = all.0.iter().map(|entry| {
         if let Some((header, pointer, at)) = &entry.trusted
-            && !cx.identity_headers().contains(header)
+            && !cx.is_set_by_gateway(header)
         {
             cx.report.add(Finding {
                 severity: Severity::Warning,

@@ -29,7 +29,7 @@ pub(super) fn endpoint(
     let Some(tiers) = tiers(node, Some(site), cx) else {
         return EndpointPart::Nothing;
     };
-    if !cx.identity_headers().contains(&tiers.header) {
+    if !cx.is_set_by_gateway(&tiers.header) {
         node.warn_hint(
             clients_choose(&tiers.header),
             "set it from the token or the key: \"propagate_claims\", \"propagate_role\"",

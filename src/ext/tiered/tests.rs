@@ -82,6 +82,13 @@ fn a_tier_that_clients_can_choose_is_reported() {
     let findings = file.findings();
     assert!(findings.contains("clients choose their tier"), "{findings}");
     assert!(findings.contains("match no tier"), "{findings}");
+    // A header from the body of the client is the client's choice, too.
+    let mut file = File::new(&plans("]}"));
+    let plan = HeaderName::from_static("x-plan");
+    file.compile().identify_by_client(plan);
+    file.endpoint(&ENDPOINT, "/a");
+    let findings = file.findings();
+    assert!(findings.contains("clients choose their tier"), "{findings}");
     let mut file = File::new(&plans(r#"], "on_unmatched_tier_allow": false}"#));
     file.compile().identify(HeaderName::from_static("x-plan"));
     file.endpoint(&ENDPOINT, "/a");
