@@ -6,7 +6,8 @@ use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::runtime::ahead::{AheadPart, Piece, Rewrites, Target, VIRTUAL, decoded, is_path};
 
-pub(super) fn service(node: &Node<'_>, _: &mut Compile<'_>) -> ServicePart {
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let before = cx.report.config_errors();
     let Some(block) = node.block(KEYS) else {
         return ServicePart::Nothing;
     };
@@ -20,7 +21,7 @@ pub(super) fn service(node: &Node<'_>, _: &mut Compile<'_>) -> ServicePart {
         expression(&pair, &mut rewrites);
     }
     let is_empty = rewrites.literals.is_empty() && rewrites.expressions.is_empty();
-    if is_empty && !block.has("literal") && !block.has("regexp") {
+    if is_empty && cx.report.config_errors() == before {
         node.config_error_hint(
             ConfigError::invalid("nothing is rewritten"),
             "\"literal\": {\"/from\": \"/to\"}",

@@ -53,6 +53,8 @@ fn groups_are_named_as_in_go() {
 fn an_invalid_rewrite_is_an_error() {
     for block in [
         json!({}),
+        json!({ "literal": {} }),
+        json!({ "literal": {}, "regexp": [] }),
         json!({ "literal": { "from": "/to" } }),
         json!({ "literal": { "/from": "to" } }),
         json!({ "literal": { "/from": "/../to" } }),
@@ -78,5 +80,32 @@ fn an_invalid_rewrite_is_an_error() {
         file.findings().contains("matches anywhere"),
         "{}",
         file.findings()
+    );
+}
+
+#[test]
+fn only_the_text_of_a_target_leads_to_a_virtual_host() {
+    for (pattern, replacement, path, expected) in [
+        ("^/api/(.*)$", "/${1}", "/api/__virtual/x/list", None),
+        ("^/api/(.*)$", "/$1", "/api/%5F%5Fvirtual/x/list", None),
+        ("^/api", "", "/api/__virtual/x", None),
+        ("/a$", "/b", "/%5F_virtual/x/a", None),
+        ("^/api/(.*)$", "/${1}", "/api/list", Some("/list")),
+        (
+            "^/h/(.*)$",
+            "/__virtual/x/$1",
+            "/h/list",
+            Some("/__virtual/x/list"),
+        ),
+    ] {
+        let block = json!({ "regexp": [[pattern, replacement]] });
+        let all = rewrites(&block);
+        let new = all.apply(path, None).unwrap().map(|new| new.path);
+        assert_eq!(new.as_deref(), expected, "{pattern} {path}");
+    }
+    let block = json!({ "literal": { "/old": "/__virtual/x/list" } });
+    assert_eq!(
+        rewritten(&block, "/old").as_deref(),
+        Some("/__virtual/x/list")
     );
 }

@@ -25,6 +25,11 @@ impl Hosts {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The prefix for requests to `host`, which is the value of `Host`.
     pub fn prefix(&self, host: &str) -> Option<&str> {
         self.0.get(&*plain(host)).map(|prefix| &**prefix)

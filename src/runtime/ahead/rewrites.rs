@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use percent_encoding::percent_decode_str;
 use regex::bytes::{Captures, Regex};
 
+use super::hosts::VIRTUAL;
 use crate::runtime::template::escape;
 
 /// Literals are looked up first, then expressions in their order. The first match counts, once.
@@ -43,6 +44,13 @@ pub struct Rewritten {
     pub query: Option<String>,
 }
 
+impl Target {
+    /// Whether its text, and not what a client sent, leads to the paths of virtual hosts.
+    fn names_virtual_hosts(&self) -> bool {
+        matches!(self.path.first(), Some(Piece::Text(text)) if text.starts_with(VIRTUAL))
+    }
+}
+
 impl Rewrites {
     /// The rewritten path and query. `None` if nothing matches, or if the path is one that the router rejects anyway.
     /// `Some(None)` if the result is not a path of an endpoint.
@@ -58,6 +66,9 @@ impl Rewrites {
             let mut path = decoded.get(..whole.start())?.to_owned();
             path.push_str(&expanded(&target.path, Some(&captures))?);
             path.push_str(decoded.get(whole.end()..)?);
+            if path.starts_with(VIRTUAL) && !(whole.start() == 0 && target.names_virtual_hosts()) {
+                return Some(None);
+            }
             Some(finished(&path, target, Some(&captures), query))
         })
     }
