@@ -27,7 +27,7 @@ use crate::server::client::Client;
 use crate::server::frames::{Fault, Frames, Reason, close};
 use crate::server::respond;
 use crate::telemetry::moment::now;
-use crate::upstream::{Upgraded, has_surplus, is_websocket};
+use crate::upstream::{Upgraded, connection_upgrades, has_surplus, is_websocket};
 
 const EXPIRED: &str = "the token of the WebSocket has expired";
 const TOO_LARGE: &str = "a message of the client is too large";
@@ -36,9 +36,10 @@ const CONTROL: &str = "a control frame of the client is not as it must be (RFC 6
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Whether the client asks for a WebSocket. The gateway does not switch to other protocols: it drops their `Upgrade`,
-/// like a server that does not know them (RFC 9110 §7.8).
+/// like a server that does not know them (RFC 9110 §7.8). It also drops an `Upgrade` that `Connection` does not name.
 pub(super) fn is_asked_for(session: &Session) -> bool {
-    session.is_upgrade_req() && is_websocket(&session.req_header().headers)
+    let headers = &session.req_header().headers;
+    session.is_upgrade_req() && is_websocket(headers) && connection_upgrades(headers)
 }
 
 /// The response of an endpoint that is for WebSockets only to another request (RFC 9110 §15.5.22). Over HTTP/2 there is

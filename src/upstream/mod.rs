@@ -103,5 +103,5 @@ pub(crate) use timer::within;
 pub(crate) use tls::Versions;
 pub use tls::{CertificatePair, TlsPolicy};
 pub(crate) use usage::HostStates;
-pub(crate) use websocket::{Upgraded, handshake_fields, is_websocket};
+pub(crate) use websocket::{Upgraded, connection_upgrades, handshake_fields, is_websocket};
 pub(crate) use wire::{OUR_USER_AGENT, content_length, is_trimmed, title_case, trimmed};

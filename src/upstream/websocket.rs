@@ -49,6 +49,14 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// Whether the message means its `Upgrade` for this hop: `Connection` names it (RFC 6455 §4.2.1, RFC 9110 §7.8).
+pub(crate) fn connection_upgrades(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
 impl HostSet {
     /// Requests a WebSocket on a separate connection, and waits for the head of the response.
     ///

@@ -381,3 +381,36 @@ fn a_tunnel_ends_with_the_process_that_stops() {
     assert!(ended.success());
     assert!(client.is_closed_by_peer());
 }
+
+/// RFC 6455 §4.2.1 requires it. Without it, a proxy in front would not know that the connection is a tunnel.
+#[test]
+fn an_upgrade_that_connection_does_not_name_opens_no_tunnel() {
+    let upstream = Upstream::start(echo);
+    let plain =
+        Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    let host = upstream.url().replace("http://", "ws://");
+    let block = json!({ "endpoint": "/block", "extra_config": { "websocket": { "enable_direct_communication": true } },
+        "backend": [{ "host": [host], "url_pattern": "/ws", "disable_host_sanitize": true }] });
+    let endpoints = [
+        endpoint("/ws", &upstream, json!({ "upgrade": true })),
+        endpoint("/plain", &plain, json!({ "upgrade": true })),
+        block,
+    ];
+    let gateway = gateway(&endpoints, "60s", &[]);
+    let ask = |path: &str, connection: &[&str]| {
+        let mut fields = HANDSHAKE[1..].to_vec();
+        fields.extend(connection.iter().map(|value| ("Connection", *value)));
+        let mut client = gateway.client();
+        client.send(request("GET", path, &fields)).unwrap();
+        client.head().unwrap().status
+    };
+    for connection in [&[][..], &["keep-alive"], &["close, upgrades"]] {
+        assert_eq!(ask("/block", connection), 426, "{connection:?}");
+        assert_eq!(ask("/plain", connection), 200, "{connection:?}");
+    }
+    let sent = plain.heads().join("\n").to_lowercase();
+    assert!(!sent.contains("upgrade"), "{sent}");
+    for path in ["/ws", "/block"] {
+        assert_eq!(ask(path, &["keep-alive", "x,UPGRADE"]), 101, "{path}");
+    }
+}
