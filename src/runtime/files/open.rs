@@ -1,8 +1,8 @@
 //! Opens files below a folder.
 //!
 //! On Linux the kernel resolves the path and does not leave the folder (`openat2`, `RESOLVE_BENEATH`): links within
-//! the folder work, as Kubernetes volumes need them, and no change of a link in between has an effect. Elsewhere, and
-//! on kernels without `openat2`, no link is followed at all.
+//! the folder work, as Kubernetes volumes need them, and no change of a link in between has an effect. A link does not
+//! lead to a hidden name. Elsewhere, and on kernels without `openat2`, no link is followed at all.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,6 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
+
+#[cfg(target_os = "linux")]
+use super::name::is_visible;
 
 /// Non-blocking, because a pipe may have no other end.
 const FLAGS: OFlags = OFlags::RDONLY
@@ -41,14 +44,40 @@ fn resolve(root: &OwnedFd, relative: &[u8]) -> io::Result<OwnedFd> {
     use rustix::io::Errno;
 
     let path = OsStr::from_bytes(relative);
+    let open = |how| openat2(root, path, FLAGS, Mode::empty(), how);
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    match openat2(root, path, FLAGS, Mode::empty(), how) {
+    // Most paths have no link.
+    match open(how | ResolveFlags::NO_SYMLINKS) {
+        // There is a link, or a cycle of links.
+        Err(Errno::LOOP) => {}
         // It leads out of the folder.
-        Err(Errno::XDEV) => Err(ErrorKind::NotFound.into()),
+        Err(Errno::XDEV) => return Err(ErrorKind::NotFound.into()),
         // An old kernel, or a sandbox that does not know the call.
-        Err(Errno::NOSYS | Errno::PERM) => step_by_step(root, relative),
+        Err(Errno::NOSYS | Errno::PERM) => return step_by_step(root, relative),
+        other => return Ok(other?),
+    }
+    match open(how) {
+        Ok(file) if is_hidden(root, &file)? => Err(ErrorKind::NotFound.into()),
+        Err(Errno::XDEV) => Err(ErrorKind::NotFound.into()),
         other => Ok(other?),
     }
+}
+
+/// Whether a file that was found through a link is below a hidden name. The folders of Kubernetes (`..data`) are not
+/// hidden: its links lead through them.
+#[cfg(target_os = "linux")]
+fn is_hidden(root: &OwnedFd, file: &OwnedFd) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+
+    let place = |file: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let (root, file) = (place(root)?, place(file)?);
+    let Ok(below) = file.strip_prefix(&root) else {
+        return Ok(true);
+    };
+    Ok(below.iter().any(|name| {
+        let name = name.as_bytes();
+        !is_visible(name) && !name.starts_with(b"..")
+    }))
 }
 
 #[cfg(not(target_os = "linux"))]

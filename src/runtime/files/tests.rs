@@ -166,6 +166,17 @@ fn links_within_the_folder_work_where_the_kernel_can_tell() {
         (status, &*said) == (200, "mounted") || status == 404 && !cfg!(target_os = "linux"),
         "{status} {said}"
     );
+    // A link does not lead to a hidden name.
+    std::fs::create_dir(root.join(".private")).unwrap();
+    std::fs::write(root.join(".private/config"), "hidden").unwrap();
+    std::fs::write(root.join("..2026/.env"), "hidden").unwrap();
+    symlink(".private", root.join("folder")).unwrap();
+    symlink("docs/../.private/config", root.join("file")).unwrap();
+    symlink("file", root.join("again")).unwrap();
+    symlink("..data/.env", root.join("mounted")).unwrap();
+    for path in ["/folder/config", "/folder/", "/file", "/again", "/mounted"] {
+        assert_eq!(get(&folder, path).0, 404, "{path}");
+    }
     // The way of old kernels follows no link at all, and still finds files.
     let root = open::root(&root).unwrap();
     assert!(open::step_by_step(&root, b"x.txt").is_err());
