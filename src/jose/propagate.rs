@@ -108,7 +108,8 @@ pub(crate) fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Reje
         return Ok(None);
     };
     let value = url_text(claim)?;
-    if matches!(value.as_str(), "" | "." | "..") {
+    // Also with parameters behind it: "..;x" (RFC 3986 §3.3).
+    if value.is_empty() || matches!(value.split(';').next(), Some("." | "..")) {
         return Err(bad("it is empty or a dot segment"));
     }
     Ok(Some(utf8_percent_encode(&value, RESERVED).to_string()))

@@ -12,6 +12,7 @@ use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::response::Response;
 use crate::runtime::router::check_params;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::runtime::template::escape;
 
 /// The inputs that the URLs of an endpoint use.
 #[derive(Debug)]
@@ -62,7 +63,8 @@ impl Input {
             From::Query(name) => of_query(head.query.unwrap_or_default(), name),
         }?;
         let is_odd = |c: char| c.is_control() || self.in_path && matches!(c, '/' | '\\');
-        let is_dots = matches!(&*value, "." | "..");
+        let is_dots =
+            matches!(&*value, "." | "..") || self.in_path && escape::is_dot_segment(&value);
         (!value.is_empty() && !is_dots && !value.contains(is_odd)).then_some(value)
     }
 }

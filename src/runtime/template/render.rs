@@ -48,8 +48,9 @@ impl Template {
     /// Path and query for the wire. `forwarded` are the client's pairs that pass, sorted by name.
     ///
     /// # Errors
-    /// A value is missing or would be a dot segment (500). A claim that would be a dot segment or an empty segment
-    /// gives 401. Validators reject such a claim before any call is made.
+    /// A value is missing, or one of an earlier response would be a dot segment (500). A value of the client that would be
+    /// one gives 400. A claim that would be a dot segment or an empty segment gives 401. Validators reject such a claim
+    /// before any call is made.
     pub fn render(
         &self,
         values: &dyn Values,
@@ -70,7 +71,7 @@ impl Template {
             false
         };
         if !self.has_dots && target.contains("/.") && dot_segment(&target) {
-            return Err(dots());
+            return Err(self.dots());
         }
         if let Some(query) = &self.query {
             target.push(if has_query { '&' } else { '?' });
@@ -86,6 +87,16 @@ impl Template {
         }
         append(&mut target, forwarded, has_query || self.behind_query);
         Ok(Cow::Owned(target))
+    }
+
+    /// The failure for a dot segment in the path as a whole.
+    fn dots(&self) -> Failure {
+        let of_responses = |piece: &Piece| matches!(piece, Piece::Response { .. });
+        dots(if self.path.iter().any(of_responses) {
+            StatusCode::INTERNAL_SERVER_ERROR
+        } else {
+            StatusCode::BAD_REQUEST
+        })
     }
 
     /// Fills in the path if values of earlier responses may contain slashes and a query. Returns whether the target
@@ -115,12 +126,12 @@ impl Template {
                 }
             }
             if hidden_dot_segment(value) {
-                return Err(dots());
+                return Err(dots(StatusCode::INTERNAL_SERVER_ERROR));
             }
         }
         let path = target.split('?').next().unwrap_or_default();
         if !self.has_dots && hidden_dot_segment(path) {
-            Err(dots())
+            Err(self.dots())
         } else {
             Ok(has_query)
         }
@@ -146,17 +157,20 @@ fn fill(
         Piece::Text(text) => target.push_str(text),
         Piece::Param(name) => {
             let value = values.params().get(name).ok_or_else(|| missing(name))?;
-            place.write(target, value)?;
+            place.write(target, value, StatusCode::BAD_REQUEST)?;
         }
         Piece::Response { backend, path } => {
-            place.write(target, &response(values, *backend, path)?)?;
+            let value = response(values, *backend, path)?;
+            place.write(target, &value, StatusCode::INTERNAL_SERVER_ERROR)?;
         }
         Piece::Claim(name) => {
             let claim = values.claim(name).map_err(|_| rejected_claim(name))?;
             match (claim.as_deref(), place) {
                 // As in KrakenD, the placeholder is kept.
                 (None, _) => target.extend(["%7B%7B.JWT.", name, "%7D%7D"]),
-                (Some("" | "." | ".."), Place::Path) => return Err(rejected_claim(name)),
+                (Some(value), Place::Path) if value.is_empty() || escape::is_dot_segment(value) => {
+                    return Err(rejected_claim(name));
+                }
                 (Some(value), _) => escape::strict(target, value),
             }
         }
@@ -185,9 +199,10 @@ enum Place {
 }
 
 impl Place {
-    fn write(self, target: &mut String, value: &str) -> Result<(), Failure> {
+    /// `status` is that of a value that would be a dot segment.
+    fn write(self, target: &mut String, value: &str, status: StatusCode) -> Result<(), Failure> {
         match self {
-            Place::Path if escape::is_dot_segment(value) => return Err(dots()),
+            Place::Path if escape::is_dot_segment(value) => return Err(dots(status)),
             Place::Path => escape::path_segment(target, value),
             Place::Query => escape::query_value(target, value),
         }
@@ -239,11 +254,8 @@ fn hidden_dot_segment(text: &str) -> bool {
     })
 }
 
-fn dots() -> Failure {
-    Failure::bad_input(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        unusable("a dot segment in the path").text,
-    )
+fn dots(status: StatusCode) -> Failure {
+    Failure::bad_input(status, unusable("a dot segment in the path").text)
 }
 
 fn missing(name: &str) -> Failure {

@@ -316,6 +316,7 @@ fn headers_and_query_parameters_can_be_used_in_the_url_of_a_backend() {
         ("/a/7?lang=a%00", tenant.to_vec()),
         ("/a/7?lang=de", vec![("X-Tenant", "")]),
         ("/a/7?lang=de", vec![("X-Tenant", "..")]),
+        ("/a/7?lang=de", vec![("X-Tenant", "..;a")]),
         ("/a/7?lang=de", vec![("X-Tenant", "a/b")]),
         ("/a/7?lang=de", vec![("X-Tenant", "%2e%2e")]),
         ("/a/7?lang=de", vec![("X-Tenant", "a"), ("X-Tenant", "b")]),
