@@ -266,7 +266,7 @@ fn kind(kind: &Kind) -> String {
 
 fn not_built(out: &mut String) {
     out.push_str(
-        "\n## Not built by this version\n\nA configuration with one of these does not start, because the gateway could not do what it describes:\n\n",
+        "\n## Not built by this version\n\nA configuration with one of these does not start, because the gateway could not do what it describes. The text behind each name says what to write instead:\n\n",
     );
     names(out, Verdict::Reject);
     out.push_str("\nThese are ignored with a warning:\n\n");
@@ -284,7 +284,11 @@ fn names(out: &mut String, verdict: Verdict) {
     for known in UNBUILT {
         let is_listed = unbuilt(known.namespace).is_some() && known.verdict == verdict;
         if is_listed && !built(known.namespace) {
-            let _ = writeln!(out, "- `{}`", known.namespace);
+            let hint = match known.hint {
+                "" => String::new(),
+                hint => format!(": {hint}"),
+            };
+            let _ = writeln!(out, "- `{}`{hint}", known.namespace);
         }
     }
 }

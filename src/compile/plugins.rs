@@ -4,6 +4,7 @@
 //! form of version 3 and that of version 4 (`{"plugins": [{"name": …, "config": {…}}]}`) are read in both versions.
 
 use crate::compile::namespaces::{self, Level};
+use crate::config::key::is_comment;
 use crate::config::path::token;
 use crate::config::suggest::nearest;
 use crate::config::value::Member;
@@ -99,6 +100,8 @@ struct Named<'a> {
     node: Node<'a>,
     /// Its own block.
     block: Option<Node<'a>>,
+    /// Its keys are next to `name`, so that `name` is one of them.
+    beside: bool,
 }
 
 impl Work {
@@ -225,8 +228,24 @@ impl Work {
                 ),
             );
         };
-        let value = plugin.block.as_ref().map(|block| block.value());
-        match known.shape.moved(value, node.at()) {
+        let block_at = plugin.block.as_ref();
+        let value = block_at.map(|block| {
+            if plugin.beside {
+                without_name(block.value())
+            } else {
+                block.value().clone()
+            }
+        });
+        if let Some(used) = known.shape.keys() {
+            let members = block_at.into_iter().flat_map(|block| block.members());
+            for (key, at) in members.filter(|(key, _)| !(plugin.beside && *key == "name")) {
+                if !used.contains(&key) && !is_comment(key) {
+                    let key = key.to_owned();
+                    at.warn(ConfigError::UnknownKey { key });
+                }
+            }
+        }
+        match known.shape.moved(value.as_ref(), node.at()) {
             Err(why) => {
                 node.config_error(ConfigError::invalid(format!("the plugin {name:?}: {why}")))
             }
@@ -253,6 +272,15 @@ impl Work {
             }
         }
     }
+}
+
+/// The keys next to `name`, without it.
+fn without_name(block: &Value) -> Value {
+    let mut block = block.clone();
+    if let Data::Object(members) = &mut block.data {
+        members.retain(|member| &*member.name != "name");
+    }
+    block
 }
 
 /// Whether the namespace has its place at this level.
@@ -355,6 +383,7 @@ fn of_version_4<'a>(list: &Node<'a>) -> Option<Vec<Named<'a>>> {
             name: node.text(Typing::Strict)?.to_owned(),
             node,
             block: item.get("config"),
+            beside: false,
         })
     });
     each.collect()
@@ -380,6 +409,7 @@ fn of_version_3<'a>(
             block: own.or_else(|| beside.then(|| block.clone())),
             name,
             node,
+            beside,
         });
     }
     let beside = kind == PluginKind::Client && !named.is_empty();

@@ -30,15 +30,27 @@ const GRPC: &str = "clients that speak gRPC pass through a \"no-op\" endpoint ov
 const QUOTA: &str =
     "\"qos/ratelimit/tiered\" limits by plan, and counts in Redis; long windows are not offered";
 
+const OTLP: &str = "\"telemetry/opentelemetry\" sends traces and metrics over OTLP, which collectors of all vendors take";
+
 /// The list.
 pub(crate) const UNBUILT: &[Unbuilt] = &[
     // Namespaces that report.
-    ignore("telemetry/moesif", &[], ""),
-    ignore("telemetry/newrelic", &[], ""),
-    ignore("telemetry/ganalytics", &[], ""),
-    ignore("telemetry/instana", &[], ""),
+    ignore("telemetry/moesif", &[], OTLP),
+    ignore("telemetry/newrelic", &[], OTLP),
+    ignore("telemetry/ganalytics", &[], OTLP),
+    ignore("telemetry/instana", &[], OTLP),
     // Namespaces that document.
-    ignore("documentation/postman", &[], ""),
+    ignore(
+        "documentation/postman",
+        &[],
+        "\"portcullis openapi export\" writes a description that Postman imports",
+    ),
+    // A name that files have although KrakenD does not know it.
+    ignore(
+        "proxy/websocket",
+        &[],
+        "\"websocket\" in the endpoint passes WebSockets on",
+    ),
     // Namespaces that change requests and responses.
     #[cfg(not(feature = "cel"))]
     reject(

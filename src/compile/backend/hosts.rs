@@ -63,7 +63,9 @@ fn clean(node: &Node<'_>) -> Option<String> {
             Some(text.to_owned())
         }
         None => {
-            let hint = if host::is_unfilled(text) {
+            let hint = if INPUTS.iter().any(|input| text.contains(input)) {
+                NO_INPUTS
+            } else if host::is_unfilled(text) {
                 UNFILLED
             } else if websocket::is_host(text) {
                 FOR_WEBSOCKETS
@@ -76,12 +78,20 @@ fn clean(node: &Node<'_>) -> Option<String> {
     }
 }
 
+/// The beginnings of the inputs of a `url_pattern`.
+const INPUTS: [&str; 4] = ["{input_headers.", "{input_query_strings.", "{JWT.", "{resp"];
+
+const NO_INPUTS: &str = "a host has no inputs, because clients must not choose which server is called: \
+                         \"backend/conditional\" chooses between backends";
+
 const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
                         {\"expand\": true} fills in ${NAME}";
 
 /// A text that is not a host, but that KrakenD accepts.
 fn calls_fail(node: &Node<'_>, shown: &str) {
-    let hint = if host::is_unfilled(shown) {
+    let hint = if INPUTS.iter().any(|input| shown.contains(input)) {
+        NO_INPUTS
+    } else if host::is_unfilled(shown) {
         UNFILLED
     } else {
         "\"http://name:port\" or \"https://name:port\""

@@ -2,6 +2,7 @@
 
 use crate::compile::data;
 use crate::config::{Block, ConfigError, Endpoint, Node};
+use crate::ext::upstream::UPSTREAM;
 use crate::runtime::condition::When;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::service as runtime;
@@ -60,6 +61,28 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
         }
     } else {
         Order::Parallel
+    }
+}
+
+/// Warns about hedged requests that a backend's own block asks for, and that are never made.
+pub(super) fn warn_hedge(file: &Endpoint<'_>, streams: bool, backends: &[runtime::Backend]) {
+    for backend in backends {
+        let written = file.backend.get(usize::from(backend.index));
+        let block = written.and_then(|backend| backend.extra.open(&UPSTREAM));
+        let Some(node) = block.and_then(|block| block.get("hedge")) else {
+            continue;
+        };
+        let method = &backend.method;
+        let why = if streams {
+            "there are no hedged requests for \"no-op\"".to_owned()
+        } else if !is_idempotent(method) {
+            format!("a {method} must not be made twice")
+        } else if backend.hosts.only().is_some() {
+            "the backend has only one host".to_owned()
+        } else {
+            continue;
+        };
+        node.warn(ConfigError::invalid(format!("has no effect: {why}")));
     }
 }
 

@@ -33,6 +33,15 @@ impl Shape {
     ///
     /// # Errors
     /// What is wrong with the plugin's block.
+    /// The keys of the plugin, where its namespace does not check them.
+    pub(crate) fn keys(self) -> Option<&'static [&'static str]> {
+        match self {
+            Shape::NoRedirect => Some(&[]),
+            Shape::Proxy => Some(&["proxy_address", "address"]),
+            Shape::Nothing(_) | Shape::Same | Shape::Replacer => None,
+        }
+    }
+
     pub(crate) fn moved(self, block: Option<&Value>, at: Position) -> Result<Moved, String> {
         match self {
             Shape::Nothing(why) => Ok(Moved::Nothing(why)),

@@ -9,6 +9,7 @@ use crate::ext::extension::ServicePart;
 use crate::runtime::ahead::{AheadPart, Hosts};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let before = cx.report.config_errors();
     let Some(block) = node.block(SERVICE.keys) else {
         return ServicePart::Nothing;
     };
@@ -41,6 +42,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             "\"hosts\": [\"api.example.com\"]",
         ),
     }
+    if hosts.is_empty() && cx.report.config_errors() == before {
+        node.config_error_hint(
+            ConfigError::invalid("no host is named"),
+            "\"hosts\": [\"api.example.com\"], or remove the block",
+        );
+    }
     let hosts = Arc::new(hosts);
     cx.leave(Arc::clone(&hosts));
     ServicePart::Ahead(AheadPart::Hosts(hosts))
@@ -49,7 +56,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
 fn add(host: &str, alias: Option<&str>, node: &Node<'_>, hosts: &mut Hosts) {
     let is_part =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    if host.is_empty() || !host.chars().all(is_part) {
+    let port = match host.rsplit_once(':') {
+        Some((_, port)) if !port.contains(']') => Some(port),
+        _ => None,
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host.is_empty() || !host.chars().all(is_part) || !port.is_none_or(is_port) {
         node.config_error_hint(
             ConfigError::invalid(format!("{host:?} is not a host")),
             "a name, with a port unless it is 80 or 443: no scheme, no path, no *",
