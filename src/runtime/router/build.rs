@@ -136,6 +136,9 @@ impl<T> Builder<T> {
         if self.options.auto_options {
             self.add_options();
         }
+        for (_, tree) in &self.trees {
+            tree.contested(&mut |leaf| self.routes[leaf as usize].contested = true);
+        }
         Router {
             options: self.options,
             trees: self.trees.into_boxed_slice(),
@@ -176,6 +179,8 @@ impl<T> Builder<T> {
             names: names(&pattern),
             wildcard: pattern.is_wildcard(),
             closed: pattern.is_closed(),
+            weights: pattern.weights(),
+            contested: false,
             target,
         });
         self.origins.push((method, pattern));

@@ -164,6 +164,16 @@ impl Pattern {
         }
     }
 
+    /// How specific each segment is. Of two patterns for one path, the router prefers the one that is more specific
+    /// in the first segment in which they differ.
+    pub(super) fn weights(&self) -> Box<[usize]> {
+        let weight = |segment: &Segment| match segment {
+            Segment::Fixed(_) => usize::MAX,
+            Segment::Param { prefix, suffix, .. } => 1 + prefix.len() + suffix.len(),
+        };
+        self.segments.iter().map(weight).collect()
+    }
+
     /// Whether the path ends in `/*`.
     pub fn is_wildcard(&self) -> bool {
         self.wildcard

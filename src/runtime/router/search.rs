@@ -31,6 +31,9 @@ pub(super) struct Route<T> {
     pub(super) wildcard: bool,
     /// Whether the last name is followed by a slash.
     pub(super) closed: bool,
+    pub(super) weights: Box<[usize]>,
+    /// Whether another route would match some of its paths better if they were spelt differently.
+    pub(super) contested: bool,
     pub(super) target: Target<T>,
 }
 
@@ -146,8 +149,9 @@ impl<T> Router<T> {
         leaf: u32,
         captures: Captures<'_>,
     ) -> Match<'r, T> {
-        let wildcard = self.routes[leaf as usize].wildcard;
-        if !wildcard && redirect::is_plain(asked.path) {
+        let route = &self.routes[leaf as usize];
+        let open = route.wildcard || route.contested;
+        if !open && redirect::is_plain(asked.path) {
             return self.found(leaf, captures);
         }
         let merged = redirect::collapse_slashes(asked.path);
@@ -171,10 +175,9 @@ impl<T> Router<T> {
                 return Match::NotFound;
             }
         }
-        if !wildcard {
+        if !open {
             return self.found(leaf, captures);
         }
-        // A parameter with such a value is rejected later.
         let again = redirect::read_again(&merged);
         if again
             .iter()
@@ -195,7 +198,7 @@ impl<T> Router<T> {
                 _ => Match::NotFound,
             };
         }
-        if !changed || self.options.keep_slashes {
+        if !changed || self.options.keep_slashes || !route.wildcard {
             return self.found(leaf, captures);
         }
         let mut captures = Captures::new();
@@ -209,29 +212,31 @@ impl<T> Router<T> {
         tree.leads_elsewhere(path, leaf) || self.another(tree, path, leaf).is_some()
     }
 
-    /// The path of another route that differs only by a redirect from `path`, which the wildcard `leaf` matches.
+    /// The path of a more specific route that differs only by a redirect from `path`, which `leaf` matches.
     fn another(&self, tree: &Tree, path: &str, leaf: u32) -> Option<Elsewhere> {
         let route = &self.routes[leaf as usize];
-        let odd = path.ends_with('/') || path.bytes().any(|byte| byte.is_ascii_uppercase());
-        if !route.wildcard || !odd && !tree.has_closed(route.closed) {
+        if !route.contested {
             return None;
         }
-        // `/a/` belongs to `/a/*`, even if there is a route `/a`.
-        let mut captures = Captures::new();
-        tree.find(path.strip_prefix('/')?, &mut captures)?;
-        if captures.last().is_some_and(|rest| rest.is_empty()) {
+        // A parameter matches `/a/b` even if there is a route `/a/b/`, as in KrakenD.
+        let slash = route.wildcard && (path.ends_with('/') || tree.has_closed(route.closed));
+        if !slash && !tree.may_differ_in_case(path) {
             return None;
         }
-        // Even without redirects the wildcard does not match this path.
-        let slashed = other_slash(tree, path).map(|path| Elsewhere {
-            path,
-            prefixed: true,
-        });
-        let others = [slashed, self.in_another_case(tree, path, true)];
-        others
-            .into_iter()
-            .flatten()
-            .find(|other| tree.leads_elsewhere(&other.path, leaf))
+        let is_better = |path: &str| {
+            let other = tree.find(path.strip_prefix('/')?, &mut Captures::new())?;
+            (self.routes[other as usize].weights > route.weights).then_some(other)
+        };
+        // Even without redirects `leaf` does not match this path.
+        let slashed = slash.then(|| other_slash(tree, path)).flatten();
+        if let Some(path) = slashed.filter(|path| is_better(path).is_some()) {
+            return Some(Elsewhere {
+                path,
+                prefixed: true,
+            });
+        }
+        let accept = |path: &str, other: u32| is_better(path) == Some(other);
+        in_another_case(tree, path, slash, &accept)
     }
 
     fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {
@@ -285,18 +290,7 @@ impl<T> Router<T> {
     fn folded(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         let fixed = self.options.redirect_fixed_path;
         let slash = self.options.redirect_trailing_slash;
-        fixed.then(|| self.in_another_case(tree, path, slash))?
-    }
-
-    /// `slash`: a route with another trailing slash counts too.
-    fn in_another_case(&self, tree: &Tree, path: &str, slash: bool) -> Option<Elsewhere> {
-        let clean = redirect::clean(path);
-        let mut spelling = String::with_capacity(clean.len());
-        tree.find_folded(clean.strip_prefix('/')?, slash, &mut spelling)
-            .then_some(Elsewhere {
-                path: spelling,
-                prefixed: false,
-            })
+        fixed.then(|| in_another_case(tree, path, slash, &|_, _| true))?
     }
 
     fn unmatched(&self, method: &Method, bare: &str) -> Match<'_, T> {
@@ -371,6 +365,21 @@ pub fn route_anything(path: &str) -> Option<HeaderValue> {
         Match::Redirect(to) => Some(to.location),
         _ => None,
     }
+}
+
+/// The path in another letter case, if that is a route. `slash`: a route with another trailing slash counts too.
+fn in_another_case(
+    tree: &Tree,
+    path: &str,
+    slash: bool,
+    accept: &dyn Fn(&str, u32) -> bool,
+) -> Option<Elsewhere> {
+    let clean = redirect::clean(path);
+    let path = tree.find_folded(clean.strip_prefix('/')?, slash, accept)?;
+    Some(Elsewhere {
+        path,
+        prefixed: false,
+    })
 }
 
 /// The path with its trailing slash added or removed, if that is a route.

@@ -1,3 +1,4 @@
+mod guarded;
 mod patterns;
 mod spellings;
 use http::{Method, StatusCode};

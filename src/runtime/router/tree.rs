@@ -18,6 +18,8 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
     /// The number of routes that exist only with a slash after their last name: `/a/` and `/a/*`.
     closed: u32,
+    /// Whether a fixed text has capitals, so that a path without capitals may be another spelling of it.
+    capitals: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,43 @@ impl Tree {
         Tree {
             nodes: vec![Node::default()],
             closed: 0,
+            capitals: false,
+        }
+    }
+
+    /// Whether this path may differ in letter case from the fixed text of a route.
+    pub(super) fn may_differ_in_case(&self, path: &str) -> bool {
+        let odd = |byte: u8| byte.is_ascii_uppercase() || byte == b'%' || !byte.is_ascii();
+        self.capitals || path.bytes().any(odd)
+    }
+
+    /// Calls `tell` with each route that matches paths which another route would match better if they had another
+    /// letter case or were spelt without dots, blanks or parameters.
+    pub(super) fn contested(&self, tell: &mut impl FnMut(u32)) {
+        self.contested_below(0, false, tell);
+    }
+
+    fn contested_below(&self, at: u32, contested: bool, tell: &mut impl FnMut(u32)) {
+        let node = &self.nodes[at as usize];
+        let by_fixed = contested || !node.fixed.is_empty();
+        let by_affixed = by_fixed || !node.affixed.is_empty();
+        let tail_contested = by_affixed || node.param.is_some();
+        let tail = node.tail.filter(|_| tail_contested);
+        for leaf in node.leaf.filter(|_| contested).into_iter().chain(tail) {
+            tell(leaf);
+        }
+        for spellings in node.folded.values() {
+            let contested = contested || spellings.len() > 1;
+            for (_, child) in spellings {
+                self.contested_below(*child, contested, tell);
+            }
+        }
+        for affixed in &node.affixed {
+            let contested = by_fixed || node.affixed.len() > 1;
+            self.contested_below(affixed.node, contested, tell);
+        }
+        if let Some(child) = node.param {
+            self.contested_below(child, by_affixed, tell);
         }
     }
 
@@ -95,6 +134,8 @@ impl Tree {
         let node = &mut self.nodes[at as usize];
         node.fixed.insert(text.into(), new);
         let folded = folded(text).into_boxed_str();
+        self.capitals |= *folded != *text;
+        let node = &mut self.nodes[at as usize];
         let spellings = node.folded.entry(folded).or_default();
         spellings.push((text.into(), new));
         new
@@ -115,6 +156,7 @@ impl Tree {
             return known;
         }
         let new = self.grow();
+        self.capitals |= folded(prefix) != prefix || folded(suffix) != suffix;
         let node = &mut self.nodes[at as usize];
         if plain {
             node.param = Some(new);
@@ -175,62 +217,96 @@ impl Tree {
         Some(tail)
     }
 
-    /// Writes the registered spelling of a path that differs in letter case and, with `slash`, in its trailing slash.
-    pub(super) fn find_folded(&self, path: &str, slash: bool, spelling: &mut String) -> bool {
-        self.walk_folded(0, Some(path), slash, spelling)
+    /// The registered spelling of a path that differs in letter case and, with `slash`, in its trailing slash: the
+    /// first one that `accept` takes together with its route.
+    pub(super) fn find_folded(
+        &self,
+        path: &str,
+        slash: bool,
+        accept: &dyn Fn(&str, u32) -> bool,
+    ) -> Option<String> {
+        let mut search = Folded {
+            slash,
+            spelling: String::with_capacity(path.len() + 2),
+            accept,
+        };
+        self.walk_folded(0, Some(path), &mut search)
+            .then_some(search.spelling)
     }
 
-    fn walk_folded(&self, at: u32, rest: Option<&str>, slash: bool, spelling: &mut String) -> bool {
+    fn walk_folded(&self, at: u32, rest: Option<&str>, search: &mut Folded<'_>) -> bool {
         let node = &self.nodes[at as usize];
         let Some(rest) = rest else {
-            return node.leaf.is_some() || slash && self.closes_with_slash(node, spelling);
+            let child = node.fixed.get("").map(|child| &self.nodes[*child as usize]);
+            let closed = child.and_then(|child| child.leaf);
+            return search.ends(node.leaf, &[])
+                || search.slash && (search.ends(node.tail, &["/"]) || search.ends(closed, &["/"]));
         };
         let (raw, next) = split(rest);
-        let mark = spelling.len();
+        let mark = search.spelling.len();
         if let Some(segment) = decode(raw) {
             let fixed = node.folded.get(&*folded(&segment));
             for (text, child) in fixed.into_iter().flatten() {
-                spelling.push('/');
-                escape::path_segment(spelling, text);
-                if self.walk_folded(*child, next, slash, spelling) {
+                search.spelling.push('/');
+                escape::path_segment(&mut search.spelling, text);
+                if self.walk_folded(*child, next, search) {
                     return true;
                 }
-                spelling.truncate(mark);
+                search.spelling.truncate(mark);
             }
-            let affixed = node
-                .affixed
-                .iter()
-                .filter(|a| one_segment(&segment) && a.value(&segment).is_some());
+            for affixed in node.affixed.iter().filter(|_| one_segment(&segment)) {
+                if let Some(value) = affixed.folded_value(&segment) {
+                    search.spelling.push('/');
+                    for text in [&*affixed.prefix, value, &*affixed.suffix] {
+                        escape::path_segment(&mut search.spelling, text);
+                    }
+                    if self.walk_folded(affixed.node, next, search) {
+                        return true;
+                    }
+                    search.spelling.truncate(mark);
+                }
+            }
             let plain = node
                 .param
                 .filter(|_| one_segment(&segment) && !segment.is_empty());
-            for child in affixed.map(|a| a.node).chain(plain) {
-                spelling.push('/');
-                spelling.push_str(raw);
-                if self.walk_folded(child, next, slash, spelling) {
+            if let Some(child) = plain {
+                search.spelling.push('/');
+                search.spelling.push_str(raw);
+                if self.walk_folded(child, next, search) {
                     return true;
                 }
-                spelling.truncate(mark);
+                search.spelling.truncate(mark);
             }
         }
-        if slash && rest.is_empty() && at != 0 && node.leaf.is_some() {
+        if search.slash && rest.is_empty() && at != 0 && search.ends(node.leaf, &[]) {
             return true;
         }
-        if node.tail.is_some() && plain_tail(rest) {
-            spelling.push('/');
-            spelling.push_str(rest);
-            return true;
-        }
-        false
+        let tail = node.tail.filter(|_| plain_tail(rest));
+        search.ends(tail, &["/", rest])
     }
+}
 
-    fn closes_with_slash(&self, node: &Node, spelling: &mut String) -> bool {
-        let child = node.fixed.get("").map(|child| &self.nodes[*child as usize]);
-        let closes = node.tail.is_some() || child.is_some_and(|child| child.leaf.is_some());
-        if closes {
-            spelling.push('/');
+/// A search for another spelling.
+struct Folded<'a> {
+    slash: bool,
+    /// The spelling of the part that is already found.
+    spelling: String,
+    accept: &'a dyn Fn(&str, u32) -> bool,
+}
+
+impl Folded<'_> {
+    /// Whether the spelling, with these texts at its end, is accepted. Otherwise it is unchanged.
+    fn ends(&mut self, leaf: Option<u32>, texts: &[&str]) -> bool {
+        let Some(leaf) = leaf else {
+            return false;
+        };
+        let mark = self.spelling.len();
+        self.spelling.extend(texts.iter().copied());
+        let accepted = (self.accept)(&self.spelling, leaf);
+        if !accepted {
+            self.spelling.truncate(mark);
         }
-        closes
+        accepted
     }
 }
 
@@ -241,6 +317,28 @@ impl Affixed {
             .strip_prefix(&*self.prefix)?
             .strip_suffix(&*self.suffix)
             .filter(|value| !value.is_empty() && !value.contains('/'))
+    }
+
+    /// The same for a segment whose text around the value may have another letter case.
+    fn folded_value<'s>(&self, segment: &'s str) -> Option<&'s str> {
+        if let Some(value) = self.value(segment) {
+            return Some(value);
+        }
+        let (prefix, suffix) = (folded(&self.prefix), folded(&self.suffix));
+        // The texts can have another length in another letter case. They are short, and few routes have them.
+        let ends = |text: &str| text.char_indices().map(|(at, _)| at).collect::<Vec<_>>();
+        let start = ends(segment)
+            .into_iter()
+            .take(4 * prefix.len() + 1)
+            .find(|at| folded(&segment[..*at]) == prefix)?;
+        let rest = &segment[start..];
+        let end = ends(rest)
+            .into_iter()
+            .chain([rest.len()])
+            .rev()
+            .take(4 * suffix.len() + 1)
+            .find(|at| folded(&rest[*at..]) == suffix)?;
+        Some(&rest[..end]).filter(|value| !value.is_empty())
     }
 }
 
@@ -316,6 +414,9 @@ impl Hasher for Fnv {
 /// The text without its letter case. In both directions, because `ſ` and `ı` have an upper case that is that of `s` and
 /// `i`, but no lower case of their own. `İ` becomes `i` with a dot above, and Java's `equalsIgnoreCase` drops the dot.
 fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let folded = text.to_uppercase().to_lowercase();
     if folded.is_ascii() {
         return folded;
