@@ -4,18 +4,22 @@
 //! body, and reporting all failures makes the memory exponential too. The crate has no limit of its own, but allows
 //! custom access to values: reading through [`Seen`] stops when the steps are used up or the request's deadline has
 //! passed.
+//!
+//! The crate copies the value of each failure into the failure, once for each `anyOf` or `oneOf` around it, and so it
+//! does with the places of both. Here the copy of a list or an object is `null`, and the bytes of all other copies are
+//! counted.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use ahash::RandomState;
 use jsonschema::JsonType;
 use jsonschema::json::{self, Json, Node, NodeIdentity};
+use jsonschema_value::LazyInstance;
 use serde_json::{Map, Number, Value};
 
+use super::unique;
 use crate::runtime::heavy::{Cut, Heavy};
 
 /// Steps between two checks of the clock: tens of microseconds.
@@ -23,9 +27,6 @@ const STEPS_PER_LOOK: u64 = 1024;
 
 /// The number of bytes of a text that count as one step.
 const BYTES_PER_STEP: usize = 16;
-
-/// Lists of at most this length are compared item by item.
-const FEW_ITEMS: usize = 15;
 
 /// Why the work was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +45,27 @@ thread_local! {
     static METER: RefCell<Option<Meter>> = const { RefCell::new(None) };
 }
 
-struct Meter {
-    heavy: Heavy,
-    left: u64,
+/// What work may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) steps: u64,
+    /// The bytes of all failures.
+    pub(super) bytes: usize,
+    /// The bytes of one failure, without the copy of its value.
+    pub(super) failure: usize,
 }
 
-/// Runs `work` for at most `steps` steps.
+struct Meter {
+    heavy: Heavy,
+    left: Budget,
+}
+
+/// Runs `work` within `budget`.
 ///
 /// # Errors
 /// The work was stopped.
 pub(super) fn metered<T>(
-    steps: u64,
+    budget: Budget,
     heavy: &mut Option<Heavy>,
     work: impl FnOnce() -> T,
 ) -> Result<T, Stopped> {
@@ -63,7 +74,7 @@ pub(super) fn metered<T>(
     };
     METER.set(Some(Meter {
         heavy: lent,
-        left: steps,
+        left: budget,
     }));
     UNTIL_LOOK.set(0);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -76,14 +87,14 @@ pub(super) fn metered<T>(
 }
 
 #[inline]
-fn step(steps: u64) {
+pub(super) fn step(steps: u64) {
     UNTIL_LOOK.with(|until| match until.get().checked_sub(steps) {
         Some(left) => until.set(left),
         None => look(steps),
     });
 }
 
-fn text_steps(text: &str) -> u64 {
+pub(super) fn text_steps(text: &str) -> u64 {
     1 + (text.len() / BYTES_PER_STEP) as u64
 }
 
@@ -93,9 +104,9 @@ fn look(steps: u64) {
     let stopped = METER.with_borrow_mut(|meter| {
         let meter = meter.as_mut()?;
         let steps = steps.max(STEPS_PER_LOOK);
-        match meter.left.checked_sub(steps) {
+        match meter.left.steps.checked_sub(steps) {
             None => return Some(Stopped::Spent),
-            Some(left) => meter.left = left,
+            Some(left) => meter.left.steps = left,
         }
         meter.heavy.look().err().map(Stopped::Cut)
     });
@@ -104,6 +115,40 @@ fn look(steps: u64) {
     }
     UNTIL_LOOK.set(STEPS_PER_LOOK);
 }
+
+/// Counts a failure with a copy of `bytes`.
+fn failed(bytes: usize) {
+    let stopped = METER.with_borrow_mut(|meter| {
+        let left = &mut meter.as_mut()?.left;
+        match left.bytes.checked_sub(left.failure.saturating_add(bytes)) {
+            None => Some(Stopped::Spent),
+            Some(bytes) => {
+                left.bytes = bytes;
+                None
+            }
+        }
+    });
+    if let Some(stopped) = stopped {
+        resume_unwind(Box::new(stopped));
+    }
+}
+
+/// The approximate size of a value as text.
+fn text_size(value: &Value) -> usize {
+    step(1);
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(text_size).sum::<usize>() + items.len() + 2,
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| name.len() + 4 + text_size(value);
+            members.iter().map(member).sum::<usize>() + 2
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 24,
+    }
+}
+
+/// The value of failures of lists and objects: those are looked up in the body if they are needed.
+static LOOKED_UP: Value = Value::Null;
 
 /// The access to [`Seen`] values.
 pub(super) struct Metered;
@@ -183,8 +228,23 @@ impl<'a> Node<'a, Metered> for Seen<'a> {
         json::cmp::equal(self.0, expected)
     }
 
+    /// The crate makes a text of it.
     fn to_value(&self) -> Cow<'a, Value> {
+        failed(text_size(self.0));
         Cow::Borrowed(self.0)
+    }
+
+    fn lazy_value(&self) -> LazyInstance<'a> {
+        match self.0 {
+            Value::Array(_) | Value::Object(_) => {
+                failed(0);
+                LazyInstance::from(&LOOKED_UP)
+            }
+            value => {
+                failed(value.as_str().map_or(0, str::len));
+                LazyInstance::from(value)
+            }
+        }
     }
 
     fn identity(&self) -> Option<NodeIdentity> {
@@ -248,7 +308,7 @@ impl<'a> json::Array<'a, Metered> for Items<'a> {
     }
 
     fn is_unique(&self) -> bool {
-        are_unique(self.0)
+        unique::are_unique(self.0)
     }
 }
 
@@ -263,79 +323,6 @@ impl<'a> Iterator for ItemsIter<'a> {
     }
 }
 
-/// `uniqueItems`. The crate's own implementation compares all lists that contain only lists, such as `[[]]` and
-/// `[[[]]]`, with each other, which is quadratic in their number. This one takes the nesting into account.
-fn are_unique(items: &[Value]) -> bool {
-    if items.len() <= FEW_ITEMS {
-        let mut rest = items;
-        while let Some((first, others)) = rest.split_first() {
-            if others.iter().any(|other| same(first, other)) {
-                return false;
-            }
-            rest = others;
-        }
-        return true;
-    }
-    let state = RandomState::new();
-    let mut known: std::collections::HashMap<u64, Vec<&Value>, RandomState> =
-        std::collections::HashMap::default();
-    items.iter().all(|item| {
-        let like_it = known.entry(digest(item, &state)).or_default();
-        let is_new = !like_it.iter().any(|other| same(other, item));
-        like_it.push(item);
-        is_new
-    })
-}
-
-fn same(a: &Value, b: &Value) -> bool {
-    step(1);
-    match (a, b) {
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(name, value)| b.get(name).is_some_and(|other| same(value, other)))
-        }
-        (a, b) => json::cmp::equal(a, b),
-    }
-}
-
-/// A hash that is the same for equal values, with a secret seed.
-fn digest(value: &Value, state: &RandomState) -> u64 {
-    let mut hasher = state.build_hasher();
-    match value {
-        Value::Null => 0_u8.hash(&mut hasher),
-        Value::Bool(yes) => (1_u8, yes).hash(&mut hasher),
-        Value::Number(number) => {
-            // Removes the sign of a zero.
-            let float = number.as_f64().unwrap_or_default() + 0.0;
-            (2_u8, float.to_bits()).hash(&mut hasher);
-        }
-        Value::String(text) => {
-            step(text_steps(text));
-            (3_u8, text).hash(&mut hasher);
-        }
-        Value::Array(items) => {
-            (4_u8, items.len()).hash(&mut hasher);
-            for item in items {
-                digest(item, state).hash(&mut hasher);
-            }
-        }
-        Value::Object(members) => {
-            (5_u8, members.len()).hash(&mut hasher);
-            // Independent of the order.
-            let members = members
-                .iter()
-                .map(|(name, value)| state.hash_one((name, digest(value, state))));
-            members.fold(0_u64, u64::wrapping_add).hash(&mut hasher);
-        }
-    }
-    step(1);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -348,53 +335,32 @@ mod tests {
         Some(Heavy::until(Instant::now() + Duration::from_secs(60)))
     }
 
-    #[test]
-    fn items_are_compared_as_json_values() {
-        let with = |items: Vec<Value>| {
-            let few = are_unique(&items);
-            // The same result among many other items, where they are looked up by their digests.
-            let more = (100..140).map(|n| json!({ "n": n }));
-            let many: Vec<Value> = items.into_iter().chain(more).collect();
-            assert_eq!(few, are_unique(&many), "{many:?}");
-            few
-        };
-        assert!(with(vec![json!([]), json!([[]]), json!([[[]]]), json!({})]));
-        assert!(with(vec![json!([1, 2]), json!([2, 1]), json!([[1], 2])]));
-        assert!(with(vec![json!(1), json!("1"), json!(true), json!(null)]));
-        assert!(!with(vec![json!(1), json!(1.0)]));
-        assert!(!with(vec![json!(0), json!(-0.0)]));
-        assert!(!with(vec![
-            json!({"a": 1, "b": [2]}),
-            json!({"b": [2.0], "a": 1})
-        ]));
-        assert!(with(vec![json!({"a": 1}), json!({"a": 1, "b": null})]));
+    fn steps(steps: u64) -> Budget {
+        Budget {
+            steps,
+            bytes: usize::MAX,
+            failure: 0,
+        }
     }
 
     #[test]
-    fn the_steps_of_lists_of_empty_lists_are_linear() {
-        // All lists with the same number of brackets: the worst case of a hash that ignores nesting.
-        fn lists(pairs: usize) -> Vec<Value> {
-            match pairs {
-                0 => vec![json!([])],
-                _ => (0..pairs)
-                    .flat_map(|first| {
-                        let others = lists(pairs - 1 - first);
-                        lists(first).into_iter().flat_map(move |head| {
-                            others.clone().into_iter().map(move |rest| {
-                                let mut all = vec![head.clone()];
-                                all.extend(rest.as_array().into_iter().flatten().cloned());
-                                json!(all)
-                            })
-                        })
-                    })
-                    .collect(),
-            }
-        }
-        let items = lists(10);
-        assert_eq!(items.len(), 16_796);
-        let steps = 40 * items.len() as u64;
-        let judged = metered(steps, &mut heavy(), || are_unique(&items));
-        assert_eq!(judged, Ok(true));
+    fn the_bytes_of_failures_are_limited() {
+        let text = json!("x".repeat(400));
+        let list = json!(vec![text.clone(); 1000]);
+        let budget = Budget {
+            bytes: 10_000,
+            failure: 100,
+            ..steps(1_000_000)
+        };
+        let all = |value: &Value, times: usize| {
+            let look = || (0..times).for_each(|_| drop(Seen(value).lazy_value()));
+            metered(budget, &mut heavy(), look)
+        };
+        assert_eq!(all(&text, 20), Ok(()));
+        assert_eq!(all(&text, 21), Err(Stopped::Spent));
+        assert_eq!(all(&list, 100), Ok(()));
+        let shown = || Seen(&list).to_value().to_string();
+        assert_eq!(metered(budget, &mut heavy(), shown), Err(Stopped::Spent));
     }
 
     #[test]
@@ -406,14 +372,14 @@ mod tests {
             }
         };
         assert_eq!(
-            metered(10_000, &mut lent, endless),
+            metered(steps(10_000), &mut lent, endless),
             Err::<(), _>(Stopped::Spent)
         );
-        let broken = metered(10_000, &mut lent, || panic!("on purpose"));
+        let broken = metered(steps(10_000), &mut lent, || panic!("on purpose"));
         assert_eq!(broken, Err::<(), _>(Stopped::Broken));
-        assert_eq!(metered(10_000, &mut lent, || 7), Ok(7));
+        assert_eq!(metered(steps(10_000), &mut lent, || 7), Ok(7));
         let mut late = Some(Heavy::until(Instant::now() + Duration::from_millis(5)));
-        let cut = metered(u64::MAX, &mut late, endless);
+        let cut = metered(steps(u64::MAX), &mut late, endless);
         assert_eq!(cut, Err::<(), _>(Stopped::Cut(Cut::Deadline)));
     }
 }

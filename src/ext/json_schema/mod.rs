@@ -5,10 +5,12 @@
 //! | `schema` | a compiled schema; the only module that uses the validator crate |
 //! | `files` | resolves `$ref` to files, at start; the network is never used |
 //! | `meter` | values that count their use, so that no body makes validation long |
+//! | `costs` | what one failure costs in memory |
 //! | `format` | the formats of `format`, and why a text does not match |
 //! | `quote` | texts as Go quotes them |
 //! | `tree` | failures, grouped as KrakenD's validator reports them |
 //! | `order` | the order in which KrakenD's validator evaluates keywords |
+//! | `unique` | `uniqueItems`, and which values are equal |
 //! | `parts` | subschemas that are evaluated separately when failures are reported |
 //! | `patterns` | regular expressions of a schema, which are RE2 |
 //! | `number` | numbers as KrakenD's validator formats them |
@@ -17,6 +19,7 @@
 //! | `compile`, `runtime` | the compilation of the block, and its step |
 
 mod compile;
+mod costs;
 mod files;
 mod format;
 mod meter;
@@ -31,6 +34,7 @@ mod slips;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unique;
 mod wording;
 
 pub(in crate::ext) use runtime::read;

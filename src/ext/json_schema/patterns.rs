@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
+use super::costs::Costs;
 use crate::config::path::token;
 use crate::config::re2::{Rejected, Use, translate};
 
@@ -24,7 +25,14 @@ const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
 
 /// The original expressions by their translations.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Patterns(Arc<Mutex<HashMap<String, String>>>);
+pub(super) struct Patterns(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    written: HashMap<String, String>,
+    /// All files of a schema pass through here.
+    costs: Costs,
+}
 
 /// An expression that RE2 rejects, and its location.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +48,23 @@ impl Patterns {
     /// # Errors
     /// RE2 rejects one of them.
     pub(super) fn translate(&self, schema: &mut Value) -> Result<(), BadPattern> {
+        self.known().costs.add(schema);
         each(schema, "", &mut |pattern, at| self.one(pattern, at))
+    }
+
+    /// What a failure costs in memory, over all files.
+    pub(super) fn costs(&self) -> Costs {
+        self.known().costs
     }
 
     /// The original expression of `translated`.
     pub(super) fn written(&self, translated: &str) -> String {
         let known = self.known();
-        let written = known.get(translated);
+        let written = known.written.get(translated);
         written.map_or_else(|| translated.to_owned(), String::clone)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,6 +74,7 @@ impl Patterns {
             rejected,
         })?;
         self.known()
+            .written
             .entry(translated.clone())
             .or_insert_with(|| pattern.to_owned());
         Ok(translated)

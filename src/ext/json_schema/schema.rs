@@ -9,8 +9,9 @@ use std::time::Duration;
 use jsonschema::{Draft, PatternOptions, Retrieve, ValidationError, ValidationOptions};
 use serde_json::{Number, Value, json};
 
+use super::costs::Costs;
 use super::files::Files;
-use super::meter::{Metered, Seen, Stopped, metered};
+use super::meter::{Budget, Metered, Seen, Stopped, metered};
 use super::parts::Parts;
 use super::patterns::{BadPattern, Patterns, make_plain};
 use super::tree::Teller;
@@ -31,8 +32,9 @@ const MOST_LINES: usize = 64;
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_BYTE: u64 = 256;
 
-/// The number of steps for reporting failures. Each step may create a failure of a few hundred bytes.
+/// The number of steps for reporting failures, and the number of bytes that all failures of a body may occupy.
 const TELLING_STEPS: u64 = 200_000;
+const TELLING_BYTES: usize = 32 << 20;
 
 /// The maximum time for reporting failures, including the wait for a lane. The result is already known.
 const TELLING_TIME: Duration = Duration::from_millis(200);
@@ -49,6 +51,7 @@ pub(in crate::ext) struct Schema {
     text: Value,
     parts: Parts,
     patterns: Patterns,
+    costs: Costs,
     /// In draft 4 `1.0` is not an integer, but KrakenD accepts it in every draft.
     whole_numbers: bool,
 }
@@ -136,6 +139,7 @@ impl Schema {
             Ok(Ok((validator, parts))) => Ok(Schema {
                 validator,
                 parts,
+                costs: patterns.costs(),
                 patterns,
                 text: schema,
                 whole_numbers: draft == Draft::Draft4,
@@ -165,8 +169,12 @@ impl Schema {
             make_whole(&mut body);
         }
         let mut heavy = Some(heavy);
-        let steps = STEPS + STEPS_PER_BYTE * length as u64;
-        let verdict = metered(steps, &mut heavy, || self.validator.is_valid(Seen(&body)));
+        let budget = Budget {
+            steps: STEPS + STEPS_PER_BYTE * length as u64,
+            bytes: TELLING_BYTES,
+            failure: 0,
+        };
+        let verdict = metered(budget, &mut heavy, || self.validator.is_valid(Seen(&body)));
         match verdict {
             Ok(true) => Ok(()),
             Ok(false) => Err(Rejection::Unfit(self.told(&body, length, heavy))),
@@ -181,9 +189,14 @@ impl Schema {
         if let Some(heavy) = &mut heavy {
             heavy.shorten(TELLING_TIME);
         }
+        let budget = Budget {
+            steps: TELLING_STEPS,
+            bytes: TELLING_BYTES,
+            failure: self.costs.failure(body),
+        };
         let all = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
         for most in [all, 1] {
-            match metered(TELLING_STEPS, &mut heavy, || self.lines(body, most)) {
+            match metered(budget, &mut heavy, || self.lines(body, most)) {
                 Ok(lines) => return lines,
                 Err(Stopped::Cut(_)) => break,
                 Err(Stopped::Spent | Stopped::Broken) => {}

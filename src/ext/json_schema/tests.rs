@@ -300,6 +300,51 @@ fn a_filter_of_common_size_is_validated_and_reported() {
     );
 }
 
+/// Failures of each level once held a copy of all that is below: here 100 lists of 300,000 numbers, several gigabytes.
+#[test]
+fn failures_hold_no_copies_of_the_values_around_them() {
+    let branches = |keyword: &str| {
+        json!({keyword: [
+            {"type": "object", "required": ["not"], "additionalProperties": false, "properties": {"not": {"$ref": "#"}}},
+            {"type": "object", "properties": {"not": {"$ref": "#"}}, "required": ["not"], "maxProperties": 1},
+            {"type": "string"},
+        ]})
+    };
+    let large = json!(vec![5; 300_000]);
+    let deep = (0..100).fold(large, |inner, _| json!({ "not": inner }));
+    for by in [branches("oneOf"), branches("anyOf")] {
+        let started = Instant::now();
+        let rejection = schema(&by).check(deep.clone(), 600_000, soon());
+        assert!(matches!(rejection, Err(Rejection::Unfit(_))), "{by}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{by}");
+    }
+    // The places of failures are as large as the names in them.
+    let named = json!({"n".repeat(30_000): vec![json!(5); 15_000]});
+    let by = json!({"anyOf": [{"additionalProperties": {"items": {"type": "string"}}}, {"type": "string"}]});
+    let started = Instant::now();
+    assert!(said(&by, &named).len() < 100_000);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn failures_of_lists_and_objects_tell_about_the_value() {
+    let inner = json!({"anyOf": [
+        {"maxItems": 1, "items": {"type": "string"}}, {"type": "object", "required": ["x"]}
+    ]});
+    let lines = said(
+        &json!({"properties": {"a/b": inner}}),
+        &json!({"a/b": [1, null, 3]}),
+    );
+    for line in ["maxItems: got 3, want 1", "got array, want object"] {
+        assert!(lines.contains(line), "{lines}");
+    }
+    let by = json!({"properties": {"l": {"contains": {"maxProperties": 1}}}});
+    let lines = said(&by, &json!({"l": [{"a": 1, "b": 2}]}));
+    assert!(lines.contains("got 2, want 1"), "{lines}");
+    let by = json!({"type": "string"});
+    assert!(said(&by, &json!(null)).contains("got null, want string"));
+}
+
 #[test]
 fn validation_ends_at_the_deadline() {
     let by = json!({"items": {"pattern": "^(a|b)*c$"}});

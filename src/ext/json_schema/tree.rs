@@ -36,6 +36,8 @@ pub(super) struct Failure {
 #[derive(Debug, Clone, Copy)]
 struct Item<'e> {
     error: &'e ValidationError<'e>,
+    /// The value to which the instance path of the failure belongs.
+    root: &'e Value,
     /// The rest of its path.
     way: &'e str,
     /// The length of the part of its instance path that belongs to outer schemas.
@@ -80,7 +82,7 @@ impl<'s> Teller<'s> {
 
     /// The failures of the body itself.
     pub(super) fn all(&mut self, errors: &[ValidationError<'_>]) -> Vec<Failure> {
-        self.judged(entered(errors), "", 0)
+        self.judged(entered(errors, self.body), "", 0)
     }
 
     /// The failures of one schema for the value at `at`.
@@ -139,10 +141,12 @@ impl<'s> Teller<'s> {
                     let way = way.strip_prefix(item.passed()).unwrap_or_default();
                     let way = way.strip_prefix("/propertyNames").unwrap_or(way);
                     let outer = error.instance_path().as_str().len();
-                    names
-                        .entry(name)
-                        .or_default()
-                        .push(Item::new(error, way, outer));
+                    names.entry(name).or_default().push(Item {
+                        error,
+                        way,
+                        outer,
+                        ..*item
+                    });
                 }
                 _ => failures.extend(self.one(keyword, item, at, steps)),
             }
@@ -156,12 +160,12 @@ impl<'s> Teller<'s> {
 
     fn one(&mut self, keyword: &str, item: &Item<'_>, at: &str, steps: usize) -> Vec<Failure> {
         let error = item.error;
-        let value = error.instance().as_ref();
+        let value = item.value();
         let one = |text: String, causes| vec![failure(keyword, at, text, causes)];
         match (error.kind(), keyword) {
             (Kind::AnyOf { context } | Kind::OneOfNotValid { context }, _) => {
                 let causes = self.branches(item, context, at, steps);
-                one(wording::said(error, self.patterns), causes)
+                one(wording::said(error, value, self.patterns), causes)
             }
             // The value is what fails, and the error contains only the first of these names.
             (Kind::FalseSchema, "additionalProperties") => {
@@ -193,7 +197,7 @@ impl<'s> Teller<'s> {
                     self.unevaluated(keyword, item, value.get(index), &at, steps)
                 })
                 .collect(),
-            _ => one(wording::said(error, self.patterns), Vec::new()),
+            _ => one(wording::said(error, value, self.patterns), Vec::new()),
         }
     }
 
@@ -213,7 +217,12 @@ impl<'s> Teller<'s> {
             self.left = self.left.saturating_sub(branch.len());
             let inner = branch.iter().take(most).map(|error| {
                 let way = error.evaluation_path().as_str();
-                Item::new(error, way.strip_prefix(&*prefix).unwrap_or(way), item.outer)
+                let way = way.strip_prefix(&*prefix).unwrap_or(way);
+                Item {
+                    error,
+                    way,
+                    ..*item
+                }
             });
             let inner = self.judged(inner.collect(), at, steps + 1);
             causes.extend(collapsed(inner, at, 0));
@@ -233,8 +242,9 @@ impl<'s> Teller<'s> {
         let (parent, _) = place.rsplit_once('/').unwrap_or(("", place));
         let part = self.parts.get(&format!("{parent}/contains"));
         let (mut matched, mut causes) = (Vec::new(), Vec::new());
-        for index in each(item.error.instance()) {
-            match (item.error.instance().get(index), part) {
+        let list = item.value();
+        for index in each(list) {
+            match (list.get(index), part) {
                 (Some(value), Some(part)) if part.is_valid(Seen(value)) => matched.push(index),
                 (Some(value), Some(_)) if keyword != "maxContains" => {
                     let at = format!("{at}/{index}");
@@ -274,7 +284,7 @@ impl<'s> Teller<'s> {
             .iter_errors(Seen(value))
             .take(self.left)
             .collect();
-        let inner = self.judged(entered(&errors), at, steps + 1);
+        let inner = self.judged(entered(&errors, value), at, steps + 1);
         collapsed(inner, at, 0)
     }
 
@@ -285,7 +295,7 @@ impl<'s> Teller<'s> {
             if let Kind::Required { property } = item.error.kind() {
                 let name = property.as_str().unwrap_or_default();
                 let demands = self.schema.pointer(item.error.schema_path().as_str());
-                let because = wording::because(demands, item.error.instance(), name);
+                let because = wording::because(demands, item.value(), name);
                 all.entry(because).or_default().push(name);
             }
         }
@@ -298,17 +308,30 @@ impl<'s> Teller<'s> {
 }
 
 /// Failures of a validator, each of which begins with a reference to the schema (see `Schema::compile`).
-fn entered<'e>(errors: &'e [ValidationError<'_>]) -> Vec<Item<'e>> {
+fn entered<'e>(errors: &'e [ValidationError<'_>], root: &'e Value) -> Vec<Item<'e>> {
     let item = |error: &'e ValidationError<'_>| {
         let way = error.evaluation_path().as_str();
-        Item::new(error, way.strip_prefix("/$ref").unwrap_or(way), 0)
+        let way = way.strip_prefix("/$ref").unwrap_or(way);
+        Item {
+            error,
+            root,
+            way,
+            outer: 0,
+        }
     };
     errors.iter().map(item).collect()
 }
 
 impl<'e> Item<'e> {
-    fn new(error: &'e ValidationError<'_>, way: &'e str, outer: usize) -> Item<'e> {
-        Item { error, way, outer }
+    /// The value that fails. In the failures of lists and objects it is `null` (see `meter`).
+    fn value(&self) -> &'e Value {
+        match self.error.instance().as_ref() {
+            Value::Null => {
+                let found = self.root.pointer(self.error.instance_path().as_str());
+                found.unwrap_or(&Value::Null)
+            }
+            value => value,
+        }
     }
 
     /// The part of the path before the current position.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::patterns::Patterns;
 use super::quote::single as quoted;
 use super::tree::Failure;
+use super::unique::same;
 use super::{format, number};
 
 /// The maximum number of names in a message.
@@ -79,9 +80,8 @@ pub(super) fn because<'s>(
         .map(|(because, _)| because.as_str())
 }
 
-/// The message of one keyword, if it is a single line.
-pub(super) fn said(error: &ValidationError<'_>, patterns: &Patterns) -> String {
-    let value = error.instance().as_ref();
+/// The message of one keyword about `value`, if it is a single line.
+pub(super) fn said(error: &ValidationError<'_>, value: &Value, patterns: &Patterns) -> String {
     match error.kind() {
         Kind::Type { kind } => format!("got {}, want {}", type_of(value), wanted(kind)),
         Kind::Enum { options } => one_of(options),
@@ -254,14 +254,6 @@ fn twins(value: &Value) -> Option<(usize, usize)> {
         let earlier = items.iter().take(later).position(|other| same(other, item));
         earlier.map(|earlier| (earlier, later))
     })
-}
-
-/// Numbers are equal if their values are: `1` and `1.0`.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (a, b) => a == b,
-    }
 }
 
 fn type_of(value: &Value) -> &'static str {
