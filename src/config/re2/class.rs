@@ -55,26 +55,32 @@ pub(super) fn posix(name: &str) -> Option<&'static [(char, char)]> {
     })
 }
 
-/// General categories, as Go names them.
-const CATEGORIES: [&str; 36] = [
-    "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N",
-    "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So",
-    "Z", "Zl", "Zp", "Zs",
-];
-
-/// The characters of a category or a script.
+/// The characters of a category or a script. As in Go, neither letter case nor `_`, `-` and blanks matter, and a
+/// category also has its long names.
 pub(super) fn table(name: &str) -> Option<ClassUnicode> {
-    let property = match name {
-        "Any" => return Some(any(true)),
+    let name: String = name.chars().filter(|c| !" _-".contains(*c)).collect();
+    let name = name.to_ascii_lowercase();
+    let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    // The crate also accepts `IsGreek`, but Go does not.
+    if !is_word || name.starts_with("is") {
+        return None;
+    }
+    match &*name {
+        "any" => Some(any(true)),
+        "ascii" => Some(of(&[('\0', '\x7f')])),
+        "assigned" => parsed(r"\P{gc=Cn}"),
         // Surrogates never occur in valid text.
-        "Cs" => return Some(ClassUnicode::empty()),
-        // Go omits unassigned code points.
-        "C" => r"[\p{Cc}\p{Cf}\p{Co}]".to_owned(),
-        category if CATEGORIES.contains(&category) => format!(r"\p{{gc={category}}}"),
-        script if is_script(script) => format!(r"\p{{sc={script}}}"),
-        _ => return None,
-    };
-    match regex_syntax::parse(&property).ok()?.into_kind() {
+        "cs" | "surrogate" => Some(ClassUnicode::empty()),
+        _ => parsed(&format!(r"\p{{gc={name}}}")).or_else(|| {
+            // Short forms of scripts have four letters (`Grek`), and Go does not know them.
+            let is_long = name.len() != 4 || FOUR.contains(&&*name);
+            is_long.then(|| parsed(&format!(r"\p{{sc={name}}}")))?
+        }),
+    }
+}
+
+fn parsed(property: &str) -> Option<ClassUnicode> {
+    match regex_syntax::parse(property).ok()?.into_kind() {
         HirKind::Class(Class::Unicode(class)) => Some(class),
         // A class with one character is parsed as a literal.
         HirKind::Literal(literal) => {
@@ -85,24 +91,9 @@ pub(super) fn table(name: &str) -> Option<ClassUnicode> {
     }
 }
 
-/// Whether the name has the form that RE2 accepts. The crate accepts any spelling, but RE2 accepts neither `IsGreek`
-/// nor `Grek`.
-fn is_script(name: &str) -> bool {
-    name.len() > 1
-        && !name.starts_with("Is")
-        && name.split(['_', '-']).all(|word| {
-            let mut letters = word.bytes();
-            letters
-                .next()
-                .is_some_and(|first| first.is_ascii_uppercase())
-                && (letters.all(|letter| letter.is_ascii_lowercase()) || word == "SignWriting")
-        })
-        && (name.len() != 4 || FOUR.contains(&name))
-}
-
-/// Scripts with names of four letters. Other names of that length are short forms (`Grek`), which Go does not know.
+/// Scripts whose long names have four letters.
 const FOUR: [&str; 9] = [
-    "Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto",
+    "ahom", "cham", "kawi", "lisu", "miao", "modi", "newa", "thai", "toto",
 ];
 
 pub(super) fn push_literal(out: &mut String, letter: char) {

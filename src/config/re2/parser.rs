@@ -38,7 +38,6 @@ pub(super) struct Parser<'p> {
     out: String,
     flags: Flags,
     groups: Vec<Group>,
-    names: Vec<&'p str>,
     /// The product of the repetition counts within the operand of the next repetition. `None` if there is no operand.
     operand: Option<u32>,
     /// The largest product of repetition counts within the group so far.
@@ -70,7 +69,6 @@ impl<'p> Parser<'p> {
             out: String::with_capacity(pattern.len() * 2),
             flags: Flags::default(),
             groups: Vec::new(),
-            names: Vec::new(),
             operand: None,
             product: 1,
             repeated: None,
@@ -202,10 +200,6 @@ impl<'p> Parser<'p> {
         if name.is_empty() || !name.bytes().all(is_word) {
             return rejected("invalid named capture", whole);
         }
-        if self.names.contains(&name) {
-            return rejected("duplicate capture group name", name);
-        }
-        self.names.push(name);
         self.skip(whole.len());
         self.enter(outer, "(")
     }

@@ -95,6 +95,19 @@ const FOUND: &[(&str, &[&str], &[&str])] = &[
     (r"^\p{Old_Italic}$", &["𐌀"], &["a"]),
     (r"^\p{Zl}$", &["\u{2028}"], &[" "]),
     (r"(?i)^\p{Lu}+$", &["Aa"], &["1"]),
+    // As of Go 1.25: long names, any letter case, `LC`, `Cn`, `ASCII` and `Assigned`.
+    (r"^\p{Letter}+$", &["aé日"], &["1"]),
+    (r"^\p{ uppercase-letter}+$", &["AÉ"], &["a"]),
+    (r"^\p{LC}+$", &["aÉǅ"], &["日", "1"]),
+    (r"^\p{latin}\p{^GREEK}$", &["aé"], &["aα", "αa"]),
+    (r"^\p{l_u}\pl$", &["Aa"], &["aA"]),
+    (r"^\p{Cn}$", &["\u{378}"], &["a"]),
+    (r"^\p{C}+$", &["\u{378}\u{0}\u{e000}"], &["a"]),
+    (r"^\p{Assigned}\P{Assigned}$", &["a\u{378}"], &["ab"]),
+    (r"^\p{ascii}+$", &["a\u{7f}"], &["é", "ſ"]),
+    (r"(?i)^\p{ASCII}+$", &["aſ"], &["é"]),
+    (r"^\p{digit}\p{punct}\p{Surrogate}?$", &["٣!"], &["a!"]),
+    (r"^\p{oldItalic}\p{thai}$", &["𐌀ก"], &["aa"]),
     // Flags.
     ("(?i)^straße$", &["STRAßE", "StRaẞe"], &["STRASSE"]),
     ("(?i)^[a-c]k$", &["BK", "bK"], &["dk"]),
@@ -110,6 +123,7 @@ const FOUND: &[(&str, &[&str], &[&str])] = &[
     ("(?-s:^.$)", &["a"], &["\n"]),
     // Groups, names, empty parts.
     ("^(?P<n>a)(?<m>b)$", &["ab"], &["a"]),
+    ("^(?P<n>a)(?P<n>b)$", &["ab"], &["a"]),
     ("^(|a)$", &["", "a"], &["b"]),
     ("^(?:)$", &[""], &["a"]),
     ("^a||b$", &["", "x"], &[]),
@@ -161,7 +175,9 @@ const REJECTED: &[(&str, &str)] = &[
         r"invalid character class range: `\p{IsLatin}`",
     ),
     (r"\p{Grek}", "invalid character class range"),
-    (r"\p{greek}", "invalid character class range"),
+    (r"\p{}", "invalid character class range"),
+    (r"\p{-}", "invalid character class range"),
+    (r"\p{gc=Lu}", "invalid character class range"),
     (r"\p{Nope}", "invalid character class range"),
     (r"\pX", r"invalid character class range: `\pX`"),
     ("(?x)a", "invalid or unsupported Perl syntax: `(?x`"),
@@ -174,7 +190,6 @@ const REJECTED: &[(&str, &str)] = &[
     ("(?P=n)", "invalid or unsupported Perl syntax: `(?P`"),
     ("(?P<n-m>a)", "invalid named capture: `(?P<n-m>`"),
     ("(?P<>a)", "invalid named capture: `(?P<>`"),
-    ("(?P<n>a)(?P<n>b)", "duplicate capture group name: `n`"),
 ];
 
 #[test]
