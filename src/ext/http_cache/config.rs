@@ -27,7 +27,7 @@ pub(super) const KEYS: &[Key] = &[
         "share_identities",
         Kind::Bool,
         "false",
-        "Ours: requests of different clients may get the same stored response, as in KrakenD. The cache key then does not contain `Authorization`, `Cookie`, the headers that the endpoint sets from tokens and API keys, and the headers from which it reads them.",
+        "Ours: requests of different clients may get the same stored response, as in KrakenD. The cache key then does not contain `Authorization`, `Cookie`, the headers that the endpoint sets from tokens and API keys, and the headers from which it reads them. Otherwise it contains those of them that are sent to the backend.",
     ),
     key(
         "ignore_headers",
