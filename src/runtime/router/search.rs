@@ -178,11 +178,17 @@ impl<T> Router<T> {
         if !open {
             return self.found(leaf, captures);
         }
-        let again = redirect::read_again(&merged);
-        if again
-            .iter()
-            .any(|path| self.is_of_another(tree, path, leaf))
-        {
+        // A route matches its own text exactly, even if a less specific one matches another reading of it. That route
+        // only counts if the reading leaves the place of the route, as `..%20` does.
+        let names = |path: &str| path.matches('/').count();
+        let is_another = |path: &String| {
+            if route.wildcard || names(path) != names(&merged) {
+                self.is_of_another(tree, path, leaf)
+            } else {
+                self.better(tree, path, leaf).is_some() || self.another(tree, path, leaf).is_some()
+            }
+        };
+        if redirect::read_again(&merged).iter().any(is_another) {
             return Match::NotFound;
         }
         if let Some(other) = self.another(tree, &merged, leaf) {
@@ -223,20 +229,23 @@ impl<T> Router<T> {
         if !slash && !tree.may_differ_in_case(path) {
             return None;
         }
-        let is_better = |path: &str| {
-            let other = tree.find(path.strip_prefix('/')?, &mut Captures::new())?;
-            (self.routes[other as usize].weights > route.weights).then_some(other)
-        };
         // Even without redirects `leaf` does not match this path.
         let slashed = slash.then(|| other_slash(tree, path)).flatten();
-        if let Some(path) = slashed.filter(|path| is_better(path).is_some()) {
+        if let Some(path) = slashed.filter(|path| self.better(tree, path, leaf).is_some()) {
             return Some(Elsewhere {
                 path,
                 prefixed: true,
             });
         }
-        let accept = |path: &str, other: u32| is_better(path) == Some(other);
+        let accept = |path: &str, other: u32| self.better(tree, path, leaf) == Some(other);
         in_another_case(tree, path, slash, &accept)
+    }
+
+    /// The route for `path`, if it is more specific than `leaf`.
+    fn better(&self, tree: &Tree, path: &str, leaf: u32) -> Option<u32> {
+        let other = tree.find(path.strip_prefix('/')?, &mut Captures::new())?;
+        let weights = |leaf: u32| &self.routes[leaf as usize].weights;
+        (weights(other) > weights(leaf)).then_some(other)
     }
 
     fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {

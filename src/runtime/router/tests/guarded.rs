@@ -111,6 +111,10 @@ fn of_two_routes_that_differ_in_letter_case_the_exact_one_matches() {
         assert_eq!(get(&r, path), found, "{path}");
     }
     assert!(get(&r, "/ADMIN").starts_with("301 "));
+    // Without its blank the path would match a less specific route.
+    let r = router(&["/b /{x}", "/b /a", "/{x}/{y}"]);
+    assert_eq!(get(&r, "/b%20/C"), "/b /{x} x=C");
+    assert_eq!(get(&r, "/b%20/A"), "301 /b%20/a");
 }
 
 fn guarded_piece() -> impl Strategy<Value = String> {
