@@ -117,11 +117,7 @@ impl Life {
                 );
                 told = why;
             }
-            let lived = if is_open {
-                since.elapsed()
-            } else {
-                Duration::ZERO
-            };
+            let lived = is_open.then(|| since.elapsed());
             failures = failures_after(failures, lived);
             if self.max_retries.is_some_and(|most| failures > most) {
                 return Round::Exhausted;

@@ -55,6 +55,8 @@ impl Backoff {
     /// at the same moment.
     pub(crate) fn pause(self, failures: u32) -> Duration {
         let whole = match self.growth {
+            // The connection has worked.
+            _ if failures == 0 => Duration::ZERO,
             _ if self.most.is_some_and(|most| failures >= most) => LONGEST,
             Growth::Quick => doubled(Duration::from_millis(250), failures),
             #[cfg(feature = "amqp")]

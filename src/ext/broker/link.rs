@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
+use crate::ext::reconnect::failures_after;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
 
@@ -153,9 +154,9 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
                 attempt = open() => attempt,
                 _ = gone.changed() => return,
             };
-            let is_open = attempt.is_ok();
             let failed = match attempt {
                 Ok(opened) => {
+                    let since = Instant::now();
                     let Some(link) = link.upgrade() else { return };
                     link.up(opened.client);
                     drop(link);
@@ -163,19 +164,18 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
                         why = opened.lost => why,
                         _ = gone.changed() => return,
                     };
+                    // A connection that was open has worked, however short: the pauses do not grow.
+                    failures = failures_after(0, Some(since.elapsed()));
                     Failed::from(why)
                 }
-                Err(failed) => failed,
+                Err(failed) => {
+                    failures = failures_after(failures, None);
+                    failed
+                }
             };
             let Some(link) = link.upgrade() else { return };
             link.down(&failed.why, failed.until.is_none());
             drop(link);
-            // A connection that was open has worked, however short.
-            failures = if is_open {
-                1
-            } else {
-                failures.saturating_add(1)
-            };
             let ready = failed
                 .until
                 .unwrap_or_else(|| Box::pin(tokio::time::sleep(backoff.pause(failures))));
@@ -262,7 +262,7 @@ mod tests {
         };
         tokio::spawn(Link::keep(Arc::downgrade(&link), Backoff::QUICK, open));
         tokio::time::sleep(Duration::from_secs(10)).await;
-        // One each quarter of a second.
+        // One each quarter of a second: they do not live long enough to be opened at once.
         let opened = opened.load(Ordering::SeqCst);
         assert!((38..=56).contains(&opened), "{opened}");
     }

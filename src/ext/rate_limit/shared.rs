@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::runtime::{Decision, Limits, Scope, fingerprint};
 use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
-/// A connected store that is silent for less than this time is expected to respond again. Until then its buckets
+/// A store that is silent, or whose connection is lost, for less than this time is expected to respond again. Until then its buckets
 /// receive no tokens here, because each of the gateways would add all of them, and requests that pass are charged to
 /// the tokens that it gives later.
 const SHORT_SILENCE: Duration = Duration::from_secs(2);
@@ -127,8 +127,11 @@ impl Cluster {
 }
 
 async fn settle(limits: Arc<Limits>, who: Option<String>, admitted: bool, late: Late) {
-    if let Some(verdict) = late.await {
-        limits.settle(who.as_deref(), admitted, &verdict);
+    match late.await {
+        Some(verdict) => limits.settle(who.as_deref(), admitted, &verdict),
+        // The connection was lost, or there was no response for long.
+        None if admitted => limits.owe(who.as_deref()),
+        None => {}
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) struct Health {
     silent_since: AtomicU64,
     /// Whether the last query succeeded, for the log.
     well: AtomicBool,
+    /// When the connection was found lost, in nanoseconds of the clock. 0 if there was a response since.
+    lost_since: AtomicU64,
+    /// Whether there was ever a response.
+    has_answered: AtomicBool,
     /// The time of the next line about an error reply, in nanoseconds of the clock.
     next_line: AtomicU64,
 }
@@ -40,6 +44,8 @@ impl Health {
             failures: AtomicU32::new(0),
             silent_since: AtomicU64::new(0),
             well: AtomicBool::new(true),
+            lost_since: AtomicU64::new(0),
+            has_answered: AtomicBool::new(false),
             next_line: AtomicU64::new(0),
         }
     }
@@ -52,21 +58,45 @@ impl Health {
         self.now() < self.rests_until.load(Ordering::Acquire)
     }
 
-    /// The time since the first query without a response in time, if there was no response since.
+    /// The time since the connection was lost, or since the first query without a response in time, if there was no
+    /// response since.
     pub(super) fn silent_for(&self) -> Option<Duration> {
+        let lost = match self.lost_since.load(Ordering::Acquire) {
+            0 => None,
+            since => Some(Duration::from_nanos(self.now().saturating_sub(since))),
+        };
+        lost.max(self.late_for())
+    }
+
+    /// The time since the first query without a response in time, if there was no response since.
+    fn late_for(&self) -> Option<Duration> {
         let since = self.silent_since.load(Ordering::Acquire);
         (self.failures.load(Ordering::Acquire) > 0)
             .then(|| Duration::from_nanos(self.now().saturating_sub(since)))
     }
 
+    /// The connection is lost. It is opened again at once, so this is a silence like that of a slow server, but no
+    /// reason to leave the new connection alone. A server that never responded is not there: it has no state to wait
+    /// for.
+    pub(super) fn lost(&self) {
+        if self.has_answered.load(Ordering::Acquire) {
+            let (new, old) = (Ordering::AcqRel, Ordering::Acquire);
+            let now = self.now().max(1);
+            // Otherwise it was found before.
+            let _ = self.lost_since.compare_exchange(0, now, new, old);
+        }
+    }
+
     /// How much longer a late response is worth waiting for.
     pub(super) fn late_wait(&self) -> Duration {
-        SILENCE.saturating_sub(self.silent_for().unwrap_or_default())
+        SILENCE.saturating_sub(self.late_for().unwrap_or_default())
     }
 
     pub(super) fn answered(&self) {
         self.failures.store(0, Ordering::Release);
         self.rests_until.store(0, Ordering::Release);
+        self.lost_since.store(0, Ordering::Release);
+        self.has_answered.store(true, Ordering::Release);
         if !self.well.swap(true, Ordering::AcqRel) {
             log::warn!("[SERVICE: Redis] shared rate limits are available again");
         }

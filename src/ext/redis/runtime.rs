@@ -44,7 +44,7 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         Duration::ZERO
     }
 
-    /// How long the store has not responded, if it is connected and there are queries without a response.
+    /// How long the store has not responded, if there are queries without a response or the connection was lost.
     fn silent_for(&self) -> Option<Duration> {
         None
     }
@@ -237,7 +237,10 @@ async fn ask(
             if matches!(error, CallError::Server(_) | CallError::Unexpected) {
                 health.rejected(&error.to_string());
             }
-            health.failed(&error.to_string());
+            match error {
+                CallError::Lost | CallError::NotConnected => health.lost(),
+                _ => health.failed(&error.to_string()),
+            }
             None
         }
     }
@@ -308,10 +311,10 @@ impl Shared for Store {
     }
 
     fn silent_for(&self) -> Option<Duration> {
-        self.client
-            .is_connected()
-            .then(|| self.health.silent_for())
-            .flatten()
+        if !self.client.is_connected() {
+            self.health.lost();
+        }
+        self.health.silent_for()
     }
 
     fn agree(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Method;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     Ask, ListAsk, ListPlace, SERVICE, Server as RedisServer, Shared, SharedStore, SharedVerdict,
@@ -113,15 +113,24 @@ fn store(url: &str, connections: usize, timeout: Duration, clock: Clock) -> Stor
 /// A connected store with a timeout that suits a busy machine.
 async fn connected(url: &str) -> Arc<Store> {
     let store = Arc::new(store(url, 2, Duration::from_secs(10), Clock::system()));
-    let connecting = Arc::clone(&store);
+    connect(&store, &[ask("first", 1.0, 1)]).await;
+    store
+}
+
+/// Connects, and repeats this query until there is a response.
+async fn connect(store: &Arc<Store>, asks: &[Ask]) {
+    let connecting = Arc::clone(store);
     tokio::spawn(async move { connecting.connect().await });
+    responds(store, asks).await;
+}
+
+async fn responds(store: &Store, asks: &[Ask]) {
     let started = Instant::now();
     // The first query waits for the connection.
-    while told(store.take(smallvec![ask("first", 1.0, 1)]).await).is_none() {
-        assert!(started.elapsed() < Duration::from_secs(20), "no connection");
+    while told(store.take(asks.into()).await).is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "no response");
         tokio::task::yield_now().await;
     }
-    store
 }
 
 fn told(taken: Taken) -> Option<SharedVerdict> {
@@ -352,19 +361,10 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
         return;
     };
     let clock = Clock::manual();
-    let store = Arc::new(store(
-        &server.url(),
-        1,
-        Duration::from_millis(20),
-        clock.clone(),
-    ));
-    let connecting = Arc::clone(&store);
-    tokio::spawn(async move { connecting.connect().await });
-    let one = || smallvec![ask("a", 0.001, 100)];
-    let started = Instant::now();
-    while told(store.take(one()).await).is_none() {
-        assert!(started.elapsed() < Duration::from_secs(20), "no connection");
-    }
+    let timeout = Duration::from_millis(20);
+    let store = Arc::new(store(&server.url(), 1, timeout, clock.clone()));
+    let one = || -> SmallVec<[Ask; 2]> { smallvec![ask("a", 0.001, 100)] };
+    connect(&store, &one()).await;
     let signal = |name: &str| {
         let pid = server.process.id().to_string();
         let sent = Command::new("kill").args([name, &pid]).status();
@@ -394,6 +394,31 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     // The query gets its response, which resets the state.
     assert!(late.pop().unwrap().await.is_some());
     assert!(store.is_ready());
+    assert_eq!(store.silent_for(), None);
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_a_silence_until_the_next_response() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let clock = Clock::manual();
+    let timeout = Duration::from_secs(10);
+    let store = Arc::new(store(&server.url(), 1, timeout, clock.clone()));
+    let one = || -> SmallVec<[Ask; 2]> { smallvec![ask("a", 0.001, 100)] };
+    connect(&store, &one()).await;
+    assert_eq!(store.silent_for(), None);
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let started = Instant::now();
+    while store.silent_for().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "not lost");
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_millis(400));
+    assert_eq!(store.silent_for(), Some(Duration::from_millis(400)));
+    // Late responses of the new connection are worth the whole wait.
+    assert_eq!(store.late_wait(), Duration::from_millis(500));
+    responds(&store, &one()).await;
     assert_eq!(store.silent_for(), None);
 }
 
@@ -437,10 +462,8 @@ async fn an_unreachable_store_reports_the_reason() {
 #[tokio::test]
 async fn a_store_without_a_server_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!(
-        "redis://127.0.0.1:{}",
-        listener.local_addr().unwrap().port()
-    );
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("redis://127.0.0.1:{port}");
     drop(listener);
     let store = Arc::new(store(&url, 1, Duration::from_millis(5), Clock::system()));
     let connecting = Arc::clone(&store);
@@ -449,6 +472,8 @@ async fn a_store_without_a_server_is_not_ready() {
     let started = Instant::now();
     let taken = store.take(smallvec![ask("a", 1.0, 1)]).await;
     assert!(matches!(taken, Taken::Failed) && !store.is_ready());
+    // It has no state to wait for: each gateway counts by itself.
+    assert_eq!(store.silent_for(), None);
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 

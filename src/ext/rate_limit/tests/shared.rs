@@ -123,6 +123,28 @@ async fn with_a_slow_store_a_request_without_a_token_costs_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_request_whose_response_is_lost_costs_the_next_one() {
+    let slow = Arc::new(Slow::default());
+    let step = over(
+        Arc::<Slow>::clone(&slow),
+        OnFailure::Local,
+        Families::default(),
+    );
+    assert_eq!(status(&step, &[]), 200);
+    // The connection is lost.
+    slow.queries.lock().unwrap().clear();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(&step, &[]), 429);
+    // The debt uses this token.
+    slow.response(&[ALLOWED, ALLOWED]).await;
+    assert_eq!(status(&step, &[]), 429);
+    slow.response(&[ALLOWED, ALLOWED]).await;
+    assert_eq!(status(&step, &[]), 200);
+}
+
+#[tokio::test]
 async fn with_a_slow_store_no_request_passes_during_a_debt() {
     let (slow, clock) = (Arc::new(Slow::default()), Clock::manual());
     let step = over_at(

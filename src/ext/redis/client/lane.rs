@@ -134,25 +134,25 @@ impl Keeper {
     async fn run(mut self) {
         let mut failures = 0;
         loop {
-            let began = Instant::now();
             let opened = self.source.open(&self.server, self.options.dial_timeout);
-            let error = match opened.await {
+            let (error, lived) = match opened.await {
                 Ok(connection) => {
+                    let since = Instant::now();
                     self.state.is_connected.store(true, Ordering::Release);
                     self.state.was_tried.store(true, Ordering::Release);
                     self.status.connected();
                     match connection.serve(&mut self.jobs).await {
-                        Some(error) => error,
+                        Some(error) => (error, Some(since.elapsed())),
                         None => return,
                     }
                 }
-                Err(error) => error,
+                Err(error) => (error, None),
             };
             self.state.is_connected.store(false, Ordering::Release);
             self.state.was_tried.store(true, Ordering::Release);
             self.status.failed(error);
             self.lost.notify_one();
-            failures = failures_after(failures, began.elapsed());
+            failures = failures_after(failures, lived);
             if !self.pause(pause(self.options.backoff, failures)).await {
                 return;
             }
@@ -176,7 +176,7 @@ impl Keeper {
     }
 }
 
-/// The pause after this many failures in a row, up to a quarter shorter, so that several gateways do not reconnect at
+/// The pause after this many failures in a row, none after a connection that worked, up to a quarter shorter, so that several gateways do not reconnect at
 /// the same moment.
 pub(super) fn pause((shortest, longest): (Duration, Duration), failures: u32) -> Duration {
     spread(doubled(shortest, failures).min(longest))

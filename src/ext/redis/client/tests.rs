@@ -423,3 +423,28 @@ async fn a_sentinel_names_the_server() {
     let why = client.last_error().unwrap();
     assert!(why.contains("does not know \"other\""), "{why}");
 }
+
+#[tokio::test]
+async fn after_a_connection_that_worked_the_next_one_is_opened_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+    // Any pause would be longer than this test.
+    let backoff = (Duration::from_secs(600), Duration::from_secs(600));
+    let options = ClientOptions {
+        backoff,
+        ..options()
+    };
+    let client = Client::new(Server::new(ServerKind::One(address)), options);
+    client.connect();
+    for _ in 0..3 {
+        let accepted = tokio::time::timeout(Duration::from_secs(60), listener.accept()).await;
+        let (mut stream, _) = accepted.expect("no new connection").unwrap();
+        let mut asked = [0; 256];
+        assert!(stream.read(&mut asked).await.unwrap() > 0);
+        stream.write_all(b"+PONG\r\n").await.unwrap();
+        while !client.is_connected() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
