@@ -8,6 +8,8 @@
 mod tests;
 mod write;
 
+use std::collections::HashMap;
+
 use write::Writer;
 
 use super::syntax::{Edits, Kind, Token, Unfit, end_of_parameters};
@@ -84,6 +86,7 @@ pub(super) fn rewrite(tokens: &[Token<'_>], edits: &mut Edits) -> Result<(), Unf
     if found.gotos.is_empty() && found.labels.is_empty() {
         return Ok(());
     }
+    found.no_label_twice(tokens)?;
     found.resolve(tokens)?;
     let regions = found.regions(tokens)?;
     Writer::new(tokens, &found, &regions).write(edits)
@@ -200,6 +203,19 @@ impl<'t> Found<'t> {
         let block = self.blocks.get_mut(block)?;
         block.last = last;
         Some(block.statement)
+    }
+
+    /// A block may contain a label only once, as in Lua 5.2.
+    fn no_label_twice(&self, tokens: &[Token<'t>]) -> Result<(), Unfit> {
+        let mut known: HashMap<(usize, &str), usize> = HashMap::new();
+        for label in &self.labels {
+            if let Some(first) = known.insert((label.block, label.name), label.at) {
+                let line = tokens.get(first).map_or(0, |token| token.line);
+                let text = format!("label '{}' already defined on line {line}", label.name);
+                return unfit(text, tokens.get(label.at));
+            }
+        }
+        Ok(())
     }
 
     /// Finds the label of each jump: in an enclosing block within the same function.

@@ -88,6 +88,8 @@ fn jumps_behave_as_in_lua() {
         ),
         ("local t = {}\nt['goto'] = 1 ; ; put(t['goto'])", "1"),
         ("::unused:: put('a')", "a"),
+        // A label may be in several blocks.
+        ("do ::a:: put(1) end ::a:: do ::a:: put(2) end", "12"),
     ] {
         assert_eq!(ran(text), expected, "{text}\n{:?}", rewritten(text));
     }
@@ -103,6 +105,10 @@ fn a_return_within_a_rewritten_jump_is_kept() {
 #[test]
 fn jumps_that_cannot_be_rewritten_are_reported() {
     for (text, reason) in [
+        (
+            "::a:: print(1) ::a::",
+            "label 'a' already defined on line 1",
+        ),
         ("goto nowhere", "no visible label 'nowhere' for goto"),
         ("do ::a:: end goto a", "no visible label 'a'"),
         (
