@@ -4,6 +4,9 @@
 //! has never sent a complete head, then those that have waited the longest between two requests, then those whose
 //! client stopped within a request or does not read its response. So silent clients cannot lock out clients that send
 //! requests. If every connection is handling a request, new ones wait in the system's queue until one has ended.
+//!
+//! The longer clients have been waiting for places without a break, the shorter a connection must be silent before it is
+//! closed: after a second, [`LEAST_BETWEEN`] is enough. So a queue of any length behind quiet clients moves on.
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -17,13 +20,23 @@ use tokio::sync::Notify;
 use crate::upstream::budget::{self, Memory};
 
 /// How long to wait for a place before checking again for connections that wait.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
 /// others.
 const GRACE: u64 = 100;
 /// The same for a client that has sent a request before: closing its connection costs it a retry. Before this time its
 /// connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
+/// When clients have been waiting for places for this many milliseconds, connections are closed after the shortest
+/// silence. Waits with less than this time between them count as one.
+const PRESSURE: u64 = 1000;
+/// The shortest silence between two requests after which a connection is closed for others, in milliseconds.
+const LEAST_BETWEEN: u64 = 20;
+/// The same within a request.
+const LEAST_WITHIN: u64 = 100;
+/// The longest time to wait for a client within its request that becomes shorter for others. Longer ones are also those
+/// of clients that wait for a backend.
+const MAX_SHORTENED: Duration = Duration::from_secs(2);
 /// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
 /// connection.
 const SHARE: usize = 16;
@@ -42,6 +55,8 @@ pub(super) struct Room {
     next: AtomicU64,
     /// The memory that each connection may need, in bytes. 0 if it is not counted.
     weight: u64,
+    /// When clients began to wait for places, and when one last did, in milliseconds since the room was created.
+    waits: [AtomicU64; 2],
 }
 
 /// The state of one connection.
@@ -52,6 +67,8 @@ pub(super) struct Seat {
     /// How many milliseconds the client may keep its own request waiting, or a request that anyone may send may take; 0
     /// between requests.
     timeout: AtomicU64,
+    /// Whether `timeout` stays the same however long other clients wait.
+    is_fixed: AtomicBool,
     /// Whether the client has ever sent a complete head.
     spoke: AtomicBool,
     /// Another client needs the place. Never reset.
@@ -60,8 +77,9 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled.
-    fn rank(&self, now: u64) -> Option<(u8, u64)> {
+    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled. `waited` is
+    /// how many milliseconds others have been waiting.
+    fn rank(&self, now: u64, waited: u64) -> Option<(u8, u64)> {
         let since = self.waiting_since.load(Ordering::Relaxed);
         if since == 0 || self.left.load(Ordering::Relaxed) {
             return None;
@@ -69,10 +87,15 @@ impl Seat {
         let silent = now - since.min(now);
         let timeout = self.timeout.load(Ordering::Relaxed);
         if timeout > 0 {
+            let timeout = if self.is_fixed.load(Ordering::Relaxed) {
+                timeout
+            } else {
+                shortened(timeout, waited, LEAST_WITHIN)
+            };
             return (silent >= timeout).then_some((2, since));
         }
         let class = if self.spoke.load(Ordering::Relaxed) {
-            if silent < GRACE_BETWEEN {
+            if silent < shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN) {
                 return None;
             }
             1
@@ -97,6 +120,12 @@ impl Seat {
             leave.await;
         }
     }
+}
+
+/// The part of `whole` that remains when others have been waiting for `waited`, but at least `least`, in milliseconds.
+fn shortened(whole: u64, waited: u64, least: u64) -> u64 {
+    let rest = whole.saturating_mul(PRESSURE.saturating_sub(waited)) / PRESSURE;
+    rest.max(least.min(whole))
 }
 
 /// Records for a connection that its client keeps a request waiting: it does not send the rest of a body, or does not
@@ -130,6 +159,8 @@ impl Watch {
     /// the place.
     pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         if self.seat.waiting_since.load(Ordering::Relaxed) == 0 {
+            let is_fixed = timeout > MAX_SHORTENED;
+            self.seat.is_fixed.store(is_fixed, Ordering::Relaxed);
             let timeout = timeout.as_millis() as u64;
             self.seat.timeout.store(timeout, Ordering::Relaxed);
             self.seat
@@ -166,6 +197,7 @@ impl Room {
             seats: Mutex::default(),
             next: AtomicU64::new(0),
             weight,
+            waits: Default::default(),
         })
     }
 
@@ -210,10 +242,11 @@ impl Room {
     /// Asks connections that wait for their client to close, ordered by rank.
     pub(super) fn make_room(&self) {
         let now = self.now();
+        let waited = self.waited(now);
         let seats = self.seats();
         let mut waiting: Vec<((u8, u64), &Arc<Seat>)> = seats
             .values()
-            .filter_map(|seat| Some((seat.rank(now)?, seat)))
+            .filter_map(|seat| Some((seat.rank(now, waited)?, seat)))
             .collect();
         if waiting.is_empty() {
             return;
@@ -223,6 +256,16 @@ impl Room {
         for (_, seat) in waiting.iter().take(count) {
             seat.ask_to_leave();
         }
+    }
+
+    /// How long clients have been waiting for places without a break, if one waits now.
+    fn waited(&self, now: u64) -> u64 {
+        let [began, last] = &self.waits;
+        let last = last.swap(now, Ordering::Relaxed);
+        if last == 0 || now.saturating_sub(last) > PRESSURE {
+            began.store(now, Ordering::Relaxed);
+        }
+        now.saturating_sub(began.load(Ordering::Relaxed))
     }
 
     /// Milliseconds since the room was created, plus one.
@@ -255,6 +298,7 @@ impl Place {
     pub(super) fn serves_anyone(&self, limit: Duration) {
         if let Some((_, seat)) = &self.seat {
             let limit = limit.as_millis() as u64;
+            seat.is_fixed.store(true, Ordering::Relaxed);
             seat.timeout.store(limit, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
@@ -377,6 +421,27 @@ mod tests {
         room.make_room();
         assert!(first.poll_stalled(&mut cx, TIMEOUT).is_ready());
         assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_behind_quiet_clients_moves_on() {
+        let room = Room::new(2, 100);
+        let began = Instant::now();
+        let mut clients = Vec::new();
+        // With a second for each pair of places this would take 20 s.
+        for _ in 0..40 {
+            let place = room.place().await;
+            place.asked();
+            place.waits();
+            clients.push(tokio::spawn(async move { place.is_needed().await }));
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        // The first clients keep their connections for a while: they may be about to send the next request.
+        assert!(took > Duration::from_millis(400), "{took:?}");
+        for (waited, least) in [(0, 1000), (500, 500), (1000, 20), (9999, 20)] {
+            assert_eq!(shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN), least);
+        }
     }
 
     #[tokio::test]

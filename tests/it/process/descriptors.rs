@@ -79,6 +79,37 @@ fn clients_that_stop_within_a_body_make_room() {
     }
 }
 
+#[test]
+fn a_new_client_behind_many_quiet_ones_waits_for_about_a_second() {
+    let stub = Stub::with(OK);
+    let url = stub.url();
+    let mut file = config(&url);
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/composed", "method": "POST", "timeout": "60s",
+        "backend": [{ "host": [url], "url_pattern": "/a", "method": "POST" }]
+    }));
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    // With a second for each 88 clients this takes 6 s, with two seconds 14 s.
+    for (begun, limit) in [
+        ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 4),
+        (
+            "POST /composed HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+            8,
+        ),
+    ] {
+        let clients = silent(gateway.port(), 600);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+        }
+        let began = Instant::now();
+        let mut client = gateway.client().timeout(Duration::from_secs(30));
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200, "{begun}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(limit), "{begun}: {took:?}");
+    }
+}
+
 /// A backend whose responses never end. Returns its port.
 fn endless() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
