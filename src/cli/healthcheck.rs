@@ -22,6 +22,8 @@ struct Probe {
     /// Whether any certificate is accepted.
     insecure: bool,
     way: Way,
+    /// The port of a gateway on this machine. `None` for the URL of any server.
+    port: Option<u16>,
 }
 
 /// How the gateway is reached.
@@ -51,6 +53,7 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
             url: url.clone(),
             insecure: false,
             way: Way::Direct,
+            port: None,
         }),
         (Some(file), _) if !Path::new(file).exists() => Err(format!(
             "{file} is not a file; a URL begins with http:// or https://"
@@ -76,6 +79,17 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     }
     match runtime.block_on(ask(&probe, limit)) {
         Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
+        // `security/ip-filter` may not allow this machine. The gateway has responded, and says at its control socket
+        // that it is this gateway.
+        Ok(403) if probe.port.is_some() => {
+            match probe.port.map(|port| control::responds(port, limit)) {
+                Some(Err(reason)) => fail(&format!(
+                    "{} answered 403 (does security/ip-filter allow this machine?), so the control socket was used: {reason}",
+                    probe.url
+                )),
+                _ => ExitCode::SUCCESS,
+            }
+        }
         Ok(status) => fail(&format!("{} answered {status}", probe.url)),
         Err(error) => fail(&error),
     }
@@ -126,6 +140,7 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
         } else {
             Way::Direct
         },
+        port: Some(address.port()),
     })
 }
 
@@ -152,6 +167,7 @@ fn plain(port: u16) -> Probe {
         url: url(false, address, "/__health"),
         insecure: false,
         way: Way::Direct,
+        port: Some(port),
     }
 }
 

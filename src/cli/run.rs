@@ -103,10 +103,11 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
     // An invalid configuration may not contain its port. The gateway is called nevertheless, so that it counts and
     // logs the rejection.
     let port = args.port.or(of_file).or_else(|| control::port_of(file));
-    let mut asked = port.map(control::reload);
+    let reload = |port| control::reload(port, |text| eprintln!("{text}"));
+    let mut asked = port.map(reload);
     if let (Some(control::Outcome::NotRunning(_)), None) = (&asked, args.port) {
         // `run --port` wins over the file.
-        let elsewhere = control::port_of(file).map(control::reload);
+        let elsewhere = control::port_of(file).map(reload);
         asked = elsewhere.or(asked);
     }
     match asked {

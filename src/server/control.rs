@@ -9,6 +9,7 @@
 //! | `file` | `file` and the path of the configuration |
 //! | `tickets` | the session ticket keys, for the process that takes over |
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, getpid, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::server::descriptors::Spare;
 use crate::server::folder;
@@ -29,14 +31,20 @@ use crate::server::tickets::Tickets;
 const MAX_LINE_BYTES: u64 = 64;
 /// The maximum length of a reply that a client reads.
 const MAX_REPLY_BYTES: u64 = 4 << 20;
-/// The timeout of a client's request.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of a client's request line, and of the transfer of its reply.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of a whole exchange. A large configuration takes time to load.
 const CONVERSATION: Duration = Duration::from_secs(60);
+/// The timeout of `portcullis reload`, slightly longer than that of the exchange, so that the gateway's reason arrives.
+const RELOAD: Duration = Duration::from_secs(65);
 /// The timeout of a request for ticket keys. The process may have stopped after it passed its sockets on.
 const TICKETS: Duration = Duration::from_secs(2);
-/// The maximum number of concurrent exchanges.
+/// The maximum number of concurrent exchanges with clients that have sent their request.
 const CONVERSATIONS: usize = 16;
+/// The maximum number of clients that have not sent their request. A new one replaces the oldest.
+const SILENT: usize = 16;
+/// The wait for a reply after which `portcullis reload` shows what it waits for.
+const SHOW_WAIT: Duration = Duration::from_secs(2);
 
 /// A request for a reload, whose sender may wait for the result.
 #[derive(Debug, Default)]
@@ -88,6 +96,8 @@ pub(crate) struct Orders {
     /// The configuration in use.
     pub file: String,
     pub spare: Arc<Spare>,
+    /// True once the process is stopping.
+    pub stopping: watch::Receiver<bool>,
     /// For the process that takes over.
     pub tickets: Option<Arc<Tickets>>,
 }
@@ -111,17 +121,20 @@ pub(crate) fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Cont
 
 async fn accept(listener: UnixListener, orders: Arc<Orders>) {
     let room = Arc::new(Semaphore::new(CONVERSATIONS));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+    let mut silent: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let orders = Arc::clone(&orders);
-                tokio::spawn(async move {
-                    let talk = converse(stream, &orders);
-                    let _ = tokio::time::timeout(CONVERSATION, talk).await;
-                    orders.spare.refill();
-                    drop(place);
-                });
+                silent.retain(|client| !client.is_finished());
+                if silent.len() >= SILENT
+                    && let Some(oldest) = silent.pop_front()
+                {
+                    oldest.abort();
+                }
+                let begun = begin(stream, Arc::clone(&orders), Arc::clone(&room));
+                silent.push_back(tokio::spawn(begun).abort_handle());
+                // A client that has sent its request is read before others replace it.
+                tokio::task::yield_now().await;
             }
             Err(_) if orders.spare.give() => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -129,26 +142,57 @@ async fn accept(listener: UnixListener, orders: Arc<Orders>) {
     }
 }
 
-async fn converse(stream: UnixStream, orders: &Orders) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let (reader, mut writer) = stream.into_split();
-    let reply = if may_order(peer) {
+/// Reads the request of a client, and starts to reply. Can be aborted while the client is silent.
+async fn begin(stream: UnixStream, orders: Arc<Orders>, room: Arc<Semaphore>) {
+    let read = async {
+        let peer = stream.peer_cred()?.uid();
+        let (reader, writer) = stream.into_split();
         let mut line = Vec::new();
-        let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
-        tokio::time::timeout(TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
-        reply(line.trim_ascii(), orders).await
+        if may_order(peer) {
+            let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
+            reader.read_until(b'\n', &mut line).await?;
+        }
+        io::Result::Ok((peer, line, writer))
+    };
+    if let Ok(Ok((peer, line, writer))) = tokio::time::timeout(TIMEOUT, read).await {
+        let place = room.try_acquire_owned().ok();
+        tokio::spawn(converse(peer, line, writer, orders, place));
     } else {
+        orders.spare.refill();
+    }
+}
+
+async fn converse(
+    peer: u32,
+    line: Vec<u8>,
+    mut writer: OwnedWriteHalf,
+    orders: Arc<Orders>,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let reply = if !may_order(peer) {
         let me = geteuid().as_raw();
         format!("refused\nonly user {me} and root may control this process\n")
+    } else if place.is_none() {
+        "refused\ntoo many requests wait for their reply\n".to_owned()
+    } else {
+        let replied = reply(line.trim_ascii(), &orders);
+        let replied = tokio::time::timeout(CONVERSATION, replied).await;
+        replied.unwrap_or_else(|_| "refused\nnot done in time\n".to_owned())
     };
-    writer.write_all(reply.as_bytes()).await?;
-    writer.shutdown().await
+    let sent = async {
+        writer.write_all(reply.as_bytes()).await?;
+        writer.shutdown().await
+    };
+    // A client that does not read its reply is left.
+    let _ = tokio::time::timeout(TIMEOUT, sent).await;
+    drop((writer, place));
+    orders.spare.refill();
 }
 
 async fn reply(line: &[u8], orders: &Orders) -> String {
     match line {
         b"file" => format!("file\n{}\n", orders.file),
-        b"reload" => match reload_here(&orders.asks).await {
+        b"reload" => match reload_here(orders).await {
             Ok(()) => "reloaded\n".to_owned(),
             Err(reason) => format!("refused\n{reason}\n"),
         },
@@ -160,14 +204,23 @@ async fn reply(line: &[u8], orders: &Orders) -> String {
     }
 }
 
-async fn reload_here(asks: &mpsc::Sender<Ask>) -> Result<(), String> {
-    let leaving = || "the process is stopping".to_owned();
+async fn reload_here(orders: &Orders) -> Result<(), String> {
+    let leaving = || "the gateway is stopping".to_owned();
     let (sender, receiver) = oneshot::channel();
     let ask = Ask {
         reply: Some(sender),
     };
-    asks.send(ask).await.map_err(|_| leaving())?;
-    receiver.await.unwrap_or_else(|_| Err(leaving()))
+    let mut stopping = orders.stopping.clone();
+    let asked = async {
+        orders.asks.send(ask).await.map_err(|_| leaving())?;
+        receiver.await.unwrap_or_else(|_| Err(leaving()))
+    };
+    tokio::select! {
+        biased;
+        // A process that is stopping does not load anything. It has ended if there is no sender.
+        _ = stopping.wait_for(|stopping| *stopping) => Err(leaving()),
+        result = asked => result,
+    }
 }
 
 fn may_order(peer: u32) -> bool {
@@ -185,8 +238,22 @@ pub(crate) enum Outcome {
 }
 
 /// Requests a reload from the process that listens at `port`, and waits for the result.
-pub(crate) fn reload(port: u16) -> Outcome {
-    match ask(port, "reload", CONVERSATION) {
+///
+/// Calls `waits` with a text that says what it waits for if that takes some time.
+pub(crate) fn reload(port: u16, waits: impl FnOnce(String) + Send + 'static) -> Outcome {
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        use std::sync::mpsc::RecvTimeoutError::Timeout;
+        if is_done.recv_timeout(SHOW_WAIT) == Err(Timeout) {
+            waits(format!(
+                "waiting for the gateway at port {port} to load the configuration, at most {} s",
+                RELOAD.as_secs()
+            ));
+        }
+    });
+    let asked = ask(port, "reload", RELOAD);
+    drop(done);
+    match asked {
         Err(reason) => Outcome::NotRunning(reason),
         Ok(reply) => match reply.split_once('\n') {
             Some(("reloaded", _)) => Outcome::Done,
@@ -252,7 +319,7 @@ pub(crate) fn port_of(file: &Path) -> Option<u16> {
         .flatten()
         .filter_map(|entry| port_in(entry.ok()?.file_name().to_str()?))
         .find(|port| {
-            let reply = ask(*port, "file", CONVERSATION).unwrap_or_default();
+            let reply = ask(*port, "file", TIMEOUT).unwrap_or_default();
             let running = reply.strip_prefix("file\n").map(str::trim_end);
             running.is_some_and(|running| Path::new(running) == wanted)
         })
@@ -284,14 +351,22 @@ fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
         format!(
             "no gateway responds at {}: {}",
             path.display(),
-            told(&error)
+            told(&error, folder, limit)
         )
     })
 }
 
+/// Connects within `limit`: the queue of a process that hangs may be full.
+fn connect(path: &Path, limit: Duration) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limit))?;
+    socket.connect(&socket2::SockAddr::unix(path)?)?;
+    socket.set_read_timeout(Some(limit))?;
+    Ok(socket.into())
+}
+
 fn ask_at(folder: &Path, path: &Path, order: &str, limit: Duration) -> io::Result<String> {
-    let stream = std::os::unix::net::UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(limit))?;
+    let stream = connect(path, limit)?;
     let owner = folder::owner(folder)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
     if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
@@ -307,15 +382,27 @@ fn ask_at(folder: &Path, path: &Path, order: &str, limit: Duration) -> io::Resul
     Ok(reply)
 }
 
-fn told(error: &io::Error) -> String {
+fn told(error: &io::Error, folder: &Path, limit: Duration) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the process that made the socket has ended".to_owned(),
+        io::ErrorKind::ConnectionRefused => {
+            let ended = "the process that made the socket has ended";
+            // A gateway that runs now may have rejected this folder at its start.
+            folder::checked(folder).map_or_else(
+                |reason| {
+                    format!(
+                        "{ended}; the folder {reason}, and a gateway of this user cannot use it: {}",
+                        folder::HINT
+                    )
+                },
+                |_| ended.to_owned(),
+            )
+        }
         io::ErrorKind::PermissionDenied => {
             "the socket belongs to another user; run this command as that user or as root"
                 .to_owned()
         }
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            "it did not respond in time".to_owned()
+            format!("it did not respond within {} s", limit.as_secs())
         }
         _ => error.to_string(),
     }
@@ -328,12 +415,7 @@ mod tests {
     #[tokio::test]
     async fn the_socket_is_removed_with_its_process_unless_it_was_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let orders = || Orders {
-            asks: mpsc::channel(1).0,
-            file: "/etc/krakend.json".to_owned(),
-            spare: Arc::new(Spare::take()),
-            tickets: None,
-        };
+        let orders = || orders(watch::channel(false).1).0;
         let path = socket(folder.path(), 8080);
         std::fs::write(&path, "left behind").unwrap();
         let old = serve(folder.path(), 8080, orders()).unwrap();
@@ -349,6 +431,62 @@ mod tests {
         assert_eq!(reply.unwrap(), "file\n/etc/krakend.json\n");
         drop(new);
         assert!(!path.exists());
+    }
+
+    fn orders(stopping: watch::Receiver<bool>) -> (Orders, mpsc::Receiver<Ask>) {
+        let (asks, asked) = mpsc::channel(1);
+        let orders = Orders {
+            asks,
+            file: "/etc/krakend.json".to_owned(),
+            spare: Arc::new(Spare::take()),
+            stopping,
+            tickets: None,
+        };
+        (orders, asked)
+    }
+
+    #[tokio::test]
+    async fn silent_clients_and_a_gateway_that_stops_let_no_request_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let (orders, _never_read) = orders(stopping);
+        let _control = serve(folder.path(), 8080, orders).unwrap();
+        let path = socket(folder.path(), 8080);
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let asked = |order: &'static str| {
+            let (folder, path) = (folder.path().to_owned(), path.clone());
+            let limit = Duration::from_secs(60);
+            tokio::task::spawn_blocking(move || ask_at(&folder, &path, order, limit))
+        };
+        let began = std::time::Instant::now();
+        let reply = asked("file").await.unwrap();
+        assert_eq!(reply.unwrap(), "file\n/etc/krakend.json\n");
+        // Some minutes if each of them may be silent for seconds in turn.
+        assert!(began.elapsed() < Duration::from_secs(10));
+        let reload = asked("reload");
+        stop.send_replace(true);
+        let reply = reload.await.unwrap();
+        assert_eq!(reply.unwrap(), "refused\nthe gateway is stopping\n");
+        drop(silent);
+    }
+
+    #[test]
+    fn the_socket_of_an_ended_process_in_a_folder_of_another_user_is_explained() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let folder = tempfile::tempdir().unwrap();
+        let text = |error| told(error, folder.path(), TIMEOUT);
+        assert_eq!(text(&refused), "the process that made the socket has ended");
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
+            let text = text(&refused);
+            assert!(text.contains("belongs to user 65534"), "{text}");
+            assert!(text.contains("RUNTIME_DIRECTORY"), "{text}");
+        }
+        let late = io::Error::from(io::ErrorKind::WouldBlock);
+        assert_eq!(text(&late), "it did not respond within 2 s");
     }
 
     #[test]

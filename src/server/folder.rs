@@ -64,7 +64,7 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 /// The real path of the folder, if it is private to this user.
-fn checked(folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn checked(folder: &Path) -> Result<PathBuf, String> {
     let real = fs::canonicalize(folder).map_err(|error| error.to_string())?;
     let owner = owner(&real).map_err(|error| error.to_string())?;
     let me = geteuid().as_raw();

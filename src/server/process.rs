@@ -393,7 +393,9 @@ impl Process {
             // After an upgrade another process continues the service.
             notify(&[sd_notify::NotifyState::Stopping]);
         }
-        self.control = None;
+        if !stop {
+            self.control = None;
+        }
         self.shared.draining.store(true, Ordering::Relaxed);
         self.leaving.send_replace(true);
         Running::process().stop();
@@ -405,6 +407,8 @@ impl Process {
             );
             self.pause(delay, signals).await;
         }
+        // Until now it has answered health checks, and reloads with the reason why there is none.
+        self.control = None;
         self.listeners.close();
         self.doors.close(END).await;
         self.stop.send_replace(true);

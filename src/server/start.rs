@@ -134,6 +134,7 @@ pub(crate) fn run(
         asks,
         file: loader.source(),
         spare,
+        stopping: leaving.subscribe(),
         tickets: certificates.as_ref().map(|all| Arc::clone(all.tickets())),
     };
     let process = Process {

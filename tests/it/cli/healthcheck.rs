@@ -24,11 +24,16 @@ fn healthcheck_says_whether_a_gateway_is_well() {
 
 /// The healthcheck of the file of a gateway, which tests start on another port.
 fn checked(gateway: &Gateway) -> Output {
+    told(gateway, "healthcheck")
+}
+
+/// Runs a command about the file of a gateway.
+fn told(gateway: &Gateway, name: &str) -> Output {
     let mut command = command();
     command
         .env("PORTCULLIS_PORT", gateway.port().to_string())
         .env("RUNTIME_DIRECTORY", gateway.dir())
-        .args(["healthcheck", "-c"])
+        .args([name, "-c"])
         .arg(gateway.config_path());
     command.current_dir(gateway.dir()).output().unwrap()
 }
@@ -48,9 +53,29 @@ fn healthcheck_of_a_file_sends_the_proxy_protocol_if_required() {
 }
 
 #[test]
+fn healthcheck_of_a_gateway_that_rejects_this_machine_asks_the_control_socket() {
+    let gateway = Gateway::start(
+        r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],
+            "extra_config": {"security/ip-filter": {"allow": true, "CIDR": ["10.0.0.0/8"]}}}"#,
+    );
+    assert_eq!(gateway.get("/__health").status, 403);
+    eventually("it is well", Duration::from_secs(20), || {
+        checked(&gateway).status.success()
+    });
+    // Without the socket the response counts.
+    let socket = format!("portcullis-{}.sock", gateway.port());
+    std::fs::remove_file(gateway.dir().join(socket)).unwrap();
+    let output = checked(&gateway);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(text.contains("answered 403"), "{text}");
+}
+
+#[test]
 fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_socket() {
     let (cert, key) = Authority::new().pair("localhost");
-    let config = r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [], "tls": {
+    let config = r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],
+        "extra_config": {"portcullis/server": {"shutdown_delay": "60s"}}, "tls": {
         "keys": [{"public_key": "cert.pem", "private_key": "key.pem"}],
         "enable_mtls": true, "ca_certs": ["cert.pem"], "disable_system_ca_pool": true}}"#;
     let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
@@ -62,9 +87,21 @@ fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_sock
     let output = checked(&gateway);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(text.contains("did not respond in time"), "{text}");
+    assert!(text.contains("did not respond within"), "{text}");
     gateway.signal("CONT");
-    gateway.stop(Duration::from_secs(20));
+    // During `shutdown_delay` it still serves.
+    gateway.signal("TERM");
+    eventually("it is stopping", Duration::from_secs(20), || {
+        gateway.output().contains("No longer ready")
+    });
+    let output = checked(&gateway);
+    assert!(output.status.success(), "{output:?}");
+    let output = told(&gateway, "reload");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert_eq!(text.trim(), "the gateway is stopping");
+    gateway.signal("TERM");
+    assert!(gateway.wait(Duration::from_secs(20)).is_some());
     let output = checked(&gateway);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("requires a client certificate"), "{text}");
