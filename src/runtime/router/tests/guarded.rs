@@ -32,17 +32,22 @@ fn a_path_without_capitals_is_another_spelling_of_one_with_capitals() {
         let r = router(&[&guarded[..], &[public]].concat());
         for (path, found) in [
             ("/admin", "/Admin"),
-            ("/%61dmin", "/Admin"),
             ("//admin", "/Admin"),
             ("/admin/", "/Admin"),
             ("/api/users", "/API/Users"),
-            ("/secret/1/x", "/Secret/{id}/x id=1"),
-            ("/%73ecret/aB/x", "/Secret/{id}/x id=aB"),
-            ("/mixed/%63ase", "/mixed/Case"),
+            ("/secret/aB/x", "/Secret/{id}/x id=aB"),
+            ("/mixed/case", "/mixed/Case"),
         ] {
             assert_eq!(settled(&r, path), found, "{path} {public}");
         }
-        for path in ["/admin;x", "/admin%20", "/api/users.", "/%2561dmin"] {
+        for path in [
+            "/admin;x",
+            "/admin%20",
+            "/api/users.",
+            "/%2561dmin",
+            "/%61dmin",
+            "/mixed/%63ase",
+        ] {
             assert_eq!(settled(&r, path), "404", "{path} {public}");
         }
     }
@@ -56,7 +61,6 @@ fn a_parameter_does_not_match_another_spelling() {
     let r = router(&["/admin", "/adm/users", "/y/{id}.json", "/{a}", "/{a}/{b}"]);
     for (path, spelling) in [
         ("/ADMIN", "/admin"),
-        ("/%41dmin", "/admin"),
         ("/adm/USERS", "/adm/users"),
         ("/ADM/users", "/adm/users"),
         ("/y/A%20b.JSON", "/y/A%20b.json"),
@@ -64,6 +68,7 @@ fn a_parameter_does_not_match_another_spelling() {
         assert_eq!(get(&r, path), format!("301 {spelling}"), "{path}");
     }
     for path in [
+        "/%41dmin",
         "/admin%20",
         "/admin.",
         "/ADMIN;x",
