@@ -389,17 +389,6 @@ impl Failure {
         }
     }
 
-    /// Whether it says nothing about the upstream, so that no circuit breaker counts it: the client caused it, there was
-    /// no message, or the gateway has no memory for the call. As in KrakenD, rejections by expressions and scripts are
-    /// counted.
-    pub fn says_nothing(&self) -> bool {
-        self.kind.is_of_client()
-            || matches!(
-                self.kind,
-                Kind::Empty | Kind::Full | Kind::Guarded(Guard::BadInput | Guard::IpFilter)
-            )
-    }
-
     /// The request contains a value of which no call can be made: no backend is called.
     pub fn bad_input(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Failure {
         Failure {

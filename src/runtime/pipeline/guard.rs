@@ -15,8 +15,7 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// Enters all steps, outermost first. If one rejects the call, such as a rate limit, the steps outside of it see that
-    /// the gateway rejected it.
+    /// Enters all steps, outermost first. If one rejects the call, the steps outside of it see that.
     ///
     /// # Errors
     /// The rejection.
@@ -33,7 +32,7 @@ impl<'a> Guard<'a> {
             match step.before() {
                 Ok(ticket) => guard.tickets.push(ticket),
                 Err(rejection) => {
-                    guard.end(Outcome::Rejected, Answer::NotAsked);
+                    guard.end(outcome(&rejection), Answer::NotAsked);
                     return Err(rejection);
                 }
             }
@@ -50,12 +49,7 @@ impl<'a> Guard<'a> {
             }
             return;
         }
-        let outcome = if is_of_gateway(failure) {
-            Outcome::Rejected
-        } else {
-            Outcome::Failure
-        };
-        self.end(outcome, failure.answer());
+        self.end(outcome(failure), failure.answer());
     }
 
     /// Reports the end of the call to the steps, innermost first.
@@ -73,23 +67,31 @@ fn counts_nowhere(kind: Kind) -> bool {
     kind.is_of_client() || matches!(kind, Kind::Empty | Kind::Guarded(BadInput | IpFilter))
 }
 
+fn outcome(failure: &Failure) -> Outcome {
+    if is_of_gateway(failure) {
+        Outcome::Rejected
+    } else {
+        Outcome::Failure
+    }
+}
+
 /// Whether the gateway rejected the request, for a reason that the client may choose or that the whole process has. No
 /// circuit breaker counts this: a client whose requests are rejected must not switch a backend off for the others.
 ///
-/// What judges only the response (its schema, an expression, a script) is counted, as in KrakenD. A script tells by the
-/// status of its error whether the client caused it.
+/// Rate limits, expressions and scripts of a backend are exceptions: KrakenD counts their rejections. What judges only
+/// the response, such as its schema, is counted too.
 fn is_of_gateway(failure: &Failure) -> bool {
-    failure.by_step
-        || match failure.kind {
-            Kind::Guarded(_)
-            | Kind::Request
-            | Kind::TokenMissing
-            | Kind::ExchangeRefused
-            | Kind::ExchangeForbidden
-            | Kind::Full => true,
-            Kind::Script => failure.status.is_client_error(),
-            _ => false,
-        }
+    use failure::Guard::{Cel, RateLimit};
+    match failure.kind {
+        Kind::Guarded(Cel | RateLimit) | Kind::Script => false,
+        Kind::Guarded(_)
+        | Kind::Request
+        | Kind::TokenMissing
+        | Kind::ExchangeRefused
+        | Kind::ExchangeForbidden
+        | Kind::Full => true,
+        _ => failure.by_step,
+    }
 }
 
 impl Drop for Guard<'_> {

@@ -73,32 +73,12 @@ fn what_the_gateway_rejects_opens_no_circuit() {
             json!({ "security/policies": { "resp": { "policies": ["getHeader('X-User') == '1'"] } } }),
         ),
         (
-            "cel",
-            json!({ "validation/cel": [{ "check_expr": "req_headers['X-User'][0] == '1'" }] }),
-        ),
-        (
             "request",
             json!({ "modifier/request-body-generator": { "template": template } }),
         ),
         (
             "response",
             json!({ "modifier/response-body-generator": { "template": template } }),
-        ),
-        (
-            "limit",
-            json!({ "qos/ratelimit/proxy": { "max_rate": 1, "every": "10m", "capacity": 1 } }),
-        ),
-        #[cfg(feature = "lua")]
-        (
-            "lua",
-            json!({ "modifier/lua-backend": {
-            "pre": "if request.load():headers('X-User') ~= '1' then error('no') end" } }),
-        ),
-        #[cfg(feature = "lua")]
-        (
-            "custom",
-            json!({ "modifier/lua-backend": {
-            "post": "custom_error('not yours', 403)" } }),
         ),
     ];
     let breaker = json!({ "interval": 60, "timeout": 60, "max_errors": 1 });
@@ -122,10 +102,8 @@ fn what_the_gateway_rejects_opens_no_circuit() {
                 let text = rejected.text();
                 assert!(!text.contains("circuit breaker"), "{path}: {text}");
             }
-            if !matches!(*name, "limit" | "custom") {
-                let good = gateway.get_with(&path, &[("X-User", "1")]);
-                assert_eq!(good.status, 200, "{path}: {}", good.text());
-            }
+            let good = gateway.get_with(&path, &[("X-User", "1")]);
+            assert_eq!(good.status, 200, "{path}: {}", good.text());
         }
     }
 }
