@@ -314,7 +314,7 @@ mod tests {
     fn the_schema_accepts_values_that_start_without_a_warning_and_marks_others() {
         let schema = whole();
         let valid = |file: Value| jsonschema::is_valid(&schema, &file);
-        let with = |key: &str, value: &str| json!({ "version": 3, "endpoints": [{ "endpoint": "/x", key: value }] });
+        let with = |key: &str, value: &str| json!({ "version": 3, "endpoints": [{ "endpoint": "/x", "backend": [], key: value }] });
         for (key, value, accepted) in [
             ("method", "POST", true),
             ("method", "post", true),
@@ -333,7 +333,7 @@ mod tests {
             (json!("RS265"), false),
             (json!(["RS265"]), false),
         ] {
-            let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/x", "extra_config": {
+            let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/x", "backend": [], "extra_config": {
                 "auth/validator": { "alg": alg } } }] });
             assert_eq!(valid(file), accepted, "{alg}");
         }
