@@ -455,6 +455,8 @@ mod tests {
         let mut silent = Vec::new();
         for _ in 0..200 {
             silent.push(UnixStream::connect(&path).await.unwrap());
+            // The queue of the system may be short.
+            tokio::task::yield_now().await;
         }
         let asked = |order: &'static str| {
             let (folder, path) = (folder.path().to_owned(), path.clone());
@@ -477,7 +479,7 @@ mod tests {
     fn the_socket_of_an_ended_process_in_a_folder_of_another_user_is_explained() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let folder = tempfile::tempdir().unwrap();
-        let text = |error| told(error, folder.path(), TIMEOUT);
+        let text = |error: &io::Error| told(error, folder.path(), TIMEOUT);
         assert_eq!(text(&refused), "the process that made the socket has ended");
         if geteuid().is_root() {
             std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();

@@ -176,8 +176,8 @@ impl Keeper {
     }
 }
 
-/// The pause after this many failures in a row, none after a connection that worked, up to a quarter shorter, so that several gateways do not reconnect at
-/// the same moment.
+/// The pause after this many failures in a row, none after a connection that worked, up to a quarter shorter, so that
+/// several gateways do not reconnect at the same moment.
 pub(super) fn pause((shortest, longest): (Duration, Duration), failures: u32) -> Duration {
     spread(doubled(shortest, failures).min(longest))
 }
