@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use portcullis::internals::compile::{self, Inputs};
 use portcullis::internals::config::Environment;
 use portcullis::internals::config::load::Format;
-use portcullis::internals::ext::Carry;
+use portcullis::internals::ext::ReloadState;
 use portcullis::internals::runtime::json::{Depth, parse};
 use portcullis::internals::runtime::pipe::{PipeRequest, PipeResponse, PipeStep};
 use portcullis::internals::runtime::request::Params;
@@ -35,7 +35,7 @@ fn service(script: Value) -> Arc<Service> {
     let inputs = Inputs {
         environment: &Environment::default(),
         clients: &clients,
-        before: &Carry::default(),
+        before: &ReloadState::default(),
         port: None,
         debug: false,
     };

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use portcullis::internals::compile::{self, Inputs};
 use portcullis::internals::config::Environment;
 use portcullis::internals::config::load::Format;
-use portcullis::internals::ext::Carry;
+use portcullis::internals::ext::ReloadState;
 use portcullis::internals::jose::{
     Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
     TokenCache, Verifier,
@@ -153,7 +153,7 @@ fn endpoint(c: &mut Criterion) {
     let inputs = Inputs {
         environment: &Environment::process(),
         clients: &Arc::new(Clients::new(Arc::new(DnsTable::default()))),
-        before: &Carry::default(),
+        before: &ReloadState::default(),
         port: None,
         debug: false,
     };

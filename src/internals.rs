@@ -28,7 +28,7 @@ pub mod config {
     }
 }
 pub mod ext {
-    pub use crate::ext::Carry;
+    pub use crate::ext::ReloadState;
     pub mod auth_revoker {
         pub use crate::ext::auth_revoker::read_anything;
     }

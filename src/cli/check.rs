@@ -11,7 +11,7 @@ use crate::cli::{CheckArgs, Compat, Format};
 use crate::compile::krakend3::{self, Change};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::{ConfigError, Environment, Finding, Node, Position, Report, Severity, load};
-use crate::ext::Carry;
+use crate::ext::ReloadState;
 use crate::server::listeners::try_bind;
 use crate::server::tls::Certificates;
 use crate::upstream::{Clients, DnsTable};
@@ -102,7 +102,7 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
         &Inputs {
             environment: &environment,
             clients: &clients,
-            before: &Carry::default(),
+            before: &ReloadState::default(),
             port: None,
             debug: false,
         },
@@ -155,10 +155,11 @@ fn ports(outcome: &mut Outcome) {
         return;
     };
     let gateway = ("/port".to_owned(), compiled.listen.address, false);
-    let sides = compile::sides(compiled).into_iter();
-    let sides = sides.map(|side| (side.pointer(), side.address, side.is_optional()));
+    let admin_listeners = compile::admin_listeners(compiled).into_iter();
+    let admin_listeners =
+        admin_listeners.map(|side| (side.pointer(), side.address, side.is_optional()));
     let taken: Vec<(String, bool, String)> = std::iter::once(gateway)
-        .chain(sides)
+        .chain(admin_listeners)
         .filter_map(|(pointer, address, optional)| {
             let error = try_bind(address).err()?;
             let text = format!("listen tcp {address}: bind: {error}");

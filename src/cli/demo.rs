@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::cli::DemoArgs;
 use crate::cli::run::{Extras, serve_text};
 use crate::jose;
-use crate::server::admin::{Asked, Handler, SideListener};
+use crate::server::admin::{AdminListener, AdminRequest, Handler};
 use issuer::{AUDIENCE, CLIENT, Issuer, json_response};
 
 /// The ports that are used if no others are requested and these are free.
@@ -57,11 +57,11 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let text = configuration(&ports, true);
     let file = write_file(&ports, &text);
     let extras = Extras {
-        sides: vec![
+        admin_listeners: vec![
             side(
                 ports.issuer,
                 "--issuer-port",
-                Arc::new(move |asked: &Asked| issuer.response(asked)),
+                Arc::new(move |request: &AdminRequest| issuer.response(request)),
             ),
             side(ports.upstream, "--upstream-port", Arc::new(sample)),
         ],
@@ -71,8 +71,8 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     Ok(serve_text(&text, extras))
 }
 
-fn side(port: u16, block: &'static str, handler: Handler) -> SideListener {
-    SideListener {
+fn side(port: u16, block: &'static str, handler: Handler) -> AdminListener {
+    AdminListener {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         block,
         handler,
@@ -288,8 +288,8 @@ fn quoted(word: &str) -> String {
 }
 
 /// The sample backend: two resources about one entity.
-fn sample(asked: &Asked) -> Response<Vec<u8>> {
-    let mut parts = asked.path.trim_matches('/').splitn(2, '/');
+fn sample(request: &AdminRequest) -> Response<Vec<u8>> {
+    let mut parts = request.path.trim_matches('/').splitn(2, '/');
     let body = match (parts.next(), parts.next()) {
         (Some("items"), Some(id)) => {
             json!({ "id": id, "name": "portcullis, iron", "tags": ["gate", "grille"] })

@@ -1,7 +1,7 @@
 //! `run` and `reload`: serves a configuration.
 
+mod admin_listeners;
 mod loader;
-mod sides;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,11 +14,11 @@ use crate::cli::gateway_state::{AccessPlace, GatewayState};
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
 use crate::jose;
-use crate::server::admin::SideListener;
+use crate::server::admin::AdminListener;
 use crate::server::control;
+use crate::server::new_process::NewProcess;
 use crate::server::process::{self, RunError, RunOptions};
 use crate::server::start::{self, Prepared};
-use crate::server::successor::Successor;
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::panics;
@@ -33,7 +33,7 @@ const SEND: Duration = Duration::from_secs(5);
 /// What the demo adds to a served configuration.
 #[derive(Default)]
 pub(super) struct Extras {
-    pub(super) sides: Vec<SideListener>,
+    pub(super) admin_listeners: Vec<AdminListener>,
     /// Printed when the gateway listens.
     pub(super) ready: Option<String>,
     /// Does not print what is served, and where.
@@ -63,7 +63,7 @@ pub(super) fn run(args: RunArgs, prepared: Result<Prepared, RunError>) -> ExitCo
     let options = RunOptions {
         upgrade: args.upgrade,
         watch: args.watch.then(Arc::default),
-        successor: Successor::of_this_process(),
+        new_process: NewProcess::of_this_process(),
     };
     serve(
         prepared,
@@ -159,7 +159,7 @@ fn serve(
         watch: options.watch.clone(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
         upgrade: options.upgrade,
-        carry: Arc::default(),
+        reload_state: Arc::default(),
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),

@@ -25,7 +25,7 @@ use crate::ext::{BackendSite, Compile, EndpointSite, soap};
 use crate::runtime::condition::When;
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
-use crate::runtime::pipe::{CallStep, PipeStep, Trade};
+use crate::runtime::pipe::{CallStep, PipeStep, Substitute};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
@@ -198,7 +198,7 @@ fn warn_no_redirect(client_options: Option<&Block<'_>>) {
 
 /// A message is taken for one client: several calls at once would lose the others.
 fn check_substitute(file: &Backend<'_>, step: &dyn CallStep, place: &Place<'_>) {
-    if step.trade() != Trade::Receive {
+    if step.substitute() != Substitute::Receive {
         return;
     }
     let node = file.block.node().clone().ruled(Rule::Guard);
@@ -322,7 +322,7 @@ struct Parts {
 
 fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
-    if let Some(stats) = cx.left::<Stats>() {
+    if let Some(stats) = cx.fact::<Stats>() {
         parts
             .steps
             .extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));

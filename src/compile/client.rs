@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compile::care;
 use crate::compile::certificates;
 use crate::compile::listen::{numbers, versions};
 use crate::compile::options;
+use crate::compile::resilience;
 use crate::config::Namespace;
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
@@ -37,7 +37,7 @@ pub(super) fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
     match cx.clients.with(&settings) {
         Ok(client) => {
             cx.client = Some(client);
-            cx.leave(Arc::new(settings));
+            cx.set_fact(Arc::new(settings));
         }
         Err(error) => {
             let node = match &file.client_tls {
@@ -188,8 +188,8 @@ pub(super) fn hosts(
         (false, _) => None,
     };
     let client = client_of(file, hosts, service, cx)?;
-    let asked = care::asked(file, service, hosts, by_dns, cx);
-    let rules = care::within_attempt(rules(file, service, timeout), &asked);
+    let asked = resilience::asked(file, service, hosts, by_dns, cx);
+    let rules = resilience::within_attempt(rules(file, service, timeout), &asked);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -200,13 +200,13 @@ pub(super) fn hosts(
     Some(match srv {
         Some(name) => {
             let key = format!("hosts of {place}: {scheme} {name} every {ttl:?}, {rules:?}");
-            care::set(&key, asked, &client, cx, || {
+            resilience::set(&key, asked, &client, cx, || {
                 HostSet::service(&client, name, scheme, ttl).ruled(rules)
             })
         }
         None => {
             let key = format!("hosts of {place}: {}, {rules:?}", hosts.join(" "));
-            care::set(&key, asked, &client, cx, || {
+            resilience::set(&key, asked, &client, cx, || {
                 HostSet::fixed(&client, hosts).ruled(rules)
             })
         }
@@ -266,7 +266,7 @@ fn client_of(
     if version.is_none() && proxies.is_none() && tls.is_none() {
         return Some(Arc::clone(shared));
     }
-    let usual = cx.left::<Settings>()?;
+    let usual = cx.fact::<Settings>()?;
     let settings = Settings {
         http_version: version.unwrap_or(usual.http_version),
         proxies: proxies.unwrap_or_else(|| usual.proxies.clone()),

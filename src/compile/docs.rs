@@ -10,7 +10,7 @@ use crate::ext::registry::AGENT_NAMESPACES;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
-use crate::ext::unbuilt::{UNBUILT, Verdict, unbuilt};
+use crate::ext::unsupported::{UNSUPPORTED, Verdict, unsupported};
 
 const HEAD: &str = "\
 # Configuration
@@ -281,8 +281,8 @@ fn names(out: &mut String, verdict: Verdict) {
             || registry::ENDPOINT.iter().any(|e| e.namespace == name)
             || registry::BACKEND.iter().any(|e| e.namespace == name)
     };
-    for known in UNBUILT {
-        let is_listed = unbuilt(known.namespace).is_some() && known.verdict == verdict;
+    for known in UNSUPPORTED {
+        let is_listed = unsupported(known.namespace).is_some() && known.verdict == verdict;
         if is_listed && !built(known.namespace) {
             let hint = match known.hint {
                 "" => String::new(),

@@ -2,10 +2,10 @@
 
 mod agent;
 mod basics;
+mod body_headers;
 mod catch_all;
 mod checks;
 mod order;
-mod taken;
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use http::HeaderName;
 use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{backend, claims, finishing, payload};
+use crate::compile::{backend, claims, payload, response_edits};
 use crate::config::endpoint::OUTPUT_ENCODINGS;
 use crate::config::suggest::nearest;
 use crate::config::{Block, ConfigError, Endpoint, Node, Service};
@@ -25,7 +25,9 @@ use crate::ext::proxy::PROXY_ENDPOINT;
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, LAST_IDENTITY};
 use crate::ext::request_id::IdHeader;
 use crate::ext::stream::STREAM_ENDPOINT;
-use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry, upstream, websocket};
+use crate::ext::{
+    Compile, EndpointSite, geoip, inherited_steps, opentelemetry, upstream, websocket,
+};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::QueryRules;
@@ -36,10 +38,10 @@ use crate::runtime::service::{Order, Shadow, StaticData, Upgrade, WebSocket, Wor
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
+use body_headers::BodyHeaders;
 use catch_all::{is_catch_all, warn_encodings};
 use checks::{check_backends, conditions, doubts, warn_origins};
 use order::{check_fallback, order, propagate, static_data, takes_responses, warn_hedge};
-use taken::Taken;
 
 pub(super) use agent::agent;
 pub(super) use basics::header_names;
@@ -159,7 +161,7 @@ fn compiled(draft: &Draft<'_>, id: usize, cx: &mut Compile<'_>) -> Option<runtim
         method: site.method.clone(),
         observer: observed.map(|observed| observed.observer),
         payload,
-        finishing: finishing::endpoint(file, cx),
+        response_edits: response_edits::endpoint(file, cx),
     })
 }
 
@@ -254,7 +256,7 @@ impl Parts {
     fn add<'n>(
         &mut self,
         part: EndpointPart,
-        taken: &mut Taken<'n>,
+        taken: &mut BodyHeaders<'n>,
         node: &Node<'n>,
         cx: &mut Compile<'_>,
     ) {
@@ -297,23 +299,23 @@ impl Parts {
 fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
     // This also applies to the header that the service sets on every request.
-    let id = cx.left::<IdHeader>().map(|id| id.0.clone());
+    let id = cx.fact::<IdHeader>().map(|id| id.0.clone());
     parts.guarded.extend(id);
     parts
         .guarded
-        .extend(cx.left::<geoip::Locator>().map(|_| geoip::HEADER));
+        .extend(cx.fact::<geoip::Locator>().map(|_| geoip::HEADER));
     let identified = EXTENSIONS
         .iter()
         .position(|extension| extension.namespace == LAST_IDENTITY.namespace);
     let mut is_identified = false;
-    let mut taken = Taken::default();
+    let mut taken = BodyHeaders::default();
     taken.sets(&parts.guarded, None);
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
         };
         if !is_identified && Some(index) > identified {
-            parts.steps.extend(implied::steps(cx));
+            parts.steps.extend(inherited_steps::steps(cx));
             is_identified = true;
         }
         let part = (extension.compile)(&node, site, cx);
@@ -327,9 +329,9 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         parts.add(part, &mut taken, &node, cx);
     }
     if !is_identified {
-        parts.steps.extend(implied::steps(cx));
+        parts.steps.extend(inherited_steps::steps(cx));
     }
-    if let Some(service) = cx.left::<TakenByService>() {
+    if let Some(service) = cx.fact::<TakenByService>() {
         taken.take(service.0.iter().cloned(), true, file.block.node());
     }
     parts.guarded.extend(taken.checked());
@@ -375,10 +377,10 @@ fn upgrade(
         );
     }
     let most = block.count("connections").filter(|most| *most > 0);
-    let room = most.map(|most| {
+    let permits = most.map(|most| {
         let name = format!("tunnels of {} {}: {most}", site.method, site.pattern);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        cx.carry(name, |_| {
+        cx.carry_over(name, |_| {
             Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
         })
     });
@@ -388,7 +390,7 @@ fn upgrade(
             .into_iter()
             .map(String::into_boxed_str)
             .collect(),
-        room,
+        permits,
         until_expiry: block.flag("until_expiry"),
         websocket: websocket.cloned(),
     })

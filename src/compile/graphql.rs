@@ -1,6 +1,6 @@
 //! `backend/graphql`.
 
-use crate::compile::{data, files};
+use crate::compile::{files, static_data};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::Compile;
 use crate::ext::graphql::GRAPHQL;
@@ -34,7 +34,7 @@ pub(super) fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
         operation_name: block.string("operationName").unwrap_or_default(),
         variables: block
             .object("variables")
-            .map(|node| data::object(&node))
+            .map(|node| static_data::object(&node))
             .unwrap_or_default(),
     }))
 }

@@ -3,14 +3,14 @@
 //! | module | content |
 //! |---|---|
 //! | `service` | the whole configuration: [`file()`] and [`text`] |
-//! | `endpoint`, `backend`, `graphql`, `data` | one endpoint, one backend |
+//! | `endpoint`, `backend`, `graphql`, `static_data` | one endpoint, one backend |
 //! | `agents` | consumers of queues |
-//! | `ahead` | what precedes the router, beside the endpoints |
+//! | `prerouting` | what precedes the router, beside the endpoints |
 //! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
-//! | `care` | health checks, weights and retries of the hosts of a backend |
-//! | `payload`, `finishing` | how request bodies are read; the last changes to responses |
-//! | `sides` | the admin listeners, and addresses that two listeners want |
+//! | `resilience` | health checks, weights and retries of the hosts of a backend |
+//! | `payload`, `response_edits` | how request bodies are read; the last changes to responses |
+//! | `admin_listeners` | the admin listeners, and addresses that two listeners want |
 //! | `certificates` | the contents of certificate and key files |
 //! | `misplaced` | guards outside of `extra_config` |
 //! | `namespaces` | which extension compiles which block |
@@ -19,18 +19,15 @@
 //! | [`output`] | the result |
 //! | [`docs`], [`schema`] | the tables of keys as `docs/configuration.md`, and as a JSON Schema |
 
+mod admin_listeners;
 mod agents;
-mod ahead;
 mod backend;
-mod care;
 mod certificates;
 mod claims;
 mod client;
-mod data;
 pub(crate) mod docs;
 mod endpoint;
 mod files;
-mod finishing;
 mod graphql;
 pub(crate) mod krakend3;
 mod listen;
@@ -40,14 +37,17 @@ mod options;
 pub(crate) mod output;
 mod payload;
 mod plugins;
+mod prerouting;
+mod resilience;
+mod response_edits;
 pub(crate) mod schema;
 mod service;
-mod sides;
+mod static_data;
 mod summary;
 
+pub(crate) use admin_listeners::{Content, admin_listeners};
 pub(crate) use listen::any_address;
 pub use output::Outcome;
 pub(crate) use output::{Compiled, Metrics};
 pub(crate) use service::file;
 pub use service::{Inputs, text};
-pub(crate) use sides::{Content, sides};

@@ -13,7 +13,7 @@ use crate::ext::registry;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
-use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
+use crate::ext::unsupported::{UNSUPPORTED, Unsupported, Verdict, unsupported};
 
 pub(super) use guess::{is_stray, may_guard, split as split_guard};
 
@@ -170,7 +170,7 @@ pub(super) fn lookup(name: &str) -> Option<Found> {
     });
     let of_plugins = || PluginKind::of(name).map(PluginKind::namespace);
     built.or_else(|| {
-        let name = unbuilt(name)
+        let name = unsupported(name)
             .map(|known| known.namespace)
             .or_else(of_plugins)?;
         Some(Found {
@@ -298,7 +298,7 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
         let known = other.known().get(name).copied();
         Some((other, known.or_else(|| guard_spelled(other, name))?))
     });
-    match (elsewhere, unbuilt(name)) {
+    match (elsewhere, unsupported(name)) {
         (Some((other, known)), _) => node
             .clone()
             .ruled(Rule::of(known.guard))
@@ -330,7 +330,7 @@ fn belongs(level: Level, other: Level, name: &str) -> String {
     }
 }
 
-fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
+fn not_built(known: &Unsupported, name: &str, node: &Node<'_>) {
     let config_error = ConfigError::Unsupported {
         namespace: name.to_owned(),
     };
@@ -349,7 +349,7 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
     // This level first: of two names that are equally near, the one that has an effect here is meant.
     let all = here
         .chain(names)
-        .chain(UNBUILT.iter().map(|known| known.namespace));
+        .chain(UNSUPPORTED.iter().map(|known| known.namespace));
     if let Some(guard) = guess::split(name, node) {
         let hint = format!("a namespace is one name: \"{guard}\"");
         return node.config_error_hint(not_known(name, true), hint);

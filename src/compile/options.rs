@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::compile::{data, payload};
+use crate::compile::{payload, static_data};
 use crate::config::Namespace;
 use crate::config::{Block, ConfigError, Data, Extra, Node, Service, Typing, size};
 use crate::ext::compat::COMPAT;
@@ -108,7 +108,7 @@ pub(super) fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Opt
 
 fn error_body(router: Option<&Block<'_>>, status: &str) -> Option<Bytes> {
     let body = router?.block("error_body")?.object(status)?;
-    let members = data::object(&body);
+    let members = static_data::object(&body);
     let members = members
         .iter()
         .map(|(name, value)| (name.as_str().into(), Value::literal(value)));

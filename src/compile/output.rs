@@ -9,7 +9,7 @@ use crate::ext::auth_revoker::{Api, RpcAddress};
 use crate::ext::auth_validator::Validators;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
-use crate::ext::{Carry, CertificateInUse, Facts, Task};
+use crate::ext::{CertificateInUse, Facts, ReloadState, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::telemetry::observe::Native;
@@ -46,7 +46,7 @@ pub struct Compiled {
     /// Every configured certificate.
     pub certificates: Vec<CertificateInUse>,
     /// State for the next compilation.
-    pub carry: Carry,
+    pub reload_state: ReloadState,
     /// Background work to start once this configuration is used.
     pub tasks: Vec<Task>,
     /// The output of `check -d`.

@@ -43,7 +43,7 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     cx: &Compile<'_>,
 ) -> Payload {
-    let Some(service) = cx.left::<ServiceLimits>() else {
+    let Some(service) = cx.fact::<ServiceLimits>() else {
         return Payload::default();
     };
     let Some(proxy) = proxy else {

@@ -12,7 +12,7 @@ use crate::ext::registry::AGENT_NAMESPACES;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
 use crate::ext::registry::SERVICE_NAMESPACES;
-use crate::ext::unbuilt::{UNBUILT, Verdict};
+use crate::ext::unsupported::{UNSUPPORTED, Verdict};
 
 /// Names of comments.
 const REMARKS: &str = "^[@$_#]";
@@ -100,7 +100,7 @@ fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = E
         }
         properties.insert(name.to_owned(), block);
     }
-    for known in UNBUILT {
+    for known in UNSUPPORTED {
         let what = match known.verdict {
             Verdict::Ignore => "Not supported by this version: ignored with a warning.",
             Verdict::Reject => "Not supported by this version: a file with it does not start.",

@@ -9,8 +9,8 @@ use http::Method;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Metrics, Outcome, ServiceBlocks};
 use crate::compile::{
-    agents, ahead, backend, client, endpoint, finishing, krakend3, listen, misplaced, options,
-    plugins, sides, summary,
+    admin_listeners, agents, backend, client, endpoint, krakend3, listen, misplaced, options,
+    plugins, prerouting, response_edits, summary,
 };
 use crate::config::flexible::Watched;
 use crate::config::load::{self, Format};
@@ -21,9 +21,11 @@ use crate::config::{
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::{IdentityStatus, Revoker};
 use crate::ext::registry::SERVICE as EXTENSIONS;
-use crate::ext::{Carry, Compile, ServiceFacts, ServiceLimits, ServiceTimeout, cors, implied};
-use crate::runtime::ahead::Ahead;
+use crate::ext::{
+    Compile, ReloadState, ServiceFacts, ServiceLimits, ServiceTimeout, cors, inherited_steps,
+};
 use crate::runtime::errors::ErrorBodies;
+use crate::runtime::prerouting::Prerouting;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, Builder, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
@@ -39,7 +41,7 @@ pub struct Inputs<'i> {
     /// The process's clients, which keep connections across reloads.
     pub clients: &'i Arc<Clients>,
     /// The state of the configuration in use. Empty at start.
-    pub before: &'i Carry,
+    pub before: &'i ReloadState,
     /// `--port`, which takes precedence over configuration and environment.
     pub port: Option<u16>,
     /// `--debug`: enables the debug endpoint, whatever is configured.
@@ -123,9 +125,9 @@ fn compile(
     listener.limits.h2c |= options::h2c(&file.extra);
     let (mut options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
-    leave_facts(&file, &options, &mut cx);
+    set_facts(&file, &options, &mut cx);
     let metrics = metrics(&file, &mut cx);
-    cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
+    cx.set_fact(Arc::new(prerouting::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
     options.payload.gunzip |= around.gates.iter().any(|gate| gate.parses_body());
     check_ahead(&file, &around, &cx);
@@ -133,18 +135,18 @@ fn compile(
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
     }
-    let finishing = finishing::service(&file, &mut cx);
+    let response_edits = response_edits::service(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let agents = agents::agents(&file, &options, &mut cx);
-    let unrouted = implied::unrouted(&cx);
+    let unrouted = inherited_steps::unrouted(&cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
     let router = Arc::new(router);
-    if let Some(own) = cx.left::<cors::Own>() {
+    if let Some(own) = cx.fact::<cors::Own>() {
         own.fix(&router, &endpoints);
     }
-    let observer = cx.left::<Observer>();
-    let (carry, tasks, facts) = cx.finish();
+    let observer = cx.fact::<Observer>();
+    let (reload_state, tasks, facts) = cx.finish();
     let compiled = Compiled {
         summary: summary::lines(&file, &listener),
         name: file.name.clone(),
@@ -161,16 +163,16 @@ fn compile(
             observer,
             options,
             errors: around.errors,
-            ahead: around.ahead,
-            finishing,
+            prerouting: around.prerouting,
+            response_edits,
             agents,
         }),
         blocks: ServiceBlocks::new(&facts),
         certificates,
-        carry,
+        reload_state,
         tasks,
     };
-    sides::report_conflicts(&compiled, whole, report);
+    admin_listeners::report_conflicts(&compiled, whole, report);
     Some(compiled)
 }
 
@@ -178,26 +180,26 @@ fn compile(
 fn metrics(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Metrics> {
     let page = listen::metrics(file);
     if page.is_some_and(|page| page.per_endpoint) {
-        let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
-        cx.leave(native);
+        let native = cx.carry_over("portcullis/metrics series", |_| Arc::new(Native::new()));
+        cx.set_fact(native);
     }
     page
 }
 
 /// Reports what the steps before the router make unreachable.
 fn check_ahead(file: &Service<'_>, around: &Around, cx: &Compile<'_>) {
-    ahead::sites(file, cx);
-    ahead::paths(file, cx);
-    ahead::rewritten(file, around.ahead.as_deref());
+    prerouting::sites(file, cx);
+    prerouting::paths(file, cx);
+    prerouting::rewritten(file, around.prerouting.as_deref());
 }
 
 /// Passes the keys of the service to the blocks, which are compiled later.
-fn leave_facts(file: &Service<'_>, options: &runtime::Options, cx: &mut Compile<'_>) {
-    cx.leave(Arc::new(options::ipv6_prefix(file)));
+fn set_facts(file: &Service<'_>, options: &runtime::Options, cx: &mut Compile<'_>) {
+    cx.set_fact(Arc::new(options::ipv6_prefix(file)));
     if let Some(timeout) = file.timeout {
-        cx.leave(Arc::new(ServiceTimeout(timeout)));
+        cx.set_fact(Arc::new(ServiceTimeout(timeout)));
     }
-    cx.leave(Arc::new(ServiceFacts {
+    cx.set_fact(Arc::new(ServiceFacts {
         name: file.name.clone(),
         health_path: options.health_path.as_deref().map(str::to_owned),
         client_address: options.client_address.clone(),
@@ -206,7 +208,7 @@ fn leave_facts(file: &Service<'_>, options: &runtime::Options, cx: &mut Compile<
             .as_ref()
             .is_some_and(|tls| tls.enable_mtls && !tls.disabled),
     }));
-    cx.leave(Arc::new(ServiceLimits {
+    cx.set_fact(Arc::new(ServiceLimits {
         payload: options.payload,
         whole: options.max_request_body_bytes,
         upstream_body: options.max_upstream_body_bytes,
@@ -222,24 +224,24 @@ fn hash(root: &Value) -> String {
 
 /// Our own metrics and the JSON access log know of backends also without `telemetry/opentelemetry`.
 fn observe(cx: &mut Compile<'_>) {
-    let native = cx.left::<Native>();
+    let native = cx.fact::<Native>();
     let shown = cx
-        .left::<access::Settings>()
+        .fact::<access::Settings>()
         .is_some_and(|log| log.format == AccessFormat::Json);
-    if cx.left::<Observer>().is_none() && (native.is_some() || shown) {
-        cx.leave(Arc::new(Observer::quiet(native)));
+    if cx.fact::<Observer>().is_none() && (native.is_some() || shown) {
+        cx.set_fact(Arc::new(Observer::quiet(native)));
     }
 }
 
 /// The gateway is ready when the key sets and the revocations of the fleet have arrived. This applies once in the life of the process.
 fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>> {
-    let identity = cx.left::<IdentityStatus>()?;
+    let identity = cx.fact::<IdentityStatus>()?;
     let limit = listen::ready_wait(file);
     // Without a strong reference: the list ends with the configuration that uses it.
     let revoker = cx
-        .left::<Revoker>()
+        .fact::<Revoker>()
         .map(|revoker| Arc::downgrade(&revoker.0));
-    Some(cx.carry("portcullis/readiness", |_| {
+    Some(cx.carry_over("portcullis/readiness", |_| {
         Arc::new(Readiness::new(limit, move || {
             let revoker = revoker.as_ref().and_then(Weak::upgrade);
             identity.key_sets_have_arrived() && revoker.is_none_or(|revoker| revoker.has_arrived())
@@ -305,7 +307,7 @@ struct Around {
     steps: Vec<Box<dyn ServiceStep>>,
     gates: Vec<Box<dyn EndpointStep>>,
     errors: Option<Box<ErrorBodies>>,
-    ahead: Option<Box<Ahead>>,
+    prerouting: Option<Box<Prerouting>>,
 }
 
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
@@ -319,7 +321,7 @@ fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
             ServicePart::Step(step) => around.steps.push(step),
             ServicePart::Gate(gate) => around.gates.push(gate),
             ServicePart::Errors(errors) => around.errors = Some(errors),
-            ServicePart::Ahead(part) => around.ahead.get_or_insert_default().add(part),
+            ServicePart::Ahead(part) => around.prerouting.get_or_insert_default().add(part),
         }
     }
     around

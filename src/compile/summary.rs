@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::compile::agents;
 use crate::config::{Backend, Endpoint, Extra, Service, duration};
 use crate::runtime::listen::Listen;
-use crate::telemetry::hidden::Hidden;
 use crate::telemetry::mask::without_password;
+use crate::telemetry::url_secrets::UrlSecrets;
 
 /// The lines of the summary.
 pub(super) fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
@@ -68,8 +68,8 @@ fn describe_backends(backends: &[Backend<'_>], method: &str, lines: &mut Vec<Str
         let method = backend.method.as_deref().unwrap_or(method);
         let pattern = backend.url_pattern.as_deref().unwrap_or("/");
         let hidden = match backend.block.get("url_pattern") {
-            Some(node) if node.value().masked => Hidden::all_of(pattern),
-            _ => Hidden::of(pattern),
+            Some(node) if node.value().masked => UrlSecrets::all_of(pattern),
+            _ => UrlSecrets::of(pattern),
         };
         let pattern = hidden.clean(pattern);
         lines.push(format!("\t\t[+] {method} {pattern}"));

@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::endpoint::METHODS;
-use super::extra::Extra;
+use super::extra_config::Extra;
 use super::key::{Key, Kind, key};
 use super::node::Node;
 use super::service::{filled, texts};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::backend::{BACKEND, Backend};
 use super::block::Block;
-use super::extra::Extra;
+use super::extra_config::Extra;
 use super::key::{Key, Kind, key};
 use super::service::filled;
 

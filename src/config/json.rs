@@ -1,6 +1,6 @@
 //! A strict JSON parser that keeps positions, the text of numbers, and the order of keys.
 
-mod slips;
+mod hints;
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use ahash::RandomState;
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
-use slips::{
+use hints::{
     comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma, unclosed,
 };
 

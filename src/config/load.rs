@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::environment::Environment;
 use super::report::{ConfigError, Finding, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
-use super::{environment, expand, flexible, json, toml, weak, yaml};
+use super::{environment, expand, flexible, json, php_arrays, toml, yaml};
 
 /// Larger files are rejected before they are read.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -133,7 +133,7 @@ fn finish(
     }
     environment::apply(&mut root, environment, report);
     expand::apply(&mut root, environment, report);
-    weak::apply(&mut root, report);
+    php_arrays::apply(&mut root, report);
     Some(root)
 }
 

@@ -9,9 +9,9 @@
 //! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions in Go's syntax |
-//! | [`load`], [`environment`], [`expand`], [`weak`] | from a path to a tree: `KRAKEND_*`, `${NAME}`, lists for objects |
+//! | [`load`], [`environment`], [`expand`], [`php_arrays`] | from a path to a tree: `KRAKEND_*`, `${NAME}`, lists for objects |
 //! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
-//! | [`service`], [`endpoint`], [`agent`], [`backend`], [`tls`], [`extra`] | the core levels |
+//! | [`service`], [`endpoint`], [`agent`], [`backend`], [`tls`], [`extra_config`] | the core levels |
 //! | [`namespace`] | what a namespace of `compile` declares |
 //!
 //! The meaning of keys is defined in `compile`.
@@ -23,7 +23,7 @@ pub(crate) mod duration;
 pub(crate) mod endpoint;
 pub(crate) mod environment;
 pub(crate) mod expand;
-pub(crate) mod extra;
+pub(crate) mod extra_config;
 pub(crate) mod flexible;
 pub(crate) mod host;
 pub(crate) mod json;
@@ -32,6 +32,7 @@ pub(crate) mod load;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod path;
+pub(crate) mod php_arrays;
 pub(crate) mod re2;
 pub(crate) mod report;
 pub(crate) mod rule;
@@ -43,7 +44,6 @@ pub(crate) mod tls;
 pub(crate) mod toml;
 pub(crate) mod value;
 pub(crate) mod variables;
-pub(crate) mod weak;
 pub(crate) mod yaml;
 
 pub(crate) use agent::Agent;
@@ -51,7 +51,7 @@ pub(crate) use backend::Backend;
 pub(crate) use block::{Block, OneOrMany};
 pub(crate) use endpoint::Endpoint;
 pub use environment::Environment;
-pub(crate) use extra::Extra;
+pub(crate) use extra_config::Extra;
 pub(crate) use key::{Key, Kind, joined, key};
 pub(crate) use namespace::Namespace;
 pub use node::Node;

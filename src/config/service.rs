@@ -6,7 +6,7 @@ use super::agent::{AGENT, Agent};
 use super::backend::HOST_DOC;
 use super::block::Block;
 use super::endpoint::{ENDPOINT, Endpoint, OUTPUT_ENCODINGS};
-use super::extra::Extra;
+use super::extra_config::Extra;
 use super::key::{Key, Kind, key};
 use super::node::{Node, Typing};
 use super::tls::{CLIENT_TLS, ClientTls, TLS, Tls};

@@ -10,13 +10,13 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use crate::config::{Environment, Node, Report};
-use crate::ext::carry::{Carry, Task};
 use crate::ext::certificates::CertificateInUse;
 use crate::ext::compression::Setting;
 use crate::ext::extension::EndpointExtension;
 use crate::ext::facts::{Fact, Facts};
+use crate::ext::reload_state::{ReloadState, Task};
 use crate::runtime::compression::Compression;
-use crate::runtime::finishing::HeaderEdits;
+use crate::runtime::response_edits::HeaderEdits;
 use crate::runtime::service::{ClientAddress, Payload};
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
@@ -36,8 +36,8 @@ pub(crate) struct Compile<'a> {
     pub client: Option<Arc<Client>>,
     /// Every configured certificate that was checked so far.
     pub certificates: RefCell<Vec<CertificateInUse>>,
-    before: &'a Carry,
-    carry: Carry,
+    before: &'a ReloadState,
+    reload_state: ReloadState,
     tasks: Vec<Task>,
     facts: Facts,
     /// See [`Compile::identify`].
@@ -78,7 +78,7 @@ pub(crate) struct ServiceLimits {
 
 /// What the service does to every response, for its endpoints. Set by `compile`.
 #[derive(Debug)]
-pub(crate) struct ServiceFinishing {
+pub(crate) struct ServiceResponseEdits {
     pub edits: Option<Arc<HeaderEdits>>,
     pub compression: Setting,
     pub shared: Option<Arc<Compression>>,
@@ -101,7 +101,7 @@ impl<'a> Compile<'a> {
         base: PathBuf,
         environment: &'a Environment,
         clients: Arc<Clients>,
-        before: &'a Carry,
+        before: &'a ReloadState,
     ) -> Compile<'a> {
         Compile {
             report,
@@ -111,7 +111,7 @@ impl<'a> Compile<'a> {
             client: None,
             certificates: RefCell::default(),
             before,
-            carry: Carry::default(),
+            reload_state: ReloadState::default(),
             tasks: Vec::new(),
             facts: Facts::default(),
             identity_headers: Vec::new(),
@@ -183,36 +183,36 @@ impl<'a> Compile<'a> {
     /// The key must contain everything that the state depends on: the namespace first, followed by the definition,
     /// for example from [`crate::config::Value::to_json`]. Two blocks share a state if their keys are equal.
     /// Background work of a new state is added to the list that `make` receives.
-    pub(crate) fn carry<T: Any + Send + Sync>(
+    pub(crate) fn carry_over<T: Any + Send + Sync>(
         &mut self,
         key: impl Into<String>,
         make: impl FnOnce(&mut Vec<Task>) -> Arc<T>,
     ) -> Arc<T> {
-        let made = self.try_carry(key, |tasks| Ok::<_, Infallible>(make(tasks)));
+        let made = self.try_carry_over(key, |tasks| Ok::<_, Infallible>(make(tasks)));
         match made {
             Ok(state) => state,
             Err(never) => match never {},
         }
     }
 
-    /// Like [`Compile::carry`], for a state whose creation may fail.
+    /// Like [`Compile::carry_over`], for a state whose creation may fail.
     ///
     /// # Errors
     /// The error of `make`.
-    pub(crate) fn try_carry<T: Any + Send + Sync, E>(
+    pub(crate) fn try_carry_over<T: Any + Send + Sync, E>(
         &mut self,
         key: impl Into<String>,
         make: impl FnOnce(&mut Vec<Task>) -> Result<Arc<T>, E>,
     ) -> Result<Arc<T>, E> {
         let key = key.into();
-        if let Some(state) = self.carry.find::<T>(&key) {
+        if let Some(state) = self.reload_state.find::<T>(&key) {
             return Ok(state);
         }
         let state = match self.before.find::<T>(&key) {
             Some(state) => state,
             None => make(&mut self.tasks)?,
         };
-        self.carry.keep(key, Arc::clone(&state));
+        self.reload_state.keep(key, Arc::clone(&state));
         Ok(state)
     }
 
@@ -222,19 +222,19 @@ impl<'a> Compile<'a> {
     }
 
     /// Passes a value to the blocks that are compiled later: for example from a service-level block to the endpoints.
-    pub(crate) fn leave<T: Fact>(&mut self, fact: Arc<T>) {
+    pub(crate) fn set_fact<T: Fact>(&mut self, fact: Arc<T>) {
         *T::place_mut(&mut self.facts) = Some(fact);
     }
 
     /// The value that an earlier block passed.
-    pub(crate) fn left<T: Fact>(&self) -> Option<Arc<T>> {
+    pub(crate) fn fact<T: Fact>(&self) -> Option<Arc<T>> {
         self.facts.get()
     }
 
     /// The TLS settings of our own calls on behalf of backends (tokens, calls of scripts). They are verified like the
     /// backends themselves, by `client_tls`.
     pub(crate) fn client_tls(&self) -> SideTls {
-        self.left::<Settings>()
+        self.fact::<Settings>()
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
 
@@ -259,8 +259,8 @@ impl<'a> Compile<'a> {
     }
 
     /// The state to keep and the work to start when this compilation is put to use.
-    pub(crate) fn finish(self) -> (Carry, Vec<Task>, Facts) {
-        (self.carry, self.tasks, self.facts)
+    pub(crate) fn finish(self) -> (ReloadState, Vec<Task>, Facts) {
+        (self.reload_state, self.tasks, self.facts)
     }
 }
 

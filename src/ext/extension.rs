@@ -6,10 +6,10 @@ use http::HeaderName;
 
 use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
-use crate::runtime::ahead::AheadPart;
 use crate::runtime::condition::When;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipe::{CallStep, PipeStep};
+use crate::runtime::prerouting::PreroutingPart;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{
     BackendStep, CallSigner, Credentials, EndpointStep, ResponseCache, ServiceStep,
@@ -42,7 +42,7 @@ pub(crate) enum ServicePart {
     /// Bodies of the gateway's own error responses.
     Errors(Box<ErrorBodies>),
     /// What happens to a path before the router.
-    Ahead(AheadPart),
+    Ahead(PreroutingPart),
 }
 
 /// A namespace of an endpoint's `extra_config`.

@@ -1,25 +1,25 @@
 //! What a block of the configuration passes to blocks that are compiled later.
 //!
-//! A block calls [`Compile::leave`](super::context::Compile::leave), a later one
-//! [`Compile::left`](super::context::Compile::left). The list below names every value, the block that sets it, and the
+//! A block calls [`Compile::set_fact`](super::context::Compile::set_fact), a later one
+//! [`Compile::fact`](super::context::Compile::fact). The list below names every value, the block that sets it, and the
 //! blocks that read it.
 
 use std::sync::Arc;
 
 use super::auth_revoker::{Api, RpcAddress};
 use super::auth_validator::Validators;
-use super::context::{ServiceFacts, ServiceFinishing, ServiceLimits, ServiceTimeout};
+use super::context::{ServiceFacts, ServiceLimits, ServiceResponseEdits, ServiceTimeout};
 use super::identity::{Bounds, Identity, IdentityStatus, Revoker, SubjectWanted};
 #[cfg(feature = "lua")]
 use super::lua;
 use super::opentelemetry::{Exporters, Pages};
 use super::redis::SharedStore;
 use super::{
-    api_keys, auth_validator, basic, body_extractor, cors, geoip, http_cache, implied,
+    api_keys, auth_validator, basic, body_extractor, cors, geoip, http_cache, inherited_steps,
     jwk_aggregator, logging, opentelemetry, redis_pools, request_id, static_files, upstream,
 };
 use crate::runtime::address::Ipv6Prefix;
-use crate::runtime::ahead::{Hosts, Wildcards};
+use crate::runtime::prerouting::{Hosts, Wildcards};
 use crate::telemetry::observe::{Native, Observer};
 use crate::telemetry::stats::Stats;
 use crate::telemetry::{access, logger};
@@ -69,7 +69,7 @@ facts! {
     /// Set by `compile` from the limits of the service; read by it for endpoints.
     limits: ServiceLimits,
     /// Set by `compile` from the headers and the compression of the service; read by it for endpoints.
-    finishing: ServiceFinishing,
+    response_edits: ServiceResponseEdits,
     /// The settings of the shared client. Set by `compile`; read for our own calls and for clients of one backend.
     client: Settings,
     /// Set by `compile`; read by limits and `auth/basic`.
@@ -77,7 +77,7 @@ facts! {
     /// The files that must not be published. Set by `compile`; read by static files.
     secret_files: static_files::SecretFiles,
     /// Steps for every endpoint. Set by blocks of the service; read by `compile`.
-    implied: implied::Implied,
+    inherited_steps: inherited_steps::InheritedSteps,
 
     /// Set by `telemetry/logging`; read when the logger is opened.
     logger: logger::Settings,

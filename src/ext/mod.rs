@@ -6,15 +6,15 @@
 //! | [`registry`] | the lists of extensions, and of the namespaces that `compile` reads itself |
 //! | [`context`] | the context in which an extension compiles its block |
 //! | [`facts`] | what a block passes to blocks that are compiled later |
-//! | [`carry`] | state that survives a reload, and background work |
+//! | [`reload_state`] | state that survives a reload, and background work |
 //! | `agents` | what consumers of queues do with each message |
 //! | `broker` | connections to message brokers, for the drivers of NATS and RabbitMQ |
-//! | `recent` | a bounded map that drops unused entries |
+//! | `recent_map` | a bounded map that drops unused entries |
 //! | `reconnect` | the pauses before a lost connection to Redis or to a broker is reopened |
-//! | `implied` | steps that a block of the service adds to every endpoint |
+//! | `inherited_steps` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
 //! | [`identity`] | shared parts of the extensions about tokens |
-//! | [`unbuilt`] | namespaces of KrakenD that are not implemented |
+//! | [`unsupported`] | namespaces of KrakenD that are not implemented |
 //!
 //! A new namespace needs a folder, a `mod` line here, and one line in a list of [`registry`].
 
@@ -34,7 +34,6 @@ mod body_generator;
 pub(crate) mod bot_detector;
 #[cfg(any(feature = "amqp", feature = "nats"))]
 mod broker;
-pub(crate) mod carry;
 #[cfg(feature = "cel")]
 pub(crate) mod cel;
 mod certificates;
@@ -55,8 +54,8 @@ pub(crate) mod geoip;
 pub(crate) mod graphql;
 pub(crate) mod http_cache;
 pub(crate) mod identity;
-pub(crate) mod implied;
 mod influx;
+pub(crate) mod inherited_steps;
 pub(crate) mod ip_filter;
 mod jmespath;
 pub(crate) mod json;
@@ -80,12 +79,13 @@ pub(crate) mod policies;
 pub(crate) mod proxy;
 pub(crate) mod pubsub;
 pub(crate) mod rate_limit;
-mod recent;
+mod recent_map;
 mod reconnect;
 pub(crate) mod redis;
 pub(crate) mod redis_pools;
 pub(crate) mod redis_ratelimit;
 pub(crate) mod registry;
+pub(crate) mod reload_state;
 pub(crate) mod request_id;
 mod response_body;
 pub(crate) mod response_headers;
@@ -102,19 +102,19 @@ pub(crate) mod stream;
 mod testing;
 pub(crate) mod tiered;
 pub(crate) mod token_exchange;
-pub(crate) mod unbuilt;
+pub(crate) mod unsupported;
 pub(crate) mod upstream;
 mod url_rewrite;
 mod virtual_host;
 pub(crate) mod websocket;
 mod wildcard;
 
-pub use carry::Carry;
-pub(crate) use carry::{Open, Task};
 pub(crate) use certificates::look as look_at_certificates;
 pub(crate) use certificates::{CertificateInUse, CertificateUse};
 pub(crate) use context::{
-    BackendSite, Compile, EndpointSite, ServiceFacts, ServiceFinishing, ServiceLimits,
+    BackendSite, Compile, EndpointSite, ServiceFacts, ServiceLimits, ServiceResponseEdits,
     ServiceTimeout, UrlClaim,
 };
 pub(crate) use facts::Facts;
+pub use reload_state::ReloadState;
+pub(crate) use reload_state::{Open, Task};

@@ -11,7 +11,7 @@ use crate::config::{Environment, Node, Report, Rule, Value};
 use crate::ext::extension::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
-use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
+use crate::ext::{BackendSite, Compile, EndpointSite, ReloadState};
 use crate::runtime::request::Head;
 use crate::upstream::{Clients, DnsTable};
 
@@ -29,7 +29,7 @@ impl File {
     }
 
     /// A configuration that is loaded after another one.
-    pub(super) fn after(text: &str, before: &'static Carry) -> File {
+    pub(super) fn after(text: &str, before: &'static ReloadState) -> File {
         File::with(text, Environment::default(), before)
     }
 
@@ -39,7 +39,7 @@ impl File {
         File::with(text, environment, Box::leak(Box::default()))
     }
 
-    fn with(text: &str, environment: Environment, before: &'static Carry) -> File {
+    fn with(text: &str, environment: Environment, before: &'static ReloadState) -> File {
         let report: &'static Report = Box::leak(Box::new(Report::new()));
         File {
             value: parse(text, report),
@@ -96,12 +96,12 @@ impl File {
         (extension.compile)(&node, &site, &mut self.compile)
     }
 
-    pub(super) fn leave<T: super::facts::Fact>(&mut self, fact: T) {
-        self.compile.leave(Arc::new(fact));
+    pub(super) fn set_fact<T: super::facts::Fact>(&mut self, fact: T) {
+        self.compile.set_fact(Arc::new(fact));
     }
 
-    pub(super) fn left<T: super::facts::Fact>(&self) -> Option<Arc<T>> {
-        self.compile.left::<T>()
+    pub(super) fn fact<T: super::facts::Fact>(&self) -> Option<Arc<T>> {
+        self.compile.fact::<T>()
     }
 
     pub(super) fn config_errors(&self) -> usize {
@@ -139,15 +139,15 @@ impl File {
     }
 
     /// Ends the compilation. Returns the state, which must be kept, and the background work to start.
-    pub(super) fn work(self) -> (Carry, Vec<crate::ext::Task>) {
-        let (carry, tasks, _) = self.compile.finish();
-        (carry, tasks)
+    pub(super) fn work(self) -> (ReloadState, Vec<crate::ext::Task>) {
+        let (reload_state, tasks, _) = self.compile.finish();
+        (reload_state, tasks)
     }
 
     /// Ends the compilation. Returns the state for the next configuration.
-    pub(super) fn finish(self) -> &'static Carry {
-        let (carry, ..) = self.compile.finish();
-        Box::leak(Box::new(carry))
+    pub(super) fn finish(self) -> &'static ReloadState {
+        let (reload_state, ..) = self.compile.finish();
+        Box::leak(Box::new(reload_state))
     }
 }
 

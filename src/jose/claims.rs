@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::jose::reason::{Reason, Rejection};
-use crate::jose::strict::{self, StrictError};
+use crate::jose::strict_json::{self, StrictError};
 
 /// The claims of a token (RFC 7519 §4).
 ///
@@ -61,7 +61,7 @@ impl NumericDate {
 impl Claims {
     /// Parses a payload: a JSON object without duplicate names, whose registered claims have the right types.
     pub fn parse(payload: &[u8]) -> Result<Claims, Rejection> {
-        let map = strict::object(payload).map_err(|fault| {
+        let map = strict_json::object(payload).map_err(|fault| {
             let detail = match fault {
                 StrictError::NotObject => {
                     "json: cannot unmarshal a value that is no object into Go value of type jwt.Claims".into()

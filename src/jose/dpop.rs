@@ -9,7 +9,7 @@ use crate::jose::algorithm::Algorithms;
 use crate::jose::claims::{Claims, NumericDate};
 use crate::jose::key::Key;
 use crate::jose::reason::{Reason, Rejection};
-use crate::jose::strict;
+use crate::jose::strict_json;
 use crate::jose::thumbprint::jwk_thumbprint;
 use crate::jose::token::{Purpose, Token};
 
@@ -99,7 +99,7 @@ fn header(text: &str) -> Result<Map<String, Value>, Rejection> {
     let json = URL_SAFE_NO_PAD
         .decode(header)
         .map_err(|_| bad("the proof is no base64url"))?;
-    strict::object(&json).map_err(|fault| bad(format!("the proof: {fault}")))
+    strict_json::object(&json).map_err(|fault| bad(format!("the proof: {fault}")))
 }
 
 fn bad(why: impl Into<std::borrow::Cow<'static, str>>) -> Rejection {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::jose::key::{Key, KeyFault, for_log};
 use crate::jose::reason::{Reason, Rejection};
-use crate::jose::strict;
+use crate::jose::strict_json;
 use crate::jose::token::Token;
 
 /// Maximum size of a document in bytes.
@@ -126,7 +126,7 @@ impl KeySet {
             digest: sha256(document),
         };
         for raw in raw_keys(document)? {
-            let jwk = strict::object(raw.get().as_bytes());
+            let jwk = strict_json::object(raw.get().as_bytes());
             let kid = jwk.as_ref().ok().and_then(|jwk| jwk.get("kid")?.as_str());
             match jwk
                 .as_ref()

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`algorithm`] | the algorithms that we support, and sets of them |
 //! | [`reason`] | why a token was rejected: the word for metrics and the sentence for the log |
-//! | [`strict`] | strict JSON: no duplicate members, limited depth |
+//! | [`strict_json`] | strict JSON: no duplicate members, limited depth |
 //! | [`key`], [`key_set`] | public keys prepared for verification, looked up by the ids in a token |
 //! | `material`, `edwards`, `thumbprint` | checks of a published key |
 //! | [`token`] | parsing of a compact JWS before its signature is verified |
@@ -34,7 +34,7 @@ pub(crate) mod reason;
 pub(crate) mod rules;
 pub(crate) mod sealed;
 pub(crate) mod sign;
-pub(crate) mod strict;
+pub(crate) mod strict_json;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thumbprint;

@@ -20,7 +20,7 @@ use crate::jose::algorithm::{Algorithm, install_crypto};
 use crate::jose::key::{KeyFault, check_purpose, declared_algorithm};
 use crate::jose::key_set::{KeySetError, raw_keys};
 use crate::jose::material::{PublicMaterial, member, required, without_leading_zeros};
-use crate::jose::strict;
+use crate::jose::strict_json;
 
 /// The two serializations of a signed token (RFC 7515 §7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Signer {
         // As in validation, the last of several keys with the same id wins.
         let jwk = raw_keys(document)?
             .into_iter()
-            .filter_map(|raw| strict::object(raw.get().as_bytes()).ok())
+            .filter_map(|raw| strict_json::object(raw.get().as_bytes()).ok())
             .rfind(|jwk| jwk.get("kid").and_then(Value::as_str).unwrap_or_default() == kid)
             .ok_or(SignError::UnknownKey)?;
         let signer = Signer {

@@ -15,7 +15,7 @@ use crate::jose::claims::{self, Claims};
 use crate::jose::key::Key;
 use crate::jose::key_set::KeyIdStrategy;
 use crate::jose::reason::{NOT_THREE_PARTS, Reason, Rejection};
-use crate::jose::strict;
+use crate::jose::strict_json;
 
 /// Maximum length of a token. It is higher than the default header limits of common servers.
 pub(crate) const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -227,7 +227,7 @@ impl Header {
             typ: Typ::Open,
         };
         let mut seen = BTreeSet::new();
-        strict::members(json, |name, value| {
+        strict_json::members(json, |name, value| {
             match &*name {
                 "alg" => header.algorithm = value.as_str().and_then(Algorithm::parse),
                 "crit" => header.critical = true,

@@ -7,6 +7,6 @@ use std::pin::Pin;
 /// `Box::pin` makes it on the stack and copies it, and the future of an endpoint's work has ten kilobytes.
 #[inline(always)]
 pub(crate) fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    let room = Box::new_uninit();
-    Box::into_pin(Box::write(room, make()))
+    let buffer = Box::new_uninit();
+    Box::into_pin(Box::write(buffer, make()))
 }

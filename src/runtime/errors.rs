@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::runtime::response::Response;
-use crate::telemetry::text::push_html;
+use crate::telemetry::sanitize::push_html;
 
 /// What `portcullis/errors` says.
 #[derive(Debug)]

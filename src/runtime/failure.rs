@@ -9,8 +9,8 @@ use http::{HeaderValue, StatusCode};
 use crate::jose::Reason;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::step::Answer;
-use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
+use crate::telemetry::url_secrets::UrlSecrets;
 use crate::upstream::budget::Full;
 
 /// What rejects a request before its backend is called. One byte, so that a failure stays small.
@@ -425,7 +425,7 @@ impl Failure {
     }
 
     /// Removes secret parts of a backend's `url_pattern` from the text.
-    pub fn hiding(mut self, hidden: &Hidden) -> Failure {
+    pub fn hiding(mut self, hidden: &UrlSecrets) -> Failure {
         if let Cow::Owned(cleaned) = hidden.clean(&self.text) {
             self.text = cleaned.into();
         }

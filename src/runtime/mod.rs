@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`router`] | finds endpoint and parameters for path and method; redirects, 404, 405 |
-//! | [`ahead`] | what happens to a path before the router |
+//! | [`prerouting`] | what happens to a path before the router |
 //! | [`request`] | the view of a request for steps and pipeline, and the notes that steps leave |
 //! | [`step`] | the interfaces of extensions at service, endpoint and backend level |
 //! | [`pipe`] | steps that inspect a request and its response: scripts, expressions, schemas |
@@ -18,7 +18,7 @@
 //! | [`address`], [`response`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
-//! | [`compression`], [`finishing`] | compression of responses; the last changes of every response |
+//! | [`compression`], [`response_edits`] | compression of responses; the last changes of every response |
 //! | [`agents`] | consumers of queues: their health, and what a stop waits for |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
@@ -31,7 +31,6 @@
 
 pub(crate) mod address;
 pub(crate) mod agents;
-pub(crate) mod ahead;
 pub(crate) mod boxed;
 pub(crate) mod clock;
 pub(crate) mod compression;
@@ -41,7 +40,6 @@ pub(crate) mod encode;
 pub(crate) mod errors;
 pub(crate) mod failure;
 pub(crate) mod files;
-pub(crate) mod finishing;
 pub(crate) mod flatmap;
 pub(crate) mod forward;
 pub(crate) mod graphql;
@@ -52,9 +50,11 @@ pub(crate) mod json;
 pub(crate) mod listen;
 pub(crate) mod pipe;
 pub(crate) mod pipeline;
+pub(crate) mod prerouting;
 pub(crate) mod readiness;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod response_edits;
 pub(crate) mod router;
 pub(crate) mod service;
 pub(crate) mod shape;

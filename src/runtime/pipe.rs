@@ -109,12 +109,12 @@ pub struct Meta {
     /// The status of the upstream, if the data reports it.
     pub status: Option<StatusCode>,
     /// The only call that was made.
-    pub called: Option<Called>,
+    pub called: Option<CallTarget>,
 }
 
 /// The destination of a call.
 #[derive(Debug, Clone)]
-pub struct Called {
+pub struct CallTarget {
     /// `None` if one of several hosts was selected.
     pub origin: Option<Box<str>>,
     pub target: Box<str>,
@@ -146,7 +146,7 @@ pub(crate) type State = Option<Box<dyn Any + Send>>;
 
 /// How much of a streamed (`no-op`) response a step needs in [`PipeStep::after`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sight {
+pub enum ResponseAccess {
     /// Nothing of it.
     Nothing,
     /// Status and headers. The body is streamed.
@@ -175,8 +175,8 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
     }
 
     /// How much of a response [`PipeStep::after`] needs.
-    fn sight(&self) -> Sight {
-        Sight::Nothing
+    fn response_access(&self) -> ResponseAccess {
+        ResponseAccess::Nothing
     }
 
     /// Called before the inner work.
@@ -209,8 +209,8 @@ pub trait CallStep: Send + Sync + fmt::Debug {
     }
 
     /// What the step puts in the place of a call.
-    fn trade(&self) -> Trade {
-        Trade::Response
+    fn substitute(&self) -> Substitute {
+        Substitute::Response
     }
 
     /// Headers of the step's own response that the client gets, if it is the only one.
@@ -231,7 +231,7 @@ pub trait CallStep: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The call is not made.
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure>;
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure>;
 
     /// Called with the response, whatever its status. `request` is the sent request.
     ///
@@ -242,7 +242,7 @@ pub trait CallStep: Send + Sync + fmt::Debug {
 
 /// What a [`CallStep`] puts in the place of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trade {
+pub enum Substitute {
     /// A response, or nothing.
     Response,
     /// A message that it sends. There is no data.
@@ -277,15 +277,15 @@ impl Received {
 /// The messages that are parts of a response that is not ready yet. Those that are left at the end go back to their
 /// queues.
 #[derive(Default)]
-pub struct Kept(Mutex<Vec<Box<dyn Message>>>);
+pub struct UnconfirmedMessages(Mutex<Vec<Box<dyn Message>>>);
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for UnconfirmedMessages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Kept")
+        f.write_str("AnswerCache")
     }
 }
 
-impl Kept {
+impl UnconfirmedMessages {
     /// Adds a message that its backend has decoded.
     pub(crate) fn keep(&self, message: Box<dyn Message>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -307,7 +307,7 @@ pub(crate) fn settle(message: Option<Box<dyn Message>>, good: bool) {
 }
 
 /// The decision of a [`CallStep`] about a call.
-pub enum Turn<'a> {
+pub enum CallDecision<'a> {
     /// Sends it with the body in the request, or else with the client's streamed body.
     Send,
     /// Sends it with the body in the request, even if that is empty. The client's own body is not sent.
@@ -320,17 +320,17 @@ pub enum Turn<'a> {
     Receive(Pin<Box<dyn Future<Output = Result<Received, Failure>> + Send + 'a>>),
 }
 
-impl Turn<'_> {
+impl CallDecision<'_> {
     /// The response that replaces that of the call. `None` if the call is sent.
     ///
     /// # Errors
     /// The future failed.
     pub async fn response(self) -> Result<Option<Received>, Failure> {
         match self {
-            Turn::Send | Turn::Replace => Ok(None),
-            Turn::Response(reply) => Ok(Some(Received::plain(reply))),
-            Turn::Wait(reply) => reply.await.map(Received::plain).map(Some),
-            Turn::Receive(received) => received.await.map(Some),
+            CallDecision::Send | CallDecision::Replace => Ok(None),
+            CallDecision::Response(reply) => Ok(Some(Received::plain(reply))),
+            CallDecision::Wait(reply) => reply.await.map(Received::plain).map(Some),
+            CallDecision::Receive(received) => received.await.map(Some),
         }
     }
 }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::jose::{Claims, SubjectToken};
 use crate::runtime::response::Fields;
-use crate::upstream::care::AffinityKey;
+use crate::upstream::resilience::AffinityKey;
 
 /// The head of a request as the client sent it, borrowed from the server's own structures.
 #[derive(Debug, Clone, Copy)]

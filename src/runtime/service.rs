@@ -12,18 +12,18 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::runtime::agents::Agent;
-use crate::runtime::ahead::Ahead;
 use crate::runtime::condition::When;
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
 use crate::runtime::errors::ErrorBodies;
-use crate::runtime::finishing::Finishing;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{CallStep, PipeStep, Trade};
+use crate::runtime::pipe::{CallStep, PipeStep, Substitute};
+use crate::runtime::prerouting::Prerouting;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::router::{CATCH_ALL, Router};
 use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
@@ -32,7 +32,7 @@ use crate::runtime::step::{
 };
 use crate::runtime::template::Template;
 use crate::telemetry::observe::{BackendObserver, EndpointObserver, Observer};
-use crate::telemetry::text::without_password;
+use crate::telemetry::sanitize::without_password;
 use crate::upstream::{HostSet, OUR_USER_AGENT};
 
 /// Everything in the configuration that requests need.
@@ -55,9 +55,9 @@ pub struct Service {
     /// Bodies for the gateway's own errors (`portcullis/errors`).
     pub errors: Option<Box<ErrorBodies>>,
     /// What is done to responses that no endpoint made.
-    pub finishing: Option<Box<Finishing>>,
+    pub response_edits: Option<Box<ResponseEdits>>,
     /// What happens to paths before the router. `None` if nothing does.
-    pub ahead: Option<Box<Ahead>>,
+    pub prerouting: Option<Box<Prerouting>>,
     /// The consumers of queues that run beside the listeners.
     pub agents: Box<[Agent]>,
 }
@@ -254,7 +254,7 @@ pub struct Endpoint {
     /// How request bodies are read. The service's limits are in it.
     pub payload: Payload,
     /// What is done to the responses. The service's changes are in it.
-    pub finishing: Option<Box<Finishing>>,
+    pub response_edits: Option<Box<ResponseEdits>>,
 }
 
 impl Endpoint {
@@ -335,7 +335,7 @@ pub struct Upgrade {
     /// Accepted values of `Origin`. Empty accepts any.
     pub origins: Box<[Box<str>]>,
     /// The limit of open tunnels. `None` means no limit.
-    pub room: Option<Arc<tokio::sync::Semaphore>>,
+    pub permits: Option<Arc<tokio::sync::Semaphore>>,
     /// Closes the tunnel when the token of its handshake expires.
     pub until_expiry: bool,
     /// The endpoint is for WebSockets only.
@@ -455,7 +455,7 @@ impl Backend {
     /// Whether it takes messages from a queue.
     pub(crate) fn takes_messages(&self) -> bool {
         let step = self.on_wire.as_deref();
-        step.is_some_and(|step| step.trade() == Trade::Receive)
+        step.is_some_and(|step| step.substitute() == Substitute::Receive)
     }
 
     /// The backend in a line of the log: `backend[2]: GET /users/{id} at http://users:8000`, without secrets. The host is

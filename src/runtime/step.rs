@@ -266,8 +266,12 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
 
     /// The maximum size of the body of a response with this head, if the response may be stored and be of use later.
     /// `None`: it is not stored, and what was stored under `key` is dropped.
-    fn room(&self, key: &CacheKey, sent: &HeaderMap, head: (StatusCode, &HeaderMap))
-    -> Option<u64>;
+    fn space(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        head: (StatusCode, &HeaderMap),
+    ) -> Option<u64>;
 
     /// Offers a response of the upstream. `sent` are the headers of the call that fetched it.
     fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming);

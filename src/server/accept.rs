@@ -15,8 +15,8 @@ use pingora_core::services::Service;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::server::connection_limit::{ConnectionLimit, ConnectionSlot};
 use crate::server::descriptors::Spare;
-use crate::server::room::{Place, Room};
 
 /// How often a failure to accept is logged.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -25,10 +25,10 @@ const NONE_LEFT: [i32; 2] = [24, 23];
 
 /// An accepted connection.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Accepted {
     pub tcp: TcpStream,
     pub peer: SocketAddr,
-    pub place: Place,
+    pub place: ConnectionSlot,
     /// True once idle connections must end.
     pub closing: ShutdownWatch,
 }
@@ -42,7 +42,7 @@ pub(super) trait App: Send + Sync + 'static {
     fn admit(&self) -> Option<Self::Held>;
 
     /// Serves one connection until it ends.
-    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send;
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send;
 
     /// Called after the last connection was accepted.
     fn closed(&self) -> impl Future<Output = ()> + Send {
@@ -52,23 +52,23 @@ pub(super) trait App: Send + Sync + 'static {
 
 /// The communication between the process and its accept loops.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct AcceptLoops {
     /// True once no more connections are accepted and idle ones must end.
     closing: watch::Sender<bool>,
     /// The number of running accept loops.
     open: watch::Sender<usize>,
 }
 
-impl Default for Doors {
-    fn default() -> Doors {
-        Doors {
+impl Default for AcceptLoops {
+    fn default() -> AcceptLoops {
+        AcceptLoops {
             closing: watch::channel(false).0,
             open: watch::channel(0).0,
         }
     }
 }
 
-impl Doors {
+impl AcceptLoops {
     /// Waits until this many loops run, for at most `limit`.
     pub(super) async fn open(&self, count: usize, limit: Duration) -> bool {
         let mut open = self.open.subscribe();
@@ -85,45 +85,45 @@ impl Doors {
 }
 
 /// An accept loop as a Pingora service, which provides its threads.
-pub(super) struct Door<A> {
+pub(super) struct AcceptLoop<A> {
     name: &'static str,
     threads: usize,
     listener: Option<TcpListener>,
     app: Arc<A>,
-    room: Arc<Room>,
+    connection_limit: Arc<ConnectionLimit>,
     /// Reserved file descriptors, for when none are left.
     spare: Option<Arc<Spare>>,
-    doors: Arc<Doors>,
+    accept_loops: Arc<AcceptLoops>,
 }
 
-impl<A: App> Door<A> {
-    /// A loop that serves the connections of `listener` with `app`, as many at a time as `room` allows.
+impl<A: App> AcceptLoop<A> {
+    /// A loop that serves the connections of `listener` with `app`, as many at a time as `connection_limit` allows.
     pub(super) fn new(
         name: &'static str,
         listener: TcpListener,
         app: Arc<A>,
-        room: Arc<Room>,
-        doors: &Arc<Doors>,
-    ) -> Door<A> {
-        Door {
+        connection_limit: Arc<ConnectionLimit>,
+        accept_loops: &Arc<AcceptLoops>,
+    ) -> AcceptLoop<A> {
+        AcceptLoop {
             name,
             threads: 1,
             listener: Some(listener),
             app,
-            room,
+            connection_limit,
             spare: None,
-            doors: Arc::clone(doors),
+            accept_loops: Arc::clone(accept_loops),
         }
     }
 
     /// Sets the number of worker threads. The default is one.
-    pub(super) fn threads(self, threads: usize) -> Door<A> {
-        Door { threads, ..self }
+    pub(super) fn threads(self, threads: usize) -> AcceptLoop<A> {
+        AcceptLoop { threads, ..self }
     }
 
     /// Adds reserved file descriptors, for when none are left.
-    pub(super) fn with_spare(self, spare: Arc<Spare>) -> Door<A> {
-        Door {
+    pub(super) fn with_spare(self, spare: Arc<Spare>) -> AcceptLoop<A> {
+        AcceptLoop {
             spare: Some(spare),
             ..self
         }
@@ -134,7 +134,7 @@ impl<A: App> Door<A> {
         let mut told: Option<Instant> = None;
         loop {
             let next = async {
-                let place = self.room.place().await;
+                let place = self.connection_limit.place().await;
                 (place, listener.accept().await)
             };
             let (place, accepted) = tokio::select! {
@@ -158,7 +158,7 @@ impl<A: App> Door<A> {
         }
         // A client in the system's queue is already connected, and would see its connection reset.
         while let Some(Ok((tcp, peer))) = listener.accept().now_or_never()
-            && let Some(place) = self.room.place().now_or_never()
+            && let Some(place) = self.connection_limit.place().now_or_never()
         {
             self.begin(tcp, peer, place, closing);
         }
@@ -173,16 +173,22 @@ impl<A: App> Door<A> {
             return;
         }
         if none_left {
-            self.room.make_room();
+            self.connection_limit.make_room();
         }
-        self.room.change().await;
+        self.connection_limit.change().await;
     }
 
-    fn begin(&self, tcp: TcpStream, peer: SocketAddr, place: Place, closing: &ShutdownWatch) {
+    fn begin(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        place: ConnectionSlot,
+        closing: &ShutdownWatch,
+    ) {
         let Some(held) = self.app.admit() else { return };
         // A failing socket will report its error by itself.
         let _ = tcp.set_nodelay(true);
-        let guest = Guest {
+        let accepted = Accepted {
             tcp,
             peer,
             place,
@@ -190,7 +196,7 @@ impl<A: App> Door<A> {
         };
         let (app, spare) = (Arc::clone(&self.app), self.spare.clone());
         tokio::spawn(async move {
-            app.serve(guest).await;
+            app.serve(accepted).await;
             drop(held);
             if let Some(spare) = spare {
                 spare.refill();
@@ -200,7 +206,7 @@ impl<A: App> Door<A> {
 }
 
 #[async_trait]
-impl<A: App> Service for Door<A> {
+impl<A: App> Service for AcceptLoop<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let Some(listener) = self.listener.take() else {
             return;
@@ -212,11 +218,11 @@ impl<A: App> Service for Door<A> {
                 return;
             }
         };
-        let closing = self.doors.closing.subscribe();
-        self.doors.open.send_modify(|running| *running += 1);
+        let closing = self.accept_loops.closing.subscribe();
+        self.accept_loops.open.send_modify(|running| *running += 1);
         self.accept(&listener, &closing).await;
         drop(listener);
-        self.doors
+        self.accept_loops
             .open
             .send_modify(|running| *running = running.saturating_sub(1));
         self.app.closed().await;

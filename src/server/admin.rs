@@ -17,12 +17,12 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::sync::Semaphore;
 
 use crate::runtime::listen::MAX_FIELDS;
-use crate::server::accept::{App, Guest};
+use crate::server::accept::{Accepted, App};
 use crate::server::conn::Conn;
+use crate::server::connection_limit::ConnectionSlot;
 use crate::server::front::{reject, take_request};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::pages::Page;
-use crate::server::room::Place;
 use crate::server::socket;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
@@ -51,7 +51,7 @@ const MOST_BUILDING: usize = 2;
 
 /// A request.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AdminRequest {
     /// Never HEAD, whose response is that of GET without the body (RFC 9110 §9.3.2).
     pub method: Method,
     /// Without the query.
@@ -73,21 +73,21 @@ pub(crate) enum Admission {
 /// Handles the requests of an admin listener. A function from a request to its response is one.
 pub(crate) trait Handle: Send + Sync {
     /// Looks at the head, before the body is read: `head` has an empty one.
-    fn admit(&self, _head: &Asked) -> Admission {
+    fn admit(&self, _head: &AdminRequest) -> Admission {
         Admission::Anyone
     }
 
     /// Waits for what the response needs.
-    fn prepare<'a>(&'a self, _asked: &'a Asked) -> BoxFuture<'a, ()> {
+    fn prepare<'a>(&'a self, _asked: &'a AdminRequest) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 
     /// Makes the response, on a thread for blocking work.
-    fn respond(&self, asked: &Asked) -> Response<Vec<u8>>;
+    fn respond(&self, asked: &AdminRequest) -> Response<Vec<u8>>;
 }
 
-impl<F: Fn(&Asked) -> Response<Vec<u8>> + Send + Sync> Handle for F {
-    fn respond(&self, asked: &Asked) -> Response<Vec<u8>> {
+impl<F: Fn(&AdminRequest) -> Response<Vec<u8>> + Send + Sync> Handle for F {
+    fn respond(&self, asked: &AdminRequest) -> Response<Vec<u8>> {
         self(asked)
     }
 }
@@ -96,7 +96,7 @@ pub(crate) type Handler = Arc<dyn Handle>;
 
 /// An admin listener.
 #[derive(Clone)]
-pub(crate) struct SideListener {
+pub(crate) struct AdminListener {
     pub address: SocketAddr,
     /// What asks for it: a block of the configuration, for messages.
     pub block: &'static str,
@@ -105,9 +105,9 @@ pub(crate) struct SideListener {
     pub optional: bool,
 }
 
-impl fmt::Debug for SideListener {
+impl fmt::Debug for AdminListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SideListener")
+        f.debug_struct("AdminListener")
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
@@ -120,7 +120,7 @@ pub(crate) fn page(
     render: impl Fn(&mut Page) + Send + Sync + 'static,
 ) -> Handler {
     Arc::new(
-        move |asked: &Asked| match (asked.path == path, asked.method == Method::GET) {
+        move |asked: &AdminRequest| match (asked.path == path, asked.method == Method::GET) {
             (true, true) => {
                 let mut page = Page::asked_by(&asked.headers);
                 render(&mut page);
@@ -160,7 +160,7 @@ pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Re
 }
 
 /// Serves an admin listener.
-pub(crate) struct Side {
+pub(crate) struct AdminServer {
     shared: Arc<Shared>,
 }
 
@@ -170,10 +170,10 @@ struct Shared {
     building: Semaphore,
 }
 
-impl Side {
+impl AdminServer {
     /// Serves with this handler.
-    pub(crate) fn new(handler: Handler) -> Side {
-        Side {
+    pub(crate) fn new(handler: Handler) -> AdminServer {
+        AdminServer {
             shared: Arc::new(Shared {
                 handler,
                 building: Semaphore::new(MOST_BUILDING),
@@ -181,13 +181,13 @@ impl Side {
         }
     }
 
-    async fn connection(&self, guest: Guest) -> Option<()> {
-        let Guest {
+    async fn connection(&self, accepted: Accepted) -> Option<()> {
+        let Accepted {
             tcp,
             peer,
             place,
             mut closing,
-        } = guest;
+        } = accepted;
         let place = Arc::new(place);
         let pages = Arc::new(HttpServer::new_app(Pages {
             shared: Arc::clone(&self.shared),
@@ -197,7 +197,7 @@ impl Side {
         let mut conn = Box::new(Conn::plain(socket::plain(tcp, peer)));
         let mut idle = TIMEOUT;
         loop {
-            place.waits();
+            place.waits_for_client();
             if conn.ahead().is_empty() {
                 let begun = tokio::select! {
                     read = conn.fill() => matches!(read, Ok(count) if count > 0),
@@ -213,7 +213,7 @@ impl Side {
                 facts = head(&mut conn) => facts?,
                 () = place.is_needed() => return None,
             };
-            place.asked();
+            place.sent_head();
             let request = take_request(&mut conn, facts).ok()?;
             let mut session = ServerSession::new_http1(conn);
             session.set_read_timeout(Some(TIMEOUT));
@@ -256,22 +256,22 @@ async fn head(conn: &mut Conn) -> Option<HeadFacts> {
     None
 }
 
-impl App for Side {
+impl App for AdminServer {
     type Held = ();
 
     fn admit(&self) -> Option<()> {
         Some(())
     }
 
-    async fn serve(self: Arc<Self>, guest: Guest) {
-        self.connection(guest).await;
+    async fn serve(self: Arc<Self>, accepted: Accepted) {
+        self.connection(accepted).await;
     }
 }
 
 /// A handler as a Pingora application, for one connection.
 struct Pages {
     shared: Arc<Shared>,
-    place: Arc<Place>,
+    place: Arc<ConnectionSlot>,
 }
 
 #[async_trait]
@@ -279,7 +279,7 @@ impl ServeHttp for Pages {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let is_head = request.method == Method::HEAD;
-        let mut asked = Asked {
+        let mut asked = AdminRequest {
             method: if is_head {
                 Method::GET
             } else {
@@ -304,7 +304,7 @@ impl ServeHttp for Pages {
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "408 request timeout"),
         };
         self.shared.handler.prepare(&asked).await;
-        self.place.works();
+        self.place.is_active();
         let mut response = self.shared.respond(asked).await;
         if is_head {
             response.body_mut().clear();
@@ -317,7 +317,7 @@ impl ServeHttp for Pages {
 }
 
 impl Shared {
-    async fn respond(&self, asked: Asked) -> Response<Vec<u8>> {
+    async fn respond(&self, asked: AdminRequest) -> Response<Vec<u8>> {
         let Ok(_turn) = self.building.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable");
         };

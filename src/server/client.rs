@@ -12,13 +12,13 @@ use pingora_proxy::Session;
 
 use crate::runtime::compression::Encoder;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::finishing::Finishing;
 use crate::runtime::pipeline::Downstream;
 use crate::runtime::request::Head;
 use crate::runtime::response::Fields;
+use crate::runtime::response_edits::ResponseEdits;
 use crate::server::gateway::{Active, head_of};
-use crate::server::intake::{self, Intake};
-use crate::server::{body, finish, respond};
+use crate::server::streamed_body::{self, StreamedBody};
+use crate::server::{body, respond, response_edits};
 use crate::upstream::{Piece, Source};
 
 /// The session of one request.
@@ -31,11 +31,11 @@ pub(super) struct Client<'s> {
     /// Headers that steps set for any response to the client.
     pub(super) fields: &'s Fields,
     /// What is done to the response last.
-    pub(super) finishing: Option<&'s Finishing>,
+    pub(super) response_edits: Option<&'s ResponseEdits>,
     /// Of the response's body, once its head is written.
     pub(super) encoder: Option<Encoder>,
     /// Of the request's body.
-    pub(super) intake: Intake,
+    pub(super) streamed_body: StreamedBody,
 }
 
 impl Client<'_> {
@@ -43,7 +43,7 @@ impl Client<'_> {
     fn encoded_end(&mut self) -> Result<Option<Bytes>, Failure> {
         let encoder = self.encoder.take();
         let rest = encoder.map(Encoder::finish).transpose();
-        rest.map_err(|error| finish::broken(&error))
+        rest.map_err(|error| response_edits::broken(&error))
     }
 
     async fn write_plain(&mut self, piece: Option<Bytes>, end: bool) -> Result<(), Failure> {
@@ -80,14 +80,16 @@ impl Source for Client<'_> {
 
     async fn next(&mut self) -> Result<Piece, Failure> {
         loop {
-            if let Some(piece) = self.intake.left()? {
+            if let Some(piece) = self.streamed_body.left()? {
                 return Ok(piece);
             }
             let downstream = self.session.as_downstream_mut();
             let piece = downstream.read_body_or_idle(self.has_body).await;
             let bytes = piece.map_err(|error| unread(&error))?;
             self.has_body = bytes.is_none() || downstream.is_body_done();
-            let taken = self.intake.take(bytes.unwrap_or_default(), self.has_body)?;
+            let taken = self
+                .streamed_body
+                .take(bytes.unwrap_or_default(), self.has_body)?;
             if let Some(piece) = taken {
                 return Ok(piece);
             }
@@ -117,8 +119,8 @@ impl Downstream for Client<'_> {
     async fn read_whole(&mut self, most: u64) -> Result<Bytes, Failure> {
         let body = body::read(self.session, most).await?;
         self.has_body = true;
-        if self.intake.is_coded() {
-            intake::decoded(&body, most)
+        if self.streamed_body.is_coded() {
+            streamed_body::decoded(&body, most)
         } else {
             Ok(body)
         }
@@ -134,8 +136,13 @@ impl Downstream for Client<'_> {
         respond::replace(&mut header, self.fields).map_err(|_| {
             Failure::new(Kind::Broken, "the header of the response cannot be written")
         })?;
-        if let Some(finishing) = self.finishing {
-            let finished = finish::head(finishing, self.session.req_header(), &mut header, alone);
+        if let Some(response_edits) = self.response_edits {
+            let finished = response_edits::head(
+                response_edits,
+                self.session.req_header(),
+                &mut header,
+                alone,
+            );
             self.encoder = finished.map_err(|_| {
                 Failure::new(Kind::Broken, "the header of the response cannot be written")
             })?;
@@ -152,7 +159,7 @@ impl Downstream for Client<'_> {
         };
         let mut encoded = encoder
             .push(&piece)
-            .map_err(|error| finish::broken(&error))?;
+            .map_err(|error| response_edits::broken(&error))?;
         if end && let Some(rest) = self.encoded_end()? {
             encoded = [encoded, rest].concat().into();
         }

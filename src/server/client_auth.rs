@@ -9,14 +9,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::upstream::{
-    ListedCertificates, ShownBy, Signed, certificate_words, explained, verify_signature,
+    DirectlyTrusted, ShownBy, Signed, certificate_words, explained, verify_signature,
 };
 
 /// The usual verification of a chain, and in addition the configured certificates, which a client may present
 /// themselves: `openssl req -x509` creates a certificate that is also a CA, and a chain must not end with one.
 #[derive(Debug)]
 pub(super) struct ClientAuth {
-    pub listed: ListedCertificates,
+    pub listed: DirectlyTrusted,
     pub chain: Arc<dyn ClientCertVerifier>,
     pub algorithms: WebPkiSupportedAlgorithms,
 }

@@ -22,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
-use crate::server::room::Watch;
-use crate::server::streams::Streams;
+use crate::server::connection_limit::StallWatch;
+use crate::server::http2_streams::Streams;
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -60,7 +60,7 @@ pub(crate) struct Conn {
     /// Written data may still be in a buffer.
     unflushed: bool,
     /// Records that the client keeps the connection waiting, if places are limited.
-    watch: Option<Watch>,
+    watch: Option<StallWatch>,
     /// How long the client may do so. `None` for other protocols, which have their own timeouts.
     timeout: Option<Duration>,
     /// The open streams of HTTP/2.
@@ -159,7 +159,7 @@ impl Conn {
     }
 
     /// Sets what is told when the client keeps a request waiting.
-    pub(crate) fn set_watch(&mut self, watch: Option<Watch>) {
+    pub(crate) fn set_watch(&mut self, watch: Option<StallWatch>) {
         self.watch = watch;
     }
 

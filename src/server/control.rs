@@ -23,8 +23,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::server::control_folder;
 use crate::server::descriptors::Spare;
-use crate::server::folder;
 use crate::server::tickets::Tickets;
 
 /// The maximum length of a request line.
@@ -48,11 +48,11 @@ const SHOW_WAIT: Duration = Duration::from_secs(2);
 
 /// A request for a reload, whose sender may wait for the result.
 #[derive(Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct ReloadRequest {
     reply: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-impl Ask {
+impl ReloadRequest {
     /// Sends the result to the waiting sender.
     pub(crate) fn response(self, outcome: Result<(), String>) {
         if let Some(reply) = self.reply {
@@ -92,7 +92,7 @@ pub(super) fn socket(folder: &Path, port: u16) -> PathBuf {
 /// The data that the socket serves.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    pub asks: mpsc::Sender<Ask>,
+    pub asks: mpsc::Sender<ReloadRequest>,
     /// The configuration in use.
     pub file: String,
     pub spare: Arc<Spare>,
@@ -120,7 +120,7 @@ pub(crate) fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Cont
 }
 
 async fn accept(listener: UnixListener, orders: Arc<Orders>) {
-    let room = Arc::new(Semaphore::new(CONVERSATIONS));
+    let permits = Arc::new(Semaphore::new(CONVERSATIONS));
     let mut silent: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
@@ -131,7 +131,7 @@ async fn accept(listener: UnixListener, orders: Arc<Orders>) {
                 {
                     oldest.abort();
                 }
-                let begun = begin(stream, Arc::clone(&orders), Arc::clone(&room));
+                let begun = begin(stream, Arc::clone(&orders), Arc::clone(&permits));
                 silent.push_back(tokio::spawn(begun).abort_handle());
                 // A client that has sent its request is read before others replace it.
                 tokio::task::yield_now().await;
@@ -143,7 +143,7 @@ async fn accept(listener: UnixListener, orders: Arc<Orders>) {
 }
 
 /// Reads the request of a client, and starts to reply. Can be aborted while the client is silent.
-async fn begin(stream: UnixStream, orders: Arc<Orders>, room: Arc<Semaphore>) {
+async fn begin(stream: UnixStream, orders: Arc<Orders>, permits: Arc<Semaphore>) {
     let read = async {
         let peer = stream.peer_cred()?.uid();
         let (reader, writer) = stream.into_split();
@@ -155,7 +155,7 @@ async fn begin(stream: UnixStream, orders: Arc<Orders>, room: Arc<Semaphore>) {
         io::Result::Ok((peer, line, writer))
     };
     if let Ok(Ok((peer, line, writer))) = tokio::time::timeout(TIMEOUT, read).await {
-        let place = room.try_acquire_owned().ok();
+        let place = permits.try_acquire_owned().ok();
         tokio::spawn(converse(peer, line, writer, orders, place));
     } else {
         orders.spare.refill();
@@ -207,7 +207,7 @@ async fn reply(line: &[u8], orders: &Orders) -> String {
 async fn reload_here(orders: &Orders) -> Result<(), String> {
     let leaving = || "the gateway is stopping".to_owned();
     let (sender, receiver) = oneshot::channel();
-    let ask = Ask {
+    let ask = ReloadRequest {
         reply: Some(sender),
     };
     let mut stopping = orders.stopping.clone();
@@ -313,7 +313,7 @@ pub(crate) fn name_of(file: &Path) -> PathBuf {
 /// The port of the process that runs this configuration.
 pub(crate) fn port_of(file: &Path) -> Option<u16> {
     let wanted = name_of(file);
-    folder::candidates()
+    control_folder::candidates()
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flatten()
@@ -334,7 +334,7 @@ fn port_in(name: &str) -> Option<u16> {
 
 /// Sends one request and returns its reply.
 fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
-    let folders = folder::candidates();
+    let folders = control_folder::candidates();
     let found = folders.iter().find(|folder| socket(folder, port).exists());
     let Some(folder) = found else {
         let looked: Vec<String> = folders
@@ -367,7 +367,7 @@ fn connect(path: &Path, limit: Duration) -> io::Result<std::os::unix::net::UnixS
 
 fn ask_at(folder: &Path, path: &Path, order: &str, limit: Duration) -> io::Result<String> {
     let stream = connect(path, limit)?;
-    let owner = folder::owner(folder)?;
+    let owner = control_folder::owner(folder)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
     if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
         return Err(io::Error::new(
@@ -387,11 +387,11 @@ fn told(error: &io::Error, folder: &Path, limit: Duration) -> String {
         io::ErrorKind::ConnectionRefused => {
             let ended = "the process that made the socket has ended";
             // A gateway that runs now may have rejected this folder at its start.
-            folder::checked(folder).map_or_else(
+            control_folder::checked(folder).map_or_else(
                 |reason| {
                     format!(
                         "{ended}; the folder {reason}, and a gateway of this user cannot use it: {}",
-                        folder::HINT
+                        control_folder::HINT
                     )
                 },
                 |_| ended.to_owned(),
@@ -433,7 +433,7 @@ mod tests {
         assert!(!path.exists());
     }
 
-    fn orders(stopping: watch::Receiver<bool>) -> (Orders, mpsc::Receiver<Ask>) {
+    fn orders(stopping: watch::Receiver<bool>) -> (Orders, mpsc::Receiver<ReloadRequest>) {
         let (asks, asked) = mpsc::channel(1);
         let orders = Orders {
             asks,

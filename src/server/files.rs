@@ -14,10 +14,10 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::runtime::files::{Asked, Body, Folder, Served, read_part};
-use crate::runtime::finishing::Finishing;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Fields, Response};
-use crate::server::{finish, respond};
+use crate::runtime::response_edits::ResponseEdits;
+use crate::server::{respond, response_edits};
 
 /// The size of one piece of a file. A smaller file is read at once.
 const PIECE: usize = 128 * 1024;
@@ -114,7 +114,7 @@ pub(super) async fn send(
     session: &mut Session,
     large: Large,
     extra: &Fields,
-    finishing: Option<&Finishing>,
+    response_edits: Option<&ResponseEdits>,
 ) -> Result<()> {
     let mut header = ResponseHeader::build(large.status, Some(large.headers.len() + extra.len()))?;
     for (name, value) in &large.headers {
@@ -123,12 +123,12 @@ pub(super) async fn send(
     respond::replace(&mut header, extra)?;
     header.insert_header(CONTENT_LENGTH, large.length)?;
     let is_head = session.req_header().method == Method::HEAD;
-    match finishing {
+    match response_edits {
         // The head for a smaller file equals that of a GET, whose body may be compressed.
-        Some(finishing) if is_head && large.length <= PIECE as u64 => {
-            finish::head(finishing, session.req_header(), &mut header, true)?;
+        Some(response_edits) if is_head && large.length <= PIECE as u64 => {
+            response_edits::head(response_edits, session.req_header(), &mut header, true)?;
         }
-        Some(finishing) => finish::edit_all(finishing, &mut header)?,
+        Some(response_edits) => response_edits::edit_all(response_edits, &mut header)?,
         None => {}
     }
     respond::keep_connection(session);

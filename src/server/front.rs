@@ -19,17 +19,17 @@ use pingora_proxy::{HttpProxy, Session};
 use tokio::io::AsyncWriteExt;
 
 use crate::runtime::listen::Limits;
-use crate::server::accept::{App, Guest};
+use crate::server::accept::{Accepted, App};
 use crate::server::chunks::BadChunk;
 use crate::server::client_auth::rejected_certificate;
 use crate::server::conn::{Body, Conn};
+use crate::server::connection_limit::ConnectionSlot;
 use crate::server::gateway::{Gateway, Shared};
 use crate::server::handshakes::HandshakeLimiter;
 use crate::server::head::{BadHead, BodyFraming, HeadFacts};
 use crate::server::rewrite::usual_form;
-use crate::server::room::Place;
 use crate::server::tls::Certificates;
-use crate::server::{drive, proxy_protocol, quick, socket};
+use crate::server::{health_fast_path, http1_driver, proxy_protocol, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
@@ -83,19 +83,19 @@ impl Front {
     async fn connection(
         &self,
         stream: Stream,
-        place: &Place,
+        place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
     ) -> Option<()> {
         let mut conn = Conn::plain(stream);
         if let Some(trusted) = &self.limits.proxy_protocol {
-            place.waits();
+            place.waits_for_client();
             let read = proxy_protocol::read(&mut conn, trusted);
             let read = tokio::select! {
                 biased;
                 read = pingora_timeout::timeout(self.limits.head, read) => read,
                 () = place.is_needed() => return None,
             };
-            place.works();
+            place.is_active();
             match read {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => {
@@ -111,13 +111,13 @@ impl Front {
         }
         conn.set_watch(place.watch());
         if conn.is_h2() {
-            place.waits();
+            place.waits_for_client();
             let begins = tokio::select! {
                 biased;
                 begins = self.preface(&mut conn) => begins,
                 () = place.is_needed() => false,
             };
-            place.works();
+            place.is_active();
             if !begins {
                 return None;
             }
@@ -130,7 +130,7 @@ impl Front {
     async fn handshake(
         &self,
         conn: Conn,
-        place: &Place,
+        place: &ConnectionSlot,
         certificates: &Certificates,
     ) -> Option<Conn> {
         let conn = self.not_plain(conn, place).await?;
@@ -140,13 +140,13 @@ impl Front {
         let accept = self.handshakes.take(acceptor.accept(stream));
         // As long as a head may take: to the client, this is the wait for its request.
         let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
-        place.waits();
+        place.waits_for_client();
         let accepted = tokio::select! {
             biased;
             accepted = pingora_timeout::timeout(timeout, accept) => accepted,
             () = place.is_needed() => return None,
         };
-        place.works();
+        place.is_active();
         match accepted {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
@@ -167,9 +167,9 @@ impl Front {
     }
 
     /// Responds to a client that sends HTTP where TLS is expected. Otherwise returns the connection.
-    async fn not_plain(&self, mut conn: Conn, place: &Place) -> Option<Conn> {
+    async fn not_plain(&self, mut conn: Conn, place: &ConnectionSlot) -> Option<Conn> {
         if conn.ahead().is_empty() {
-            place.waits();
+            place.waits_for_client();
             let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
             let first = tokio::select! {
                 biased;
@@ -179,7 +179,7 @@ impl Front {
             if !matches!(first, Ok(Ok(count)) if count > 0) {
                 return None;
             }
-            place.works();
+            place.is_active();
         }
         // A method is in upper case. A TLS record starts with its type, 22.
         if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
@@ -195,7 +195,7 @@ impl Front {
     async fn http1(
         &self,
         mut conn: Box<Conn>,
-        place: &Place,
+        place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
     ) -> Option<()> {
         let mut pause = Pause::new(&self.limits, place, shutdown.clone());
@@ -238,8 +238,8 @@ impl Front {
                 return self.full(&mut conn).await;
             }
             // A connection whose place another client needs ends with this response, which says so.
-            let must_leave = place.must_leave();
-            if !must_leave && self.quick(&mut conn, facts, &mut out).await? {
+            let must_close = place.must_close();
+            if !must_close && self.health_fast_path(&mut conn, facts, &mut out).await? {
                 continue;
             }
             let Ok(request) = take_request(&mut conn, facts) else {
@@ -249,13 +249,13 @@ impl Front {
             };
             let mut session = Session::new_h1(conn);
             // Connections end soon once the process is stopping.
-            let keep_alive = !must_leave && !*shutdown.borrow();
+            let keep_alive = !must_close && !*shutdown.borrow();
             session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);
             session.set_total_drain_timeout(Some(self.limits.read));
             session.set_pipelined_prefix(request);
-            conn = drive::serve(&self.gateway, session).await?;
+            conn = http1_driver::serve(&self.gateway, session).await?;
         }
     }
 
@@ -269,12 +269,17 @@ impl Front {
 
     /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the
     /// connection has ended.
-    async fn quick(&self, conn: &mut Conn, facts: HeadFacts, out: &mut Vec<u8>) -> Option<bool> {
+    async fn health_fast_path(
+        &self,
+        conn: &mut Conn,
+        facts: HeadFacts,
+        out: &mut Vec<u8>,
+    ) -> Option<bool> {
         let Some(peer) = conn.peer_ip() else {
             return Some(false);
         };
         let head = conn.ahead().get(..facts.length).unwrap_or_default();
-        if quick::health(&self.shared, head, facts, peer, out).is_none() {
+        if health_fast_path::health(&self.shared, head, facts, peer, out).is_none() {
             return Some(false);
         }
         bytes::Buf::advance(conn.ahead(), facts.length);
@@ -301,13 +306,13 @@ impl App for Front {
         guard
     }
 
-    async fn serve(self: Arc<Self>, guest: Guest) {
-        let Guest {
+    async fn serve(self: Arc<Self>, accepted: Accepted) {
+        let Accepted {
             tcp,
             peer,
             place,
             closing,
-        } = guest;
+        } = accepted;
         let stream = match &self.certificates {
             Some(_) => socket::below_tls(tcp, peer),
             None => socket::plain(tcp, peer),

@@ -14,16 +14,16 @@ use tokio::sync::{mpsc, watch};
 use crate::runtime::agents::Running;
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
-use crate::server::accept::Doors;
-use crate::server::admin::SideListener;
-use crate::server::control::{self, Ask, Control, Orders};
+use crate::server::accept::AcceptLoops;
+use crate::server::admin::AdminListener;
+use crate::server::control::{self, Control, Orders, ReloadRequest};
 use crate::server::front::FAREWELL;
 use crate::server::gateway::{Active, Shared};
-use crate::server::handover::{self, GiveError, Taken};
 use crate::server::listeners::Listeners;
 use crate::server::memory;
+use crate::server::new_process::NewProcess;
 use crate::server::signals::{SignalAction, Signals};
-use crate::server::successor::Successor;
+use crate::server::socket_transfer::{self, ReceivedSockets, TransferError};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::watch::WatchList;
 use crate::telemetry::access::AccessLog;
@@ -45,7 +45,7 @@ pub(crate) struct Loaded {
     pub service: Arc<Service>,
     pub listen: Listen,
     /// The admin listeners. They are fixed for the life of the process; only what their handlers show changes.
-    pub sides: Vec<SideListener>,
+    pub admin_listeners: Vec<AdminListener>,
     pub access_log: Arc<AccessLog>,
     pub stats: Option<Arc<Stats>>,
     /// Background tasks that refresh new state of this configuration: key sets, addresses, tokens.
@@ -88,7 +88,7 @@ pub(crate) struct RunOptions {
     /// The files whose changes, like those of certificates, trigger a reload.
     pub watch: Option<Arc<WatchList>>,
     /// The program to start on `SIGUSR2`, which takes the sockets over.
-    pub successor: Option<Successor>,
+    pub new_process: Option<NewProcess>,
 }
 
 /// Why the process cannot serve.
@@ -133,7 +133,7 @@ pub(super) fn allow(service: &Service) {
 /// The running process: the state of its main thread.
 pub(super) struct Process {
     pub(super) took_over: bool,
-    pub(super) successor: Option<Successor>,
+    pub(super) new_process: Option<NewProcess>,
     /// The folder of the control sockets, or why there is none.
     pub(super) folder: Result<PathBuf, String>,
     pub(super) control: Option<Control>,
@@ -142,12 +142,12 @@ pub(super) struct Process {
     pub(super) loader: Arc<dyn Loader>,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) listen: Listen,
-    pub(super) sides: Vec<SideListener>,
+    pub(super) admin_listeners: Vec<AdminListener>,
     pub(super) tasks: mpsc::UnboundedSender<Vec<BoxFuture<'static, ()>>>,
     pub(super) listeners: Listeners,
     /// True once HTTP/2 clients should move to another gateway.
     pub(super) leaving: watch::Sender<bool>,
-    pub(super) doors: Arc<Doors>,
+    pub(super) accept_loops: Arc<AcceptLoops>,
     pub(super) stop: watch::Sender<bool>,
 }
 
@@ -162,7 +162,7 @@ enum UpgradeEnd {
 /// An event for the main thread.
 enum Event {
     Signal(SignalAction),
-    Ask(Ask),
+    Reload(ReloadRequest),
 }
 
 impl Process {
@@ -173,12 +173,12 @@ impl Process {
     pub(super) async fn main(
         mut self,
         open: usize,
-        mut taken: Taken,
+        mut taken: ReceivedSockets,
         orders: Orders,
-        mut asked: mpsc::Receiver<Ask>,
+        mut asked: mpsc::Receiver<ReloadRequest>,
         mut signals: Signals,
     ) -> Result<std::convert::Infallible, RunError> {
-        if !self.doors.open(open, BEGIN).await {
+        if !self.accept_loops.open(open, BEGIN).await {
             return Err(RunError::Start(format!(
                 "listen tcp {}: no listener came up",
                 self.listen.address
@@ -191,7 +191,7 @@ impl Process {
         loop {
             let event = tokio::select! {
                 told = signals.next() => Event::Signal(told),
-                Some(ask) = asked.recv() => Event::Ask(ask),
+                Some(ask) = asked.recv() => Event::Reload(ask),
             };
             match event {
                 Event::Signal(SignalAction::Stop(why)) => self.drain(why, true, &mut signals).await,
@@ -204,10 +204,10 @@ impl Process {
                     self.go(ended, "Upgrade", &mut signals).await;
                 }
                 Event::Signal(SignalAction::Reload) => {
-                    self.reload(Ask::default(), &mut signals).await
+                    self.reload(ReloadRequest::default(), &mut signals).await
                 }
                 Event::Signal(SignalAction::ReopenLogs) => self.loader.reopen_logs(),
-                Event::Ask(ask) => self.reload(ask, &mut signals).await,
+                Event::Reload(ask) => self.reload(ask, &mut signals).await,
             }
         }
     }
@@ -265,9 +265,9 @@ impl Process {
                 log::warn!("[SERVICE: Gateway] no process can wait for the sockets");
                 return Ok(UpgradeEnd::Stopped("quit"));
             };
-            let found = handover::find(&path, LOOK).await;
+            let found = socket_transfer::find(&path, LOOK).await;
             match self.give(found).await {
-                Err(GiveError::NoProcess(path)) => {
+                Err(TransferError::NoProcess(path)) => {
                     log::warn!(
                         "[SERVICE: Gateway] no process waits for the sockets at {}",
                         path.display()
@@ -284,34 +284,34 @@ impl Process {
         }
     }
 
-    async fn give(&self, found: Result<UnixStream, GiveError>) -> Result<(), GiveError> {
-        handover::give(found?, &self.listeners).await
+    async fn give(&self, found: Result<UnixStream, TransferError>) -> Result<(), TransferError> {
+        socket_transfer::give(found?, &self.listeners).await
     }
 
     /// Starts another process and passes it the sockets.
     async fn upgrade(&self, signals: &mut Signals) -> Result<UpgradeEnd, String> {
-        let successor = self
-            .successor
+        let new_process = self
+            .new_process
             .as_ref()
             .ok_or("there is no program to start")?;
         let path = self.handover_path()?;
         log::info!(
             "[SERVICE: Gateway] Starting {}",
-            successor.program.display()
+            new_process.program.display()
         );
         tokio::select! {
-            done = successor.take_over(&path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
+            done = new_process.take_over(&path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
             why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
         }
     }
 
     fn handover_path(&self) -> Result<PathBuf, String> {
         let folder = self.folder.as_ref().map_err(Clone::clone)?;
-        Ok(handover::path(folder, self.listen.address))
+        Ok(socket_transfer::path(folder, self.listen.address))
     }
 
     /// Loads everything again. A signal that ends the process does not wait until it is loaded.
-    async fn reload(&mut self, ask: Ask, signals: &mut Signals) {
+    async fn reload(&mut self, ask: ReloadRequest, signals: &mut Signals) {
         notify(&[sd_notify::NotifyState::Reloading]);
         let loader = Arc::clone(&self.loader);
         let loading = tokio::task::spawn_blocking(move || load(&*loader));
@@ -342,9 +342,13 @@ impl Process {
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }
-        let addresses =
-            |sides: &[SideListener]| sides.iter().map(|side| side.address).collect::<Vec<_>>();
-        if addresses(&loaded.sides) != addresses(&self.sides) {
+        let addresses = |admin_listeners: &[AdminListener]| {
+            admin_listeners
+                .iter()
+                .map(|side| side.address)
+                .collect::<Vec<_>>()
+        };
+        if addresses(&loaded.admin_listeners) != addresses(&self.admin_listeners) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
         let renewed = match &self.certificates {
@@ -410,7 +414,7 @@ impl Process {
         // Until now it has answered health checks, and reloads with the reason why there is none.
         self.control = None;
         self.listeners.close();
-        self.doors.close(END).await;
+        self.accept_loops.close(END).await;
         self.stop.send_replace(true);
         let started = Instant::now();
         loop {

@@ -8,12 +8,12 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use crate::runtime::finishing::Finishing;
 use crate::runtime::grpc;
 use crate::runtime::response::{Branding, Fields, Response, X_KRAKEND, X_KRAKEND_COMPLETED};
+use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Options;
-use crate::server::finish;
 use crate::server::gateway::Active;
+use crate::server::response_edits;
 use crate::upstream::{content_length, trimmed};
 
 /// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be
@@ -32,7 +32,7 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// Writes `answer`, with the headers in `extra` that service steps have added. `finishing` comes last.
+/// Writes `answer`, with the headers in `extra` that service steps have added. `response_edits` come last.
 ///
 /// # Errors
 /// Writing to the client failed.
@@ -41,7 +41,7 @@ pub(super) async fn write(
     options: &Options,
     response: Response,
     extra: &Fields,
-    finishing: Option<&Finishing>,
+    response_edits: Option<&ResponseEdits>,
 ) -> Result<()> {
     let mut response = if response.status.as_u16() >= 400
         && session.is_http2()
@@ -53,9 +53,10 @@ pub(super) async fn write(
     };
     let head_only = session.req_header().method == Method::HEAD;
     let mut header = header_of(&response, options, extra)?;
-    if let Some(finishing) = finishing {
+    if let Some(response_edits) = response_edits {
         let body = std::mem::take(&mut response.body);
-        response.body = finish::whole(finishing, session.req_header(), &mut header, body)?;
+        response.body =
+            response_edits::whole(response_edits, session.req_header(), &mut header, body)?;
     }
     keep_connection(session);
     let body = if head_only || bodiless(response.status) {

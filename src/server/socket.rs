@@ -19,7 +19,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::server::gather::Gather;
+use crate::server::write_buffer::WriteBuffer;
 
 /// TLS reads a record in small pieces.
 const TLS_READ_BUFFER: usize = 4 * 1024;
@@ -27,13 +27,13 @@ const TLS_READ_BUFFER: usize = 4 * 1024;
 /// A client's connection for HTTP in plain text. Heads and bodies are read into separate buffers.
 pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
-    wrap(Gather::new(tcp), fd, peer)
+    wrap(WriteBuffer::new(tcp), fd, peer)
 }
 
 /// A client's connection for TLS.
 pub(super) fn below_tls(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
-    let reader = BufReader::with_capacity(TLS_READ_BUFFER, Gather::new(tcp));
+    let reader = BufReader::with_capacity(TLS_READ_BUFFER, WriteBuffer::new(tcp));
     wrap(reader, fd, peer)
 }
 

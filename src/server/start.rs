@@ -18,21 +18,21 @@ use tokio::sync::{mpsc, watch};
 
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
-use crate::server::accept::{Door, Doors};
-use crate::server::admin::{self, Side, SideListener};
+use crate::server::accept::{AcceptLoop, AcceptLoops};
+use crate::server::admin::{self, AdminListener, AdminServer};
+use crate::server::background::BackgroundTasks;
+use crate::server::connection_limit::ConnectionLimit;
 use crate::server::control::{self, Orders};
+use crate::server::control_folder;
 use crate::server::descriptors::{self, Spare};
-use crate::server::folder;
 use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
-use crate::server::handover::{self, OldProcess, Taken};
 use crate::server::listeners::Listeners;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
-use crate::server::room::Room;
 use crate::server::signals::Signals;
+use crate::server::socket_transfer::{self, OldProcess, ReceivedSockets};
 use crate::server::tickets::Tickets;
 use crate::server::tls::Certificates;
-use crate::server::upkeep::Upkeep;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
@@ -85,11 +85,11 @@ pub(crate) fn run(
         descriptors,
     } = prepared;
     let listen = loaded.listen.clone();
-    let folder = folder::private();
+    let folder = control_folder::private();
     let mut taken = if options.upgrade {
         runtime.block_on(take(&folder, &listen, &mut signals))?
     } else {
-        Taken::default()
+        ReceivedSockets::default()
     };
     let certificates = certificates(&listen, options.upgrade)?;
     allow(&loaded.service);
@@ -98,7 +98,7 @@ pub(crate) fn run(
     let shared = shared(loaded.service, logs, &metrics);
     let spare = Arc::new(Spare::take());
     let leaving = watch::channel(false).0;
-    let doors = Arc::new(Doors::default());
+    let accept_loops = Arc::new(AcceptLoops::default());
     let mut listeners = std::mem::take(&mut taken.listeners);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&listen));
     server.bootstrap();
@@ -111,9 +111,18 @@ pub(crate) fn run(
         leaving.subscribe(),
         workers(&listen),
     );
-    let open = 1 + add_sides(&mut server, &loaded.sides, &mut listeners, &doors, &spare)?;
+    let open = 1 + add_admin_listeners(
+        &mut server,
+        &loaded.admin_listeners,
+        &mut listeners,
+        &accept_loops,
+        &spare,
+    )?;
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
-    server.add_service(background_service("upkeep", Upkeep::new(task_receiver)));
+    server.add_service(background_service(
+        "upkeep",
+        BackgroundTasks::new(task_receiver),
+    ));
     // The receiver lives as long as the server. A closed channel means that the process is ending.
     let _ = task_sender.send(loaded.tasks);
 
@@ -125,10 +134,16 @@ pub(crate) fn run(
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address, "port")?;
     Memory::process().grant();
-    let room = room(descriptors, listen.limits.max_connections);
-    let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
-    server.add_service(door.threads(workers(&listen)));
-    listeners.keep(&addresses(&loaded.sides, listen.address));
+    let connection_limit = connection_limit(descriptors, listen.limits.max_connections);
+    let accept_loop = AcceptLoop::new(
+        "gateway",
+        socket,
+        Arc::new(front),
+        connection_limit,
+        &accept_loops,
+    );
+    server.add_service(accept_loop.threads(workers(&listen)));
+    listeners.keep(&addresses(&loaded.admin_listeners, listen.address));
     let stop = spawn(server)?;
     let orders = Orders {
         asks,
@@ -139,7 +154,7 @@ pub(crate) fn run(
     };
     let process = Process {
         took_over: options.upgrade,
-        successor: options.successor,
+        new_process: options.new_process,
         folder,
         control: None,
         shared,
@@ -147,11 +162,11 @@ pub(crate) fn run(
         loader,
         certificates,
         listen,
-        sides: loaded.sides,
+        admin_listeners: loaded.admin_listeners,
         tasks: task_sender,
         listeners,
         leaving,
-        doors,
+        accept_loops,
         stop,
     };
     let ended = runtime.block_on(process.main(open, taken, orders, asked, signals));
@@ -168,17 +183,17 @@ fn proxy(server: &Server, shared: &Arc<Shared>, listen: &Listen) -> HttpProxy<Ga
 }
 
 /// Adds the admin listeners to the server. Returns their number.
-fn add_sides(
+fn add_admin_listeners(
     server: &mut Server,
-    sides: &[SideListener],
+    admin_listeners: &[AdminListener],
     listeners: &mut Listeners,
-    doors: &Arc<Doors>,
+    accept_loops: &Arc<AcceptLoops>,
     spare: &Arc<Spare>,
 ) -> Result<usize, RunError> {
     let mut added = 0;
-    for side in sides {
+    for side in admin_listeners {
         if let Some(socket) = bind_side(listeners, side)? {
-            server.add_service(admin_listener(side, socket, doors, spare));
+            server.add_service(admin_listener(side, socket, accept_loops, spare));
             added += 1;
         }
     }
@@ -192,9 +207,9 @@ fn certificate_files(certificates: &Option<Arc<Certificates>>) -> Vec<PathBuf> {
 }
 
 /// The addresses that the process listens on.
-fn addresses(sides: &[SideListener], main: SocketAddr) -> Vec<SocketAddr> {
-    let sides = sides.iter().map(|side| side.address);
-    sides.chain([main]).collect()
+fn addresses(admin_listeners: &[AdminListener], main: SocketAddr) -> Vec<SocketAddr> {
+    let admin_listeners = admin_listeners.iter().map(|side| side.address);
+    admin_listeners.chain([main]).collect()
 }
 
 /// The state that all requests share, with the loaded service in use.
@@ -222,11 +237,11 @@ async fn take(
     folder: &Result<PathBuf, String>,
     listen: &Listen,
     signals: &mut Signals,
-) -> Result<Taken, RunError> {
+) -> Result<ReceivedSockets, RunError> {
     let folder = folder
         .as_ref()
         .map_err(|reason| RunError::Start(format!("no sockets can be taken over: {reason}")))?;
-    let path = handover::path(folder, listen.address);
+    let path = socket_transfer::path(folder, listen.address);
     let control = control::socket(folder, listen.address.port());
     let from = OldProcess {
         address: listen.address,
@@ -234,7 +249,7 @@ async fn take(
         wait: listen.upgrade_wait,
     };
     tokio::select! {
-        taken = handover::take(&path, &from) => {
+        taken = socket_transfer::take(&path, &from) => {
             taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))
         }
         why = signals.end() => Err(RunError::Start(format!("{why} before it could listen"))),
@@ -274,7 +289,7 @@ fn spawn(server: Server) -> Result<watch::Sender<bool>, RunError> {
 /// Binds an admin listener. `None` if it is optional and cannot be bound, which is logged.
 fn bind_side(
     listeners: &mut Listeners,
-    side: &SideListener,
+    side: &AdminListener,
 ) -> Result<Option<std::net::TcpListener>, RunError> {
     match bind(listeners, side.address, side.block) {
         Err(error) if side.optional => {
@@ -287,14 +302,15 @@ fn bind_side(
 
 /// The service that accepts the connections of an admin listener.
 fn admin_listener(
-    side: &SideListener,
+    side: &AdminListener,
     socket: std::net::TcpListener,
-    doors: &Arc<Doors>,
+    accept_loops: &Arc<AcceptLoops>,
     spare: &Arc<Spare>,
-) -> Door<Side> {
-    let app = Arc::new(Side::new(Arc::clone(&side.handler)));
-    let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
-    Door::new("side", socket, app, room, doors).with_spare(Arc::clone(spare))
+) -> AcceptLoop<AdminServer> {
+    let app = Arc::new(AdminServer::new(Arc::clone(&side.handler)));
+    let connection_limit = ConnectionLimit::new(admin::MAX_CONNECTIONS, usize::MAX);
+    AcceptLoop::new("side", socket, app, connection_limit, accept_loops)
+        .with_spare(Arc::clone(spare))
 }
 
 fn bind(
@@ -311,7 +327,7 @@ fn bind(
 }
 
 /// The limit of client connections, according to the limits of system and configuration.
-fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
+fn connection_limit(descriptors: Option<u64>, max_connections: usize) -> Arc<ConnectionLimit> {
     let share = descriptors.map_or(usize::MAX, descriptors::client_share);
     let fitting = memory_share(budget::half_of_memory());
     let places = share.min(fitting);
@@ -325,7 +341,7 @@ fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
             "[SERVICE: Gateway] The limit of {scarce} allows at most {places} client connections at a time"
         );
     }
-    Room::weighing(CONNECTION, places, max_connections)
+    ConnectionLimit::weighing(CONNECTION, places, max_connections)
 }
 
 /// The memory of a connection with a small request that waits for its backend or for the rest of a small body, which

@@ -8,7 +8,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::server::control::Ask;
+use crate::server::control::ReloadRequest;
 
 /// Editors and config-map updates write in several steps, so files are read after they were unchanged for this time.
 const QUIET: Duration = Duration::from_millis(300);
@@ -124,7 +124,7 @@ impl Drop for Watching {
 pub(super) fn files(
     list: Arc<WatchList>,
     certificates: Vec<PathBuf>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<ReloadRequest>,
 ) -> Option<Watching> {
     list.wanted().certificates = certificates;
     let (changed_sender, changed) = mpsc::channel(1);
@@ -183,7 +183,7 @@ async fn settle(
     mut folders: Folders,
     list: Arc<WatchList>,
     mut changed: mpsc::Receiver<()>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<ReloadRequest>,
 ) {
     loop {
         tokio::select! {
@@ -192,7 +192,7 @@ async fn settle(
                     return;
                 }
                 while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
-                if asks.send(Ask::default()).await.is_err() {
+                if asks.send(ReloadRequest::default()).await.is_err() {
                     return;
                 }
             }

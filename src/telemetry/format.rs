@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::telemetry::moment::{self, GoLayout};
-use crate::telemetry::text::{push_escaped, push_json};
+use crate::telemetry::sanitize::{push_escaped, push_json};
+use crate::telemetry::timestamp::{self, GoLayout};
 use crate::telemetry::trace::{SpanId, TraceId};
 
 /// The configured levels, least important first.
@@ -136,7 +136,7 @@ impl Format {
     pub fn push(&self, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
         match self {
             Format::Plain => {
-                let date = moment::local(event.since_1970).format("%Y/%m/%d %H:%M:%S");
+                let date = timestamp::local(event.since_1970).format("%Y/%m/%d %H:%M:%S");
                 let start = format!("{date} {MODULE} {}: ", event.level.name());
                 out.extend_from_slice(start.as_bytes());
                 push_escaped(event.message, out);
@@ -151,7 +151,7 @@ impl Format {
 }
 
 fn push_default(prefix: &str, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
-    let date = moment::local(event.since_1970).format("%Y/%m/%d - %H:%M:%S%.3f");
+    let date = timestamp::local(event.since_1970).format("%Y/%m/%d - %H:%M:%S%.3f");
     let (start, end) = if color {
         (event.level.color(), RESET)
     } else {
@@ -164,7 +164,7 @@ fn push_default(prefix: &str, event: &Event<'_>, color: bool, out: &mut Vec<u8>)
 
 /// KrakenD prints the local time with `+00:00` after it, and does not escape. Here it is UTC and valid JSON.
 fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
-    let date = moment::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.3f");
+    let date = timestamp::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.3f");
     let level = event.level.name();
     let start = format!(
         "{{\"@timestamp\":\"{date}+00:00\", \"@version\": 1, \"level\": \"{level}\", \"message\": "
@@ -177,7 +177,7 @@ fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
 }
 
 fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
-    let date = moment::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.6f");
+    let date = timestamp::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.6f");
     let start = format!("{{\"@timestamp\":\"{date}+00:00\",\"@version\":1,\"host\":");
     out.extend_from_slice(start.as_bytes());
     push_json(host, out);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     fn date(layout: &str) -> String {
-        moment::local(Duration::from_millis(1_795_472_485_177))
+        timestamp::local(Duration::from_millis(1_795_472_485_177))
             .format(layout)
             .to_string()
     }

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::telemetry::format::Level;
-use crate::telemetry::text::push_json;
+use crate::telemetry::sanitize::push_json;
 
 /// The largest datagram that is sent whole.
 const MOST_DATAGRAM: usize = 1420;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use log::{LevelFilter, Log, Metadata, Record};
 
+use crate::telemetry::deferred::{self, DeferredLine};
 use crate::telemetry::format::{Event, Format, Level};
 use crate::telemetry::gelf::{self, Gelf};
-use crate::telemetry::held::{self, Held};
 use crate::telemetry::mask::{masked_text, scrubbed};
-use crate::telemetry::moment;
 use crate::telemetry::observe;
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
+use crate::telemetry::timestamp;
 
 /// The target of records that are more severe than errors: `log::error!(target: CRITICAL, "…")`.
 pub(crate) const CRITICAL: &str = "critical";
@@ -134,7 +134,7 @@ impl Logger {
     }
 
     /// Writes held lines with the current settings.
-    pub(crate) fn release(&self, lines: Vec<Held>) {
+    pub(crate) fn release(&self, lines: Vec<DeferredLine>) {
         for held in lines {
             Log::log(
                 self,
@@ -192,7 +192,7 @@ impl Logger {
     fn complain(&self, error: Option<String>) {
         if let Some(message) = error {
             self.active.load().write(&Event {
-                since_1970: moment::now(),
+                since_1970: timestamp::now(),
                 level: Level::Error,
                 message: &message,
                 file: file!(),
@@ -205,7 +205,7 @@ impl Logger {
     fn record(&self, record: &Record<'_>) {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
-        let now = moment::now();
+        let now = timestamp::now();
         let mut message = if is_ours(record.target()) {
             // An error of a script may quote a query.
             masked_text(&record.args().to_string()).into_owned()
@@ -241,7 +241,7 @@ impl Log for Installed {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !held::keep(record) {
+        if !deferred::keep(record) {
             Log::log(&*self.0, record);
         }
     }
@@ -381,7 +381,7 @@ fn syslog_line(settings: &SyslogSettings, event: &Event<'_>) -> Vec<u8> {
     );
     line.extend_from_slice(event.level.name().as_bytes());
     line.extend_from_slice(b" > ");
-    crate::telemetry::text::push_escaped(event.message, &mut line);
+    crate::telemetry::sanitize::push_escaped(event.message, &mut line);
     line
 }
 

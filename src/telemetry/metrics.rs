@@ -4,22 +4,22 @@
 //! classes of statuses, closed lists of reasons. Handles are obtained once per service, so a request only updates
 //! atomics.
 
-mod admitted;
 mod guards;
-mod maker;
 mod memory;
+mod registration;
 mod routes;
+mod series_limit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub(super) use maker::Maker;
 use prometheus::core::{Collector, GenericGauge};
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
+pub(super) use registration::Registration;
 
 use self::memory::Memory;
 use crate::telemetry::state::State;
@@ -34,7 +34,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     /// Each endpoint has its own series.
     per_endpoint: AtomicBool,
-    admitted: admitted::Admitted,
+    admitted: series_limit::SeriesLimit,
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGauge,
@@ -85,29 +85,29 @@ struct TokenCacheMetrics {
 }
 
 impl KeySetMetrics {
-    fn new(maker: &Maker<'_>) -> KeySetMetrics {
+    fn new(registration: &Registration<'_>) -> KeySetMetrics {
         KeySetMetrics {
-            age: maker.gauges(
+            age: registration.gauges(
                 "portcullis_jwks_age_seconds",
                 "Time since the key set in use was fetched.",
                 &["source"],
             ),
-            keys: maker.int_gauges(
+            keys: registration.int_gauges(
                 "portcullis_jwks_keys",
                 "Usable keys in the set in use; 0 before the first download.",
                 &["source"],
             ),
-            fetches: maker.counters(
+            fetches: registration.counters(
                 "portcullis_jwks_fetches_total",
                 "Key set downloads tried.",
                 &["source"],
             ),
-            errors: maker.counters(
+            errors: registration.counters(
                 "portcullis_jwks_fetch_errors_total",
                 "Key set downloads that failed.",
                 &["source"],
             ),
-            stale: maker.int_gauges(
+            stale: registration.int_gauges(
                 "portcullis_jwks_stale",
                 "Whether the key set in use is older than its refresh interval, or there is none.",
                 &["source"],
@@ -117,22 +117,23 @@ impl KeySetMetrics {
 }
 
 impl TokenCacheMetrics {
-    fn new(maker: &Maker<'_>) -> TokenCacheMetrics {
+    fn new(registration: &Registration<'_>) -> TokenCacheMetrics {
         TokenCacheMetrics {
-            hits: maker.counter(
+            hits: registration.counter(
                 "portcullis_token_cache_hits_total",
                 "Tokens whose signature was known good.",
             ),
-            misses: maker.counter(
+            misses: registration.counter(
                 "portcullis_token_cache_misses_total",
                 "Tokens whose signature had to be checked.",
             ),
-            evictions: maker.counter(
+            evictions: registration.counter(
                 "portcullis_token_cache_evictions_total",
                 "Entries evicted to make room.",
             ),
-            entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
-            bytes: maker.int_gauge(
+            entries: registration
+                .int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
+            bytes: registration.int_gauge(
                 "portcullis_token_cache_bytes",
                 "Memory of the verified tokens in the cache.",
             ),
@@ -158,110 +159,110 @@ impl Metrics {
     /// Two metrics here have the same name. The first test that calls it would show this.
     pub(crate) fn new() -> Arc<Metrics> {
         let registry = Registry::new();
-        let maker = Maker(&registry);
-        let info = maker.int_gauges(
+        let registration = Registration(&registry);
+        let info = registration.int_gauges(
             "portcullis_build_info",
             "Always 1; the labels name the running version.",
             &["version"],
         );
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Metrics {
-            requests: maker.int_counters(
+            requests: registration.int_counters(
                 "portcullis_http_requests_total",
                 "Requests that got a response, by route pattern, method and class of status.",
                 &["route", "method", "status"],
             ),
-            duration: maker.histograms(
+            duration: registration.histograms(
                 "portcullis_http_request_duration_seconds",
                 "Time from the head of a request to the end of its response.",
                 &["route", "method"],
             ),
-            in_flight: maker.int_gauge(
+            in_flight: registration.int_gauge(
                 "portcullis_http_requests_in_flight",
                 "Requests in progress.",
             ),
             open: AtomicUsize::new(0),
-            connections: maker.int_counter(
+            connections: registration.int_counter(
                 "portcullis_connections_total",
                 "Client connections accepted.",
             ),
-            connections_open: maker.int_gauge(
+            connections_open: registration.int_gauge(
                 "portcullis_connections_open",
                 "Client connections open now.",
             ),
-            connections_rejected: maker.int_counter(
+            connections_rejected: registration.int_counter(
                 "portcullis_connections_refused_total",
                 "Client connections closed at once: too many.",
             ),
-            handshake_failures: maker.int_counter(
+            handshake_failures: registration.int_counter(
                 "portcullis_tls_handshake_failures_total",
                 "TLS handshakes with clients that failed.",
             ),
-            bad_requests: maker.int_counters(
+            bad_requests: registration.int_counters(
                 "portcullis_http_bad_requests_total",
                 "Requests rejected before they were routed, by reason.",
                 &["reason"],
             ),
-            jwt_rejected: maker.int_counters(
+            jwt_rejected: registration.int_counters(
                 "portcullis_jwt_rejected_total",
                 "Requests rejected for their token, by route pattern and reason.",
                 &["route", "reason"],
             ),
-            jwt_without_exp: maker.counter(
+            jwt_without_exp: registration.counter(
                 "portcullis_jwt_without_exp_total",
                 "Requests accepted with a token that never expires.",
             ),
-            rejected: maker.int_counters(
+            rejected: registration.int_counters(
                 "portcullis_requests_refused_total",
                 "Requests rejected by a policy, by route pattern and reason.",
                 &["route", "reason"],
             ),
-            upstream_errors: maker.int_counters(
+            upstream_errors: registration.int_counters(
                 "portcullis_upstream_errors_total",
                 "Calls to upstreams that gave no usable response, by route pattern and kind.",
                 &["route", "kind"],
             ),
-            memory: Memory::new(&maker),
-            panics: maker.int_counter(
+            memory: Memory::new(&registration),
+            panics: registration.int_counter(
                 "portcullis_panics_total",
                 "Requests that failed because of a panic in the gateway.",
             ),
-            reload_success: maker.int_gauge(
+            reload_success: registration.int_gauge(
                 "portcullis_config_last_reload_successful",
                 "Whether the last reload was applied.",
             ),
-            reload_time: maker.gauge(
+            reload_time: registration.gauge(
                 "portcullis_config_last_reload_success_timestamp_seconds",
                 "When a configuration was last applied.",
             ),
-            reloads: maker.int_counters(
+            reloads: registration.int_counters(
                 "portcullis_config_reloads_total",
                 "Requested reloads, by result.",
                 &["result"],
             ),
-            log_dropped: maker.int_counter(
+            log_dropped: registration.int_counter(
                 "portcullis_log_lines_dropped_total",
                 "Log lines dropped because the queue was full.",
             ),
-            series_overflow: maker.int_counter(
+            series_overflow: registration.int_counter(
                 "portcullis_metrics_overflow_total",
                 "Series that were folded into one, because their metric had reached its limit of series.",
             ),
-            key_sets: KeySetMetrics::new(&maker),
-            token_cache: TokenCacheMetrics::new(&maker),
-            certificates: maker.gauges(
+            key_sets: KeySetMetrics::new(&registration),
+            token_cache: TokenCacheMetrics::new(&registration),
+            certificates: registration.gauges(
                 "portcullis_certificate_expiry_timestamp_seconds",
                 "When a certificate in use expires, by its use.",
                 &["use", "file", "subject", "serial"],
             ),
-            endpoint_in_flight: maker.int_gauges(
+            endpoint_in_flight: registration.int_gauges(
                 "portcullis_endpoint_requests_in_flight",
                 "Requests in progress, by route pattern and method.",
                 &["route", "method"],
             ),
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
                 .expect("the name is a valid metric name"),
-            state: State::new(&maker),
+            state: State::new(&registration),
             registry: revocations::registered(redis::registered(queues::registered(registry))),
             per_endpoint: AtomicBool::new(true),
             admitted: Default::default(),

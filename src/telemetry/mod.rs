@@ -3,20 +3,20 @@
 //! | module | content |
 //! |---|---|
 //! | [`logger`], [`mod@format`] | log lines: levels, formats, stdout and syslog |
-//! | [`held`] | log lines of a configuration that is being loaded |
+//! | [`deferred`] | log lines of a configuration that is being loaded |
 //! | [`access`] | the access log |
 //! | [`gelf`] | log lines to Graylog |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
 //! | [`state`] | those of its metrics that show the current state |
-//! | [`page`] | the same for people |
+//! | [`status_page`] | the same for people |
 //! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
 //! | [`observe`] | what a request, its backend calls and their round trips report |
 //! | [`trace`] | spans, and the trace context in header fields |
 //! | [`series`] | metrics under OpenTelemetry's names, and their page for Prometheus |
 //! | [`otlp`] | exports spans and metrics to a collector |
-//! | [`moment`], [`text`] | dates and texts in log lines |
-//! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
+//! | [`timestamp`], [`sanitize`] | dates and texts in log lines |
+//! | [`mask`], [`url_secrets`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
 //! | [`process`] | what the system says about this process |
 //! | [`queues`] | metrics of message queues and functions |
@@ -24,26 +24,26 @@
 //! | [`revocations`] | metrics of the revocations that gateways share |
 
 pub(crate) mod access;
+pub(crate) mod deferred;
 pub(crate) mod format;
 pub(crate) mod gelf;
-pub(crate) mod held;
-pub(crate) mod hidden;
 pub(crate) mod logger;
 pub(crate) mod mask;
 pub(crate) mod metrics;
-pub(crate) mod moment;
 pub(crate) mod observe;
 pub(crate) mod otlp;
-pub(crate) mod page;
 pub(crate) mod panics;
 pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod redis;
 pub(crate) mod revocations;
+pub(crate) mod sanitize;
 pub(crate) mod series;
 pub(crate) mod sink;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod status_page;
 pub(crate) mod syslog;
-pub(crate) mod text;
+pub(crate) mod timestamp;
 pub(crate) mod trace;
+pub(crate) mod url_secrets;

@@ -10,7 +10,7 @@ use prometheus::core::GenericGaugeVec;
 use prometheus::{CounterVec, GaugeVec, IntGauge, IntGaugeVec};
 
 use crate::telemetry::mask::masked;
-use crate::telemetry::metrics::Maker;
+use crate::telemetry::metrics::Registration;
 use crate::telemetry::series::MOST_SERIES;
 
 /// The labels of the series for everything beyond the limit.
@@ -52,62 +52,62 @@ pub(crate) struct Now {
 }
 
 impl State {
-    pub(super) fn new(maker: &Maker<'_>) -> State {
+    pub(super) fn new(registration: &Registration<'_>) -> State {
         State {
-            breakers: maker.int_gauges(
+            breakers: registration.int_gauges(
                 "portcullis_circuit_breaker_state",
                 "State of the circuit breakers of backends: 0 closed, 1 half open, 2 open.",
                 &["route", "backend", "name"],
             ),
-            connections_open: maker.int_gauges(
+            connections_open: registration.int_gauges(
                 "portcullis_upstream_connections_open",
                 "Connections to hosts of backends that are open now.",
                 &["host"],
             ),
-            connections_idle: maker.int_gauges(
+            connections_idle: registration.int_gauges(
                 "portcullis_upstream_connections_idle",
                 "Those of them that no call uses.",
                 &["host"],
             ),
-            dns_age: maker.gauges(
+            dns_age: registration.gauges(
                 "portcullis_dns_age_seconds",
                 "Time since the last successful lookup of a host name of a backend.",
                 &["name"],
             ),
-            dns_found: maker.int_gauges(
+            dns_found: registration.int_gauges(
                 "portcullis_dns_addresses",
                 "Addresses of a host name, or hosts of a service, that the last successful lookup found.",
                 &["name"],
             ),
-            host_usable: maker.int_gauges(
+            host_usable: registration.int_gauges(
                 "portcullis_upstream_host_healthy",
                 "Hosts with health checks, ejection or a slow start: 1 healthy, 0 unhealthy or ejected.",
                 &["host"],
             ),
-            host_changes: maker.counters(
+            host_changes: registration.counters(
                 "portcullis_upstream_host_changes_total",
                 "Changes of these hosts: unhealthy, healthy (again), ejected.",
                 &["host", "to"],
             ),
-            repeats: maker.counters(
+            repeats: registration.counters(
                 "portcullis_upstream_repeats_total",
                 "Calls that were made again, by the first host of their backend: retry, hedge, or over_budget for those that were not made.",
                 &["host", "kind"],
             ),
-            cache_responses: maker.int_gauge(
+            cache_responses: registration.int_gauge(
                 "portcullis_http_cache_responses",
                 "Responses in the caches of backends.",
             ),
-            cache_bytes: maker.int_gauge(
+            cache_bytes: registration.int_gauge(
                 "portcullis_http_cache_bytes",
                 "Bytes of the responses in the caches of backends.",
             ),
-            config: maker.int_gauges(
+            config: registration.int_gauges(
                 "portcullis_config_info",
                 "Always 1; the hash is that of the configuration in use, with its templates and variables filled in.",
                 &["hash"],
             ),
-            workers: maker.int_gauge(
+            workers: registration.int_gauge(
                 "portcullis_workers",
                 "Threads that handle requests.",
             ),

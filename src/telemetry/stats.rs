@@ -177,7 +177,7 @@ impl Stats {
             if index > 0 {
                 out.extend_from_slice(b",\n");
             }
-            crate::telemetry::text::push_json(name, &mut out);
+            crate::telemetry::sanitize::push_json(name, &mut out);
             out.extend_from_slice(b": ");
             out.extend_from_slice(value.as_bytes());
         }
@@ -234,7 +234,7 @@ impl Stats {
         let mut arguments = Vec::new();
         for (index, argument) in std::env::args().enumerate() {
             arguments.push(if index == 0 { b'[' } else { b',' });
-            crate::telemetry::text::push_json(&argument, &mut arguments);
+            crate::telemetry::sanitize::push_json(&argument, &mut arguments);
         }
         arguments.push(b']');
         page.insert(

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::telemetry::moment;
+use crate::telemetry::timestamp;
 
 /// Sockets of syslog daemons.
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
@@ -48,7 +48,7 @@ pub(crate) fn push_header(
     out: &mut Vec<u8>,
 ) {
     let priority = u32::from(facility.0) * 8 + severity as u32;
-    let date = moment::local(since_1970).format("%b %e %H:%M:%S");
+    let date = timestamp::local(since_1970).format("%b %e %H:%M:%S");
     let header = format!("<{priority}>{date} {tag}[{}]: ", std::process::id());
     out.extend_from_slice(header.as_bytes());
 }

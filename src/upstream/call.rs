@@ -12,16 +12,16 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::budget::Full;
-use super::care::Pick;
 use super::client::Client;
 use super::collect::{Collector, Overflow, Pieces, whole};
 use super::error::CallError;
 use super::exchange::{Exchange, RequestBody};
 use super::gunzip::{Gunzip, is_gzip};
+use super::head_writer::content_length;
 use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
-use super::wire::content_length;
+use super::resilience::Pick;
 
 /// The limits and permissions of a call.
 #[derive(Debug, Clone, Copy)]
@@ -139,10 +139,10 @@ impl HostSet {
     ) -> Result<Exchange<'a>, S::Error> {
         let framing = call.framing();
         let own = call.is_repeatable();
-        let again = call.elsewhere.as_deref().unwrap_or(self).again();
-        let exchange = if let Some(again) = again.filter(|_| own) {
+        let retry = call.elsewhere.as_deref().unwrap_or(self).retry();
+        let exchange = if let Some(retry) = retry.filter(|_| own) {
             // Boxed, so that calls that are made once do not carry this state.
-            Box::pin(self.send_repeatedly(&again, &call, framing, source)).await?
+            Box::pin(self.send_repeatedly(&retry, &call, framing, source)).await?
         } else {
             let pick = Pick::of(&call.out);
             let mut exchange = match call.elsewhere {

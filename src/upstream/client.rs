@@ -203,13 +203,13 @@ impl Client {
     pub(super) fn slots(&self, origin: String) -> Option<Arc<Semaphore>> {
         let most = self.settings.max_in_flight_per_host?;
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|_, room| room.strong_count() > 0);
-        if let Some(room) = slots.get(&origin).and_then(Weak::upgrade) {
-            return Some(room);
+        slots.retain(|_, permits| permits.strong_count() > 0);
+        if let Some(permits) = slots.get(&origin).and_then(Weak::upgrade) {
+            return Some(permits);
         }
-        let room = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-        slots.insert(origin, Arc::downgrade(&room));
-        Some(room)
+        let permits = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        slots.insert(origin, Arc::downgrade(&permits));
+        Some(permits)
     }
 
     /// The peer at `address`. With `secure` it must present a certificate for `name`.

@@ -70,8 +70,8 @@ pub(crate) async fn whole<P: Pieces>(
         return Ok(charge.hold(first));
     };
     let expected = announced.and_then(|length| usize::try_from(length).ok());
-    let room = expected.unwrap_or(first.len() * 4);
-    let whole = Collector::new(room.max(first.len() + second.len()), most, copies);
+    let capacity = expected.unwrap_or(first.len() * 4);
+    let whole = Collector::new(capacity.max(first.len() + second.len()), most, copies);
     let mut whole = Collector {
         charge,
         charged: P::charged,

@@ -7,12 +7,12 @@ use http::Method;
 use pingora_core::Error;
 use tokio::time::Instant;
 
-use super::care::Pick;
 use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
+use super::resilience::Pick;
 use super::session::Session;
-use crate::telemetry::observe::Trip;
+use crate::telemetry::observe::RoundTrip;
 
 /// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
 const MOST_HOSTS: usize = 4;
@@ -33,7 +33,7 @@ impl HostSet {
         &self,
         hosts: &HostList<'_>,
         (method, target): (&Method, &str),
-        (pick, trip): (Pick<'_>, &mut Option<Box<Trip>>),
+        (pick, trip): (Pick<'_>, &mut Option<Box<RoundTrip>>),
     ) -> Result<Connected, CallError> {
         let named =
             |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
@@ -45,7 +45,7 @@ impl HostSet {
         &self,
         hosts: &HostList<'_>,
         way: Way,
-        (pick, trip): (Pick<'_>, &mut Option<Box<Trip>>),
+        (pick, trip): (Pick<'_>, &mut Option<Box<RoundTrip>>),
         named: impl Fn(CallError, &Host) -> CallError,
     ) -> Result<Connected, CallError> {
         let mut failure: Option<CallError> = None;
@@ -194,7 +194,7 @@ impl<'a> Dial<'a> {
 
     fn impose(&self) {
         if let Some(candidate) = self.peers.list.get(self.peer) {
-            candidate.penalty.impose();
+            candidate.failures.impose();
         }
     }
 }

@@ -7,9 +7,9 @@ use http::Method;
 use pingora_core::{Error, ErrorType};
 
 use super::budget::Full;
-use super::handshake;
+use super::handshake_error;
 use crate::telemetry::observe::error_type;
-use crate::telemetry::text::masked;
+use crate::telemetry::sanitize::masked;
 
 /// Why a call gave no response.
 ///
@@ -127,7 +127,7 @@ impl CallError {
                 return CallError::new(CallErrorKind::Connect, "net/http: TLS handshake timeout");
             }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-                return CallError::new(CallErrorKind::Connect, handshake::reason(error));
+                return CallError::new(CallErrorKind::Connect, handshake_error::reason(error));
             }
             _ => format!("connect: {}", error.root_cause()).into(),
         };
@@ -181,7 +181,7 @@ fn io_text(error: &Error) -> Cow<'static, str> {
             std::io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
             _ => {
                 let text = io.to_string();
-                handshake::alert(&text).unwrap_or(text).into()
+                handshake_error::alert(&text).unwrap_or(text).into()
             }
         },
         None => error.etype().as_str().into(),

@@ -12,13 +12,13 @@ use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorType};
 use tokio::sync::Semaphore;
 
-use super::care::{HostCare, HostHealth};
 use super::client::{Client, HttpVersion, Settings};
 use super::dns::{DnsTable, Name, Response};
 use super::error::{CallError, CallErrorKind};
+use super::failover::{Availability, FailureRecord, Order, order};
 use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
-use super::turn::{Order, Penalty, Standing, order};
+use super::resilience::{HostHealth, HostResilience};
 use super::usage::{HostStates, Usage};
 
 /// A host string, parsed once.
@@ -28,7 +28,7 @@ pub(super) struct Host {
     pub(super) url: Arc<str>,
     pub(super) place: Result<Place, Box<str>>,
     /// What the file asks for beyond round robin.
-    pub(super) care: Option<Box<HostCare>>,
+    pub(super) resilience: Option<Box<HostResilience>>,
 }
 
 /// The location of a host.
@@ -42,7 +42,7 @@ pub(super) struct Place {
     pub(super) authority: HeaderValue,
     /// The part of the host string after the authority: `""`, `/`, `/base`.
     pub(super) base: Box<str>,
-    pub(super) penalty: Penalty,
+    pub(super) failures: FailureRecord,
     /// The limit of concurrent calls, if there is one.
     pub(super) slots: Option<Arc<Semaphore>>,
     /// The connections.
@@ -85,7 +85,7 @@ pub(super) struct Peers {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) peer: PooledPeer,
-    pub(super) penalty: Penalty,
+    pub(super) failures: FailureRecord,
 }
 
 impl Peers {
@@ -99,13 +99,13 @@ impl Peers {
             _ => self.next.fetch_add(1, Ordering::Relaxed),
         };
         order(self.list.len(), start, |index| {
-            self.list.get(index).map(|candidate| &candidate.penalty)
+            self.list.get(index).map(|candidate| &candidate.failures)
         })
     }
 
     /// Whether every address has failed.
     pub(super) fn all_failed(&self) -> bool {
-        let good = |candidate: &Candidate| candidate.penalty.standing() == Standing::Good;
+        let good = |candidate: &Candidate| candidate.failures.availability() == Availability::Good;
         !self.list.iter().any(good)
     }
 }
@@ -122,13 +122,13 @@ impl Host {
         Host {
             url: url.into(),
             place,
-            care: None,
+            resilience: None,
         }
     }
 
     /// Its state, if it has one.
     pub(super) fn health(&self) -> Option<&HostHealth> {
-        self.care.as_ref()?.health.as_deref()
+        self.resilience.as_ref()?.health.as_deref()
     }
 
     /// Whether its statuses leave it out.
@@ -179,7 +179,7 @@ impl Place {
             port,
             authority: value,
             base: base.into(),
-            penalty: Penalty::new(),
+            failures: FailureRecord::new(),
             slots: None,
             usage: Arc::default(),
             peers: ArcSwapOption::empty(),
@@ -252,20 +252,20 @@ impl Place {
 
     /// Records a failure of the host.
     pub(super) fn impose(&self) {
-        self.penalty.impose();
+        self.failures.impose();
         self.usage.fails();
     }
 
     /// Records a request that got no response. The second in a row counts as a failure.
     pub(super) fn unanswered(&self) {
-        if self.penalty.unanswered() {
+        if self.failures.unanswered() {
             self.usage.fails();
         }
     }
 
     /// Records a response, which clears all failures. Returns whether there was a pause.
     pub(super) fn lift(&self) -> bool {
-        let was_out = self.penalty.lift();
+        let was_out = self.failures.lift();
         if was_out && self.usage.comes_back() {
             let scheme = if self.secure { "https" } else { "http" };
             log::info!("[HOST: {scheme}://{}] Responds again", self.address());
@@ -297,7 +297,7 @@ impl Place {
         }
         let candidate = |address: &IpAddr| Candidate {
             peer: self.peer(client, *address),
-            penalty: self.penalty.like(),
+            failures: self.failures.like(),
         };
         let peers = Arc::new(Peers {
             list: response.addresses.iter().map(candidate).collect(),

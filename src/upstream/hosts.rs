@@ -11,17 +11,17 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::care::{AffinityKey, Care, Pick};
 use super::client::Client;
 use super::dial::Way;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
+use super::failover::{Order, order};
 use super::host::{Host, Peers, Place};
-use super::rules::HostRules;
+use super::host_rules::HostRules;
+use super::resilience::{AffinityKey, Pick, Resilience};
 use super::session::Session;
-use super::turn::{Order, order};
 use super::usage::{HostStates, InUse};
-use crate::telemetry::observe::Trip;
+use crate::telemetry::observe::RoundTrip;
 
 /// The hosts of one backend, and the client that calls them.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct HostSet {
     name: Arc<str>,
     pub(super) rules: HostRules,
     /// What the file asks for beyond round robin.
-    pub(super) care: Option<Arc<Care>>,
+    pub(super) resilience: Option<Arc<Resilience>>,
     /// The host that was chosen before the call was built.
     first: Option<usize>,
     pub(super) sticky: Option<u64>,
@@ -142,14 +142,14 @@ impl HostSet {
     }
 
     /// The same hosts with this care. Before any call is made.
-    pub(crate) fn cared(mut self, mut care: Care) -> HostSet {
+    pub(crate) fn with_resilience(mut self, mut resilience: Resilience) -> HostSet {
         if let Hosts::Fixed(list) = &mut self.hosts
             && let Some(list) = Arc::get_mut(list)
         {
-            list.iter_mut().for_each(|host| care.adopt(host));
-            care.balance.weigh(list);
+            list.iter_mut().for_each(|host| resilience.adopt(host));
+            resilience.balance.weigh(list);
         }
-        self.care = Some(Arc::new(care));
+        self.resilience = Some(Arc::new(resilience));
         self
     }
 
@@ -211,7 +211,7 @@ impl HostSet {
         match own {
             Some((list, first)) => HostSet {
                 next: AtomicUsize::new(first),
-                care: self.care.clone(),
+                resilience: self.resilience.clone(),
                 first: Some(first),
                 ..HostSet::new(&self.client, Hosts::Fixed(list), self.name.clone())
             },
@@ -232,13 +232,17 @@ impl HostSet {
                 Some(&*self.name)
             }
         };
-        if let Some(care) = &self.care {
-            states.add_spent(&self.name, care);
+        if let Some(resilience) = &self.resilience {
+            states.add_spent(&self.name, resilience);
         }
         for host in list {
             let Ok(place) = &host.place else { continue };
             states.add(service.unwrap_or(&host.url), &place.usage);
-            if let Some(health) = host.care.as_ref().and_then(|care| care.health.as_ref()) {
+            if let Some(health) = host
+                .resilience
+                .as_ref()
+                .and_then(|resilience| resilience.health.as_ref())
+            {
                 states.add_health(service.unwrap_or(&host.url), health.report());
             }
             if service.is_none() {
@@ -267,7 +271,7 @@ impl HostSet {
     pub(super) async fn dial_for(
         &self,
         affinity: Option<AffinityKey>,
-        trip: &mut Option<Box<Trip>>,
+        trip: &mut Option<Box<RoundTrip>>,
     ) -> Result<(Box<Http1Session>, Target), CallError> {
         let hosts = self.observed_list(trip).await;
         let pick = Pick {
@@ -281,7 +285,7 @@ impl HostSet {
         let place = host.place()?;
         let candidate = found.peers.list.get(found.peer);
         let candidate = candidate.ok_or_else(CallError::no_hosts)?;
-        candidate.penalty.lift();
+        candidate.failures.lift();
         place.lift();
         let target = host.target(place);
         match *found.session.into_pingora() {
@@ -291,7 +295,7 @@ impl HostSet {
     }
 
     /// The current hosts, for a round trip. Until there are hosts, the round trip has the name of their service.
-    pub(super) async fn observed_list(&self, trip: &mut Option<Box<Trip>>) -> HostList<'_> {
+    pub(super) async fn observed_list(&self, trip: &mut Option<Box<RoundTrip>>) -> HostList<'_> {
         if let (Some(trip), Hosts::Service { .. }) = (trip, &self.hosts) {
             trip.tries(&self.name);
         }
@@ -335,8 +339,8 @@ impl HostSet {
         let host = |target: &SrvTarget| {
             let url = format!("{scheme}://{}:{}", target.host, target.port);
             let mut host = Host::new(&url, &self.client);
-            if let Some(care) = &self.care {
-                care.adopt(&mut host);
+            if let Some(resilience) = &self.resilience {
+                resilience.adopt(&mut host);
             }
             host
         };
@@ -344,9 +348,9 @@ impl HostSet {
     }
 
     pub(super) fn turn(&self, hosts: &[Host], pick: Pick<'_>) -> Order {
-        if let Some(care) = &self.care {
+        if let Some(resilience) = &self.resilience {
             let first = self.first;
-            return care.balance.order(hosts, Pick { first, ..pick });
+            return resilience.balance.order(hosts, Pick { first, ..pick });
         }
         let start = match hosts.len() {
             0 | 1 => 0,
@@ -354,7 +358,7 @@ impl HostSet {
         };
         order(hosts.len(), start, |index| {
             let place = hosts.get(index).and_then(|host| host.place.as_ref().ok());
-            place.map(|place| &place.penalty)
+            place.map(|place| &place.failures)
         })
     }
 
@@ -365,7 +369,7 @@ impl HostSet {
             next: AtomicUsize::new(0),
             name,
             rules: HostRules::default(),
-            care: None,
+            resilience: None,
             first: None,
             sticky: None,
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::budget::{Budget, Charge, Full};
-use super::care::AffinityKey;
+use super::resilience::AffinityKey;
 use crate::jose::SubjectToken;
 
 /// One call, ready to be sent. The host set adds `Host`, unless a step has set it.

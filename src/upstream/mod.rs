@@ -8,19 +8,19 @@
 //! | `idle` | connections that wait for their next call |
 //! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
 //! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how |
-//! | `rules` | [`HostRules`]: what the calls of one backend may do |
+//! | `host_rules` | [`HostRules`]: what the calls of one backend may do |
 //! | `tls` | [`TlsPolicy`]: the configured TLS towards upstreams, loaded from disk |
 //! | `certificate` | certificates and keys in files: read, checked, described |
-//! | `proof` | verification of handshake signatures, also for certificates that the library does not parse |
-//! | `listed` | [`ListedCertificates`]: certificates that are trusted by themselves |
+//! | `handshake_signature` | verification of handshake signatures, also for certificates that the library does not parse |
+//! | `direct_trust` | [`DirectlyTrusted`]: certificates that are trusted by themselves |
 //! | `host`, `hosts` | [`HostSet`]: the address of a call, from static lists, DNS or SRV |
 //! | `dial` | what an attempt to connect says about a host |
-//! | `turn` | the order in which hosts and addresses are tried |
-//! | `care` | [`Care`]: health checks, weights, sticky hosts, retries; only where the file asks for them |
+//! | `failover` | the order in which hosts and addresses are tried |
+//! | `resilience` | [`Resilience`]: health checks, weights, sticky hosts, retries; only where the file asks for them |
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
 //! | `websocket` | the handshake of a WebSocket |
-//! | `wire` | the request head on the wire |
+//! | `head_writer` | the request head on the wire |
 //! | `link` | a connection that flushes before it waits, can return data that was read, and writes a prepared head |
 //! | `call` | [`Call`]: one call with its redirects; its response is streamed, or collected up to a limit |
 //! | [`collect`] | bodies that are read whole, within a limit and the budget |
@@ -35,43 +35,43 @@
 
 pub(crate) mod budget;
 mod call;
-pub(crate) mod care;
 mod certificate;
 mod client;
 pub(crate) mod collect;
 pub(crate) mod credentials;
 mod dial;
+mod direct_trust;
 mod dns;
 mod error;
 mod exchange;
+mod failover;
 mod gunzip;
-mod handshake;
+mod handshake_error;
+mod handshake_signature;
+mod head_writer;
 mod host;
+mod host_rules;
 mod hosts;
+mod http1_fast_path;
 mod idle;
 pub(crate) mod keys;
 mod link;
-mod listed;
 mod message;
 mod multiplex;
 mod peer;
 mod pool;
-mod proof;
 mod proxy;
+pub(crate) mod read_buffer;
 mod redirect;
-pub(crate) mod room;
-mod rules;
+pub(crate) mod resilience;
 mod session;
 mod side;
 mod single_flight;
 mod timer;
 mod tls;
 mod tunnel;
-mod turn;
 mod usage;
-mod usual;
 mod websocket;
-mod wire;
 
 pub use call::CallOptions;
 pub(crate) use call::{Call, CallBody, Piece, Source, Unwatched};
@@ -82,20 +82,21 @@ pub(crate) use certificate::{
 pub use client::{Client, Clients, HttpVersion, Settings};
 pub(crate) use client::{ClientError, MAX_RESPONSE_HEADER_BYTES};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
+pub(crate) use direct_trust::{DirectlyTrusted, ShownBy};
 pub use dns::DnsTable;
 pub(crate) use error::CallError;
 pub use error::CallErrorKind;
 pub use exchange::RequestBody;
 pub(crate) use exchange::{Exchange, has_surplus};
 pub(crate) use gunzip::{Gunzip, is_gzip};
+pub(crate) use handshake_signature::{Signed, explained};
+pub(crate) use handshake_signature::{verify as verify_signature, words as certificate_words};
+pub(crate) use head_writer::{OUR_USER_AGENT, content_length, is_trimmed, title_case, trimmed};
+pub use host_rules::{HostRules, Redirects};
 pub use hosts::HostSet;
-pub(crate) use listed::{ListedCertificates, ShownBy};
 pub use message::Outgoing;
 pub(crate) use message::{Incoming, Response};
-pub(crate) use proof::{Signed, explained};
-pub(crate) use proof::{verify as verify_signature, words as certificate_words};
 pub use proxy::Proxies;
-pub use rules::{HostRules, Redirects};
 pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};
 pub use side::{SideClient, SideTls, VaultSecret, VaultServer};
@@ -104,4 +105,3 @@ pub(crate) use tls::Versions;
 pub use tls::{CertificatePair, TlsPolicy};
 pub(crate) use usage::HostStates;
 pub(crate) use websocket::{Upgraded, connection_upgrades, handshake_fields, is_websocket};
-pub(crate) use wire::{OUR_USER_AGENT, content_length, is_trimmed, title_case, trimmed};

@@ -258,7 +258,7 @@ async fn shake_hands(
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     };
-    let heard = Heard {
+    let heard = ReadMonitor {
         stream,
         life: Arc::clone(life),
         cut: false,
@@ -365,14 +365,14 @@ fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> 
 /// A peer that closes while a request is being sent resets the connection, and writing fails while its GOAWAY is
 /// still unread. Only that frame says which requests were not processed. So later writes are discarded, and reading
 /// shows how the connection ended.
-struct Heard {
+struct ReadMonitor {
     stream: Stream,
     life: Arc<Life>,
     /// The peer no longer accepts data.
     cut: bool,
 }
 
-impl Heard {
+impl ReadMonitor {
     /// The result of a write of `all` bytes.
     fn written<T>(&mut self, result: std::io::Result<T>, all: T) -> std::io::Result<T> {
         match result {
@@ -391,7 +391,7 @@ fn is_cut(kind: std::io::ErrorKind) -> bool {
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
-impl AsyncRead for Heard {
+impl AsyncRead for ReadMonitor {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -406,7 +406,7 @@ impl AsyncRead for Heard {
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for ReadMonitor {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

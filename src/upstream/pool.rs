@@ -106,7 +106,7 @@ impl Pool {
             Pool::Any(pool) => &pool.dialler.idle,
         };
         let stream: Option<Stream> = match session {
-            Session::Usual(session) => session.reuse().await.map(|link| link as Stream),
+            Session::FastPath(session) => session.reuse().await.map(|link| link as Stream),
             Session::Pingora(session) => Box::pin(reused(session)).await,
         };
         if let Some(stream) = stream {

@@ -7,9 +7,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{CallError, CallErrorKind};
+use super::host_rules::{HostRules, Redirects};
 use super::hosts::HostSet;
 use super::message::Outgoing;
-use super::rules::{HostRules, Redirects};
 
 /// The maximum number of requests in one chain, including the first, as in Go.
 pub(super) const MOST_REQUESTS: u32 = 10;

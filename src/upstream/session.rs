@@ -1,26 +1,26 @@
 //! The connection of one exchange, in one of two forms.
 //!
-//! An HTTP/1 connection starts as [`Usual`]. It becomes a session of Pingora as soon as the request or the response has
-//! something that [`Usual`] does not know.
+//! An HTTP/1 connection starts as [`FastPath`]. It becomes a session of Pingora as soon as the request or the response has
+//! something that [`FastPath`] does not know.
 
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_http::ResponseHeader;
 
+use super::http1_fast_path::FastPath;
 use super::link::Link;
-use super::usual::Usual;
 
 /// A connection that one exchange uses.
 pub(super) enum Session {
-    Usual(Box<Usual>),
+    FastPath(Box<FastPath>),
     Pingora(Box<HttpSession>),
 }
 
 impl Session {
     /// An exchange over HTTP/1.
     pub(super) fn over(link: Box<Link>) -> Session {
-        Session::Usual(Box::new(Usual::new(link)))
+        Session::FastPath(Box::new(FastPath::new(link)))
     }
 
     /// An exchange over HTTP/2.
@@ -31,7 +31,7 @@ impl Session {
     /// The same connection as a session of Pingora.
     pub(super) fn into_pingora(self) -> Box<HttpSession> {
         match self {
-            Session::Usual(usual) => Box::new(HttpSession::H1(Http1::new(usual.into_link()))),
+            Session::FastPath(usual) => Box::new(HttpSession::H1(Http1::new(usual.into_link()))),
             Session::Pingora(session) => session,
         }
     }
@@ -39,7 +39,7 @@ impl Session {
     /// The session of Pingora, if it is one.
     pub(super) fn pingora(&mut self) -> Option<&mut HttpSession> {
         match self {
-            Session::Usual(_) => None,
+            Session::FastPath(_) => None,
             Session::Pingora(session) => Some(session),
         }
     }
@@ -47,7 +47,7 @@ impl Session {
     /// Pingora's session over HTTP/1.
     pub(super) fn http1(&self) -> Option<&Http1> {
         match self {
-            Session::Usual(_) => None,
+            Session::FastPath(_) => None,
             Session::Pingora(session) => session.as_http1(),
         }
     }
@@ -66,7 +66,7 @@ impl Session {
     /// The head of the response, after it was read.
     pub(super) fn response(&self) -> Option<&ResponseHeader> {
         match self {
-            Session::Usual(usual) => usual.response(),
+            Session::FastPath(usual) => usual.response(),
             Session::Pingora(session) => session.response_header(),
         }
     }
@@ -74,7 +74,7 @@ impl Session {
     /// Whether the body of the response was read to its end.
     pub(super) fn is_done(&mut self) -> bool {
         match self {
-            Session::Usual(usual) => usual.is_done(),
+            Session::FastPath(usual) => usual.is_done(),
             Session::Pingora(session) => session.response_done(),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
-use super::care::{Care, HostReport, RetryBudget, Spent};
-use crate::telemetry::moment;
+use super::resilience::{HostReport, Resilience, RetryBudget, Spent};
+use crate::telemetry::timestamp;
 
 /// The connections of one client to one host.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Usage {
     /// Records a response. Returns whether the log gets a line about it: one for all host sets of the host, and not more
     /// than one per second for a host whose state changes often.
     pub(super) fn comes_back(&self) -> bool {
-        let now = moment::now().as_secs();
+        let now = timestamp::now().as_secs();
         self.failing.swap(false, Ordering::Relaxed) && self.told.swap(now, Ordering::Relaxed) != now
     }
 
@@ -134,8 +134,8 @@ impl HostStates {
     }
 
     /// Several host sets may share a budget.
-    pub(super) fn add_spent(&mut self, name: &str, care: &Care) {
-        let Some(budget) = care.again.as_ref().map(|again| &again.budget) else {
+    pub(super) fn add_spent(&mut self, name: &str, resilience: &Resilience) {
+        let Some(budget) = resilience.retry.as_ref().map(|retry| &retry.budget) else {
             return;
         };
         let known = self.spent.entry(name.into()).or_default();

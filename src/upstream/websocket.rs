@@ -7,11 +7,11 @@ use pingora_http::RequestHeader;
 use super::call::Call;
 use super::error::{CallError, CallErrorKind};
 use super::exchange::{handshake, write_context};
+use super::head_writer::trimmed;
 use super::hosts::{HostSet, Target};
 use super::message::Outgoing;
 use super::usage::InUse;
-use super::wire::trimmed;
-use crate::telemetry::observe::Trip;
+use crate::telemetry::observe::RoundTrip;
 
 /// The headers of the handshake that the upstream must receive, whatever `input_headers` lists.
 const HANDSHAKE: [HeaderName; 5] = [
@@ -63,7 +63,7 @@ impl HostSet {
     /// # Errors
     /// No host accepts the connection, the handshake cannot be written, or the response is invalid.
     pub async fn upgrade(&self, call: Call, handshake: &HeaderMap) -> Result<Upgraded, CallError> {
-        let mut trip = Trip::begin(&call.out.method, &call.out.target);
+        let mut trip = RoundTrip::begin(&call.out.method, &call.out.target);
         let upgraded = self.shake_hands(call, handshake, &mut trip).await;
         if let Some(trip) = &mut trip {
             match &upgraded {
@@ -80,7 +80,7 @@ impl HostSet {
         &self,
         call: Call,
         fields: &HeaderMap,
-        trip: &mut Option<Box<Trip>>,
+        trip: &mut Option<Box<RoundTrip>>,
     ) -> Result<Upgraded, CallError> {
         let set = call.elsewhere.as_deref().unwrap_or(self);
         let (mut session, target) = set.dial_for(call.out.affinity, trip).await?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use portcullis::internals::compile::{self, Inputs, Outcome, docs};
 use portcullis::internals::config::load::Format;
 use portcullis::internals::config::{ConfigError, Environment, Finding, Severity};
-use portcullis::internals::ext::Carry;
+use portcullis::internals::ext::ReloadState;
 use portcullis::internals::upstream::{Client, Clients, DnsTable, Settings};
 
 fn root() -> PathBuf {
@@ -36,7 +36,7 @@ pub(crate) fn compiled_in(text: &str, variables: &[(&str, &str)]) -> Outcome {
     let inputs = Inputs {
         environment: &environment,
         clients,
-        before: &Carry::default(),
+        before: &ReloadState::default(),
         port: None,
         debug: false,
     };

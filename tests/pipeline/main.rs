@@ -107,7 +107,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         id: 0,
         observer: None,
         payload: Default::default(),
-        finishing: None,
+        response_edits: None,
     };
     let work = Composition {
         pipes: Box::default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Endpoint, Extra, Node, Service, Typing};
 use crate::ext::registry;
-use crate::ext::unbuilt::unbuilt;
+use crate::ext::unsupported::unsupported;
 
 /// The timeout of endpoints without a `timeout`, in a configuration without one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -339,7 +339,7 @@ fn find<'a>(extra: &Extra<'a>, name: &str) -> Option<Node<'a>> {
     let backend = registry::BACKEND
         .iter()
         .map(|known| (known.namespace, known.aliases));
-    let other = unbuilt(name).map(|known| (known.namespace, known.aliases));
+    let other = unsupported(name).map(|known| (known.namespace, known.aliases));
     let known = service.chain(endpoint).chain(backend).chain(other);
     let aliases = known
         .filter(|(namespace, _)| *namespace == name)

@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::server::admin::{Asked, whole};
+use crate::server::admin::{AdminRequest, whole};
 
 /// The audience of its tokens, if the client requests no other.
 pub(super) const AUDIENCE: &str = "http://api.example.com";
@@ -57,16 +57,16 @@ impl Issuer {
         })
     }
 
-    pub(super) fn response(&self, asked: &Asked) -> Response<Vec<u8>> {
-        match (&asked.method, asked.path.as_str()) {
+    pub(super) fn response(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+        match (&request.method, request.path.as_str()) {
             (&Method::GET, "/.well-known/jwks.json") => {
                 json_response(StatusCode::OK, &self.key_set)
             }
             (&Method::GET, "/.well-known/openid-configuration") => {
                 json_response(StatusCode::OK, &self.discovery())
             }
-            (&Method::POST, "/oauth/token") => self.token(asked),
-            (&Method::GET | &Method::POST, "/token") => self.plain_token(asked),
+            (&Method::POST, "/oauth/token") => self.token(request),
+            (&Method::GET | &Method::POST, "/token") => self.plain_token(request),
             _ => json_response(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
         }
     }
@@ -82,8 +82,8 @@ impl Issuer {
         })
     }
 
-    fn token(&self, asked: &Asked) -> Response<Vec<u8>> {
-        let form = form(&asked.body);
+    fn token(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+        let form = form(&request.body);
         let field = |name| field(&form, name);
         if field("grant_type") != "client_credentials" {
             return json_response(
@@ -92,7 +92,7 @@ impl Issuer {
             );
         }
         let by_form = (field("client_id"), field("client_secret")) == CLIENT;
-        if !by_form && !basic(asked) {
+        if !by_form && !basic(request) {
             return json_response(
                 StatusCode::UNAUTHORIZED,
                 &json!({ "error": "invalid_client" }),
@@ -108,8 +108,8 @@ impl Issuer {
     }
 
     /// The token alone, so that a shell needs no JSON parser.
-    fn plain_token(&self, asked: &Asked) -> Response<Vec<u8>> {
-        match self.signed(&form(&asked.body)) {
+    fn plain_token(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+        match self.signed(&form(&request.body)) {
             Ok(token) => whole(StatusCode::OK, "text/plain", token.into_bytes()),
             Err(_) => server_error(),
         }
@@ -154,10 +154,10 @@ fn server_error() -> Response<Vec<u8>> {
     )
 }
 
-fn basic(asked: &Asked) -> bool {
+fn basic(request: &AdminRequest) -> bool {
     let expected =
         base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", CLIENT.0, CLIENT.1));
-    let sent = asked
+    let sent = request
         .headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -194,13 +194,13 @@ mod tests {
     use crate::jose;
 
     fn ask(issuer: &Issuer, method: Method, path: &str, body: &str) -> (StatusCode, Value) {
-        let asked = Asked {
+        let request = AdminRequest {
             method,
             path: path.to_owned(),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         };
-        let response = issuer.response(&asked);
+        let response = issuer.response(&request);
         (
             response.status(),
             serde_json::from_slice(response.body()).unwrap(),
@@ -247,13 +247,13 @@ mod tests {
             (Method::GET, "", AUDIENCE),
             (Method::POST, "audience=other", "other"),
         ] {
-            let asked = Asked {
+            let request = AdminRequest {
                 method,
                 path: "/token".to_owned(),
                 headers: http::HeaderMap::new(),
                 body: bytes::Bytes::from_static(body.as_bytes()),
             };
-            let token = String::from_utf8(issuer.response(&asked).into_body()).unwrap();
+            let token = String::from_utf8(issuer.response(&request).into_body()).unwrap();
             let part = token.split('.').nth(1).unwrap();
             let claims: Value =
                 serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();

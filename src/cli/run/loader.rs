@@ -16,17 +16,17 @@ use crate::config::load::{self, Format};
 use crate::config::{Environment, Finding, flexible};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
-use crate::ext::{Carry, CertificateInUse, Open};
+use crate::ext::{CertificateInUse, Open, ReloadState};
 use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
 use crate::server::{control, start};
 use crate::telemetry::access::AccessLog;
-use crate::telemetry::held::{self, Held};
+use crate::telemetry::deferred::{self, DeferredLine};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe::Native;
-use crate::telemetry::page::History;
+use crate::telemetry::status_page::History;
 use crate::upstream::Clients;
 
 /// Compiles the configuration again for each reload. State whose definition is unchanged is passed from one to the
@@ -42,7 +42,7 @@ pub(super) struct FileLoader {
     pub(super) clients: Arc<Clients>,
     /// The listeners were taken over from a running process.
     pub(super) upgrade: bool,
-    pub(super) carry: Arc<Mutex<Carry>>,
+    pub(super) reload_state: Arc<Mutex<ReloadState>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) extras: Extras,
     pub(super) logger: Arc<Logger>,
@@ -62,7 +62,7 @@ pub(super) struct FileLoader {
 }
 
 impl FileLoader {
-    fn compile(&self, before: &Carry) -> Outcome {
+    fn compile(&self, before: &ReloadState) -> Outcome {
         let inputs = Inputs {
             environment: &self.environment,
             clients: &self.clients,
@@ -99,7 +99,7 @@ impl FileLoader {
         &self,
         logging: Option<Arc<logger::Settings>>,
         rejection: &str,
-        lines: Vec<Held>,
+        lines: Vec<DeferredLine>,
     ) {
         let is_start = locked(&self.access).is_none();
         let logging = logging.filter(|_| is_start);
@@ -166,7 +166,7 @@ impl FileLoader {
 
 impl Loader for FileLoader {
     fn load(&self) -> Result<(Loaded, Adopt), String> {
-        let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
+        let (outcome, lines) = deferred::hold(|| self.compile(&locked(&self.reload_state)));
         let Some(mut compiled) = outcome.compiled else {
             let rejection = findings::rejection(&self.name, &outcome.findings);
             self.rejected_at_start(outcome.logging, &rejection, lines);
@@ -183,7 +183,7 @@ impl Loader for FileLoader {
             .logger
             .prepare(logging)
             .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
-        let sides = self.sides(&compiled);
+        let admin_listeners = self.admin_listeners(&compiled);
         let history = self.history(&compiled);
         let blocks = compiled.blocks;
         let tasks = compiled.tasks.iter_mut();
@@ -201,7 +201,7 @@ impl Loader for FileLoader {
             tells_collectors: compiled.metrics.is_some(),
             pages: (Arc::clone(&self.pages), blocks.pages),
             native: blocks.native,
-            carry: (Arc::clone(&self.carry), compiled.carry),
+            reload_state: (Arc::clone(&self.reload_state), compiled.reload_state),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
             certificates: compiled.certificates,
@@ -209,7 +209,7 @@ impl Loader for FileLoader {
             warnings: findings::warnings(&self.name, &outcome.findings),
         };
         let loaded = Loaded {
-            sides,
+            admin_listeners,
             service: compiled.service,
             listen: compiled.listen,
             access_log,
@@ -293,13 +293,13 @@ struct Change {
     tells_collectors: bool,
     pub(super) pages: (Arc<ArcSwapOption<Pages>>, Option<Arc<Pages>>),
     native: Option<Arc<Native>>,
-    pub(super) carry: (Arc<Mutex<Carry>>, Carry),
+    pub(super) reload_state: (Arc<Mutex<ReloadState>>, ReloadState),
     pub(super) metrics: Arc<Metrics>,
     /// Whether each endpoint has its own metrics.
     per_endpoint: bool,
     certificates: Vec<CertificateInUse>,
     /// Log lines of the compilation.
-    lines: Vec<Held>,
+    lines: Vec<DeferredLine>,
     warnings: Vec<String>,
 }
 
@@ -342,7 +342,7 @@ impl Change {
                 ];
                 (labels, facts.not_after)
             }));
-        *locked(&self.carry.0) = self.carry.1;
+        *locked(&self.reload_state.0) = self.reload_state.1;
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ pub(in crate::compile) fn agent(
         method: Method::GET,
         observer: observed.map(|observed| observed.observer),
         payload: Payload::default(),
-        finishing: None,
+        response_edits: None,
         pattern,
     })
 }

@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue, Method};
 use super::catch_all::is_catch_all;
 use crate::config::{ConfigError, Endpoint, Node, Service};
 use crate::ext::Compile;
-use crate::runtime::ahead::Wildcards;
 use crate::runtime::forward::HeaderRules;
+use crate::runtime::prerouting::Wildcards;
 use crate::runtime::router::Pattern;
 
 /// As in KrakenD: the timeout of an endpoint if none is set.
@@ -87,7 +87,7 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Opti
         return Some(Pattern::catch_all());
     }
     let bare = path.strip_suffix('/').unwrap_or(path);
-    let receives = cx.left::<Wildcards>().is_some_and(|all| all.receives(bare));
+    let receives = cx.fact::<Wildcards>().is_some_and(|all| all.receives(bare));
     let open = (receives && !bare.ends_with("/*")).then(|| format!("{bare}/*"));
     Pattern::parse(open.as_deref().unwrap_or(path), rest)
         .map_err(|error| {

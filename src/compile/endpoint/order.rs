@@ -1,6 +1,6 @@
 //! The order of the backends, and what the endpoint adds to their responses.
 
-use crate::compile::data;
+use crate::compile::static_data;
 use crate::config::{Block, ConfigError, Endpoint, Node};
 use crate::ext::upstream::UPSTREAM;
 use crate::runtime::condition::When;
@@ -8,7 +8,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData};
 use crate::runtime::template::Template;
-use crate::upstream::care::is_idempotent;
+use crate::upstream::resilience::is_idempotent;
 
 /// Whether a backend's URL uses a value of an earlier response.
 pub(super) fn takes_responses(file: &Endpoint<'_>) -> bool {
@@ -128,7 +128,7 @@ pub(super) fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
         return None;
     };
     let data = data.object()?;
-    Some(StaticData::compile(strategy, &data::object(&data)))
+    Some(StaticData::compile(strategy, &static_data::object(&data)))
 }
 
 /// The operations of a `flatmap_filter` in `block`. `None` if there are none.

@@ -43,7 +43,7 @@ fn outcome(file: &str) -> crate::compile::Outcome {
     let inputs = crate::compile::Inputs {
         environment: &crate::config::Environment::default(),
         clients: &CLIENTS,
-        before: &crate::ext::Carry::default(),
+        before: &crate::ext::ReloadState::default(),
         port: None,
         debug: false,
     };
@@ -102,7 +102,7 @@ fn a_guard_that_is_not_a_block_stops_the_start() {
             assert_eq!(config_errors(level, &off, value), <[&str; 0]>::default());
         }
     }
-    let rejected = UNBUILT.iter().filter(|u| u.verdict == Verdict::Reject);
+    let rejected = UNSUPPORTED.iter().filter(|u| u.verdict == Verdict::Reject);
     let names: Vec<String> = rejected.map(|guard| guard.namespace.to_owned()).collect();
     assert_eq!(
         config_errors(Level::Endpoint, &names, "null").len(),
@@ -280,7 +280,7 @@ fn no_namespace_occurs_twice_in_a_list() {
         ),
     );
     distinct(
-        UNBUILT
+        UNSUPPORTED
             .iter()
             .flat_map(|u| spellings(u.namespace, u.aliases)),
     );

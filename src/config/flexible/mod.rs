@@ -4,18 +4,18 @@
 //! | module | content |
 //! |---|---|
 //! | `input` | reads the base, the settings and the templates, and collects their errors |
-//! | `host` | what a running template may access: partials, environment variables |
+//! | `template_host` | what a running template may access: partials, environment variables |
 //! | `problem` | findings with the line, a caret, the calls, and the location of a setting |
 //! | `origin` | maps a position in the rendered text to the template |
-//! | `out` | `FC_OUT` |
+//! | `fc_out` | `FC_OUT` |
 //!
 //! If a template cannot be rendered, the gateway does not start: neither the raw text nor an older result is used.
 
-mod host;
+mod fc_out;
 mod input;
 mod origin;
-mod out;
 mod problem;
+mod template_host;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +28,10 @@ use super::report::{ConfigError, Finding, Report, Severity};
 use super::template;
 use super::value::{Data, Member, Position, Value};
 
-use host::World;
 use input::Input;
 use origin::Origins;
 pub(crate) use origin::Place;
+use template_host::TemplateHost;
 
 /// A file or folder that a rendering depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,12 +63,12 @@ impl Rendering {
 
     /// The text with `***` in place of every value that came from the environment.
     pub fn masked_text(&self) -> String {
-        host::masked(&self.text, &self.secrets)
+        template_host::masked(&self.text, &self.secrets)
     }
 
     /// A message with `***` in place of every value that came from the environment.
     pub fn masked_message(&self, text: &str) -> String {
-        host::masked_message(text, &self.secrets)
+        template_host::masked_message(text, &self.secrets)
     }
 
     /// The name of the text in messages.
@@ -144,7 +144,7 @@ pub(crate) fn render(
     if report.config_errors() > before {
         return None;
     }
-    let world = World::new(environment);
+    let world = TemplateHost::new(environment);
     let rendered = template::render(&input.sources, &input.data, &world);
     report.depends_on(&world.watched());
     let secrets = world.into_secrets();
@@ -166,7 +166,7 @@ pub(crate) fn render(
     }
     let kept_at = kept_at(environment);
     if let Some(kept_at) = &kept_at
-        && let Err(error) = out::write(kept_at, &rendered.text)
+        && let Err(error) = fc_out::write(kept_at, &rendered.text)
     {
         report.add(whole_file(format!(
             "FC_OUT cannot be written: {}: {error}",

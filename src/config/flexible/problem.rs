@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::host::masked;
 use super::input::Input;
+use super::template_host::masked;
 use crate::config::report::{ConfigError, Finding, Problem, Severity};
 use crate::config::suggest;
 use crate::config::template::{self, TemplateError, Warning};

@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep};
 
 use super::Handler;
 use super::failures::Failures;
-use super::source::{Delivery, Fate, Receipt};
+use super::source::{Delivery, Disposition, Receipt};
 use crate::ext::broker::FULL_PAUSE;
 use crate::ext::rate_limit::{Bucket, Rate, Verdict};
 use crate::ext::reconnect::doubled;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Full;
 use crate::upstream::collect::Overflow;
 
@@ -26,16 +26,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The rate of an agent.
-pub(in crate::ext) struct Pace {
+pub(in crate::ext) struct RateLimit {
     bucket: Bucket,
     born: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     /// `per_second` is more than 0. The burst is as large as what may pass in a second, and at least 1.
-    pub(in crate::ext) fn new(per_second: f64) -> Pace {
+    pub(in crate::ext) fn new(per_second: f64) -> RateLimit {
         let rate = Rate::new(per_second, (per_second as u64).max(1));
-        Pace {
+        RateLimit {
             bucket: Bucket::new(rate, Duration::ZERO),
             born: Instant::now(),
         }
@@ -49,7 +49,7 @@ impl Pace {
     }
 }
 
-impl fmt::Debug for Pace {
+impl fmt::Debug for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pace({:?})", self.bucket.rate())
     }
@@ -57,9 +57,9 @@ impl fmt::Debug for Pace {
 
 /// What all messages of an agent share.
 #[derive(Debug)]
-pub(in crate::ext) struct Bench {
+pub(in crate::ext) struct AgentContext {
     name: Arc<str>,
-    pace: Option<Pace>,
+    rate_limit: Option<RateLimit>,
     /// A message is done when it is taken.
     auto_ack: bool,
     /// A message that fails is rejected at once.
@@ -79,16 +79,16 @@ pub(in crate::ext) struct Policy {
     pub(in crate::ext) max_deliveries: Option<u32>,
 }
 
-impl Bench {
+impl AgentContext {
     pub(in crate::ext) fn new(
         name: &Arc<str>,
-        pace: Option<Pace>,
+        rate_limit: Option<RateLimit>,
         policy: Policy,
         counter: MessageCounter,
-    ) -> Bench {
-        Bench {
+    ) -> AgentContext {
+        AgentContext {
             name: Arc::clone(name),
-            pace,
+            rate_limit,
             auto_ack: policy.auto_ack,
             discard: policy.discard,
             max_deliveries: policy.max_deliveries,
@@ -124,18 +124,18 @@ impl Bench {
         if message.redelivered {
             self.series.redelivered();
         }
-        if let Some(pace) = &self.pace {
+        if let Some(rate_limit) = &self.rate_limit {
             tokio::select! {
                 biased;
-                () = ended(&mut over) => return receipt.tell(Fate::Return).await,
-                () = pace.turn() => {}
+                () = ended(&mut over) => return receipt.tell(Disposition::Return).await,
+                () = rate_limit.turn() => {}
             }
         }
         let mut receipt = Some(receipt);
         if self.auto_ack
             && let Some(receipt) = receipt.take()
         {
-            receipt.tell(Fate::Done).await;
+            receipt.tell(Disposition::Done).await;
         }
         let in_flight = self.series.begin();
         let result = outcome(handler.handle(body, delivery.content_type)).await;
@@ -146,7 +146,7 @@ impl Bench {
                 self.counter.count(Ended::Ok);
                 self.failures.over(message.key);
                 if let Some(receipt) = receipt {
-                    receipt.tell(Fate::Done).await;
+                    receipt.tell(Disposition::Done).await;
                 }
             }
             Err(why) => self.failed(message, receipt, why, &mut over).await,
@@ -167,7 +167,7 @@ impl Bench {
             log::error!(
                 "[SERVICE: AsyncAgent][{name}] a message of {bytes} bytes is rejected: it is larger than allowed"
             );
-            return receipt.tell(Fate::Reject).await;
+            return receipt.tell(Disposition::Reject).await;
         }
         self.counter.count(Ended::Error);
         log::error!(
@@ -179,7 +179,7 @@ impl Bench {
             () = ended(over) => {}
             () = sleep(FULL_PAUSE) => {}
         }
-        receipt.tell(Fate::Return).await;
+        receipt.tell(Disposition::Return).await;
     }
 
     async fn failed(
@@ -206,7 +206,7 @@ impl Bench {
             log::error!(
                 "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is rejected"
             );
-            return receipt.tell(Fate::Reject).await;
+            return receipt.tell(Disposition::Reject).await;
         }
         self.counter.count(ended_as);
         let pause = pause(failures);
@@ -219,7 +219,7 @@ impl Bench {
             () = ended(over) => {}
             () = sleep(pause) => {}
         }
-        receipt.tell(Fate::Return).await;
+        receipt.tell(Disposition::Return).await;
     }
 }
 
@@ -271,10 +271,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_lets_a_burst_pass_and_then_its_number_a_second() {
-        let pace = Pace::new(2.0);
+        let rate_limit = RateLimit::new(2.0);
         let started = Instant::now();
         for _ in 0..8 {
-            pace.turn().await;
+            rate_limit.turn().await;
         }
         let took = started.elapsed().as_secs_f64();
         assert!((1.4..3.1).contains(&took), "{took}");

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `source` | what a queue must be able to do |
-//! | `life` | an agent from its first connection to its end |
+//! | `lifecycle` | an agent from its first connection to its end |
 //! | `handle` | what happens to one message |
 //! | `failures` | how often a message has failed |
 //!
@@ -11,7 +11,7 @@
 
 mod failures;
 mod handle;
-mod life;
+mod lifecycle;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -25,18 +25,18 @@ use http::HeaderValue;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
-pub(super) use handle::{Bench, Pace, Policy};
-pub(super) use source::{Delivery, Fate, Opened, Receipt, Session, Source};
+pub(super) use handle::{AgentContext, Policy, RateLimit};
+pub(super) use source::{Delivery, Disposition, Opened, Receipt, Session, Source};
 
 use crate::ext::broker::Backoff;
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
+use crate::ext::reload_state::Task;
 use crate::runtime::agents::{Agent as Shown, AgentHealth};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{ClientCall, Upstream, deliver};
 use crate::runtime::service::{Endpoint, Options, Work};
 use crate::telemetry::observe::{self, Observer, Request};
-use life::Life;
+use lifecycle::RunningAgent;
 
 /// What is done with a message.
 #[async_trait]
@@ -89,7 +89,7 @@ pub(super) struct Plan {
     /// Names the queue and everything else that an agent cannot change while it runs.
     pub(super) key: String,
     pub(super) source: Box<dyn Source>,
-    pub(super) bench: Bench,
+    pub(super) context: AgentContext,
     pub(super) workers: usize,
     /// How many attempts may follow a failed one. `None` sets no limit.
     pub(super) max_retries: Option<u32>,
@@ -107,18 +107,18 @@ impl fmt::Debug for Plan {
 /// agent with the same name and another plan finishes its messages first.
 pub(super) fn put(plan: Plan, pipeline: Pipeline, cx: &mut Compile<'_>) -> Shown {
     let endpoint = Arc::clone(&pipeline.endpoint);
-    let lane = cx.carry(format!("async_agent lane {}", plan.name), |_| {
+    let lane = cx.carry_over(format!("async_agent lane {}", plan.name), |_| {
         Arc::new(Mutex::new(()))
     });
     let name = Arc::clone(&plan.name);
-    let agent = cx.carry(format!("async_agent {name} {}", plan.key), |tasks| {
+    let agent = cx.carry_over(format!("async_agent {name} {}", plan.key), |tasks| {
         let health = Arc::new(plan.health);
         let calls = watch::Sender::new(None);
-        let life = Life {
+        let life = RunningAgent {
             name: plan.name,
             source: plan.source,
-            bench: Arc::new(plan.bench),
-            room: Arc::new(Semaphore::new(plan.workers)),
+            context: Arc::new(plan.context),
+            permits: Arc::new(Semaphore::new(plan.workers)),
             max_retries: plan.max_retries,
             backoff: plan.backoff,
             health: Arc::clone(&health),

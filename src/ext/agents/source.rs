@@ -58,7 +58,7 @@ pub(in crate::ext) struct Delivery {
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ext) enum Fate {
+pub(in crate::ext) enum Disposition {
     /// It is done.
     Done,
     /// It is returned to the queue and redelivered.
@@ -71,5 +71,5 @@ pub(in crate::ext) enum Fate {
 /// connection ends.
 #[async_trait]
 pub(in crate::ext) trait Receipt: Send {
-    async fn tell(self: Box<Self>, fate: Fate);
+    async fn tell(self: Box<Self>, disposition: Disposition);
 }

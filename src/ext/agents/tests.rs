@@ -19,13 +19,13 @@ use crate::upstream::collect::Overflow;
 enum Event {
     Opened,
     Called(&'static str),
-    Told(&'static str, Fate),
+    Told(&'static str, Disposition),
     Cancelled,
     Closed,
 }
 
+use Disposition::{Done, Reject, Return};
 use Event::{Called, Cancelled, Closed, Opened as Open, Told};
-use Fate::{Done, Reject, Return};
 
 /// A queue, and a backend that takes two seconds. Messages that begin with `bad` and `panic` fail at once.
 struct World {
@@ -98,9 +98,9 @@ struct Slip(Arc<World>, &'static str);
 
 #[async_trait]
 impl Receipt for Slip {
-    async fn tell(self: Box<Self>, fate: Fate) {
-        self.0.note(Told(self.1, fate));
-        if fate == Return {
+    async fn tell(self: Box<Self>, disposition: Disposition) {
+        self.0.note(Told(self.1, disposition));
+        if disposition == Return {
             self.0.queue().push_back((self.1, true));
         }
     }
@@ -212,11 +212,11 @@ impl Run {
         let calls = watch::Sender::new(Some(handler));
         let name: Arc<str> = "x".into();
         let counter = MessageCounter::new("agents-of-tests", Direction::In);
-        let life = Life {
-            bench: Arc::new(Bench::new(&name, None, policy, counter)),
+        let life = RunningAgent {
+            context: Arc::new(AgentContext::new(&name, None, policy, counter)),
             name,
             source: Box::new(Queue(Arc::clone(world))),
-            room: Arc::new(Semaphore::new(workers)),
+            permits: Arc::new(Semaphore::new(workers)),
             max_retries,
             backoff: Backoff::named("", 0),
             health: Arc::clone(&health),
@@ -293,7 +293,7 @@ async fn a_message_without_its_body_is_rejected_or_waits_for_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_that_fail_are_rejected_where_the_file_says_so() {
-    for (policy, fates) in [
+    for (policy, dispositions) in [
         (
             Policy {
                 discard: true,
@@ -323,7 +323,10 @@ async fn messages_that_fail_are_rejected_where_the_file_says_so() {
             seconds(60).await;
             let told = world.events(|event| matches!(event, Told(..)));
             let told: Vec<Event> = told.into_iter().map(|(_, event)| event).collect();
-            let expected: Vec<Event> = fates.iter().map(|fate| Told(message, *fate)).collect();
+            let expected: Vec<Event> = dispositions
+                .iter()
+                .map(|disposition| Told(message, *disposition))
+                .collect();
             assert_eq!(told, expected);
             run.end().await;
         }

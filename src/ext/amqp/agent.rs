@@ -20,7 +20,8 @@ use super::config::AGENT_KEYS;
 use super::consume::{Consuming, Declared, Plan, told};
 use crate::config::{Agent, Block, ConfigError, Node};
 use crate::ext::agents::{
-    self, Bench, Delivery, Fate, Opened, Pace, Pipeline, Policy, Receipt, Session, Source,
+    self, AgentContext, Delivery, Disposition, Opened, Pipeline, Policy, RateLimit, Receipt,
+    Session, Source,
 };
 use crate::ext::broker::{Backoff, Failed, most_bytes};
 use crate::ext::context::Compile;
@@ -44,7 +45,7 @@ pub(super) fn agent(
 ) -> Option<Shown> {
     let block = node.block(AGENT_KEYS)?;
     let workers = workers(file);
-    let pace = pace(file);
+    let rate_limit = rate_limit(file);
     let unset = u16::try_from(workers.unwrap_or(1).saturating_mul(2)).unwrap_or(u16::MAX);
     let parts = name(&block, "name")
         .zip(exchange(&block))
@@ -58,7 +59,8 @@ pub(super) fn agent(
         return None;
     }
     let (((queue, exchange), prefetch), (broker, tls, place)) = parts.zip(broker)?;
-    let (workers, pace, max_deliveries, work) = (workers?, pace?, max_deliveries?, work?);
+    let (workers, rate_limit, max_deliveries, work) =
+        (workers?, rate_limit?, max_deliveries?, work?);
     if usize::from(prefetch) < workers {
         node.warn(ConfigError::invalid(format!(
             "with \"prefetch_count\" {prefetch} no more than {prefetch} of the {workers} workers have messages"
@@ -99,7 +101,7 @@ pub(super) fn agent(
             file.topic
         ),
         source: Box::new(source),
-        bench: Bench::new(&label, pace, policy, counter),
+        context: AgentContext::new(&label, rate_limit, policy, counter),
         workers,
         max_retries,
         backoff,
@@ -109,7 +111,7 @@ pub(super) fn agent(
     let pipeline = Pipeline {
         options: options.clone(),
         endpoint: Arc::new(work),
-        observer: cx.left::<Observer>(),
+        observer: cx.fact::<Observer>(),
     };
     Some(agents::put(plan, pipeline, cx))
 }
@@ -127,7 +129,7 @@ fn workers(file: &Agent<'_>) -> Option<usize> {
 }
 
 /// `Some(None)` without a limit.
-fn pace(file: &Agent<'_>) -> Option<Option<Pace>> {
+fn rate_limit(file: &Agent<'_>) -> Option<Option<RateLimit>> {
     let rate = file.max_rate.unwrap_or(0.0);
     if rate < 0.0 || !rate.is_finite() {
         let node = file.block.get("consumer");
@@ -135,7 +137,7 @@ fn pace(file: &Agent<'_>) -> Option<Option<Pace>> {
             .invalid("max_rate: a rate cannot be negative; 0 sets no limit");
         return None;
     }
-    Some((rate > 0.0).then(|| Pace::new(rate)))
+    Some((rate > 0.0).then(|| RateLimit::new(rate)))
 }
 
 /// `Some(None)` without a limit.
@@ -264,12 +266,12 @@ struct Tag {
 
 #[async_trait]
 impl Receipt for Tag {
-    async fn tell(self: Box<Self>, fate: Fate) {
+    async fn tell(self: Box<Self>, disposition: Disposition) {
         let Tag { channel, tag } = *self;
-        told(match fate {
-            Fate::Done => channel.ack(tag).await,
-            Fate::Return => channel.nack(tag, true).await,
-            Fate::Reject => channel.nack(tag, false).await,
+        told(match disposition {
+            Disposition::Done => channel.ack(tag).await,
+            Disposition::Return => channel.nack(tag, true).await,
+            Disposition::Reject => channel.nack(tag, false).await,
         });
     }
 }

@@ -13,15 +13,15 @@ use super::client::{self, Client};
 use super::config::{CONSUMER_KEYS, PRODUCER_KEYS};
 use super::consume::{self, Declared, Plan, Queue};
 use super::producer::{Names, Producer, RoutingKey, field_bytes, plain_properties, short};
-use super::publish::{self, Letter, MostBytes, Outgoing, send};
+use super::publish::{self, MostBytes, Outgoing, OutgoingMessage, send};
 use super::{CONSUMER, PRODUCER};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::broker::{Backoff, Link, most_bytes};
-use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::ext::pubsub::driver::{Outbound, Subscription, Topic};
 use crate::ext::pubsub::{Listed, Receiver, Sender, empty_status};
+use crate::ext::reload_state::Task;
 use crate::runtime::failure::Failure;
 use crate::telemetry::queues::{Direction, MessageCounter};
 use crate::upstream::{CertificatePair, ClientError, SideTls};
@@ -258,7 +258,7 @@ fn connection(
     let mut tls = cx.client_tls();
     own_files(&mut tls, &broker, cx);
     let key = format!("amqp {url} {backoff:?} {tls:?}");
-    let made = cx.try_carry(key.clone(), |tasks| {
+    let made = cx.try_carry_over(key.clone(), |tasks| {
         let config = broker.tls.then(|| tls.config().map(Arc::new)).transpose()?;
         let link = Arc::new(Link::new(name));
         let broker = Arc::new(broker);
@@ -298,7 +298,7 @@ fn feed(
 ) -> Arc<Link<consume::Feed>> {
     let name = format!("the queue {} of {}", plan.queue, connected.name);
     let key = format!("{key} {} {}", connected.key, plan.most_bytes);
-    cx.carry(key, |tasks| {
+    cx.carry_over(key, |tasks| {
         let link = Arc::new(Link::part(&name));
         let plan = Arc::new(plan);
         let open = move || consume::open(Arc::clone(&connected.link), Arc::clone(&plan));
@@ -316,7 +316,7 @@ fn outgoing(
     cx: &mut Compile<'_>,
 ) -> Arc<Link<Outgoing>> {
     let name = format!("the exchange {} of {}", exchange.name, connected.name);
-    cx.carry(format!("{key} {}", connected.key), |tasks| {
+    cx.carry_over(format!("{key} {}", connected.key), |tasks| {
         let link = Arc::new(Link::part(&name));
         let exchange = Arc::new(exchange);
         let most = Arc::new(MostBytes::unknown());
@@ -353,7 +353,7 @@ impl Topic for RabbitTopic {
         };
         let at = metadata.iter().position(|(name, _)| is_key(name));
         let routing_key = at.map(|at| metadata.remove(at).1).unwrap_or_default();
-        let letter = Letter {
+        let letter = OutgoingMessage {
             routing_key: short("routing key", &routing_key)?,
             // As in KrakenD.
             mandatory: true,
@@ -449,7 +449,7 @@ fn rabbit(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Connected> {
             hint,
         );
         return Some(Connected {
-            link: cx.carry("rabbit", |_| Arc::new(Link::closed(NAME, &why))),
+            link: cx.carry_over("rabbit", |_| Arc::new(Link::closed(NAME, &why))),
             key: String::new(),
             name: NAME.to_owned(),
         });

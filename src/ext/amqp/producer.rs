@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::StatusCode;
 
 use super::client::{Properties, Texts};
-use super::publish::{Letter, Outgoing, send};
+use super::publish::{Outgoing, OutgoingMessage, send};
 use crate::ext::broker::Link;
 use crate::ext::pubsub::{Listed, Outlet, Sending};
 use crate::runtime::failure::Failure;
@@ -65,7 +65,7 @@ impl Outlet for Producer {
 impl Producer {
     /// # Errors
     /// 400: a parameter cannot be the property that it is for.
-    fn letter(&self, request: &PipeRequest) -> Result<Letter, Failure> {
+    fn letter(&self, request: &PipeRequest) -> Result<OutgoingMessage, Failure> {
         let routing_key = match &self.routing_key {
             RoutingKey::Fixed(key) => key.clone(),
             RoutingKey::Of(name) => short("routing key", request.params.get(name).unwrap_or(""))?,
@@ -78,7 +78,7 @@ impl Producer {
         let mut properties = properties(metadata)?;
         self.names.set(&mut properties, &request.params)?;
         properties.is_persistent = self.durable;
-        Ok(Letter {
+        Ok(OutgoingMessage {
             routing_key,
             mandatory: self.mandatory,
             properties,

@@ -20,7 +20,7 @@ const MOST_WAITING: usize = 64;
 const FIXED: usize = 2048;
 
 /// A message to send.
-pub(super) struct Letter {
+pub(super) struct OutgoingMessage {
     /// At most 255 bytes.
     pub(super) routing_key: String,
     /// A message that reaches no queue is an error.
@@ -40,7 +40,7 @@ enum Outcome {
 }
 
 struct Job {
-    letter: Letter,
+    letter: OutgoingMessage,
     done: oneshot::Sender<Outcome>,
 }
 
@@ -131,7 +131,7 @@ async fn write(
             continue;
         }
         lock(unconfirmed).add(&letter, done);
-        let Letter {
+        let OutgoingMessage {
             routing_key,
             mandatory,
             properties,
@@ -156,7 +156,7 @@ fn lock(unconfirmed: &Mutex<Unconfirmed>) -> MutexGuard<'_, Unconfirmed> {
 /// The broker did not confirm the message, or its state is unknown.
 pub(super) async fn send(
     link: &Link<Outgoing>,
-    letter: Letter,
+    letter: OutgoingMessage,
     deadline: Instant,
 ) -> Result<(), Failure> {
     let outgoing = link.client(deadline).await?;
@@ -212,7 +212,7 @@ impl Unconfirmed {
         }
     }
 
-    fn add(&mut self, letter: &Letter, done: oneshot::Sender<Outcome>) {
+    fn add(&mut self, letter: &OutgoingMessage, done: oneshot::Sender<Outcome>) {
         self.last += 1;
         let sent = Sent {
             done,
@@ -298,7 +298,7 @@ mod tests {
         let mut all = Unconfirmed::new();
         let mut add = |key: &str, body: &[u8]| {
             let (done, outcome) = oneshot::channel();
-            let letter = Letter {
+            let letter = OutgoingMessage {
                 routing_key: key.to_owned(),
                 mandatory: true,
                 properties: Properties::default(),

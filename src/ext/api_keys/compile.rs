@@ -7,7 +7,7 @@ use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
 
 use super::config::{EndpointBlock, Placed, ServiceBlock};
-use super::ring::{KeyHash, KeyRing};
+use super::key_table::{KeyHash, KeyTable};
 use super::runtime::{ApiKeyCheck, KeyLimits, Place};
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
@@ -19,7 +19,7 @@ use crate::telemetry::mask::add_secret_name;
 /// The compiled service block, for the endpoints.
 #[derive(Debug)]
 pub(in crate::ext) struct Keys {
-    ring: Arc<KeyRing>,
+    ring: Arc<KeyTable>,
     /// The roles of each key, in the configured order.
     roles: Vec<Vec<String>>,
     strategy: &'static str,
@@ -57,7 +57,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let (Some(ring), true) = (ring, cx.report.config_errors() == before) else {
         return ServicePart::Nothing;
     };
-    cx.leave(Arc::new(Keys {
+    cx.set_fact(Arc::new(Keys {
         ring: Arc::new(ring),
         roles: block
             .keys
@@ -78,13 +78,13 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
-fn ring(node: &Node<'_>, block: &ServiceBlock<'_>, hash: KeyHash) -> Option<KeyRing> {
+fn ring(node: &Node<'_>, block: &ServiceBlock<'_>, hash: KeyHash) -> Option<KeyTable> {
     if block.keys.is_empty() {
         let at = block.keys_at.as_ref().unwrap_or(node);
         at.config_error(ConfigError::Missing("keys"));
         return None;
     }
-    let mut ring = match KeyRing::new(hash, &block.salt) {
+    let mut ring = match KeyTable::new(hash, &block.salt) {
         Ok(ring) => ring,
         Err(error) => {
             node.invalid(error.to_string());
@@ -108,7 +108,7 @@ pub(super) fn endpoint(
     let Some(block) = EndpointBlock::read(node) else {
         return EndpointPart::Nothing;
     };
-    let Some(keys) = cx.left::<Keys>() else {
+    let Some(keys) = cx.fact::<Keys>() else {
         node.config_error_hint(
             ConfigError::invalid("the service has no API keys"),
             "add \"auth/api-keys\": {\"keys\": [...]} to the service's extra_config",
@@ -206,7 +206,7 @@ fn limits(
         "auth/api-keys {} {} {per_second} {}",
         site.method, site.pattern, keys.definition
     );
-    Some(cx.carry(name, |_| {
+    Some(cx.carry_over(name, |_| {
         let clock = Clock::system();
         let rate = Rate::new(per_second, (per_second as u64).max(1));
         let bucket = |_: &Vec<String>| Bucket::new(rate, clock.now());

@@ -2,12 +2,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `ring` | the hashed keys, and the lookup of a presented key |
+//! | `key_table` | the hashed keys, and the lookup of a presented key |
 //! | `config`, `compile`, `runtime` | the blocks, their compilation, their step |
 
 mod compile;
 mod config;
-mod ring;
+mod key_table;
 mod runtime;
 #[cfg(test)]
 mod tests;

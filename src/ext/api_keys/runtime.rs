@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
-use super::ring::KeyRing;
+use super::key_table::KeyTable;
 use crate::ext::rate_limit::{Bucket, Verdict, seconds_up};
 use crate::jose::bearer;
 use crate::runtime::clock::Clock;
@@ -33,7 +33,7 @@ pub(crate) struct KeyLimits {
 /// `auth/api-keys` of one endpoint.
 #[derive(Debug)]
 pub(crate) struct ApiKeyCheck {
-    pub ring: Arc<KeyRing>,
+    pub ring: Arc<KeyTable>,
     pub place: Place,
     /// For each key of the ring, the role with which it may pass this endpoint, if any.
     pub roles: Box<[Option<HeaderValue>]>,

@@ -7,14 +7,14 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::ledger::{Desk, element};
 use super::logout::Logout;
+use super::revocation_list::{RevocationAccess, element};
 
 /// The calls, and the address where they are offered.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub address: SocketAddr,
-    pub desk: Arc<Desk>,
+    pub revocations: Arc<RevocationAccess>,
     /// Providers that may send logout tokens, which prove themselves.
     pub logout: Option<Arc<Logout>>,
 }
@@ -70,7 +70,7 @@ impl Api {
         body: &[u8],
     ) -> (StatusCode, Vec<u8>) {
         match (self.admit(method, path, authorization), &self.logout) {
-            (None, Some(logout)) => return (logout.accept(body, &self.desk), Vec::new()),
+            (None, Some(logout)) => return (logout.accept(body, &self.revocations), Vec::new()),
             (None, None) => return (StatusCode::NOT_FOUND, Vec::new()),
             (Some(Err(status)), _) => return (status, Vec::new()),
             (Some(Ok(())), _) => {}
@@ -87,11 +87,15 @@ impl Api {
         };
         let response = match path {
             "/revoke" => {
-                elements.iter().for_each(|element| self.desk.add(element));
+                elements
+                    .iter()
+                    .for_each(|element| self.revocations.add(element));
                 json!({ "count": elements.len() })
             }
             _ => {
-                let checks = elements.iter().map(|element| self.desk.contains(element));
+                let checks = elements
+                    .iter()
+                    .map(|element| self.revocations.contains(element));
                 json!({ "checks": checks.collect::<Vec<_>>() })
             }
         };
@@ -102,7 +106,7 @@ impl Api {
         let value = authorization.map(HeaderValue::as_bytes);
         let parts = value.and_then(|value| value.split_at_checked(7));
         parts.is_some_and(|(scheme, secret)| {
-            scheme.eq_ignore_ascii_case(b"bearer ") && self.desk.trusts(secret)
+            scheme.eq_ignore_ascii_case(b"bearer ") && self.revocations.trusts(secret)
         })
     }
 }

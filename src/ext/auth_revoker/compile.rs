@@ -7,16 +7,16 @@ use std::time::Duration;
 use super::api::Api;
 use super::config::Block;
 use super::fleet::{Fleet, share};
-use super::ledger::{Desk, Ledger, TokenRevocation};
 use super::logout::{Logout, Logouts};
-use super::port::{Port, RpcAddress, serve};
+use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
+use super::rpc_server::{Port, RpcAddress, serve};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator::standalone;
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::Revoker;
 use crate::ext::redis::SharedStore;
+use crate::ext::reload_state::Task;
 use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 
@@ -39,7 +39,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
-    let Some(ledger) = ledger(node, &block, cx) else {
+    let Some(list) = list(node, &block, cx) else {
         return ServicePart::Nothing;
     };
     if block.token_keys.is_empty() && block.logout.is_empty() {
@@ -48,25 +48,25 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             "\"token_keys\": [\"jti\"]",
         );
     }
-    let desk = desk(cx);
-    let fleet = fleet(&block, &desk, cx);
+    let revocations = revocations(cx);
+    let fleet = fleet(&block, &revocations, cx);
     let logout = logout(node, &block, cx);
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
     if let Some(address) = rpc {
-        cx.leave(Arc::new(RpcAddress(address)));
+        cx.set_fact(Arc::new(RpcAddress(address)));
     }
-    let port = rpc.map(|address| port(address, &desk, cx));
+    let port = rpc.map(|address| port(address, &revocations, cx));
     if let Some(address) = http {
-        cx.leave(Arc::new(Api {
+        cx.set_fact(Arc::new(Api {
             address,
-            desk: Arc::clone(&desk),
+            revocations: Arc::clone(&revocations),
             logout: logout.clone(),
         }));
     }
-    cx.leave(Arc::new(Revoker(Arc::new(TokenRevocation::new(
-        Arc::clone(&ledger),
+    cx.set_fact(Arc::new(Revoker(Arc::new(TokenRevocation::new(
+        Arc::clone(&list),
         &block.token_keys,
         logout.is_some(),
         fleet.clone(),
@@ -77,7 +77,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             port.bind()
                 .map_err(|error| format!("auth/revoker: {}: {error}", port.address()))?;
         }
-        desk.open(&ledger, &secret, fleet.as_ref());
+        revocations.open(&list, &secret, fleet.as_ref());
         Ok(())
     }));
     ServicePart::Nothing
@@ -103,9 +103,13 @@ fn logout(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
 }
 
 /// The other gateways, if the list is shared with them.
-fn fleet(block: &Block<'_>, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Option<Arc<Fleet>> {
+fn fleet(
+    block: &Block<'_>,
+    revocations: &Arc<RevocationAccess>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<Fleet>> {
     let at = block.redis.as_ref()?;
-    let Some(shared) = cx.left::<SharedStore>() else {
+    let Some(shared) = cx.fact::<SharedStore>() else {
         at.config_error_hint(
             ConfigError::invalid("there is no Redis to share revocations through"),
             "\"portcullis/redis\": {\"url\": \"redis://host:6379\"} in the service",
@@ -120,21 +124,23 @@ fn fleet(block: &Block<'_>, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Option<Ar
         "auth/revoker fleet {key} {keep:?} {:p}",
         Arc::as_ptr(&store)
     );
-    Some(cx.carry(name, |tasks| {
+    Some(cx.carry_over(name, |tasks| {
         let fleet = Arc::new(Fleet::new(store, key, keep));
-        let sharing = share(Arc::downgrade(&fleet), Arc::downgrade(desk));
+        let sharing = share(Arc::downgrade(&fleet), Arc::downgrade(revocations));
         tasks.push(Task::new("revocations of the fleet", sharing));
         fleet
     }))
 }
 
 /// The access to the revocation lists. There is one per process.
-pub(super) fn desk(cx: &mut Compile<'_>) -> Arc<Desk> {
-    cx.carry("auth/revoker desk", |_| Arc::new(Desk::default()))
+pub(super) fn revocations(cx: &mut Compile<'_>) -> Arc<RevocationAccess> {
+    cx.carry_over("auth/revoker desk", |_| {
+        Arc::new(RevocationAccess::default())
+    })
 }
 
 /// The list. Its key contains its dimensions, so a reload that changes them starts with an empty list.
-fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Ledger>> {
+fn list(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<RevocationList>> {
     let (elements, false_positives) = (block.elements?, block.false_positives?);
     let hash_name = block.hash_name.as_deref()?;
     let Some(hash) = BloomHash::parse(hash_name) else {
@@ -154,10 +160,10 @@ fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
         }
     };
     let name = format!("auth/revoker {shape:?} {period:?}");
-    let made = cx.try_carry(name, |_| {
+    let made = cx.try_carry_over(name, |_| {
         let clock = Clock::system();
         let tokens = RevokedTokens::new(shape, period, clock.now())?;
-        Ok::<_, BloomError>(Arc::new(Ledger {
+        Ok::<_, BloomError>(Arc::new(RevocationList {
             tokens,
             elements,
             logouts: Logouts::default(),
@@ -214,12 +220,16 @@ fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Opt
     }
 }
 
-fn port(address: SocketAddr, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Arc<Port> {
-    cx.carry(format!("auth/revoker rpc {address}"), |tasks| {
+fn port(
+    address: SocketAddr,
+    revocations: &Arc<RevocationAccess>,
+    cx: &mut Compile<'_>,
+) -> Arc<Port> {
+    cx.carry_over(format!("auth/revoker rpc {address}"), |tasks| {
         let (port, ended) = Port::new(address);
         let serving = serve(
             Arc::downgrade(&port),
-            Arc::clone(desk),
+            Arc::clone(revocations),
             !address.ip().is_loopback(),
             ended,
         );

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use self::progress::Progress;
 use self::queue::{Heard, Waiting};
-use super::ledger::Desk;
+use super::revocation_list::RevocationAccess;
 use crate::ext::redis::{ListAsk, ListPlace, Shared};
 use crate::telemetry::revocations;
 
@@ -148,7 +148,11 @@ impl Fleet {
     ///
     /// # Errors
     /// Redis has failed, with the reason. Nothing is lost.
-    async fn exchange(&self, reader: &mut Reader, desk: &Desk) -> Result<Exchanged, String> {
+    async fn exchange(
+        &self,
+        reader: &mut Reader,
+        revocations: &RevocationAccess,
+    ) -> Result<Exchanged, String> {
         let (add, only_missing) = self.batch(reader);
         let ask = ListAsk {
             key: self.key.clone(),
@@ -167,7 +171,8 @@ impl Fleet {
             reader.compared(listed.added);
         }
         reader.is_read &= !listed.lost;
-        self.learn(listed.elements, !reader.is_read, desk).await;
+        self.learn(listed.elements, !reader.is_read, revocations)
+            .await;
         reader.place = listed
             .place
             .or(reader.place.take().filter(|_| !listed.lost));
@@ -184,13 +189,13 @@ impl Fleet {
     }
 
     /// Revokes the elements. When the whole list is read, the age of an element is unknown, so it is not remembered.
-    async fn learn(&self, elements: Vec<String>, is_whole: bool, desk: &Desk) {
+    async fn learn(&self, elements: Vec<String>, is_whole: bool, revocations: &RevocationAccess) {
         for some in elements.chunks(TURN) {
             for text in some {
                 if let Ok(element) = URL_SAFE_NO_PAD.decode(text)
-                    && !(is_whole && desk.contains(&element))
+                    && !(is_whole && revocations.contains(&element))
                 {
-                    desk.learn(&element);
+                    revocations.learn(&element);
                 }
             }
             if !is_whole {
@@ -221,12 +226,12 @@ impl fmt::Debug for Fleet {
 }
 
 /// Synchronizes the list in Redis with the local list until the fleet is dropped.
-pub(super) async fn share(fleet: Weak<Fleet>, desk: Weak<Desk>) {
+pub(super) async fn share(fleet: Weak<Fleet>, revocations: Weak<RevocationAccess>) {
     let (mut reader, mut progress) = (Reader::default(), Progress::new(Instant::now()));
     let mut compared = Instant::now();
-    while let (Some(fleet), Some(desk)) = (fleet.upgrade(), desk.upgrade()) {
+    while let (Some(fleet), Some(revocations)) = (fleet.upgrade(), revocations.upgrade()) {
         let was_well = progress.is_well();
-        let exchanged = fleet.exchange(&mut reader, &desk).await;
+        let exchanged = fleet.exchange(&mut reader, &revocations).await;
         let (unsent, dropped) = {
             let mut waiting = fleet.waiting();
             (waiting.len(), waiting.dropped())
@@ -244,7 +249,7 @@ pub(super) async fn share(fleet: Weak<Fleet>, desk: Weak<Desk>) {
             }
             has_more = exchanged.has_more;
         }
-        drop(desk);
+        drop(revocations);
         if !has_more {
             // Either way it is time to look.
             let _ = timeout(LOOK, fleet.wake.notified()).await;

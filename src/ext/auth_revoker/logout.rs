@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::ledger::Desk;
+use super::revocation_list::RevocationAccess;
 use crate::ext::auth_validator::Provider;
 use crate::jose::{Claims, Purpose, Reason, Rejection, Token, Verifier};
 use crate::runtime::clock::Clock;
@@ -47,13 +47,13 @@ impl Logout {
     }
 
     /// Handles the body of a request of a provider (§2.5): a form with `logout_token`.
-    pub fn accept(&self, body: &[u8], desk: &Desk) -> StatusCode {
+    pub fn accept(&self, body: &[u8], revocations: &RevocationAccess) -> StatusCode {
         let Some(token) = logout_token(body) else {
             return StatusCode::BAD_REQUEST;
         };
         match self.element(&token) {
             Ok(element) => {
-                desk.add(element.as_bytes());
+                revocations.add(element.as_bytes());
                 StatusCode::OK
             }
             Err(rejection) => {

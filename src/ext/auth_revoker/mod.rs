@@ -2,10 +2,10 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `ledger` | the list of revoked tokens, and the interface that reads and writes it |
+//! | `revocation_list` | the list of revoked tokens, and the interface that reads and writes it |
 //! | `gob` | the encoding of KrakenD's clients, Go's `encoding/gob` |
 //! | `session` | one session of Go's `net/rpc`, without the socket |
-//! | `port` | the socket: authentication, timeouts, limits |
+//! | `rpc_server` | the socket: authentication, timeouts, limits |
 //! | `api` | the same operations over HTTP |
 //! | `config`, `compile` | the block and its compilation |
 //!
@@ -17,16 +17,16 @@ mod compile;
 mod config;
 mod fleet;
 mod gob;
-mod ledger;
 mod logout;
-mod port;
+mod revocation_list;
+mod rpc_server;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use api::Api;
 pub use gob::read_anything;
-pub(crate) use port::RpcAddress;
+pub(crate) use rpc_server::RpcAddress;
 
 use super::extension::ServiceExtension;
 

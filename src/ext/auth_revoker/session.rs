@@ -1,7 +1,7 @@
 //! One session of Go's `net/rpc`, without the socket.
 
 use super::gob::{Decoder, GobError, Value, write_run, write_uint};
-use super::ledger::Desk;
+use super::revocation_list::RevocationAccess;
 
 /// The state of a client: the types that it described, and the types that we described to it.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Session {
     pub(super) fn message(
         &mut self,
         message: &[u8],
-        desk: &Desk,
+        revocations: &RevocationAccess,
         out: &mut Vec<u8>,
     ) -> Result<(), GobError> {
         let Some(value) = self.decoder.message(message)? else {
@@ -57,7 +57,7 @@ impl Session {
             self.call = Some(call(&value)?);
             return Ok(());
         };
-        let outcome = outcome(&call.method, &value, desk);
+        let outcome = outcome(&call.method, &value, revocations);
         self.response(&call, &outcome, out);
         Ok(())
     }
@@ -136,7 +136,7 @@ fn call(request: &Value) -> Result<Call, GobError> {
     })
 }
 
-fn outcome(method: &[u8], argument: &Value, desk: &Desk) -> Outcome {
+fn outcome(method: &[u8], argument: &Value, revocations: &RevocationAccess) -> Outcome {
     let elements = || {
         let elements = match argument.field("Elems") {
             Some(Value::List(elements)) => elements.as_slice(),
@@ -149,12 +149,14 @@ fn outcome(method: &[u8], argument: &Value, desk: &Desk) -> Outcome {
     };
     match method {
         b"BloomfilterRPC.Add" => {
-            elements().for_each(|element| desk.add(element));
+            elements().for_each(|element| revocations.add(element));
             Outcome::Added(elements().count() as u64)
         }
-        b"BloomfilterRPC.Check" => {
-            Outcome::Checked(elements().map(|element| desk.contains(element)).collect())
-        }
+        b"BloomfilterRPC.Check" => Outcome::Checked(
+            elements()
+                .map(|element| revocations.contains(element))
+                .collect(),
+        ),
         b"BloomfilterRPC.Union" => {
             Outcome::Failed("bloomfilter: this gateway does not accept complete filters")
         }

@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::gob::{Decoder, Value, write_run};
-use super::ledger::{Desk, Ledger, TokenRevocation};
 use super::logout::Logouts;
-use super::port::{Port, serve};
+use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
+use super::rpc_server::{Port, serve};
 use super::session::Session;
 use super::{Api, SERVICE};
 use crate::ext::identity::{Revocation, Revoker};
@@ -56,11 +56,11 @@ fn values(decoder: &mut Decoder, stream: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-fn ledger() -> Arc<Ledger> {
+fn list() -> Arc<RevocationList> {
     let clock = Clock::manual();
     let shape = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
     let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
-    Arc::new(Ledger {
+    Arc::new(RevocationList {
         tokens,
         elements: 1000,
         logouts: Logouts::default(),
@@ -69,10 +69,10 @@ fn ledger() -> Arc<Ledger> {
     })
 }
 
-fn desk() -> (Arc<Desk>, Arc<Ledger>) {
-    let (desk, ledger) = (Arc::new(Desk::default()), ledger());
-    desk.open(&ledger, SECRET, None);
-    (desk, ledger)
+fn revocations() -> (Arc<RevocationAccess>, Arc<RevocationList>) {
+    let (revocations, list) = (Arc::new(RevocationAccess::default()), list());
+    revocations.open(&list, SECRET, None);
+    (revocations, list)
 }
 
 fn claims(text: &str) -> Claims {
@@ -81,7 +81,7 @@ fn claims(text: &str) -> Claims {
 
 #[test]
 fn the_captured_session_has_the_same_result() {
-    let (desk, _ledger) = desk();
+    let (revocations, _list) = revocations();
     let mut session = Session::default();
     let (mut ours, mut theirs) = (Decoder::default(), Decoder::default());
     for (sent, expected) in [
@@ -92,19 +92,21 @@ fn the_captured_session_has_the_same_result() {
     ] {
         let mut response = Vec::new();
         for message in messages(&bytes(sent)) {
-            session.message(message, &desk, &mut response).unwrap();
+            session
+                .message(message, &revocations, &mut response)
+                .unwrap();
         }
         assert_eq!(
             values(&mut ours, &response),
             values(&mut theirs, &bytes(expected))
         );
     }
-    assert!(desk.contains(b"num-5"));
+    assert!(revocations.contains(b"num-5"));
 }
 
 #[test]
 fn an_unsupported_call_is_an_error_and_the_session_continues() {
-    let (desk, _ledger) = desk();
+    let (revocations, _list) = revocations();
     let mut session = Session::default();
     let mut decoder = Decoder::default();
     // The name of another method with the same length.
@@ -116,7 +118,9 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
     union[at..at + 3].copy_from_slice(b"Sub");
     let mut response = Vec::new();
     for message in messages(&union) {
-        session.message(message, &desk, &mut response).unwrap();
+        session
+            .message(message, &revocations, &mut response)
+            .unwrap();
     }
     let values = values(&mut decoder, &response);
     assert_eq!(
@@ -124,20 +128,21 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
         Some(&Value::Bytes(b"rpc: can't find method".to_vec()))
     );
     assert_eq!(values.len(), 2, "a client reads a body, too");
-    assert!(!desk.contains(b"jti-J1"));
+    assert!(!revocations.contains(b"jti-J1"));
     for message in messages(&bytes(CHECK)) {
-        session.message(message, &desk, &mut response).unwrap();
+        session
+            .message(message, &revocations, &mut response)
+            .unwrap();
     }
 }
 
 #[test]
 fn only_listed_claims_that_are_strings_are_looked_up() {
-    let (desk, ledger) = desk();
-    let revocation =
-        TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()], false, None);
-    desk.add(b"jti-J1");
-    desk.add(b"num-5");
-    desk.add(b"sub-me");
+    let (revocations, list) = revocations();
+    let revocation = TokenRevocation::new(list, &["jti".to_owned(), "num".to_owned()], false, None);
+    revocations.add(b"jti-J1");
+    revocations.add(b"num-5");
+    revocations.add(b"sub-me");
     assert!(revocation.is_revoked(&claims(r#"{"jti": "J1"}"#)));
     for good in [
         r#"{"jti": "J2"}"#,
@@ -150,33 +155,40 @@ fn only_listed_claims_that_are_strings_are_looked_up() {
 }
 
 /// A served port, and the state that it needs.
-fn served(guarded: bool) -> (Arc<Port>, Arc<Desk>, Arc<Ledger>, std::net::SocketAddr) {
-    let (desk, ledger) = desk();
+fn served(
+    guarded: bool,
+) -> (
+    Arc<Port>,
+    Arc<RevocationAccess>,
+    Arc<RevocationList>,
+    std::net::SocketAddr,
+) {
+    let (revocations, list) = revocations();
     let (port, ended) = Port::new("127.0.0.1:0".parse().unwrap());
     port.bind().unwrap();
     let address = port.local_addr().unwrap();
     tokio::spawn(serve(
         Arc::downgrade(&port),
-        Arc::clone(&desk),
+        Arc::clone(&revocations),
         guarded,
         ended,
     ));
-    (port, desk, ledger, address)
+    (port, revocations, list, address)
 }
 
 #[tokio::test]
 async fn a_client_revokes_over_a_socket() {
-    let (_port, desk, _ledger, address) = served(false);
+    let (_port, revocations, _list, address) = served(false);
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(&bytes(ADD)).await.unwrap();
     let mut response = vec![0; bytes(ADDED).len()];
     client.read_exact(&mut response).await.unwrap();
-    assert!(desk.contains(b"jti-J1"));
+    assert!(revocations.contains(b"jti-J1"));
 }
 
 #[tokio::test]
 async fn clients_without_the_secret_are_rejected() {
-    let (_port, desk, _ledger, address) = served(true);
+    let (_port, revocations, _list, address) = served(true);
     for line in [
         "",
         "AUTH \n",
@@ -190,19 +202,22 @@ async fn clients_without_the_secret_are_rejected() {
         let _ = client.write_all(b"\n").await;
         let mut response = Vec::new();
         let _ = client.read_to_end(&mut response).await;
-        assert!(response.is_empty() && !desk.contains(b"jti-J1"), "{line:?}");
+        assert!(
+            response.is_empty() && !revocations.contains(b"jti-J1"),
+            "{line:?}"
+        );
     }
     let mut client = TcpStream::connect(address).await.unwrap();
     let line = format!("AUTH {SECRET}\n");
     client.write_all(line.as_bytes()).await.unwrap();
     client.write_all(&bytes(ADD)).await.unwrap();
     client.read_u8().await.unwrap();
-    assert!(desk.contains(b"jti-J1"));
+    assert!(revocations.contains(b"jti-J1"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_nothing_is_closed() {
-    let (_port, _desk, _ledger, address) = served(false);
+    let (_port, _desk, _list, address) = served(false);
     let began = tokio::time::Instant::now();
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut response = Vec::new();
@@ -213,7 +228,7 @@ async fn a_client_that_sends_nothing_is_closed() {
 #[tokio::test]
 async fn silent_clients_do_not_lock_out_others() {
     for guarded in [true, false] {
-        let (_port, desk, _ledger, address) = served(guarded);
+        let (_port, revocations, _list, address) = served(guarded);
         let line = if guarded {
             format!("AUTH {SECRET}\n")
         } else {
@@ -235,7 +250,7 @@ async fn silent_clients_do_not_lock_out_others() {
         client.write_all(line.as_bytes()).await.unwrap();
         client.write_all(&bytes(ADD)).await.unwrap();
         client.read_u8().await.unwrap();
-        assert!(desk.contains(b"jti-J1"), "{guarded}");
+        assert!(revocations.contains(b"jti-J1"), "{guarded}");
         settled.write_all(&bytes(CHECK)).await.unwrap();
         settled.read_u8().await.unwrap();
     }
@@ -243,7 +258,7 @@ async fn silent_clients_do_not_lock_out_others() {
 
 #[tokio::test]
 async fn invalid_data_only_closes_the_connection() {
-    let (_port, _desk, _ledger, address) = served(false);
+    let (_port, _desk, _list, address) = served(false);
     for nonsense in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         b"\x80",
@@ -264,10 +279,10 @@ async fn invalid_data_only_closes_the_connection() {
 
 #[test]
 fn the_http_calls_need_the_secret_and_a_body() {
-    let (desk, _ledger) = desk();
+    let (revocations, _list) = revocations();
     let api = Api {
         address: "127.0.0.1:1".parse().unwrap(),
-        desk: Arc::clone(&desk),
+        revocations: Arc::clone(&revocations),
         logout: None,
     };
     let good = HeaderValue::try_from(format!("Bearer {SECRET}")).unwrap();
@@ -312,7 +327,7 @@ const BLOCK: &str =
     r#"{"n": 1000, "P": 0.0001, "HASH_NAME": "optimal", "TTL": 60, "token_keys": ["jti"]}"#;
 
 /// Opens the port as the gateway does.
-fn opened(file: File) -> &'static crate::ext::Carry {
+fn opened(file: File) -> &'static crate::ext::ReloadState {
     let (carry, tasks) = file.work();
     for mut task in tasks {
         if let Some(open) = task.open.take() {
@@ -327,14 +342,14 @@ fn revoked_tokens_stay_revoked_after_a_reload() {
     let mut file = File::new(BLOCK);
     file.service(&SERVICE);
     assert_eq!(file.config_errors(), 0, "{}", file.findings());
-    let before = file.left::<Revoker>().unwrap();
+    let before = file.fact::<Revoker>().unwrap();
     let carry = opened(file);
     let mut file = File::after(&BLOCK.replace("\"jti\"", "\"sub\", \"jti\""), carry);
     file.service(&SERVICE);
-    let after = file.left::<Revoker>().unwrap();
-    let desk = super::compile::desk(file.compile());
+    let after = file.fact::<Revoker>().unwrap();
+    let revocations = super::compile::revocations(file.compile());
     opened(file);
-    desk.add(b"jti-J1");
+    revocations.add(b"jti-J1");
     for revoker in [before, after] {
         assert!(revoker.0.is_revoked(&claims(r#"{"jti": "J1"}"#)));
     }
@@ -383,29 +398,29 @@ fn ineffective_and_insecure_blocks_stop_the_start() {
         let mut file = File::new(&text);
         file.service(&SERVICE);
         assert!(file.config_errors() > 0, "{text}");
-        assert!(file.left::<Revoker>().is_none());
+        assert!(file.fact::<Revoker>().is_none());
     }
 }
 
 #[test]
 fn lengths_of_long_messages_are_decoded() {
     // 200 elements, whose length needs more than one byte.
-    let (desk, _ledger) = desk();
+    let (revocations, _list) = revocations();
     let mut session = Session::default();
     let mut out = Vec::new();
     let add = bytes(ADD);
     let mut given = messages(&add);
     given.pop();
     for message in given {
-        session.message(message, &desk, &mut out).unwrap();
+        session.message(message, &revocations, &mut out).unwrap();
     }
     let mut body = vec![0xff, 0x82, 1, 0xff, 200];
     for number in 0..200 {
         write_run(&mut body, format!("jti-{number}").as_bytes());
     }
     body.push(0);
-    session.message(&body, &desk, &mut out).unwrap();
-    assert!(desk.contains(b"jti-0") && desk.contains(b"jti-199"));
+    session.message(&body, &revocations, &mut out).unwrap();
+    assert!(revocations.contains(b"jti-0") && revocations.contains(b"jti-199"));
     let response = values(&mut Decoder::default(), &out);
     assert_eq!(response[1].field("Count"), Some(&Value::Int(200)));
 }

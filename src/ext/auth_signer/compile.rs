@@ -11,10 +11,10 @@ use http::HeaderValue;
 use super::config::Block;
 use super::runtime::{EndpointSigner, FirstAttempt, KeyFetch, Origin, SigningKey, fetch};
 use crate::config::{ConfigError, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
 use crate::ext::identity::{KeyFile, keeper_tls};
+use crate::ext::reload_state::Task;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::sign::Serialization;
 use crate::upstream::keys::{SealedFile, read_key_file};
@@ -132,7 +132,7 @@ fn awaited(
             return None;
         }
     };
-    Some(cx.carry(name, |tasks| {
+    Some(cx.carry_over(name, |tasks| {
         let key = Arc::new(SigningKey::awaited());
         let wanted = Arc::downgrade(&key);
         tasks.push(Task::new(
@@ -172,7 +172,7 @@ fn sealed(
     cx: &mut Compile<'_>,
 ) -> Option<Arc<SigningKey>> {
     let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
-    let passphrase = cx.carry(format!("{name} passphrase"), |_| Arc::new(OnceLock::new()));
+    let passphrase = cx.carry_over(format!("{name} passphrase"), |_| Arc::new(OnceLock::new()));
     match file.at_hand(&passphrase) {
         Ok(Some(document)) => here(at, block, &what, &document),
         Ok(None) => {

@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::forwarded::in_header;
-use super::replays::{Admission, LongestAge, Replays};
 use super::shared_proofs::{SharedProofs, Use};
+use super::used_proofs::{Admission, LongestAge, UsedProofs};
 use crate::jose::dpop::Proof;
 use crate::jose::{Algorithms, Claims, Reason, Rejection};
 use crate::runtime::request::Head;
@@ -63,7 +63,7 @@ pub(super) struct Dpop {
     pub(super) origins: Box<[Box<str>]>,
     /// The key of nonces. `None` if proofs need none.
     pub(super) nonce: Option<hmac::Key>,
-    pub(super) replays: Arc<Replays>,
+    pub(super) replays: Arc<UsedProofs>,
     /// The same memory, shared with other gateways.
     pub(super) shared: Option<Arc<SharedProofs>>,
     /// All endpoints share the memory of proofs, so it must last for the longest age of all.

@@ -7,24 +7,24 @@ use std::time::Duration;
 use http::Method;
 use http::header::AUTHORIZATION;
 
-use super::ask;
 use super::binding::Binding;
-use super::bound::binding;
 use super::challenge::{Challenges, DpopWanted, Wanted};
+use super::compile_binding::binding;
+use super::compile_introspection;
+use super::compile_propagation::propagate;
+use super::compile_provider::{self, Made, at_least_a_second, claim_path};
 use super::config;
 use super::credential::Places;
-use super::doubts;
 use super::log::Log;
-use super::propagation::propagate;
 use super::resource::Resource;
 use super::runtime::{Provider, Providers, Validator};
-use super::source::{self, Made, at_least_a_second, claim_path};
 use super::url_claims::UrlClaims;
+use super::warnings;
 use crate::config::{ConfigError, Node, OneOrMany, Typing};
 use crate::ext::api_keys;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
-use crate::ext::identity::{Demand, Identity, Revoker, SubjectWanted};
+use crate::ext::identity::{Identity, Requirement, Revoker, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements};
 use crate::jose::{Algorithm, ClaimPath, Reason, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
@@ -74,14 +74,14 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     };
     match file.shared_cache_duration.filter(|seconds| *seconds > 0) {
-        Some(seconds) => cx.leave(Arc::new(SharedLife(Duration::from_secs(seconds)))),
+        Some(seconds) => cx.set_fact(Arc::new(SharedLife(Duration::from_secs(seconds)))),
         None => log::info!("[SERVICE: JOSE] Empty shared_cache_duration, using default (15m)"),
     }
     let Some(resource) = file.resource_metadata.and_then(Resource::read) else {
         return ServicePart::Nothing;
     };
     let step = resource.step();
-    cx.leave(Arc::new(resource));
+    cx.set_fact(Arc::new(resource));
     ServicePart::Step(Box::new(step))
 }
 
@@ -123,7 +123,7 @@ pub(super) fn endpoint(
         providers,
         tokens: Arc::clone(&identity.tokens),
         without_expiry: Arc::clone(&identity.without_expiry),
-        revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
+        revocation: cx.fact::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,
         subject,
@@ -142,7 +142,7 @@ pub(super) fn endpoint(
         clock: Clock::system(),
     });
     if !closed {
-        doubts::trusts_many(node, &validator);
+        warnings::trusts_many(node, &validator);
     }
     note(site, &validator, cx);
     part(validator)
@@ -160,7 +160,7 @@ fn subject(
         challenges.response(Reason::ExchangeRefused),
         challenges.response(Reason::ExchangeForbidden),
     ));
-    cx.leave(Arc::clone(&subject));
+    cx.set_fact(Arc::clone(&subject));
     subject
 }
 
@@ -175,10 +175,10 @@ fn part(validator: Arc<Validator>) -> EndpointPart {
 }
 
 fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_>) {
-    if cx.left::<Validators>().is_none() {
-        cx.leave(Arc::new(Validators::default()));
+    if cx.fact::<Validators>().is_none() {
+        cx.set_fact(Arc::new(Validators::default()));
     }
-    if let Some(validators) = cx.left::<Validators>() {
+    if let Some(validators) = cx.fact::<Validators>() {
         validators.add(Guarded {
             method: site.method.clone(),
             pattern: Arc::clone(site.pattern),
@@ -189,12 +189,12 @@ fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_
 
 /// The requirements of the endpoint's expressions on tokens.
 #[cfg(feature = "cel")]
-fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Requirement>> {
     let all = [
         crate::ext::cel::demand(site),
         crate::ext::policies::token_demand(site),
     ];
-    let mut all: Vec<Arc<dyn Demand>> = all.into_iter().flatten().collect();
+    let mut all: Vec<Arc<dyn Requirement>> = all.into_iter().flatten().collect();
     match all.len() {
         0 | 1 => all.pop(),
         _ => Some(Arc::new(all)),
@@ -203,7 +203,7 @@ fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
 
 /// Without the feature, a configuration with expressions does not start.
 #[cfg(not(feature = "cel"))]
-fn demand(_site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+fn demand(_site: &EndpointSite<'_>) -> Option<Arc<dyn Requirement>> {
     None
 }
 
@@ -213,12 +213,12 @@ fn providers(
     rules: &Rules,
     cx: &mut Compile<'_>,
 ) -> Providers {
-    let life = cx.left::<SharedLife>().map(|life| life.0);
+    let life = cx.fact::<SharedLife>().map(|life| life.0);
     if let Some(sources) = &file.providers {
         return several(file, sources, life, rules, cx);
     }
-    let made = source::provider(&file.source, None, life, rules, cx);
-    let asked = ask::introspection(
+    let made = compile_provider::provider(&file.source, None, life, rules, cx);
+    let asked = compile_introspection::introspection(
         &file.source,
         made.issuer(&file.source),
         made.keys(),
@@ -280,9 +280,9 @@ fn several(
     let mut providers: Vec<Provider> = Vec::new();
     let mut asks = false;
     for one in sources {
-        let made = source::provider(one, Some(&file.source), life, rules, cx);
+        let made = compile_provider::provider(one, Some(&file.source), life, rules, cx);
         let issuer = made.issuer(one);
-        let asked = ask::introspection(one, issuer, made.keys(), rules, cx);
+        let asked = compile_introspection::introspection(one, issuer, made.keys(), rules, cx);
         let known = |other: &Provider| other.rules.issuer.as_deref() == issuer;
         if issuer.is_none() && !matches!(made, Made::ConfigError | Made::Closed(_)) {
             one.block.missing("issuer");
@@ -335,7 +335,7 @@ fn rules(file: &config::Validator<'_>) -> Rules {
         .roles_key
         .clone()
         .unwrap_or_else(|| OneOrMany::One("roles".to_owned()));
-    doubts::dotted(file, &roles_key);
+    warnings::dotted(file, &roles_key);
     Rules {
         leeway: at_least_a_second(file.leeway.as_ref()).unwrap_or(LEEWAY),
         roles: boxed(&file.roles),
@@ -422,7 +422,7 @@ fn challenges(
         .filter_map(|provider| provider.rules.issuer.as_deref().map(str::to_owned))
         .collect();
     let metadata = cx
-        .left::<Resource>()
+        .fact::<Resource>()
         .map(|resource| resource.add(site.pattern, &issuers, &rules.scopes));
     Challenges::new(&Wanted {
         scopes: &rules.scopes,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::{KEYS, SERVICE_KEYS};
+use super::config_keys::{KEYS, SERVICE_KEYS};
 use crate::config::{Block, ConfigError, Data, Node, OneOrMany, Typing};
 
 /// A source of keys: the block itself, or one of its `providers`.

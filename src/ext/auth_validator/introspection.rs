@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::signed::{MEDIA_TYPE, Signed};
+use super::signed_introspection::{MEDIA_TYPE, Signed};
 use crate::ext::identity::{CallResult, Cause, Client, Inquiry, JSON, NoAnswer, ask};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
@@ -186,7 +186,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::ext::identity::Room;
+    use crate::ext::identity::CacheSize;
     use crate::upstream::SideTls;
     use crate::upstream::credentials::ClientProof;
 
@@ -204,12 +204,12 @@ mod tests {
             inactive_for: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
         };
-        let room = Room {
+        let size = CacheSize {
             entries: 10,
             bytes: 10_000,
         };
         let clock = Clock::manual();
-        let inquiry = Inquiry::new("x".to_owned(), room, asked.timeout, clock.clone());
+        let inquiry = Inquiry::new("x".to_owned(), size, asked.timeout, clock.clone());
         Introspection {
             asked,
             side: side.unwrap(),

@@ -7,50 +7,50 @@
 //! | `forwarded` | certificates in the headers of proxies |
 //! | `challenge` | the responses to rejected requests (RFC 6750) |
 //! | `resource` | metadata for clients: where to get a token (RFC 9728) |
-//! | `replays` | the proofs of possession that were used |
-//! | `source` | where the keys come from |
+//! | `used_proofs` | the proofs of possession that were used |
+//! | `compile_provider` | where the keys come from |
 //! | `introspection` | opaque tokens: introspection by the provider (RFC 7662) |
-//! | `signed` | signed introspection responses (RFC 9701) |
+//! | `signed_introspection` | signed introspection responses (RFC 9701) |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
 //! | `explain` | the same checks with explanations, for `token explain` |
-//! | `keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |
-//! | `ask`, `bound`, `propagation` | the compilation of `introspection`, `binding` and `propagate_claims` |
+//! | `config_keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |
+//! | `compile_introspection`, `compile_binding`, `compile_propagation` | the compilation of `introspection`, `binding` and `propagate_claims` |
 
-mod ask;
 mod binding;
-mod bound;
 mod challenge;
 mod compile;
+mod compile_binding;
+mod compile_introspection;
+mod compile_propagation;
+mod compile_provider;
 mod config;
+mod config_keys;
 mod credential;
-mod doubts;
 mod explain;
 mod forwarded;
 mod introspection;
 mod key_source;
-mod keys;
 mod log;
-mod propagation;
-mod replays;
 mod resource;
 mod runtime;
 mod shared_proofs;
-mod signed;
-mod source;
+mod signed_introspection;
 #[cfg(test)]
 mod tests;
 mod url_claims;
+mod used_proofs;
+mod warnings;
 
 pub(crate) use compile::{Guarded, Validators};
-pub(super) use keys::PROVIDER_KEYS;
+pub(super) use compile_provider::standalone;
+pub(super) use config_keys::PROVIDER_KEYS;
 pub(super) use resource::Resource;
-pub(super) use source::standalone;
 pub(super) use url_claims::unnamed;
 
 pub(crate) use runtime::Provider;
 
 pub(super) use compile::SharedLife;
-pub(super) use replays::LongestAge;
+pub(super) use used_proofs::LongestAge;
 
 use super::extension::{EndpointExtension, ServiceExtension};
 
@@ -62,7 +62,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     aliases: ALIASES,
     guard: true,
     doc: "Requests need a token that is signed by one of the provider's keys and satisfies the rules of this block.",
-    keys: keys::KEYS,
+    keys: config_keys::KEYS,
     compile: compile::endpoint,
 };
 
@@ -72,6 +72,6 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     aliases: ALIASES,
     guard: true,
     doc: "Settings that the validators of all endpoints share.",
-    keys: keys::SERVICE_KEYS,
+    keys: config_keys::SERVICE_KEYS,
     compile: compile::service,
 };

@@ -16,7 +16,7 @@ use super::key_source::{Keys, Want};
 use super::log::Log;
 use super::shared_proofs::{Use, unshared};
 use super::url_claims::UrlClaims;
-use crate::ext::identity::{Client, Demand, PublicKeys, Revocation, SubjectWanted};
+use crate::ext::identity::{Client, PublicKeys, Requirement, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
     ClaimPath, Claims, Purpose, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
@@ -43,7 +43,7 @@ pub struct Validator {
     pub(super) without_expiry: Arc<AtomicU64>,
     pub(super) revocation: Option<Arc<dyn Revocation>>,
     /// Further requirements of the endpoint: `validation/cel`.
-    pub(super) demand: Option<Arc<dyn Demand>>,
+    pub(super) demand: Option<Arc<dyn Requirement>>,
     pub(super) propagate: Box<[Propagation]>,
     pub(super) url_claims: UrlClaims,
     pub(super) binding: Binding,

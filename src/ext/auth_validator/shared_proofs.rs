@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::replays::fingerprint;
+use super::used_proofs::fingerprint;
 use crate::ext::redis::SharedStore;
 use crate::jose::dpop::Proof;
 use crate::jose::{Reason, Rejection};

@@ -331,7 +331,7 @@ async fn revocation_is_also_checked_for_cached_tokens() {
     let (keys, revoked) = (key_file(), Arc::new(Revoked::default()));
     let mut file = File::new(&block(&keys, r#", "roles": ["none"]"#));
     let open = block(&keys, "");
-    file.leave(Revoker(revoked.clone()));
+    file.set_fact(Revoker(revoked.clone()));
     let strict = steps(file.endpoint(&ENDPOINT, "/strict"));
     let open = steps(file.endpoint_with(&ENDPOINT, &open, "/open", Method::GET));
     let bad = with_token(&ed(r#"{"jti":"bad"}"#));

@@ -8,10 +8,10 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
-use super::chain::Chain;
-pub(in crate::ext) use super::chain::element;
 use super::compile::{chain, session};
-use super::origin::Origin;
+use super::credential_chain::Chain;
+pub(in crate::ext) use super::credential_chain::element;
+use super::credential_source::Origin;
 use super::signature::{Request, Scope, authorization, hash, stamp};
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, ServiceFacts};
@@ -232,7 +232,7 @@ fn keys(
     cx: &mut Compile<'_>,
 ) -> Option<Keys> {
     let name = cx
-        .left::<ServiceFacts>()
+        .fact::<ServiceFacts>()
         .and_then(|facts| facts.name.clone());
     let session = session(name.as_deref());
     let found = match profile {

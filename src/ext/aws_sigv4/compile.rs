@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
 
-use super::chain::{Chain, Role};
 use super::config::SigningBlock;
-use super::origin::{Origin, sts};
+use super::credential_chain::{Chain, Role};
+use super::credential_source::{Origin, sts};
 use super::runtime::Signer;
 use super::signature::Scope;
 use crate::config::{ConfigError, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile, ServiceFacts};
 use crate::ext::extension::BackendPart;
+use crate::ext::reload_state::Task;
 use crate::runtime::clock::Clock;
 use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};
 
@@ -37,7 +37,7 @@ pub(super) fn backend(
         ));
     }
     let name = cx
-        .left::<ServiceFacts>()
+        .fact::<ServiceFacts>()
         .and_then(|facts| facts.name.clone());
     let session = session(name.as_deref());
     let sts_region = block.sts_region.unwrap_or_else(|| region.clone());
@@ -90,7 +90,7 @@ pub(super) fn chain(
         _ => String::new(),
     };
     let key = format!("auth/aws-sigv4 {origin:?} {role:?} {fixed}");
-    let made = cx.try_carry(key, |tasks| {
+    let made = cx.try_carry_over(key, |tasks| {
         // No redirects: these calls carry tokens for one server.
         let tls = SideTls::default();
         let near = SideClient::direct(&tls, &OUR_USER_AGENT)?;

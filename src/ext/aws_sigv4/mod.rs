@@ -3,17 +3,17 @@
 //! | module | content |
 //! |---|---|
 //! | `signature` | the signature, as a function of the request |
-//! | `origin`, `profile` | where the keys come from |
-//! | `chain` | the keys, and how they are kept fresh |
+//! | `credential_source`, `profile` | where the keys come from |
+//! | `credential_chain` | the keys, and how they are kept fresh |
 //! | `runtime` | signs a call |
 //! | `client` | signed calls of the gateway itself, to functions and queues |
 //! | `config`, `compile` | the block and its compilation |
 
-mod chain;
 mod client;
 mod compile;
 mod config;
-mod origin;
+mod credential_chain;
+mod credential_source;
 mod profile;
 mod runtime;
 mod signature;

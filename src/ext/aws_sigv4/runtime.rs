@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::chain::Chain;
+use super::credential_chain::Chain;
 use super::signature::{Request, Scope, UNSIGNED_PAYLOAD, authorization, canonical, hash, stamp};
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};

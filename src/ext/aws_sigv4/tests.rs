@@ -1,5 +1,5 @@
-use super::chain::Chain;
-use super::origin::Origin;
+use super::credential_chain::Chain;
+use super::credential_source::Origin;
 use super::signature::Keys;
 use crate::config::Environment;
 use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};

@@ -33,7 +33,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     }
     if let (Some(users), Some(challenge)) = (users(node, &block, cx), challenge(&block)) {
-        cx.leave(Arc::new(Shared { users, challenge }));
+        cx.set_fact(Arc::new(Shared { users, challenge }));
     }
     ServicePart::Nothing
 }
@@ -60,7 +60,7 @@ pub(super) fn endpoint(
 /// `None` after an error, which is reported.
 fn check(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<BasicCheck> {
     let block = Block::read(node)?;
-    let shared = cx.left::<Shared>();
+    let shared = cx.fact::<Shared>();
     let users = match (has_users(&block), &shared) {
         (true, _) => users(node, &block, cx),
         (false, Some(shared)) => Some(Arc::clone(&shared.users)),
@@ -75,14 +75,14 @@ fn check(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<BasicCheck> {
     };
     let (users, challenge) = (users?, challenge?);
     cx.browsers_send("browsers send the password of \"auth/basic\" with it");
-    let attempts = cx.carry("auth/basic attempts", |_| {
+    let attempts = cx.carry_over("auth/basic attempts", |_| {
         Arc::new(Attempts::new(Clock::system()))
     });
     Some(BasicCheck {
         users,
         attempts,
         prefix: cx
-            .left::<Ipv6Prefix>()
+            .fact::<Ipv6Prefix>()
             .map_or_else(Ipv6Prefix::default, |prefix| *prefix),
         challenge,
     })
@@ -131,7 +131,7 @@ fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc
         nobody(node);
         return None;
     }
-    Some(cx.carry(format!("auth/basic {pairs:?}"), |_| users))
+    Some(cx.carry_over(format!("auth/basic {pairs:?}"), |_| users))
 }
 
 fn read(path: &Path) -> Result<Vec<(String, String)>, String> {

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 use super::queue::{Place, Queue, Tried};
 use super::users::{Proof, Users};
 use crate::ext::rate_limit::{Clients, Rate, Verdict, seconds_up};
-use crate::ext::recent::Recent;
+use crate::ext::recent_map::RecentMap;
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
@@ -38,9 +38,9 @@ pub(crate) struct Attempts {
     queue: Arc<Queue>,
     clients: Clients,
     /// Comparisons of each client that did not succeed, including those in progress.
-    tried: Recent<u32>,
+    tried: RecentMap<u32>,
     /// The same for each name. A flood for one name, from addresses that change, must not delay the users of others.
-    named: Recent<u32>,
+    named: RecentMap<u32>,
     clock: Clock,
 }
 
@@ -50,8 +50,8 @@ impl Attempts {
         Attempts {
             queue: Queue::new(at_once()),
             clients: Clients::new(Rate::new(1.0, GUESSES), 16, MEMORY),
-            tried: Recent::new(MOST_COUNTED, 16, MEMORY),
-            named: Recent::new(MOST_COUNTED, 16, MEMORY),
+            tried: RecentMap::new(MOST_COUNTED, 16, MEMORY),
+            named: RecentMap::new(MOST_COUNTED, 16, MEMORY),
             clock,
         }
     }
@@ -78,7 +78,7 @@ impl Attempts {
 }
 
 /// Counts one more comparison. Returns the number before.
-fn one_more(counts: &Recent<u32>, key: &str, now: Duration) -> u32 {
+fn one_more(counts: &RecentMap<u32>, key: &str, now: Duration) -> u32 {
     let add = |count: &mut u32| std::mem::replace(count, count.saturating_add(1));
     counts.with(key, now, || 0, add)
 }

@@ -63,11 +63,11 @@ fn gate(extractor: Option<Extractor>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     };
     let mut taken = cx
-        .left::<TakenByService>()
+        .fact::<TakenByService>()
         .map(|taken| (*taken).clone())
         .unwrap_or_default();
     taken.0.extend(targets(&extractor));
-    cx.leave(Arc::new(taken));
+    cx.set_fact(Arc::new(taken));
     ServicePart::Gate(Box::new(extractor))
 }
 

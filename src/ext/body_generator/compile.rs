@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
 use super::config::KEYS;
-use super::maker::Maker;
+use super::generator::Generator;
 use super::runtime::{MakeRequest, MakeResponse};
 use crate::config::template::{Escape, Program};
 use crate::config::{Block, ConfigError, Node};
@@ -34,8 +34,8 @@ pub(super) fn request_endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    match maker(node, &PLAIN, site.pattern, cx) {
-        Some(maker) => piped(MakeRequest { maker }),
+    match compile_generator(node, &PLAIN, site.pattern, cx) {
+        Some(generator) => piped(MakeRequest { generator }),
         None => EndpointPart::Nothing,
     }
 }
@@ -45,7 +45,10 @@ pub(super) fn request_backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    BackendPart::pipe(maker(node, &PLAIN, site.pattern, cx).map(|maker| MakeRequest { maker }))
+    BackendPart::pipe(
+        compile_generator(node, &PLAIN, site.pattern, cx)
+            .map(|generator| MakeRequest { generator }),
+    )
 }
 
 pub(super) fn response_endpoint(
@@ -53,8 +56,8 @@ pub(super) fn response_endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    match maker(node, &PLAIN, site.pattern, cx) {
-        Some(maker) => piped(MakeResponse { maker }),
+    match compile_generator(node, &PLAIN, site.pattern, cx) {
+        Some(generator) => piped(MakeResponse { generator }),
         None => EndpointPart::Nothing,
     }
 }
@@ -64,7 +67,10 @@ pub(super) fn response_backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    BackendPart::pipe(maker(node, &PLAIN, site.pattern, cx).map(|maker| MakeResponse { maker }))
+    BackendPart::pipe(
+        compile_generator(node, &PLAIN, site.pattern, cx)
+            .map(|generator| MakeResponse { generator }),
+    )
 }
 
 fn piped(step: impl crate::runtime::pipe::PipeStep + 'static) -> EndpointPart {
@@ -75,12 +81,12 @@ fn piped(step: impl crate::runtime::pipe::PipeStep + 'static) -> EndpointPart {
 }
 
 /// Compiles a block with the keys of [`KEYS`]. `place` is for the log.
-pub(in crate::ext) fn maker(
+pub(in crate::ext) fn compile_generator(
     node: &Node<'_>,
     defaults: &Defaults,
     place: &str,
     cx: &Compile<'_>,
-) -> Option<Maker> {
+) -> Option<Generator> {
     let block = node.block(KEYS)?;
     let (name, text) = source(&block, cx)?;
     let program = match Program::parse(&name, &text, defaults.escape) {
@@ -105,24 +111,24 @@ pub(in crate::ext) fn maker(
     if debug && let Some(node) = block.get("debug") {
         node.warn(ConfigError::invalid("bodies of clients will be in the log"));
     }
-    let maker = Maker {
+    let generator = Generator {
         program,
         content_type,
-        kind: Maker::kind_of(written),
+        kind: Generator::kind_of(written),
         variables: variables(&block),
         debug: debug.then(|| place.into()),
     };
-    warn_of_injection(&maker, defaults, &block);
-    Some(maker)
+    warn_of_injection(&generator, defaults, &block);
+    Some(generator)
 }
 
 /// Values are not escaped by a template.
-fn warn_of_injection(maker: &Maker, defaults: &Defaults, block: &Block<'_>) {
+fn warn_of_injection(generator: &Generator, defaults: &Defaults, block: &Block<'_>) {
     let is_escaped = defaults.escape != Escape::Nothing;
-    if is_escaped || !maker.makes_json() {
+    if is_escaped || !generator.makes_json() {
         return;
     }
-    if let Some(action) = maker.program.unescaped(FOREIGN) {
+    if let Some(action) = generator.program.unescaped(FOREIGN) {
         block.node().warn_hint(
             ConfigError::invalid(format!(
                 "{} is within quotes: a value that contains a quote changes the document",

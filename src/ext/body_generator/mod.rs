@@ -4,19 +4,19 @@
 //! | module | content |
 //! |---|---|
 //! | `config`, `compile` | the blocks |
-//! | `maker` | a template with its settings: makes a body |
+//! | `generator` | a template with its settings: makes a body |
 //! | `facts` | what a template sees of a request and a response |
 //! | `runtime` | the steps |
 
 mod compile;
 mod config;
 mod facts;
-mod maker;
+mod generator;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::ext) use compile::{Defaults, maker};
+pub(in crate::ext) use compile::{Defaults, compile_generator};
 pub(in crate::ext) use config::KEYS;
 pub(in crate::ext) use runtime::MakeRequest;
 

@@ -4,30 +4,30 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 
-use super::maker::Maker;
+use super::generator::Generator;
 use crate::runtime::decode::as_object;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::set_alone;
 use crate::runtime::json::{self, Depth, Value};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
 
 /// Makes the body that is sent on.
 #[derive(Debug)]
 pub(in crate::ext) struct MakeRequest {
-    pub(in crate::ext) maker: Maker,
+    pub(in crate::ext) generator: Generator,
 }
 
 /// Makes the body of the response.
 #[derive(Debug)]
 pub(super) struct MakeResponse {
-    pub(super) maker: Maker,
+    pub(super) generator: Generator,
 }
 
-impl Maker {
+impl Generator {
     /// Puts a new body into a request.
     ///
     /// # Errors
-    /// As [`Maker::make`].
+    /// As [`Generator::make`].
     pub(in crate::ext) fn replace(&self, request: &mut PipeRequest) -> Result<(), Failure> {
         let body = self.make(request, None)?;
         let headers = &mut request.headers;
@@ -51,7 +51,9 @@ impl PipeStep for MakeRequest {
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
-        self.maker.replace(request).map_err(Failure::before_call)?;
+        self.generator
+            .replace(request)
+            .map_err(Failure::before_call)?;
         Ok(Passed::default())
     }
 }
@@ -66,8 +68,8 @@ impl PipeStep for MakeResponse {
         true
     }
 
-    fn sight(&self) -> Sight {
-        Sight::Whole
+    fn response_access(&self) -> ResponseAccess {
+        ResponseAccess::Whole
     }
 
     async fn after(
@@ -77,11 +79,11 @@ impl PipeStep for MakeResponse {
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
         // The template may use what the client sent.
-        let made = self.maker.make(request, Some(response));
+        let made = self.generator.make(request, Some(response));
         let body = made.map_err(Failure::by_step)?;
         match &mut response.reply {
             Some(reply) => {
-                let content_type = self.maker.content_type.clone();
+                let content_type = self.generator.content_type.clone();
                 reply.headers.insert(CONTENT_TYPE, content_type);
                 reply.headers.remove(CONTENT_ENCODING);
                 reply.body = Some(body);
@@ -95,7 +97,7 @@ impl PipeStep for MakeResponse {
 impl MakeResponse {
     /// A made body as the data of a composed response, which is an object.
     fn data(&self, body: Bytes) -> Value {
-        let value = if self.maker.makes_json() {
+        let value = if self.generator.makes_json() {
             json::parse(&body, Depth::TopLevel).unwrap_or_default()
         } else {
             Value::string(String::from_utf8_lossy(&body))

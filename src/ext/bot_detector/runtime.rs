@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::USER_AGENT;
 use regex::bytes::RegexSet;
 
-use crate::ext::recent::Recent;
+use crate::ext::recent_map::RecentMap;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate, ServiceStep};
@@ -32,7 +32,7 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct BotDetector {
     rules: Rules,
-    verdicts: Option<Recent<bool>>,
+    verdicts: Option<RecentMap<bool>>,
 }
 
 impl BotDetector {
@@ -42,7 +42,7 @@ impl BotDetector {
         BotDetector {
             rules,
             // Results do not expire. Only their number is limited.
-            verdicts: (remember > 0).then(|| Recent::new(remember, 16, Duration::MAX)),
+            verdicts: (remember > 0).then(|| RecentMap::new(remember, 16, Duration::MAX)),
         }
     }
 

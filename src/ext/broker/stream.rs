@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 
 /// A TCP connection, with or without TLS.
 pub(in crate::ext) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -6,12 +6,12 @@ use super::config::{Entry, entries};
 use super::facts::{JWT, REQUEST, RESP_DATA, RESPONSE, variables};
 use super::language::{self, Program, Type};
 use super::runtime::{Checks, Rejecters, Stage};
-use super::{ALIASES, NAMESPACE, certain, names_cookies};
+use super::{ALIASES, NAMESPACE, absent_names, names_cookies};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
-use crate::ext::identity::Demand;
+use crate::ext::identity::Requirement;
 use crate::runtime::clock::Clock;
 
 /// When an expression is evaluated. As in KrakenD, this follows only from its text, and there may be several moments.
@@ -106,7 +106,7 @@ pub(super) fn backend(
 
 /// What an endpoint's expressions require of tokens. `None` if nothing. The endpoint's validator calls this; errors
 /// are reported when the block itself is compiled.
-pub(in crate::ext) fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+pub(in crate::ext) fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Requirement>> {
     let node = neighbour(site, NAMESPACE, ALIASES)?;
     let programs: Box<[Program]> = entries(&node)
         .iter()
@@ -166,7 +166,7 @@ fn compiled(
             token(&entry);
         }
         doubts(&entry, &program, &moments);
-        certain::missing(&entry.node, &program, site, cx);
+        absent_names::missing(&entry.node, &program, site, cx);
         all.push(Compiled {
             moments,
             program,

@@ -166,7 +166,7 @@ impl Facts for Moment<'_> {
 
 /// What a policy sees: everything that is known at its moment.
 #[derive(Debug)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct PolicyFacts<'a> {
     now: Duration,
     request: Option<Request<'a>>,
     response: Option<Response<'a>>,
@@ -177,14 +177,14 @@ pub(crate) struct Scene<'a> {
     place: OnceCell<Option<serde_json::Map<String, serde_json::Value>>>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> PolicyFacts<'a> {
     /// A request, before its work.
     pub(crate) fn request(
         now: Duration,
         request: &'a PipeRequest,
         locator: Option<&'a Locator>,
-    ) -> Scene<'a> {
-        Scene {
+    ) -> PolicyFacts<'a> {
+        PolicyFacts {
             now,
             request: Some(Request::new(request)),
             response: None,
@@ -201,16 +201,16 @@ impl<'a> Scene<'a> {
         request: &'a PipeRequest,
         response: &'a PipeResponse,
         locator: Option<&'a Locator>,
-    ) -> Scene<'a> {
-        Scene {
+    ) -> PolicyFacts<'a> {
+        PolicyFacts {
             response: Some(Response::new(response)),
-            ..Scene::request(now, request, locator)
+            ..PolicyFacts::request(now, request, locator)
         }
     }
 
     /// A verified token.
-    pub(crate) fn token(now: Duration, claims: &'a Claims) -> Scene<'a> {
-        Scene {
+    pub(crate) fn token(now: Duration, claims: &'a Claims) -> PolicyFacts<'a> {
+        PolicyFacts {
             now,
             request: None,
             response: None,
@@ -233,7 +233,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-impl Facts for Scene<'_> {
+impl Facts for PolicyFacts<'_> {
     fn variable(&self, index: usize) -> Option<Value<'_>> {
         match index {
             NOW => Some(Value::made(rfc3339(self.now))),

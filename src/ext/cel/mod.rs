@@ -9,7 +9,7 @@
 //! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
 //! | `config`, `compile` | the block and its compilation |
 
-mod certain;
+mod absent_names;
 mod compile;
 mod config;
 mod facts;
@@ -21,7 +21,7 @@ mod tests;
 mod value_rule;
 
 pub(in crate::ext) use compile::demand;
-pub(in crate::ext) use facts::{Scene, usual};
+pub(in crate::ext) use facts::{PolicyFacts, usual};
 pub(in crate::ext) use language::Path;
 pub(in crate::ext) use policy::{Policy, Rules, Subject, open_reads};
 pub use runtime::judge_anything;

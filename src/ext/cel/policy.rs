@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::certain;
+use super::absent_names;
 use super::facts::{
-    CLIENT, GEO, JWT, NOW, REQ_HEADERS, REQ_PARAMS, REQ_QUERY, RESP_DATA, RESPONSE, Scene, open,
-    variables,
+    CLIENT, GEO, JWT, NOW, PolicyFacts, REQ_HEADERS, REQ_PARAMS, REQ_QUERY, RESP_DATA, RESPONSE,
+    open, variables,
 };
 use super::language::{self, Dialect, Path, Places, Program, Type, Variable};
 use super::runtime::{Verdict, verdict};
@@ -56,7 +56,7 @@ impl Policy {
         match Policy::parse(text, rules).map_err(|flaw| *flaw) {
             Ok(policy) => {
                 if rules.subject != Subject::Token {
-                    certain::missing(node, &policy.0, site, cx);
+                    absent_names::missing(node, &policy.0, site, cx);
                 }
                 if policy.0.takes_as_number(RESP_DATA) {
                     node.warn_hint(
@@ -107,7 +107,7 @@ impl Policy {
     }
 
     /// Whether the policy is true. Otherwise the reason for the log. A policy that fails is not true.
-    pub(crate) fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), String> {
+    pub(crate) fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Result<(), String> {
         match verdict(&self.0, scene, deadline) {
             _ if scene.lacks_place() => Err("the location of the client cannot be read".to_owned()),
             Verdict::True => Ok(()),

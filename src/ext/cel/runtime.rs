@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use super::facts::{Moment, Part, RESP_DATA, Request, Response, variables};
 use super::language::{Budget, Facts, Path, Program, Value, compile};
 use super::policy::open_reads;
-use crate::ext::identity::Demand;
+use crate::ext::identity::Requirement;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
 /// than two milliseconds leave the worker.
@@ -118,11 +118,11 @@ impl Checks {
 
 #[async_trait]
 impl PipeStep for Checks {
-    fn sight(&self) -> Sight {
+    fn response_access(&self) -> ResponseAccess {
         if self.after.programs.is_empty() {
-            Sight::Nothing
+            ResponseAccess::Nothing
         } else {
-            Sight::Head
+            ResponseAccess::Head
         }
     }
 
@@ -162,7 +162,7 @@ pub(super) struct Rejecters {
     pub(super) clock: Clock,
 }
 
-impl Demand for Rejecters {
+impl Requirement for Rejecters {
     fn admits(&self, claims: &Claims) -> bool {
         let part = Part::Token(claims);
         let now = self.clock.wall();

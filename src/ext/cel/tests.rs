@@ -11,7 +11,7 @@ use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::testing::{File, pipe_request};
 use crate::jose::Claims;
 use crate::runtime::json::{Depth, parse};
-use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, ResponseAccess};
 use crate::runtime::request::Params;
 
 fn block(expressions: &[&str]) -> String {
@@ -162,7 +162,10 @@ async fn a_response_shows_status_and_headers() {
     let step = step(&[
         "resp_metadata_status == 201 && resp_metadata_headers['Content-Type'][0] == 'text/plain' && resp_data == {}",
     ]);
-    assert_eq!((step.sight(), step.needs_body()), (Sight::Head, false));
+    assert_eq!(
+        (step.response_access(), step.needs_body()),
+        (ResponseAccess::Head, false)
+    );
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/plain"));
     let mut response = PipeResponse {
@@ -190,7 +193,10 @@ async fn an_expression_may_have_both_moments() {
         found.contains("\\\"resp_data\\\" is not known then"),
         "{found}"
     );
-    assert_eq!(step(&["req_method == 'x'"]).sight(), Sight::Nothing);
+    assert_eq!(
+        step(&["req_method == 'x'"]).response_access(),
+        ResponseAccess::Nothing
+    );
 }
 
 #[test]

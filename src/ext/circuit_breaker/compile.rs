@@ -46,7 +46,7 @@ pub(super) fn backend(
         settings.name
     );
     let key = site.state("qos/circuit-breaker", node);
-    let breaker = cx.carry(key, |_| {
+    let breaker = cx.carry_over(key, |_| {
         Arc::new(CircuitBreaker::new(settings, Clock::system()))
     });
     BackendPart::Step(Box::new(breaker))

@@ -32,7 +32,7 @@ pub(super) fn backend(
         ..Settings::counting(block.interval, block.timeout, block.max_errors)
     };
     let key = site.state("qos/circuit-breaker/http", node);
-    let breaker = cx.carry(key, |_| {
+    let breaker = cx.carry_over(key, |_| {
         let breaker = CircuitBreaker::new(settings, Clock::system());
         Arc::new(HttpBreaker::new(breaker, valid))
     });

@@ -33,7 +33,7 @@ pub(super) fn backend(
         return BackendPart::Nothing;
     };
     // There is one store for the whole configuration: equal definitions share a token, whichever backends use them.
-    let tokens = cx.carry("auth/client-credentials", |tasks| {
+    let tokens = cx.carry_over("auth/client-credentials", |tasks| {
         Tokens::started(HeaderValue::from_static(USER_AGENT), tasks)
     });
     match tokens.source(&credentials) {

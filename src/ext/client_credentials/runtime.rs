@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use crate::ext::carry::Task;
+use crate::ext::reload_state::Task;
 use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::step::Credentials;

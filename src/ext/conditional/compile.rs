@@ -73,7 +73,7 @@ fn by_policy(
 
     let text = block.block.required("value")?;
     let at = block.block.get("value")?;
-    let locator = cx.left::<Locator>();
+    let locator = cx.fact::<Locator>();
     let rules = Rules {
         subject: Subject::Request,
         macros: true,

@@ -28,7 +28,7 @@ mod by_policy {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    use crate::ext::cel::{Policy, Scene};
+    use crate::ext::cel::{Policy, PolicyFacts};
     use crate::ext::geoip::Locator;
     use crate::runtime::clock::Clock;
     use crate::runtime::condition::Condition;
@@ -50,7 +50,7 @@ mod by_policy {
 
     impl Condition for ByPolicy {
         fn holds(&self, request: &PipeRequest) -> bool {
-            let scene = Scene::request(self.clock.wall(), request, self.locator.as_deref());
+            let scene = PolicyFacts::request(self.clock.wall(), request, self.locator.as_deref());
             match self.policy.judge(&scene, request.deadline.into_std()) {
                 Ok(()) => true,
                 Err(why) => {

@@ -18,7 +18,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     let policy = policy(node, &block);
     let own = Arc::new(Own::default());
-    cx.leave(Arc::clone(&own));
+    cx.set_fact(Arc::clone(&own));
     let service = (!block.endpoints_only).then_some(policy);
     log::debug!("[SERVICE: Gin][CORS] Enabled CORS for all requests");
     ServicePart::Step(Box::new(Cors::new(service, own)))
@@ -33,7 +33,7 @@ pub(super) fn endpoint(
         return EndpointPart::Nothing;
     };
     let policy = policy(node, &block);
-    let Some(own) = cx.left::<Own>() else {
+    let Some(own) = cx.fact::<Own>() else {
         node.config_error_hint(
             ConfigError::invalid("rules of one endpoint need a block in the service, too"),
             "add to the service's extra_config: \"security/cors\": {\"endpoints_only\": true}",

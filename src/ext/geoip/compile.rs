@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::config::GeoBlock;
 use super::runtime::{GeoStep, Locator};
 use crate::config::{ConfigError, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
+use crate::ext::reload_state::Task;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(60);
@@ -49,6 +49,6 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             }
         }
     }));
-    cx.leave(Arc::clone(&locator));
+    cx.set_fact(Arc::clone(&locator));
     ServicePart::Step(Box::new(GeoStep(locator)))
 }

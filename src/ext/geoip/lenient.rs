@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::place::{Code, Names};
+use super::record::{Code, Names};
 
 /// A member that is empty if the record does not have it, and unreadable if its type is unexpected.
 #[derive(Debug, Clone, PartialEq)]

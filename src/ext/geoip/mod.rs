@@ -4,7 +4,7 @@
 mod compile;
 mod config;
 mod lenient;
-mod place;
+mod record;
 mod runtime;
 #[cfg(test)]
 pub(crate) mod testing;

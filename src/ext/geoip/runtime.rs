@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 
-use super::place::Place;
+use super::record::Place;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;

@@ -35,7 +35,7 @@ pub(super) fn backend(
         shared(&block, cx)
     } else {
         let key = site.state("qos/http-cache", node);
-        cx.carry(key, |_| new_entries(&block).evictable())
+        cx.carry_over(key, |_| new_entries(&block).evictable())
     };
     let Some(rules) = rules(node, &block, cx) else {
         return BackendPart::Nothing;
@@ -72,7 +72,7 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
     if block.share_identities {
         left_out.extend(identity());
     }
-    if let Some(id) = cx.left::<IdHeader>() {
+    if let Some(id) = cx.fact::<IdHeader>() {
         left_out.push(id.0.clone());
     }
     left_out.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -85,17 +85,17 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
 /// The limits of the first backend that sets any apply to all that do. Later blocks do not change them.
 fn shared(block: &Block, cx: &mut Compile<'_>) -> Arc<Entries> {
     let known = match block.limits {
-        Some(_) => cx.left::<Limited>().map(|shared| Arc::clone(&shared.0)),
-        None => cx.left::<Unlimited>().map(|shared| Arc::clone(&shared.0)),
+        Some(_) => cx.fact::<Limited>().map(|shared| Arc::clone(&shared.0)),
+        None => cx.fact::<Unlimited>().map(|shared| Arc::clone(&shared.0)),
     };
     if let Some(entries) = known {
         return entries;
     }
     let key = format!("qos/http-cache shared {:?}", block.limits);
-    let entries = cx.carry(key, |_| new_entries(block).evictable());
+    let entries = cx.carry_over(key, |_| new_entries(block).evictable());
     match block.limits {
-        Some(_) => cx.leave(Arc::new(Limited(Arc::clone(&entries)))),
-        None => cx.leave(Arc::new(Unlimited(Arc::clone(&entries)))),
+        Some(_) => cx.set_fact(Arc::new(Limited(Arc::clone(&entries)))),
+        None => cx.set_fact(Arc::new(Unlimited(Arc::clone(&entries)))),
     }
     entries
 }

@@ -83,7 +83,7 @@ impl ResponseCache for Cache {
         }
     }
 
-    fn room(
+    fn space(
         &self,
         key: &CacheKey,
         sent: &HeaderMap,

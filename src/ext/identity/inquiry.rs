@@ -19,8 +19,8 @@ use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::kept::{Kept, Room};
-use super::turns::{Client, NoTurn, Turn, Turns};
+use super::answer_cache::{AnswerCache, CacheSize};
+use super::scheduler::{CallPermit, CallScheduler, Client, ScheduleError};
 use crate::ext::circuit_breaker::{CircuitBreaker, Settings};
 use crate::runtime::clock::Clock;
 use crate::runtime::single_flights::{Digest, End, Join, SingleFlights};
@@ -116,11 +116,11 @@ impl NoAnswer {
 pub(crate) struct Inquiry<A> {
     /// Questions are kept by a keyed hash, so that the memory of the process contains no list of credentials.
     key: hmac::Key,
-    grants: Mutex<Kept<A>>,
-    refusals: Mutex<Kept<A>>,
+    grants: Mutex<AnswerCache<A>>,
+    refusals: Mutex<AnswerCache<A>>,
     flights: SingleFlights,
     breaker: CircuitBreaker,
-    turns: Arc<Turns>,
+    turns: Arc<CallScheduler>,
     turns_for_known: Arc<Semaphore>,
     clock: Clock,
     /// How long a call may last.
@@ -130,7 +130,7 @@ pub(crate) struct Inquiry<A> {
 /// The right to make one call.
 enum Permit {
     Known(#[expect(dead_code, reason = "held until the call has ended")] OwnedSemaphorePermit),
-    Turn(#[expect(dead_code, reason = "held until the call has ended")] Turn),
+    Scheduled(#[expect(dead_code, reason = "held until the call has ended")] CallPermit),
 }
 
 impl<A: Clone + Send + 'static> Inquiry<A> {
@@ -140,7 +140,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
     /// The system has no random numbers.
     pub(crate) fn new(
         name: String,
-        grants: Room,
+        grants: CacheSize,
         call_timeout: Duration,
         clock: Clock,
     ) -> Result<Inquiry<A>, NoAnswer> {
@@ -156,11 +156,11 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
         };
         Ok(Inquiry {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            grants: Mutex::new(Kept::new(grants)),
-            refusals: Mutex::new(Kept::new(Room::REFUSALS)),
+            grants: Mutex::new(AnswerCache::new(grants)),
+            refusals: Mutex::new(AnswerCache::new(CacheSize::REFUSALS)),
             flights: SingleFlights::default(),
             breaker: CircuitBreaker::new(breaker, clock.clone()),
-            turns: Arc::new(Turns::new(MAX_CALLS, MAX_WAITING)),
+            turns: Arc::new(CallScheduler::new(MAX_CALLS, MAX_WAITING)),
             turns_for_known: Arc::new(Semaphore::new(MAX_CALLS_ABOUT_KNOWN)),
             clock,
             call_timeout,
@@ -291,8 +291,8 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
             return Ok(Permit::Known(permit));
         }
         match self.turns.enter(client, until).await {
-            Ok(turn) => Ok(Permit::Turn(turn)),
-            Err(NoTurn::Full | NoTurn::Late) => Err(NoAnswer::BUSY),
+            Ok(turn) => Ok(Permit::Scheduled(turn)),
+            Err(ScheduleError::Full | ScheduleError::Late) => Err(NoAnswer::BUSY),
         }
     }
 
@@ -319,7 +319,7 @@ impl<A> fmt::Debug for Inquiry<A> {
     }
 }
 
-fn lock<A>(kept: &Mutex<Kept<A>>) -> MutexGuard<'_, Kept<A>> {
+fn lock<A>(kept: &Mutex<AnswerCache<A>>) -> MutexGuard<'_, AnswerCache<A>> {
     // A panic while the lock was held leaves at worst a lost answer.
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

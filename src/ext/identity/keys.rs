@@ -92,7 +92,7 @@ impl Schedules {
 
 /// The store, and the sender that ends its task when it is dropped.
 #[derive(Debug)]
-struct Tended {
+struct ManagedStore {
     keys: Arc<KeySetStore<PublicKeys>>,
     without_expiry: Arc<AtomicU64>,
     _alive: watch::Sender<bool>,
@@ -117,17 +117,17 @@ impl Identity {
     /// The identity of this process, created by the first block that needs it. Passes an [`IdentityStatus`] to the
     /// server.
     pub(crate) fn of(cx: &mut Compile<'_>) -> Arc<Identity> {
-        if let Some(identity) = cx.left::<Identity>() {
+        if let Some(identity) = cx.fact::<Identity>() {
             return identity;
         }
-        let tended = cx.carry("portcullis/identity key sets", |tasks| {
+        let tended = cx.carry_over("portcullis/identity key sets", |tasks| {
             let keys = Arc::new(KeySetStore::new(HeaderValue::from_static(USER_AGENT)));
             let (alive, ended) = watch::channel(false);
             let tending = Arc::clone(&keys);
             tasks.push(Task::new("key sets", async move {
                 tending.run(ended).await;
             }));
-            Arc::new(Tended {
+            Arc::new(ManagedStore {
                 keys,
                 without_expiry: Arc::default(),
                 _alive: alive,
@@ -136,9 +136,9 @@ impl Identity {
         // Store and cache are created and dropped together: generations are unique only within one store, so a cache
         // must never see those of another store.
         let limits = cx
-            .left::<Bounds>()
+            .fact::<Bounds>()
             .map_or_else(CacheLimits::default, |bounds| bounds.0);
-        let tokens = cx.carry(format!("portcullis/identity tokens {limits:?}"), |_| {
+        let tokens = cx.carry_over(format!("portcullis/identity tokens {limits:?}"), |_| {
             Arc::new(TokenCache::new(limits))
         });
         let keys = Arc::clone(&tended.keys);
@@ -154,8 +154,8 @@ impl Identity {
             without_expiry: Arc::clone(&tended.without_expiry),
             schedules,
         });
-        cx.leave(Arc::clone(&identity));
-        cx.leave(Arc::new(IdentityStatus::new(Arc::clone(&identity))));
+        cx.set_fact(Arc::clone(&identity));
+        cx.set_fact(Arc::new(IdentityStatus::new(Arc::clone(&identity))));
         identity
     }
 }

@@ -16,7 +16,7 @@ pub(crate) trait Revocation: Send + Sync + fmt::Debug {
     }
 }
 
-/// The value that a service-level revoker passes, with [`crate::ext::Compile::leave`], to the validators compiled
+/// The value that a service-level revoker passes, with [`crate::ext::Compile::set_fact`], to the validators compiled
 /// after it.
 #[derive(Debug, Clone)]
 pub(crate) struct Revoker(pub Arc<dyn Revocation>);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer_cache::CacheSize;
 use super::inquiry::Inquiry;
-use super::kept::Room;
 use crate::config::Node;
 use crate::ext::context::Compile;
 use crate::runtime::clock::Clock;
@@ -46,13 +46,13 @@ impl Server<'_> {
         self,
         cx: &mut Compile<'_>,
     ) -> Result<(Arc<Inquiry<A>>, SideClient), String> {
-        let room = Room {
+        let size = CacheSize {
             entries: ENTRIES,
             bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
         };
-        let inquiry = cx.try_carry(self.definition, |_| {
+        let inquiry = cx.try_carry_over(self.definition, |_| {
             let name = format!("{} {}", self.kind, without_values(self.url));
-            Inquiry::new(name, room, self.timeout, Clock::system()).map(Arc::new)
+            Inquiry::new(name, size, self.timeout, Clock::system()).map(Arc::new)
         });
         let inquiry = inquiry.map_err(|error| error.to_string())?;
         let client = SideClient::without_redirects(self.tls, &OUR_USER_AGENT);

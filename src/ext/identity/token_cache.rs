@@ -62,7 +62,7 @@ fn compile(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             .filter(|age| *age >= Duration::from_secs(1))
             .unwrap_or(standard.max_age),
     };
-    cx.leave(Arc::new(Bounds(limits)));
+    cx.set_fact(Arc::new(Bounds(limits)));
     ServicePart::Nothing
 }
 
@@ -75,7 +75,7 @@ mod tests {
         let mut file = File::new(block);
         file.service(&TOKEN_CACHE);
         assert_eq!(file.config_errors(), 0, "{block}");
-        file.left::<Bounds>().unwrap().0
+        file.fact::<Bounds>().unwrap().0
     }
 
     #[test]

@@ -12,11 +12,11 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::config::KEYS;
 use crate::config::{ConfigError, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::telemetry::moment;
+use crate::ext::reload_state::Task;
 use crate::telemetry::stats::Stats;
+use crate::telemetry::timestamp;
 use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};
 
 const PERIOD: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         at.invalid("must be an http:// or https:// URL");
         return ServicePart::Nothing;
     }
-    let Some(stats) = cx.left::<Stats>() else {
+    let Some(stats) = cx.fact::<Stats>() else {
         node.warn(ConfigError::invalid(
             "without \"telemetry/metrics\" there is nothing to push",
         ));
@@ -94,7 +94,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         kept: block.count("buffer_size").unwrap_or(0).min(MOST_KEPT) as usize,
     };
     let key = format!("telemetry/influx {}", node.value().to_json());
-    cx.carry(key, |tasks| {
+    cx.carry_over(key, |tasks| {
         let alive = Arc::new(Alive);
         let run = run(push, Arc::downgrade(&stats), Arc::downgrade(&alive));
         tasks.push(Task::new("influx", run));
@@ -124,7 +124,7 @@ async fn run(push: Push, stats: Weak<Stats>, alive: Weak<Alive>) {
         let (Some(stats), Some(_)) = (stats.upgrade(), alive.upgrade()) else {
             return;
         };
-        let lines = stats.influx(host.trim(), moment::now().as_secs(), &mut before);
+        let lines = stats.influx(host.trim(), timestamp::now().as_secs(), &mut before);
         waiting.push_back(lines.into());
         while let Some(lines) = waiting.front() {
             match write(&push, lines.clone()).await {

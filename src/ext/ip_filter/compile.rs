@@ -25,7 +25,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     };
     let health = cx
-        .left::<ServiceFacts>()
+        .fact::<ServiceFacts>()
         .and_then(|facts| facts.health_path.clone());
     filter.health = health.as_deref().map(Box::from);
     if let Some(path) = health
@@ -101,7 +101,7 @@ fn filter(node: &Node<'_>, cx: &Compile<'_>) -> Option<(Filter, Vec<IpNet>)> {
 
 /// The service's rules with those of the block.
 fn address(block: &FilterBlock<'_>, cx: &Compile<'_>) -> ClientAddress {
-    let facts = cx.left::<ServiceFacts>();
+    let facts = cx.fact::<ServiceFacts>();
     let mut address =
         facts.map_or_else(ClientAddress::default, |facts| facts.client_address.clone());
     let more: Vec<IpNet> = block.trusted_proxies.iter().filter_map(network).collect();

@@ -13,7 +13,7 @@ const FORWARDED: &str = "x-forwarded-for";
 /// A service whose `router` trusts these proxies.
 fn trusting(block: &str, proxies: &[&str]) -> File {
     let mut file = File::new(block);
-    file.leave(ServiceFacts {
+    file.set_fact(ServiceFacts {
         client_address: ClientAddress {
             by_header: true,
             trusted: proxies.iter().map(|net| net.parse().unwrap()).collect(),
@@ -189,7 +189,7 @@ fn doubtful_blocks_give_a_warning() {
         assert_eq!(file.config_errors(), 0);
     }
     let mut file = File::new(r#"{"CIDR": ["198.51.100.0/24"], "allow": true}"#);
-    file.leave(ServiceFacts {
+    file.set_fact(ServiceFacts {
         health_path: Some("/__health".to_owned()),
         ..ServiceFacts::default()
     });

@@ -1,8 +1,8 @@
 //! Compiles the block. A schema that does not compile stops the start: KrakenD would let every body pass.
 
+use super::misspelt;
 use super::runtime::BodyCheck;
 use super::schema::Schema;
-use super::slips;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
@@ -15,7 +15,7 @@ pub(super) fn endpoint(
     let prefix = format!("[ENDPOINT: {}][JSONSchema]", site.pattern);
     match Schema::compile(&node.value().to_json(), &cx.base) {
         Ok(schema) => {
-            slips::report(node);
+            misspelt::report(node);
             log::debug!("{prefix} Validator enabled");
             EndpointPart::Piped {
                 steps: Vec::new(),

@@ -8,38 +8,38 @@
 //! | `costs` | what one failure costs in memory |
 //! | `format` | the formats of `format`, and why a text does not match |
 //! | `quote` | texts as Go quotes them |
-//! | `tree` | failures, grouped as KrakenD's validator reports them |
+//! | `failure_tree` | failures, grouped as KrakenD's validator reports them |
 //! | `order` | the order in which KrakenD's validator evaluates keywords |
 //! | `unique` | `uniqueItems`, and which values are equal |
-//! | `parts` | subschemas that are evaluated separately when failures are reported |
+//! | `subschemas` | subschemas that are evaluated separately when failures are reported |
 //! | `patterns` | regular expressions of a schema, which are RE2 |
 //! | `number` | numbers as KrakenD's validator formats them |
-//! | `slips` | misspelt keywords, at start |
-//! | `wording` | the error messages of KrakenD's validator |
+//! | `misspelt` | misspelt keywords, at start |
+//! | `messages` | the error messages of KrakenD's validator |
 //! | `compile`, `runtime` | the compilation of the block, and its step |
 
 mod compile;
 mod costs;
+mod failure_tree;
 mod files;
 mod format;
+mod messages;
 mod meter;
+mod misspelt;
 mod number;
 mod order;
-mod parts;
 mod patterns;
 mod quote;
 mod runtime;
 mod schema;
-mod slips;
+mod subschemas;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod unique;
-mod wording;
 
+pub(in crate::ext) use misspelt::report as report_slips;
 pub(in crate::ext) use runtime::read;
 pub(in crate::ext) use schema::{Rejection, Schema};
-pub(in crate::ext) use slips::report as report_slips;
 
 use super::extension::EndpointExtension;
 

@@ -10,12 +10,12 @@ use jsonschema::{Draft, PatternOptions, Retrieve, ValidationError, ValidationOpt
 use serde_json::{Number, Value, json};
 
 use super::costs::Costs;
+use super::failure_tree::FailureGrouper;
 use super::files::Files;
 use super::meter::{Budget, Metered, Seen, Stopped, metered};
-use super::parts::Parts;
 use super::patterns::{BadPattern, Patterns, make_plain};
-use super::tree::Teller;
-use super::{format, wording};
+use super::subschemas::Parts;
+use super::{format, messages};
 use crate::runtime::heavy::{Cut, Heavy};
 
 /// The maximum compiled size of a pattern, in bytes.
@@ -215,8 +215,8 @@ impl Schema {
                 .collect(),
             most => self.validator.iter_errors(Seen(body)).take(most).collect(),
         };
-        let told = Teller::new(body, &self.text, &self.parts, &self.patterns).all(&errors);
-        wording::lines(&told, most)
+        let told = FailureGrouper::new(body, &self.text, &self.parts, &self.patterns).all(&errors);
+        messages::lines(&told, most)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let port = port.and_then(|port| u16::try_from(port).ok());
     if let (Some(port), true) = (port, cx.report.config_errors() == before) {
         let origins = origins.into_iter().map(|(url, _)| url).collect();
-        cx.leave(Arc::new(Aggregator { port, origins }));
+        cx.set_fact(Arc::new(Aggregator { port, origins }));
     }
     ServicePart::Nothing
 }

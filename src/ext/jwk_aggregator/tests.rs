@@ -14,7 +14,7 @@ fn the_address_of_the_plugin_is_recognised() {
     let mut file =
         File::new(r#"{"port": 9876, "cache": true, "origins": ["https://a.example/jwks"]}"#);
     file.service(&SERVICE);
-    let aggregator = file.compile().left::<Aggregator>().unwrap();
+    let aggregator = file.compile().fact::<Aggregator>().unwrap();
     for url in [
         "http://localhost:9876",
         "http://LOCALHOST:9876/",

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::ext::aws_sigv4::{AwsClient, AwsError, pause};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::{Object, Style, Value, to_bytes};
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
+use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 use crate::runtime::request::Params;
 use crate::telemetry::queues::{AttemptCounter, Result as Ended};
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::SideResponse;
 
 /// The largest payload of a call that waits for its result.
@@ -100,7 +100,7 @@ impl CallStep for Lambda {
         false
     }
 
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let name = self.function.name(&request.params)?;
         let path = format!(
             "/2015-03-31/functions/{}/invocations",
@@ -116,7 +116,7 @@ impl CallStep for Lambda {
             return Err(Failure::new(Kind::BodyTooLarge, text));
         }
         let deadline = request.deadline;
-        Ok(Turn::Wait(Box::pin(async move {
+        Ok(CallDecision::Wait(Box::pin(async move {
             let response = self.call(&path, &payload, deadline).await?;
             self.reply(response)
         })))

@@ -66,8 +66,8 @@ pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         syslog: block.syslog.then(|| syslog(node, &block)),
         gelf: None,
     };
-    cx.leave(Arc::new(settings));
-    cx.leave(Arc::new(Prefix(block.prefix)));
+    cx.set_fact(Arc::new(settings));
+    cx.set_fact(Arc::new(Prefix(block.prefix)));
     ServicePart::Nothing
 }
 
@@ -96,7 +96,7 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
                 let hint = "it is written as it is";
                 at("access_log_custom_format").warn_hint(ConfigError::invalid(reason), hint);
             }
-            cx.leave(Arc::new(access::Settings {
+            cx.set_fact(Arc::new(access::Settings {
                 format: AccessFormat::Pattern(Box::new(pattern)),
                 ..access::Settings::default()
             }));
@@ -111,7 +111,7 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
 }
 
 pub(super) fn logstash(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let (Some(settings), Some(prefix)) = (cx.left::<logger::Settings>(), cx.left::<Prefix>())
+    let (Some(settings), Some(prefix)) = (cx.fact::<logger::Settings>(), cx.fact::<Prefix>())
     else {
         node.warn(ConfigError::invalid(
             "without \"telemetry/logging\" this has no effect",
@@ -119,7 +119,7 @@ pub(super) fn logstash(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    cx.leave(Arc::new(logger::Settings {
+    cx.set_fact(Arc::new(logger::Settings {
         format: Format::Record {
             module: prefix.0.trim().to_owned(),
             host: host.trim().to_owned(),
@@ -141,7 +141,7 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             range: "0 to 1".to_owned(),
         });
     }
-    let format = match (block.format, cx.left::<access::Settings>()) {
+    let format = match (block.format, cx.fact::<access::Settings>()) {
         (Some(_), Some(left)) if matches!(left.format, AccessFormat::Pattern(_)) => {
             let at = node.get("format").unwrap_or_else(|| node.clone());
             at.invalid("\"access_log_format\" in \"telemetry/logging\" has another value");
@@ -159,7 +159,7 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         },
         Some(path) => Destination::File(cx.path(path)),
     };
-    cx.leave(Arc::new(access::Settings {
+    cx.set_fact(Arc::new(access::Settings {
         format,
         destination,
         query: match block.query {
@@ -211,16 +211,16 @@ pub(super) fn gelf(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         address,
         tcp: block.flag("enable_tcp"),
     };
-    if let Some(settings) = cx.left::<logger::Settings>() {
-        cx.leave(Arc::new(logger::Settings {
+    if let Some(settings) = cx.fact::<logger::Settings>() {
+        cx.set_fact(Arc::new(logger::Settings {
             gelf: Some(gelf.clone()),
             ..logger::Settings::clone(&settings)
         }));
     }
-    let access = cx.left::<access::Settings>();
+    let access = cx.fact::<access::Settings>();
     let access = access.map(|access| (*access).clone()).unwrap_or_default();
     if access.destination == Destination::Stdout {
-        cx.leave(Arc::new(access::Settings {
+        cx.set_fact(Arc::new(access::Settings {
             destination: Destination::Gelf(gelf),
             ..access
         }));

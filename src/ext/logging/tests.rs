@@ -9,7 +9,7 @@ fn settings(block: &str) -> Option<Settings> {
     let mut file = File::new(block);
     file.service(&SERVICE);
     assert_eq!(file.config_errors(), 0);
-    file.left::<Settings>()
+    file.fact::<Settings>()
         .map(|settings| Settings::clone(&settings))
 }
 
@@ -66,11 +66,11 @@ fn logstash_turns_lines_into_records_where_there_is_a_logger() {
     let mut file = File::new(r#"{"level": "INFO", "prefix": "gw"}"#);
     file.service(&SERVICE);
     file.service(&LOGSTASH);
-    let settings = file.left::<Settings>().unwrap();
+    let settings = file.fact::<Settings>().unwrap();
     assert!(matches!(&settings.format, Format::Record { module, .. } if module == "gw"));
     let mut alone = File::new("{}");
     alone.service(&LOGSTASH);
-    assert!(alone.left::<Settings>().is_none());
+    assert!(alone.fact::<Settings>().is_none());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_access_log_may_be_json_in_a_file() {
         r#"{"format": "json", "output": "/var/log/access.log", "query": "drop", "sample": 0.1}"#,
     );
     file.service(&ACCESS);
-    let settings = file.left::<access::Settings>().unwrap();
+    let settings = file.fact::<access::Settings>().unwrap();
     assert_eq!(
         *settings,
         access::Settings {

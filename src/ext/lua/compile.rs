@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 use super::config::{Block, ENDPOINT_KEYS, PIPE_KEYS};
 use super::endpoint::LuaEndpoint;
 use super::interpreter::Interpreter;
-use super::missing::{Missing, missing};
+use super::missing_functions::{Missing, missing};
 use super::pipe::LuaPipe;
 use super::pool::Pool;
 use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const LOADERS: [&str; 5] = ["dofile", "loadfile", "loadstring", "load", "require"];
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let timeout = cx.left::<ServiceTimeout>().map_or(TIMEOUT, |left| left.0);
+    let timeout = cx.fact::<ServiceTimeout>().map_or(TIMEOUT, |left| left.0);
     match client_script(node, cx) {
         Some(script) => ServicePart::Gate(Box::new(LuaEndpoint {
             script,
@@ -162,13 +162,13 @@ fn script(
 
 /// The interpreters that all scripts of a service share.
 fn pool(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Pool>> {
-    if let Some(pool) = cx.left::<Pool>() {
+    if let Some(pool) = cx.fact::<Pool>() {
         return Some(pool);
     }
     match SideClient::new(&cx.client_tls(), &HeaderValue::from_static(USER_AGENT)) {
         Ok(client) => {
             let pool = Arc::new(Pool::new(client));
-            cx.leave(Arc::clone(&pool));
+            cx.set_fact(Arc::clone(&pool));
             Some(pool)
         }
         Err(error) => {

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::runtime::request::{Head, Notes, Rewritten};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 
 /// Around an endpoint, or around the whole service.
 #[derive(Debug)]

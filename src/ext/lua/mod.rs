@@ -7,8 +7,8 @@
 //! | `pool` | idle interpreters |
 //! | `interpreter` | one Lua state: created once, with a new set of globals for each request |
 //! | `prelude.lua` | those globals, as far as they are written in Lua |
-//! | `syntax`, `jump` | gopher-lua's extensions of Lua 5.1, rewritten in Lua 5.1: `goto`, `;;`, `__len` of tables |
-//! | `missing` | functions of gopher-lua that do not exist here |
+//! | `syntax`, `goto` | gopher-lua's extensions of Lua 5.1, rewritten in Lua 5.1: `goto`, `;;`, `__len` of tables |
+//! | `missing_functions` | functions of gopher-lua that do not exist here |
 //! | `session` | the use of an interpreter by one request |
 //! | `run` | the state of a request that scripts can access, and their limits |
 //! | `tree`, `collections` | data as `luaTable` and `luaList` |
@@ -26,11 +26,11 @@ mod compile;
 mod config;
 mod endpoint;
 mod failure;
+mod goto;
 mod headers;
 mod interpreter;
-mod jump;
 mod library;
-mod missing;
+mod missing_functions;
 mod objects;
 mod pattern;
 mod pipe;

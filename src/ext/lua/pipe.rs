@@ -13,7 +13,7 @@ use super::script::{Level, Part, Script, Sources};
 use super::session::Session;
 use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
 use crate::telemetry::observe;
 
 #[derive(Debug)]
@@ -27,11 +27,11 @@ impl PipeStep for LuaPipe {
         self.script.reads_body
     }
 
-    fn sight(&self) -> Sight {
+    fn response_access(&self) -> ResponseAccess {
         match (&self.script.post, self.script.reads_body) {
-            (None, _) => Sight::Nothing,
-            (Some(_), false) => Sight::Head,
-            (Some(_), true) => Sight::Whole,
+            (None, _) => ResponseAccess::Nothing,
+            (Some(_), false) => ResponseAccess::Head,
+            (Some(_), true) => ResponseAccess::Whole,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Rewrites gopher-lua's extensions of Lua 5.1 in Lua 5.1: empty statements, calls whose arguments begin on a new
-//! line, `goto` and labels (see `jump`), and the length of tables that have a `__len`.
+//! line, `goto` and labels (see `goto`), and the length of tables that have a `__len`.
 //!
 //! The interpreter of Lua 5.1 rejects the first three. Only a text that it rejects is rewritten, and lines keep their
 //! numbers.
 
-use super::jump;
+use super::goto;
 
 /// The name of the function in `prelude.lua` that respects `__len`.
 const LENGTH: &str = "_LENGTH_OF";
@@ -85,7 +85,7 @@ pub(super) fn rewritten(text: &str) -> Result<Option<String>, Unfit> {
         return Ok(None);
     };
     let mut edits = Edits::default();
-    jump::rewrite(&tokens, &mut edits)?;
+    goto::rewrite(&tokens, &mut edits)?;
     empty_statements(&tokens, &mut edits);
     calls_on_new_lines(&tokens, &mut edits);
     Ok((!edits.0.is_empty()).then(|| edits.apply(text)))

@@ -5,10 +5,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::cookie::Cookie;
-use super::field::Field;
 use super::files::Files;
+use super::header::Header;
 use super::modifier::Sending;
-use super::place::{self, Port};
+use super::url_authority::{self, Port};
 use crate::ext::request_id;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::files::range::{self, Part};
@@ -20,15 +20,15 @@ use crate::upstream::HostSet;
 /// One change, with precomputed values.
 #[derive(Debug)]
 pub(crate) enum Change {
-    SetHeader(Field, HeaderValue),
-    AddHeader(Field, HeaderValue),
+    SetHeader(Header, HeaderValue),
+    AddHeader(Header, HeaderValue),
     CopyHeader {
-        from: Field,
-        to: Field,
+        from: Header,
+        to: Header,
     },
-    RemoveHeaders(Box<[Field]>),
+    RemoveHeaders(Box<[Header]>),
     /// Adds a random UUID, if the request has no such header.
-    Id(Field),
+    Id(Header),
     Query {
         name: Box<[u8]>,
         value: Box<[u8]>,
@@ -94,7 +94,7 @@ impl Change {
             Change::Cookie(cookie) => cookie.send(request)?,
             Change::Port(port) => port.apply(request)?,
             Change::Stash(name) => {
-                let url = HeaderValue::try_from(place::url(request));
+                let url = HeaderValue::try_from(url_authority::url(request));
                 let mut url = url.map_err(|_| failed("the URL cannot be stored in a header"))?;
                 url.set_sensitive(true);
                 set_alone(&mut request.headers, name, url);
@@ -167,7 +167,10 @@ impl Url {
             request.origin.as_deref(),
             self.scheme.is_some() || self.host.is_some(),
         ) {
-            let (scheme, authority) = (place::scheme(origin), place::authority(origin));
+            let (scheme, authority) = (
+                url_authority::scheme(origin),
+                url_authority::authority(origin),
+            );
             let host = self.host.as_deref().unwrap_or(authority);
             let moved = format!("{}://{host}", self.scheme.unwrap_or(scheme));
             if !request.headers.contains_key(HOST) {

@@ -5,8 +5,8 @@ use percent_encoding::percent_decode_str;
 use regex::bytes::Regex;
 
 use super::cookie::Wanted;
-use super::field::Field;
-use super::place;
+use super::header::Header;
+use super::url_authority;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeRequest;
 
@@ -15,12 +15,12 @@ use crate::runtime::pipe::PipeRequest;
 pub(crate) enum Condition {
     /// One of the message's own values equals this one.
     Header {
-        field: Field,
+        field: Header,
         value: Box<[u8]>,
     },
     /// One of the request's values matches.
     HeaderMatches {
-        field: Field,
+        field: Header,
         regex: Regex,
     },
     /// The query has the parameter with this value.
@@ -65,8 +65,10 @@ impl Condition {
                 })
             }
             Condition::Url(url) => url.is(request),
-            Condition::UrlMatches(regex) => regex.is_match(place::url(request).as_bytes()),
-            Condition::Port(port) => request.origin.as_deref().and_then(place::port) == Some(*port),
+            Condition::UrlMatches(regex) => regex.is_match(url_authority::url(request).as_bytes()),
+            Condition::Port(port) => {
+                request.origin.as_deref().and_then(url_authority::port) == Some(*port)
+            }
         }
     }
 
@@ -86,12 +88,17 @@ impl Condition {
 impl Url {
     fn is(&self, request: &PipeRequest) -> bool {
         let origin = request.origin.as_deref().unwrap_or_default();
-        let (scheme, authority) = (place::scheme(origin), place::authority(origin));
+        let (scheme, authority) = (
+            url_authority::scheme(origin),
+            url_authority::authority(origin),
+        );
         let fits = |wanted: &Option<Box<str>>, test: &dyn Fn(&str) -> bool| {
             wanted.as_deref().is_none_or(test)
         };
         fits(&self.scheme, &|wanted| wanted.eq_ignore_ascii_case(scheme))
-            && fits(&self.host, &|wanted| place::host_matches(authority, wanted))
+            && fits(&self.host, &|wanted| {
+                url_authority::host_matches(authority, wanted)
+            })
             && fits(&self.path, &|wanted| {
                 percent_decode_str(&request.path).eq(wanted.bytes())
             })

@@ -6,8 +6,8 @@
 //! | `compile`, `filter`, `leaf` | compiles a definition to a `Modifier`, and reports its errors |
 //! | `modifier`, `runtime` | the tree of modifiers, and the step that runs it |
 //! | `change`, `condition` | the changes of modifiers, and the conditions of filters |
-//! | `field` | headers, including those that describe the message itself |
-//! | `cookie`, `place` | cookies; scheme, host and port |
+//! | `header` | headers, including those that describe the message itself |
+//! | `cookie`, `url_authority` | cookies; scheme, host and port |
 //! | `files` | the files that `static.Modifier` serves |
 
 mod change;
@@ -15,15 +15,15 @@ mod compile;
 mod condition;
 mod config;
 mod cookie;
-mod field;
 mod files;
 mod filter;
+mod header;
 mod leaf;
 mod modifier;
-mod place;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod url_authority;
 
 pub use crate::runtime::files::range;
 pub use files::below;

@@ -6,7 +6,7 @@ use http::header::USER_AGENT;
 use super::files::Asked;
 use super::modifier::{Modifier, Sending};
 use crate::runtime::failure::Failure;
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
+use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 
 /// The `User-Agent` of calls whose header was removed, as in Go's client.
 const OURS: HeaderValue =
@@ -29,7 +29,7 @@ impl CallStep for Martian {
         self.root.scope.response
     }
 
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let mut sending = Sending {
             request,
             replaced: false,
@@ -44,9 +44,9 @@ impl CallStep for Martian {
         introduce(request);
         // The path is the one that the last modifier set.
         Ok(match files {
-            Some(files) => Turn::Wait(Box::pin(files.serve(Asked::of(request)))),
-            None if replaced => Turn::Replace,
-            None => Turn::Send,
+            Some(files) => CallDecision::Wait(Box::pin(files.serve(Asked::of(request)))),
+            None if replaced => CallDecision::Replace,
+            None => CallDecision::Send,
         })
     }
 

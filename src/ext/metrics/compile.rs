@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::config::Block;
 use crate::config::Node;
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
+use crate::ext::reload_state::Task;
 use crate::telemetry::stats::{Settings, Stats};
 
 const PERIOD: Duration = Duration::from_secs(60);
@@ -28,12 +28,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         backend: !block.backend_disabled,
     };
     let key = format!("telemetry/metrics {}", node.value().to_json());
-    let stats = cx.carry(key, |tasks| {
+    let stats = cx.carry_over(key, |tasks| {
         let stats = Arc::new(Stats::new(settings));
         tasks.push(Task::new("stats", collect(Arc::downgrade(&stats))));
         stats
     });
-    cx.leave(stats);
+    cx.set_fact(stats);
     ServicePart::Nothing
 }
 

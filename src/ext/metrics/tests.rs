@@ -8,7 +8,7 @@ use crate::telemetry::stats::{Settings, Stats};
 fn defaults_are_those_of_krakend() {
     let mut file = File::new("{}");
     file.service(&SERVICE);
-    let stats = file.left::<Stats>().unwrap();
+    let stats = file.fact::<Stats>().unwrap();
     assert_eq!(
         *stats.settings(),
         Settings {
@@ -28,7 +28,7 @@ fn each_part_can_be_disabled() {
         r#"{"proxy_disabled": true, "router_disabled": true, "backend_disabled": true, "endpoint_disabled": true}"#,
     );
     file.service(&SERVICE);
-    let settings = file.left::<Stats>().unwrap().settings().clone();
+    let settings = file.fact::<Stats>().unwrap().settings().clone();
     assert_eq!(settings.listen, None);
     assert!(!settings.router && !settings.proxy && !settings.backend);
 }

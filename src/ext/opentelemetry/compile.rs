@@ -27,7 +27,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     }
     variables::check(cx.environment, node);
-    let facts = cx.left::<ServiceFacts>();
+    let facts = cx.fact::<ServiceFacts>();
     let settings = settings(&block, facts.as_deref(), cx.environment);
     let resource: Arc<[Attribute]> = resource(&block, facts.as_deref(), cx.environment).into();
     let store = store(&block, settings.convention, cx);
@@ -44,14 +44,14 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     let exporters: Box<[_]> = exporters(&block, exports.as_ref(), &shared, cx).into();
     let counted = !list.is_empty() || exporters.iter().any(|exporter| exporter.sends_metrics());
-    cx.leave(Arc::new(Observer::new(
+    cx.set_fact(Arc::new(Observer::new(
         settings,
         counted.then(|| Arc::clone(&store)),
         exporters.clone(),
-        cx.left::<Native>(),
+        cx.fact::<Native>(),
     )));
-    cx.leave(Arc::new(Exporters(exporters)));
-    cx.leave(Arc::new(Pages {
+    cx.set_fact(Arc::new(Exporters(exporters)));
+    cx.set_fact(Arc::new(Pages {
         list,
         store,
         resource,
@@ -198,7 +198,7 @@ fn store(block: &Block<'_>, convention: Convention, cx: &mut Compile<'_>) -> Arc
     let size = own("size_buckets").unwrap_or_else(|| SIZE_BOUNDS.to_vec());
     let most = most_series(block);
     let key = format!("telemetry/opentelemetry series {convention:?} {time:?} {size:?} {most}");
-    cx.carry(key, |_| Arc::new(Store::new(&time, &size).with_most(most)))
+    cx.carry_over(key, |_| Arc::new(Store::new(&time, &size).with_most(most)))
 }
 
 /// The limit of time series of a page.

@@ -11,9 +11,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::transport::{Common, OverGrpc, OverHttp};
 use super::{Page, environment};
 use crate::config::{Block, ConfigError, Environment, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
+use crate::ext::reload_state::Task;
 use crate::telemetry::otlp::{Exporter, Settings, Transport};
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::Attribute;
@@ -71,7 +71,7 @@ pub(super) fn security(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             .0
             .push((item.string("name").unwrap_or_default(), headers));
     }
-    cx.leave(Arc::new(secrets));
+    cx.set_fact(Arc::new(secrets));
     ServicePart::Nothing
 }
 
@@ -159,7 +159,7 @@ pub(super) fn exporters(
     {
         made.extend(exporter(&collector, whole.node(), shared, cx));
     }
-    if let Some(secrets) = cx.left::<Secrets>() {
+    if let Some(secrets) = cx.fact::<Secrets>() {
         for (name, _) in secrets.0.iter().filter(|(name, _)| !known.contains(name)) {
             log::warn!(
                 "[SERVICE: OpenTelemetry] \"telemetry/opentelemetry-security\" names an exporter that does not exist: {name:?}"
@@ -292,7 +292,7 @@ fn exporter(
     cx: &mut Compile<'_>,
 ) -> Option<Arc<Exporter>> {
     let environment = cx.environment;
-    let secrets = cx.left::<Secrets>();
+    let secrets = cx.fact::<Secrets>();
     let mut headers = environment::headers(environment);
     if let Some(secrets) = secrets {
         let own = secrets.0.iter().filter(|(name, _)| *name == collector.name);
@@ -316,7 +316,7 @@ fn exporter(
     );
     let settings = settings(collector, shared, environment);
     let tls = collector.secure.then(|| trust(environment));
-    let made = cx.try_carry(key, |tasks| {
+    let made = cx.try_carry_over(key, |tasks| {
         let transport = transport(collector, common, tls)?;
         let exporter = Arc::new(Exporter::new(settings, transport));
         let starting = Arc::clone(&exporter);

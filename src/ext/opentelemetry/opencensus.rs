@@ -143,7 +143,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = node.block(KEYS) else {
         return ServicePart::Nothing;
     };
-    if cx.left::<Observer>().is_some() {
+    if cx.fact::<Observer>().is_some() {
         node.warn(ConfigError::invalid(
             "it has no effect together with \"telemetry/opentelemetry\"",
         ));
@@ -151,7 +151,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     }
     let exporters = block.block("exporters");
     warn(exporters.as_ref());
-    let facts = cx.left::<ServiceFacts>();
+    let facts = cx.fact::<ServiceFacts>();
     let jaeger_block = exporters.as_ref().and_then(|block| block.block("jaeger"));
     let named = jaeger_block
         .as_ref()
@@ -165,7 +165,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         ("service.version".into(), env!("CARGO_PKG_VERSION").into()),
     ]
     .into();
-    let store = cx.carry("telemetry/opencensus series", |_| {
+    let store = cx.carry_over("telemetry/opencensus series", |_| {
         Arc::new(Store::new(TIME_BOUNDS, SIZE_BOUNDS))
     });
     let list: Vec<Page> = exporters.as_ref().and_then(page).into_iter().collect();
@@ -177,14 +177,14 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     let sent = jaeger_block.and_then(|block| jaeger(&block, &shared, cx));
     let sent: Box<[_]> = sent.into_iter().collect();
-    cx.leave(Arc::new(Observer::new(
+    cx.set_fact(Arc::new(Observer::new(
         settings(&block, facts.as_deref(), cx),
         (!list.is_empty()).then(|| Arc::clone(&store)),
         sent.clone(),
-        cx.left::<Native>(),
+        cx.fact::<Native>(),
     )));
-    cx.leave(Arc::new(Exporters(sent)));
-    cx.leave(Arc::new(Pages {
+    cx.set_fact(Arc::new(Exporters(sent)));
+    cx.set_fact(Arc::new(Pages {
         list,
         store,
         resource,

@@ -59,7 +59,7 @@ pub(super) fn endpoint_block(
         let global = global.as_ref();
         global.map(|global| read(global, key)).unwrap_or_default()
     };
-    cx.leave(Arc::new(OfEndpoint {
+    cx.set_fact(Arc::new(OfEndpoint {
         place: place(site),
         proxy: block.block("proxy").as_ref().map(layers::layer),
         metric_attributes: of("metrics_static_attributes", layers::labels),
@@ -89,7 +89,7 @@ pub(super) fn backend_block(
         None => base(cx),
     };
     let (pattern, method) = place(site.endpoint);
-    cx.leave(Arc::new(OfBackend {
+    cx.set_fact(Arc::new(OfBackend {
         place: (pattern, method, site.index),
         layer: block
             .block("backend")
@@ -100,20 +100,20 @@ pub(super) fn backend_block(
 
 /// The layer of the service.
 fn base(cx: &Compile<'_>) -> BackendLayer {
-    let observer = cx.left::<Observer>();
+    let observer = cx.fact::<Observer>();
     observer.map_or_else(BackendLayer::default, |observer| {
         observer.settings.layers.backend.clone()
     })
 }
 
 fn of_endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Arc<OfEndpoint>> {
-    cx.left::<OfEndpoint>()
+    cx.fact::<OfEndpoint>()
         .filter(|own| own.place == place(site))
 }
 
 /// The handles of an endpoint, after its blocks were compiled. `None` if nothing is observed.
 pub(crate) fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
-    let observer = cx.left::<Observer>()?;
+    let observer = cx.fact::<Observer>()?;
     let own = of_endpoint(site, cx);
     let own = own.as_deref();
     let made = observer.endpoint(EndpointFacts {
@@ -141,11 +141,11 @@ pub(crate) fn backend(
     reads_errors: bool,
     cx: &Compile<'_>,
 ) -> Option<Arc<BackendObserver>> {
-    let observer = cx.left::<Observer>()?;
+    let observer = cx.fact::<Observer>()?;
     let observed = observed?;
     let (pattern, method) = place(site.endpoint);
     let here = (pattern, method, site.index);
-    let own = cx.left::<OfBackend>().filter(|own| own.place == here);
+    let own = cx.fact::<OfBackend>().filter(|own| own.place == here);
     let layer = own.and_then(|own| own.layer.clone());
     Some(Arc::new(observer.backend(
         &observed.observer,

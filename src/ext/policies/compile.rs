@@ -14,7 +14,7 @@ use crate::ext::cel::{Policy, Rules, Subject, names_cookies};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::geoip::Locator;
-use crate::ext::identity::Demand;
+use crate::ext::identity::Requirement;
 use crate::runtime::clock::Clock;
 
 pub(super) fn endpoint(
@@ -108,7 +108,7 @@ fn around(
     if before.is_none() && after.is_none() {
         return None;
     }
-    let locator = cx.left::<Locator>();
+    let locator = cx.fact::<Locator>();
     Some(Policies::new(before, after, locator, Clock::system()))
 }
 
@@ -123,7 +123,7 @@ fn policies(
         subject,
         macros,
         has_token: subject == Subject::Token || site.names(&auth_validator::ENDPOINT),
-        locator: cx.left::<Locator>(),
+        locator: cx.fact::<Locator>(),
     };
     let compiled = stage
         .policies
@@ -166,7 +166,7 @@ fn rejection(error: Option<&ErrorBlock<'_>>) -> Rejection {
 
 /// What the policies of an endpoint require of tokens. The endpoint's validator calls this; errors are reported when the
 /// block itself is compiled.
-pub(in crate::ext) fn token_demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+pub(in crate::ext) fn token_demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Requirement>> {
     Some(Arc::new(demand(site)?))
 }
 

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
-use crate::ext::cel::{Path, Policy, Scene, open_reads};
+use crate::ext::cel::{Path, Policy, PolicyFacts, open_reads};
 use crate::ext::geoip::Locator;
-use crate::ext::identity::Demand;
+use crate::ext::identity::Requirement;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
-use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
 
 /// The maximum time of the policies on a token.
 const TOKEN_TIME: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub(super) struct Rejection {
 
 impl Stage {
     /// The index of the first policy that is not true.
-    fn rejected_by(&self, scene: &Scene<'_>, deadline: Instant) -> Option<usize> {
+    fn rejected_by(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Option<usize> {
         let mut policies = self.policies.iter().enumerate();
         let found = policies.find(|(index, policy)| {
             let verdict = policy.judge(scene, deadline);
@@ -53,7 +53,7 @@ impl Stage {
         found.map(|(index, _)| index)
     }
 
-    fn judge(&self, scene: &Scene<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
+    fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         let Some(index) = self.rejected_by(scene, deadline) else {
             return Ok(());
         };
@@ -106,17 +106,17 @@ impl Policies {
 
 #[async_trait]
 impl PipeStep for Policies {
-    fn sight(&self) -> Sight {
+    fn response_access(&self) -> ResponseAccess {
         match self.after {
-            Some(_) => Sight::Head,
-            None => Sight::Nothing,
+            Some(_) => ResponseAccess::Head,
+            None => ResponseAccess::Nothing,
         }
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         if let Some(stage) = &self.before {
             let now = self.clock.wall();
-            let scene = Scene::request(now, request, self.locator.as_deref());
+            let scene = PolicyFacts::request(now, request, self.locator.as_deref());
             let deadline = request.deadline.into_std();
             stage.judge(&scene, deadline, Kind::Guarded(Guard::Policy))?;
         }
@@ -134,7 +134,7 @@ impl PipeStep for Policies {
         };
         let _held = open_reads(&self.reads, response)?;
         let now = self.clock.wall();
-        let scene = Scene::response(now, request, response, self.locator.as_deref());
+        let scene = PolicyFacts::response(now, request, response, self.locator.as_deref());
         // It may depend on the client, such as on who owns the data.
         let judged = stage.judge(&scene, request.deadline.into_std(), Kind::Rejected);
         judged.map_err(Failure::by_step)
@@ -148,9 +148,9 @@ pub(super) struct OnToken {
     pub(super) clock: Clock,
 }
 
-impl Demand for OnToken {
+impl Requirement for OnToken {
     fn admits(&self, claims: &Claims) -> bool {
-        let scene = Scene::token(self.clock.wall(), claims);
+        let scene = PolicyFacts::token(self.clock.wall(), claims);
         let deadline = Instant::now() + TOKEN_TIME;
         self.stage.rejected_by(&scene, deadline).is_none()
     }

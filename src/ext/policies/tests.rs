@@ -54,7 +54,7 @@ fn locator() -> Locator {
 
 fn step(block: &Value) -> Box<dyn PipeStep> {
     let mut file = File::new(&block.to_string());
-    file.leave(locator());
+    file.set_fact(locator());
     match file.endpoint(&ENDPOINT, "/e/{id}") {
         EndpointPart::Piped { mut pipes, .. } => pipes.remove(0),
         other => panic!("{other:?}: {}", file.findings()),

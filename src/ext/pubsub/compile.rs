@@ -20,9 +20,9 @@ use crate::config::{Block, ConfigError, Node};
 #[cfg(feature = "amqp")]
 use crate::ext::amqp;
 use crate::ext::aws_sigv4::{AwsClient, Service};
-use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
+use crate::ext::reload_state::Task;
 use crate::telemetry::queues::{Direction, MessageCounter};
 use crate::upstream::{ClientError, OUR_USER_AGENT, SideClient, SideTls};
 
@@ -428,7 +428,7 @@ fn google(node: &Node<'_>, address: &Address, kind: &str, cx: &mut Compile<'_>) 
 fn tokens(cx: &mut Compile<'_>) -> Result<Arc<Tokens>, ClientError> {
     let source = Source::find(cx.environment);
     let far_tls = cx.client_tls();
-    cx.try_carry(format!("gcppubsub {source:?} {far_tls:?}"), |tasks| {
+    cx.try_carry_over(format!("gcppubsub {source:?} {far_tls:?}"), |tasks| {
         // No redirects: these calls carry secrets for one server.
         let near = SideClient::direct(&SideTls::default(), &OUR_USER_AGENT)?;
         let far = SideClient::without_redirects(&far_tls, &OUR_USER_AGENT)?;

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::driver::{Claim, Subscription, Verdict};
 use super::send::ended;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{CallStep, Message, PipeRequest, Received, Reply, Trade, Turn};
+use crate::runtime::pipe::{
+    CallDecision, CallStep, Message, PipeRequest, Received, Reply, Substitute,
+};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
 /// How long before the deadline of the request the wait for a message ends, so that an empty queue can be distinguished
@@ -33,18 +35,18 @@ impl CallStep for Receiver {
         true
     }
 
-    fn trade(&self) -> Trade {
-        Trade::Receive
+    fn substitute(&self) -> Substitute {
+        Substitute::Receive
     }
 
     fn sees_responses(&self) -> bool {
         false
     }
 
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let left = request.deadline.saturating_duration_since(Instant::now());
         let deadline = request.deadline - MARGIN.min(left / 10);
-        Ok(Turn::Receive(Box::pin(self.receive(deadline))))
+        Ok(CallDecision::Receive(Box::pin(self.receive(deadline))))
     }
 
     fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::driver::{Outbound, Topic};
 use super::metadata::Listed;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Trade, Turn};
+use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply, Substitute};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
 /// A message on its way.
@@ -58,17 +58,21 @@ impl CallStep for Sender {
         true
     }
 
-    fn trade(&self) -> Trade {
-        Trade::Send
+    fn substitute(&self) -> Substitute {
+        Substitute::Send
     }
 
     fn sees_responses(&self) -> bool {
         false
     }
 
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let work = self.outlet.send(request)?;
-        Ok(Turn::Wait(Box::pin(sent(work, &self.counter, &self.log))))
+        Ok(CallDecision::Wait(Box::pin(sent(
+            work,
+            &self.counter,
+            &self.log,
+        ))))
     }
 
     fn response(&self, _: &PipeRequest, _: &mut Reply) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use super::attributes::{self, ENCODED, json_of, read, unescaped};
 use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict, aside};
 use crate::ext::aws_sigv4::{AwsClient, pause};
 use crate::runtime::failure::{Failure, Kind};
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::SideResponse;
 
 /// The pause between two receive calls, as in KrakenD.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::balance::Balance;
 use super::bucket::{Rate, Verdict};
-use super::ledger::Ledger;
-use crate::ext::recent::Recent;
+use crate::ext::recent_map::RecentMap;
 
 /// The maximum number of clients of one endpoint. The least recently seen ones are dropped first.
 pub(crate) const MAX_CLIENTS: usize = 1_000_000;
@@ -17,7 +17,7 @@ const MAX_SHARDS: usize = 64;
 pub(crate) struct Clients {
     rate: Rate,
     time_to_live: Duration,
-    buckets: Recent<Client>,
+    buckets: RecentMap<Client>,
 }
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Client {
     born: Duration,
     used: Duration,
     word: u64,
-    ledger: Ledger,
+    balance: Balance,
 }
 
 impl Clients {
@@ -35,7 +35,7 @@ impl Clients {
         Clients {
             rate,
             time_to_live,
-            buckets: Recent::new(MAX_CLIENTS, shards, time_to_live),
+            buckets: RecentMap::new(MAX_CLIENTS, shards, time_to_live),
         }
     }
 
@@ -69,14 +69,14 @@ impl Clients {
         });
     }
 
-    /// Calls `with` on the ledger of client `who`.
-    pub(crate) fn ledger<R>(
+    /// Calls `with` on the balance of client `who`.
+    pub(crate) fn balance<R>(
         &self,
         who: &str,
         now: Duration,
-        with: impl FnOnce(&mut Ledger) -> R,
+        with: impl FnOnce(&mut Balance) -> R,
     ) -> R {
-        self.with(who, now, |client| with(&mut client.ledger))
+        self.with(who, now, |client| with(&mut client.balance))
     }
 
     fn with<R>(&self, who: &str, now: Duration, with: impl FnOnce(&mut Client) -> R) -> R {
@@ -84,7 +84,7 @@ impl Clients {
             born: now,
             used: now,
             word: self.rate.full(),
-            ledger: Ledger::default(),
+            balance: Balance::default(),
         };
         self.buckets.with(who, now, fresh, |client| {
             if now.saturating_sub(client.used) > self.time_to_live {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, Rate};
 use super::clients::Clients;
+use super::compile_service::{BlockLocation, limit};
 use super::config::{BACKEND_KEYS, BackendBlock, ENDPOINT_KEYS, ENDPOINT_REDIS_KEYS, LimitBlock};
-use super::fields::{Described, Families, LimitFields};
 use super::identity::Identity;
+use super::limit_headers::{Families, LimitDescription, LimitHeaders};
 use super::runtime::{BackendLimit, EndpointLimit, Limits, Scope};
 use super::shared::Cluster;
-use super::wide::{Spot, limit};
 use crate::config::{Block, ConfigError, Key, Node, Typing};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
@@ -69,7 +69,7 @@ pub(super) fn assemble(
     cx: &mut Compile<'_>,
 ) -> EndpointLimit {
     let shards = usize::try_from(block.num_shards.unwrap_or(DEFAULT_SHARDS)).unwrap_or(1);
-    let limits = cx.carry(name, |_| {
+    let limits = cx.carry_over(name, |_| {
         let clock = Clock::system();
         let now = clock.now();
         let life = CLIENT_LIFE.max(rates.every);
@@ -79,7 +79,7 @@ pub(super) fn assemble(
                 .client
                 .map(|(_, rate)| Clients::new(rate, shards, life)),
             endpoint: rates.all.map(|(_, rate)| Bucket::new(rate, now)),
-            ledger: Mutex::default(),
+            balance: Mutex::default(),
             clock,
         })
     });
@@ -91,7 +91,7 @@ pub(super) fn assemble(
             .all
             .map(|(rate, _)| described(scope.all, rate, rates.every)),
     ];
-    let fields = LimitFields::new(
+    let fields = LimitHeaders::new(
         families(block.limit_headers),
         described.into_iter().flatten().collect(),
     );
@@ -100,7 +100,7 @@ pub(super) fn assemble(
 
 /// The part of an IPv6 address that tells clients apart.
 pub(in crate::ext) fn ipv6_prefix(cx: &Compile<'_>) -> Ipv6Prefix {
-    cx.left::<Ipv6Prefix>()
+    cx.fact::<Ipv6Prefix>()
         .map_or_else(Ipv6Prefix::default, |prefix| *prefix)
 }
 
@@ -162,7 +162,7 @@ pub(super) fn endpoint_redis(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let spot = Spot {
+    let spot = BlockLocation {
         name: state("qos/ratelimit/router/redis", site, node),
         place: "endpoint",
         keys: format!("{} {}", site.method, site.pattern),
@@ -199,7 +199,7 @@ pub(super) fn backend(
         "[BACKEND: {}][Ratelimit] Enabling the rate limiter",
         site.pattern
     );
-    let limit = cx.carry(key, |_| {
+    let limit = cx.carry_over(key, |_| {
         let rate = Rate::new(rate, capacity(block.capacity, rate, rate));
         Arc::new(BackendLimit::new(rate, Clock::system()))
     });
@@ -381,7 +381,7 @@ fn cluster(
     if !block.redis {
         return None;
     }
-    let Some(shared) = cx.left::<SharedStore>() else {
+    let Some(shared) = cx.fact::<SharedStore>() else {
         node.config_error_hint(
             ConfigError::invalid("\"redis\" needs a Redis"),
             "define it in the service's extra_config: \"portcullis/redis\": {\"url\": \"redis://host:6379\"}",
@@ -406,10 +406,10 @@ fn families(choice: Option<&str>) -> Families {
 }
 
 /// A quota is a whole number: half a request per second is one in two seconds.
-fn described(name: &'static str, per_second: f64, every: Duration) -> Described {
+fn described(name: &'static str, per_second: f64, every: Duration) -> LimitDescription {
     let tokens = per_second * every.as_secs_f64();
     let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
-    Described {
+    LimitDescription {
         name,
         quota: (tokens as u64).max(1),
         window: if tokens < 1.0 { interval } else { every },

@@ -6,33 +6,33 @@
 //! | `bucket` | the arithmetic, and a bucket that requests share without a lock |
 //! | `clients` | one bucket for each client, limited in number |
 //! | `identity`, `claim` | identifies the client |
-//! | `shared`, `ledger` | limits that several gateways share, and the effect of late responses |
-//! | `fields` | the headers that inform a client about its limits |
+//! | `shared`, `balance` | limits that several gateways share, and the effect of late responses |
+//! | `limit_headers` | the headers that inform a client about its limits |
 //! | `config`, `compile`, `runtime` | the blocks, their compilation, their steps |
-//! | `wide` | limits of the service, and those that count in a Redis of `redis` |
+//! | `compile_service` | limits of the service, and those that count in a Redis of `redis` |
 
+mod balance;
 mod bucket;
 mod claim;
 mod clients;
 mod compile;
+mod compile_service;
 mod config;
-mod fields;
 mod identity;
-mod ledger;
+mod limit_headers;
 mod runtime;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod wide;
 
 pub(in crate::ext) use compile::ipv6_prefix;
+pub(in crate::ext) use compile_service::{BlockLocation, clients, in_redis, limit};
 pub(in crate::ext) use config::{ENDPOINT_REDIS_KEYS, TIER_KEYS};
-pub(in crate::ext) use wide::{Spot, clients, in_redis, limit};
 
 pub(crate) use bucket::{Bucket, Rate, Verdict};
 pub(crate) use clients::Clients;
-pub(crate) use fields::seconds_up;
 pub(crate) use identity::Identity;
+pub(crate) use limit_headers::seconds_up;
 pub(crate) use runtime::{EndpointLimit, Scope};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
@@ -61,7 +61,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     guard: true,
     doc: "Limits the requests to the whole gateway, for all clients together (503) and for each client (429). Endpoints may have limits of their own besides.",
     keys: config::SERVICE_KEYS,
-    compile: wide::service,
+    compile: compile_service::service,
 };
 
 pub(super) const SERVICE_REDIS: ServiceExtension = ServiceExtension {
@@ -70,7 +70,7 @@ pub(super) const SERVICE_REDIS: ServiceExtension = ServiceExtension {
     guard: true,
     doc: "The limits of `qos/ratelimit/service`, counted together with all other gateways in a Redis of `redis`.",
     keys: config::SERVICE_REDIS_KEYS,
-    compile: wide::service_redis,
+    compile: compile_service::service_redis,
 };
 
 pub(super) const BACKEND: BackendExtension = BackendExtension {

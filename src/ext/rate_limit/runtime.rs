@@ -7,11 +7,11 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use super::balance::Balance;
 use super::bucket::{Bucket, Rate, Verdict};
 use super::clients::Clients;
-use super::fields::{Left, LimitFields, seconds_up};
 use super::identity::Identity;
-use super::ledger::Ledger;
+use super::limit_headers::{LimitHeaders, LimitState, seconds_up};
 use super::shared::Cluster;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
@@ -52,7 +52,7 @@ pub(crate) struct Limits {
     pub clients: Option<Clients>,
     pub endpoint: Option<Bucket>,
     /// The ledger of the endpoint's bucket, if gateways share it.
-    pub ledger: Mutex<Ledger>,
+    pub balance: Mutex<Balance>,
 }
 
 impl Limits {
@@ -79,7 +79,7 @@ impl Limits {
 pub(crate) struct EndpointLimit {
     limits: Arc<Limits>,
     identity: Identity,
-    fields: LimitFields,
+    fields: LimitHeaders,
     cluster: Option<Cluster>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct EndpointLimit {
 pub(super) struct Decision {
     /// The limit that rejected the request, if any.
     pub(super) rejected: Option<(&'static str, Duration)>,
-    left: SmallVec<[(&'static str, Left); 2]>,
+    left: SmallVec<[(&'static str, LimitState); 2]>,
 }
 
 impl EndpointLimit {
@@ -96,7 +96,7 @@ impl EndpointLimit {
     pub(crate) fn new(
         limits: Arc<Limits>,
         identity: Identity,
-        fields: LimitFields,
+        fields: LimitHeaders,
         cluster: Option<Cluster>,
     ) -> EndpointLimit {
         EndpointLimit {
@@ -170,13 +170,13 @@ impl Decision {
 
     pub(super) fn add(&mut self, name: &'static str, verdict: Verdict) {
         let left = match verdict {
-            Verdict::Allowed { left } => Left {
+            Verdict::Allowed { left } => LimitState {
                 tokens: left,
                 wait: None,
             },
             Verdict::Rejected { retry_after } => {
                 self.rejected = Some((name, retry_after));
-                Left {
+                LimitState {
                     tokens: 0,
                     wait: Some(retry_after),
                 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::balance::Balance;
 use super::bucket::{Bucket, Verdict};
 use super::clients::Clients;
-use super::ledger::Ledger;
 use super::runtime::{Decision, Limits, Scope, fingerprint};
 use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
@@ -138,7 +138,7 @@ async fn settle(limits: Arc<Limits>, who: Option<String>, admitted: bool, late: 
 /// One limit of a request.
 enum One<'l> {
     Client(&'l Clients, &'l str),
-    Endpoint(&'l Bucket, &'l Mutex<Ledger>),
+    Endpoint(&'l Bucket, &'l Mutex<Balance>),
 }
 
 impl One<'_> {
@@ -168,23 +168,23 @@ impl One<'_> {
         }
     }
 
-    fn ledger<R>(
+    fn balance<R>(
         &self,
         now: Duration,
-        with: impl FnOnce(&mut Ledger, &super::bucket::Rate) -> R,
+        with: impl FnOnce(&mut Balance, &super::bucket::Rate) -> R,
     ) -> R {
         match self {
             One::Client(clients, who) => {
-                clients.ledger(who, now, |ledger| with(ledger, clients.rate()))
+                clients.balance(who, now, |balance| with(balance, clients.rate()))
             }
-            One::Endpoint(bucket, ledger) => with(&mut locked(ledger), bucket.rate()),
+            One::Endpoint(bucket, balance) => with(&mut locked(balance), bucket.rate()),
         }
     }
 }
 
-fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+fn locked(balance: &Mutex<Balance>) -> MutexGuard<'_, Balance> {
     // Every change of a ledger is complete, so a poisoned lock is safe to use.
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    balance.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Limits {
@@ -193,7 +193,7 @@ impl Limits {
         let client = self.clients.as_ref().zip(who);
         let client = client.map(|(clients, who)| One::Client(clients, who));
         let endpoint = self.endpoint.as_ref();
-        let endpoint = endpoint.map(|bucket| One::Endpoint(bucket, &self.ledger));
+        let endpoint = endpoint.map(|bucket| One::Endpoint(bucket, &self.balance));
         client.into_iter().chain(endpoint).collect()
     }
 
@@ -203,13 +203,13 @@ impl Limits {
         let each = self.each(who);
         let all = each
             .iter()
-            .all(|one| one.ledger(now, |ledger, rate| ledger.has_credit(rate, now)));
+            .all(|one| one.balance(now, |balance, rate| balance.has_credit(rate, now)));
         if !all {
             return None;
         }
         let mut decision = Decision::new();
         for one in &each {
-            let left = one.ledger(now, |ledger, _| ledger.spend());
+            let left = one.balance(now, |balance, _| balance.spend());
             decision.add(one.name(self.scope), Verdict::Allowed { left });
         }
         Some(decision)
@@ -233,7 +233,7 @@ impl Limits {
     fn owe(&self, who: Option<&str>) {
         let now = self.clock.now();
         for one in self.each(who) {
-            one.ledger(now, |ledger, rate| ledger.owe(rate, now));
+            one.balance(now, |balance, rate| balance.owe(rate, now));
         }
     }
 
@@ -241,8 +241,8 @@ impl Limits {
     fn reject_in_debt(&self, who: Option<&str>) -> Option<Decision> {
         let now = self.clock.now();
         self.each(who).iter().find_map(|one| {
-            let wait = one.ledger(now, |ledger, rate| {
-                ledger.owes(rate, now).then(|| rate.interval())
+            let wait = one.balance(now, |balance, rate| {
+                balance.owes(rate, now).then(|| rate.interval())
             });
             wait.map(|wait| Decision::rejected(one.name(self.scope), wait))
         })
@@ -257,8 +257,8 @@ impl Limits {
             one.hold(verdict, now);
             let owed = matches!(verdict, Verdict::Allowed { .. })
                 && one
-                    .ledger(now, |ledger, rate| {
-                        ledger.pays(rate, now).then(|| rate.interval())
+                    .balance(now, |balance, rate| {
+                        balance.pays(rate, now).then(|| rate.interval())
                     })
                     .map(|retry_after| {
                         decision.add(one.name(self.scope), Verdict::Rejected { retry_after })
@@ -284,8 +284,8 @@ impl Limits {
             }
             // A token of only one limit lets no request pass. It is lost, as for a request that does not wait.
             let given = if admitted { allowed(said) } else { all };
-            one.ledger(now, |ledger, rate| {
-                ledger.settle(admitted, given, rate, now)
+            one.balance(now, |balance, rate| {
+                balance.settle(admitted, given, rate, now)
             });
         }
     }

@@ -253,9 +253,9 @@ fn buckets_survive_a_reload_that_does_not_change_them() {
         panic!("no step")
     };
     assert_eq!(status(&*steps[0], &[]), 200);
-    let carry = file.finish();
+    let reload_state = file.finish();
     for (block, expected) in [(block, 503), (r#"{"max_rate": 2, "every": "10m"}"#, 200)] {
-        let mut next = File::after(block, carry);
+        let mut next = File::after(block, reload_state);
         let EndpointPart::Steps(steps) = next.endpoint(&ENDPOINT, "/m") else {
             panic!("no step")
         };

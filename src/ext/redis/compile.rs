@@ -10,9 +10,9 @@ use super::client::Server;
 use super::config::Block;
 use super::runtime::{OnFailure, Shared, Store, StoreOptions};
 use crate::config::Node;
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
+use crate::ext::reload_state::Task;
 use crate::runtime::clock::Clock;
 
 const TIMEOUT: Duration = Duration::from_millis(5);
@@ -94,7 +94,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let options = StoreOptions::new(connections, block.timeout.unwrap_or(TIMEOUT));
     let store = Arc::new(Store::new(server, options, Clock::system()));
     let key = format!("portcullis/redis {}", node.value().to_json());
-    let store = cx.carry(key, |tasks| {
+    let store = cx.carry_over(key, |tasks| {
         let connecting = Arc::clone(&store);
         tasks.push(Task::new(
             "redis",
@@ -102,7 +102,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         ));
         store
     });
-    cx.leave(Arc::new(SharedStore {
+    cx.set_fact(Arc::new(SharedStore {
         store,
         on_failure: match block.on_failure {
             Some("open") => OnFailure::Open,

@@ -481,7 +481,7 @@ async fn a_store_without_a_server_is_not_ready() {
 fn keys_of_endpoints_are_distinct() {
     let mut file = File::new(r#"{"url": "redis://127.0.0.1:6379", "namespace": "a:b"}"#);
     file.service(&SERVICE);
-    let shared = file.left::<SharedStore>().unwrap();
+    let shared = file.fact::<SharedStore>().unwrap();
     let prefix = shared.prefix(&Method::GET, "/a/{id}");
     assert_eq!(prefix, "portcullis:{a%3Ab:GET:/a/%7Bid%7D}:");
     assert_ne!(prefix, shared.prefix(&Method::GET, "/a/%7Bid%7D"));

@@ -8,8 +8,8 @@ use aws_lc_rs::rand;
 
 use super::compile::SharedStore;
 use super::runtime::Shared;
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
+use crate::ext::reload_state::Task;
 use crate::runtime::listen::{SharedSecret, SharedSecrets};
 
 /// How long one key is used for encryption, in seconds.
@@ -27,9 +27,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The keys in the configured Redis, updated in the background. `None` without `portcullis/redis`.
 pub(crate) fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
-    let shared = cx.left::<SharedStore>()?;
+    let shared = cx.fact::<SharedStore>()?;
     let prefix = shared.tickets();
-    let kept = cx.carry(format!("portcullis/redis {prefix}"), |tasks| {
+    let kept = cx.carry_over(format!("portcullis/redis {prefix}"), |tasks| {
         let secrets = Arc::new(SharedSecrets::default());
         let store = Arc::clone(&shared.store);
         let filled = (*secrets).clone();

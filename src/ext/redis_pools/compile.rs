@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::config::Entry;
 use super::tls;
 use crate::config::{ConfigError, Node};
-use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::redis::{
     Address, Credentials, OnFailure, Server, ServerKind, SharedStore, Store, StoreOptions,
 };
+use crate::ext::reload_state::Task;
 use crate::runtime::clock::Clock;
 
 /// The name of the Redis of `portcullis/redis`.
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Definition {
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let mut pools = Pools::default();
     for entry in Entry::all(node) {
-        let ours = entry.name == OURS && cx.left::<SharedStore>().is_some();
+        let ours = entry.name == OURS && cx.fact::<SharedStore>().is_some();
         if ours || pools.0.contains_key(&entry.name) {
             let at = entry.block.get("name");
             at.unwrap_or_else(|| node.clone()).invalid(format!(
@@ -61,7 +61,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             pools.0.insert(entry.name, definition);
         }
     }
-    cx.leave(Arc::new(pools));
+    cx.set_fact(Arc::new(pools));
     ServicePart::Nothing
 }
 
@@ -176,11 +176,11 @@ pub(in crate::ext) fn connection(
     cx: &mut Compile<'_>,
 ) -> Option<SharedStore> {
     if name == OURS
-        && let Some(shared) = cx.left::<SharedStore>()
+        && let Some(shared) = cx.fact::<SharedStore>()
     {
         return Some(shared.with(on_failure));
     }
-    let pools = cx.left::<Pools>();
+    let pools = cx.fact::<Pools>();
     let definition = pools.as_ref().and_then(|pools| pools.0.get(name)).cloned();
     let Some(definition) = definition else {
         let mut known: Vec<String> = pools
@@ -210,7 +210,7 @@ pub(in crate::ext) fn open(
     cx: &mut Compile<'_>,
 ) -> SharedStore {
     let key = format!("redis {}", definition.identity);
-    let store = cx.carry(key, |tasks| {
+    let store = cx.carry_over(key, |tasks| {
         let (server, options) = (definition.server.clone(), definition.options);
         let store = Arc::new(Store::new(server, options, Clock::system()));
         let connecting = Arc::clone(&store);

@@ -40,7 +40,7 @@ fn connections_are_found_by_their_names_and_shared() {
             "clusters": [{"name": "c", "addresses": ["127.0.0.1:3", "127.0.0.1:4"]}]}"#,
     );
     assert_eq!(file.config_errors(), 0, "{}", file.findings());
-    assert!(file.left::<Pools>().is_some());
+    assert!(file.fact::<Pools>().is_some());
     let node = file.node();
     for name in ["a", "a", "c"] {
         let store = connection(name, OnFailure::Closed, &node, file.compile());

@@ -8,7 +8,7 @@ use super::config::LimiterBlock;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::ext::implied::imply;
+use crate::ext::inherited_steps::imply;
 use crate::ext::rate_limit::{Identity, clients, in_redis, ipv6_prefix};
 use crate::ext::redis::{Address, OnFailure, Server, ServerKind, StoreOptions};
 use crate::ext::redis_pools::{Definition, open, split};

@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::SERVICE;
 use crate::ext::extension::ServicePart;
-use crate::ext::implied;
+use crate::ext::inherited_steps;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 use crate::runtime::step::{EndpointStep, Gate};
@@ -87,7 +87,7 @@ fn each_tokenizer_tells_clients_apart() {
 fn a_claim_is_counted_in_the_endpoints() {
     let (mut file, step) = limiter(r#""tokenizer": "jwt", "tokenizer_field": "sub""#);
     assert!(step.is_none());
-    let steps = implied::steps(file.compile());
+    let steps = inherited_steps::steps(file.compile());
     let statuses: Vec<u16> = (0..3).map(|_| status(&*steps[0], "/a", &[])).collect();
     assert_eq!(statuses, [200, 200, 429]);
 }

@@ -44,7 +44,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             }
         },
     };
-    cx.leave(Arc::new(IdHeader(header.clone())));
+    cx.set_fact(Arc::new(IdHeader(header.clone())));
     ServicePart::Step(Box::new(RequestIds::new(
         header,
         block.trust,

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::config::{RESPONSE_HEADERS, RESPONSE_HEADERS_ENDPOINT};
 use crate::config::{Block, ConfigError, Extra, Node, Typing};
-use crate::runtime::finishing::{HeaderEdits, Name};
+use crate::runtime::response_edits::{HeaderEdits, Name};
 
 /// Headers of the connection and of the framing, which only the server sets.
 const OURS: &[&str] = &[

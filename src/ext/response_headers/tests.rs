@@ -2,7 +2,7 @@
 
 use super::service;
 use crate::config::{Block, Extra, Key, Kind, Node, Report, Typing, json, key};
-use crate::runtime::finishing::HeaderEdits;
+use crate::runtime::response_edits::HeaderEdits;
 
 const ROOT: &[Key] = &[key("extra_config", Kind::Object, "", "")];
 

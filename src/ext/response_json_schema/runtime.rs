@@ -12,7 +12,7 @@ use crate::ext::json_schema::{Rejection, Schema, read};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Style};
-use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight, State};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, ResponseAccess, State};
 use crate::runtime::response::Fields;
 
 /// Rejects responses that do not match the schema.
@@ -70,8 +70,8 @@ impl ResponseCheck {
 
 #[async_trait]
 impl PipeStep for ResponseCheck {
-    fn sight(&self) -> Sight {
-        Sight::Whole
+    fn response_access(&self) -> ResponseAccess {
+        ResponseAccess::Whole
     }
 
     async fn after(

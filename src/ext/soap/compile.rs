@@ -2,7 +2,7 @@
 
 use crate::config::Node;
 use crate::config::template::Escape;
-use crate::ext::body_generator::{Defaults, MakeRequest, maker};
+use crate::ext::body_generator::{Defaults, MakeRequest, compile_generator};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 
@@ -16,5 +16,8 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    BackendPart::pipe(maker(node, &DEFAULTS, site.pattern, cx).map(|maker| MakeRequest { maker }))
+    BackendPart::pipe(
+        compile_generator(node, &DEFAULTS, site.pattern, cx)
+            .map(|generator| MakeRequest { generator }),
+    )
 }

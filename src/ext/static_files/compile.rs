@@ -10,8 +10,8 @@ use super::secret::publishes;
 use crate::config::{ConfigError, Data, Node, Typing};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::{BackendPart, ServicePart};
-use crate::runtime::ahead::{AheadPart, Site};
 use crate::runtime::files::{Folder, names};
+use crate::runtime::prerouting::{PreroutingPart, Site};
 
 /// The prefixes of the service's folders, for a look at the endpoints below them.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         .iter()
         .map(|placed| Arc::clone(&placed.site))
         .collect();
-    cx.leave(Arc::new(Sites(placed)));
-    ServicePart::Ahead(AheadPart::Sites(sites))
+    cx.set_fact(Arc::new(Sites(placed)));
+    ServicePart::Ahead(PreroutingPart::Sites(sites))
 }
 
 fn site(node: &Node<'_>, cx: &Compile<'_>) -> Option<Site> {

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::files::{Asked, Body, Folder, Served, read_part};
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
+use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 use crate::upstream::budget::Budget;
 
 /// The largest body. It equals the default limit of a backend's response.
@@ -56,10 +56,10 @@ impl CallStep for FileCall {
         false
     }
 
-    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let folder = Arc::clone(&self.folder);
         let asked = self.asked(request);
-        Ok(Turn::Wait(Box::pin(async move {
+        Ok(CallDecision::Wait(Box::pin(async move {
             tokio::task::spawn_blocking(move || whole(folder.serve(&asked)))
                 .await
                 .unwrap_or_else(|_| Err(unreadable()))

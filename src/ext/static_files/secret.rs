@@ -38,7 +38,7 @@ fn secret_below(folder: &Path, cx: &Compile<'_>) -> Option<PathBuf> {
     if is_below(base, folder) {
         return base.canonicalize().ok();
     }
-    let secrets = cx.left::<SecretFiles>()?;
+    let secrets = cx.fact::<SecretFiles>()?;
     let found = secrets.0.iter().find(|path| is_below(path, folder));
     found.cloned()
 }

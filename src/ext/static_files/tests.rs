@@ -1,7 +1,7 @@
 use super::*;
 use crate::ext::extension::{BackendPart, ServicePart};
 use crate::ext::testing::File;
-use crate::runtime::ahead::AheadPart;
+use crate::runtime::prerouting::PreroutingPart;
 
 /// A folder with one file.
 fn folder() -> tempfile::TempDir {
@@ -27,7 +27,7 @@ fn a_block_or_a_list_of_blocks_gives_sites_with_the_longest_prefix_first() {
     ] {
         let block = serde_json::json!({ "prefix": prefix, "path": path, "skip": ["/media/api/"] });
         let mut file = File::new(&block.to_string());
-        let ServicePart::Ahead(AheadPart::Sites(sites)) = file.service(&SERVICE) else {
+        let ServicePart::Ahead(PreroutingPart::Sites(sites)) = file.service(&SERVICE) else {
             panic!("{}", file.findings());
         };
         assert_eq!(&*sites[0].prefix, expected);
@@ -37,7 +37,7 @@ fn a_block_or_a_list_of_blocks_gives_sites_with_the_longest_prefix_first() {
         { "prefix": "/a", "path": path }, { "prefix": "/a/b", "path": path }
     ]);
     let mut file = File::new(&list.to_string());
-    let ServicePart::Ahead(AheadPart::Sites(sites)) = file.service(&SERVICE) else {
+    let ServicePart::Ahead(PreroutingPart::Sites(sites)) = file.service(&SERVICE) else {
         panic!("{}", file.findings());
     };
     let prefixes: Vec<&str> = sites.iter().map(|site| &*site.prefix).collect();
@@ -108,7 +108,7 @@ fn a_folder_with_a_secret_of_the_file_is_not_served() {
     let dir = folder();
     let block = serde_json::json!({ "prefix": "/a", "path": dir.path() });
     let mut file = File::new(&block.to_string());
-    file.leave(SecretFiles(vec![dir.path().join("a.txt")]));
+    file.set_fact(SecretFiles(vec![dir.path().join("a.txt")]));
     file.service(&SERVICE);
     assert_eq!(file.config_errors(), 1, "{}", file.findings());
 }

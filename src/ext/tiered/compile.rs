@@ -10,8 +10,8 @@ use crate::config::{ConfigError, Key, Node};
 use crate::ext::cel::ValueRule;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
-use crate::ext::implied::{clients_choose, imply_by_header};
-use crate::ext::rate_limit::{self, ENDPOINT_REDIS_KEYS, Scope, Spot, TIER_KEYS};
+use crate::ext::inherited_steps::{clients_choose, imply_by_header};
+use crate::ext::rate_limit::{self, BlockLocation, ENDPOINT_REDIS_KEYS, Scope, TIER_KEYS};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if let Some(tiers) = tiers(node, None, cx) {
@@ -83,7 +83,7 @@ fn tier(
             Some(site) => format!("{} {} ", site.method, site.pattern),
             None => String::new(),
         };
-        let spot = Spot {
+        let spot = BlockLocation {
             name: format!(
                 "{NAMESPACE} {whose}{index} {} {}",
                 node.pointer(),

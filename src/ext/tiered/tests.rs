@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{ENDPOINT, SERVICE};
 use crate::ext::extension::{EndpointPart, ServicePart};
-use crate::ext::implied;
+use crate::ext::inherited_steps;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 use crate::runtime::step::{EndpointStep, Gate};
@@ -100,13 +100,13 @@ fn tiers_of_the_service_count_over_all_endpoints() {
     let mut file = File::new(&plans(r#"], "on_unmatched_tier_allow": false}"#));
     assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));
     assert_eq!(file.config_errors(), 0, "{}", file.findings());
-    let first = implied::steps(file.compile());
+    let first = inherited_steps::steps(file.compile());
     assert!(
         file.findings().contains("clients choose"),
         "{}",
         file.findings()
     );
-    let second = implied::steps(file.compile());
+    let second = inherited_steps::steps(file.compile());
     assert_eq!(passing(&*first[0], Some("gold")), 3);
     assert_eq!(passing(&*second[0], Some("gold")), 0);
 }

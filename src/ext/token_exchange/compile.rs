@@ -42,7 +42,7 @@ pub(super) fn backend(
         return BackendPart::Nothing;
     };
     let wanted = cx
-        .left::<SubjectWanted>()
+        .fact::<SubjectWanted>()
         .filter(|_| site.endpoint.names(&auth_validator::ENDPOINT));
     if wanted.is_none() && cx.report.config_errors() == before {
         node.config_error_hint(

@@ -11,11 +11,11 @@ use crate::runtime::response::Response;
 fn findings(block: &str, extra: &str) -> (usize, String) {
     let mut file = File::new(block);
     let response = || Response::empty(StatusCode::UNAUTHORIZED);
-    file.leave(SubjectWanted::new(true, response(), response(), response()));
+    file.set_fact(SubjectWanted::new(true, response(), response(), response()));
     let part = file.backend(&BACKEND, extra);
     if file.config_errors() == 0 {
         assert!(matches!(part, BackendPart::Credentials(_)), "{block}");
-        assert!(file.left::<SubjectWanted>().unwrap().is_wanted());
+        assert!(file.fact::<SubjectWanted>().unwrap().is_wanted());
     } else {
         assert!(matches!(part, BackendPart::Nothing));
     }

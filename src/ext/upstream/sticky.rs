@@ -11,7 +11,7 @@ use crate::config::{Block, ConfigError};
 use crate::ext::Compile;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::upstream::care::{AffinityKey, affinity};
+use crate::upstream::resilience::{AffinityKey, affinity};
 
 /// `sticky` of one or more backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,23 +105,23 @@ pub(crate) struct Rules(Vec<Sticky>);
 
 /// Begins an endpoint.
 pub(crate) fn begin(cx: &mut Compile<'_>) {
-    cx.leave(Arc::new(Rules::default()));
+    cx.set_fact(Arc::new(Rules::default()));
 }
 
 /// Adds the rule of a backend.
 pub(crate) fn add(rule: &Sticky, cx: &mut Compile<'_>) {
     let mut rules = cx
-        .left::<Rules>()
+        .fact::<Rules>()
         .map_or_else(Vec::new, |rules| rules.0.clone());
     if !rules.iter().any(|known| known.id() == rule.id()) {
         rules.push(rule.clone());
     }
-    cx.leave(Arc::new(Rules(rules)));
+    cx.set_fact(Arc::new(Rules(rules)));
 }
 
 /// The step that finds the keys for the backends that were compiled since [`begin`].
 pub(crate) fn step(cx: &Compile<'_>) -> Option<Box<dyn EndpointStep>> {
-    let rules = cx.left::<Rules>().filter(|rules| !rules.0.is_empty())?;
+    let rules = cx.fact::<Rules>().filter(|rules| !rules.0.is_empty())?;
     Some(Box::new(Keys(rules.0.clone().into())))
 }
 

@@ -4,7 +4,9 @@ use super::config::KEYS;
 use crate::config::{ConfigError, Node, Typing, re2};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::runtime::ahead::{AheadPart, Piece, Rewrites, Target, VIRTUAL, decoded, is_path};
+use crate::runtime::prerouting::{
+    Piece, PreroutingPart, Rewrites, Target, VIRTUAL, decoded, is_path,
+};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let before = cx.report.config_errors();
@@ -27,7 +29,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             "\"literal\": {\"/from\": \"/to\"}",
         );
     }
-    ServicePart::Ahead(AheadPart::Rewrites(rewrites))
+    ServicePart::Ahead(PreroutingPart::Rewrites(rewrites))
 }
 
 fn literal(from: &str, to: &Node<'_>, rewrites: &mut Rewrites) {

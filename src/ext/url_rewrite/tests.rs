@@ -3,12 +3,14 @@ use serde_json::json;
 use super::*;
 use crate::ext::extension::ServicePart;
 use crate::ext::testing::File;
-use crate::runtime::ahead::{AheadPart, Rewrites};
+use crate::runtime::prerouting::{PreroutingPart, Rewrites};
 
 fn rewrites(block: &serde_json::Value) -> Rewrites {
     let mut file = File::new(&block.to_string());
     match file.service(&SERVICE) {
-        ServicePart::Ahead(AheadPart::Rewrites(rewrites)) if file.config_errors() == 0 => rewrites,
+        ServicePart::Ahead(PreroutingPart::Rewrites(rewrites)) if file.config_errors() == 0 => {
+            rewrites
+        }
         _ => panic!("{block}: {}", file.findings()),
     }
 }

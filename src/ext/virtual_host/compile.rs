@@ -6,7 +6,7 @@ use super::SERVICE;
 use crate::config::{ConfigError, Node, Typing};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::runtime::ahead::{AheadPart, Hosts};
+use crate::runtime::prerouting::{Hosts, PreroutingPart};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let before = cx.report.config_errors();
@@ -49,8 +49,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         );
     }
     let hosts = Arc::new(hosts);
-    cx.leave(Arc::clone(&hosts));
-    ServicePart::Ahead(AheadPart::Hosts(hosts))
+    cx.set_fact(Arc::clone(&hosts));
+    ServicePart::Ahead(PreroutingPart::Hosts(hosts))
 }
 
 fn add(host: &str, alias: Option<&str>, node: &Node<'_>, hosts: &mut Hosts) {

@@ -6,7 +6,7 @@ use super::SERVICE;
 use crate::config::{ConfigError, Node, Typing};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::runtime::ahead::{AheadPart, Wildcards, decoded};
+use crate::runtime::prerouting::{PreroutingPart, Wildcards, decoded};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = node.block(SERVICE.keys) else {
@@ -35,8 +35,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         }
     }
     let wildcards = Arc::new(wildcards);
-    cx.leave(Arc::clone(&wildcards));
-    ServicePart::Ahead(AheadPart::Wildcards(wildcards))
+    cx.set_fact(Arc::clone(&wildcards));
+    ServicePart::Ahead(PreroutingPart::Wildcards(wildcards))
 }
 
 /// A path without a slash or a wildcard at its end.

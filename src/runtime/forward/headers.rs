@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use self::ours::is_ours;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::service::Options;
-use crate::telemetry::text::push_address;
+use crate::telemetry::sanitize::push_address;
 use crate::upstream::Outgoing;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -11,14 +11,14 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::carrier::Carrier;
+use super::backend_steps::BackendSteps;
 use super::client::{ClientCall, Sources};
 use super::fetch::whole;
-use super::guard::Guard;
-use super::limit::Limit;
 use super::merge::{Part, Passed};
-use super::piped;
+use super::pipe_steps;
 use super::race::race;
+use super::time_limit::TimeLimit;
+use super::transport::Transport;
 use crate::jose::Claims;
 use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
@@ -26,20 +26,20 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value, write_string};
-use crate::runtime::pipe::{Called, Kept, Meta, Peer};
+use crate::runtime::pipe::{CallTarget, Meta, Peer, UnconfirmedMessages};
 use crate::runtime::request::Params;
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
 use crate::telemetry::observe;
-use crate::telemetry::text::{masked, without_password};
+use crate::telemetry::sanitize::{masked, without_password};
 use crate::upstream::budget::Charge;
 use crate::upstream::{Call, Incoming, Outgoing};
 
 /// What all calls of one request share.
 pub(super) struct Context<'a, C> {
-    pub(super) carrier: &'a C,
+    pub(super) transport: &'a C,
     pub(super) options: &'a Options,
     /// The rules of the endpoint.
     pub(super) query: &'a QueryRules,
@@ -77,7 +77,7 @@ pub(super) struct Seed {
     pub(super) claims: Option<Arc<Claims>>,
     pub(super) client: IpAddr,
     pub(super) peer: Option<Arc<Peer>>,
-    pub(super) kept: Option<Arc<Kept>>,
+    pub(super) kept: Option<Arc<UnconfirmedMessages>>,
 }
 
 impl Seed {
@@ -199,22 +199,22 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
 }
 
 /// Builds and makes the call, or several at once if `concurrent_calls` asks for it. It is boxed, as what surrounds it is moved.
-pub(super) async fn get<C: Carrier>(
+pub(super) async fn get<C: Transport>(
     cx: &Context<'_, C>,
     backend: &Backend,
     earlier: Earlier<'_>,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     let out = prepare(cx, backend, earlier)?;
     let most_bytes = cx.options.max_upstream_body_bytes;
-    let called = cx.watched.then(|| Called {
+    let called = cx.watched.then(|| CallTarget {
         origin: backend.hosts.only().map(Box::from),
         target: out.out.target.as_str().into(),
     });
     let mut part = match cx.concurrent_calls {
-        0 | 1 => in_place(|| exchange(cx.carrier, most_bytes, backend, out, limit)).await,
+        0 | 1 => in_place(|| exchange(cx.transport, most_bytes, backend, out, limit)).await,
         many => {
-            let call = || exchange(cx.carrier, most_bytes, backend, out.clone(), limit);
+            let call = || exchange(cx.transport, most_bytes, backend, out.clone(), limit);
             Box::pin(race(many, call, |part| part.complete)).await
         }
     }?;
@@ -225,17 +225,17 @@ pub(super) async fn get<C: Carrier>(
 }
 
 /// Makes one call through the backend's steps, and reads the response.
-pub(super) async fn exchange<C: Carrier>(
-    carrier: &C,
+pub(super) async fn exchange<C: Transport>(
+    transport: &C,
     most_bytes: u64,
     backend: &Backend,
     prepared: Prepared,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     let observer = backend.observer.as_ref();
     let call = observe::Call::begin(observer, limit.end().into_std(), &prepared.out.headers);
     // Pinned here, because a copy of it would cost more than the rest of the observation.
-    let work = pin!(guarded(carrier, most_bytes, backend, prepared, limit));
+    let work = pin!(guarded(transport, most_bytes, backend, prepared, limit));
     let Some(call) = call else {
         return work.await;
     };
@@ -247,21 +247,21 @@ pub(super) async fn exchange<C: Carrier>(
     result
 }
 
-async fn guarded<C: Carrier>(
-    carrier: &C,
+async fn guarded<C: Transport>(
+    transport: &C,
     most_bytes: u64,
     backend: &Backend,
     prepared: Prepared,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
-    let mut guard = Guard::enter(&backend.steps, limit)?;
+    let mut guard = BackendSteps::enter(&backend.steps, limit)?;
     let result = match prepared.seed {
         // Boxed, so that calls without steps do not pay for the state of steps.
         Some(_) => {
-            let call = piped::exchange(carrier, most_bytes, backend, prepared, limit);
+            let call = pipe_steps::exchange(transport, most_bytes, backend, prepared, limit);
             Box::pin(call).await
         }
-        None => plain(carrier, most_bytes, backend, prepared.out, limit).await,
+        None => plain(transport, most_bytes, backend, prepared.out, limit).await,
     }
     .map_err(|failure| failure.hiding(backend.url.hidden()));
     match &result {
@@ -279,15 +279,15 @@ async fn guarded<C: Carrier>(
 }
 
 /// The call itself.
-async fn plain<C: Carrier>(
-    carrier: &C,
+async fn plain<C: Transport>(
+    transport: &C,
     most_bytes: u64,
     backend: &Backend,
     out: Outgoing,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     let (method, target) = (out.method.clone(), out.target.clone());
-    let incoming = whole(carrier, most_bytes, backend, Call::whole(out), limit).await?;
+    let incoming = whole(transport, most_bytes, backend, Call::whole(out), limit).await?;
     let status = incoming.status;
     answered(read(backend, incoming, &method, &target, limit), status)
 }
@@ -309,7 +309,7 @@ pub(super) fn read(
     incoming: Incoming,
     method: &Method,
     target: &str,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     if let ErrorMode::Message { decoded } = backend.errors {
         return taken(backend, decoded, incoming, method, target, limit);
@@ -336,7 +336,7 @@ pub(super) fn read(
 }
 
 /// The decoded body in the backend's shape, and the charge for it. A large body takes longer than a worker should be held.
-fn shaped(backend: &Backend, body: &Bytes, limit: &Limit) -> Result<(Value, Charge), Failure> {
+fn shaped(backend: &Backend, body: &Bytes, limit: &TimeLimit) -> Result<(Value, Charge), Failure> {
     aside(body.len(), limit.end().into_std(), || {
         let (data, held) = backend.decoder.decode(body, backend.shape.depth())?;
         Ok((backend.shape.apply(data), held))
@@ -379,7 +379,7 @@ fn passed(
     incoming: Incoming,
     method: &Method,
     target: &str,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     let mut fields = Fields::new();
     for name in pass.headers.iter().filter(|name| !is_ours(name)) {
@@ -413,7 +413,7 @@ fn taken(
     incoming: Incoming,
     method: &Method,
     target: &str,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     if !incoming.status.is_success() {
         return Err(bad_status(backend, &incoming, method, target));

@@ -9,16 +9,16 @@ use http::header::{ACCEPT, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
-use super::limit::Limit;
+use super::time_limit::TimeLimit;
 use crate::jose::propagate::url_text;
 use crate::jose::{Claims, Rejection, SubjectToken};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
-use crate::runtime::pipe::{Kept, Peer, PipeRequest};
+use crate::runtime::pipe::{Peer, PipeRequest, UnconfirmedMessages};
 use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::service::{Backend, Endpoint, Options, Work};
 use crate::runtime::template::{self, Values};
-use crate::upstream::care::AffinityKey;
+use crate::upstream::resilience::AffinityKey;
 
 /// A request that passed the steps of its endpoint. It borrows nothing from the session of the server, so the server
 /// can watch the client while the pipeline works.
@@ -52,7 +52,7 @@ pub struct ClientCall {
     /// The client's method, where it is that of the call: in the endpoint for everything else.
     pub method: Option<Method>,
     /// Messages of queues in the response. `None` for endpoints that take none.
-    pub kept: Option<Arc<Kept>>,
+    pub kept: Option<Arc<UnconfirmedMessages>>,
 }
 
 /// The request line of the client.
@@ -159,7 +159,7 @@ impl ClientCall {
     }
 
     /// The request as the endpoint's pipe steps see it.
-    pub(super) fn request(&self, endpoint: &Endpoint, limit: &Limit) -> PipeRequest {
+    pub(super) fn request(&self, endpoint: &Endpoint, limit: &TimeLimit) -> PipeRequest {
         let (method, path) = match self.line.as_deref() {
             Some(line) => (line.method.clone(), line.path.clone()),
             None => (endpoint.method.clone(), Box::from(&*endpoint.pattern)),
@@ -180,7 +180,12 @@ impl ClientCall {
     }
 
     /// The request as the conditions of backends see it.
-    pub(super) fn seen(&self, query: &QueryRules, params: Params, limit: &Limit) -> PipeRequest {
+    pub(super) fn seen(
+        &self,
+        query: &QueryRules,
+        params: Params,
+        limit: &TimeLimit,
+    ) -> PipeRequest {
         let (method, path) = match self.line.as_deref() {
             Some(line) => (line.method.clone(), line.path.clone()),
             None => (Method::GET, Box::from("/")),

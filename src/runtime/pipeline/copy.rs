@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::cached::Filling;
-use super::carrier::Answered;
 use super::downstream::Downstream;
-use super::limit::Limit;
+use super::response_cache::Filling;
+use super::time_limit::TimeLimit;
 use super::trailers::Announced;
+use super::transport::OpenResponse;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Options;
 use crate::upstream::{Gunzip, Piece, within};
@@ -25,11 +25,11 @@ const WRITE_WAIT: Duration = Duration::from_millis(100);
 pub(super) struct Silence<'a> {
     idle: Duration,
     /// The stream also ends at the timeout of the endpoint (`"portcullis/stream": {"total_timeout"}`).
-    total: Option<&'a Limit>,
+    total: Option<&'a TimeLimit>,
 }
 
 impl<'a> Silence<'a> {
-    pub(super) fn new(options: &Options, limit: &'a Limit) -> Silence<'a> {
+    pub(super) fn new(options: &Options, limit: &'a TimeLimit) -> Silence<'a> {
         Silence {
             idle: options.stream_idle_timeout,
             total: options.stream_total_timeout.then_some(limit),
@@ -73,7 +73,7 @@ fn ended_early<E>(_: E) -> Failure {
     Failure::cut_off("the response ended early: unexpected EOF")
 }
 
-impl<D: Downstream, A: Answered> Copy<'_, D, A> {
+impl<D: Downstream, A: OpenResponse> Copy<'_, D, A> {
     /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client receives no body.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
         let lends = self.response.lends() && self.client.borrows() && self.filling.is_none();

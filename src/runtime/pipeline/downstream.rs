@@ -13,7 +13,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::request::Head;
 use crate::upstream::Source;
 
-/// How long [`has_left`] waits. The runtime learns of a closed connection from the system, perhaps on another thread, so a
+/// How long [`has_disconnected`] waits. The runtime learns of a closed connection from the system, perhaps on another thread, so a
 /// single check could come before that.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -82,17 +82,17 @@ pub(super) async fn watched<D: Downstream, T>(
     tokio::select! {
         biased;
         result = work => result,
-        left = left(client) => Err(left),
+        failure = disconnected(client) => Err(failure),
     }
 }
 
 /// The failure, if the client has closed its connection by now.
-pub(super) async fn has_left<D: Downstream>(client: &mut D) -> Option<Failure> {
-    timeout(LOOK, left(client)).await.ok()
+pub(super) async fn has_disconnected<D: Downstream>(client: &mut D) -> Option<Failure> {
+    timeout(LOOK, disconnected(client)).await.ok()
 }
 
 /// Resolves when the client closes its connection. The rest of its body is discarded.
-async fn left<D: Downstream>(client: &mut D) -> Failure {
+async fn disconnected<D: Downstream>(client: &mut D) -> Failure {
     loop {
         if let Err(failure) = client.next().await {
             return failure;

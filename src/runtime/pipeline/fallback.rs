@@ -3,25 +3,25 @@
 use std::pin::pin;
 
 use super::backend::{Context, Earlier, get};
-use super::carrier::Carrier;
-use super::limit::Limit;
 use super::merge::Merged;
+use super::time_limit::TimeLimit;
+use super::transport::Transport;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 
 /// The first complete response, or else the outcome of the last call. While there is another backend, a call gets an equal
 /// share of the time that is left.
-pub(super) async fn run<C: Carrier>(
+pub(super) async fn run<C: Transport>(
     cx: &Context<'_, C>,
     backends: &[Backend],
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Merged {
     let mut last = Err(Failure::deadline());
     for (index, backend) in backends.iter().enumerate() {
         let others = backends.len() - index;
         let share = limit.remaining() / u32::try_from(others).unwrap_or(u32::MAX);
-        let step = Limit::at(limit.end() - limit.remaining() + share);
+        let step = TimeLimit::at(limit.end() - limit.remaining() + share);
         let call = pin!(get(cx, backend, Earlier::default(), &step));
         last = step
             .wait(call)

@@ -3,9 +3,9 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, StatusCode};
 
-use super::cached::{Filling, Opened, cached, opened};
-use super::carrier::{Answered, Carrier};
-use super::limit::Limit;
+use super::response_cache::{Filling, Opened, cached, opened};
+use super::time_limit::TimeLimit;
+use super::transport::{OpenResponse, Transport};
 use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::withhold;
@@ -15,23 +15,25 @@ use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming, Outgoing, Source, Unwatched};
 
 /// Gets a whole response, whatever its status.
-pub(super) async fn whole<C: Carrier>(
-    carrier: &C,
+pub(super) async fn whole<C: Transport>(
+    transport: &C,
     most_bytes: u64,
     backend: &Backend,
     call: Call,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Incoming, Failure> {
     let how = how(backend, most_bytes);
     // The rare cases are boxed, so that the usual one does not carry their state.
     match (&backend.credentials, &backend.cache) {
-        (None, None) if backend.signer.is_none() => carrier.call(&backend.hosts, call, &how).await,
+        (None, None) if backend.signer.is_none() => {
+            transport.call(&backend.hosts, call, &how).await
+        }
         (Some(credentials), _) => {
-            let make = |call| within(carrier, backend, call, &how, limit);
+            let make = |call| within(transport, backend, call, &how, limit);
             let status = |incoming: &Incoming| Some(incoming.status);
             Box::pin(with_token(&**credentials, call, limit, make, status)).await
         }
-        (None, _) => Box::pin(within(carrier, backend, call, &how, limit)).await,
+        (None, _) => Box::pin(within(transport, backend, call, &how, limit)).await,
     }
 }
 
@@ -39,7 +41,7 @@ pub(super) async fn whole<C: Carrier>(
 async fn with_token<T, F: Future<Output = Result<T, Failure>>>(
     credentials: &dyn Credentials,
     call: Call,
-    limit: &Limit,
+    limit: &TimeLimit,
     make: impl Fn(Call) -> F,
     status: impl Fn(&T) -> Option<StatusCode>,
 ) -> Result<T, Failure> {
@@ -56,46 +58,50 @@ async fn with_token<T, F: Future<Output = Result<T, Failure>>>(
 
 /// Makes the call, through the cache if there is one. The call already has its credentials, so they are part of the
 /// cache key.
-async fn within<C: Carrier>(
-    carrier: &C,
+async fn within<C: Transport>(
+    transport: &C,
     backend: &Backend,
     call: Call,
     how: &CallOptions,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Incoming, Failure> {
     match backend.cache.as_deref() {
-        Some(cache) => cached(carrier, backend, cache, call, how, limit).await,
-        None => carry(carrier, backend, call, how, limit).await,
+        Some(cache) => cached(transport, backend, cache, call, how, limit).await,
+        None => send_call(transport, backend, call, how, limit).await,
     }
 }
 
 /// Makes the call, signed if configured. The signature is not part of the cache key.
-pub(super) async fn carry<C: Carrier>(
-    carrier: &C,
+pub(super) async fn send_call<C: Transport>(
+    transport: &C,
     backend: &Backend,
     mut call: Call,
     how: &CallOptions,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Incoming, Failure> {
     sign(backend, &mut call, limit).await?;
-    carrier.call(&backend.hosts, call, how).await
+    transport.call(&backend.hosts, call, how).await
 }
 
 /// The same for a response whose body streams. The body of the call is whole.
-pub(super) async fn open<'a, C: Carrier>(
-    carrier: &C,
+pub(super) async fn open<'a, C: Transport>(
+    transport: &C,
     backend: &'a Backend,
     mut call: Call,
     how: &CallOptions,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<C::Response<'a>, Failure> {
     sign(backend, &mut call, limit).await?;
     let mut nobody = Unwatched::<Failure>::default();
-    carrier.send(&backend.hosts, call, how, &mut nobody).await
+    transport.send(&backend.hosts, call, how, &mut nobody).await
 }
 
 /// Signs a call where the file asks for it.
-pub(super) async fn sign(backend: &Backend, call: &mut Call, limit: &Limit) -> Result<(), Failure> {
+pub(super) async fn sign(
+    backend: &Backend,
+    call: &mut Call,
+    limit: &TimeLimit,
+) -> Result<(), Failure> {
     let Some(signer) = &backend.signer else {
         return Ok(());
     };
@@ -108,11 +114,11 @@ pub(super) async fn sign(backend: &Backend, call: &mut Call, limit: &Limit) -> R
 }
 
 /// Gets the head of a response, whose body streams.
-pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
-    carrier: &C,
+pub(super) async fn streamed<'a, C: Transport, S: Source<Error = Failure>>(
+    transport: &C,
     backend: &'a Backend,
     mut call: Call,
-    limit: &Limit,
+    limit: &TimeLimit,
     source: &mut S,
 ) -> Result<C::Response<'a>, Failure> {
     let how = how(backend, u64::MAX);
@@ -120,11 +126,11 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
         sign(backend, &mut call, limit).await?;
     }
     let Some(credentials) = &backend.credentials else {
-        return carrier.send(&backend.hosts, call, &how, source).await;
+        return transport.send(&backend.hosts, call, &how, source).await;
     };
     let mut token = Token::new(&**credentials);
     token.put_on(&mut call.out, limit).await?;
-    let response = carrier.send(&backend.hosts, call, &how, source).await?;
+    let response = transport.send(&backend.hosts, call, &how, source).await?;
     // This response is passed on even if the token was rejected: the body of the request may already be consumed.
     if let Some((status, _)) = response.head() {
         token.is_rejected(status);
@@ -133,18 +139,18 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
 }
 
 /// The same through the cache of the backend, for a call whose body is whole.
-pub(super) async fn through_cache<'a, C: Carrier>(
-    carrier: &C,
+pub(super) async fn through_cache<'a, C: Transport>(
+    transport: &C,
     backend: &'a Backend,
     cache: &'a dyn ResponseCache,
     call: Call,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<Opened<'a, C::Response<'a>>, Failure> {
     let how = how(backend, u64::MAX);
     let Some(credentials) = &backend.credentials else {
-        return opened(carrier, backend, cache, call, &how, limit).await;
+        return opened(transport, backend, cache, call, &how, limit).await;
     };
-    let make = |call| opened(carrier, backend, cache, call, &how, limit);
+    let make = |call| opened(transport, backend, cache, call, &how, limit);
     let status = |opened: &Opened<'_, C::Response<'a>>| match opened {
         Opened::Stored(incoming) => Some(incoming.status),
         Opened::Live(response, _) => response.head().map(|(status, _)| status),
@@ -153,7 +159,7 @@ pub(super) async fn through_cache<'a, C: Carrier>(
 }
 
 /// Reads a response to its end for the cache only, because the client gets another body.
-pub(super) async fn fill<R: Answered>(
+pub(super) async fn fill<R: OpenResponse>(
     response: R,
     mut filling: Filling<'_>,
     backend: &Backend,
@@ -196,7 +202,7 @@ impl<'c> Token<'c> {
     }
 
     /// Waits for a token, at most until `limit`.
-    async fn put_on(&mut self, out: &mut Outgoing, limit: &Limit) -> Result<(), Failure> {
+    async fn put_on(&mut self, out: &mut Outgoing, limit: &TimeLimit) -> Result<(), Failure> {
         let subject = out.subject.take();
         let value = match self.credentials.ready(subject.as_ref()) {
             Some(value) => value,
@@ -234,7 +240,7 @@ impl<'c> Token<'c> {
 pub(super) async fn authorize(
     credentials: Option<&dyn Credentials>,
     out: &mut Outgoing,
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Result<(), Failure> {
     match credentials {
         Some(credentials) => Token::new(credentials).put_on(out, limit).await,

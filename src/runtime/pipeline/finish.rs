@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::backend::is_ours;
+use super::endpoint::{Ended, Ending, Outcome};
 use super::merge::{Merged, Passed};
-use super::road::{Ended, Ending, Outcome};
 use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
@@ -20,7 +20,7 @@ use crate::runtime::service::{
     Backend, Composition, Endpoint, Options, StaticData, StaticStrategy,
 };
 use crate::runtime::signing::ResponseSigner;
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::{Charge, Full};
 
 /// How long large data may be worked on after the deadline: the data of backends that responded in time is sent, even if another

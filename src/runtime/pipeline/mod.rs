@@ -6,62 +6,62 @@
 //! | module | content |
 //! |---|---|
 //! | `client` | [`ClientCall`]: what the pipeline needs of a request, as owned values |
-//! | `road` | [`stream()`] and [`compose`]: from a request to an [`Outcome`] |
+//! | `endpoint` | [`stream()`] and [`compose`]: from a request to an [`Outcome`] |
 //! | `downstream` | [`Downstream`]: the client side; implemented by the server, and by tests in memory |
-//! | `run` | a composed endpoint: the calls, merged |
+//! | `compose` | a composed endpoint: the calls, merged |
 //! | `stream` | a streamed endpoint: one call, whose response is copied while it arrives |
-//! | `begin`, `seeing` | a streamed request up to its call; the steps that see its response |
+//! | `prepare_stream`, `response_steps` | a streamed request up to its call; the steps that see its response |
 //! | `client_head`, `copy`, `trailers` | the three parts of a streamed response |
-//! | `tunnel` | the handshake of a WebSocket |
+//! | `websocket` | the handshake of a WebSocket |
 //! | `parallel`, `sequential`, `fallback` | several backends: at once, one after the other, or until one succeeds |
 //! | `backend` | one backend: builds the call, makes it, reads the response |
 //! | `race` | several equal calls at once |
-//! | `piped` | scripts, expressions and schemas around the endpoint or around one call |
-//! | `guard` | the steps around one call; each is ended exactly once |
+//! | `pipe_steps` | scripts, expressions and schemas around the endpoint or around one call |
+//! | `backend_steps` | the steps around one call; each is ended exactly once |
 //! | `fetch` | credentials and cache around one call |
-//! | `cached` | the cache, and equal calls at the same time |
-//! | `carrier` | sends calls to backends: the upstream client, or a test |
-//! | `limit` | the time limit of a group of calls |
+//! | `response_cache` | the cache, and equal calls at the same time |
+//! | `transport` | sends calls to backends: the upstream client, or a test |
+//! | `time_limit` | the time limit of a group of calls |
 //! | `merge` | merges the parts of a response |
 //! | `finish` | static data, signature, encoding, the response to a failure |
 //! | `shadow` | calls whose responses are ignored |
 
 mod backend;
-mod begin;
-mod cached;
-mod carrier;
-mod chosen;
+mod backend_steps;
 mod client;
 mod client_head;
+mod compose;
+mod conditions;
 mod copy;
 mod downstream;
+mod endpoint;
 mod fallback;
 mod fetch;
 mod finish;
-mod guard;
-mod limit;
 mod merge;
 mod parallel;
-mod piped;
+mod pipe_steps;
+mod prepare_stream;
 mod race;
-mod road;
-mod run;
-mod seeing;
+mod response_cache;
+mod response_steps;
 mod sequential;
 mod shadow;
 mod stream;
+mod time_limit;
 mod trailers;
-mod tunnel;
+mod transport;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
 
-pub use carrier::Upstream;
 pub use client::ClientCall;
-pub(crate) use downstream::Downstream;
-pub use road::Ending;
-pub(crate) use road::{Ended, Outcome, Request, compose, stream};
 #[cfg(feature = "amqp")]
-pub(crate) use run::deliver;
-pub use run::run_with;
-pub(crate) use tunnel::{declined, open_tunnel};
+pub(crate) use compose::deliver;
+pub use compose::run_with;
+pub(crate) use downstream::Downstream;
+pub use endpoint::Ending;
+pub(crate) use endpoint::{Ended, Outcome, Request, compose, stream};
+pub use transport::Upstream;
+pub(crate) use websocket::{declined, open_tunnel};

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use smallvec::SmallVec;
 
 use super::backend::{Context, Earlier, get};
-use super::carrier::Carrier;
-use super::chosen::together;
-use super::limit::Limit;
+use super::conditions::together;
 use super::merge::{Merged, Part};
+use super::time_limit::TimeLimit;
+use super::transport::Transport;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 
@@ -18,10 +18,10 @@ use crate::runtime::service::Backend;
 type Slot = Option<(usize, Result<Part, Failure>)>;
 
 /// Calls all backends and merges the responses that arrived before the limit.
-pub(super) async fn run<C: Carrier>(
+pub(super) async fn run<C: Transport>(
     cx: &Context<'_, C>,
     backends: &[Backend],
-    limit: &Limit,
+    limit: &TimeLimit,
 ) -> Merged {
     let backends = together(cx, backends, limit);
     if backends.is_empty() {

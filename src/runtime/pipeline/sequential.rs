@@ -7,10 +7,10 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::backend::{Context, Earlier, get};
-use super::carrier::Carrier;
-use super::chosen;
-use super::limit::Limit;
+use super::conditions;
 use super::merge::{Merged, Part};
+use super::time_limit::TimeLimit;
+use super::transport::Transport;
 use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::service::Backend;
@@ -33,10 +33,10 @@ struct Chain {
 
 /// Calls the backends one after another until one fails or responds incompletely. A failure of the first one is the
 /// failure of the endpoint.
-pub(super) async fn run<C: Carrier>(
+pub(super) async fn run<C: Transport>(
     cx: &Context<'_, C>,
     backends: &[Backend],
-    limit: &Limit,
+    limit: &TimeLimit,
     timeout: Duration,
 ) -> Merged {
     let mut chain = Chain {
@@ -59,11 +59,11 @@ pub(super) async fn run<C: Carrier>(
 }
 
 impl Chain {
-    async fn follow<C: Carrier>(
+    async fn follow<C: Transport>(
         &mut self,
         cx: &Context<'_, C>,
         backends: &[Backend],
-        limit: &Limit,
+        limit: &TimeLimit,
         timeout: Duration,
     ) {
         let mut any_holds = false;
@@ -72,7 +72,7 @@ impl Chain {
                 responses: &self.responses,
                 texts: &self.texts,
             };
-            let is_called = match chosen::holds(cx, backend, earlier, limit) {
+            let is_called = match conditions::holds(cx, backend, earlier, limit) {
                 Some(holds) => holds,
                 None => !any_holds || !backend.when.is_conditional(),
             };

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backend::{Context, Earlier, exchange, prepare};
-use super::carrier::Carrier;
-use super::chosen;
-use super::limit::Limit;
+use super::conditions;
+use super::time_limit::TimeLimit;
+use super::transport::Transport;
 use crate::runtime::service::Shadow;
 use crate::telemetry::observe;
 
@@ -18,11 +18,11 @@ use crate::telemetry::observe;
 const MOST: usize = 1024;
 
 /// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
-pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], timeout: Duration) {
+pub(super) fn send<C: Transport>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], timeout: Duration) {
     for shadow in shadows {
         if shadow.backend.when.is_conditional() {
-            let limit = Limit::at(cx.call.started + timeout);
-            let holds = chosen::holds(cx, &shadow.backend, Earlier::default(), &limit);
+            let limit = TimeLimit::at(cx.call.started + timeout);
+            let holds = conditions::holds(cx, &shadow.backend, Earlier::default(), &limit);
             if holds != Some(true) {
                 continue;
             }
@@ -39,12 +39,12 @@ pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], tim
             );
             continue;
         }
-        let (carrier, shadow) = (cx.carrier.clone(), Arc::clone(shadow));
+        let (transport, shadow) = (cx.transport.clone(), Arc::clone(shadow));
         let most_bytes = cx.options.max_upstream_body_bytes;
         let request = observe::current();
         tokio::spawn(async move {
-            let limit = Limit::at(Instant::now() + shadow.timeout);
-            let call = exchange(&carrier, most_bytes, &shadow.backend, out, &limit);
+            let limit = TimeLimit::at(Instant::now() + shadow.timeout);
+            let call = exchange(&transport, most_bytes, &shadow.backend, out, &limit);
             let result = match request {
                 Some(request) => {
                     let call = pin!(call);

@@ -10,22 +10,22 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::backend::Prepared;
-use super::begin::{begin, sight};
-use super::cached::{Filling, Opened};
-use super::carrier::{Answered, Carrier};
+use super::backend_steps::BackendSteps;
 use super::client_head::{Asked, for_client, has_no_body};
 use super::copy::{Copy, Silence};
-use super::downstream::{Downstream, has_left, watched};
+use super::downstream::{Downstream, has_disconnected, watched};
+use super::endpoint::Request;
 use super::fetch::{fill, streamed, through_cache, whole};
-use super::guard::Guard;
-use super::limit::Limit;
-use super::piped::{self, Admitted};
+use super::pipe_steps::{self, AdmittedCall};
+use super::prepare_stream::{prepare_stream, response_access};
 use super::race::race;
-use super::road::Request;
-use super::seeing::{Came, Outer, Seeing};
+use super::response_cache::{Filling, Opened};
+use super::response_steps::{EndpointSteps, ResponseSteps, UpstreamFraming};
+use super::time_limit::TimeLimit;
 use super::trailers::Announced;
+use super::transport::{OpenResponse, Transport};
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipe::{Received, Reply, Sight, settle};
+use crate::runtime::pipe::{Received, Reply, ResponseAccess, settle};
 use crate::runtime::service::{Options, StreamWork};
 use crate::runtime::step::{Answer, Outcome, ResponseCache};
 use crate::telemetry::observe;
@@ -35,18 +35,18 @@ use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 struct Job<'r> {
     prepared: Prepared,
     body: CallBody,
-    outer: Option<Box<Outer<'r>>>,
+    outer: Option<Box<EndpointSteps<'r>>>,
 }
 
 /// A response whose head has arrived, and what stores it in the cache, if it may be stored.
-type Filled<'r, C> = (<C as Carrier>::Response<'r>, Option<Box<Filling<'r>>>);
+type Filled<'r, C> = (<C as Transport>::Response<'r>, Option<Box<Filling<'r>>>);
 
 /// The context of a streamed request.
 struct Stream<'r, C> {
-    carrier: &'r C,
+    transport: &'r C,
     options: &'r Options,
     work: &'r StreamWork,
-    limit: &'r Limit,
+    limit: &'r TimeLimit,
     asked: Asked,
 }
 
@@ -54,8 +54,8 @@ struct Stream<'r, C> {
 ///
 /// # Errors
 /// There is no response, or it ended early; [`Downstream::has_head`] distinguishes the two.
-pub(super) async fn run<C: Carrier, D: Downstream>(
-    carrier: &C,
+pub(super) async fn run<C: Transport, D: Downstream>(
+    transport: &C,
     client: &mut D,
     request: Request<'_>,
     work: &StreamWork,
@@ -64,10 +64,10 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
     // Concurrent calls end earlier, as for composed endpoints.
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
     let started = Instant::now();
-    let limit = Limit::at(started + request.endpoint.timeout * percent / 100);
-    let (begun, asked) = begin(client, request, work, &limit, started).await?;
+    let limit = TimeLimit::at(started + request.endpoint.timeout * percent / 100);
+    let (begun, asked) = prepare_stream(client, request, work, &limit, started).await?;
     let stream = Stream {
-        carrier,
+        transport,
         options,
         work,
         limit: &limit,
@@ -84,18 +84,18 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
         }
         // The response of a step around the endpoint. The steps of the backend do not see it.
         None => {
-            let seeing = Seeing {
+            let response_steps = ResponseSteps {
                 inner: None,
                 outer: begun.outer,
             };
-            let reply = piped::instead(begun.instead);
-            let local = Box::pin(stream.local(client, reply, seeing));
+            let reply = pipe_steps::instead(begun.instead);
+            let local = Box::pin(stream.local(client, reply, response_steps));
             local.await.map(|_| ()).map_err(Failure::outside)
         }
     }
 }
 
-impl<'r, C: Carrier> Stream<'r, C> {
+impl<'r, C: Transport> Stream<'r, C> {
     /// Makes the call, and reports it to traces and series if the configuration asks for it.
     async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
@@ -119,7 +119,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
 
     /// Makes the call inside the steps of the backend.
     async fn guarded<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
-        let mut guard = Guard::enter(&self.work.backend.steps, self.limit)?;
+        let mut guard = BackendSteps::enter(&self.work.backend.steps, self.limit)?;
         let result = self.call(client, job).await;
         match &result {
             Ok(status) => guard.end(
@@ -144,11 +144,13 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 body: job.body,
                 ..Call::whole(job.prepared.out)
             };
-            let seeing = Seeing {
+            let response_steps = ResponseSteps {
                 inner: None,
                 outer: job.outer,
             };
-            return self.send(client, call, job.prepared.gzip, seeing).await;
+            return self
+                .send(client, call, job.prepared.gzip, response_steps)
+                .await;
         }
         // Boxed, so that calls without steps do not pay for the state of steps.
         Box::pin(self.stepped(client, job)).await
@@ -165,7 +167,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             body,
             outer,
         } = job;
-        let mut admitting = pin!(piped::admit(prepared, &self.work.backend, self.limit));
+        let mut admitting = pin!(pipe_steps::admit(prepared, &self.work.backend, self.limit));
         let admitted = if self.work.backend.takes_messages() {
             // The body of the client is not used, so it may be read to see whether the client is still connected.
             let watching = pin!(watched(client, admitting.as_mut()));
@@ -173,7 +175,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         } else {
             self.limit.wait(admitting).await
         };
-        let Admitted {
+        let AdmittedCall {
             mut call,
             gunzip,
             local,
@@ -184,18 +186,18 @@ impl<'r, C: Carrier> Stream<'r, C> {
         if !replaced && call.out.body.is_empty() {
             call.body = body;
         }
-        let seeing = Seeing {
+        let response_steps = ResponseSteps {
             inner: (around.sees_responses() || outer.is_some()).then(|| Box::new(around)),
             outer,
         };
         match local {
             Some(Received { reply, message }) => {
                 if message.is_some()
-                    && let Some(failure) = has_left(client).await
+                    && let Some(failure) = has_disconnected(client).await
                 {
                     return Err(failure);
                 }
-                let written = Box::pin(self.local(client, reply, seeing)).await;
+                let written = Box::pin(self.local(client, reply, response_steps)).await;
                 match &written {
                     // The message goes back to its queue.
                     Err(failure) if failure.kind == Kind::ClientGone => drop(message),
@@ -203,7 +205,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 }
                 written
             }
-            None => self.send(client, call, gunzip, seeing).await,
+            None => self.send(client, call, gunzip, response_steps).await,
         }
     }
 
@@ -213,18 +215,19 @@ impl<'r, C: Carrier> Stream<'r, C> {
         client: &mut D,
         call: Call,
         gunzip: bool,
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
-        if sight(self.work) == Sight::Whole {
-            return Box::pin(self.whole(client, call, seeing)).await;
+        if response_access(self.work) == ResponseAccess::Whole {
+            return Box::pin(self.whole(client, call, response_steps)).await;
         }
         if let Some(cache) = self.work.backend.cache.as_deref() {
-            return Box::pin(self.cached(client, cache, (call, gunzip), seeing)).await;
+            return Box::pin(self.cached(client, cache, (call, gunzip), response_steps)).await;
         }
         let opening = self.open(client, call);
         let response = self.limit.wait(pin!(opening)).await;
         let response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
-        self.pass(client, response, None, gunzip, seeing).await
+        self.pass(client, response, None, gunzip, response_steps)
+            .await
     }
 
     /// Responds through the cache of the backend. A response that may be stored is stored after it was copied.
@@ -233,10 +236,10 @@ impl<'r, C: Carrier> Stream<'r, C> {
         client: &mut D,
         cache: &'r dyn ResponseCache,
         (call, gunzip): (Call, bool),
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
         let opening = pin!(through_cache(
-            self.carrier,
+            self.transport,
             &self.work.backend,
             cache,
             call,
@@ -244,11 +247,15 @@ impl<'r, C: Carrier> Stream<'r, C> {
         ));
         let opened = self.limit.wait(pin!(watched(client, opening))).await;
         match opened.unwrap_or_else(|| Err(Failure::deadline()))? {
-            Opened::Stored(incoming) => self.local(client, incoming.map_body(Some), seeing).await,
+            Opened::Stored(incoming) => {
+                self.local(client, incoming.map_body(Some), response_steps)
+                    .await
+            }
             Opened::Live(response, filling) => {
                 // What is stored has no content coding, and every client gets the same.
                 let gunzip = gunzip || filling.is_some();
-                self.pass(client, response, filling, gunzip, seeing).await
+                self.pass(client, response, filling, gunzip, response_steps)
+                    .await
             }
         }
     }
@@ -260,9 +267,9 @@ impl<'r, C: Carrier> Stream<'r, C> {
         mut response: C::Response<'r>,
         filling: Option<Box<Filling<'r>>>,
         gunzip: bool,
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
-        if seeing.is_empty() {
+        if response_steps.is_empty() {
             let Some((status, headers)) = response.take_head() else {
                 return Err(ended_early());
             };
@@ -272,7 +279,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 .copy(client, (response, filling), parts, decode, false)
                 .await;
         }
-        Box::pin(self.seen(client, (response, filling), gunzip, seeing)).await
+        Box::pin(self.seen(client, (response, filling), gunzip, response_steps)).await
     }
 
     /// Waits for the head of a response: of the only call, or of the first of several concurrent ones.
@@ -285,12 +292,19 @@ impl<'r, C: Carrier> Stream<'r, C> {
         if many > 1 && call.is_repeatable() {
             let open = || async {
                 let mut nobody = Unwatched::<Failure>::default();
-                streamed(self.carrier, backend, call.clone(), self.limit, &mut nobody).await
+                streamed(
+                    self.transport,
+                    backend,
+                    call.clone(),
+                    self.limit,
+                    &mut nobody,
+                )
+                .await
             };
             let mut racing = Box::pin(race(many, open, |_| true));
             return watched(client, racing.as_mut()).await;
         }
-        streamed(self.carrier, backend, call, self.limit, client).await
+        streamed(self.transport, backend, call, self.limit, client).await
     }
 
     /// For steps that must see the whole response.
@@ -298,11 +312,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
         &self,
         client: &mut D,
         call: Call,
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
         let most = self.options.max_upstream_body_bytes;
         let getting = pin!(whole(
-            self.carrier,
+            self.transport,
             most,
             &self.work.backend,
             call,
@@ -310,7 +324,8 @@ impl<'r, C: Carrier> Stream<'r, C> {
         ));
         let incoming = self.limit.wait(pin!(watched(client, getting))).await;
         let incoming = incoming.unwrap_or_else(|| Err(Failure::deadline()))?;
-        self.local(client, incoming.map_body(Some), seeing).await
+        self.local(client, incoming.map_body(Some), response_steps)
+            .await
     }
 
     /// Passes a complete response through the steps that want to see it.
@@ -318,10 +333,10 @@ impl<'r, C: Carrier> Stream<'r, C> {
         &self,
         client: &mut D,
         mut reply: Reply,
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
-        if !seeing.is_empty() {
-            let showing = seeing.show(&mut reply);
+        if !response_steps.is_empty() {
+            let showing = response_steps.show(&mut reply);
             let shown = self.limit.wait(pin!(showing)).await;
             shown.unwrap_or_else(|| Err(Failure::deadline()))?;
         }
@@ -334,7 +349,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         client: &mut D,
         (response, filling): Filled<'r, C>,
         gunzip: bool,
-        seeing: Seeing<'r>,
+        response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
         let Some((status, headers)) = response.head() else {
             return Err(ended_early());
@@ -345,8 +360,8 @@ impl<'r, C: Carrier> Stream<'r, C> {
             reply.headers.remove(CONTENT_ENCODING);
             reply.headers.remove(CONTENT_LENGTH);
         }
-        let came = Came::of(&reply);
-        let showing = seeing.show(&mut reply);
+        let upstream_framing = UpstreamFraming::of(&reply);
+        let showing = response_steps.show(&mut reply);
         let shown = self.limit.wait(pin!(showing)).await;
         shown.unwrap_or_else(|| Err(Failure::deadline()))?;
         if reply.body.is_some() {
@@ -357,7 +372,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             }
             return self.write(client, reply).await;
         }
-        came.frame(&mut reply);
+        upstream_framing.frame(&mut reply);
         // A step may set a status that has no body. The body of the upstream is then discarded.
         let silenced = has_no_body(reply.status) && !has_no_body(status);
         let unframe = decode || self.unframed(&response);

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use crate::runtime::template::escape;
-use crate::telemetry::text::push_html;
+use crate::telemetry::sanitize::push_html;
 
 /// A response that redirects the client to another path of this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]

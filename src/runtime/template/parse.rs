@@ -7,7 +7,7 @@ use http::Method;
 use crate::runtime::inputs::Input;
 use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
-use crate::telemetry::hidden::Hidden;
+use crate::telemetry::url_secrets::UrlSecrets;
 
 /// The path and query of a backend, with placeholders for values of the request.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Template {
     /// The host has a query, so the path continues that query.
     pub(super) behind_query: bool,
     internal: Box<str>,
-    hidden: Hidden,
+    hidden: UrlSecrets,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Template {
             raw_responses: false,
             behind_query: false,
             internal: internal(&pieces),
-            hidden: Hidden::of(&pattern),
+            hidden: UrlSecrets::of(&pattern),
             path,
             query,
         })
@@ -149,11 +149,11 @@ impl Template {
 
     /// Hides all of the pattern's text, because it came from the environment or from a file.
     pub fn hide_all(&mut self, pattern: &str) {
-        self.hidden = Hidden::all_of(pattern);
+        self.hidden = UrlSecrets::all_of(pattern);
     }
 
     /// The parts of the pattern, and of URLs made from it, that log lines, metrics and error texts must not show.
-    pub fn hidden(&self) -> &Hidden {
+    pub fn hidden(&self) -> &UrlSecrets {
         &self.hidden
     }
 

@@ -9,7 +9,7 @@ use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{Conn, LINGER, MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES, Wire};
-use crate::server::room::Watch;
+use crate::server::connection_limit::StallWatch;
 use crate::upstream::budget::Full;
 
 impl AsyncRead for Conn {
@@ -84,7 +84,7 @@ impl AsyncWrite for Conn {
                 Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             };
             // A client that does not read would keep its place until the data in the buffers is sent.
-            if shut.is_pending() && this.watch.as_ref().is_some_and(Watch::has_left) {
+            if shut.is_pending() && this.watch.as_ref().is_some_and(StallWatch::must_close) {
                 return Poll::Ready(Ok(()));
             }
             ready!(shut)?;

@@ -13,8 +13,8 @@ use super::http2::H2_PREFACE;
 use super::reject::farewell;
 use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
+use crate::server::connection_limit::ConnectionSlot;
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
-use crate::server::room::Place;
 use crate::upstream::budget::{Charge, SMALL};
 
 /// The result of waiting for a head.
@@ -44,7 +44,7 @@ impl Front {
             Some(wait) => wait,
             None => self.late_head(&mut reader, conn, pause).await,
         };
-        pause.place.asked();
+        pause.place.sent_head();
         wait
     }
 
@@ -55,7 +55,7 @@ impl Front {
         conn: &mut Conn,
         pause: &mut Pause<'_>,
     ) -> Wait {
-        pause.place.waits();
+        pause.place.waits_for_client();
         let rest = pingora_timeout::timeout(self.limits.head, self.rest_of_head(reader, conn));
         tokio::select! {
             biased;
@@ -113,7 +113,7 @@ impl Front {
 /// The wait before each request on a connection. One timer and one watch on the stop are created once and serve all
 /// of its requests.
 pub(super) struct Pause<'a> {
-    pub(super) place: &'a Place,
+    pub(super) place: &'a ConnectionSlot,
     /// The timeout for the next request: a client that has sent nothing yet gets no longer than a head may take.
     pub(super) timeout: Duration,
     pub(super) idle: Duration,
@@ -122,7 +122,11 @@ pub(super) struct Pause<'a> {
 }
 
 impl Pause<'_> {
-    pub(super) fn new<'a>(limits: &Limits, place: &'a Place, stopping: ShutdownWatch) -> Pause<'a> {
+    pub(super) fn new<'a>(
+        limits: &Limits,
+        place: &'a ConnectionSlot,
+        stopping: ShutdownWatch,
+    ) -> Pause<'a> {
         let is_needed = place.is_needed();
         Pause {
             place,
@@ -144,12 +148,12 @@ impl Pause<'_> {
     async fn first_byte(&mut self, conn: &mut Conn) -> bool {
         let began = Instant::now();
         let timeout = std::mem::replace(&mut self.timeout, self.idle);
-        self.place.waits();
+        self.place.waits_for_client();
         loop {
             tokio::select! {
                 biased;
                 read = conn.fill() => {
-                    self.place.works();
+                    self.place.is_active();
                     return matches!(read, Ok(count) if count > 0);
                 }
                 () = self.timer.as_mut() => {

@@ -9,7 +9,7 @@ use super::Front;
 use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::gateway::Gateway;
-use crate::server::streams;
+use crate::server::http2_streams;
 
 /// The first bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 pub(super) const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -62,7 +62,8 @@ pub(crate) fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
         .min(H2_HEAD_BYTES);
     let mut options = default_h2_options();
     options.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
-    options.initial_connection_window_size(u32::try_from(streams::window()).unwrap_or(u32::MAX));
+    options
+        .initial_connection_window_size(u32::try_from(http2_streams::window()).unwrap_or(u32::MAX));
     proxy.h2_options = Some(options);
     let mut server = HttpServerOptions::default();
     server.h2_idle_timeout = Some(limits.idle);

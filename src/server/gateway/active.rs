@@ -11,8 +11,8 @@ use super::active_stats::ActiveStats;
 use crate::runtime::service::Service;
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::telemetry::moment;
 use crate::telemetry::stats::Stats;
+use crate::telemetry::timestamp;
 
 /// Methods that most clients use (RFC 9110 §9.3, and PATCH). Their handles are created in advance.
 const METHODS: [&str; 9] = [
@@ -137,7 +137,7 @@ impl Active {
             path,
             bytes_out: bytes,
             protocol: Some("HTTP/1.1"),
-            ..AccessEvent::at(moment::now())
+            ..AccessEvent::at(timestamp::now())
         });
     }
 }

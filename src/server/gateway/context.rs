@@ -10,10 +10,10 @@ use pingora_proxy::Session;
 
 use super::active::Active;
 use crate::runtime::errors::ErrorBodies;
-use crate::runtime::finishing::Finishing;
 use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Notes, RequestId};
 use crate::runtime::response::Response;
+use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Endpoint;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::observe;
@@ -79,12 +79,12 @@ impl Ctx {
 
     /// What is done to the response before it is written.
     #[inline]
-    pub(in crate::server) fn finishing(&self) -> Option<&Finishing> {
-        let finishing = match &self.endpoint {
-            Some(endpoint) => endpoint.finishing.as_deref(),
-            None => self.active.service.finishing.as_deref(),
+    pub(in crate::server) fn response_edits(&self) -> Option<&ResponseEdits> {
+        let response_edits = match &self.endpoint {
+            Some(endpoint) => endpoint.response_edits.as_deref(),
+            None => self.active.service.response_edits.as_deref(),
         };
-        finishing.filter(|_| !self.bare)
+        response_edits.filter(|_| !self.bare)
     }
 
     /// Our own response with the body that `portcullis/errors` defines.

@@ -8,8 +8,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::Gateway;
 use super::context::Ctx;
-use crate::runtime::ahead::{Ahead, Routed, Shown, Way};
 use crate::runtime::files::{Asked, Folder};
+use crate::runtime::prerouting::{Destination, Prerouting, Routed, Shown};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
@@ -38,8 +38,8 @@ impl Gateway {
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
     pub(super) fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
         let health = service.options.health_path.as_deref();
-        let ahead = service.ahead.as_deref();
-        let routed = ahead.map(|ahead| ahead.route(head, health));
+        let prerouting = service.prerouting.as_deref();
+        let routed = prerouting.map(|prerouting| prerouting.route(head, health));
         if let Some(routed) = &routed {
             remember(routed, &mut ctx.notes);
         }
@@ -73,8 +73,10 @@ impl Gateway {
         routed: Option<&Routed<'_>>,
     ) -> Match<'r, Arc<Endpoint>> {
         let prefix = self.trusted_prefix(head, service);
-        let found = match (routed, service.ahead.as_deref()) {
-            (Some(routed), Some(ahead)) => shown_to_client(head, service, routed, ahead, prefix),
+        let found = match (routed, service.prerouting.as_deref()) {
+            (Some(routed), Some(prerouting)) => {
+                shown_to_client(head, service, routed, prerouting, prefix)
+            }
             _ => service
                 .router
                 .route(head.method, head.path, head.query, prefix),
@@ -101,8 +103,9 @@ impl Gateway {
         let reads = matches!(*head.method, Method::GET | Method::HEAD);
         match found {
             Match::BuiltIn(BuiltIn::Health) => {
-                let finishing = service.finishing.as_ref();
-                ctx.bare = finishing.is_some_and(|finishing| !finishing.covers_health);
+                let response_edits = service.response_edits.as_ref();
+                ctx.bare =
+                    response_edits.is_some_and(|response_edits| !response_edits.covers_health);
                 Some(builtin::health(&service.agents))
             }
             Match::NotFound if head.path == READY_PATH && reads => Some(builtin::ready(
@@ -137,9 +140,9 @@ fn remember(routed: &Routed<'_>, notes: &mut Notes) {
 /// The decision about a request that never reaches the router: a folder has its path, or nothing has.
 fn without_router(routed: &Routed<'_>, head: &Head<'_>, service: &Service) -> Option<Decision> {
     match &routed.way {
-        Way::Router => None,
-        Way::Nowhere => Some(Decision::Response(not_found(service))),
-        Way::Site(site, rest) => {
+        Destination::Router => None,
+        Destination::Nowhere => Some(Decision::Response(not_found(service))),
+        Destination::Site(site, rest) => {
             let asked = Box::new(files::asked(head, rest));
             Some(Decision::File(Arc::clone(&site.folder), asked))
         }
@@ -151,7 +154,7 @@ fn shown_to_client<'r>(
     head: &Head<'_>,
     service: &'r Service,
     routed: &Routed<'_>,
-    ahead: &Ahead,
+    prerouting: &Prerouting,
     prefix: Option<&str>,
 ) -> Match<'r, Arc<Endpoint>> {
     let query = routed.query.as_deref();
@@ -161,13 +164,15 @@ fn shown_to_client<'r>(
     };
     let found = match to(None) {
         // `Allow` would reveal which of these endpoints exist.
-        Match::Redirect(redirect) if !routed.is_rewritten() && ahead.hides(redirect.path()) => {
+        Match::Redirect(redirect)
+            if !routed.is_rewritten() && prerouting.hides(redirect.path()) =>
+        {
             Match::NotFound
         }
         Match::Redirect(_) => to(prefix.filter(|_| routed.shown == Shown::All)),
         found => found,
     };
-    as_shown(found, routed, ahead)
+    as_shown(found, routed, prerouting)
 }
 
 /// The decision for what the router has found.
@@ -206,18 +211,18 @@ fn matched(found: Match<'_, Arc<Endpoint>>, ctx: &mut Ctx, service: &Service) ->
 fn as_shown<'r>(
     found: Match<'r, Arc<Endpoint>>,
     routed: &Routed<'_>,
-    ahead: &Ahead,
+    prerouting: &Prerouting,
 ) -> Match<'r, Arc<Endpoint>> {
     let is_direct = !routed.is_rewritten();
     match found {
-        Match::Found { endpoint, .. } if is_direct && ahead.is_internal(&endpoint.pattern) => {
+        Match::Found { endpoint, .. } if is_direct && prerouting.is_internal(&endpoint.pattern) => {
             Match::NotFound
         }
         Match::MethodNotAllowed {
             near: Some(endpoint),
             ..
-        } if is_direct && ahead.is_internal(&endpoint.pattern) => Match::NotFound,
-        Match::Options { .. } if is_direct && ahead.hides(&routed.path) => Match::NotFound,
+        } if is_direct && prerouting.is_internal(&endpoint.pattern) => Match::NotFound,
+        Match::Options { .. } if is_direct && prerouting.hides(&routed.path) => Match::NotFound,
         Match::Redirect(redirect) => {
             let shown = match routed.shown {
                 Shown::All => Some(redirect),

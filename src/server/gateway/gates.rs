@@ -12,7 +12,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::request::Head;
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::server::{body, intake};
+use crate::server::{body, streamed_body};
 use crate::telemetry::observe;
 
 /// The result of the gates of the service.
@@ -134,7 +134,7 @@ impl Gateway {
             Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
         };
         ctx.notes.body = Some(if ctx.notes.is_decoded {
-            intake::decoded(&body, most)?
+            streamed_body::decoded(&body, most)?
         } else {
             body
         });

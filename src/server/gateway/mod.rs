@@ -38,7 +38,7 @@ use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::Service;
-use crate::server::{builtin, intake, respond, rewrite};
+use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
 
@@ -82,7 +82,7 @@ impl Gateway {
             }
         };
         if options.payload.gunzip {
-            intake::decode(&session.req_header().headers, &mut ctx.notes);
+            streamed_body::decode(&session.req_header().headers, &mut ctx.notes);
         }
         decision
     }
@@ -253,7 +253,7 @@ impl ProxyHttp for Gateway {
         };
         let response = ctx.dressed(response);
         let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
-        let written = respond::write(session, options, response, fields, ctx.finishing());
+        let written = respond::write(session, options, response, fields, ctx.response_edits());
         if let Err(error) = written.await {
             log::debug!("the client closed the connection before its error response: {error}");
         }

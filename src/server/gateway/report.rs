@@ -11,8 +11,8 @@ use super::context::{Ctx, head_of};
 use crate::runtime::grpc::is_grpc;
 use crate::runtime::request::Head;
 use crate::telemetry::access::AccessEvent;
-use crate::telemetry::moment;
 use crate::telemetry::observe;
+use crate::telemetry::timestamp;
 
 /// Reports to `telemetry/metrics` that a request for an endpoint has arrived.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
@@ -28,13 +28,13 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
     let Some(observer) = &active.service.observer else {
         return;
     };
-    let came = observe::Came {
+    let start = observe::RequestStart {
         path: head.path,
         headers: head.headers,
         by_trusted_proxy: active.service.options.client_address.trusts(head.peer),
         at: ctx.started,
     };
-    ctx.observed = Some(observe::Request::begin(observer, &came));
+    ctx.observed = Some(observe::Request::begin(observer, &start));
 }
 
 /// Reports the end of the request to traces and series.
@@ -44,7 +44,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     };
     let shown = || {
         let head = head_of(session, ctx.client)?;
-        Some(observe::Shown {
+        Some(observe::SpanDetails {
             path: head.path,
             query: head.query,
             host: head.host,
@@ -54,7 +54,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
         })
     };
     let response: Option<&HeaderMap> = session.response_written().map(|header| &header.headers);
-    request.end(&observe::Ended {
+    request.end(&observe::RequestEnd {
         endpoint: ctx
             .endpoint
             .as_ref()
@@ -155,7 +155,7 @@ impl Gateway {
         let upstream = ctx.observed.as_ref().and_then(|request| request.upstream());
         let is_detailed = active.access_log.is_detailed();
         active.access_log.record(&AccessEvent {
-            since_1970: moment::now(),
+            since_1970: timestamp::now(),
             latency: took,
             status,
             client: head.client,

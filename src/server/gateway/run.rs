@@ -18,8 +18,8 @@ use crate::runtime::response::Response;
 use crate::runtime::service::{Endpoint, Payload, Service, Work};
 use crate::server::body::too_large;
 use crate::server::client::Client;
-use crate::server::intake::{self, Intake};
-use crate::server::{files, respond, tunnel};
+use crate::server::streamed_body::{self, StreamedBody};
+use crate::server::{files, respond, websocket};
 
 impl Gateway {
     /// Runs the steps of an endpoint and its work, and responds.
@@ -145,7 +145,7 @@ impl Gateway {
                 ctx.answered = Some(large.status);
                 respond::announce_end(session, active);
                 let fields = &ctx.notes.response_fields;
-                files::send(session, large, fields, ctx.finishing()).await
+                files::send(session, large, fields, ctx.response_edits()).await
             }
         }
     }
@@ -162,7 +162,14 @@ impl Gateway {
         let response = ctx.dressed(response);
         respond::announce_end(session, &ctx.active);
         let fields = &ctx.notes.response_fields;
-        respond::write(session, &service.options, response, fields, ctx.finishing()).await
+        respond::write(
+            session,
+            &service.options,
+            response,
+            fields,
+            ctx.response_edits(),
+        )
+        .await
     }
 }
 
@@ -175,13 +182,13 @@ fn prepare(
 ) -> std::result::Result<(), Failure> {
     let was_decoded = ctx.notes.is_decoded;
     if payload.gunzip {
-        intake::decode(&session.req_header().headers, &mut ctx.notes);
+        streamed_body::decode(&session.req_header().headers, &mut ctx.notes);
     }
     let Some(body) = &ctx.notes.body else {
         return Ok(());
     };
     if ctx.notes.is_decoded && !was_decoded {
-        ctx.notes.body = Some(intake::decoded(body, most)?);
+        ctx.notes.body = Some(streamed_body::decoded(body, most)?);
     } else if body.len() as u64 > most {
         return Err(too_large());
     }
@@ -207,18 +214,18 @@ async fn work(
         active: &ctx.active,
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,
-        finishing: ctx.finishing(),
+        response_edits: ctx.response_edits(),
         encoder: None,
-        intake: Intake::new(&endpoint.payload, ctx.notes.is_decoded),
+        streamed_body: StreamedBody::new(&endpoint.payload, ctx.notes.is_decoded),
     };
     // The rare and the large cases are boxed, so that a plain request does not carry their state.
     match &endpoint.work {
         Work::Stream(work) => match &work.upgrade {
-            Some(upgrade) if tunnel::is_asked_for(client.session) => {
-                Box::pin(tunnel::run(&mut client, request, work, upgrade)).await
+            Some(upgrade) if websocket::is_asked_for(client.session) => {
+                Box::pin(websocket::run(&mut client, request, work, upgrade)).await
             }
             Some(upgrade) if upgrade.websocket.is_some() => {
-                Outcome::response(tunnel::wants_upgrade(client.session))
+                Outcome::response(websocket::wants_upgrade(client.session))
             }
             _ => pipeline::stream(&mut client, request, work).await,
         },

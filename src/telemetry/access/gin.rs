@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{AccessEvent, Query};
 use crate::telemetry::mask::masked_path;
-use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration};
-use crate::telemetry::text::{
+use crate::telemetry::sanitize::{
     align_right, masked_text, push_address, push_escaped, push_query, push_quoted,
 };
+use crate::telemetry::timestamp::{cut_latency, push_gin_date, push_go_duration};
 
 /// Exactly as `[GIN] %v |%s %3d %s|%s %8v %s| %15s |%s %-7s %s %#v\n` prints it without colours.
 pub(super) fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{AccessEvent, Query, Settings};
 use crate::telemetry::mask::{masked_path, shown_header};
-use crate::telemetry::moment::rfc3339;
-use crate::telemetry::text::{masked_text, push_json, push_query, without_password};
+use crate::telemetry::sanitize::{masked_text, push_json, push_query, without_password};
+use crate::telemetry::timestamp::rfc3339;
 
 /// The members of a JSON line, in their order.
 pub(crate) const FIELDS: [&str; 25] = [

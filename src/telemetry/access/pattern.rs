@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{AccessEvent, Query};
 use crate::telemetry::mask::{masked_path, shown_header};
-use crate::telemetry::moment::GoLayout;
-use crate::telemetry::text::{is_printable, push_json, push_query, push_unprintable};
+use crate::telemetry::sanitize::{is_printable, push_json, push_query, push_unprintable};
+use crate::telemetry::timestamp::GoLayout;
 
 /// A line as the file wants it.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::telemetry::moment;
+use crate::telemetry::timestamp;
 use std::net::IpAddr;
 
 const WHEN: Duration = Duration::from_millis(1_795_472_528_000);
@@ -40,7 +40,7 @@ fn gin(event: &AccessEvent<'_>) -> String {
 }
 
 fn date() -> String {
-    moment::local(WHEN)
+    timestamp::local(WHEN)
         .format("%Y/%m/%d - %H:%M:%S")
         .to_string()
 }

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::maker::Maker;
+use super::registration::Registration;
 
 /// The bytes that are charged, and the limits.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(maker: &Maker<'_>) -> Memory {
+    pub(super) fn new(maker: &Registration<'_>) -> Memory {
         Memory {
             buffered: maker.int_gauge(
                 "portcullis_buffered_bytes",

@@ -8,7 +8,7 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::Metrics;
-use super::admitted::Origin;
+use super::series_limit::Origin;
 
 /// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
 const ALL_ROUTES: &str = "*";

@@ -28,7 +28,7 @@ pub enum Outcome {
 
 /// The data that round trips need from the enclosing call.
 #[derive(Debug)]
-pub(super) struct Under {
+pub(super) struct CallContext {
     pub(super) observer: Arc<BackendObserver>,
     pub(super) request: Arc<Request>,
     /// The parent of their spans.
@@ -44,7 +44,7 @@ pub(super) struct Under {
     headers: Mutex<Vec<Attribute>>,
 }
 
-impl Under {
+impl CallContext {
     /// Whether the series or the spans of the backend contain a part.
     pub(super) fn needs(&self, part: impl Fn(&Parts) -> bool) -> bool {
         let layer = &self.observer.layer;
@@ -85,7 +85,7 @@ impl Under {
 /// longer needed.
 #[derive(Debug)]
 pub(crate) struct Call {
-    under: Arc<Under>,
+    under: Arc<CallContext>,
     id: SpanId,
     /// `None` if nothing shows the duration.
     began: Option<Instant>,
@@ -130,7 +130,7 @@ impl Call {
             request.work_span(&observer.endpoint)
         };
         Call {
-            under: Arc::new(Under {
+            under: Arc::new(CallContext {
                 observer: Arc::clone(observer),
                 request,
                 parent,
@@ -213,7 +213,7 @@ impl Call {
     }
 
     fn span(&self, outcome: Outcome, began: Instant, took: Duration) -> Span {
-        let Under {
+        let CallContext {
             observer, request, ..
         } = &*self.under;
         let start = request.clock.at(began);

@@ -6,7 +6,7 @@
 //! | [`EndpointObserver`], [`BackendObserver`] | endpoint and backend of it: names and handles |
 //! | [`Request`] | request of a client |
 //! | [`Call`] | call of a backend within a request |
-//! | [`Trip`] | round trip to a host within a call |
+//! | [`RoundTrip`] | round trip to a host within a call |
 //! | [`mod@step`] | step that waits |
 //!
 //! A configuration without telemetry has no [`Observer`], and a request then only checks an `Option`. The current
@@ -17,9 +17,9 @@ mod call;
 mod names;
 mod native;
 mod request;
+mod round_trip;
 pub(crate) mod settings;
 mod step;
-mod trip;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -29,15 +29,15 @@ use http::{HeaderMap, Method};
 
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
 pub(crate) use native::Native;
-pub(crate) use request::{Came, Ended, Request, Shown, grpc_status};
+pub(crate) use request::{Request, RequestEnd, RequestStart, SpanDetails, grpc_status};
+pub(crate) use round_trip::RoundTrip;
 pub(crate) use settings::{
     BackendLayer, Convention, Exemplars, Layer, Layers, Parts, Settings, Trust,
 };
 pub(crate) use step::step;
-pub(crate) use trip::Trip;
 
 use crate::telemetry::otlp::Exporter;
-use crate::telemetry::series::{Counter, Grown, Histogram, Store};
+use crate::telemetry::series::{AppendList, Counter, Histogram, Store};
 use crate::telemetry::trace::{Attribute, Span, SpanId, TraceId, Value};
 
 pub(crate) use names::LABELS;
@@ -54,7 +54,7 @@ pub struct Observer {
     /// Our own metrics of backends.
     native: Option<Arc<Native>>,
     /// Requests that no endpoint handled.
-    others: Grown<(Method, u16, bool, bool), ServerSeries>,
+    others: AppendList<(Method, u16, bool, bool), ServerSeries>,
 }
 
 /// The observer of one endpoint.
@@ -70,8 +70,8 @@ pub struct EndpointObserver {
     pub(super) trace_attributes: Vec<Attribute>,
     /// Excluded by `skip_paths`.
     pub(super) skipped: bool,
-    pub(super) server: Grown<(u16, bool, bool), ServerSeries>,
-    pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
+    pub(super) server: AppendList<(u16, bool, bool), ServerSeries>,
+    pub(super) works: AppendList<(bool, bool, bool), Arc<Histogram>>,
 }
 
 /// The observer of one backend.
@@ -88,13 +88,13 @@ pub struct BackendObserver {
     /// Its work ends with the head of its response.
     pub(super) streams: bool,
     pub(super) store: Option<Arc<Store>>,
-    pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
-    trips: Grown<trip::Key, trip::TripSeries>,
-    reads: Grown<bool, trip::ReadSeries>,
+    pub(super) works: AppendList<(bool, bool, bool), Arc<Histogram>>,
+    trips: AppendList<round_trip::Key, round_trip::RoundTripSeries>,
+    reads: AppendList<bool, round_trip::ReadSeries>,
     native: Option<Arc<Native>>,
-    native_calls: Grown<&'static str, Arc<Counter>>,
-    native_lookups: Grown<&'static str, Arc<Counter>>,
-    native_trips: Grown<(Arc<str>, usize), native::HostSeries>,
+    native_calls: AppendList<&'static str, Arc<Counter>>,
+    native_lookups: AppendList<&'static str, Arc<Counter>>,
+    native_trips: AppendList<(Arc<str>, usize), native::HostSeries>,
 }
 
 /// The series of one status.
@@ -127,7 +127,7 @@ impl Observer {
             store,
             exporters,
             native,
-            others: Grown::default(),
+            others: AppendList::default(),
         }
     }
 
@@ -152,8 +152,8 @@ impl Observer {
             metric_attributes: facts.metric_attributes,
             trace_attributes: facts.trace_attributes,
             skipped: self.settings.skips(facts.pattern),
-            server: Grown::default(),
-            works: Grown::default(),
+            server: AppendList::default(),
+            works: AppendList::default(),
         }
     }
 
@@ -176,13 +176,13 @@ impl Observer {
             reads_errors,
             streams,
             store: self.store.clone(),
-            works: Grown::default(),
-            trips: Grown::default(),
-            reads: Grown::default(),
+            works: AppendList::default(),
+            trips: AppendList::default(),
+            reads: AppendList::default(),
             native: self.native.clone(),
-            native_calls: Grown::default(),
-            native_lookups: Grown::default(),
-            native_trips: Grown::default(),
+            native_calls: AppendList::default(),
+            native_lookups: AppendList::default(),
+            native_trips: AppendList::default(),
         }
     }
 
@@ -313,7 +313,7 @@ pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [At
 enum Current {
     Request(Arc<Request>),
     /// A call within a request.
-    Call(Arc<call::Under>),
+    Call(Arc<call::CallContext>),
 }
 
 impl Current {
@@ -324,7 +324,7 @@ impl Current {
         }
     }
 
-    fn call(&self) -> Option<&Arc<call::Under>> {
+    fn call(&self) -> Option<&Arc<call::CallContext>> {
         match self {
             Current::Request(_) => None,
             Current::Call(call) => Some(call),

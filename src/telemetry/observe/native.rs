@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Outcome;
-use super::trip::{OTHER_HOSTS, is_host};
+use super::round_trip::{OTHER_HOSTS, is_host};
 use super::{BackendObserver, EndpointObserver};
 use crate::telemetry::mask::masked;
 use crate::telemetry::series::{Counter, Histogram, Instrument, Kind, Measure, Store};

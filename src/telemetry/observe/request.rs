@@ -29,7 +29,7 @@ pub(crate) fn grpc_status(fields: &HeaderMap) -> Option<u32> {
 
 /// What is known about a request when it arrives.
 #[derive(Debug)]
-pub(crate) struct Came<'a> {
+pub(crate) struct RequestStart<'a> {
     pub path: &'a str,
     pub headers: &'a HeaderMap,
     /// The peer is a trusted proxy.
@@ -78,7 +78,7 @@ pub(crate) struct Request {
 
 /// The parts of a request that only its span shows.
 #[derive(Debug)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct SpanDetails<'a> {
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub host: &'a str,
@@ -88,14 +88,14 @@ pub(crate) struct Shown<'a> {
 }
 
 /// What is known about a request when it has ended.
-pub(crate) struct Ended<'a> {
+pub(crate) struct RequestEnd<'a> {
     pub endpoint: Option<&'a EndpointObserver>,
     pub method: &'a Method,
     pub secure: bool,
     /// `1.1` or `2`.
     pub version: &'static str,
     /// Called only for a request that is recorded.
-    pub shown: &'a dyn Fn() -> Option<Shown<'a>>,
+    pub shown: &'a dyn Fn() -> Option<SpanDetails<'a>>,
     pub response_headers: Option<&'a HeaderMap>,
     pub status: u16,
     pub bytes_in: u64,
@@ -109,14 +109,14 @@ pub(crate) struct Ended<'a> {
 
 impl Request {
     /// Reads the client's context and decides whether the request is recorded.
-    pub(crate) fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
-        Arc::new(Request::new(observer, came))
+    pub(crate) fn begin(observer: &Arc<Observer>, start: &RequestStart<'_>) -> Arc<Request> {
+        Arc::new(Request::new(observer, start))
     }
 
     /// The calls of a message of a queue. They are in the series of backends, and not in traces.
     #[cfg(feature = "amqp")]
     pub(crate) fn of_message(observer: &Arc<Observer>) -> Arc<Request> {
-        let came = Came {
+        let start = RequestStart {
             path: "",
             headers: &HeaderMap::new(),
             by_trusted_proxy: false,
@@ -125,20 +125,20 @@ impl Request {
         Arc::new(Request {
             recorded: false,
             sampled: false,
-            ..Request::new(observer, &came)
+            ..Request::new(observer, &start)
         })
     }
 
-    fn new(observer: &Arc<Observer>, came: &Came<'_>) -> Request {
+    fn new(observer: &Arc<Observer>, start: &RequestStart<'_>) -> Request {
         let settings = &observer.settings;
         let told = if settings.reads {
-            ClientContext::read(came.headers, settings.formats)
+            ClientContext::read(start.headers, settings.formats)
         } else {
             None
         };
         let trusted = match settings.trust {
             Trust::Always => true,
-            Trust::Proxies => came.by_trusted_proxy,
+            Trust::Proxies => start.by_trusted_proxy,
             Trust::Never => false,
         };
         let debug = match &told {
@@ -172,15 +172,15 @@ impl Request {
             random: parent.as_ref().is_some_and(|parent| parent.random),
             parent: parent.as_ref().map(|parent| parent.span),
             state: parent.and_then(|parent| parent.state),
-            baggage: baggage.then(|| context::baggage(came.headers)).flatten(),
+            baggage: baggage.then(|| context::baggage(start.headers)).flatten(),
             recorded,
             sampled: recorded || chosen && settings.keeps_decision,
             debug,
-            skipped: settings.skips(came.path),
+            skipped: settings.skips(start.path),
             server,
             // It is never shown for a request that is not recorded.
             proxy: if recorded { SpanId::random() } else { server },
-            clock: Clock::started(came.at),
+            clock: Clock::started(start.at),
             worked: Mark::default(),
             streamed: Mark::default(),
             routed: OnceLock::new(),

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::family;
 use super::own::Gathered;
 use super::proto::Message;
-use crate::telemetry::moment;
 use crate::telemetry::series::page::{SCOPE, metric_name};
 use crate::telemetry::series::{
     Example, Histogram, Instrument, Kind, Measure, Numbers, Series, Store,
 };
+use crate::telemetry::timestamp;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Attribute, Span, SpanEvent, SpanStatus, Value};
 
@@ -151,7 +151,7 @@ fn request(resource: &[Attribute], metrics: &[Message]) -> Vec<u8> {
 /// When a series began, and now, in nanoseconds since 1970.
 fn times(since: SystemTime) -> (u64, u64) {
     let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (nanos(since), nanos(moment::now()))
+    (nanos(since), nanos(timestamp::now()))
 }
 
 fn encode_store(store: &Store, name: &dyn Fn(&Instrument) -> String, out: &mut Vec<Message>) {

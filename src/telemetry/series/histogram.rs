@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::telemetry::moment;
+use crate::telemetry::timestamp;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{SpanId, TraceId};
 
@@ -178,7 +178,7 @@ impl Slot {
             whole as u64,
             u64::from_be_bytes(span.0),
             value,
-            nanos(moment::now()),
+            nanos(timestamp::now()),
         ];
         for (part, value) in self.parts.iter().zip(values) {
             part.store(value, Ordering::Relaxed);

@@ -2,12 +2,12 @@
 //!
 //! The pages for Prometheus and the exports to collectors contain the same numbers.
 
-mod grown;
+mod append_list;
 mod histogram;
 pub(crate) mod page;
 mod store;
 
-pub(crate) use grown::Grown;
+pub(crate) use append_list::AppendList;
 pub(crate) use histogram::{Counter, Example, Histogram, Measure};
 pub(crate) use store::{
     Instrument, Kind, MOST_LINES, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Series,

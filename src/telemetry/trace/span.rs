@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::attribute::{Attribute, Value};
 use super::ids::{SpanId, TraceId};
-use crate::telemetry::moment;
+use crate::telemetry::timestamp;
 
 /// The kind of a span, numbered as in OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Clock {
 
     /// Nanoseconds since the Unix epoch at this instant.
     pub(crate) fn at(&self, instant: Instant) -> u64 {
-        let since_1970 = || nanos(moment::now().saturating_sub(self.began.elapsed()));
+        let since_1970 = || nanos(timestamp::now().saturating_sub(self.began.elapsed()));
         let began = *self.since_1970.get_or_init(since_1970);
         began + nanos(instant.saturating_duration_since(self.began))
     }

@@ -1,6 +1,6 @@
 //! The address table, refreshed off the request path.
 
-mod agenda;
+mod due_queue;
 mod name;
 mod resolver;
 mod srv;

@@ -16,7 +16,7 @@ use hickory_resolver::proto::rr::RData;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::agenda::Agenda;
+use super::due_queue::DueQueue;
 use super::name::Name;
 use super::resolver::Resolver;
 use super::srv::{Service, SrvRecord, expand};
@@ -78,7 +78,7 @@ impl DnsTable {
     /// Refreshes the entries until `shutdown` becomes true. One task runs for the whole process.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
         let mut lookups = FuturesUnordered::new();
-        let mut agenda = Agenda::default();
+        let mut agenda = DueQueue::default();
         loop {
             for entry in std::mem::take(&mut *lock(&self.noted)) {
                 put(&mut agenda, entry);
@@ -160,7 +160,7 @@ impl DnsTable {
     fn begin_due<'a>(
         &'a self,
         lookups: &mut FuturesUnordered<BoxFuture<'a, Entry>>,
-        agenda: &mut Agenda<Entry>,
+        agenda: &mut DueQueue<Entry>,
     ) {
         let now = Instant::now();
         while lookups.len() < MOST_LOOKUPS
@@ -259,7 +259,7 @@ impl Entry {
     }
 }
 
-fn put(agenda: &mut Agenda<Entry>, entry: Entry) {
+fn put(agenda: &mut DueQueue<Entry>, entry: Entry) {
     if let Some((id, due)) = entry.due() {
         agenda.put(id, due, entry);
     }

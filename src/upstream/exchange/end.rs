@@ -21,11 +21,11 @@ impl Exchange<'_> {
     /// Status and headers of the response, without a copy where that is possible. The headers may be empty afterwards.
     pub fn take_header(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let (status, headers) = self.header()?;
-        if self.fields.is_some() || !matches!(self.session, Some(Session::Usual(_))) {
+        if self.fields.is_some() || !matches!(self.session, Some(Session::FastPath(_))) {
             return Some((status, headers.clone()));
         }
         match &mut self.session {
-            Some(Session::Usual(session)) => Some((status, session.take_headers())),
+            Some(Session::FastPath(session)) => Some((status, session.take_headers())),
             _ => None,
         }
     }

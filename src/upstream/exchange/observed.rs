@@ -7,14 +7,14 @@ use pingora_core::protocols::{Digest, TimingDigest};
 use pingora_http::RequestHeader;
 
 use super::stream::{Exchange, RequestBody};
-use crate::telemetry::observe::Trip;
+use crate::telemetry::observe::RoundTrip;
 use crate::upstream::error::CallError;
+use crate::upstream::head_writer::{content_length, user_agent};
 use crate::upstream::session::Session;
-use crate::upstream::wire::{content_length, user_agent};
 
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
 /// case.
-pub(crate) fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
+pub(crate) fn write_context(trip: &RoundTrip, header: &mut RequestHeader, h1: bool) {
     let Some(context) = trip.context() else {
         return;
     };
@@ -57,7 +57,7 @@ impl Exchange<'_> {
     /// The duration of the TLS handshake on this connection.
     fn handshake(&self) -> Option<Duration> {
         match &self.session {
-            Some(Session::Usual(session)) => of_tls(&session.times()),
+            Some(Session::FastPath(session)) => of_tls(&session.times()),
             Some(Session::Pingora(session)) => handshake(session.digest()?),
             None => None,
         }
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::telemetry::observe::{
-        Call, Came, EndpointFacts, Observer, Outcome, Request, Settings, within,
+        Call, EndpointFacts, Observer, Outcome, Request, RequestStart, Settings, within,
     };
     use crate::upstream::client::{self, Client};
     use crate::upstream::dns::DnsTable;
@@ -137,13 +137,13 @@ mod tests {
             trace_attributes: Vec::new(),
         }));
         let backend = observer.backend(&endpoint, "/b", &Method::GET, None, (false, false));
-        let came = Came {
+        let start = RequestStart {
             path: "/a",
             headers: &HeaderMap::new(),
             by_trusted_proxy: false,
             at: Instant::now(),
         };
-        let request = Request::begin(&observer, &came);
+        let request = Request::begin(&observer, &start);
         let call = Call::of(&Arc::new(backend), Arc::clone(&request), Instant::now());
         let dns = DnsTable::with_resolver(None);
         let client = Client::new(client::Settings::default(), Arc::new(dns)).unwrap();
@@ -182,7 +182,7 @@ mod tests {
                 let mut exchange = set.open(head, RequestBody::Empty).await.unwrap();
                 exchange.read_header().await.unwrap();
                 assert!(exchange.trip.is_some());
-                assert!(matches!(exchange.session, Some(Session::Usual(_))));
+                assert!(matches!(exchange.session, Some(Session::FastPath(_))));
                 assert_eq!(exchange.read_body().await.unwrap().unwrap(), "{}");
                 assert_eq!(exchange.read_body().await.unwrap(), None);
                 exchange.release().await;

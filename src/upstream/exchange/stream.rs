@@ -10,19 +10,19 @@ use pingora_http::ResponseHeader;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::again::Kept;
-use super::long::LongHead;
+use super::long_head::LongHead;
+use super::resend::Kept;
 use super::upload::Upload;
-use crate::telemetry::observe::Trip;
+use crate::telemetry::observe::RoundTrip;
 use crate::upstream::budget::Charge;
-use crate::upstream::care::Pick;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
+use crate::upstream::host_rules::HostRules;
 use crate::upstream::hosts::{HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
-use crate::upstream::rules::HostRules;
+use crate::upstream::resilience::Pick;
 use crate::upstream::session::Session;
 
 /// How the body of the request is framed.
@@ -91,7 +91,7 @@ pub struct Exchange<'a> {
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
     /// Present if the exchange is observed.
-    pub(super) trip: Option<Box<Trip>>,
+    pub(super) trip: Option<Box<RoundTrip>>,
     /// For the memory of a large head.
     pub(super) held: Charge,
     /// The call at its host, and its memory: held as long as the exchange lasts.
@@ -128,7 +128,7 @@ impl HostSet {
         body: RequestBody,
         pick: Pick<'_>,
     ) -> Result<Exchange<'_>, CallError> {
-        let mut trip = Trip::begin(&head.method, &head.target);
+        let mut trip = RoundTrip::begin(&head.method, &head.target);
         let hosts = self.observed_list(&mut trip).await;
         self.open_on(&self.client, hosts, (head, body), (trip, pick))
             .await
@@ -142,7 +142,7 @@ impl HostSet {
         body: RequestBody,
         pick: Pick<'_>,
     ) -> Result<Exchange<'a>, CallError> {
-        let mut trip = Trip::begin(&head.method, &head.target);
+        let mut trip = RoundTrip::begin(&head.method, &head.target);
         let hosts = HostList::Shared(self.observed_list(&mut trip).await.shared());
         self.open_on(client, hosts, (head, body), (trip, pick))
             .await
@@ -153,7 +153,7 @@ impl HostSet {
         client: &'a Arc<Client>,
         hosts: HostList<'a>,
         (head, body): (Outgoing, RequestBody),
-        (mut trip, pick): (Option<Box<Trip>>, Pick<'_>),
+        (mut trip, pick): (Option<Box<RoundTrip>>, Pick<'_>),
     ) -> Result<Exchange<'a>, CallError> {
         let found = match head.charge() {
             Ok(charge) => {
@@ -329,7 +329,7 @@ impl Exchange<'_> {
                 Box::pin(self.read_beside_upload()).await
             } else {
                 match self.session.as_mut() {
-                    Some(Session::Usual(session)) => session.read_piece().await,
+                    Some(Session::FastPath(session)) => session.read_piece().await,
                     Some(Session::Pingora(session)) => session.read_response_body().await,
                     None => return Err(CallError::truncated()),
                 }
@@ -372,7 +372,7 @@ impl Exchange<'_> {
             self.has_progressed();
         }
         let read = match self.session.as_mut() {
-            Some(Session::Usual(session)) => session.read_slice().await,
+            Some(Session::FastPath(session)) => session.read_slice().await,
             Some(Session::Pingora(session)) => match &mut **session {
                 HttpSession::H1(session) => session.read_body_ref().await,
                 _ => return Err(CallError::truncated()),

@@ -12,7 +12,7 @@ use crate::telemetry::mask::without_values;
 use crate::upstream::budget::Full;
 use crate::upstream::client::ClientError;
 use crate::upstream::collect::{Collector, Overflow};
-use crate::upstream::proof;
+use crate::upstream::handshake_signature;
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
@@ -344,7 +344,10 @@ fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
         Some(rustls::Error::General(text)) => text.clone(),
         Some(rustls::Error::InvalidCertificate(why)) => {
             let why = why.to_string();
-            format!("invalid peer certificate: {}", proof::words(&why))
+            format!(
+                "invalid peer certificate: {}",
+                handshake_signature::words(&why)
+            )
         }
         _ => cause.to_string(),
     }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::tls::{SideTls, client_config};
 use crate::upstream::client::ClientError;
-use crate::upstream::wire::OUR_USER_AGENT;
+use crate::upstream::head_writer::OUR_USER_AGENT;
 
 /// The maximum size of a response.
 const MOST_BYTES: usize = 1 << 20;

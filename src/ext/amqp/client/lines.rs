@@ -11,7 +11,7 @@ use super::super::publish::Unconfirmed;
 use super::codec::{Cursor, Malformed};
 use super::frame::{BODY, Frame, HEADER, METHOD, Method, method, methods};
 use super::properties::Known;
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::{Budget, SMALL};
 use crate::upstream::collect::{Collector, Overflow};
 

@@ -17,7 +17,7 @@ use super::frame::{
 use super::lines::{Lines, reason};
 use super::{Channel, failed};
 use crate::ext::broker::Stream;
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 
 /// How long the broker may read nothing.
 const STUCK: Duration = Duration::from_secs(30);

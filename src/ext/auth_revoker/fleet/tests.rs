@@ -4,8 +4,8 @@ use std::pin::Pin;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::ext::auth_revoker::ledger::Ledger;
 use crate::ext::auth_revoker::logout::Logouts;
+use crate::ext::auth_revoker::revocation_list::RevocationList;
 use crate::ext::redis::{Ask, LIST_PAGE, Listed, Taken};
 use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
@@ -82,8 +82,8 @@ impl Shared for Memory {
 }
 
 struct Gateway {
-    desk: Arc<Desk>,
-    _ledger: Arc<Ledger>,
+    revocations: Arc<RevocationAccess>,
+    _list: Arc<RevocationList>,
     fleet: Arc<Fleet>,
     reader: Reader,
 }
@@ -92,7 +92,7 @@ impl Gateway {
     fn new(store: &Arc<Memory>) -> Gateway {
         let clock = Clock::manual();
         let shape = BloomShape::new(100_000, 1e-6, BloomHash::Optimal).unwrap();
-        let ledger = Arc::new(Ledger {
+        let list = Arc::new(RevocationList {
             tokens: RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap(),
             elements: 1_000_000,
             logouts: Logouts::default(),
@@ -101,18 +101,20 @@ impl Gateway {
         });
         let shared = Arc::clone(store) as Arc<dyn Shared>;
         let fleet = Arc::new(Fleet::new(shared, "k".to_owned(), Duration::from_secs(60)));
-        let desk = Arc::new(Desk::default());
-        desk.open(&ledger, "", Some(&fleet));
+        let revocations = Arc::new(RevocationAccess::default());
+        revocations.open(&list, "", Some(&fleet));
         Gateway {
-            desk,
-            _ledger: ledger,
+            revocations,
+            _list: list,
             fleet,
             reader: Reader::default(),
         }
     }
 
     async fn exchange(&mut self) -> Result<Exchanged, String> {
-        self.fleet.exchange(&mut self.reader, &self.desk).await
+        self.fleet
+            .exchange(&mut self.reader, &self.revocations)
+            .await
     }
 
     /// Exchanges until there is nothing more to do, and returns how often.
@@ -139,11 +141,11 @@ async fn revocations_that_redis_has_lost_are_sent_again_until_they_expire() {
     let store = Arc::new(Memory::default());
     let mut gateway = Gateway::new(&store);
     gateway.exchange_all().await;
-    gateway.desk.add(b"jti-J1");
+    gateway.revocations.add(b"jti-J1");
     gateway.exchange_all().await;
     store.state().elements.push(encoded("jti-J2"));
     gateway.exchange_all().await;
-    assert!(gateway.desk.contains(b"jti-J2"));
+    assert!(gateway.revocations.contains(b"jti-J2"));
     gateway.compare();
     gateway.exchange_all().await;
     assert_eq!(store.state().elements.len(), 2, "nothing was lost");
@@ -166,15 +168,18 @@ async fn revocations_are_shared_and_survive_an_outage_of_redis() {
     let store = Arc::new(Memory::default());
     let (mut one, mut two) = (Gateway::new(&store), Gateway::new(&store));
     store.state().is_away = true;
-    one.desk.add(b"jti-J1");
-    assert!(one.desk.contains(b"jti-J1"), "at once where it was revoked");
+    one.revocations.add(b"jti-J1");
+    assert!(
+        one.revocations.contains(b"jti-J1"),
+        "at once where it was revoked"
+    );
     assert_eq!(one.exchange().await, Err("away".to_owned()));
     assert!(!one.fleet.has_arrived());
     store.state().is_away = false;
     one.exchange_all().await;
-    assert!(!two.desk.contains(b"jti-J1"));
+    assert!(!two.revocations.contains(b"jti-J1"));
     two.exchange_all().await;
-    assert!(two.desk.contains(b"jti-J1") && two.fleet.has_arrived());
+    assert!(two.revocations.contains(b"jti-J1") && two.fleet.has_arrived());
     assert!(two.fleet.waiting().is_empty(), "it is not told again");
 }
 
@@ -186,15 +191,15 @@ async fn a_new_revocation_does_not_wait_for_a_mass_of_others() {
     let mass = (0..50_000).map(|number| encoded(&format!("jti-{number}")));
     store.state().elements.extend(mass);
     assert!(one.exchange().await.unwrap().is_behind);
-    one.desk.add(b"jti-new");
+    one.revocations.add(b"jti-new");
     one.exchange().await.unwrap();
     let expected = Some(encoded("jti-new"));
     assert_eq!(store.state().elements.last(), expected.as_ref());
     one.exchange_all().await;
-    assert!(one.desk.contains(b"jti-49999"));
+    assert!(one.revocations.contains(b"jti-49999"));
     let turns = two.exchange_all().await;
     assert!(turns <= 50_001 / LIST_PAGE + 1, "{turns}");
-    assert!(two.desk.contains(b"jti-new"));
+    assert!(two.revocations.contains(b"jti-new"));
     store.state().sent = 0;
     two.exchange_all().await;
     assert_eq!(store.state().sent, 0, "nothing is read again");
@@ -205,15 +210,15 @@ async fn a_mass_of_own_revocations_is_sent_without_a_pause() {
     let store = Arc::new(Memory::default());
     let (mut one, mut two) = (Gateway::new(&store), Gateway::new(&store));
     for number in 0..7_000 {
-        one.desk.add(format!("jti-{number}").as_bytes());
+        one.revocations.add(format!("jti-{number}").as_bytes());
     }
     let turns = one.exchange_all().await;
     assert!(turns <= 7_000 / BATCH + 2, "{turns}");
     one.compare();
-    one.desk.add(b"jti-new");
+    one.revocations.add(b"jti-new");
     one.exchange().await.unwrap();
     let last = store.state().elements.last().cloned();
     assert_eq!(last, Some(encoded("jti-new")), "before the comparison");
     two.exchange_all().await;
-    assert!(two.desk.contains(b"jti-6999") && two.desk.contains(b"jti-0"));
+    assert!(two.revocations.contains(b"jti-6999") && two.revocations.contains(b"jti-0"));
 }

@@ -90,7 +90,7 @@ fn explaining_names_the_claim_that_is_wrong() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
     file.endpoint(&ENDPOINT, "/x");
-    let validators = file.left::<Validators>().unwrap();
+    let validators = file.fact::<Validators>().unwrap();
     let told = validators.list()[0]
         .validator
         .explain(&ed(r#"{"sub":12345}"#))
@@ -109,7 +109,7 @@ fn explaining_walks_the_same_checks() {
         r#", "issuer": "https://i", "roles": ["admin"]"#,
     ));
     file.endpoint(&ENDPOINT, "/x");
-    let validators = file.left::<Validators>().unwrap().list();
+    let validators = file.fact::<Validators>().unwrap().list();
     let told = validators[0]
         .validator
         .explain(&ed(r#"{"iss":"https://i"}"#));
@@ -136,7 +136,7 @@ fn a_text_that_is_no_signed_token_is_described() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
     file.endpoint(&ENDPOINT, "/x");
-    let validators = file.left::<Validators>().unwrap().list();
+    let validators = file.fact::<Validators>().unwrap().list();
     for (token, words) in [
         ("opaque", "an opaque token"),
         ("a.b.c.d.e", "an encrypted token"),
@@ -157,7 +157,7 @@ fn times_are_told_relative_to_now() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
     file.endpoint(&ENDPOINT, "/x");
-    let validators = file.left::<Validators>().unwrap().list();
+    let validators = file.fact::<Validators>().unwrap().list();
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -182,9 +182,9 @@ fn times_are_told_relative_to_now() {
 fn explaining_does_not_check_revocation() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
-    file.leave(Revoker(Arc::new(Revoked::default())));
+    file.set_fact(Revoker(Arc::new(Revoked::default())));
     file.endpoint(&ENDPOINT, "/x");
-    let validators = file.left::<Validators>().unwrap().list();
+    let validators = file.fact::<Validators>().unwrap().list();
     let told = validators[0].validator.explain(&ed(r#"{"jti":"bad"}"#));
     assert!(told.rejection.is_none(), "{told}");
     assert!(
@@ -200,7 +200,7 @@ fn explaining_shows_failures_that_no_proof_can_change() {
     let explained = |binding: &str, claims: &str| {
         let mut file = File::new(&block(&keys, &format!(r#", "binding": {binding}"#)));
         file.endpoint(&ENDPOINT, "/x");
-        let validators = file.left::<Validators>().unwrap().list();
+        let validators = file.fact::<Validators>().unwrap().list();
         let told = validators[0].validator.explain(&ed(claims));
         told.rejection.map(|rejection| rejection.reason.as_str())
     };

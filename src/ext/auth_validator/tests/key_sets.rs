@@ -25,16 +25,16 @@ fn text_for(stub: &Stub, more: &str) -> String {
 }
 
 /// A validator that uses `stub`, with running background work.
-fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
+fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::ReloadState) {
     let text = text_for(stub, more);
     let mut file = File::new(&text);
     let part = file.endpoint(&ENDPOINT, "/x");
     assert_eq!(file.config_errors(), 0);
-    let (carry, tasks) = file.work();
+    let (reload_state, tasks) = file.work();
     for task in tasks {
         tokio::spawn(task.run);
     }
-    (steps(part), carry)
+    (steps(part), reload_state)
 }
 
 fn hs(kid: &str) -> HeaderMap {
@@ -82,7 +82,7 @@ async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
     let stub = Stub::start(keys_of(&["oct"])).await;
     let mut file = File::new(&text_for(&stub, r#", "failed_jwk_key_cooldown": "60s""#));
     let steps = steps(file.endpoint(&ENDPOINT, "/x"));
-    let validators = file.left::<Validators>().unwrap().list();
+    let validators = file.fact::<Validators>().unwrap().list();
     let (_kept, tasks) = file.work();
     for task in tasks {
         tokio::spawn(task.run);
@@ -129,7 +129,7 @@ async fn a_reload_can_make_a_key_set_live_shorter_and_longer() {
     assert_eq!(verdict(&before, &hs("oct")).await, None);
     calls_reach(&stub, 3).await;
     let long = text_for(&stub, r#", "cache": true, "cache_duration": 900"#);
-    let kept: &'static crate::ext::Carry = Box::leak(Box::new(kept));
+    let kept: &'static crate::ext::ReloadState = Box::leak(Box::new(kept));
     // A rejected reload leaves no trace: its background work is never started.
     drop(File::after(&long, kept).endpoint(&ENDPOINT, "/x"));
     let calls = stub.calls();

@@ -10,7 +10,7 @@
 //! | `value` | the values of expressions, borrowed from the request where possible |
 //! | `eval` | evaluates the tree, within a [budget](Budget) |
 //! | `operators`, `strings`, `convert`, `time` | the functions |
-//! | `policy`, `texts` | the functions and macros of policies |
+//! | `policy`, `policy_strings` | the functions and macros of policies |
 //!
 //! Checking and evaluation are our own code, so that a run is limited and cannot panic with any input. Where the
 //! language is not specified, cel-go decides, because KrakenD uses it.
@@ -21,11 +21,11 @@ mod eval;
 mod operators;
 mod overloads;
 mod policy;
+mod policy_strings;
 mod strings;
 mod syntax;
 #[cfg(test)]
 mod tests;
-mod texts;
 mod time;
 mod tree;
 mod types;

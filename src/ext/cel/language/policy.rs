@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::check::{Checked, Checker, Flaw, Places, no_overload};
 use super::eval::{Budget, Failed};
+use super::policy_strings;
 use super::syntax::{Kind, Node};
-use super::texts;
 use super::tree::{Expr, Function, Literal, Policy as P};
 use super::types::Type;
 use super::value::{List, Map, Value};
@@ -352,7 +352,7 @@ pub(super) fn apply<'a>(function: P, args: &[Value<'a>], budget: &Budget) -> Giv
         }
         (P::DecodeBase64, [Value::String(text)]) => decoded(text.as_str()),
         (function, [Value::String(text), rest @ ..]) => {
-            texts::of_text(function, text.as_str(), rest, budget)
+            policy_strings::of_text(function, text.as_str(), rest, budget)
         }
         _ => Err(Failed::NO_OVERLOAD),
     }

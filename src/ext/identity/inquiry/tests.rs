@@ -6,8 +6,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn inquiry(entries: usize, bytes: usize) -> (Arc<Inquiry<u32>>, Clock) {
     let clock = Clock::manual();
-    let room = Room { entries, bytes };
-    let made = Inquiry::new("test".to_owned(), room, SECOND, clock.clone());
+    let size = CacheSize { entries, bytes };
+    let made = Inquiry::new("test".to_owned(), size, SECOND, clock.clone());
     (Arc::new(made.unwrap()), clock)
 }
 
@@ -84,7 +84,7 @@ async fn negative_answers_do_not_evict_positive_ones() {
         assert_eq!(asked.await, Ok(0));
     }
     assert_eq!(one.known(&[0; 32]), Some(7));
-    assert!(lock(&one.refusals).size().0 <= Room::REFUSALS.entries);
+    assert!(lock(&one.refusals).size().0 <= CacheSize::REFUSALS.entries);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{backend, block, check, code, endpoint, post, pre, proxy, request, response, written};
 use crate::ext::testing::head;
-use crate::runtime::pipe::{PipeResponse, Reply, Sight};
+use crate::runtime::pipe::{PipeResponse, Reply, ResponseAccess};
 use crate::runtime::request::{Notes, Params};
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn a_streamed_response_can_be_changed() {
          r:headers('X-Seen', r:statusCode() .. r:headers('Content-Type') .. r:headers('content-type') .. r:body())
          r:statusCode(203); r:body('new'); r:headers('X-Old', nil); r:isComplete(false)",
     ));
-    assert_eq!(pipe.sight(), Sight::Whole);
+    assert_eq!(pipe.response_access(), ResponseAccess::Whole);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("a/b"));
     headers.insert("x-old", HeaderValue::from_static("1"));
@@ -221,8 +221,11 @@ async fn a_streamed_response_can_be_changed() {
     assert!(!response.complete);
 
     let head_only = proxy(&code("post", "response.load():headers('A', 'b')"));
-    assert_eq!(head_only.sight(), Sight::Head);
-    assert_eq!(proxy(&code("pre", "x = 1")).sight(), Sight::Nothing);
+    assert_eq!(head_only.response_access(), ResponseAccess::Head);
+    assert_eq!(
+        proxy(&code("pre", "x = 1")).response_access(),
+        ResponseAccess::Nothing
+    );
 }
 
 #[tokio::test]

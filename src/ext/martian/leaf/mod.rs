@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::change::{Body, Change, Url};
-use super::field::{Field, Kind};
 use super::files::Files;
+use super::header::{Header, Kind};
 use super::modifier::Scope;
-use super::place::{self, Port};
+use super::url_authority::{self, Port};
 use crate::config::{Block, ConfigError, Node, Typing};
 use crate::ext::context::Compile;
 use crate::ext::static_files;
@@ -63,21 +63,21 @@ pub(super) fn change(
 // Headers.
 
 /// The header that a required key names.
-pub(super) fn field(block: &Block<'_>, key: &'static str) -> Option<Field> {
+pub(super) fn field(block: &Block<'_>, key: &'static str) -> Option<Header> {
     let text = block.required(key)?;
     named(&at(block, key), &text)
 }
 
-fn named(node: &Node<'_>, text: &str) -> Option<Field> {
+fn named(node: &Node<'_>, text: &str) -> Option<Header> {
     let name = HeaderName::from_bytes(text.as_bytes());
     if name.is_err() {
         node.invalid(format!("{} is not the name of a header", node.shown()));
     }
-    name.ok().map(Field::new)
+    name.ok().map(Header::new)
 }
 
 /// A header to be changed. Headers of a connection cannot be changed.
-fn changed(node: &Node<'_>, field: Field) -> Field {
+fn changed(node: &Node<'_>, field: Header) -> Header {
     if field.kind == Kind::Connection {
         node.warn(ConfigError::invalid(format!(
             "{} concerns a single connection: it is not forwarded, and changing it has no effect",
@@ -87,13 +87,14 @@ fn changed(node: &Node<'_>, field: Field) -> Field {
     field
 }
 
-fn header(block: &Block<'_>, scope: Scope) -> Option<(Field, HeaderValue)> {
+fn header(block: &Block<'_>, scope: Scope) -> Option<(Header, HeaderValue)> {
     let field = field(block, "name").map(|field| changed(&at(block, "name"), field));
     let value = value(block, "value");
     let (field, value) = (field?, value?);
     let expected = match field.kind {
         Kind::Host if scope.request && !value.is_empty() => {
-            (!place::is_authority(value.as_bytes())).then_some("a host, perhaps with a port")
+            (!url_authority::is_authority(value.as_bytes()))
+                .then_some("a host, perhaps with a port")
         }
         Kind::Length => (!is_number(value.as_bytes())).then_some("a number"),
         Kind::Coding => {
@@ -142,7 +143,7 @@ fn copy(block: &Block<'_>) -> Option<Change> {
 fn names(block: &Block<'_>) -> Option<Change> {
     block.texts("names");
     let items = block.get("names").map(|node| node.items());
-    let fields: Vec<Option<Field>> = items
+    let fields: Vec<Option<Header>> = items
         .unwrap_or_default()
         .iter()
         .map(|item| {
@@ -162,7 +163,7 @@ fn id(block: &Block<'_>) -> Option<Change> {
 }
 
 /// A header without a special role, for generated values.
-fn plain(node: &Node<'_>, field: Field) -> Option<Field> {
+fn plain(node: &Node<'_>, field: Header) -> Option<Header> {
     if field.kind != Kind::Plain {
         node.invalid(format!("{} is not free for this", node.shown()));
         return None;
@@ -210,7 +211,7 @@ fn url(block: &Block<'_>, cx: &Compile<'_>) -> Option<Url> {
     let (scheme, host, path) = (part("scheme"), part("host"), part("path"));
     let is_scheme = |text: &str| matches!(text, "http" | "https");
     check("scheme", scheme, is_scheme, "http or https");
-    let is_host = |text: &str| place::is_authority(text.as_bytes());
+    let is_host = |text: &str| url_authority::is_authority(text.as_bytes());
     check("host", host, is_host, "a host, perhaps with a port");
     let is_path = |text: &str| text.starts_with('/');
     check("path", path, is_path, "a path that begins with \"/\"");

@@ -15,7 +15,7 @@ use super::BACKEND;
 use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;
 use crate::runtime::failure::Failure;
-use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
+use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 use crate::runtime::request::Params;
 
 /// The step of a definition.
@@ -64,9 +64,11 @@ fn reply(pairs: &[(&'static str, &str)]) -> Reply {
 /// The result for a request.
 fn sent(block: &str, request: &mut PipeRequest) -> Result<bool, Failure> {
     match step(block).request(request)? {
-        Turn::Send => Ok(false),
-        Turn::Replace => Ok(true),
-        Turn::Response(_) | Turn::Wait(_) | Turn::Receive(_) => panic!("nothing is sent"),
+        CallDecision::Send => Ok(false),
+        CallDecision::Replace => Ok(true),
+        CallDecision::Response(_) | CallDecision::Wait(_) | CallDecision::Receive(_) => {
+            panic!("nothing is sent")
+        }
     }
 }
 

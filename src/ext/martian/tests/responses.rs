@@ -143,7 +143,10 @@ fn verifiers_have_no_effect() {
         );
         let step = step(&block);
         assert!(!step.sees_responses());
-        assert!(matches!(step.request(&mut request(&[])), Ok(Turn::Send)));
+        assert!(matches!(
+            step.request(&mut request(&[])),
+            Ok(CallDecision::Send)
+        ));
     }
 }
 

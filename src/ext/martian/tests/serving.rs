@@ -28,7 +28,7 @@ async fn served(step: &dyn CallStep, path: &str, pairs: &[(&'static str, &str)])
     let mut request = request(pairs);
     request.path = path.into();
     match step.request(&mut request).unwrap() {
-        Turn::Wait(reply) => reply.await.unwrap(),
+        CallDecision::Wait(reply) => reply.await.unwrap(),
         _ => panic!("it is sent"),
     }
 }

@@ -9,8 +9,8 @@ use super::connection::{Client, open};
 use super::{Subject, Subscribed};
 use crate::config::{ConfigError, Node};
 use crate::ext::broker::{Backoff, Link, most_bytes};
-use crate::ext::carry::Task;
 use crate::ext::context::{BackendSite, Compile};
+use crate::ext::reload_state::Task;
 use crate::telemetry::queues::{Direction, MessageCounter};
 
 const SERVER: &str = "NATS_SERVER_URL";
@@ -53,7 +53,7 @@ pub(in crate::ext::pubsub) fn subscription(
     // Each backend has a subscription of its own, as in KrakenD.
     let key = format!("{} {key}", site.state("nats subscription", node));
     let counter = MessageCounter::new(site.pattern, Direction::In);
-    let subscribed = cx.carry(key, |tasks| {
+    let subscribed = cx.carry_over(key, |tasks| {
         let subscribed = Arc::new(Subscribed::new(link, counter));
         let work = Subscribed::fill(Arc::downgrade(&subscribed), name, queue);
         tasks.push(Task::new("subscription of NATS", work));
@@ -101,7 +101,7 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
             ConfigError::invalid(format!("{SERVER} is not set: every call fails")),
             format!("{SERVER}=nats://host:4222"),
         );
-        let link = cx.carry("nats", |_| {
+        let link = cx.carry_over("nats", |_| {
             Arc::new(Link::closed(NAME, "NATS_SERVER_URL is not set"))
         });
         return Some((link, String::new()));
@@ -119,7 +119,7 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
     let tls = cx.client_tls();
     let most_bytes = most_bytes(cx);
     let key = format!("nats {url} {tls:?} {most_bytes}");
-    let made = cx.try_carry(key.clone(), |tasks| {
+    let made = cx.try_carry_over(key.clone(), |tasks| {
         let config = Arc::new(tls.config()?);
         let link = Arc::new(Link::new(NAME));
         let open = move || open(Arc::clone(&servers), Arc::clone(&config), most_bytes);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::ext::broker::failed;
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Budget;
 use crate::upstream::collect::{Collector, Overflow};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::ext::rate_limit::fields::{Families, LimitFields};
+use crate::ext::rate_limit::limit_headers::{Families, LimitHeaders};
 use crate::ext::rate_limit::runtime::Limits;
 use crate::ext::rate_limit::shared::Cluster;
 use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict, Taken};
@@ -272,7 +272,7 @@ fn over_at(
     on_failure: OnFailure,
     families: Families,
 ) -> EndpointLimit {
-    let fields = LimitFields::new(families, Vec::new());
+    let fields = LimitHeaders::new(families, Vec::new());
     EndpointLimit::new(
         Arc::new(limits(clock)),
         Identity::Address(Default::default()),
@@ -292,7 +292,7 @@ fn limits(clock: Clock) -> Limits {
             Duration::from_secs(600),
         )),
         endpoint: Some(endpoint),
-        ledger: Mutex::default(),
+        balance: Mutex::default(),
         clock,
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::command::{Command, SLOTS};
 use super::error::{CallError, ConnectionError};
-use super::lane::{Lanes, pause};
+use super::persistent::{PersistentConnections, pause};
 use super::reply::Reply;
 use super::server::{Address, Server, ServerKind};
 use super::source::{Source, prepared};
@@ -51,7 +51,7 @@ struct Shared {
 
 struct Node {
     address: Address,
-    lanes: Lanes,
+    connections: PersistentConnections,
 }
 
 /// Slots, first and last included, of one server.
@@ -93,7 +93,9 @@ impl Cluster {
 
     pub(super) fn is_connected(&self) -> bool {
         let ranges = self.shared.ranges.load();
-        ranges.iter().any(|range| range.node.lanes.is_connected())
+        ranges
+            .iter()
+            .any(|range| range.node.connections.is_connected())
     }
 
     /// Sends a command to the server that has this slot, and follows its redirects.
@@ -105,7 +107,7 @@ impl Cluster {
         let mut is_asking = false;
         let mut redirects = 0;
         loop {
-            let reply = node.lanes.call(command.clone(), is_asking).await?;
+            let reply = node.connections.call(command.clone(), is_asking).await?;
             let target = match &reply {
                 Reply::Error(text) => redirect(text, &node.address),
                 _ => None,
@@ -156,7 +158,7 @@ impl Shared {
         }
         let node = Arc::new(Node {
             address: address.clone(),
-            lanes: Lanes::new(
+            connections: PersistentConnections::new(
                 Source::Address(address.clone()),
                 &self.server,
                 self.options,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::telemetry::text::printable;
+use crate::telemetry::sanitize::printable;
 
 /// The most characters of a server's own text that a message shows.
 const MAX_SHOWN: usize = 256;

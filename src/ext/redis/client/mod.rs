@@ -11,15 +11,15 @@
 //! | `url` | URLs of servers |
 //! | `error` | why a call failed or a connection ended |
 //! | `connection` | one open connection |
-//! | `lane` | one connection that is opened again whenever it is lost, and several of them |
-//! | `source` | where a lane connects to: an address, or what a sentinel names |
+//! | `persistent` | one connection that is opened again whenever it is lost, and several of them |
+//! | `source` | where a persistent connection leads: an address, or what a sentinel names |
 //! | `cluster` | the nodes of a cluster, and redirections |
 
 mod cluster;
 mod command;
 mod connection;
 mod error;
-mod lane;
+mod persistent;
 mod reply;
 mod server;
 mod source;
@@ -38,7 +38,7 @@ use cluster::Cluster;
 pub(crate) use command::Command;
 pub(crate) use error::CallError;
 use error::ConnectionError;
-use lane::Lanes;
+use persistent::PersistentConnections;
 pub(crate) use reply::Reply;
 pub use reply::parse_anything;
 pub(crate) use server::{Address, Credentials, Server, ServerKind};
@@ -69,7 +69,7 @@ struct Inner {
 }
 
 enum Connections {
-    Server(Lanes),
+    Server(PersistentConnections),
     Cluster(Cluster),
 }
 
@@ -119,7 +119,7 @@ impl Client {
                 ServerKind::One(address) => {
                     let source = Source::Address(address.clone());
                     let lost = Arc::default();
-                    Connections::Server(Lanes::new(
+                    Connections::Server(PersistentConnections::new(
                         source,
                         &server,
                         inner.options,
@@ -130,7 +130,7 @@ impl Client {
                 }
                 ServerKind::Sentinel(_) => {
                     let lost = Arc::default();
-                    Connections::Server(Lanes::new(
+                    Connections::Server(PersistentConnections::new(
                         Source::Sentinel,
                         &server,
                         inner.options,
@@ -146,7 +146,7 @@ impl Client {
     /// Whether there is an open connection.
     pub(crate) fn is_connected(&self) -> bool {
         match self.0.connections.get() {
-            Some(Connections::Server(lanes)) => lanes.is_connected(),
+            Some(Connections::Server(connections)) => connections.is_connected(),
             Some(Connections::Cluster(cluster)) => cluster.is_connected(),
             None => false,
         }
@@ -177,7 +177,7 @@ impl Client {
     pub(crate) async fn call(&self, key: &str, command: Command) -> Result<Reply, CallError> {
         let called = async {
             match self.0.connections.get() {
-                Some(Connections::Server(lanes)) => lanes.call(command, false).await,
+                Some(Connections::Server(connections)) => connections.call(command, false).await,
                 Some(Connections::Cluster(cluster)) => {
                     cluster.call(command::slot(key.as_bytes()), command).await
                 }

@@ -165,7 +165,7 @@ impl ResponseCache for Stored {
         self.found.lock().unwrap().take().unwrap_or(Lookup::Miss)
     }
 
-    fn room(&self, _: &CacheKey, _: &HeaderMap, _: (StatusCode, &HeaderMap)) -> Option<u64> {
+    fn space(&self, _: &CacheKey, _: &HeaderMap, _: (StatusCode, &HeaderMap)) -> Option<u64> {
         Some(u64::MAX)
     }
 

@@ -139,7 +139,7 @@ fn groups_end_at_85_and_concurrent_calls_at_75_percent() {
     let started = Instant::now();
     let second = Duration::from_secs(1);
     let left = |work: &Composition| {
-        let limit = Limit::of(work, started, second);
+        let limit = TimeLimit::of(work, started, second);
         let remaining = limit.remaining();
         (remaining + started.elapsed()).as_millis().div_ceil(10) * 10
     };

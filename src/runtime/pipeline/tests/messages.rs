@@ -2,26 +2,28 @@
 
 use super::streamed::Memory;
 use super::*;
-use crate::runtime::pipe::{CallStep, Message, PipeRequest, Received, Reply, Trade, Turn};
-use crate::runtime::pipeline::road::{Request, compose, stream_with};
+use crate::runtime::pipe::{
+    CallDecision, CallStep, Message, PipeRequest, Received, Reply, Substitute,
+};
+use crate::runtime::pipeline::endpoint::{Request, compose, stream_with};
 use crate::runtime::request::Notes;
 
 /// What happened to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Settlement {
     Returned,
     Settled { good: bool },
 }
 
 /// A queue that always has this message.
 #[derive(Debug)]
-struct Queue(&'static str, Arc<Mutex<Vec<Fate>>>);
+struct Queue(&'static str, Arc<Mutex<Vec<Settlement>>>);
 
-struct Taken(Arc<Mutex<Vec<Fate>>>, Fate);
+struct Taken(Arc<Mutex<Vec<Settlement>>>, Settlement);
 
 impl Message for Taken {
     fn settle(mut self: Box<Self>, good: bool) {
-        self.1 = Fate::Settled { good };
+        self.1 = Settlement::Settled { good };
     }
 }
 
@@ -36,18 +38,18 @@ impl CallStep for Queue {
         true
     }
 
-    fn trade(&self) -> Trade {
-        Trade::Receive
+    fn substitute(&self) -> Substitute {
+        Substitute::Receive
     }
 
     fn sees_responses(&self) -> bool {
         false
     }
 
-    fn request<'a>(&'a self, _: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+    fn request<'a>(&'a self, _: &mut PipeRequest) -> Result<CallDecision<'a>, Failure> {
         let body = Bytes::from_static(self.0.as_bytes());
-        let message: Box<dyn Message> = Box::new(Taken(Arc::clone(&self.1), Fate::Returned));
-        Ok(Turn::Receive(Box::pin(async move {
+        let message: Box<dyn Message> = Box::new(Taken(Arc::clone(&self.1), Settlement::Returned));
+        Ok(CallDecision::Receive(Box::pin(async move {
             Ok(Received {
                 reply: Reply::local(StatusCode::OK, HeaderMap::new(), Some(body)),
                 message: Some(message),
@@ -61,7 +63,7 @@ impl CallStep for Queue {
 }
 
 /// What happens to the message `body`, in an endpoint that is composed or streamed, if the client has left or stays.
-async fn fate(body: &'static str, streamed: bool, leaves: bool) -> Fate {
+async fn settlement(body: &'static str, streamed: bool, disconnects: bool) -> Settlement {
     let fates = Arc::new(Mutex::new(Vec::new()));
     let mut backend = backend("/a");
     backend.on_wire = Some(Box::new(Queue(body, Arc::clone(&fates))));
@@ -77,7 +79,7 @@ async fn fate(body: &'static str, streamed: bool, leaves: bool) -> Fate {
         id: 0,
         observer: None,
         payload: Default::default(),
-        finishing: None,
+        response_edits: None,
     };
     let endpoint = if streamed {
         backend.decoder.encoding = Encoded::NoOp;
@@ -91,7 +93,7 @@ async fn fate(body: &'static str, streamed: bool, leaves: bool) -> Fate {
     } else {
         endpoint(Work::Compose(Box::new(work([backend]))))
     };
-    let mut client = Memory::that_has_left(leaves);
+    let mut client = Memory::that_has_disconnected(disconnects);
     let (options, notes) = (options(), Notes::default());
     let request = Request {
         options: &options,
@@ -104,7 +106,7 @@ async fn fate(body: &'static str, streamed: bool, leaves: bool) -> Fate {
         Work::Stream(work) => stream_with(&Fake::new(&[]), &mut client, request, work).await,
         Work::Nothing => unreachable!(),
     };
-    assert_eq!(matches!(outcome.ending, Ending::Broken), leaves);
+    assert_eq!(matches!(outcome.ending, Ending::Broken), disconnects);
     let fates = fates.lock().unwrap();
     assert_eq!(fates.len(), 1);
     fates[0]
@@ -113,20 +115,20 @@ async fn fate(body: &'static str, streamed: bool, leaves: bool) -> Fate {
 #[tokio::test]
 async fn a_message_is_confirmed_when_its_response_is_ready() {
     for streamed in [false, true] {
-        let fate = fate("{\"a\":1}", streamed, false).await;
-        assert_eq!(fate, Fate::Settled { good: true }, "{streamed}");
+        let settlement = settlement("{\"a\":1}", streamed, false).await;
+        assert_eq!(settlement, Settlement::Settled { good: true }, "{streamed}");
     }
     assert_eq!(
-        fate("notjson", false, false).await,
-        Fate::Settled { good: false }
+        settlement("notjson", false, false).await,
+        Settlement::Settled { good: false }
     );
 }
 
 /// The message is there at once, so nothing waits in between.
 #[tokio::test]
-async fn a_message_goes_back_if_the_client_has_left_before_the_response() {
+async fn a_message_goes_back_if_the_client_has_disconnected_before_the_response() {
     for streamed in [false, true] {
-        let fate = fate("{\"a\":1}", streamed, true).await;
-        assert_eq!(fate, Fate::Returned, "{streamed}");
+        let settlement = settlement("{\"a\":1}", streamed, true).await;
+        assert_eq!(settlement, Settlement::Returned, "{streamed}");
     }
 }

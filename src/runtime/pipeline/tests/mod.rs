@@ -18,8 +18,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::carrier::{Answered, Carrier};
-use super::limit::Limit;
+use super::time_limit::TimeLimit;
+use super::transport::{OpenResponse, Transport};
 use super::*;
 use crate::runtime::decode::{Decoder, Kind as Encoded};
 use crate::runtime::encode::Encoding;
@@ -86,7 +86,7 @@ impl Fake {
     }
 }
 
-impl Carrier for Fake {
+impl Transport for Fake {
     type Response<'a> = FakeResponse;
 
     async fn send<S: Source<Error = Failure>>(
@@ -178,7 +178,7 @@ impl FakeResponse {
     }
 }
 
-impl Answered for FakeResponse {
+impl OpenResponse for FakeResponse {
     fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
         Some((self.status, &self.headers))
     }
@@ -450,7 +450,7 @@ impl Run {
                 id: 0,
                 observer: None,
                 payload: Default::default(),
-                finishing: None,
+                response_edits: None,
             };
             let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
             // Lets shadows go out.

@@ -7,7 +7,7 @@ use http::response::Parts;
 use http::{HeaderName, Version};
 
 use super::calls::{counted, with_tokens};
-use super::road::stream_with;
+use super::endpoint::stream_with;
 use super::*;
 use crate::runtime::failure::Report;
 use crate::runtime::request::{Head, Notes};
@@ -22,7 +22,7 @@ pub(super) struct Memory {
     pieces: VecDeque<Result<Piece, Failure>>,
     has_body: bool,
     /// It closes its connection once all of them were read.
-    leaves: bool,
+    disconnects: bool,
     head: Option<Parts>,
     alone: bool,
     written: Vec<Bytes>,
@@ -38,7 +38,7 @@ impl Default for Memory {
             headers: HeaderMap::new(),
             pieces: VecDeque::new(),
             has_body: false,
-            leaves: false,
+            disconnects: false,
             head: None,
             alone: false,
             written: Vec::new(),
@@ -50,9 +50,9 @@ impl Default for Memory {
 
 impl Memory {
     /// A client that has or has not closed its connection.
-    pub(super) fn that_has_left(leaves: bool) -> Memory {
+    pub(super) fn that_has_disconnected(disconnects: bool) -> Memory {
         Memory {
-            leaves,
+            disconnects,
             ..Memory::default()
         }
     }
@@ -106,7 +106,7 @@ impl Source for Memory {
     async fn next(&mut self) -> Result<Piece, Failure> {
         match self.pieces.pop_front() {
             Some(piece) => piece,
-            None if self.leaves => Err(Failure::client_closed()),
+            None if self.disconnects => Err(Failure::client_closed()),
             None => std::future::pending().await,
         }
     }
@@ -217,7 +217,7 @@ async fn play(fake: &Fake, client: &mut Memory, work: &StreamWork, options: &Opt
         id: 0,
         observer: None,
         payload: Default::default(),
-        finishing: None,
+        response_edits: None,
     };
     let request = Request {
         options,
@@ -336,7 +336,7 @@ async fn the_timeout_ends_with_the_head() {
 async fn a_client_that_closes_its_connection_ends_the_call_and_is_not_counted() {
     let (backend, counter) = counted("/a", false);
     let mut client = Memory {
-        leaves: true,
+        disconnects: true,
         ..Memory::default()
     };
     let fake = Fake::new(&[("/a", Reply::Never)]);

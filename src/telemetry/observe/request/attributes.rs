@@ -3,12 +3,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::report::reason;
-use super::{Ended, Shown};
+use super::{RequestEnd, SpanDetails};
 use crate::telemetry::mask::{masked_path, masked_query, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
 
-pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Shown<'_>) {
+pub(super) fn krakend_attributes(span: &mut Span, ended: &RequestEnd<'_>, shown: &SpanDetails<'_>) {
     span.set("url.full", target(shown));
     span.set("server.address", shown.host.to_owned());
     span.set("http.request.method", ended.method.as_str().to_owned());
@@ -26,7 +26,7 @@ pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Sho
     span.set("http.response.body.size", ended.bytes_out);
 }
 
-pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Shown<'_>) {
+pub(super) fn stable_attributes(span: &mut Span, ended: &RequestEnd<'_>, shown: &SpanDetails<'_>) {
     span.set("http.request.method", method_value(ended.method));
     if known_method(ended.method).is_none() {
         span.set(
@@ -56,7 +56,7 @@ pub(super) fn stable_attributes(span: &mut Span, ended: &Ended<'_>, shown: &Show
     }
 }
 
-fn target(shown: &Shown<'_>) -> String {
+fn target(shown: &SpanDetails<'_>) -> String {
     match shown.query {
         Some(query) => format!("{}?{}", masked_path(shown.path), masked_query(query)),
         None => masked_path(shown.path).into_owned(),

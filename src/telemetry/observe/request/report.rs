@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::attributes::{krakend_attributes, push_headers, stable_attributes};
-use super::{Ended, Request, Shown};
+use super::{Request, RequestEnd, SpanDetails};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::observe::{
     Convention, EndpointObserver, ODD_STATUS, ServerNames, ServerSeries, counted_status,
@@ -22,7 +22,7 @@ type Key = (u16, bool, bool);
 
 impl Request {
     /// Reports the whole request.
-    pub(crate) fn end(&self, ended: &Ended<'_>) {
+    pub(crate) fn end(&self, ended: &RequestEnd<'_>) {
         let endpoint = ended.endpoint.filter(|endpoint| !endpoint.skipped);
         let example = self.example(self.server);
         if let (Some(endpoint), Some((complete, error, took))) = (endpoint, ended.work) {
@@ -72,7 +72,7 @@ impl Request {
         }
     }
 
-    fn series(&self, store: &Store, ended: &Ended<'_>, status: u16) -> ServerSeries {
+    fn series(&self, store: &Store, ended: &RequestEnd<'_>, status: u16) -> ServerSeries {
         let convention = self.observer.settings.convention;
         let names = ServerNames::of(convention);
         let mut labels = vec![
@@ -108,7 +108,7 @@ impl Request {
         }
     }
 
-    fn server_error(&self, ended: &Ended<'_>, status: u16) -> Option<Value> {
+    fn server_error(&self, ended: &RequestEnd<'_>, status: u16) -> Option<Value> {
         match status {
             _ if ended.client_closed => Some("canceled".into()),
             500.. => Some(status_error(status)),
@@ -116,7 +116,7 @@ impl Request {
         }
     }
 
-    fn server_span(&self, ended: &Ended<'_>, shown: &Shown<'_>) -> Span {
+    fn server_span(&self, ended: &RequestEnd<'_>, shown: &SpanDetails<'_>) -> Span {
         let convention = self.observer.settings.convention;
         let layer = &self.observer.settings.layers.global;
         let start = self.clock.start();
@@ -156,7 +156,7 @@ impl Request {
         span
     }
 
-    fn stable_name(&self, ended: &Ended<'_>) -> Cow<'static, str> {
+    fn stable_name(&self, ended: &RequestEnd<'_>) -> Cow<'static, str> {
         match (known_method(ended.method), ended.endpoint) {
             (Some(method), Some(endpoint)) => format!("{method} {}", endpoint.pattern).into(),
             (Some(method), None) => method.into(),
@@ -168,7 +168,7 @@ impl Request {
     fn end_work(
         &self,
         endpoint: &EndpointObserver,
-        ended: &Ended<'_>,
+        ended: &RequestEnd<'_>,
         complete: bool,
         error: bool,
         took: Duration,

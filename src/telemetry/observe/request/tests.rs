@@ -69,13 +69,13 @@ fn is_sampled(settings: &Settings, fields: &[(&'static str, &str)]) -> bool {
     for (name, value) in fields {
         headers.insert(*name, HeaderValue::from_str(value).unwrap());
     }
-    let came = Came {
+    let start = RequestStart {
         path: "/",
         headers: &headers,
         by_trusted_proxy: false,
         at: Instant::now(),
     };
-    Request::begin(&observer(settings), &came).sampled
+    Request::begin(&observer(settings), &start).sampled
 }
 
 #[test]

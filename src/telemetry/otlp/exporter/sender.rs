@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Counts, Lost, Sent, Signal, Transport};
-use crate::telemetry::moment;
 use crate::telemetry::otlp::encode;
+use crate::telemetry::timestamp;
 
 /// The first pause before a request is sent again. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -152,6 +152,6 @@ impl Sender {
 
 /// Reduced by up to a quarter, so that many gateways do not return at once.
 fn jittered(pause: Duration) -> Duration {
-    let nanos = moment::now().subsec_nanos();
+    let nanos = timestamp::now().subsec_nanos();
     pause - pause / 4 * (nanos % 1000) / 1000
 }

@@ -9,14 +9,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-use crate::upstream::listed::{ListedCertificates, ShownBy};
-use crate::upstream::proof::{self, Signed, explained};
+use crate::upstream::direct_trust::{DirectlyTrusted, ShownBy};
+use crate::upstream::handshake_signature::{self, Signed, explained};
 
 /// The usual verification, unless it is disabled, followed by the pins.
 #[derive(Debug)]
 pub(super) struct Verifier {
     /// The CAs of the configuration: a server may also present one of them as its own certificate.
-    pub(super) listed: ListedCertificates,
+    pub(super) listed: DirectlyTrusted,
     /// `None`: with `insecure` nothing is verified; otherwise there are no roots and every server is rejected.
     pub(super) chain: Option<Arc<WebPkiServerVerifier>>,
     pub(super) insecure: bool,
@@ -45,11 +45,11 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        match proof::verify(signed, certificate, algorithms) {
+        match handshake_signature::verify(signed, certificate, algorithms) {
             Err(_)
                 if self.insecure
                     && self.pins.is_empty()
-                    && !proof::is_usable(certificate, algorithms) =>
+                    && !handshake_signature::is_usable(certificate, algorithms) =>
             {
                 Ok(HandshakeSignatureValid::assertion())
             }

@@ -1,0 +1,186 @@
+//! The admin listeners: metrics, the status page, statistics, revocation.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::loader::FileLoader;
+use crate::compile::{self, Compiled, Content};
+use crate::ext::auth_revoker::Api;
+use crate::ext::opentelemetry::{self, Pages};
+use crate::server::admin::{
+    AdminListener, AdminRequest, Admission, Handle, Handler, not_allowed, page, plain, whole,
+};
+use crate::server::pages::Page;
+use crate::telemetry::metrics::process_metrics;
+use crate::telemetry::series::page::{Form, render};
+use crate::telemetry::status_page::{self as people, Facts};
+
+impl FileLoader {
+    /// The admin listeners.
+    pub(super) fn admin_listeners(&self, compiled: &Compiled) -> Vec<AdminListener> {
+        let served = compile::admin_listeners(compiled)
+            .into_iter()
+            .filter_map(|side| {
+                Some(AdminListener {
+                    address: side.address,
+                    block: side.namespace,
+                    optional: side.is_optional(),
+                    handler: self.handler(side.content)?,
+                })
+            });
+        self.extras
+            .admin_listeners
+            .iter()
+            .cloned()
+            .chain(served)
+            .collect()
+    }
+
+    /// Responds to requests at an admin listener. `None` if it serves itself.
+    fn handler(&self, content: Content) -> Option<Handler> {
+        Some(match content {
+            Content::Stats(stats) => {
+                let text = move |page: &mut Page| page.push(&stats.render());
+                page("/__stats", "application/json; charset=utf-8", text)
+            }
+            Content::Revocation(api) => Arc::new(Revocation(api)),
+            Content::Series(page) => series_page(&self.pages, page),
+            Content::Metrics(metrics) => self.metrics_page(metrics),
+            Content::Rpc => return None,
+        })
+    }
+
+    /// The metrics of `portcullis/metrics`, with the status page if the configuration asks for it.
+    fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
+        let told = Arc::clone(&self.told);
+        let text = move |page: &mut Page| told.page(page);
+        let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+        if metrics.page {
+            self.with_people(plain)
+        } else {
+            plain
+        }
+    }
+
+    /// The same with the status page at `/`.
+    fn with_people(&self, others: Handler) -> Handler {
+        let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
+        let facts = Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            file: self.name.clone(),
+            started: Instant::now(),
+        };
+        Arc::new(move |request: &AdminRequest| {
+            if request.path != "/" {
+                return others.respond(request);
+            }
+            if request.method != Method::GET {
+                return not_allowed();
+            }
+            let native = told.native.load();
+            let html = people::html(&told.families(), native.as_deref(), &history, &facts);
+            let mut page = Page::asked_by(&request.headers);
+            page.push(html.as_bytes());
+            let mut response = page.response("text/html; charset=utf-8");
+            for (name, value) in [
+                (
+                    "content-security-policy",
+                    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
+                ),
+                ("cache-control", "no-store"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().insert(name, value);
+            }
+            response
+        })
+    }
+
+    /// Looks at the counters for that page, from the first configuration that has one.
+    pub(super) fn history(&self, compiled: &Compiled) -> Option<BoxFuture<'static, ()>> {
+        let wanted = compiled.metrics.is_some_and(|metrics| metrics.page);
+        if !wanted || self.looking.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let (metrics, history) = (Arc::clone(&self.metrics), Arc::clone(&self.history));
+        Some(Box::pin(async move {
+            loop {
+                let (metrics, history) = (Arc::clone(&metrics), Arc::clone(&history));
+                let look = tokio::task::spawn_blocking(move || history.look(&metrics));
+                if look.await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(people::PERIOD).await;
+            }
+        }))
+    }
+}
+
+/// The HTTP interface of `auth/revoker`.
+struct Revocation(Arc<Api>);
+
+impl Handle for Revocation {
+    fn admit(&self, head: &AdminRequest) -> Admission {
+        let authorization = head.headers.get(AUTHORIZATION);
+        match self.0.admit(&head.method, &head.path, authorization) {
+            None => Admission::Anyone,
+            Some(Ok(())) => Admission::Trusted,
+            Some(Err(status)) => Admission::Rejected(unstored(status, Vec::new())),
+        }
+    }
+
+    fn prepare<'a>(&'a self, request: &'a AdminRequest) -> BoxFuture<'a, ()> {
+        Box::pin(
+            self.0
+                .prepare(&request.method, &request.path, &request.body),
+        )
+    }
+
+    fn respond(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+        let authorization = request.headers.get(AUTHORIZATION);
+        let AdminRequest {
+            method, path, body, ..
+        } = request;
+        let (status, body) = self.0.response(method, path, authorization, body);
+        unstored(status, body)
+    }
+}
+
+/// The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
+fn unstored(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = whole(status, Api::CONTENT_TYPE, body);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
+/// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
+fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: opentelemetry::Page) -> Handler {
+    let pages = Arc::clone(pages);
+    Arc::new(move |request: &AdminRequest| {
+        if request.path != "/metrics" {
+            return plain(StatusCode::NOT_FOUND, "404 page not found");
+        }
+        let accept = request
+            .headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok());
+        let form = Form::accepted(accept);
+        let mut body = Page::asked_by(&request.headers);
+        if page.process {
+            body.push(form.converted(process_metrics()).as_bytes());
+        }
+        if let Some(pages) = &*pages.load() {
+            // A body in memory has no errors.
+            let _ = render(&pages.store, &pages.resource, form, &mut body);
+        }
+        body.response(form.content_type())
+    })
+}

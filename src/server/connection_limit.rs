@@ -1,0 +1,480 @@
+//! The limit of client connections, as far as file descriptors allow.
+//!
+//! If all places are taken, connections that wait for their client are closed for new ones: first those whose client
+//! has never sent a complete head, then those that have waited the longest between two requests, then those whose
+//! client stopped within a request or does not read its response. So silent clients cannot lock out clients that send
+//! requests. If every connection is handling a request, new ones wait in the system's queue until one has ended.
+//!
+//! The longer clients have been waiting for places without a break, the shorter a connection must be silent before it is
+//! closed: after a second, [`LEAST_BETWEEN`] is enough. So a queue of any length behind quiet clients moves on.
+
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::upstream::budget::{self, Memory};
+
+/// How long to wait for a place before checking again for connections that wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
+/// others.
+const GRACE: u64 = 100;
+/// The same for a client that has sent a request before: closing its connection costs it a retry. Before this time its
+/// connection is not closed for others: it counts as handling a request.
+const GRACE_BETWEEN: u64 = 1000;
+/// When clients have been waiting for places for this many milliseconds, connections are closed after the shortest
+/// silence. Waits with less than this time between them count as one.
+const PRESSURE: u64 = 1000;
+/// The shortest silence between two requests after which a connection is closed for others, in milliseconds.
+const LEAST_BETWEEN: u64 = 20;
+/// The same within a request.
+const LEAST_WITHIN: u64 = 100;
+/// The longest time to wait for a client within its request that becomes shorter for others. Longer ones are also those
+/// of clients that wait for a backend.
+const MAX_SHORTENED: Duration = Duration::from_secs(2);
+/// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
+/// connection.
+const SHARE: usize = 16;
+
+/// The number of places that can be taken even if memory is short.
+const FEW: usize = 64;
+
+/// The places of a listener.
+#[derive(Debug)]
+pub(super) struct ConnectionLimit {
+    places: usize,
+    taken: AtomicUsize,
+    freed: Notify,
+    began: Instant,
+    connections: Mutex<HashMap<u64, Arc<ConnectionState>>>,
+    next: AtomicU64,
+    /// The memory that each connection may need, in bytes. 0 if it is not counted.
+    weight: u64,
+    /// When clients began to wait for places, and when one last did, in milliseconds since the room was created.
+    waits: [AtomicU64; 2],
+}
+
+/// The state of one connection.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionState {
+    /// Milliseconds since the limit was created, plus one. 0 while a request is handled.
+    waiting_since: AtomicU64,
+    /// How many milliseconds the client may keep its own request waiting, or a request that anyone may send may take; 0
+    /// between requests.
+    timeout: AtomicU64,
+    /// Whether `timeout` stays the same however long other clients wait.
+    is_fixed: AtomicBool,
+    /// Whether the client has ever sent a complete head.
+    sent_head: AtomicBool,
+    /// Another client needs the place. Never reset.
+    must_close: AtomicBool,
+    close: Notify,
+}
+
+impl ConnectionState {
+    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled. `waited` is
+    /// how many milliseconds others have been waiting.
+    fn rank(&self, now: u64, waited: u64) -> Option<(u8, u64)> {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        if since == 0 || self.must_close.load(Ordering::Relaxed) {
+            return None;
+        }
+        let silent = now - since.min(now);
+        let timeout = self.timeout.load(Ordering::Relaxed);
+        if timeout > 0 {
+            let timeout = if self.is_fixed.load(Ordering::Relaxed) {
+                timeout
+            } else {
+                shortened(timeout, waited, LEAST_WITHIN)
+            };
+            return (silent >= timeout).then_some((2, since));
+        }
+        let class = if self.sent_head.load(Ordering::Relaxed) {
+            if silent < shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN) {
+                return None;
+            }
+            1
+        } else if silent >= GRACE {
+            0
+        } else {
+            3
+        };
+        Some((class, since))
+    }
+
+    fn ask_to_close(&self) {
+        self.must_close.store(true, Ordering::SeqCst);
+        self.close.notify_waiters();
+    }
+
+    async fn is_asked_to_close(self: Arc<ConnectionState>) {
+        let mut close = pin!(self.close.notified());
+        // Registered before the check, so that no notification is missed.
+        close.as_mut().enable();
+        if !self.must_close.load(Ordering::SeqCst) {
+            close.await;
+        }
+    }
+}
+
+/// The part of `whole` that remains when others have been waiting for `waited`, but at least `least`, in milliseconds.
+fn shortened(whole: u64, waited: u64, least: u64) -> u64 {
+    let rest = whole.saturating_mul(PRESSURE.saturating_sub(waited)) / PRESSURE;
+    rest.max(least.min(whole))
+}
+
+/// Records for a connection that its client keeps a request waiting: it does not send the rest of a body, or does not
+/// read its response.
+pub(crate) struct StallWatch {
+    limit: Arc<ConnectionLimit>,
+    state: Arc<ConnectionState>,
+    close: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl std::fmt::Debug for StallWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StallWatch")
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
+impl StallWatch {
+    /// Whether the connection must be closed.
+    pub(crate) fn must_close(&self) -> bool {
+        self.state.must_close.load(Ordering::Relaxed)
+    }
+
+    /// The client has sent or read something.
+    pub(crate) fn moved(&self) {
+        if self.state.waiting_since.load(Ordering::Relaxed) != 0 {
+            self.state.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The client has sent or read nothing. Ready when this has lasted longer than `timeout` and another client needs
+    /// the place.
+    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
+        if self.state.waiting_since.load(Ordering::Relaxed) == 0 {
+            let is_fixed = timeout > MAX_SHORTENED;
+            self.state.is_fixed.store(is_fixed, Ordering::Relaxed);
+            let timeout = timeout.as_millis() as u64;
+            self.state.timeout.store(timeout, Ordering::Relaxed);
+            self.state
+                .waiting_since
+                .store(self.limit.now(), Ordering::Relaxed);
+        }
+        self.close.as_mut().poll(cx)
+    }
+}
+
+/// A place, which is freed on drop.
+#[derive(Debug)]
+pub(super) struct ConnectionSlot {
+    limit: Arc<ConnectionLimit>,
+    /// The key and the state, only if places are scarce.
+    state: Option<(u64, Arc<ConnectionState>)>,
+}
+
+impl ConnectionLimit {
+    /// Creates a limit of this many connections. If `others`, another limit, is lower, no connection is asked to
+    /// close.
+    pub(super) fn new(places: usize, others: usize) -> Arc<ConnectionLimit> {
+        ConnectionLimit::weighing(0, places, others)
+    }
+
+    /// The same if each connection may need this much memory, in bytes. While the memory of the process is short, only
+    /// [`FEW`] places can be taken.
+    pub(super) fn weighing(weight: u64, places: usize, others: usize) -> Arc<ConnectionLimit> {
+        Arc::new(ConnectionLimit {
+            places: if places > others { usize::MAX } else { places },
+            taken: AtomicUsize::new(0),
+            freed: Notify::new(),
+            began: Instant::now(),
+            connections: Mutex::default(),
+            next: AtomicU64::new(0),
+            weight,
+            waits: Default::default(),
+        })
+    }
+
+    /// Waits for a place. Cancelling the wait takes none.
+    pub(super) async fn place(self: &Arc<ConnectionLimit>) -> ConnectionSlot {
+        loop {
+            // Created before the check, so that a place that is freed in between is not missed.
+            let freed = self.freed.notified();
+            if let Some(place) = self.try_place() {
+                return place;
+            }
+            self.make_room();
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+        }
+    }
+
+    fn try_place(self: &Arc<ConnectionLimit>) -> Option<ConnectionSlot> {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        if taken >= self.places || !self.has_memory(taken) {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Memory::process().add(self.weight);
+        let state = (self.places != usize::MAX).then(|| {
+            let key = self.next.fetch_add(1, Ordering::Relaxed);
+            let state = Arc::new(ConnectionState::default());
+            self.connections().insert(key, Arc::clone(&state));
+            (key, state)
+        });
+        Some(ConnectionSlot {
+            limit: Arc::clone(self),
+            state,
+        })
+    }
+
+    /// Whether the memory of the process has space for one more than `taken` connections.
+    fn has_memory(&self, taken: usize) -> bool {
+        let is_counted = self.weight > 0 && self.places != usize::MAX;
+        !is_counted || taken < FEW || budget::has_space(self.weight)
+    }
+
+    /// Asks connections that wait for their client to close, ordered by rank.
+    pub(super) fn make_room(&self) {
+        let now = self.now();
+        let waited = self.waited(now);
+        let connections = self.connections();
+        let mut waiting: Vec<((u8, u64), &Arc<ConnectionState>)> = connections
+            .values()
+            .filter_map(|state| Some((state.rank(now, waited)?, state)))
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let count = (waiting.len() / SHARE).max(1);
+        waiting.select_nth_unstable_by_key(count - 1, |(rank, _)| *rank);
+        for (_, state) in waiting.iter().take(count) {
+            state.ask_to_close();
+        }
+    }
+
+    /// How long clients have been waiting for places without a break, if one waits now.
+    fn waited(&self, now: u64) -> u64 {
+        let [began, last] = &self.waits;
+        let last = last.swap(now, Ordering::Relaxed);
+        if last == 0 || now.saturating_sub(last) > PRESSURE {
+            began.store(now, Ordering::Relaxed);
+        }
+        now.saturating_sub(began.load(Ordering::Relaxed))
+    }
+
+    /// Milliseconds since the limit was created, plus one.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// Resolves when a place is freed, and at the latest after [`LOOK_AGAIN`].
+    pub(super) async fn change(&self) {
+        let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
+        // Every change of the table is complete, so a poisoned lock is safe to use.
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionSlot {
+    /// Records that the connection waits for its client.
+    pub(super) fn waits_for_client(&self) {
+        if let Some((_, state)) = &self.state {
+            state.timeout.store(0, Ordering::Relaxed);
+            state
+                .waiting_since
+                .store(self.limit.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Records that the connection serves a request that anyone may send. It may be closed for others after `limit`,
+    /// even if its client makes progress.
+    pub(super) fn serves_anyone(&self, limit: Duration) {
+        if let Some((_, state)) = &self.state {
+            let limit = limit.as_millis() as u64;
+            state.is_fixed.store(true, Ordering::Relaxed);
+            state.timeout.store(limit, Ordering::Relaxed);
+            state
+                .waiting_since
+                .store(self.limit.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The watch for the connection. `None` if places are not limited.
+    pub(super) fn watch(&self) -> Option<StallWatch> {
+        let (_, state) = self.state.as_ref()?;
+        Some(StallWatch {
+            limit: Arc::clone(&self.limit),
+            state: Arc::clone(state),
+            close: Box::pin(Arc::clone(state).is_asked_to_close()),
+        })
+    }
+
+    /// Records that its client has sent data.
+    pub(super) fn is_active(&self) {
+        if let Some((_, state)) = &self.state {
+            state.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that its client has sent a complete head.
+    pub(super) fn sent_head(&self) {
+        if let Some((_, state)) = &self.state {
+            state.sent_head.store(true, Ordering::Relaxed);
+            state.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether another connection needs the place.
+    pub(super) fn must_close(&self) -> bool {
+        let state = self.state.as_ref();
+        state.is_some_and(|(_, state)| state.must_close.load(Ordering::Relaxed))
+    }
+
+    /// Resolves when another connection needs the place.
+    pub(super) fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let state = self.state.as_ref().map(|(_, state)| Arc::clone(state));
+        async move {
+            match state {
+                Some(state) => state.is_asked_to_close().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        if let Some((key, _)) = &self.state {
+            self.limit.connections().remove(key);
+        }
+        self.limit.taken.fetch_sub(1, Ordering::Relaxed);
+        Memory::process().release(self.limit.weight);
+        self.limit.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn is_needed(place: &ConnectionSlot) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), place.is_needed())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_longest_waiting_connection_is_closed_first() {
+        let limit = ConnectionLimit::new(3, 100);
+        let (first, second, working) = (
+            limit.place().await,
+            limit.place().await,
+            limit.place().await,
+        );
+        second.waits_for_client();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        first.waits_for_client();
+        let newcomer = {
+            let limit = Arc::clone(&limit);
+            tokio::spawn(async move { limit.place().await })
+        };
+        second.is_needed().await;
+        assert!(!is_needed(&first).await && !is_needed(&working).await);
+        drop(second);
+        drop(newcomer.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_sent_anything_is_closed_before_one_that_did() {
+        let limit = ConnectionLimit::new(2, 100);
+        let (asked, silent) = (limit.place().await, limit.place().await);
+        asked.sent_head();
+        asked.waits_for_client();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        silent.waits_for_client();
+        limit.make_room();
+        assert!(is_needed(&silent).await && !is_needed(&asked).await);
+        // Even if its request arrives now, its response must be the last one.
+        silent.sent_head();
+        assert!(silent.must_close() && !asked.must_close());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_within_a_request_leaves_after_a_while() {
+        const TIMEOUT: Duration = Duration::from_millis(40);
+        let limit = ConnectionLimit::new(2, 100);
+        let (stalled, moving) = (limit.place().await, limit.place().await);
+        let (mut first, mut second) = (stalled.watch().unwrap(), moving.watch().unwrap());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending());
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
+        limit.make_room();
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending(), "at once");
+        tokio::time::sleep(TIMEOUT * 2).await;
+        second.moved();
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
+        assert!(
+            first.poll_stalled(&mut cx, TIMEOUT).is_pending(),
+            "nobody asked"
+        );
+        limit.make_room();
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_ready());
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_behind_quiet_clients_moves_on() {
+        let limit = ConnectionLimit::new(2, 100);
+        let began = Instant::now();
+        let mut clients = Vec::new();
+        // With a second for each pair of places this would take 20 s.
+        for _ in 0..40 {
+            let place = limit.place().await;
+            place.asked();
+            place.waits();
+            clients.push(tokio::spawn(async move { place.is_needed().await }));
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        // The first clients keep their connections for a while: they may be about to send the next request.
+        assert!(took > Duration::from_millis(400), "{took:?}");
+        for (waited, least) in [(0, 1000), (500, 500), (1000, 20), (9999, 20)] {
+            assert_eq!(shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN), least);
+        }
+    }
+
+    #[tokio::test]
+    async fn while_all_are_busy_a_new_connection_waits_for_the_first_that_ends() {
+        let limit = ConnectionLimit::new(1, 100);
+        let place = limit.place().await;
+        let early = tokio::time::timeout(Duration::from_millis(120), limit.place()).await;
+        assert!(early.is_err());
+        assert!(!is_needed(&place).await);
+        drop(place);
+        limit.place().await;
+        assert_eq!(limit.taken.load(Ordering::Relaxed), 0);
+        assert!(limit.connections().is_empty());
+    }
+
+    #[tokio::test]
+    async fn if_another_limit_is_lower_no_connection_is_closed() {
+        let limit = ConnectionLimit::new(100, 50);
+        let place = limit.place().await;
+        place.waits_for_client();
+        limit.make_room();
+        assert!(!is_needed(&place).await);
+    }
+}

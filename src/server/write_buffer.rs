@@ -1,0 +1,195 @@
+//! Gathers small writes, so that the head and the body of a small response are sent in one packet.
+//!
+//! Unlike tokio's `BufWriter` it holds no memory while nothing waits to be sent: most connections are idle.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The maximum number of gathered bytes.
+const MOST: usize = 1460;
+
+thread_local! {
+    /// The buffer of the last connection that has sent everything.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A stream that gathers small writes until it is flushed.
+#[derive(Debug)]
+pub(super) struct WriteBuffer<T> {
+    inner: T,
+    held: Vec<u8>,
+    /// The number of bytes of `held` that were sent.
+    sent: usize,
+}
+
+impl<T: AsyncWrite + Unpin> WriteBuffer<T> {
+    pub(super) fn new(inner: T) -> WriteBuffer<T> {
+        WriteBuffer {
+            inner,
+            held: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    /// Sends what is held.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.held.get(self.sent..)
+            && !rest.is_empty()
+        {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        if self.sent > 0 {
+            let mut spare = std::mem::take(&mut self.held);
+            self.sent = 0;
+            spare.clear();
+            // While the thread ends, the thread-local buffer no longer exists.
+            let _ = SPARE.try_with(|place| place.set(spare));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes room for `count` more bytes. `false`: they are too many to be held, and nothing is held.
+    fn poll_room(&mut self, cx: &mut Context<'_>, count: usize) -> Poll<io::Result<bool>> {
+        if self.held.len().saturating_add(count) > MOST {
+            ready!(self.poll_send(cx))?;
+        }
+        if count >= MOST {
+            return Poll::Ready(Ok(false));
+        }
+        if self.held.capacity() == 0 {
+            self.held = SPARE.take();
+            self.held.reserve_exact(MOST);
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for WriteBuffer<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteBuffer<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !ready!(this.poll_room(cx, buf.len()))? {
+            return Pin::new(&mut this.inner).poll_write(cx, buf);
+        }
+        this.held.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = bufs.iter().map(|buf| buf.len()).sum();
+        if !ready!(this.poll_room(cx, count))? {
+            return Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        }
+        for buf in bufs {
+            this.held.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_writes_are_sent_together_and_leave_no_room() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let mut near = WriteBuffer::new(near);
+        near.write_all(b"head ").await.unwrap();
+        near.write_all(b"body").await.unwrap();
+        let parts = [IoSlice::new(b", "), IoSlice::new(b"end")];
+        assert_eq!(near.write_vectored(&parts).await.unwrap(), 5);
+        let mut got = [0; 64];
+        let waiting =
+            tokio::time::timeout(std::time::Duration::from_millis(20), far.read(&mut got));
+        assert!(waiting.await.is_err(), "nothing is sent yet");
+        near.flush().await.unwrap();
+        assert_eq!(far.read(&mut got).await.unwrap(), 14);
+        assert_eq!(&got[..14], b"head body, end");
+        assert_eq!(near.held.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_order_stays_whatever_the_sizes_are() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = WriteBuffer::new(near);
+        let sizes = [1, 700, 800, 1459, 1460, 1461, 3, 20_000, 0, 5, 1455, 1456];
+        let all: Vec<u8> = (0..sizes.iter().sum::<usize>())
+            .map(|at| at as u8)
+            .collect();
+        let expected = all.clone();
+        let writing = async move {
+            let mut rest = &all[..];
+            for (index, size) in sizes.into_iter().enumerate() {
+                let (piece, next) = rest.split_at(size);
+                rest = next;
+                if index % 2 == 0 {
+                    near.write_all(piece).await.unwrap();
+                } else {
+                    let (one, two) = piece.split_at(size / 3);
+                    let mut both = bytes::Buf::chain(one, two);
+                    near.write_all_buf(&mut both).await.unwrap();
+                }
+            }
+            near.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let (_, read) = tokio::join!(writing, far.read_to_end(&mut got));
+        read.unwrap();
+        assert!(got == expected);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_takes_nothing_is_an_error() {
+        let (near, far) = tokio::io::duplex(16);
+        let mut near = WriteBuffer::new(near);
+        near.write_all(b"lost").await.unwrap();
+        drop(far);
+        assert!(near.flush().await.is_err());
+    }
+}
