@@ -142,7 +142,7 @@ fn serve(
     jose::install_crypto();
     let logger = match Logger::new(logger::Settings::default()) {
         Ok(logger) => Arc::new(logger),
-        Err(error) => return fail(&format!("no log can be written: {error}")),
+        Err(error) => return fail(&format!("the log cannot be written: {error}")),
     };
     // This is the only logger of the process, so installing it cannot fail.
     let _ = Logger::install(&logger);

@@ -124,11 +124,11 @@ fn find<'g>(
         let others = others(service, asked);
         let why = match (&routed, others.as_slice()) {
             (Some(pattern), _) => {
-                format!("{method} {pattern} has no auth/validator: it needs no token")
+                format!("{method} {pattern} has no auth/validator: it requires no token")
             }
             (None, []) => format!("{method} {asked} is not an endpoint of this file"),
             (None, others) => format!(
-                "{asked} has no {method}, but {}: use --method",
+                "{asked} does not accept {method}, but {}: use --method",
                 others.join(", ")
             ),
         };

@@ -298,7 +298,7 @@ fn undefined(error: &TemplateError, path: &str) -> Option<String> {
         path.trim_end_matches('/')
     );
     Some(match nearest(name, input.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean {{{meant}}}? Else {add}"),
+        Some(meant) => format!("did you mean {{{meant}}}? Otherwise {add}"),
         None => add,
     })
 }
@@ -405,7 +405,7 @@ fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
     let block = block(file, &PASS_THROUGH)?;
     if !place.alone {
         block.node().warn(ConfigError::invalid(
-            "it has an effect only for the one backend of an endpoint that is not \"no-op\"",
+            "it has an effect only if the endpoint has exactly one backend and is not \"no-op\"",
         ));
         return None;
     }

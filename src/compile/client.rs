@@ -342,7 +342,7 @@ fn proxies(file: &Backend<'_>, hosts: &[String]) -> Option<Proxies> {
     let address = block.text("proxy_address")?;
     if address.trim().is_empty() {
         node.config_error_hint(
-            ConfigError::invalid("must not be empty: calls would not pass any proxy"),
+            ConfigError::invalid("must not be empty: calls would bypass the proxy"),
             "\"http://proxy:3128\", or remove the key",
         );
         return None;

@@ -24,7 +24,7 @@ pub(super) fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
                 found: node.shown(),
                 allowed: "GET, POST".to_owned(),
             },
-            "POST is taken",
+            "POST is used",
         );
     }
     Some(GraphQl::compile(GraphQlSpec {
@@ -71,7 +71,7 @@ fn query(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
             // Servers that identify operations by name need no query.
             block.node().warn_hint(
                 ConfigError::Missing("query"),
-                "without \"query\" or \"query_path\" the call names no more than \"operationName\"",
+                "without \"query\" or \"query_path\" the call contains only \"operationName\"",
             );
             Some(String::new())
         }

@@ -42,19 +42,19 @@ const REMOVED: &[(&str, &str)] = &[
     ),
     (
         "plugin/http-server",
-        "the Community Edition has no plugins any more",
+        "the Community Edition no longer has plugins",
     ),
     (
         "plugin/http-client",
-        "the Community Edition has no plugins any more",
+        "the Community Edition no longer has plugins",
     ),
     (
         "plugin/req-resp-modifier",
-        "the Community Edition has no plugins any more",
+        "the Community Edition no longer has plugins",
     ),
     (
         "plugin/middleware",
-        "the Community Edition has no plugins any more",
+        "the Community Edition no longer has plugins",
     ),
 ];
 
@@ -67,7 +67,7 @@ pub(crate) fn changes(root: &Node<'_>) -> Vec<Change> {
             all.push(change(&node, false, text, BOTH));
         }
         if name.eq_ignore_ascii_case("plugin") {
-            let text = "the Community Edition has no plugins any more".to_owned();
+            let text = "the Community Edition no longer has plugins".to_owned();
             all.push(change(&node, true, text, NOT_BUILT));
         }
     }
@@ -194,7 +194,7 @@ mod tests {
             found,
             [
                 "/version: 3 must become 4",
-                "LOST /plugin: the Community Edition has no plugins any more",
+                "LOST /plugin: the Community Edition no longer has plugins",
                 "LOST /extra_config/telemetry~1influx: removed; write \"telemetry/opentelemetry\"",
                 "LOST /extra_config/github_com~1devopsfaith~1krakend-cors: the old name is not read any more, and nothing \
                  would be guarded; write \"security/cors\"",
@@ -203,7 +203,8 @@ mod tests {
                 "/endpoints/0/extra_config/proxy/sequential: deprecated; write \"strategy\": \"sequential\"",
                 "LOST /endpoints/0/backend/0/extra_config/github.com~1devopsfaith~1krakend-martian: the old name is not read \
                  any more; write \"modifier/martian\"",
-                "LOST /endpoints/0/backend/0/extra_config/plugin~1http-client: the Community Edition has no plugins any more",
+                "LOST /endpoints/0/backend/0/extra_config/plugin~1http-client: the Community Edition no longer has \
+                 plugins",
             ]
         );
     }

@@ -65,7 +65,7 @@ pub(super) fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option
     }
     let at = server.get("session_tickets_in_redis").unwrap_or(node);
     if server.has("session_ticket_keys") {
-        at.invalid("session tickets have keys in a file already: \"session_ticket_keys\"");
+        at.invalid("the keys of session tickets already come from a file: \"session_ticket_keys\"");
     }
     let secrets = session_ticket_keys(cx);
     if secrets.is_none() {

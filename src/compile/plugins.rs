@@ -213,7 +213,7 @@ impl Work {
         let Named { name, node, .. } = &plugin;
         if self.ignored.contains(name) {
             return node.warn(ConfigError::invalid(format!(
-                "the plugin {name:?} is ignored, as \"portcullis/compat\" says"
+                "the plugin {name:?} is ignored, because \"portcullis/compat\" lists it"
             )));
         }
         let Some(known) = built_in(kind, name) else {
@@ -469,7 +469,7 @@ fn warn_order(named: &[Named<'_>]) {
             .filter(|known| known.kind == PluginKind::Server);
         let order: Vec<&str> = all.map(|known| known.name).collect();
         plugin.node.warn_hint(
-            ConfigError::invalid("the order of these plugins does not count here"),
+            ConfigError::invalid("the order of these plugins has no effect here"),
             format!("a request passes them in this order: {}", order.join(", ")),
         );
     }

@@ -90,7 +90,7 @@ fn site(placed: &Placed, file: &Service<'_>) {
     ) {
         return node.config_error_hint(
             ConfigError::invalid(format!(
-                "no endpoint can be reached: all paths are files, as {} says",
+                "no endpoint can be reached: {} serves all paths as files",
                 placed.pointer
             )),
             "\"skip\": [\"/api\"] in the block leaves these paths to the endpoints",
@@ -99,7 +99,7 @@ fn site(placed: &Placed, file: &Service<'_>) {
     for (endpoint, path, node) in covered {
         node.warn_hint(
             ConfigError::invalid(format!(
-                "{path} cannot be reached: the path is that of a file{}",
+                "{path} cannot be reached: a file is served at this path{}",
                 unused_guards(endpoint)
             )),
             format!("{} serves all paths below {}", placed.pointer, site.shown()),

@@ -64,7 +64,8 @@ const CONNECTION: &[Key] = &[
         "max_retries",
         Kind::Integer,
         "0 (no limit)",
-        "How many attempts to connect may follow a failed one, in a row. After that the agent stops until the next reload; others go on. A negative value sets no limit either.",
+        "How many times in a row a failed attempt to connect is repeated. After that the agent stops until the next \
+         reload, and other agents continue. A negative value sets no limit either.",
     ),
     key(
         "backoff_strategy",

@@ -90,7 +90,7 @@ pub enum ConfigError {
     UnknownGuardKey { key: String },
     #[error("the key {key:?} appears beside {known:?}, which is the same key")]
     KeySpelledTwice { key: String, known: &'static str },
-    #[error("the key {key:?} appears twice: the last one counts")]
+    #[error("the key {key:?} appears twice: the last one is used")]
     DuplicateKey { key: String },
     #[error("mapping key {key:?} already defined at line {line}")]
     KeyTwice { key: String, line: u32 },

@@ -74,7 +74,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "sequential_start",
         Kind::Bool,
         "false",
-        "Accepted and ignored: async agents start side by side, and nothing waits for them.",
+        "Accepted and ignored: async agents start at the same time, and the gateway does not wait for them.",
     ),
     key(
         "max_shutdown_wait_time",
@@ -86,7 +86,8 @@ pub(crate) const SERVICE: &[Key] = &[
         "read_timeout",
         Kind::Duration,
         "60s",
-        "How long a client may send nothing in the middle of a body. If set, it is also the default of `read_header_timeout` and `idle_timeout`.",
+        "How long a client may pause within a body. If set, it is also the default of `read_header_timeout` and \
+         `idle_timeout`.",
     ),
     key(
         "read_header_timeout",
@@ -98,7 +99,7 @@ pub(crate) const SERVICE: &[Key] = &[
         "write_timeout",
         Kind::Duration,
         "60s",
-        "How long a client may read nothing of a response that is ready to be sent.",
+        "How long a client may pause while it reads a response.",
     ),
     key(
         "idle_timeout",

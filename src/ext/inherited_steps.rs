@@ -94,6 +94,6 @@ pub(crate) fn unrouted(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
 /// The warning about a tier that the client names itself.
 pub(super) fn clients_choose(header: &HeaderName) -> ConfigError {
     ConfigError::invalid(format!(
-        "no step of an endpoint sets {header}: clients choose their tier there"
+        "no step of an endpoint sets {header}: clients can choose their tier with it"
     ))
 }

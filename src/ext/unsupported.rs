@@ -124,7 +124,8 @@ pub(crate) const UNSUPPORTED: &[Unsupported] = &[
     reject(
         "auth/gcp",
         &[],
-        "\"auth/client-credentials\" gets tokens from a token server; else put a small proxy in front of the backend",
+        "\"auth/client-credentials\" gets tokens from a token server; otherwise put a small proxy in front of the \
+         backend",
     ),
     reject("governance/processors", &[], QUOTA),
     reject("governance/quota", &[], QUOTA),

@@ -98,7 +98,7 @@ fn header(text: &str) -> Result<Map<String, Value>, Rejection> {
     let header = text.split('.').next().unwrap_or_default();
     let json = URL_SAFE_NO_PAD
         .decode(header)
-        .map_err(|_| bad("the proof is no base64url"))?;
+        .map_err(|_| bad("the proof is not base64url"))?;
     strict_json::object(&json).map_err(|fault| bad(format!("the proof: {fault}")))
 }
 

@@ -109,7 +109,9 @@ pub enum KeySetError {
     #[error("no Keys has been found")]
     NoKeys,
     /// The position, but no text of the document: a set for signing holds private keys, which no error may quote.
-    #[error("the key set is no JSON object with one array `keys` (line {line}, column {column})")]
+    #[error(
+        "the key set is not a JSON object with one array `keys` (line {line}, column {column})"
+    )]
     Syntax { line: usize, column: usize },
 }
 

@@ -56,7 +56,7 @@ pub enum SignError {
     PublicOnly,
     #[error("the key does not match the algorithm {0}")]
     Algorithm(Algorithm),
-    #[error("the parts of the private key do not belong together")]
+    #[error("the parts of the private key do not match")]
     Inconsistent,
     #[error("go-jose/go-jose: error in cryptographic primitive")]
     Failed,

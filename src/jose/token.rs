@@ -283,7 +283,7 @@ impl KeyId {
             KeyId::Absent => Ok(None),
             KeyId::Text(id) => Ok(Some(id)),
             KeyId::NoString(found) => Err(malformed(format!(
-                "failed to unmarshal key ID: header member {name:?} must be a string, and is {found}"
+                "failed to unmarshal key ID: header member {name:?} must be a string, but is {found}"
             ))),
             KeyId::TooLong => Err(malformed(format!("header member {name:?} is too long"))),
         }

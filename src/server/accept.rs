@@ -147,7 +147,7 @@ impl<A: App> AcceptLoop<A> {
                     drop(place);
                     if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
                         log::error!(
-                            "[SERVICE: Gateway] {}: no connection can be accepted: {error}",
+                            "[SERVICE: Gateway] {}: connections cannot be accepted: {error}",
                             self.name
                         );
                         told = Some(Instant::now());

@@ -56,7 +56,7 @@ impl BackgroundService for BackgroundTasks {
                 }
                 Some(ended) = running.join_next(), if !running.is_empty() => {
                     if let Err(error) = ended && error.is_panic() {
-                        log::error!("[SERVICE: Gateway] a background task ended by a defect: {error}");
+                        log::error!("[SERVICE: Gateway] a background task has panicked: {error}");
                     }
                 }
                 () = stopped(&mut shutdown) => return,

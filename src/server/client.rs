@@ -55,7 +55,7 @@ impl Client<'_> {
 /// The failure for a body of the client that cannot be read further.
 pub(super) fn unread(error: &Error) -> Failure {
     if body::is_slow(error) {
-        Failure::new(Kind::BodySlow, "the body stops")
+        Failure::new(Kind::BodySlow, "the client stopped sending the body")
     } else if body::is_malformed(error) {
         Failure::new(Kind::BodyMalformed, "the body is malformed")
     } else {

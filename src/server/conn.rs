@@ -305,7 +305,7 @@ impl Conn {
             return polled;
         }
         watch.poll_stalled(cx, timeout).map(|()| {
-            let reason = "the client is silent, and others need its place";
+            let reason = "the client is silent, and its connection is needed for others";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         })
     }

@@ -146,7 +146,7 @@ pub(super) async fn send(
         let piece = match piece {
             Ok(piece) => Bytes::from(piece),
             Err(error) => {
-                log::error!("a file broke off while it was sent: {error}");
+                log::error!("a file was not sent completely: {error}");
                 return Error::e_explain(ErrorType::InternalError, "a file cannot be read");
             }
         };

@@ -32,7 +32,7 @@ pub(super) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Strin
             .spawn_scoped(scope, work)
             .map_err(|error| format!("no thread can be started: {error}"))?;
         let done = thread.join();
-        done.map_err(|_| "loading ended by a defect".to_owned())
+        done.map_err(|_| "loading has panicked".to_owned())
     })
 }
 

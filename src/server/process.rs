@@ -180,7 +180,7 @@ impl Process {
     ) -> Result<std::convert::Infallible, RunError> {
         if !self.accept_loops.open(open, BEGIN).await {
             return Err(RunError::Start(format!(
-                "listen tcp {}: no listener came up",
+                "listen tcp {}: no listener has started",
                 self.listen.address
             )));
         }
@@ -426,7 +426,7 @@ impl Process {
                 self.leave(0);
             }
             if waited >= self.listen.drain {
-                log::error!("[SERVICE: Gateway] context deadline exceeded: requests were cut");
+                log::error!("[SERVICE: Gateway] context deadline exceeded: requests were aborted");
                 self.send_rest(signals).await;
                 self.leave(0);
             }

@@ -31,7 +31,7 @@ use crate::upstream::{Upgraded, connection_upgrades, has_surplus, is_websocket};
 
 const EXPIRED: &str = "the token of the WebSocket has expired";
 const TOO_LARGE: &str = "a message of the client is too large";
-const CONTROL: &str = "a control frame of the client is not as it must be (RFC 6455 §5.5)";
+const CONTROL: &str = "a control frame of the client is invalid (RFC 6455 §5.5)";
 /// How long a client may take to read why its WebSocket ends.
 const CLOSING: Duration = Duration::from_secs(1);
 

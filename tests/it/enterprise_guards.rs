@@ -233,7 +233,7 @@ fn a_websocket_that_a_cookie_opens_needs_origins_or_gives_a_warning() {
         (
             json!({ "security/policies": { "req": { "policies": ["hasCookie('sid')"] } } }),
             json!([]),
-            Some("\"security/policies\" decide by cookies"),
+            Some("\"security/policies\" decides by cookies"),
         ),
         (
             json!({ "validation/cel": [{ "check_expr": "'Cookie' in req_headers" }] }),

@@ -407,15 +407,15 @@ fn small_errors_at_the_core_levels_are_reported_and_served() {
     for (text, words) in [
         (
             endpoint(json!({"method": "HEAD"})),
-            "KrakenD leaves the endpoint out",
+            "KrakenD skips the endpoint",
         ),
         (
             endpoint(json!({"method": "options"})),
-            "KrakenD leaves the endpoint out",
+            "KrakenD skips the endpoint",
         ),
         (
             endpoint(json!({"method": "QUERY"})),
-            "KrakenD leaves the endpoint out",
+            "KrakenD skips the endpoint",
         ),
         (
             endpoint(json!({"method": "GET,POST"})),

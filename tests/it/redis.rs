@@ -76,7 +76,7 @@ fn a_hostile_redis_ends_its_connection_and_nothing_else() {
         (
             "maps",
             b"%1\r\n".repeat(100_000),
-            "not that of a Redis",
+            "does not come from a Redis",
             "malformed",
         ),
         ("a line", vec![b'+'; 8 << 20], "too large", "too_large"),

@@ -88,7 +88,7 @@ fn check_version(document: &Value) -> Result<(), String> {
     } else {
         "Swagger 2"
     };
-    Err(format!("this is {found}; OpenAPI 3 is needed"))
+    Err(format!("this is {found}, but OpenAPI 3 is required"))
 }
 
 /// `guarded` are the operations that ask for credentials.

@@ -84,7 +84,7 @@ const INPUTS: [&str; 4] = ["{input_headers.", "{input_query_strings.", "{JWT.", 
 const NO_INPUTS: &str = "a host has no inputs, because clients must not choose which server is called: \
                          \"backend/conditional\" chooses between backends";
 
-const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
+const UNFILLED: &str = "to fill in a value: FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
                         {\"expand\": true} fills in ${NAME}";
 
 /// A text that is not a host, but that KrakenD accepts.

@@ -60,7 +60,7 @@ pub(super) fn method(file: &Endpoint<'_>) -> Option<Method> {
         .unwrap_or_else(|| file.block.node().clone());
     if ours {
         node.warn(ConfigError::invalid(format!(
-            "{upper} is served here; KrakenD leaves the endpoint out"
+            "{upper} is served here; KrakenD skips the endpoint"
         )));
     }
     if known.is_none() {
@@ -77,7 +77,7 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Opti
     let Some(node) = file.block.get("endpoint") else {
         file.block.node().warn_hint(
             ConfigError::Missing("endpoint"),
-            "the endpoint is / without it",
+            "without this key, the path is /",
         );
         return Pattern::parse("/", rest).ok();
     };
@@ -98,7 +98,8 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Opti
             if pattern.has_plain_braces() {
                 unlikely(
                     &node,
-                    "braces are a parameter only if they fill a segment and hold letters, digits, - and _",
+                    "braces mark a parameter only if they enclose a whole segment and contain only letters, digits, \
+                     - and _",
                     "\"/orders/{id}\"; \"validation/cel\" can check the value",
                 );
             }
@@ -124,7 +125,7 @@ fn slips(node: &Node<'_>, path: &str) {
     if path.trim() != path {
         unlikely(
             node,
-            "the blank belongs to the path",
+            "the blank is part of the path",
             format!("write {:?}", path.trim()),
         );
     }
@@ -135,7 +136,7 @@ fn slips(node: &Node<'_>, path: &str) {
     for (sign, why, hint) in [
         (
             '#',
-            "a client sends no `#` in a path",
+            "clients never send `#` in a path",
             "paths end before it",
         ),
         (
@@ -159,7 +160,7 @@ fn slips(node: &Node<'_>, path: &str) {
 
 fn unlikely(node: &Node<'_>, why: &str, hint: impl Into<Cow<'static, str>>) {
     node.warn_hint(
-        ConfigError::invalid(format!("no usual request has such a path: {why}")),
+        ConfigError::invalid(format!("ordinary requests never have such a path: {why}")),
         hint,
     );
 }
@@ -185,7 +186,7 @@ pub(super) fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
                     found: calls.to_string(),
                     range: format!("1 to {MAX_CONCURRENT_CALLS}"),
                 },
-                format!("{MAX_CONCURRENT_CALLS} are made"),
+                format!("{MAX_CONCURRENT_CALLS} calls are made"),
             );
         }
         let repeats = file.method.as_deref().unwrap_or("GET");

@@ -107,6 +107,7 @@ pub(super) fn warn_origins(
         ConfigError::invalid(format!(
             "any web page can open this WebSocket in the name of a user: {what}"
         )),
-        "\"portcullis/stream\": {\"upgrade\": true, \"origins\": [\"https://app.example.com\"]}; clients that are no browsers send no Origin, and pass",
+        "\"portcullis/stream\": {\"upgrade\": true, \"origins\": [\"https://app.example.com\"]}; clients that are \
+         not browsers send no Origin and are accepted",
     );
 }

@@ -12,7 +12,7 @@ pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
     match found? {
         b'/' | b'#' => Some(COMMENT),
         b'\'' => Some("strings have double quotes"),
-        b',' => Some("there is a comma too many"),
+        b',' => Some("there is one comma too many"),
         b'}' | b']' => Some("remove the comma before it, or add the value"),
         b'.' | b'+' => Some("a number begins with a digit: 0.5"),
         b'T' | b'F' | b'N' => Some("write true, false or null in small letters"),
@@ -25,7 +25,7 @@ pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
 pub(super) fn in_place_of_key(found: Option<u8>) -> Option<&'static str> {
     match found? {
         b'/' | b'#' => Some(COMMENT),
-        b',' => Some("there is a comma too many"),
+        b',' => Some("there is one comma too many"),
         b'\'' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'0'..=b'9' => Some("keys have double quotes"),
         _ => None,
     }
@@ -34,7 +34,7 @@ pub(super) fn in_place_of_key(found: Option<u8>) -> Option<&'static str> {
 /// A hint about a byte that is found where a comma is expected.
 pub(super) fn in_place_of_comma(found: Option<u8>) -> Option<&'static str> {
     match found? {
-        b'"' | b'{' | b'[' => Some("there is no comma before it"),
+        b'"' | b'{' | b'[' => Some("a comma is missing before it"),
         other => comment(Some(other)),
     }
 }

@@ -198,7 +198,7 @@ fn associate(trees: &mut Vec<Tree>, tree: Tree, warnings: &mut Vec<Warning>) {
     }
     if !trees[at].is_empty() {
         let text = format!(
-            "the template {} is defined in two files: this one counts",
+            "the template {} is defined in two files: this one is used",
             format::quoted(tree.name.as_bytes())
         );
         warnings.push(Warning {

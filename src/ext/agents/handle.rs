@@ -211,7 +211,7 @@ impl AgentContext {
         self.counter.count(ended_as);
         let pause = pause(failures);
         log::error!(
-            "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes goes back in {} s",
+            "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is returned to the queue in {} s",
             pause.as_secs()
         );
         tokio::select! {

@@ -77,7 +77,7 @@ impl RunningAgent {
         }
         series.down();
         while self.working.join_next().await.is_some() {}
-        log::debug!("[SERVICE: AsyncAgent][{name}] the async agent has ended");
+        log::debug!("[SERVICE: AsyncAgent][{name}] the async agent has stopped");
     }
 
     /// Connects, and reconnects after each loss, until the agent ends.
@@ -111,7 +111,7 @@ impl RunningAgent {
             // Once for each reason: a broker can be down for long.
             if is_open || told != why {
                 log::error!(
-                    "[SERVICE: AsyncAgent][{}] no connection to {}: {why}",
+                    "[SERVICE: AsyncAgent][{}] cannot connect to {}: {why}",
                     self.name,
                     self.source.name()
                 );
@@ -151,7 +151,7 @@ impl RunningAgent {
                     Some((permit, delivery)) => self.begin(permit, delivery, over.subscribe()),
                     None => {
                         let why = timeout(FAREWELL, &mut lost).await;
-                        break Some(why.unwrap_or_else(|_| "no more messages come".to_owned()));
+                        break Some(why.unwrap_or_else(|_| "the queue delivers no more messages".to_owned()));
                     }
                 },
             }

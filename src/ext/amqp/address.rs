@@ -50,7 +50,7 @@ impl Broker {
         let tls = match uri.scheme_str() {
             Some("amqp") => false,
             Some("amqps") => true,
-            _ => return Err("the scheme is amqp or amqps".to_owned()),
+            _ => return Err("the scheme must be amqp or amqps".to_owned()),
         };
         let authority = uri.authority().ok_or("no host")?;
         let (user, password) = match authority.as_str().rsplit_once('@') {
@@ -66,7 +66,7 @@ impl Broker {
         }
         let path = uri.path().strip_prefix('/').unwrap_or_default();
         if path.contains('/') {
-            return Err("a slash in the virtual host is written as %2f".to_owned());
+            return Err("a slash in the virtual host must be written as %2f".to_owned());
         }
         let virtual_host = decoded(path)?;
         let mut broker = Broker {
@@ -92,7 +92,7 @@ impl Broker {
             return Err("the virtual host is longer than 255 bytes".to_owned());
         }
         if broker.certificate.is_some() != broker.private_key.is_some() {
-            return Err("certfile and keyfile belong together".to_owned());
+            return Err("certfile and keyfile must be set together".to_owned());
         }
         Ok(broker)
     }
@@ -119,7 +119,8 @@ impl Broker {
             "certfile" => self.certificate = Some(value.into()),
             "keyfile" => self.private_key = Some(value.into()),
             "server_name_indication" => self.server_name = Some(value.to_owned()),
-            _ => return Err("an option is unknown: heartbeat, connection_timeout, channel_max, auth_mechanism, cacertfile, certfile, keyfile and server_name_indication are known".to_owned()),
+            _ => return Err("an option is unknown; the options are heartbeat, connection_timeout, channel_max, \
+                             auth_mechanism, cacertfile, certfile, keyfile and server_name_indication".to_owned()),
         }
         Ok(())
     }

@@ -63,7 +63,8 @@ pub(super) fn agent(
         (workers?, rate_limit?, max_deliveries?, work?);
     if usize::from(prefetch) < workers {
         node.warn(ConfigError::invalid(format!(
-            "with \"prefetch_count\" {prefetch} no more than {prefetch} of the {workers} workers have messages"
+            "\"prefetch_count\" {prefetch} limits the messages in progress: at most {prefetch} of the {workers} \
+             workers have one"
         )));
     }
     let most_bytes = most_bytes(cx);
@@ -197,7 +198,7 @@ impl Source for Queue {
             channel,
             tag,
             mut messages,
-        } = consuming.map_err(|_| "no answer in time".to_owned())??;
+        } = consuming.map_err(|_| "no reply in time".to_owned())??;
         let session = Line {
             connection: opened.client,
             channel: channel.clone(),

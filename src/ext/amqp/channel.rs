@@ -59,6 +59,6 @@ where
     };
     match timeout(SETUP, setup(client)).await {
         Ok(made) => Ok((made.map_err(Failed::from)?, connections)),
-        Err(_) => Err(Failed::from("no answer in time".to_owned())),
+        Err(_) => Err(Failed::from("no reply in time".to_owned())),
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn producer(
         ),
         (
             "exclusive",
-            "no message can be sent to an internal exchange",
+            "messages cannot be sent to an internal exchange",
         ),
     ] {
         if block.flag(key) {
@@ -220,7 +220,7 @@ fn parameter(block: &Block<'_>, key: &str, name: &str, site: &BackendSite<'_>) -
             ConfigError::invalid(format!(
                 "the endpoint has no parameter {{{name}}}: the value is empty"
             )),
-            "\"static_routing_key\": true takes routing_key itself",
+            "\"static_routing_key\": true uses routing_key itself as the routing key",
         );
     }
     found.map(Box::from)
@@ -235,7 +235,7 @@ fn connected(
 ) -> Option<Connected> {
     let host = site.hosts.first().map_or("", String::as_str);
     if site.hosts.len() > 1 {
-        node.warn(ConfigError::invalid("only the first host counts"));
+        node.warn(ConfigError::invalid("only the first host is used"));
     }
     let hint = "\"host\": [\"amqp://user:password@host:5672/vhost\"]";
     let broker = address(node, host, "the first host", hint)?;
@@ -457,7 +457,8 @@ fn rabbit(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Connected> {
     match Broker::parse(&url) {
         Ok(broker) => connection(node, broker, NAME, &url, Backoff::QUICK, cx),
         Err(why) => {
-            let error = ConfigError::invalid(format!("{SERVER} is no address of a broker: {why}"));
+            let error =
+                ConfigError::invalid(format!("{SERVER} is not the address of a broker: {why}"));
             node.config_error_hint(error, hint);
             None
         }
@@ -474,7 +475,7 @@ pub(super) fn address(
     let parsed = Broker::parse(url);
     parsed
         .map_err(|why| {
-            let text = format!("{what} is no address of a broker: {why}");
+            let text = format!("{what} is not the address of a broker: {why}");
             node.config_error_hint(ConfigError::invalid(text), hint);
         })
         .ok()

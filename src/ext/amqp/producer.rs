@@ -100,7 +100,7 @@ impl Names {
         if let Some(text) = value(&self.reply_to) {
             // The broker closes the channel of a sender that does not consume from it.
             if text == DIRECT_REPLY {
-                return Err(bad(format!("{DIRECT_REPLY} cannot get replies here")));
+                return Err(bad(format!("replies to {DIRECT_REPLY} are not supported")));
             }
             properties.reply_to = Some(short("address for replies", &text)?);
         }
@@ -109,7 +109,7 @@ impl Names {
         }
         if let Some(text) = value(&self.priority) {
             let number = text.parse().ok();
-            let number = number.ok_or_else(|| bad("the priority is no number to 255".to_owned()));
+            let number = number.ok_or_else(|| bad("the priority is not a number from 0 to 255".to_owned()));
             properties.priority = Some(number?);
         }
         Ok(())
@@ -126,7 +126,7 @@ fn expiration(text: &str) -> Result<String, Failure> {
     match number.filter(|number| *number <= MOST_EXPIRATION) {
         Some(number) => Ok(number.to_string()),
         None => Err(bad(format!(
-            "the expiration is no number of milliseconds to {MOST_EXPIRATION}"
+            "the expiration is not a number of milliseconds from 0 to {MOST_EXPIRATION}"
         ))),
     }
 }

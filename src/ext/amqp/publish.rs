@@ -143,7 +143,7 @@ async fn write(
             return why;
         }
     }
-    "nobody sends messages any more".to_owned()
+    "the sender no longer exists".to_owned()
 }
 
 fn lock(unconfirmed: &Mutex<Unconfirmed>) -> MutexGuard<'_, Unconfirmed> {
@@ -161,11 +161,11 @@ pub(super) async fn send(
 ) -> Result<(), Failure> {
     let outgoing = link.client(deadline).await?;
     if letter.head_bytes > outgoing.most_head_bytes {
-        let text = "the headers are larger than the broker takes";
+        let text = "the headers are larger than the broker accepts";
         return Err(Failure::bad_input(StatusCode::BAD_REQUEST, text));
     }
     if letter.body.len() > outgoing.most_body_bytes.get() {
-        let text = "the message is larger than the broker takes";
+        let text = "the message is larger than the broker accepts";
         return Err(Failure::new(Kind::BodyTooLarge, text));
     }
     let (done, outcome) = oneshot::channel();
@@ -179,7 +179,7 @@ pub(super) async fn send(
     let failed = |text| Err(Failure::new(Kind::Status, text));
     match timeout_at(deadline, work).await {
         Ok(Ok(Outcome::Confirmed)) => Ok(()),
-        Ok(Ok(Outcome::NoRoute)) => failed("no route: the message reaches no queue"),
+        Ok(Ok(Outcome::NoRoute)) => failed("no route: no queue receives the message"),
         Ok(Ok(Outcome::Rejected)) => failed("the broker rejected the message"),
         Ok(Err(failure)) => Err(failure),
         Err(_) => Err(Failure::new(Kind::Deadline, "context deadline exceeded")),

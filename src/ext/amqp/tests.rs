@@ -29,6 +29,9 @@ fn a_block_without_the_address_of_a_broker_stops_the_start() {
     // The hosts of this test are those of HTTP backends.
     for extension in [&CONSUMER, &PRODUCER] {
         let (good, text) = compiled(extension, r#"{ "name": "q", "exchange": "ex" }"#);
-        assert!(!good && text.contains("no address of a broker"), "{text}");
+        assert!(
+            !good && text.contains("not the address of a broker"),
+            "{text}"
+        );
     }
 }

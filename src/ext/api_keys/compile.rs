@@ -41,7 +41,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if matches!(hash, KeyHash::Fnv128 | KeyHash::Sha1) {
         let at = node.get("hash").unwrap_or_else(|| node.clone());
         at.warn_hint(
-            ConfigError::invalid("this hash does not protect keys once the file is known"),
+            ConfigError::invalid("this hash does not protect the keys if the file is disclosed"),
             "\"hash\": \"sha256\"",
         );
     }

@@ -25,7 +25,7 @@ pub(super) const SERVICE_KEYS: &[Key] = &[
         "hash",
         Kind::Choice(&["plain", "fnv128", "sha256", "sha1"]),
         "plain",
-        "What the file holds instead of the keys themselves: hexadecimal hashes. `sha256` is recommended.",
+        "The form of the keys in the file: hexadecimal hashes, or the keys themselves. `sha256` is recommended.",
     ),
     key(
         "salt",

@@ -91,7 +91,7 @@ fn logout(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
     if block.http_listen.is_none() {
         node.config_error_hint(
             ConfigError::Missing("http_listen"),
-            "logout tokens come to POST /logout at this address",
+            "logout tokens are sent to POST /logout at this address",
         );
     }
     let blocks = block.logout.iter().cloned();
@@ -210,12 +210,12 @@ fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Opt
     if block.secret.is_empty() && (exposed || http.is_some()) {
         node.config_error_hint(
             ConfigError::Missing("secret"),
-            "needed for \"http_listen\", and for \"listen\" on another address than this machine's own",
+            "required for \"http_listen\", and for \"listen\" on an address that is not loopback",
         );
     }
     if (1..LEAST_SECRET).contains(&block.secret.len()) {
         node.invalid(format!(
-            "a \"secret\" has at least {LEAST_SECRET} characters"
+            "a \"secret\" must have at least {LEAST_SECRET} characters"
         ));
     }
 }

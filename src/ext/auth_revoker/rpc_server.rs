@@ -172,7 +172,7 @@ impl Unauthenticated {
             return;
         }
         log::warn!(
-            "[SERVICE: Bloomfilter] more than {NEWCOMERS} clients have sent no request: the oldest is closed"
+            "[SERVICE: Bloomfilter] more than {NEWCOMERS} clients have sent no request: the oldest connection is closed"
         );
         if let Some((oldest, _)) = self.0.pop_front() {
             oldest.abort();

@@ -272,7 +272,7 @@ fn several(
     ] {
         if let Some(node) = file.source.block.get(key) {
             node.config_error_hint(
-                ConfigError::invalid("an endpoint has either \"providers\" or this"),
+                ConfigError::invalid("an endpoint must have either \"providers\" or this key"),
                 "put it into one of the providers",
             );
         }
@@ -291,7 +291,8 @@ fn several(
         }
         if asked.is_some() && std::mem::replace(&mut asks, true) {
             one.place("introspection").invalid(
-                "another provider has \"introspection\", too: it would not be known which one to ask about an opaque token",
+                "another provider also has \"introspection\": the gateway could not tell which one to ask about an \
+                 opaque token",
             );
         }
         match made {
@@ -324,7 +325,7 @@ fn rules(file: &config::Validator<'_>) -> Rules {
     if !scopes.is_empty() && scopes_key == OneOrMany::One(String::new()) {
         file.source.place("scopes").warn_hint(
             ConfigError::invalid(
-                "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would look at none",
+                "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would check none",
             ),
             "\"scopes_key\": \"scope\"",
         );

@@ -58,7 +58,7 @@ pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Bin
     let trusted = facts.map_or_else(Box::default, |facts| facts.client_address.trusted.clone());
     if header_name.is_some() && trusted.is_empty() {
         at("certificate_header").config_error_hint(
-            ConfigError::invalid("no proxy is trusted, so this header is never believed"),
+            ConfigError::invalid("no proxy is trusted, so this header is always ignored"),
             "list the addresses of your proxies in \"trusted_proxies\" of \"router\"",
         );
     }
@@ -80,14 +80,16 @@ fn doubts(block: &Block<'_>, cx: &Compile<'_>) {
     for key in DPOP_KEYS {
         if let (Some(node), false) = (block.get(key), is_on("dpop")) {
             node.warn_hint(
-                ConfigError::invalid("without \"dpop\" no proof is looked at: ignored"),
+                ConfigError::invalid("ignored, because no proof is checked without \"dpop\""),
                 "\"dpop\": \"required\" or \"optional\"",
             );
         }
     }
     if let (Some(node), false) = (block.get("certificate_header"), is_on("certificate")) {
         node.warn_hint(
-            ConfigError::invalid("without \"certificate\" no certificate is looked at: ignored"),
+            ConfigError::invalid(
+                "ignored, because no certificate is checked without \"certificate\"",
+            ),
             "\"certificate\": \"required\" or \"optional\"",
         );
     }
@@ -143,7 +145,7 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
         .is_some_and(|secret| secret.len() < LEAST_NONCE_SECRET)
     {
         at("dpop_nonce_secret").invalid(format!(
-            "a secret has at least {LEAST_NONCE_SECRET} characters"
+            "a secret must have at least {LEAST_NONCE_SECRET} characters"
         ));
     }
     let nonce = match (block.flag("dpop_nonce"), secret) {

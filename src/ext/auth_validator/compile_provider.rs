@@ -207,7 +207,8 @@ fn unknown_algorithm(node: &Node<'_>, name: &str) {
     if name.trim().eq_ignore_ascii_case("ES256K") {
         node.config_error_hint(
             ConfigError::invalid("JOSE: ES256K is not supported"),
-            "its curve secp256k1 is no NIST curve and not recommended for tokens (RFC 8812 §3.2); let the provider sign with ES256 or Ed25519",
+            "its curve secp256k1 is not a NIST curve and is not recommended for tokens (RFC 8812 §3.2); let the \
+             provider sign with ES256 or Ed25519",
         );
         return;
     }
@@ -439,7 +440,11 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<Location>, &'
     let (issuer, document) = match (&node.value().data, named) {
         (Data::Bool(true), Some(issuer)) => (issuer.to_owned(), None),
         (Data::Bool(true), None) => {
-            node.config_error_hint(ConfigError::Missing("issuer"), "whose configuration is it?");
+            node.config_error_hint(
+                ConfigError::Missing("issuer"),
+                "\"openid_configuration\": true needs the \
+                 \"issuer\" whose configuration is fetched",
+            );
             return Ok(None);
         }
         (Data::Bool(false), _) => return Err("there is neither jwk_url nor jwk_local_path"),

@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
 fn algorithms<'a>(block: &Block<'a>) -> Option<Node<'a>> {
     let (one, several) = (block.get("alg"), block.get("algs"));
     if let (Some(_), Some(several)) = (&one, &several) {
-        several.invalid("there is \"alg\", too: name the algorithms in one of them");
+        several.invalid("\"alg\" is also set: name the algorithms in only one of the two");
     }
     several.or(one)
 }

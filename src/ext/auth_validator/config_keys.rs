@@ -56,7 +56,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "disable_jwk_security",
         Kind::Bool,
         "false",
-        "Keys may come over plain HTTP and from servers whose certificate is not trusted.",
+        "Allow keys over plain HTTP, and from servers whose certificate is not trusted.",
     ),
     key(
         "cache",
@@ -122,7 +122,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "cipher_suites",
         Kind::Integers,
         "49199 49195 49200 49196 52392 52393",
-        "TLS 1.2 suites for fetching keys. RC4, 3DES, CBC and static RSA do not exist here.",
+        "TLS 1.2 suites for fetching keys. RC4, 3DES, CBC and static RSA are not supported.",
     ),
     key(
         "secret_url",
@@ -140,7 +140,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "failed_jwk_key_cooldown",
         Kind::Any,
         "",
-        "How long no download is made again for an unknown key id.",
+        "How long to wait before another download for the same unknown key id.",
     ),
     key(
         "introspection",

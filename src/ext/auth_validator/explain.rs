@@ -195,7 +195,7 @@ impl Keys {
             Step::Algorithm => {
                 let found = token
                     .algorithm()
-                    .map_or("none that we know", |known| known.as_str());
+                    .map_or("an unknown one", |known| known.as_str());
                 format!("expected {}, found {found}", self.verifier.algorithms)
             }
             Step::Key => {

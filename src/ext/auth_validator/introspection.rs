@@ -57,7 +57,7 @@ impl Introspection {
         if !is_token(token) {
             return Some(Err(Rejection::new(
                 Reason::Malformed,
-                "the token has characters that no bearer token has (RFC 6750 §2.1), or is too long",
+                "the token has characters that a bearer token must not have (RFC 6750 §2.1), or is too long",
             )));
         }
         self.inquiry
@@ -144,7 +144,9 @@ impl Introspection {
             // The provider has responded, but a rule could not use the response.
             Err(rejection) if rejection.reason == Reason::BadClaim => return Ok(Err(rejection)),
             Err(rejection) => {
-                return Err(NoAnswer::response(format!("no JSON object: {rejection}")));
+                return Err(NoAnswer::response(format!(
+                    "not a JSON object: {rejection}"
+                )));
             }
         };
         match claims.claim("active").and_then(Value::as_bool) {

@@ -33,7 +33,7 @@ pub(super) fn backend(
     };
     if !secure {
         node.warn(ConfigError::invalid(
-            "the host is called over http: whoever reads the call can send it again for some minutes",
+            "the host is called over http: anyone who reads the call can repeat it for some minutes",
         ));
     }
     let name = cx
@@ -130,7 +130,7 @@ fn host(node: &Node<'_>, site: &BackendSite<'_>) -> Option<(HeaderValue, bool)> 
     let has_path = url.as_ref().is_some_and(|url| url.path().len() > 1);
     if value.is_none() || has_path {
         node.config_error_hint(
-            ConfigError::invalid("the signature needs a plain host"),
+            ConfigError::invalid("the signature needs the URL of a host, without a path"),
             hint,
         );
         return None;

@@ -112,7 +112,7 @@ impl Chain {
                     };
                     chain.current.store(Some(Arc::new(lent)));
                     if chain.last_error.swap(None).is_some() {
-                        log::info!("[SERVICE: SigV4] there are keys again");
+                        log::info!("[SERVICE: SigV4] keys are available again");
                     }
                     pause = PAUSE;
                     wait
@@ -125,7 +125,7 @@ impl Chain {
                         .as_ref()
                         .is_none_or(|known| **known != why)
                     {
-                        log::error!("[SERVICE: SigV4] no keys: {why}");
+                        log::error!("[SERVICE: SigV4] no keys are available: {why}");
                     }
                     chain.last_error.store(Some(Arc::new(why)));
                     pause = (pause * 2).min(LONGEST_PAUSE);

@@ -157,7 +157,7 @@ fn challenge(block: &Block<'_>) -> Option<HeaderValue> {
     let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::try_from(format!("Basic realm=\"{quoted}\", charset=\"UTF-8\"")).ok();
     if let (None, Some(at)) = (&value, &block.realm_at) {
-        at.invalid("a realm has no control characters");
+        at.invalid("a realm must not contain control characters");
     }
     value
 }

@@ -18,11 +18,11 @@ pub(crate) struct Proof([u8; 32]);
 /// Why a user cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UserError {
-    #[error("a name is not empty and has no colon")]
+    #[error("a name must not be empty or contain a colon")]
     Name,
     #[error("not a bcrypt hash ($2y$…, $2a$… or $2b$…)")]
     Hash,
-    #[error("the cost of a bcrypt hash is 4 to {MOST_COST} here")]
+    #[error("the cost of a bcrypt hash must be from 4 to {MOST_COST}")]
     Cost,
     #[error("the system provides no random numbers")]
     Random,

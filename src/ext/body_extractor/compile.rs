@@ -129,7 +129,7 @@ fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
         && matches!(&target, Target::Header(name) if *name == http::header::AUTHORIZATION)
     {
         block.node().config_error_hint(
-            ConfigError::invalid("a second credential in addition to that of the client"),
+            ConfigError::invalid("this would add a second credential to that of the client"),
             "\"on_conflict\": \"replace\" or \"skip\"",
         );
         return None;
@@ -173,7 +173,7 @@ fn header(written: &str, block: &Block<'_>) -> Option<HeaderName> {
         .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     if REFUSED.contains(&&*text) || text.starts_with("x-forwarded-") {
         node.invalid(format!(
-            "{written} is decided by the gateway or the connection"
+            "{written} is set by the gateway or belongs to the connection"
         ));
         return None;
     }

@@ -150,19 +150,19 @@ fn broken_blocks_stop_the_start() {
         (with("on_conflict", json!("")), "on_conflict"),
         (with("expression", json!("a..b")), "dotted path"),
         (with("target", json!("a b")), "not the name of a header"),
-        (with("target", json!("Host")), "decided by the gateway"),
+        (with("target", json!("Host")), "set by the gateway"),
         (
             with("target", json!("X-Forwarded-For")),
-            "decided by the gateway",
+            "set by the gateway",
         ),
         (
             with("target", json!("Content-Length")),
-            "decided by the gateway",
+            "set by the gateway",
         ),
-        (with("target", json!("X_Real.IP")), "decided by the gateway"),
+        (with("target", json!("X_Real.IP")), "set by the gateway"),
         (
             with("target", json!("x_forwarded_for")),
-            "decided by the gateway",
+            "set by the gateway",
         ),
     ] {
         let mut file = File::new(&block.to_string());

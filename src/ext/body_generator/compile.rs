@@ -153,7 +153,7 @@ fn source(block: &Block<'_>, cx: &Compile<'_>) -> Option<(String, String)> {
                 && let Some(node) = block.get("template")
             {
                 node.config_error_hint(
-                    ConfigError::invalid("this is not a text in base64"),
+                    ConfigError::invalid("this is not base64"),
                     "put the template into a file, and name it in \"path\"",
                 );
             }
@@ -161,7 +161,7 @@ fn source(block: &Block<'_>, cx: &Compile<'_>) -> Option<(String, String)> {
         }
         _ => {
             block.node().config_error_hint(
-                ConfigError::invalid("there must be either a \"path\" or a \"template\""),
+                ConfigError::invalid("either a \"path\" or a \"template\" is needed"),
                 "\"path\": \"./body.tmpl\"",
             );
             None

@@ -30,7 +30,7 @@ fn detector(node: &Node<'_>, cx: &Compile<'_>) -> Option<BotDetector> {
     if block.is_empty() && cx.report.config_errors() == before {
         block
             .block
-            .guards_nothing("no client is a bot without \"deny\" or \"patterns\"");
+            .guards_nothing("without \"deny\" or \"patterns\", no client is a bot");
     }
     let patterns = match re2::set(&block.patterns) {
         Ok(patterns) => patterns,

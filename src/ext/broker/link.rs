@@ -131,7 +131,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
     }
 
     fn failure(&self, why: &str) -> Failure {
-        let text = format!("no connection to {}: {why}", self.name);
+        let text = format!("cannot connect to {}: {why}", self.name);
         Failure::new(Kind::Connect, text)
     }
 
@@ -201,7 +201,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
         };
         // Once for each reason: a broker can be down for long.
         if is_new && is_told {
-            log::warn!("[Queues] no connection to {}: {why}", self.name);
+            log::warn!("[Queues] cannot connect to {}: {why}", self.name);
         }
         if let Some(series) = &self.series {
             series.down();

@@ -19,7 +19,7 @@ pub(super) fn backend(
     };
     if block.is_empty() {
         node.warn(ConfigError::invalid(
-            "nothing is set: there is no circuit breaker",
+            "no key is set: there is no circuit breaker",
         ));
         return BackendPart::Nothing;
     }

@@ -102,13 +102,13 @@ fn doubts(node: &Node<'_>, block: &Block<'_>) {
         let (why, hint) = match rest {
             _ if origin == "null" => continue,
             Some(_) if usual_port(origin).is_some() => (
-                "browsers leave out the usual port",
+                "browsers omit the default port",
                 usual_port(origin).unwrap_or_default().to_owned(),
             ),
             Some(rest) if rest.contains('/') => {
                 let end = origin.len() - rest.len() + rest.find('/').unwrap_or(rest.len());
                 let whole = origin.get(..end).unwrap_or(origin).to_owned();
-                ("an origin has no path and no slash at its end", whole)
+                ("an origin has no path and no trailing slash", whole)
             }
             // `*.example.com` and `*example.com` match whole origins.
             None if !origin.starts_with('*') => (

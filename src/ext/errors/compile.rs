@@ -58,7 +58,7 @@ fn page(node: &Node<'_>, cx: &Compile<'_>) -> Option<Page> {
         Err(name) => {
             node.config_error_hint(
                 ConfigError::invalid(format!("{{{name}}} is not a placeholder of error bodies")),
-                "there are {status}, {title}, {reason}, {detail} and {request_id}",
+                "the placeholders are {status}, {title}, {reason}, {detail} and {request_id}",
             );
             None
         }

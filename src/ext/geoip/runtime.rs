@@ -152,7 +152,7 @@ impl Loaded {
             .iter()
             .any(|known| kind.contains(known))
         {
-            return Err(format!("{shown} is a {kind} database and none of cities"));
+            return Err(format!("{shown} is a {kind} database, not a City database"));
         }
         let doubt = tried(&reader).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         Ok(Loaded {

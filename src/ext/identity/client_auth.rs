@@ -223,7 +223,7 @@ pub(crate) fn check_secret_url(block: &Block<'_>, name: &str, url: &str, insecur
         }
         _ => {
             node.config_error_hint(
-                ConfigError::invalid("this is no URL of a server"),
+                ConfigError::invalid("this is not the URL of a server"),
                 "a whole URL: \"https://issuer.example/oauth/token\"",
             );
             false

@@ -195,7 +195,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
     /// Makes `call`, or waits for an equal one, for at most `limit`. `client` identifies the client of the request.
     ///
     /// # Errors
-    /// There is no answer in time, or the call failed.
+    /// There is no reply in time, or the call failed.
     pub(crate) async fn ask<
         F: Future<Output = Result<CallResult<A>, NoAnswer>> + Send + 'static,
     >(

@@ -72,7 +72,7 @@ fn keeper(at: &Node<'_>, url: &str) -> Option<Keeper> {
     match error {
         KeeperError::Cloud(_) => at.config_error_hint(
             config_error,
-            "seal the passphrase anew, with a key of Vault's transit engine or one of your own",
+            "encrypt the passphrase again, with a key of Vault's transit engine or with one of your own",
         ),
         _ => at.config_error(config_error),
     }

@@ -81,7 +81,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let ttl = block.duration("ttl");
     if let (Some(Duration::ZERO), Some(node)) = (ttl, block.get("ttl")) {
         node.warn_hint(
-            ConfigError::invalid("a period of 0 is not possible"),
+            ConfigError::invalid("the period must not be 0"),
             "1m is used",
         );
     }

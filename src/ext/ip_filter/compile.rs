@@ -71,7 +71,7 @@ fn filter(node: &Node<'_>, cx: &Compile<'_>) -> Option<(Filter, Vec<IpNet>)> {
         block.block.missing("CIDR");
     } else if block.cidr.is_empty() && cx.report.config_errors() == before {
         let at = block.block.get("CIDR").unwrap_or_else(|| node.clone());
-        at.invalid("an empty list rejects all clients, or none");
+        at.invalid("an empty list rejects either all clients or none");
     }
     if !block.block.has("allow") {
         node.config_error_hint(

@@ -27,7 +27,7 @@ const KEYS: &[Key] = &[
         "cache",
         Kind::Bool,
         "false",
-        "Has no effect: key sets are always kept, and their `Cache-Control` counts.",
+        "Has no effect: key sets are always cached, and their `Cache-Control` is respected.",
     ),
 ];
 

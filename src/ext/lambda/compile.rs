@@ -75,7 +75,7 @@ fn function(written: &LambdaBlock<'_>, site: &BackendSite<'_>) -> Option<Functio
     if written.functions.is_empty() {
         node.warn_hint(
             ConfigError::invalid(
-                "clients name the function: they may call every function that the keys allow",
+                "clients name the function: they can call every function that the keys allow",
             ),
             "\"functions\": [\"one\", \"another\"]",
         );

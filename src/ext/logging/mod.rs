@@ -17,7 +17,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logging",
     aliases: &["github_com/devopsfaith/krakend-gologging"],
     guard: false,
-    doc: "What is logged, in which form, and where to.",
+    doc: "What is logged, in which format, and where.",
     keys: config::KEYS,
     compile: compile::logging,
 };

@@ -148,7 +148,7 @@ fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
         Value::Integer(number) => leaf(Json::Number(number.to_string().into())),
         Value::Number(number) => match number_text(*number) {
             Some(text) => leaf(Json::Number(text.into())),
-            None => Err(Error::runtime("JSON has no such number")),
+            None => Err(Error::runtime("JSON cannot contain this number")),
         },
         Value::String(text) => leaf(Json::string(text.to_string_lossy())),
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),

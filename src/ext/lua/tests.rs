@@ -154,7 +154,7 @@ async fn a_missing_key_reads_as_no_value() {
     assert_eq!(failure("d:get()").await, "need arguments (post-script:L1)");
     assert_eq!(
         failure("d:set('nan', 0/0)").await,
-        "JSON has no such number (post-script:L1)"
+        "JSON cannot contain this number (post-script:L1)"
     );
     let pipe = proxy(&code(
         "post",

@@ -390,7 +390,7 @@ fn shown(node: &Node) -> Shown {
     }
 }
 
-/// The text of a number: without a fraction if it has none. `None` if JSON has no such number.
+/// The text of a number: without a fraction if it has none. `None` if JSON cannot contain this number.
 pub(super) fn number_text(number: f64) -> Option<String> {
     if !number.is_finite() {
         return None;

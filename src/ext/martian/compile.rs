@@ -80,7 +80,7 @@ fn only<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
         (Some((first, _)), Some((second, _))) => {
             node.config_error_hint(
                 ConfigError::invalid(format!(
-                    "exactly one modifier is expected, but here are {first:?} and {second:?}"
+                    "exactly one modifier is expected, but there are {first:?} and {second:?}"
                 )),
                 "{\"fifo.Group\": {\"modifiers\": [ … ]}} runs several",
             );

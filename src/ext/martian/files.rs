@@ -143,7 +143,7 @@ fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
     let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(size).read_to_end(&mut body)?;
     if body.len() as u64 != size {
-        return Err(io::Error::other("it was cut while it was read"));
+        return Err(io::Error::other("it was truncated while it was read"));
     }
     let (status, content_range) = range::head(&part, length);
     let mut headers = HeaderMap::with_capacity(3);

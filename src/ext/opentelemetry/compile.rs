@@ -119,7 +119,7 @@ fn sampler(block: &Block<'_>, environment: &Environment) -> Sampler {
         return Sampler::default();
     } else if rate == 0.0 {
         node.warn_hint(
-            ConfigError::invalid("0 traces nothing here; KrakenD traces every request then"),
+            ConfigError::invalid("0 disables tracing here; KrakenD traces every request"),
             "1 traces every request",
         );
     }

@@ -336,7 +336,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "exporters_override",
         Kind::Object,
         "",
-        "Not built: all exporters get the data.",
+        "Not supported: all exporters get the data.",
     ),
 ];
 

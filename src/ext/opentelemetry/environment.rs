@@ -113,7 +113,8 @@ pub(super) fn sampler(environment: &Environment, node: &Node<'_>) -> Sampler {
         _ => {
             node.warn_hint(
                 ConfigError::invalid("OTEL_TRACES_SAMPLER names an unknown sampler"),
-                "known are always_on, always_off, traceidratio, and the same after \"parentbased_\"; parentbased_always_on is used",
+                "the known names are always_on, always_off, traceidratio, and the same after \"parentbased_\"; \
+                 parentbased_always_on is used",
             );
             return Sampler::default();
         }

@@ -248,7 +248,7 @@ pub(super) fn jaeger(
             "traces go to {} as OTLP",
             collector.url("/v1/traces")
         )),
-        "\"telemetry/opentelemetry\" says so without a warning",
+        "\"telemetry/opentelemetry\" has the same settings without this warning",
     );
     exporter(&collector, &node, shared, cx)
 }

@@ -108,7 +108,7 @@ pub(super) fn labels(block: &Block<'_>, key: &str) -> Vec<Attribute> {
             ConfigError::invalid(format!(
                 "{label} is a label of the gateway or of Prometheus"
             )),
-            format!("the attribute is called {free}"),
+            format!("the attribute is renamed to {free}"),
         );
         free
     })

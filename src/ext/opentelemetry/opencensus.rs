@@ -201,7 +201,7 @@ fn warn(exporters: Option<&Block<'_>>) {
         .collect();
     if !named.is_empty() {
         exporters.node().warn_hint(
-            ConfigError::invalid(format!("these exporters are not built: {}", named.join(", "))),
+            ConfigError::invalid(format!("these exporters are not supported: {}", named.join(", "))),
             "an OpenTelemetry Collector sends to all of them: \"telemetry/opentelemetry\": {\"exporters\": {\"otlp\": [{\"name\": \"collector\", \"host\": \"127.0.0.1\", \"port\": 4317}]}}",
         );
     }

@@ -110,7 +110,7 @@ fn check_words(environment: &Environment, node: &Node<'_>) {
         {
             let known = known.join(", ");
             node.warn_hint(
-                ConfigError::invalid(format!("{name} has a value that is none of {known}")),
+                ConfigError::invalid(format!("{name} has a value other than {known}")),
                 format!("{usual} applies"),
             );
         }

@@ -51,7 +51,7 @@ pub(super) fn endpoint(
     let mut requests = block.req.iter().flat_map(|stage| &stage.policies);
     if requests.any(|(text, _)| names_cookies(text)) {
         cx.browsers_send(
-            "\"security/policies\" decide by cookies, and browsers send cookies with it",
+            "\"security/policies\" decides by cookies, and browsers send cookies with it",
         );
     }
     EndpointPart::pipe(policies)
@@ -150,7 +150,7 @@ fn rejection(error: Option<&ErrorBlock<'_>>) -> Rejection {
         && let Some(node) = error.block.get("body")
     {
         node.warn(ConfigError::invalid(
-            "the body is no JSON, although its \"content_type\" says so",
+            "the body is not JSON, although its \"content_type\" says that it is",
         ));
     }
     let status = error

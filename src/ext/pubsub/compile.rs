@@ -136,7 +136,7 @@ fn place<'a>(
     let node = block.get(key).unwrap_or_else(|| block.node().clone());
     let host = site.hosts.first().map_or("", String::as_str);
     if site.hosts.len() > 1 {
-        node.warn(ConfigError::invalid("only the first host counts"));
+        node.warn(ConfigError::invalid("only the first host is used"));
     }
     let text = format!("{host}{}", block.string(key).unwrap_or_default());
     let Some(address) = Address::parse(&text) else {
@@ -150,7 +150,10 @@ fn place<'a>(
         return None;
     }
     if address.place.is_empty() {
-        node.invalid(format!("{}:// names no topic and no queue", address.scheme));
+        node.invalid(format!(
+            "{}:// names neither a topic nor a queue",
+            address.scheme
+        ));
         return None;
     }
     let known = known(&address, role);
@@ -197,8 +200,8 @@ fn is_offered(address: &Address, role: Role, node: &Node<'_>) -> bool {
         ("rabbit", _) if cfg!(feature = "amqp") => return true,
         ("rabbit", _) => crate::ext::amqp::MISSING,
         _ => (
-            "nothing is known about this scheme",
-            "awssns, awssqs and gcppubsub are",
+            "the scheme is unknown",
+            "the schemes are awssns, awssqs and gcppubsub",
         ),
     };
     node.config_error_hint(
@@ -380,7 +383,7 @@ fn google(node: &Node<'_>, address: &Address, kind: &str, cx: &mut Compile<'_>) 
     };
     if !plain(project) || !plain(name) {
         node.invalid(format!(
-            "{} has other letters than Google allows",
+            "{} has characters that Google does not allow",
             address.shown()
         ));
         return None;

@@ -133,7 +133,7 @@ impl Tokens {
                     let life = current.until.saturating_duration_since(Instant::now());
                     tokens.current.store(Some(Arc::new(current)));
                     if tokens.last_error.swap(None).is_some() {
-                        log::info!("[PubSub] there are Google credentials again");
+                        log::info!("[PubSub] Google credentials are available again");
                     }
                     pause = PAUSE;
                     life.saturating_sub(EARLY).max(life / 2).max(PAUSE)
@@ -146,7 +146,7 @@ impl Tokens {
                         .as_ref()
                         .is_none_or(|known| **known != why)
                     {
-                        log::warn!("[PubSub] no Google credentials: {why}");
+                        log::warn!("[PubSub] no Google credentials are available: {why}");
                     }
                     tokens.last_error.store(Some(Arc::new(why)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -174,7 +174,7 @@ impl Tokens {
                 let text = tokio::fs::read_to_string(path).await;
                 let text = text.map_err(|error| format!("{shown}: {error}"))?;
                 let file = serde_json::from_str::<File>(&text);
-                let file = file.map_err(|_| format!("{shown} is not understood"))?;
+                let file = file.map_err(|_| format!("{shown} cannot be parsed"))?;
                 self.of_file(file)
                     .await
                     .map_err(|why| format!("{shown}: {why}"))

@@ -114,7 +114,7 @@ impl Message for Pending {
             return;
         }
         log::error!(
-            "{} no response can be made of a message of {} bytes",
+            "{} a message of {} bytes cannot become a response",
             self.log,
             self.bytes
         );

@@ -122,7 +122,7 @@ fn nothing(has_answered: bool) -> Result<Option<Taken>, Failure> {
     if has_answered {
         return Ok(None);
     }
-    let text = "pubsub: SQS has not answered in time";
+    let text = "pubsub: SQS has not responded in time";
     Err(Failure::new(Kind::Deadline, text))
 }
 

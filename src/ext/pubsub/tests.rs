@@ -64,7 +64,7 @@ fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
         ("orders", "are not an address"),
         ("kafka://orders", "no client for Kafka"),
         ("azuresb://orders", "no client for Azure Service Bus"),
-        ("mem://orders", "nothing is known"),
+        ("mem://orders", "the scheme is unknown"),
         ("awssns:///orders", "not the address of a topic"),
         ("awssqs://orders", "not the address of a queue"),
         ("awssqs://sqs.x.amazonaws.com/1/q?raw=true", "no option"),
@@ -80,15 +80,18 @@ fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
             "gcppubsub://projects/p/subscriptions/s",
             "not an address of topics",
         ),
-        ("gcppubsub://projects/p/topics/a b", "other letters"),
+        (
+            "gcppubsub://projects/p/topics/a b",
+            "characters that Google",
+        ),
         ("gcppubsub://p/t?max_send_batch_size=0", "from 1 to 1000"),
-        ("gcppubsub://", "names no topic"),
+        ("gcppubsub://", "names neither a topic"),
         #[cfg(not(feature = "nats"))]
         ("nats://orders", "without the cargo feature"),
         #[cfg(feature = "nats")]
         ("nats://orders?natsv2=false", "KrakenD's older form"),
         #[cfg(feature = "nats")]
-        ("nats://orders..new", "is no subject"),
+        ("nats://orders..new", "is not a subject"),
         #[cfg(feature = "nats")]
         ("nats://orders.*", "one subject"),
         #[cfg(feature = "nats")]

@@ -296,7 +296,7 @@ pub(super) fn identity(
         "ip" => {
             key_at.warn_hint(
                 ConfigError::invalid("a client that can write this header chooses its own limit"),
-                "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
+                "remove \"key\", and list your proxies in \"trusted_proxies\" of \"router\"",
             );
             key_at
                 .header_name(key)

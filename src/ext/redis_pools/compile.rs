@@ -80,7 +80,7 @@ fn definition(entry: &Entry<'_>, cx: &Compile<'_>) -> Option<Definition> {
     {
         let at = entry.block.get("password");
         at.unwrap_or_else(|| entry.block.node().clone()).warn_hint(
-            ConfigError::invalid("the password crosses the network in the clear"),
+            ConfigError::invalid("the password is sent over the network in plain text"),
             "\"tls\": {}",
         );
     }

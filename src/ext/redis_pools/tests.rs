@@ -81,7 +81,7 @@ fn a_password_in_the_clear_gives_a_warning_without_showing_it() {
         r#"{"connection_pools": [{"name": "a", "address": "redis.example:6379", "password": "geheim"}]}"#,
     );
     assert!(
-        file.findings().contains("in the clear"),
+        file.findings().contains("in plain text"),
         "{}",
         file.findings()
     );
@@ -89,5 +89,5 @@ fn a_password_in_the_clear_gives_a_warning_without_showing_it() {
     let local = pools(
         r#"{"connection_pools": [{"name": "a", "address": "127.0.0.1", "password": "geheim"}]}"#,
     );
-    assert!(!local.findings().contains("in the clear"));
+    assert!(!local.findings().contains("in plain text"));
 }

@@ -76,7 +76,7 @@ fn period(block: &LimiterBlock<'_>) -> Option<Duration> {
     if period.is_zero() {
         let at = block.block.get("period");
         at.unwrap_or_else(|| block.block.node().clone())
-            .invalid("a period is longer than nothing");
+            .invalid("the period must be longer than 0");
         return None;
     }
     Some(period)

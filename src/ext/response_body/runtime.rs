@@ -143,7 +143,12 @@ impl Replacer {
             let mut modifiers = self.modifiers.iter();
             modifiers.try_for_each(|modifier| pass.walk(data, &modifier.field, &modifier.change))
         })?
-        .map_err(|()| Failure::new(Kind::TooLarge, "modifier/response-body makes too much"))
+        .map_err(|()| {
+            Failure::new(
+                Kind::TooLarge,
+                "modifier/response-body: the result is too large",
+            )
+        })
     }
 }
 

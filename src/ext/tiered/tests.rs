@@ -80,7 +80,10 @@ fn a_tier_that_clients_can_choose_is_reported() {
     let mut file = File::new(&plans("]}"));
     file.endpoint(&ENDPOINT, "/a");
     let findings = file.findings();
-    assert!(findings.contains("clients choose their tier"), "{findings}");
+    assert!(
+        findings.contains("clients can choose their tier"),
+        "{findings}"
+    );
     assert!(findings.contains("match no tier"), "{findings}");
     // A header from the body of the client is the client's choice, too.
     let mut file = File::new(&plans("]}"));
@@ -102,7 +105,7 @@ fn tiers_of_the_service_count_over_all_endpoints() {
     assert_eq!(file.config_errors(), 0, "{}", file.findings());
     let first = inherited_steps::steps(file.compile());
     assert!(
-        file.findings().contains("clients choose"),
+        file.findings().contains("clients can choose"),
         "{}",
         file.findings()
     );

@@ -136,7 +136,7 @@ impl TokenExchange {
     ) -> Result<CallResult<Answer>, NoAnswer> {
         match outcome {
             Ok(token) if !is_bearer_token(&token.authorization) => Err(NoAnswer::response(
-                "the new token has characters that no bearer token has (RFC 6750 §2.1)",
+                "the new token has characters that a bearer token must not have (RFC 6750 §2.1)",
             )),
             Ok(token) => match self.asked.expected.check(&token.sent) {
                 Err(why) => Err(NoAnswer::response(why)),

@@ -229,7 +229,7 @@ const RETRIES: Key = key(
             "budget_min_per_second",
             Kind::Integer,
             "3",
-            "… but so many per second are allowed in any case.",
+            "… but at least this many per second are allowed.",
         ),
     ]),
     "–",

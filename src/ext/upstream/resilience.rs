@@ -193,7 +193,7 @@ fn statuses(block: &Block<'_>) -> Statuses {
     if nodes.is_empty()
         && let Some(node) = block.get("expected_statuses")
     {
-        node.invalid("without any status no host is ever healthy");
+        node.invalid("without any status, no host is ever healthy");
     }
     let ranges = nodes.iter().filter_map(|node| {
         let range = item(node).and_then(|text| range(&text));

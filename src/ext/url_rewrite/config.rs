@@ -13,6 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         "regexp",
         Kind::List,
         "[]",
-        "Pairs of a regular expression (RE2) and what replaces its match, which may name groups: `[\"^/user/(.*)$\", \"/users/${1}\"]`. The first match counts.",
+        "Pairs of a regular expression (RE2) and what replaces its match, which may name groups: `[\"^/user/(.*)$\", \
+         \"/users/${1}\"]`. The first match is used.",
     ),
 ];

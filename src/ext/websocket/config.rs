@@ -2,7 +2,7 @@
 
 use crate::config::{Kind, Namespace, key};
 
-const MULTIPLEXING: &str = "it belongs to multiplexing, which does not exist here";
+const MULTIPLEXING: &str = "it belongs to multiplexing, which is not supported";
 const BUFFERS: &str = "frames are forwarded directly, without a queue";
 const PINGS: &str = "client and backend send their own pings";
 
@@ -10,13 +10,15 @@ pub(crate) const WEBSOCKET: Namespace = Namespace {
     name: "websocket",
     aliases: &[],
     guard: true,
-    doc: "Lets clients open a WebSocket to the backend. Token, keys and limits are checked at the handshake. Only direct communication exists: one connection to the backend for each client. See [WebSockets](http2.md#websocket).",
+    doc: "Lets clients open a WebSocket to the backend. Token, keys and limits are checked at the handshake. Only \
+          direct communication is supported: one connection to the backend for each client. See \
+          [WebSockets](http2.md#websocket).",
     keys: &[
         key(
             "enable_direct_communication",
             Kind::Bool,
             "false",
-            "Must be true: multiplexing does not exist here.",
+            "Must be true: multiplexing is not supported.",
         ),
         key(
             "input_headers",

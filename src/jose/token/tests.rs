@@ -137,7 +137,7 @@ fn a_rejected_key_id_is_named_with_its_type() {
         let header = format!(r#"{{"alg":"HS256",{member:?}:12345}}"#);
         let text = hs256_with_header(&header, "{}");
         let rejection = Token::parse(&text).unwrap().key_id(strategy).unwrap_err();
-        let told = format!("header member {member:?} must be a string, and is a number");
+        let told = format!("header member {member:?} must be a string, but is a number");
         assert!(rejection.to_string().ends_with(&told), "{rejection}");
     }
 }

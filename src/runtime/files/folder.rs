@@ -293,7 +293,7 @@ pub(crate) fn read_part(file: &mut File, left: u64, most: usize) -> io::Result<V
     let mut piece = Vec::with_capacity(size);
     file.take(size as u64).read_to_end(&mut piece)?;
     if piece.len() < size {
-        return Err(io::Error::other("it was cut while it was read"));
+        return Err(io::Error::other("it was truncated while it was read"));
     }
     Ok(piece)
 }

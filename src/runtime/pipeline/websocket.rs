@@ -91,7 +91,7 @@ fn agreed(opened: Result<Upgraded, Failure>, rules: &WebSocket) -> Result<Upgrad
             } else if switches || status.as_u16() >= 400 {
                 return Ok(upgraded);
             } else {
-                format!("the backend does not agree to a WebSocket: {status}")
+                format!("the backend has not accepted the WebSocket: {status}")
             };
             Err(failed(Failure::new(Kind::Status, text)))
         }

@@ -29,7 +29,7 @@ pub(crate) enum Segment {
 /// Why a path cannot be an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    #[error("a `*` is only possible as the last segment, as in `/files/*`")]
+    #[error("a `*` is only allowed as the last segment, as in `/files/*`")]
     Wildcard,
     #[error("paths that end in /__debug, /__echo or /__health belong to the gateway")]
     Reserved,

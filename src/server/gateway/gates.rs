@@ -131,7 +131,12 @@ impl Gateway {
             Ok(body) => body?,
             // The deadline of an endpoint applies, whatever the time was spent on.
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
-            Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
+            Err(_) => {
+                return Err(Failure::new(
+                    Kind::BodySlow,
+                    "the client stopped sending the body",
+                ));
+            }
         };
         ctx.notes.body = Some(if ctx.notes.is_decoded {
             streamed_body::decoded(&body, most)?

@@ -83,7 +83,7 @@ pub(crate) fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> 
             der,
         }),
         Some((Tag::Enumerated, _)) => Err(rejected("the OCSP server responded with a failure")),
-        _ => Err(rejected("is no OCSP response (DER or PEM)")),
+        _ => Err(rejected("is not an OCSP response (DER or PEM)")),
     }
 }
 

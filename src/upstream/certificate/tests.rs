@@ -160,7 +160,7 @@ fn other_files_are_not_ocsp_responses() {
         &[0x30, 3, 2, 1, 0],
         &[0x30, 9, 10, 1, 0],
     ] {
-        assert!(read(bad).unwrap_err().contains("is no OCSP response"));
+        assert!(read(bad).unwrap_err().contains("is not an OCSP response"));
     }
 }
 

@@ -139,7 +139,7 @@ impl TokenSource {
                     .store(Some(std::sync::Arc::new(Current { token, fetched })));
                 if self.state().failure.take().is_some() {
                     let url = without_values(&self.credentials.token_url);
-                    log::info!("{url} gives tokens again");
+                    log::info!("{url} issues tokens again");
                 }
             }
             Err(error) => {

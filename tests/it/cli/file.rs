@@ -68,11 +68,11 @@ fn token_explain_says_which_endpoints_verify_tokens() {
         ),
         (
             &["-e", "/open"],
-            "GET /open has no auth/validator: it needs no token\n",
+            "GET /open has no auth/validator: it requires no token\n",
         ),
         (
             &["-e", "/orders/{id}", "-m", "post"],
-            "/orders/{id} has no POST, but GET: use --method\n",
+            "/orders/{id} does not accept POST, but GET: use --method\n",
         ),
     ] {
         let said = explain(words);

@@ -143,7 +143,7 @@ fn a_body_cannot_identify_the_client() {
             for target in ["X_Real_IP", "X_Forwarded_For", "Content_Length"] {
                 let (good, said) = check(early, in_service, target);
                 assert!(
-                    !good && said.contains("decided by the gateway"),
+                    !good && said.contains("set by the gateway"),
                     "{target}: {said}"
                 );
             }

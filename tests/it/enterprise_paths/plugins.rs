@@ -87,7 +87,11 @@ fn an_unknown_plugin_stops_the_start_with_a_hint() {
     is_rejected(&text, &[], "modifier/martian");
     text["extra_config"] =
         json!({ "portcullis/compat": { "ignore_plugins": ["my-header-rewriter"] } });
-    starts(&text, &[], "is ignored, as \"portcullis/compat\" says");
+    starts(
+        &text,
+        &[],
+        "is ignored, because \"portcullis/compat\" lists it",
+    );
     // The hint of the file's version 4 and of `check --compat`.
     text["plugin"] = json!({ "folder": "./plugins", "pattern": ".so" });
     starts(

@@ -477,7 +477,7 @@ fn endpoints_that_a_rewrite_or_a_wildcard_covers_give_a_warning_with_their_guard
         (
             &site,
             "/foo/admin",
-            Some("the path is that of a file, which its \"security/ip-filter\""),
+            Some("a file is served at this path, which its \"security/ip-filter\""),
         ),
     ] {
         let endpoints = [

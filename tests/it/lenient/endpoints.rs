@@ -123,14 +123,14 @@ fn calls_to_a_host_that_was_not_filled_in_fail() {
 #[test]
 fn paths_that_no_usual_request_has_are_reported() {
     for (path, why) in [
-        ("/a/{id:[0-9]+}", "braces are a parameter only if"),
-        ("/a/{}", "braces are a parameter only if"),
-        ("/a/{ id }", "braces are a parameter only if"),
-        ("/a/{id", "braces are a parameter only if"),
-        ("/a/x{id}", "braces are a parameter only if"),
+        ("/a/{id:[0-9]+}", "braces mark a parameter only if"),
+        ("/a/{}", "braces mark a parameter only if"),
+        ("/a/{ id }", "braces mark a parameter only if"),
+        ("/a/{id", "braces mark a parameter only if"),
+        ("/a/x{id}", "braces mark a parameter only if"),
         ("/a/<id>", "`<` has no meaning"),
-        ("/a#b", "a client sends no `#`"),
-        ("/a ", "the blank belongs to the path"),
+        ("/a#b", "clients never send `#`"),
+        ("/a ", "the blank is part of the path"),
         ("/a%20b", "after they are decoded"),
         ("http://x/a", "it begins with a scheme"),
     ] {
@@ -143,7 +143,7 @@ fn paths_that_no_usual_request_has_are_reported() {
             .map(|f| f.config_error.to_string())
             .collect();
         assert!(
-            !texts.iter().any(|text| text.contains("no usual")),
+            !texts.iter().any(|text| text.contains("ordinary requests")),
             "{path}: {texts:?}"
         );
     }

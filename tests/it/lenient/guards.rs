@@ -412,6 +412,6 @@ fn a_guard_that_a_second_key_replaces_stops_the_start() {
         file(r#""extra_config": {"proxy": {}}, "extra_config": {}"#),
         file(r#""timeout": "1s", "timeout": "2s""#),
     ] {
-        starts(&text, "appears twice: the last one counts");
+        starts(&text, "appears twice: the last one is used");
     }
 }

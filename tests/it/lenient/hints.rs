@@ -166,7 +166,7 @@ fn a_placeholder_without_a_parameter_is_one_of_the_endpoint_or_missing_there() {
     );
     assert_eq!(
         hint("/a/{ident}", "/b/{iden}"),
-        "did you mean {ident}? Else add {iden} to the \"endpoint\", such as \"/a/{ident}/{iden}\""
+        "did you mean {ident}? Otherwise add {iden} to the \"endpoint\", such as \"/a/{ident}/{iden}\""
     );
 }
 
@@ -287,8 +287,8 @@ fn slips_of_json_get_a_hint() {
         ("{\"a\": 1 // x\n}", "JSON has no comments"),
         ("{\"a\": 1} # x", "JSON has no comments"),
         ("{\"a\": /* x */ 1}", "JSON has no comments"),
-        ("{\"a\": 1,, \"b\": 2}", "a comma too many"),
-        ("{\"a\": [1,, 2]}", "a comma too many"),
+        ("{\"a\": 1,, \"b\": 2}", "one comma too many"),
+        ("{\"a\": [1,, 2]}", "one comma too many"),
         ("{\"a\": 1,}", "remove the comma before it"),
         ("{\"a\": [1,]}", "remove the comma before it"),
         ("{'a': 1}", "keys have double quotes"),
@@ -297,8 +297,8 @@ fn slips_of_json_get_a_hint() {
         ("{\"a\": b}", "a string has double quotes"),
         ("{\"a\": True}", "in small letters"),
         ("{\"a\" = 1}", "a colon follows a key"),
-        ("{\"a\": 1 \"b\": 2}", "no comma before it"),
-        ("{\"a\": [1 \"b\"]}", "no comma before it"),
+        ("{\"a\": 1 \"b\": 2}", "a comma is missing before it"),
+        ("{\"a\": [1 \"b\"]}", "a comma is missing before it"),
         ("{\"a\": .5}", "a number begins with a digit"),
         ("{\"a\": 1}}", "the first brace that closes"),
     ] {

@@ -299,7 +299,7 @@ fn a_jump_that_cannot_be_had_stops_the_start_and_is_named() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("jumps to 'a' from before it and from behind it (pre-script:L2)"),
+        said.contains("jumps to 'a' both forward and backward (pre-script:L2)"),
         "{said}"
     );
 }

@@ -265,6 +265,6 @@ fn case_20_a_dead_agent_stops_no_other_and_is_shown() {
     let agents = health["agents"].as_object().unwrap();
     assert!(agents.contains_key("live") && !agents.contains_key("dead"));
     let log = gateway.output();
-    let told = log.matches("[dead] no connection to").count();
+    let told = log.matches("[dead] cannot connect to").count();
     assert!(told == 1 && !log.contains("hidden"), "{log}");
 }

@@ -66,7 +66,7 @@ fn an_agent_checks_the_certificate_of_its_broker() {
             let log = gateway.output();
             let line = log
                 .lines()
-                .find(|line| line.contains(&format!("[{name}] no connection to")));
+                .find(|line| line.contains(&format!("[{name}] cannot connect to")));
             line.is_some_and(|line| line.contains("ertificate"))
         });
     }
@@ -107,7 +107,7 @@ fn a_broker_that_freezes_is_left_and_used_again_without_a_loss() {
         collect();
         gateway
             .output_since(mark)
-            .contains("[frozen] no connection to")
+            .contains("[frozen] cannot connect to")
     });
     let mark = gateway.mark();
     // Longer than an attempt to connect: a frozen broker still accepts connections.

@@ -54,7 +54,7 @@ fn an_agent_that_cannot_work_stops_the_start() {
             with("/backend/0/url_pattern", json!("/{id}")),
             "undefined output param",
         ),
-        (queue("host", json!("http://h")), "the scheme is amqp"),
+        (queue("host", json!("http://h")), "the scheme must be amqp"),
         (queue("host", json!("")), "empty"),
         (queue("name", json!("")), "name: a name"),
         (queue("exchange", json!("")), "exchange: a name"),

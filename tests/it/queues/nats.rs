@@ -93,7 +93,7 @@ fn case_15_a_server_that_comes_back_is_used_again_without_a_request() {
     let failed = gateway.get("/s");
     assert_eq!(failed.status, 500);
     assert!(
-        failed.text().contains("no connection to NATS"),
+        failed.text().contains("cannot connect to NATS"),
         "{}",
         failed.text()
     );

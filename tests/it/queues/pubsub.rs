@@ -390,7 +390,7 @@ fn a_queue_that_cannot_work_stops_the_start_by_name() {
         ),
         (
             publisher("/p", "http://a.example/", "orders"),
-            "nothing is known",
+            "the scheme is unknown",
         ),
     ] {
         let (good, text) = checked(endpoint);

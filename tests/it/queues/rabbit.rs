@@ -351,7 +351,10 @@ fn a_block_that_cannot_work_stops_the_start() {
         ),
         (take(url, json!({ "prefetch_count": 70000 })), "65535"),
         (take(url, json!({ "empty_status": 302 })), "500, 404, 204"),
-        (take("http://127.0.0.1:1", json!({})), "the scheme is amqp"),
+        (
+            take("http://127.0.0.1:1", json!({})),
+            "the scheme must be amqp",
+        ),
         (
             take("amqp://u:hidden@h?heartbeat=0", json!({})),
             "heartbeat",

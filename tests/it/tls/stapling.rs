@@ -43,7 +43,7 @@ fn a_response_of_the_authority_is_stapled() {
     };
     let (code, said) = with(Some("no"));
     assert!(
-        code == Some(1) && said.contains("is no OCSP response"),
+        code == Some(1) && said.contains("is not an OCSP response"),
         "{said}"
     );
     let (code, said) = with(None);

@@ -67,7 +67,7 @@ impl Budget {
         self.heavy.borrow_mut().look().map_err(|cut| {
             self.left.set(0);
             Failed::of(match cut {
-                Cut::Deadline => "operation interrupted: the time is over",
+                Cut::Deadline => "operation interrupted: the time limit was reached",
                 Cut::Busy => "operation interrupted: too much heavy work at once",
             })
         })

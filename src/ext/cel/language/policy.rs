@@ -415,7 +415,7 @@ fn in_network<'a>(address: &str, network: &str) -> Given<'a> {
 fn decoded<'a>(text: &str) -> Given<'a> {
     let bytes = STANDARD
         .decode(text)
-        .map_err(|_| Failed::of("base64.decode: this is no base64"))?;
+        .map_err(|_| Failed::of("base64.decode: the argument is not base64"))?;
     Ok(Value::Bytes(Rc::from(bytes)))
 }
 

@@ -287,10 +287,7 @@ impl<'t> Found<'t> {
         let forwards = starts.clone().filter(|start| *start < label.at).count();
         let back = forwards == 0;
         if !back && forwards < label.jumps.len() {
-            let text = format!(
-                "jumps to '{}' from before it and from behind it",
-                label.name
-            );
+            let text = format!("jumps to '{}' both forward and backward", label.name);
             return unfit(text, token);
         }
         let (from, to) = if back {

@@ -121,7 +121,7 @@ fn jumps_that_cannot_be_rewritten_are_reported() {
         ),
         (
             "if x then goto a end ::a:: if y then goto a end",
-            "from before it and from behind it",
+            "both forward and backward",
         ),
         (
             "for i = 1, 2 do repeat if x then goto c end until y ::c:: end",

@@ -165,7 +165,7 @@ fn id(block: &Block<'_>) -> Option<Change> {
 /// A header without a special role, for generated values.
 fn plain(node: &Node<'_>, field: Header) -> Option<Header> {
     if field.kind != Kind::Plain {
-        node.invalid(format!("{} is not free for this", node.shown()));
+        node.invalid(format!("{} cannot be used for this", node.shown()));
         return None;
     }
     Some(field)

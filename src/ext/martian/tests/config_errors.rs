@@ -15,7 +15,7 @@ fn an_invalid_definition_stops_the_start() {
         ("[]", ": found a list of 0, but an object is expected"),
         (
             r#"{"header.Modifier": {"name": "A"}, "header.Append": {"name": "A"}}"#,
-            ": exactly one modifier is expected, but here are \"header.Modifier\" and \"header.Append\"",
+            ": exactly one modifier is expected, but there are \"header.Modifier\" and \"header.Append\"",
         ),
         (
             r#"{"header.modifier": {}}"#,
@@ -59,7 +59,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"header.Id": {"header": "Host"}}"#,
-            "/header.Id/header: \"Host\" is not free for this",
+            "/header.Id/header: \"Host\" cannot be used for this",
         ),
         (
             r#"{"header.Id": {"scope": ["response"]}}"#,
@@ -143,7 +143,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"stash.Modifier": {"headerName": "Content-Length"}}"#,
-            "/stash.Modifier/headerName: \"Content-Length\" is not free for this",
+            "/stash.Modifier/headerName: \"Content-Length\" cannot be used for this",
         ),
         (
             r#"{"static.Modifier": {"rootPath": "/usr", "scope": ["response"]}}"#,

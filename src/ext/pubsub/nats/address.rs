@@ -54,7 +54,7 @@ fn server(text: &str) -> Result<Server, String> {
     let tls = match scheme.to_ascii_lowercase().as_str() {
         "nats" => false,
         "tls" => true,
-        _ => return Err("the scheme is nats or tls".to_owned()),
+        _ => return Err("the scheme must be nats or tls".to_owned()),
     };
     let (info, place) = match rest.rsplit_once('@') {
         Some((info, place)) => (Some(info), place),
@@ -62,13 +62,13 @@ fn server(text: &str) -> Result<Server, String> {
     };
     let uri: Uri = format!("nats://{place}")
         .parse()
-        .map_err(|_| "it is no URL".to_owned())?;
+        .map_err(|_| "it is not a URL".to_owned())?;
     let authority = uri.authority().ok_or("it names no host")?;
     if authority.host().is_empty() || authority.as_str().contains('@') {
         return Err("it names no host".to_owned());
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err("nothing follows the port".to_owned());
+        return Err("nothing may follow the port".to_owned());
     }
     Ok(Server {
         host: authority.host().to_owned(),

@@ -74,7 +74,7 @@ fn subject(node: &Node<'_>, address: &Address) -> Option<String> {
             ConfigError::invalid(
                 "messages are sent with headers of NATS, and not in KrakenD's older form",
             ),
-            "leave natsv2 out; messages in the older form are read",
+            "remove natsv2; messages in the older form are also read",
         );
         return None;
     }
@@ -87,7 +87,7 @@ fn subject(node: &Node<'_>, address: &Address) -> Option<String> {
     // `>` matches all further words, so it must be the last one.
     let is_open = words.iter().rev().skip(1).any(|word| *word == ">");
     if !is_word(name) || words.iter().any(|word| word.is_empty()) || is_open {
-        node.invalid(format!("{name:?} is no subject of NATS"));
+        node.invalid(format!("{name:?} is not a subject of NATS"));
         return None;
     }
     Some(name.clone())
@@ -110,7 +110,7 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
         Ok(servers) => servers.into(),
         Err(why) => {
             node.config_error_hint(
-                ConfigError::invalid(format!("{SERVER} is no address of servers: {why}")),
+                ConfigError::invalid(format!("{SERVER} is not a list of servers: {why}")),
                 format!("{SERVER}=nats://user:password@host:4222"),
             );
             return None;

@@ -170,7 +170,7 @@ pub(super) async fn open(
         .take(servers.len())
     {
         let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls), most_bytes)).await;
-        match attempt.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        match attempt.unwrap_or_else(|_| Err("no reply in time".to_owned())) {
             Ok((info, reader)) => return Ok(opened(&info, reader)),
             Err(why) => reason = why,
         }
@@ -411,7 +411,7 @@ async fn writing(
         let is_tick = tokio::select! {
             count = waiting.recv_many(&mut commands, MOST_WAITING) => {
                 if count == 0 {
-                    return "nobody uses it any more".to_owned();
+                    return "it is no longer used".to_owned();
                 }
                 false
             }
@@ -419,7 +419,7 @@ async fn writing(
         };
         let silent = lock(state).pings.front().map(|ping| ping.sent.elapsed());
         if silent.is_some_and(|silent| silent > SILENCE) {
-            return "the server does not answer".to_owned();
+            return "the server does not respond".to_owned();
         }
         let written = written(&mut stream, &mut commands, state, is_tick);
         match timeout(SILENCE, written).await {

@@ -64,7 +64,10 @@ fn unsent(why: Unsent) -> Failure {
             Kind::BodyTooLarge,
             "pubsub: the message is larger than NATS allows",
         ),
-        Unsent::Headers => Failure::new(Kind::Status, "pubsub: this NATS takes no headers"),
+        Unsent::Headers => Failure::new(
+            Kind::Status,
+            "pubsub: this NATS server does not support headers",
+        ),
         Unsent::Rejected(why) => Failure::new(Kind::Status, format!("pubsub: NATS: {why}")),
         Unsent::Lost => Failure::new(
             Kind::Broken,

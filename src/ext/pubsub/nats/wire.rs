@@ -189,7 +189,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             }
             let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") else {
                 if self.buffer.len() > MOST_LINE {
-                    return Err("the server has sent a line without an end".to_owned());
+                    return Err("the server has sent a line that does not end".to_owned());
                 }
                 return Ok(None);
             };
@@ -272,7 +272,9 @@ fn read(line: &[u8]) -> Result<Line, String> {
         b"HMSG" => return announced(rest, true).map(Line::Message),
         b"INFO" => {
             let info = serde_json::from_slice(rest);
-            Frame::Info(info.map_err(|_| "the server has sent an INFO that is no JSON".to_owned())?)
+            Frame::Info(
+                info.map_err(|_| "the server has sent an INFO that is not JSON".to_owned())?,
+            )
         }
         b"PING" => Frame::Ping,
         b"PONG" => Frame::Pong,

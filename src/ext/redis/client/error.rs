@@ -64,7 +64,7 @@ impl fmt::Display for ConnectionError {
             ConnectionError::Tls(why) => write!(f, "TLS: {why}"),
             ConnectionError::Closed(why) => write!(f, "the connection was closed: {why}"),
             ConnectionError::Silent => f.write_str("no response in time"),
-            ConnectionError::Malformed => f.write_str("the response is not that of a Redis"),
+            ConnectionError::Malformed => f.write_str("the response does not come from a Redis"),
             ConnectionError::TooDeep => f.write_str("a reply is nested too deeply"),
             ConnectionError::TooLarge => f.write_str("a reply is too large"),
             ConnectionError::ReadOnly => f.write_str("the server has become a replica"),

@@ -92,7 +92,7 @@ async fn ask(
     let words: [&[u8]; 3] = [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name];
     let reply = connection.demand(&Command::new(&words)).await?;
     if reply == Reply::Nil {
-        let unknown = format!("it does not know {:?}", sentinels.service);
+        let unknown = format!("the sentinel does not know {:?}", sentinels.service);
         return Err(ConnectionError::Setup(unknown));
     }
     let parts: Option<[Reply; 2]> = reply.into_elements().and_then(|all| all.try_into().ok());

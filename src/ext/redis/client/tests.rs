@@ -261,7 +261,11 @@ async fn got(client: &Client, key: &str) -> Reply {
 async fn hostile_replies_fail_the_connection_with_a_reason() {
     let floods: [(&str, Vec<u8>, &str); 6] = [
         ("arrays", b"*1\r\n".repeat(100_000), "nested too deeply"),
-        ("maps", b"%1\r\n".repeat(100_000), "not that of a Redis"),
+        (
+            "maps",
+            b"%1\r\n".repeat(100_000),
+            "does not come from a Redis",
+        ),
         (
             "a line",
             [b"+".to_vec(), vec![b'a'; 4 * MAX_BYTES]].concat(),
@@ -272,7 +276,7 @@ async fn hostile_replies_fail_the_connection_with_a_reason() {
         (
             "a web server",
             b"HTTP/1.1 400\r\n\r\n".to_vec(),
-            "not that of a Redis",
+            "does not come from a Redis",
         ),
     ];
     for (name, flood, expected) in floods {
@@ -310,7 +314,12 @@ async fn replies_that_nobody_asked_for_close_the_connection() {
         assert!(tokio::time::Instant::now() < limit);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(client.last_error().unwrap().contains("not that of a Redis"));
+    assert!(
+        client
+            .last_error()
+            .unwrap()
+            .contains("does not come from a Redis")
+    );
 }
 
 #[tokio::test]

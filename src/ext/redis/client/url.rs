@@ -62,7 +62,7 @@ impl fmt::Display for UrlError {
                 write!(f, "the parameter {name:?} of the query has no effect")
             }
             UrlError::Parameter(None) => f.write_str("a parameter of the query has no effect"),
-            UrlError::Twice(name) => write!(f, "the parameter {name:?} is there twice"),
+            UrlError::Twice(name) => write!(f, "the parameter {name:?} appears twice"),
             UrlError::Missing(name) => write!(f, "the parameter {name:?} is missing"),
             UrlError::Node => f.write_str("a \"node\" is not the address of a server: host:6379"),
         }
