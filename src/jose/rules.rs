@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_groups_are_named_if_the_provider_left_them_out() {
+    fn missing_groups_are_reported_if_the_provider_omitted_them() {
         let rules = |claim: &str| Rules {
             roles: words(&["g1"]),
             roles_path: ClaimPath::literal(claim),

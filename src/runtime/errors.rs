@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_template_counts_and_values_are_escaped_for_it() {
+    fn the_most_specific_template_is_used_and_values_are_escaped_for_it() {
         let bodies = bodies(
             false,
             &[

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_stops_within_a_request_leaves_after_a_while() {
+    async fn a_client_that_stops_within_a_request_is_disconnected_after_a_while() {
         const TIMEOUT: Duration = Duration::from_millis(40);
         let limit = ConnectionLimit::new(2, 100);
         let (stalled, moving) = (limit.place().await, limit.place().await);

@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn clients_leave_room_for_backends_and_for_the_operator() {
+    fn clients_leave_descriptors_for_backends_and_for_the_operator() {
         assert_eq!(share(256, 16), 88);
         assert_eq!(share(65_536, 36), 32_718);
         assert_eq!(share(20, 16), 1);
     }
 
     #[test]
-    fn spare_descriptors_are_released_and_taken_back() {
+    fn spare_descriptors_are_released_and_reserved_again() {
         let spare = Spare::take();
         for _ in 0..SPARE {
             assert!(spare.give());

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_ends_is_not_a_successor_even_with_an_old_socket() {
+    async fn a_process_that_has_ended_does_not_take_over_even_with_an_old_socket() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         std::fs::write(&socket, "").unwrap();

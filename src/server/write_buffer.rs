@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn small_writes_are_sent_together_and_leave_no_room() {
+    async fn small_writes_are_sent_together_and_keep_no_memory() {
         let (near, mut far) = tokio::io::duplex(1 << 16);
         let mut near = WriteBuffer::new(near);
         near.write_all(b"head ").await.unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_order_stays_whatever_the_sizes_are() {
+    async fn the_order_does_not_depend_on_the_sizes() {
         let (near, mut far) = tokio::io::duplex(64);
         let mut near = WriteBuffer::new(near);
         let sizes = [1, 700, 800, 1459, 1460, 1461, 3, 20_000, 0, 5, 1455, 1456];
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_takes_nothing_is_an_error() {
+    async fn a_connection_that_accepts_no_data_is_an_error() {
         let (near, far) = tokio::io::duplex(16);
         let mut near = WriteBuffer::new(near);
         near.write_all(b"lost").await.unwrap();

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_is_away_costs_no_time() {
+    fn an_unreachable_collector_costs_no_time() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);

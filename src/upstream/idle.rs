@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_connection_is_found_while_it_waits() {
+    async fn a_closed_connection_is_detected_while_it_is_idle() {
         let listener = listener().await;
         let idle = Idle::new(limits(8, 8), Duration::from_millis(800));
         let (one, its_end) = connection(&listener).await;

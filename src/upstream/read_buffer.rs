@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_that_nothing_refers_to_is_used_again() {
+    async fn unreferenced_space_is_used_again() {
         let mut places = Vec::new();
         for _ in 0..100 {
             let mut head = BytesMut::new();

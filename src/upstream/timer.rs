@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_ends_or_is_given_up() {
+    async fn work_ends_or_is_aborted() {
         assert_eq!(within(Duration::ZERO, async { 1 }).await, Some(1));
         let short = tokio::time::sleep(Duration::from_millis(5));
         assert_eq!(within(Duration::from_secs(60), short).await, Some(()));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_return_of_a_host_is_told_once() {
+    fn the_return_of_a_host_is_logged_once() {
         let usage = Usage::default();
         assert!(!usage.comes_back(), "it has not failed");
         usage.fails();

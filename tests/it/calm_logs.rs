@@ -105,7 +105,7 @@ fn a_breaker_without_a_name_has_that_of_its_backend() {
 }
 
 #[test]
-fn a_host_that_responds_again_is_told_once() {
+fn a_host_that_responds_again_is_logged_once() {
     let port = ports::free();
     let url = format!("http://127.0.0.1:{port}");
     let endpoint =
@@ -134,7 +134,7 @@ fn a_host_that_responds_again_is_told_once() {
 }
 
 #[test]
-fn a_key_source_that_works_again_is_told_once() {
+fn a_key_source_that_works_again_is_logged_once() {
     let good = Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": "{}"}]"#);
     let port = ports::free();
     let url = format!("http://127.0.0.1:{port}/keys");

@@ -395,7 +395,7 @@ fn every_command_has_a_man_page() {
 }
 
 #[test]
-fn a_program_name_before_the_command_is_passed_over() {
+fn a_program_name_before_the_command_is_ignored() {
     for name in ["krakend", "/usr/bin/krakend", "portcullis"] {
         let (code, out, _) = run(&[name, "version"]);
         assert_eq!(code, 0, "{name}");

@@ -113,7 +113,7 @@ fn status(gateway: &Gateway, path: &str, token: &str) -> u16 {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_machine_with_a_token_of_any_kind_comes_in() {
+fn a_machine_with_a_token_of_any_kind_is_accepted() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
     for (path, alg, ending) in KINDS {
@@ -158,7 +158,7 @@ fn a_token_for_others_stays_outside() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_token_ends_when_its_time_is_over() {
+fn a_token_expires_at_its_time() {
     let provider = Provider::start_with(ports::free(), &[("TTL", "2")]);
     let gateway = start(&provider, |_| {});
     let token = provider.token(API);
@@ -170,7 +170,7 @@ fn a_token_ends_when_its_time_is_over() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn requests_go_on_while_the_provider_is_down() {
+fn requests_are_served_while_the_provider_is_down() {
     let mut provider = Provider::start();
     let gateway = start(&provider, |v| v["cache_duration"] = json!(1));
     let token = provider.token(API);
@@ -252,7 +252,7 @@ fn a_slow_provider_does_not_delay_requests_with_a_known_key() {
 
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn a_thousand_unknown_key_ids_fetch_seldom() {
+fn a_thousand_unknown_key_ids_cause_few_fetches() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
     assert_eq!(status(&gateway, "/rs", &provider.token(API)), 200);

@@ -116,7 +116,7 @@ fn flipped(token: &str, part: usize, at: usize) -> String {
 /// Without this test, the other side might not verify anything.
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
-fn one_changed_letter_is_noticed_elsewhere() {
+fn other_libraries_detect_one_changed_letter() {
     const FORGED: &str = "ERR_JWS_SIGNATURE_VERIFICATION_FAILED";
     let jose = Jose::new();
     let (_stub, gateway) = start(&jose, false);

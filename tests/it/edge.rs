@@ -96,7 +96,7 @@ fn a_load_balancer_without_a_proxy_header_is_not_served() {
 }
 
 #[test]
-fn whoever_is_not_listed_cannot_choose_an_address() {
+fn peers_that_are_not_listed_cannot_choose_an_address() {
     let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "10.0.0.0/8");
     let (forwarded, logged) = client_behind(&gateway, &stub, b"");

@@ -81,7 +81,7 @@ fn an_ip_filter_of_the_service_runs_before_the_router() {
 }
 
 #[test]
-fn a_proxy_that_names_no_client_is_rejected_but_for_its_own_probes() {
+fn a_proxy_that_names_no_client_is_rejected_except_for_its_own_probes() {
     let stub = Stub::with(OK);
     for (allow, cidr) in [(true, "127.0.0.0/8"), (false, "192.0.2.0/24")] {
         let extra = json!({

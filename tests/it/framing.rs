@@ -157,7 +157,7 @@ fn a_chunked_upload_without_a_byte_ends_once() {
 }
 
 #[test]
-fn a_body_of_known_length_goes_out_with_its_length() {
+fn a_body_of_known_length_is_sent_with_its_length() {
     let (backend, log) = strict();
     let gateway = start(&backend);
     for path in ["/c", "/n"] {

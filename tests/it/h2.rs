@@ -434,7 +434,7 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
-fn without_the_switch_http_2_is_not_spoken_in_clear() {
+fn without_the_switch_http_2_is_not_accepted_in_plain_text() {
     let stub = Stub::with(ECHO);
     let gateway = plain_gateway(&stub, &[("use_h2c", json!(false))]);
     let mut client = Client::connect(gateway.port()).unwrap();

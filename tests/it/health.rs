@@ -49,7 +49,7 @@ fn both_implementations_of_health_send_the_same_bytes() {
 }
 
 #[test]
-fn whatever_looks_at_every_request_sees_probes_too() {
+fn steps_that_see_every_request_see_probes_too() {
     let file = json!({
         "version": 3, "endpoints": [],
         "extra_config": { "security/cors": { "allow_origins": ["http://a.test"] } }

@@ -261,7 +261,7 @@ fn a_slow_first_call_is_cached_for_requests_that_stopped_waiting() {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_its_call_to_the_next() {
+fn the_call_of_a_disconnected_client_is_made_for_the_next_one() {
     let backend = Upstream::start(|mut call| {
         if call.head.contains("X-Forwarded-For: 127.0.0.1")
             && !call.sees_hang_up(Duration::from_millis(1500))
@@ -462,7 +462,7 @@ fn a_compressed_response_is_stored_without_its_coding() {
 
 /// A client that takes its response slowly must not delay others, although they would share it.
 #[test]
-fn nobody_waits_for_a_client_that_reads_slowly() {
+fn a_client_that_reads_slowly_delays_no_other() {
     let body = "x".repeat(16 << 20);
     let backend = Upstream::start(move |mut call| call.send(cacheable(&body)));
     let gateway = passing_on(&backend, &json!({ "max_wait": "60s" }));

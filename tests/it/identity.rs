@@ -467,7 +467,7 @@ fn errors_of_the_token_server_have_their_status_and_reach_no_backend() {
 }
 
 #[test]
-fn a_key_server_that_asks_for_time_gets_it() {
+fn the_retry_time_of_a_key_server_is_respected() {
     let (signer, backend) = (Signer::es256("k"), echo());
     let server = Upstream::raw(
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",

@@ -134,7 +134,7 @@ fn a_streamed_request_and_its_response_are_changed() {
 }
 
 #[test]
-fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
+fn a_script_that_reads_only_the_head_lets_the_body_stream() {
     let upstream = Upstream::start(|mut call| {
         call.send("HTTP/1.1 200 OK\r\nX-From: b\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         call.chunk("one")?;

@@ -138,7 +138,7 @@ fn tokens_that_never_expire_are_counted_where_they_pass() {
 }
 
 #[test]
-fn strangers_add_no_series() {
+fn unknown_paths_and_methods_add_no_series() {
     let s = start();
     let ask = |from: usize| {
         for i in from..from + 200 {

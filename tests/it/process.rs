@@ -78,7 +78,7 @@ fn a_second_signal_ends_the_delay() {
 }
 
 #[test]
-fn side_listeners_bound_their_connections_and_the_time_for_a_head() {
+fn admin_listeners_limit_their_connections_and_the_time_for_a_head() {
     let stub = Stub::with(OK);
     let metrics = ports::free();
     let file = with_metrics(config(&stub.url()), metrics);
@@ -289,7 +289,7 @@ fn labels_name_the_method_and_the_route() {
 }
 
 #[test]
-fn gateways_tell_their_own_failures_apart_where_the_file_says_so() {
+fn gateways_distinguish_their_own_failures_if_configured() {
     let stub = Stub::with(
         r#"[{"path": "/slow", "delay_ms": 5000, "headers": {"Content-Type": "application/json"}, "body": {}},
             {"status": 418, "body": {}}]"#,

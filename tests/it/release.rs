@@ -58,7 +58,7 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn a_release_has_archives_that_hold_all_there_is_and_their_sums() {
+fn a_release_has_complete_archives_and_their_checksums() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("dist");
     let said = release(&out);

@@ -246,7 +246,7 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
 }
 
 #[test]
-fn a_client_may_send_one_more_request_before_it_can_know_that_we_leave() {
+fn a_client_may_send_one_more_request_before_it_knows_of_the_shutdown() {
     let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let mut client = gateway.client();

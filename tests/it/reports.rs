@@ -115,7 +115,7 @@ fn exporters_are_counted_on_the_page() {
 }
 
 #[test]
-fn the_page_for_people_is_there_when_the_file_asks_for_it() {
+fn the_status_page_is_served_if_the_file_enables_it() {
     let stub = stub();
     let port = ports::free();
     let block =
@@ -270,7 +270,7 @@ fn log_lines_and_the_access_log_go_to_graylog() {
 
 /// T20. Unlike with KrakenD, a collector over TCP that goes away delays nothing.
 #[test]
-fn a_graylog_that_goes_away_delays_no_request() {
+fn a_graylog_that_becomes_unreachable_delays_no_request() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stub = stub();
     let extra = json!({

@@ -314,7 +314,7 @@ fn collectors_get_the_metrics_of_the_page() {
 }
 
 #[test]
-fn without_our_page_collectors_get_krakends_metrics_alone() {
+fn without_our_page_collectors_get_only_krakends_metrics() {
     let collector = Collector::start();
     let stub = Stub::with("[]");
     let file = json!({"version": 3, "extra_config": {"telemetry/opentelemetry": {"metric_reporting_period": 1,

@@ -122,7 +122,7 @@ fn a_client_that_expects_100_continue_gets_it() {
 }
 
 #[test]
-fn a_client_that_leaves_ends_the_call() {
+fn a_client_that_disconnects_ends_the_call() {
     let (left, noticed) = mpsc::channel();
     let left = std::sync::Mutex::new(left);
     let upstream = Upstream::start(move |mut call| {

@@ -110,7 +110,7 @@ fn the_certificate_is_chosen_by_name_and_the_first_one_is_the_default() {
 }
 
 #[test]
-fn tls_13_alone_is_spoken_unless_the_file_says_otherwise() {
+fn only_tls_13_is_accepted_unless_the_file_says_otherwise() {
     let authority = Authority::new();
     let strict = start(&authority, &json!({}), &[]);
     ok(&Speaker::default(), &strict, &authority).unwrap();
@@ -156,7 +156,7 @@ fn curves_and_suites_of_the_file_are_the_only_ones() {
 }
 
 #[test]
-fn clients_must_show_a_certificate_that_the_authority_signed() {
+fn clients_must_present_a_certificate_that_the_authority_signed() {
     let authority = Authority::new();
     let rules = json!({
         "enable_mtls": true, "ca_certs": ["ca.crt"], "disable_system_ca_pool": true
@@ -183,7 +183,7 @@ fn self_signed(name: &str, authority: bool) -> (String, String) {
 }
 
 #[test]
-fn a_client_may_show_a_certificate_of_the_file_itself() {
+fn a_client_may_present_a_listed_certificate_itself() {
     let authority = Authority::new();
     let me = self_signed("me", true);
     let rules = json!({

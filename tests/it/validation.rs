@@ -106,7 +106,7 @@ fn a_streamed_response_is_checked_by_its_head() {
 }
 
 #[test]
-fn a_streamed_body_is_judged_whole_and_passed_on_as_it_was() {
+fn a_streamed_body_is_validated_whole_and_forwarded_unchanged() {
     let backend = backend();
     let gateway = Gateway::start(
         &service(

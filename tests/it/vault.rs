@@ -162,7 +162,7 @@ fn a_gateway_starts_without_vault_and_serves_once_it_is_there() {
 }
 
 #[test]
-fn a_reload_reads_the_files_anew_without_vault() {
+fn a_reload_reads_the_files_again_without_vault() {
     let (site, vault) = (Site::new(), Stub::with(&decrypts().to_string()));
     let gateway = site.start(&vault.url(), TOKEN);
     assert_eq!(site.me(&gateway), 200, "{}", gateway.output());

@@ -197,7 +197,7 @@ fn an_expired_token_ends_the_connection_where_the_file_says_so() {
 }
 
 #[test]
-fn silence_on_both_sides_ends_a_tunnel_and_talk_on_one_side_does_not() {
+fn a_tunnel_ends_only_if_both_sides_are_silent() {
     let upstream = Upstream::start(|mut call| {
         call.send(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
@@ -239,7 +239,7 @@ fn a_tunnel_may_be_quiet_for_longer_than_the_endpoints_timeout() {
 }
 
 #[test]
-fn a_backend_that_does_not_respond_to_the_handshake_is_given_up() {
+fn a_handshake_without_a_response_ends_at_the_timeout() {
     let upstream = Upstream::start(|mut call| {
         call.sees_hang_up(Duration::from_secs(20));
         Ok(())

@@ -70,7 +70,7 @@ fn post(path: &str, head: &str, body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn doubts_about_the_length_of_a_body_are_400_and_the_end() {
+fn an_ambiguous_body_length_is_400_and_ends_the_connection() {
     let bad: &[u16] = &[400];
     let coding: &[u16] = &[400, 501];
     let mut cases = Vec::new();
@@ -131,7 +131,7 @@ fn doubts_about_the_length_of_a_body_are_400_and_the_end() {
 }
 
 #[test]
-fn doubts_about_the_lines_of_a_head_are_400_and_the_end() {
+fn ambiguous_lines_of_a_head_are_400_and_end_the_connection() {
     let bad: &[u16] = &[400];
     let line = |l: &str| get(&format!("Host: a\r\n{l}\r\n"));
     rejected(&[

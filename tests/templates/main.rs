@@ -377,7 +377,7 @@ fn write(gateway: &Gateway, name: &str, content: &str) {
 }
 
 #[test]
-fn a_reload_renders_anew_and_a_template_that_fails_changes_nothing() {
+fn a_reload_renders_again_and_a_failing_template_changes_nothing() {
     let files = [
         ("settings/svc.json", "{\"paths\": [\"/a\"]}"),
         ("partials/data.txt", "\"one\": 1"),

@@ -67,7 +67,7 @@ async fn without_keep_alive_each_call_has_its_connection() {
 }
 
 #[tokio::test]
-async fn a_body_at_hand_goes_out_with_its_length_unless_the_file_asks_for_chunks() {
+async fn a_complete_body_is_sent_with_its_length_unless_the_file_asks_for_chunks() {
     let stub = Stub::saying("x").await;
     let hosts = stub.hosts();
     for out in [

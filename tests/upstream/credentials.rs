@@ -138,7 +138,7 @@ async fn a_failure_is_remembered_for_a_moment() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_named() {
+async fn a_missing_endpoint_is_named() {
     let dead = dead_port().await;
     let store = Store::start();
     let source = store.source(&format!("http://{dead}"));
@@ -150,7 +150,7 @@ async fn an_endpoint_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_costs_a_call_no_more_than_its_own_time() {
+async fn an_unresponsive_endpoint_costs_a_call_no_more_than_its_own_time() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let store = Store::start();
     let source = store.source(&stub.url());

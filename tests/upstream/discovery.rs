@@ -160,7 +160,7 @@ async fn calls_follow_srv_records_and_outlive_their_name_server() {
 }
 
 #[tokio::test]
-async fn names_are_looked_up_before_anybody_calls_and_as_often_as_the_file_says() {
+async fn names_are_looked_up_before_the_first_call_and_as_often_as_configured() {
     let (old, new) = (Stub::saying("old").await, Stub::saying("new").await);
     let (server, port) = NameServer::start(vec![(1, 1, old.address.port())]).await;
     let dns = table(port);

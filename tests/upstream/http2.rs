@@ -328,7 +328,7 @@ async fn a_rejected_stream_is_sent_again_with_its_body() {
 }
 
 #[tokio::test]
-async fn a_body_that_streams_past_is_sent_again_too() {
+async fn a_streamed_body_is_sent_again_too() {
     let server = Server::start(|number, _| match number {
         1 => Does::Reject,
         _ => Does::Response,

@@ -229,7 +229,7 @@ async fn a_response_that_is_not_from_vault_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_token_is_for_one_server_alone() {
+async fn the_token_is_sent_to_one_server_only() {
     let (vault, thief) = (Vault::start().await, Vault::start().await);
     let file = Sealed::new("k1");
     for status in [301, 302, 307, 308] {

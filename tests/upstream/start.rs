@@ -9,7 +9,7 @@ use portcullis::internals::upstream::{
 };
 
 #[test]
-fn everything_can_be_made_before_there_is_a_runtime() {
+fn everything_can_be_created_before_there_is_a_runtime() {
     let clients = Clients::new(Arc::new(DnsTable::default()));
     let client = clients.with(&Settings::default()).unwrap();
     let _ = HostSet::fixed(&client, &["http://example.invalid"]);

@@ -69,7 +69,7 @@ async fn a_body_ends_once_whatever_its_last_piece_is() {
 }
 
 #[tokio::test]
-async fn a_wait_that_was_cancelled_goes_on_where_it_was() {
+async fn a_cancelled_wait_continues_where_it_stopped() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (go, mut wait) = tokio::sync::mpsc::channel::<()>(1);

@@ -120,7 +120,7 @@ async fn call(tls: TlsPolicy, address: SocketAddr) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn an_upstream_is_believed_if_its_authority_is() {
+async fn an_upstream_is_trusted_if_its_authority_is() {
     let authority = Authority::new();
     let (address, _) = authority.serve(false);
     let ours = TlsPolicy {
@@ -333,7 +333,7 @@ async fn side_calls_check_authority_and_pins() {
 }
 
 #[tokio::test]
-async fn without_verification_only_the_servers_own_pin_counts() {
+async fn without_verification_only_the_servers_own_pin_is_used() {
     let authority = Authority::new();
     let (address, leaf) = authority.serve(false);
     let insecure = |pins: &[[u8; 32]]| SideTls {

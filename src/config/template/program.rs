@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_and_slow_functions_are_not_there() {
+    fn the_environment_and_slow_functions_are_not_available() {
         for name in [
             "env",
             "expandenv",

@@ -225,7 +225,7 @@ fn the_resources_of_a_rendering_are_limited() {
 }
 
 #[test]
-fn a_field_of_nothing_in_parentheses_is_nothing() {
+fn a_field_of_nil_in_parentheses_is_nil() {
     check(&[
         ("{{ (.s.nul).a }}", "<no value>"),
         ("{{ (index .s \"gone\").a }}", "<no value>"),
@@ -303,7 +303,7 @@ fn deeply_nested_values_are_dropped_and_not_compared() {
 }
 
 #[test]
-fn numbers_without_sense_are_no_panic() {
+fn senseless_numbers_cause_no_panic() {
     check(&[
         (
             "{{ printf \"%.2000000000f\" 1.5 }}",

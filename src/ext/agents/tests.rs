@@ -240,7 +240,7 @@ async fn seconds(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn case_22_workers_take_messages_side_by_side_and_each_one_once() {
+async fn case_22_workers_take_messages_concurrently_and_each_one_once() {
     let world = World::new();
     world.send(&["a", "b", "c"]);
     let run = Run::of(&world, 2, Policy::default());
@@ -334,7 +334,7 @@ async fn messages_that_fail_are_rejected_where_the_file_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_is_dropped_finishes_its_messages_and_gives_back_the_others() {
+async fn a_dropped_agent_finishes_its_messages_and_returns_the_others() {
     let world = World::new();
     let lane: Arc<Mutex<()>> = Arc::default();
     world.send(&["a", "b", "c"]);
@@ -379,7 +379,7 @@ async fn a_lost_connection_is_opened_again_while_calls_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn case_20_an_exhausted_agent_stops_alone_and_a_reload_starts_it_again() {
+async fn case_20_an_exhausted_agent_stops_no_other_and_a_reload_starts_it_again() {
     let (dead, live) = (World::new(), World::new());
     dead.down.store(true, Ordering::SeqCst);
     live.down.store(true, Ordering::SeqCst);

@@ -12,7 +12,7 @@ fn compiled(extension: &BackendExtension, block: &str) -> (bool, String) {
 
 #[cfg(not(feature = "amqp"))]
 #[test]
-fn without_the_feature_the_blocks_are_rejected_with_the_way_out() {
+fn without_the_feature_the_blocks_are_rejected_with_a_hint() {
     for extension in [&CONSUMER, &PRODUCER] {
         let (good, text) = compiled(extension, r#"{ "name": "q", "exchange": "ex" }"#);
         assert!(

@@ -121,7 +121,7 @@ fn ed(payload: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_good_token_passes_and_its_claims_go_on() {
+async fn a_good_token_passes_and_its_claims_are_forwarded() {
     let keys = key_file();
     let steps = compiled(&block(
         &keys,
@@ -225,7 +225,7 @@ async fn a_missing_token_is_in_the_access_log() {
 }
 
 #[tokio::test]
-async fn of_several_providers_the_named_one_judges_by_its_own_rules() {
+async fn the_named_provider_of_several_applies_its_own_rules() {
     let keys = key_file();
     let path = keys.path().display().to_string();
     let steps = compiled(&format!(
@@ -306,7 +306,7 @@ async fn a_rejection_can_have_a_body() {
 }
 
 #[tokio::test]
-async fn a_token_can_have_to_end() {
+async fn tokens_without_an_expiry_are_rejected_if_configured() {
     let keys = key_file();
     let steps = compiled(&block(&keys, r#", "require_exp": true"#));
     assert_eq!(
@@ -376,7 +376,7 @@ async fn a_reload_reads_a_key_file_again() {
 }
 
 #[tokio::test]
-async fn with_nested_roles_only_the_path_counts() {
+async fn with_nested_roles_only_the_path_is_used() {
     let keys = key_file();
     let roles = r#", "roles": ["admin"], "roles_key": "a.b""#;
     let nested = compiled(&block(

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_counts_once_and_the_memory_of_it_ends() {
+    fn a_proof_is_accepted_once_and_remembered_for_a_limited_time() {
         let (replays, kept) = (UsedProofs::default(), Duration::from_secs(60));
         let enter = |number: u8, at: u64| {
             replays.enter([number; 16], at_second(at).wall, kept, at_second(at), 3)

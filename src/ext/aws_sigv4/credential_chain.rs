@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_roles_are_no_paths() {
+    fn names_of_roles_are_not_paths() {
         assert!(is_role("my-role_1@x"));
         for name in ["", "../user-data?x#y", "a b", "a/b", "%2e%2e"] {
             assert!(!is_role(name), "{name}");

@@ -31,7 +31,7 @@ pub(in crate::ext) fn port(authority: &Authority) -> Result<Option<u16>, String>
     let port = authority.port_u16().filter(|port| *port > 0);
     match port {
         Some(port) => Ok(Some(port)),
-        None => Err("the port is a number from 1 to 65535".to_owned()),
+        None => Err("the port must be a number from 1 to 65535".to_owned()),
     }
 }
 

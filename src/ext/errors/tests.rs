@@ -16,7 +16,7 @@ fn names_of_templates() {
 }
 
 #[test]
-fn hosts_have_no_care_by_default() {
+fn hosts_have_no_optional_features_by_default() {
     for text in ["{}", r#"{"format": "none"}"#, r#"{"templates": {}}"#] {
         let mut file = File::new(text);
         assert!(

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_merged_and_their_ends_belong_to_them() {
+    fn ranges_are_merged_and_include_their_ends() {
         let set = networks(&[
             "10.0.0.0/25",
             "10.0.0.128/25",

@@ -176,7 +176,7 @@ fn a_missing_middle_is_empty() {
 }
 
 #[test]
-fn responses_are_judged_together_with_their_request() {
+fn responses_are_evaluated_together_with_their_request() {
     let policy = "resp_completed && resp_data.owner == getHeader('X-User')";
     let step = step(&json!({"resp": {"policies": [policy]}}));
     let judged = |data: &str| {

@@ -59,7 +59,7 @@ fn addresses_of_topics_are_read_as_in_krakend() {
 }
 
 #[test]
-fn an_address_that_cannot_work_stops_the_start_with_the_way_out() {
+fn an_address_that_cannot_work_stops_the_start_with_a_hint() {
     for (url, words) in [
         ("orders", "are not an address"),
         ("kafka://orders", "no client for Kafka"),

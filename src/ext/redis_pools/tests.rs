@@ -76,7 +76,7 @@ fn unclear_connections_stop_the_start() {
 }
 
 #[test]
-fn a_password_in_the_clear_gives_a_warning_without_showing_it() {
+fn a_password_in_plain_text_gives_a_warning_without_showing_it() {
     let file = pools(
         r#"{"connection_pools": [{"name": "a", "address": "redis.example:6379", "password": "geheim"}]}"#,
     );

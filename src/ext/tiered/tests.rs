@@ -46,7 +46,7 @@ fn step(block: &str) -> Box<dyn EndpointStep> {
 }
 
 #[test]
-fn the_first_tier_that_matches_counts() {
+fn the_first_tier_that_matches_is_used() {
     let any = r#", {"tier_value_as": "*", "ratelimit": {"client_max_rate": 1, "client_capacity": 1, "strategy": "ip", "every": "1h"}}]}"#;
     let step = step(&plans(any));
     assert_eq!(passing(&*step, Some("gold")), 3);
@@ -67,7 +67,7 @@ fn a_request_without_a_tier_passes_or_not() {
 }
 
 #[test]
-fn the_value_that_a_step_has_set_counts() {
+fn the_value_that_a_step_has_set_is_used() {
     let step = step(&plans(r#"], "on_unmatched_tier_allow": false}"#));
     let mut notes = Notes::default();
     let plan = HeaderName::from_static("x-plan");

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_takes_whole_segments() {
+    fn a_prefix_matches_whole_segments() {
         let media = site("/media", &["/media/api"]);
         for (path, rest) in [
             ("/media", Some("")),

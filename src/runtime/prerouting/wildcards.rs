@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_prefix_counts_and_takes_whole_segments() {
+    fn the_longest_prefix_is_used_and_matches_whole_segments() {
         let mut all = Wildcards::default();
         assert!(all.add("/foo", "/__wildcard/foo"));
         assert!(all.add("/foo/bar", "/__wildcard/bar"));

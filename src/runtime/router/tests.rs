@@ -104,7 +104,7 @@ fn parameters_at_one_place_may_have_different_names() {
 }
 
 #[test]
-fn the_last_of_two_parameters_with_one_name_counts() {
+fn the_last_of_two_parameters_with_one_name_is_used() {
     let r = router(&["/a/{x}/{x}"]);
     let found = r.route(&Method::GET, "/a/1/2", None, None);
     let Match::Found { params, .. } = found else {

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_of_ones_own_shows_no_secret_and_ends_its_line() {
+    fn a_custom_pattern_shows_no_secret_and_ends_its_line() {
         let own = "%{jwt.sub} %{jwt.none} %{header.Cookie} %{query.x} %{query.token} %{latencyUs}";
         assert_eq!(line("custom", own), "me - *** 1 *** 1500.000us\n");
         let json = "{\"r\": \"%{header.Referer}\"}";

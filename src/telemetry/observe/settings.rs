@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_skipped_by_itself_by_its_pattern_or_by_its_prefix() {
+    fn a_path_is_skipped_by_its_name_its_pattern_or_its_prefix() {
         let settings = Settings {
             skip: ["/o/:id", "/p/{id}", "/q", "/__debug/", "/:root"]
                 .map(str::to_owned)

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_process_takes_by_itself_is_not_granted() {
+    fn memory_that_the_process_uses_itself_is_not_granted() {
         let mib = |count: u64| count << 20;
         assert_eq!(left(mib(256), mib(20)), mib(184));
         assert_eq!(left(mib(256), mib(100)), mib(124));

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_observed_call_is_a_usual_one() {
+    async fn an_observed_call_takes_the_fast_path() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let served = tokio::spawn(upstream(listener, 2));

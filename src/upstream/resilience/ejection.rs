@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_room_no_host_is_ejected() {
+    async fn no_host_is_ejected_beyond_the_maximum() {
         let ejection = Ejection::new(&rules()).unwrap();
         let failed = StatusCode::INTERNAL_SERVER_ERROR;
         for _ in 0..5 {

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_plain_text_stays_on_this_machine() {
+    fn a_token_is_sent_in_plain_text_only_on_this_machine() {
         for (url, exposed) in [
             ("https://v", false),
             ("http://localhost:8200", false),

@@ -113,7 +113,7 @@ fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
 
 #[test]
 #[ignore = "needs Redis: scripts/test runs it"]
-fn a_slow_redis_lets_no_more_pass_than_the_limit() {
+fn no_more_requests_pass_than_the_limit_with_a_slow_redis() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
     let way = SlowWay::to(&redis);
@@ -212,7 +212,7 @@ fn a_burst_of_a_new_client_gets_one_bucket_however_late_redis_is() {
 
 #[test]
 #[ignore = "needs Redis: scripts/test runs it"]
-fn pauses_of_redis_let_no_more_pass_than_the_limit() {
+fn no_more_requests_pass_than_the_limit_while_redis_pauses() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
     let limit = json!({ "max_rate": 40, "capacity": 40 });

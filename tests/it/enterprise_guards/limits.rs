@@ -230,7 +230,7 @@ fn gateways_share_their_limits_in_a_pool() {
 }
 
 #[test]
-fn without_redis_a_block_rejects_or_lets_pass_as_it_says() {
+fn without_redis_a_block_rejects_or_accepts_as_configured() {
     let stub = Stub::with(OK);
     let pools = json!({ "connection_pools": [{ "name": "gone", "address": "127.0.0.1:1" }] });
     let limit = |allow: bool| {

@@ -173,7 +173,7 @@ fn responses_that_must_not_be_compressed_are_unchanged() {
 }
 
 #[test]
-fn validators_and_vary_tell_caches_the_truth() {
+fn validators_and_vary_match_the_compressed_body() {
     let backend = backend();
     let gateway = gateway(
         &backend,

@@ -131,7 +131,7 @@ fn zero_does_not_set_a_limit() {
 }
 
 #[test]
-fn gzip_is_decoded_where_the_file_asks_for_it() {
+fn gzip_is_decoded_if_the_file_enables_it() {
     let backend = backend();
     let text = "hello, ".repeat(50);
     let coded = gzip(text.as_bytes());

@@ -95,7 +95,7 @@ fn receive(client: &mut Client) -> (u8, Vec<u8>) {
 }
 
 #[test]
-fn an_ee_file_runs_as_it_is() {
+fn a_file_of_the_enterprise_edition_runs_unchanged() {
     let upstream = chat();
     let gateway = gateway(
         &upstream,
@@ -160,7 +160,7 @@ fn a_large_message_ends_the_connection_with_a_reason() {
 }
 
 #[test]
-fn a_backend_that_goes_and_silence_have_their_reasons() {
+fn a_closed_backend_and_a_silent_one_have_their_reasons() {
     let upstream = chat();
     let gone = gateway(&upstream, json!({ "enable_direct_communication": true }));
     let (mut client, _) = open(&gone, &[]);

@@ -222,7 +222,7 @@ fn the_part_that_a_wildcard_matched_is_appended_to_the_url() {
 }
 
 #[test]
-fn one_endpoint_takes_everything_else() {
+fn one_endpoint_handles_everything_else() {
     let stub = echo();
     let endpoints = [
         endpoint("/known", &stub.url(), "/plain", "no-op"),

@@ -389,7 +389,7 @@ fn a_token_that_is_bound_to_a_certificate_needs_its_connection() {
 }
 
 #[test]
-fn a_certificate_in_a_header_counts_only_from_a_trusted_proxy() {
+fn a_certificate_in_a_header_is_used_only_from_a_trusted_proxy() {
     let issuer = Signer::es256("k");
     let authority = Authority::new();
     let (pem, _) = authority.pair("me");

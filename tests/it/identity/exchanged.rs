@@ -70,7 +70,7 @@ fn the_clients_token_reaches_the_backend_at_no_place() {
 }
 
 #[test]
-fn only_a_bearer_token_goes_out_and_only_as_long_as_it_lives() {
+fn only_a_bearer_token_is_sent_and_only_until_it_expires() {
     let answer = Arc::new(Mutex::new(String::new()));
     let says = Arc::clone(&answer);
     let server = server(move |_, _| (200, says.lock().unwrap().clone()));

@@ -78,7 +78,7 @@ fn the_methods_that_krakend_leaves_out_are_served_and_lists_of_methods_are_not()
 
 /// Two endpoints of one path, of which one is left out: nothing of it holds for the other.
 #[test]
-fn a_skipped_endpoint_leaves_nothing_behind() {
+fn a_skipped_endpoint_has_no_effect() {
     let one = |method: &str, origin: &str| {
         json!({"endpoint": "/a", "method": method,
             "extra_config": {"security/cors": {"allow_origins": [origin]}},
@@ -150,7 +150,7 @@ fn paths_that_no_usual_request_has_are_reported() {
 }
 
 #[test]
-fn lists_and_objects_are_taken_for_each_other_as_in_krakend() {
+fn lists_and_objects_are_accepted_for_each_other_as_in_krakend() {
     for text in [
         service(json!({"extra_config": []})),
         endpoint(json!({"extra_config": []})),

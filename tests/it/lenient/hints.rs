@@ -57,7 +57,7 @@ fn values_that_are_nearly_right_get_the_right_one_as_a_hint() {
 }
 
 #[test]
-fn a_block_at_the_wrong_level_belongs_to_the_level_around_it() {
+fn a_block_at_the_wrong_level_is_treated_as_one_of_the_level_around_it() {
     let block = validator(json!({"jwk_url": "https://idp/keys"}));
     for (text, place) in [
         (extra(backend, "auth/validator", block), "an endpoint"),
@@ -222,7 +222,7 @@ fn blanks_around_the_address_of_keys_are_removed() {
 }
 
 #[test]
-fn a_number_in_quotes_that_is_none_gets_no_impossible_hint() {
+fn quoted_text_that_is_not_a_number_gets_no_impossible_hint() {
     for text in ["inf", "NaN", "-inf", "1e400"] {
         let file = extra(endpoint, "qos/ratelimit/router", json!({"max_rate": text}));
         let hint = hinted(&file, "but a number is expected");
@@ -280,7 +280,7 @@ fn operators_of_other_languages_get_those_of_cel() {
 }
 
 #[test]
-fn slips_of_json_get_a_hint() {
+fn common_json_errors_get_a_hint() {
     for (text, want) in [
         ("// x\n{}", "JSON has no comments"),
         ("{\n// x\n\"a\": 1}", "JSON has no comments"),

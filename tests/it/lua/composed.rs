@@ -259,7 +259,7 @@ fn scripts_that_krakend_rejects_are_rejected() {
 
 /// The client sent five bytes, and none of them is passed on.
 #[test]
-fn a_script_takes_the_body_of_a_streamed_call_away() {
+fn a_script_removes_the_body_of_a_streamed_call() {
     let stub = echo();
     for block in [
         (
@@ -279,7 +279,7 @@ fn a_script_takes_the_body_of_a_streamed_call_away() {
 }
 
 #[test]
-fn a_jump_that_cannot_be_had_stops_the_start_and_is_named() {
+fn an_unsupported_jump_stops_the_start_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("krakend.json");
     let script = "if x then goto a end\n::a::\nif y then goto a end";

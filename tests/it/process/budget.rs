@@ -240,7 +240,7 @@ fn responses_in_flight_share_the_budget_and_streams_continue() {
 }
 
 #[test]
-fn whatever_is_made_of_bodies_is_within_the_budget() {
+fn data_made_of_bodies_is_within_the_budget() {
     let metrics = ports::free();
     let response = |body: &str| {
         let body: Value = serde_json::from_str(body).unwrap();

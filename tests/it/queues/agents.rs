@@ -71,7 +71,7 @@ pub(super) fn page(port: u16) -> String {
 
 #[test]
 #[ignore = "needs rabbitmq-server"]
-fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_answered() {
+fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_responded() {
     let Some(rabbit) = Rabbit::start() else {
         return;
     };

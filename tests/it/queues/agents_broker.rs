@@ -80,7 +80,7 @@ fn an_agent_checks_the_certificate_of_its_broker() {
 
 #[test]
 #[ignore = "needs rabbitmq-server"]
-fn a_broker_that_freezes_is_left_and_used_again_without_a_loss() {
+fn a_frozen_broker_is_disconnected_and_used_again_without_a_loss() {
     let Some(rabbit) = Rabbit::start() else {
         return;
     };

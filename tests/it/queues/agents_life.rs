@@ -13,7 +13,7 @@ use crate::support::{Gateway, Stub, eventually, pause, ports};
 
 #[test]
 #[ignore = "needs rabbitmq-server"]
-fn cases_22_and_23_a_stop_finishes_what_is_in_work_and_gives_back_the_rest() {
+fn cases_22_and_23_a_stop_finishes_messages_in_progress_and_returns_the_rest() {
     let Some(rabbit) = Rabbit::start() else {
         return;
     };
@@ -205,7 +205,7 @@ fn a_broker_that_dies_and_comes_back_loses_no_message() {
 }
 
 #[test]
-fn a_broker_that_sends_garbage_stops_nobody_else() {
+fn a_broker_that_sends_garbage_does_not_affect_others() {
     let stub = Stub::with(&json!([{ "body": {} }]).to_string());
     let url = format!("amqp://guest:hidden@127.0.0.1:{}", garbage());
     let mut bad = agent("bad", &url, &stub, json!({}));

@@ -26,7 +26,7 @@ pub(super) fn slow_stub() -> Stub {
 }
 
 #[test]
-fn a_message_waits_for_the_other_backends_and_goes_back_without_a_client() {
+fn a_message_waits_for_the_other_backends_and_is_returned_without_a_client() {
     let queue = sqs(&[action("ReceiveMessage", json!([message("{\"v\":1}", 1)]))]);
     let slow_backend = slow_stub();
     let mut endpoint = subscriber("/s", "awssqs://", &sqs_url(&queue));
@@ -52,7 +52,7 @@ fn a_message_waits_for_the_other_backends_and_goes_back_without_a_client() {
 }
 
 #[test]
-fn a_streamed_message_goes_back_without_a_client() {
+fn a_streamed_message_is_returned_without_a_client() {
     let mut late = message("<a/>", 1);
     late["delay_ms"] = json!(600);
     let queue = sqs(&[action("ReceiveMessage", json!([late]))]);

@@ -105,7 +105,7 @@ fn waits_for(stub: &Stub, method: &str) -> Value {
 }
 
 #[test]
-fn messages_are_acknowledged_after_their_response_and_bad_ones_go_back_once() {
+fn messages_are_acknowledged_after_their_response_and_bad_ones_are_returned_once() {
     let pull = json!({ "path": format!("{SUBSCRIPTION}:pull"), "replies": [
         { "body": {} }, delivered("1", "{\"a\":12345678901234567890}"), delivered("2", "notjson"), delivered("2", "notjson"),
         { "body": {} }] });
@@ -232,7 +232,7 @@ fn only_an_id_confirms_a_message() {
 }
 
 #[test]
-fn messages_that_cannot_be_read_go_back_once() {
+fn messages_that_cannot_be_read_are_returned_once() {
     let odd = |message: Value| json!({ "body": { "receivedMessages": [{ "ackId": "ack", "message": message }] } });
     let broken = odd(json!({ "data": "!", "messageId": "1" }));
     let pull = json!({ "path": format!("{SUBSCRIPTION}:pull"), "replies": [

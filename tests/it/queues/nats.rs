@@ -289,7 +289,7 @@ fn a_message_may_have_the_size_that_the_server_reports() {
 
 #[test]
 #[ignore = "needs nats-server"]
-fn a_message_that_the_server_rejects_is_no_success() {
+fn a_message_that_the_server_rejects_is_not_a_success() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nats.conf");
     let rules =

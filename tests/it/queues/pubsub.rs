@@ -157,7 +157,7 @@ fn a_body_is_sent_with_the_listed_headers_and_no_others() {
 }
 
 #[test]
-fn a_rejected_message_is_no_success_and_errors_are_not_kept() {
+fn a_rejected_message_is_not_a_success_and_errors_are_not_cached() {
     let failed = json!({ "body": { "Failed": [{ "Id": "0", "Code": "InvalidMessageContents", "SenderFault": true }] } });
     let missing =
         json!({ "status": 400, "body": { "__type": "com.amazonaws.sqs#QueueDoesNotExist" } });
@@ -204,7 +204,7 @@ fn only_a_confirmation_of_the_queue_is_success() {
 }
 
 #[test]
-fn a_queue_that_does_not_answer_is_not_empty() {
+fn a_queue_that_does_not_respond_is_not_treated_as_empty() {
     let stub = sqs(&[action(
         "ReceiveMessage",
         json!([{ "body": {}, "delay_ms": 3000 }]),
@@ -293,7 +293,7 @@ fn a_message_for_a_closed_client_is_returned() {
 }
 
 #[test]
-fn a_no_op_endpoint_passes_the_message_as_it_is() {
+fn a_no_op_endpoint_forwards_the_message_unchanged() {
     let mut typed = message("<a/>", 1);
     typed["body"]["Messages"][0]["MessageAttributes"] =
         json!({ "Content-Type": { "DataType": "String", "StringValue": "text%2Fxml" } });

@@ -168,7 +168,7 @@ fn a_reload_keeps_what_is_unchanged() {
 
 #[test]
 #[ignore = "needs rabbitmq-server"]
-fn a_message_goes_back_if_its_client_leaves_while_other_backends_work() {
+fn a_message_is_returned_if_its_client_disconnects_while_other_backends_work() {
     let Some(rabbit) = Rabbit::start() else {
         return;
     };
@@ -258,7 +258,7 @@ pub(super) fn garbage() -> u16 {
 }
 
 #[test]
-fn a_broker_that_sends_garbage_stops_nobody_else() {
+fn a_broker_that_sends_garbage_does_not_affect_others() {
     let port = garbage();
     let url = format!("amqp://guest:hidden@127.0.0.1:{port}");
     let stub = Stub::with(&json!([{ "body": { "ok": true } }]).to_string());

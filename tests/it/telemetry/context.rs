@@ -8,7 +8,7 @@ use crate::support::http::request;
 
 /// T4. Unlike in KrakenD, an unsampled parent is respected, and `baggage` is not passed on by default.
 #[test]
-fn the_context_of_a_client_goes_on_to_backends() {
+fn the_context_of_a_client_is_forwarded_to_backends() {
     let rig = Rig::of(grpc(), json!([a()]));
     let sampled = [
         ("traceparent", CLIENTS),
@@ -53,7 +53,7 @@ fn the_context_of_a_client_goes_on_to_backends() {
 
 /// T4 with `propagate_baggage`.
 #[test]
-fn baggage_goes_on_where_the_file_says_so() {
+fn baggage_is_forwarded_if_the_file_enables_it() {
     let mut block = grpc();
     block["propagate_baggage"] = json!(true);
     let rig = Rig::of(block, json!([a()]));
@@ -87,7 +87,7 @@ fn an_unsampled_request_keeps_its_trace_and_gets_no_spans() {
 
 /// T6. Unlike KrakenD, a rate of 0 records nothing.
 #[test]
-fn a_client_is_not_listened_to_where_the_file_says_so() {
+fn the_trace_of_a_client_is_ignored_if_the_file_says_so() {
     let mut block = grpc();
     block["layers"] = json!({"global": {"disable_propagation": true}});
     let rig = Rig::of(block, json!([a()]));
@@ -113,7 +113,7 @@ fn a_client_is_not_listened_to_where_the_file_says_so() {
 
 /// T16.
 #[test]
-fn b3_is_spoken_where_the_environment_says_so() {
+fn b3_is_sent_if_the_environment_enables_it() {
     let rig = Rig::with(
         &[("OTEL_PROPAGATORS", "b3")],
         grpc(),
@@ -297,7 +297,7 @@ fn exemplars_can_be_switched_off() {
 
 /// OpenTelemetry requires both: the other form of B3 is read, and the debug flag is forwarded.
 #[test]
-fn both_forms_of_b3_are_read_and_debug_goes_on() {
+fn both_forms_of_b3_are_read_and_debug_is_forwarded() {
     let ids = [
         ("x-b3-traceid", CLIENTS_TRACE),
         ("x-b3-spanid", CLIENTS_SPAN),
@@ -328,7 +328,7 @@ fn both_forms_of_b3_are_read_and_debug_goes_on() {
 }
 
 #[test]
-fn jaegers_header_is_spoken_where_the_file_says_so() {
+fn jaegers_header_is_sent_if_the_file_enables_it() {
     let mut block = grpc();
     block["propagators"] = json!(["jaeger"]);
     let rig = Rig::of(block, json!([a()]));

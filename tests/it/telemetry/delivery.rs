@@ -33,7 +33,7 @@ fn waiting_data_is_sent_at_shutdown() {
 }
 
 #[test]
-fn a_collector_that_is_away_or_hangs_delays_neither_requests_nor_the_stop_for_long() {
+fn an_unreachable_or_hanging_collector_delays_neither_requests_nor_the_stop_for_long() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().port();
     let block = json!({"exporters": {"otlp": [

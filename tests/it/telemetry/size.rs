@@ -110,7 +110,7 @@ fn a_limit_of_series_that_is_too_small_is_reported() {
 
 /// KrakenD hides the error in its own series, too.
 #[test]
-fn an_error_that_is_in_the_data_is_no_error_of_the_endpoint() {
+fn an_error_that_is_part_of_the_data_is_not_an_error_of_the_endpoint() {
     let endpoint = json!({"endpoint": "/d", "backend": [{"url_pattern": "/s/500",
         "extra_config": {"backend/http": {"return_error_details": "x"}}}]});
     let rig = Rig::of(prometheus(), json!([endpoint, e()]));

@@ -277,7 +277,7 @@ fn serve_as(config: ServerConfig) -> u16 {
 }
 
 #[test]
-fn backends_are_believed_by_the_authorities_of_the_file_and_shown_our_certificate() {
+fn backends_are_verified_with_the_configured_authorities_and_get_our_certificate() {
     let authority = Authority::new();
     let (open, closed) = (backend(&authority, false), backend(&authority, true));
     let statuses = |client_tls: Option<Value>| {

@@ -83,7 +83,7 @@ fn heads_that_grow_when_they_are_decoded_share_the_budget() {
 
 /// The backend does not read, so the bodies of both connections wait.
 #[test]
-fn bodies_that_nobody_reads_share_the_budget() {
+fn unread_bodies_share_the_budget() {
     let (_backend, gateway, metrics) = slow("190KiB");
     let open = || {
         let mut connection = Connection::open(&gateway);

@@ -7,7 +7,7 @@ use crate::support::pause;
 
 /// The backend of one stream does not read its body. Another stream of the connection still gets a response.
 #[test]
-fn a_body_that_nobody_reads_does_not_stop_the_other_streams() {
+fn an_unread_body_does_not_stop_the_other_streams() {
     let backend = Upstream::start(|mut call| {
         if call.head.starts_with("POST /stuck") {
             pause(Duration::from_secs(60));

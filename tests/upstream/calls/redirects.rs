@@ -150,7 +150,7 @@ async fn failures_have_the_text_of_krakend() {
 }
 
 #[tokio::test]
-async fn a_silent_upstream_is_left_after_the_header_timeout() {
+async fn the_call_to_a_silent_upstream_ends_at_the_header_timeout() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let settings = Settings {
         response_header_timeout: Some(Duration::from_millis(50)),

@@ -40,7 +40,7 @@ async fn send(mut body: h2::SendStream<Bytes>, pieces: usize) {
 }
 
 #[tokio::test]
-async fn streams_that_nobody_reads_do_not_stop_the_others_of_their_connection() {
+async fn unread_streams_do_not_stop_the_others_of_their_connection() {
     let (address, connections) = server().await;
     let settings = Settings {
         http_version: HttpVersion::H2,

@@ -91,7 +91,7 @@ fn bodies_are_described_and_the_user_learns_that_they_are_not_checked() {
 }
 
 #[test]
-fn credentials_reach_the_backend_and_are_spoken_of() {
+fn credentials_reach_the_backend_and_are_reported() {
     let secured = document(json!({
         "security": [{ "key": [] }, { "cookie": [] }, { "oidc": [] }],
         "components": { "securitySchemes": {
@@ -115,7 +115,7 @@ fn credentials_reach_the_backend_and_are_spoken_of() {
 }
 
 #[test]
-fn a_host_of_ones_own_keeps_the_path_of_the_server() {
+fn a_custom_host_keeps_the_path_of_the_server() {
     let file = configuration(&document(json!({})), Some("http://users:80/"))
         .unwrap()
         .file;

@@ -38,7 +38,7 @@ pub(in crate::ext::amqp) async fn open(
     match timeout(broker.connect, connect(&broker, tls)).await {
         Ok(Ok((reader, tuned))) => Ok(start(reader, tuned, broker)),
         Ok(Err(why)) => Err(broker.hides(why).into()),
-        Err(_) => Err("no answer in time".to_owned().into()),
+        Err(_) => Err("no reply in time".to_owned().into()),
     }
 }
 

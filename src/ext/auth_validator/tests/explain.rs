@@ -132,7 +132,7 @@ fn explaining_walks_the_same_checks() {
 }
 
 #[test]
-fn a_text_that_is_no_signed_token_is_described() {
+fn a_text_that_is_not_a_signed_token_is_described() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
     file.endpoint(&ENDPOINT, "/x");

@@ -78,7 +78,7 @@ async fn a_storm_of_key_ids_costs_the_provider_one_call() {
 }
 
 #[tokio::test]
-async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
+async fn a_key_id_counts_as_missing_only_after_a_fetch() {
     let stub = Stub::start(keys_of(&["oct"])).await;
     let mut file = File::new(&text_for(&stub, r#", "failed_jwk_key_cooldown": "60s""#));
     let steps = steps(file.endpoint(&ENDPOINT, "/x"));
@@ -208,7 +208,7 @@ async fn a_provider_that_was_down_is_called_again() {
 }
 
 #[tokio::test]
-async fn a_provider_that_goes_down_takes_no_key_along() {
+async fn the_keys_of_a_provider_survive_its_outage() {
     let stub = Stub::start(keys_of(&["oct"])).await;
     let (steps, _kept) = tended(&stub, "");
     assert_eq!(verdict(&steps, &hs("oct")).await, None);

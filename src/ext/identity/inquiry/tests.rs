@@ -119,7 +119,7 @@ async fn reach(one: &Arc<Inquiry<u32>>, count: u8, answer: &Result<u32, NoAnswer
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_left_alone_and_every_wait_ends() {
+async fn a_failing_server_is_not_called_and_every_wait_ends() {
     let (one, clock) = inquiry(10, 10_000);
     let down = Err(NoAnswer::status(StatusCode::BAD_GATEWAY));
     assert_eq!(reach(&one, 20, &down).await, MAX_FAILURES);

@@ -135,7 +135,7 @@ fn jumps_that_cannot_be_rewritten_are_reported() {
 }
 
 #[test]
-fn invalid_lua_is_left_to_the_interpreter() {
+fn invalid_lua_is_reported_by_the_interpreter() {
     for text in [
         "if goto a",
         "end ::a::",

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_an_error_without_secrets() {
+    fn invalid_addresses_are_errors_without_secrets() {
         for url in [
             "",
             "nats://a,",

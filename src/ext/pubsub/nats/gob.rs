@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_message_of_krakend() {
+    fn anything_else_is_not_a_message_of_krakend() {
         let whole = written(&[("X-A", "a")], b"body");
         for end in 0..whole.len() {
             assert_eq!(read(&whole.slice(..end)), None, "{end}");

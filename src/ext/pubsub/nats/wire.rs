@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_protocol_ends_the_connection() {
+    async fn bytes_that_are_not_nats_end_the_connection() {
         for bytes in [
             &b"HTTP/1.1 400 Bad Request\r\n"[..],
             b"MSG a 7\r\n",

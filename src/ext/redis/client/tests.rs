@@ -47,7 +47,7 @@ fn replies_of_all_kinds_are_read() {
 }
 
 #[test]
-fn bytes_that_are_no_reply_are_errors() {
+fn bytes_that_are_not_a_reply_are_errors() {
     for bytes in [
         "\r\n",
         "+OK\n",
@@ -305,7 +305,7 @@ async fn hostile_replies_fail_the_connection_with_a_reason() {
 }
 
 #[tokio::test]
-async fn replies_that_nobody_asked_for_close_the_connection() {
+async fn unsolicited_replies_close_the_connection() {
     let port = fake(|_| b"+PONG\r\n+PONG\r\n".to_vec()).await;
     let client = one(port);
     client.tried().await;
@@ -323,7 +323,7 @@ async fn replies_that_nobody_asked_for_close_the_connection() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_reply_is_given_up() {
+async fn a_server_that_does_not_reply_is_disconnected() {
     let port = fake(|asked| {
         if asked.contains("PING") {
             b"+PONG\r\n".to_vec()
@@ -339,7 +339,7 @@ async fn a_server_that_does_not_reply_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_became_a_replica_is_left() {
+async fn a_server_that_became_a_replica_is_disconnected() {
     let port = fake(|asked| {
         if asked.contains("PING") {
             b"+PONG\r\n".to_vec()

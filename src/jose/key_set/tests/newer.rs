@@ -102,7 +102,7 @@ fn a_token_without_a_key_id_may_use_the_only_key() {
 }
 
 #[test]
-fn of_keys_with_the_same_id_the_one_that_fits_counts() {
+fn the_key_that_fits_is_used_among_keys_with_the_same_id() {
     let twins = [
         jwk("oct", false),
         with(jwk("rsa", false), json!({"kid": "oct"})),

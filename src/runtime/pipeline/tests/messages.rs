@@ -126,7 +126,7 @@ async fn a_message_is_confirmed_when_its_response_is_ready() {
 
 /// The message is there at once, so nothing waits in between.
 #[tokio::test]
-async fn a_message_goes_back_if_the_client_has_disconnected_before_the_response() {
+async fn a_message_is_returned_if_the_client_has_disconnected_before_the_response() {
     for streamed in [false, true] {
         let settlement = settlement("{\"a\":1}", streamed, true).await;
         assert_eq!(settlement, Settlement::Returned, "{streamed}");

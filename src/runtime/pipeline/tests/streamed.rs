@@ -347,7 +347,7 @@ async fn a_client_that_closes_its_connection_ends_the_call_and_is_not_counted() 
 }
 
 #[tokio::test]
-async fn the_clients_body_goes_up_as_it_comes_before_and_after_the_head() {
+async fn the_clients_body_is_forwarded_as_it_arrives_before_and_after_the_head() {
     let mut response = FakeResponse::new(200, &["ok"], End::AfterBody);
     response.uploading = true;
     let late = Arc::clone(&response.late);
@@ -428,7 +428,7 @@ async fn the_first_head_of_several_calls_wins() {
 }
 
 #[tokio::test]
-async fn announced_trailers_reach_http2_alone() {
+async fn announced_trailers_are_sent_only_over_http2() {
     let response = || FakeResponse {
         headers: HeaderMap::from_iter([(TRAILER, HeaderValue::from_static("x-sum"))]),
         trailers: Some(HeaderMap::from_iter([

@@ -117,7 +117,7 @@ async fn a_collector_that_hangs_does_not_delay_the_end_of_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_collector_that_wants_silence_is_not_called_before() {
+async fn a_collector_is_not_called_before_its_retry_time() {
     let script = Arc::new(Script::default());
     let busy = |after| Sent::Again {
         after: Some(Duration::from_secs(after)),
