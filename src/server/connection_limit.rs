@@ -443,8 +443,8 @@ mod tests {
         // With a second for each pair of places this would take 20 s.
         for _ in 0..40 {
             let place = limit.place().await;
-            place.asked();
-            place.waits();
+            place.sent_head();
+            place.waits_for_client();
             clients.push(tokio::spawn(async move { place.is_needed().await }));
         }
         let took = began.elapsed();

@@ -109,7 +109,8 @@ impl Names {
         }
         if let Some(text) = value(&self.priority) {
             let number = text.parse().ok();
-            let number = number.ok_or_else(|| bad("the priority is not a number from 0 to 255".to_owned()));
+            let number =
+                number.ok_or_else(|| bad("the priority is not a number from 0 to 255".to_owned()));
             properties.priority = Some(number?);
         }
         Ok(())

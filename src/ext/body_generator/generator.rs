@@ -134,5 +134,6 @@ impl Generator {
 
 /// The template failed: 500.
 fn failed(text: String) -> Failure {
-    Failure::new(Kind::Script, format!("body template: {text}"))
+    // The template may use what the client sent.
+    Failure::new(Kind::Script, format!("body template: {text}")).by_step()
 }

@@ -78,9 +78,7 @@ impl PipeStep for MakeResponse {
         request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        // The template may use what the client sent.
-        let made = self.generator.make(request, Some(response));
-        let body = made.map_err(Failure::by_step)?;
+        let body = self.generator.make(request, Some(response))?;
         match &mut response.reply {
             Some(reply) => {
                 let content_type = self.generator.content_type.clone();

@@ -90,7 +90,7 @@ fn a_policy_about_a_place_that_cannot_be_read_rejects() {
         ),
     ] {
         let mut file = File::new(&req(policy).to_string());
-        file.leave(broken_later());
+        file.set_fact(broken_later());
         let EndpointPart::Piped { mut pipes, .. } = file.endpoint(&ENDPOINT, "/e/{id}") else {
             panic!("{}", file.findings());
         };

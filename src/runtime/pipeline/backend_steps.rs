@@ -81,17 +81,22 @@ fn outcome(failure: &Failure) -> Outcome {
 /// Rate limits, expressions and scripts of a backend are exceptions: KrakenD counts their rejections. What judges only
 /// the response, such as its schema, is counted too.
 fn is_of_gateway(failure: &Failure) -> bool {
-    use failure::Guard::{Cel, RateLimit};
-    match failure.kind {
-        Kind::Guarded(Cel | RateLimit) | Kind::Script => false,
-        Kind::Guarded(_)
-        | Kind::Request
-        | Kind::TokenMissing
-        | Kind::ExchangeRefused
-        | Kind::ExchangeForbidden
-        | Kind::Full => true,
-        _ => failure.by_step,
-    }
+    failure.by_step
+        || match failure.kind {
+            Kind::Guarded(_) => !counts_in_krakend(failure.kind),
+            Kind::Request
+            | Kind::TokenMissing
+            | Kind::ExchangeRefused
+            | Kind::ExchangeForbidden
+            | Kind::Full => true,
+            _ => false,
+        }
+}
+
+/// Whether a rejection with this reason is one that a circuit breaker of KrakenD counts.
+pub(super) fn counts_in_krakend(kind: Kind) -> bool {
+    use failure::Guard::{Cel, RateLimit, Script};
+    matches!(kind, Kind::Guarded(Cel | RateLimit | Script) | Kind::Script)
 }
 
 impl Drop for BackendSteps<'_> {

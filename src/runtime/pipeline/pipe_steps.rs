@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::backend::{Prepared, Seed, answered, read};
+use super::backend_steps::counts_in_krakend;
 use super::fetch::whole;
 use super::merge::Part;
 use super::time_limit::TimeLimit;
@@ -102,6 +103,15 @@ pub(super) struct CallSteps<'a> {
     on_wire: Option<&'a dyn CallStep>,
 }
 
+/// A step rejected the request. Circuit breakers do not count that, unless KrakenD's do.
+fn rejected_by_step(failure: Failure) -> Failure {
+    if counts_in_krakend(failure.kind) {
+        failure
+    } else {
+        failure.by_step()
+    }
+}
+
 /// Shows a call to the steps around it. The call is sent with their changes.
 pub(super) async fn admit<'a>(
     prepared: Prepared,
@@ -114,7 +124,7 @@ pub(super) async fn admit<'a>(
     let had_body = !request.body.is_empty();
     let entered = enter(&backend.pipes, &mut request)
         .await
-        .map_err(Failure::by_step)?;
+        .map_err(rejected_by_step)?;
     let (mut local, mut replaced, mut on_wire) = (None, false, None);
     if entered.skip {
         local = Some(Received::plain(nothing()));
@@ -124,7 +134,7 @@ pub(super) async fn admit<'a>(
             if step.is_the_backend() {
                 failure
             } else {
-                failure.by_step()
+                rejected_by_step(failure)
             }
         })?;
         replaced = matches!(decision, CallDecision::Replace);

@@ -462,6 +462,7 @@ impl Exchange<'_> {
             return Ok(None);
         }
         let client = anonymous.filter(|_| !next.same_origin);
+        let body = next.with_body.then(|| self.head.body.clone());
         let headers = redirect::headers(&self.head.headers, from, &next);
         Ok(Some(NextCall {
             hosts: HostSet::fixed(client.unwrap_or(self.client), &[&next.origin]).ruled(rules),
@@ -470,11 +471,7 @@ impl Exchange<'_> {
                 method: next.method,
                 target: next.target,
                 headers,
-                body: if next.with_body {
-                    self.head.body.clone()
-                } else {
-                    Bytes::new()
-                },
+                body: body.unwrap_or_default(),
                 subject: None,
                 affinity: None,
             },
