@@ -91,7 +91,10 @@ fn a_tier_that_clients_can_choose_is_reported() {
     file.compile().identify_by_client(plan);
     file.endpoint(&ENDPOINT, "/a");
     let findings = file.findings();
-    assert!(findings.contains("clients choose their tier"), "{findings}");
+    assert!(
+        findings.contains("clients can choose their tier"),
+        "{findings}"
+    );
     let mut file = File::new(&plans(r#"], "on_unmatched_tier_allow": false}"#));
     file.compile().identify(HeaderName::from_static("x-plan"));
     file.endpoint(&ENDPOINT, "/a");
