@@ -449,9 +449,10 @@ fn the_dockerfile_for_users_of_krakends_image_renders_its_template() {
             for pair in all.split(' ') {
                 let (name, value) = pair.split_once('=').unwrap();
                 let value = value.replace("$ENV", "prod");
-                let value = match value.starts_with('/') {
-                    true => at(&value).display().to_string(),
-                    false => value,
+                let value = if value.starts_with('/') {
+                    at(&value).display().to_string()
+                } else {
+                    value
                 };
                 variables.push((name.to_owned(), value));
             }
