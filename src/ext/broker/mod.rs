@@ -39,7 +39,7 @@ pub(super) const FULL_PAUSE: Duration = Duration::from_secs(10);
 
 /// The most bytes of a message that is taken: those of a response of a backend.
 pub(super) fn most_bytes(cx: &Compile<'_>) -> u64 {
-    let limits = cx.left::<ServiceLimits>();
+    let limits = cx.fact::<ServiceLimits>();
     limits.map_or(Options::default().max_upstream_body_bytes, |limits| {
         limits.upstream_body
     })
