@@ -21,6 +21,7 @@
 //! | [`compression`], [`response_edits`] | compression of responses; the last changes of every response |
 //! | [`agents`] | consumers of queues: their health, and what a stop waits for |
 //! | [`listen`] | the settings of the listener |
+//! | [`methods`] | the registered methods |
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`single_flights`] | single-flight for equal concurrent calls |
 //! | [`clock`] | the clock of limits and caches |
@@ -48,6 +49,7 @@ pub(crate) mod heavy;
 pub(crate) mod inputs;
 pub(crate) mod json;
 pub(crate) mod listen;
+pub(crate) mod methods;
 pub(crate) mod pipe;
 pub(crate) mod pipeline;
 pub(crate) mod prerouting;

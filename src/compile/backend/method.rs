@@ -7,52 +7,15 @@ use crate::config::endpoint::METHODS;
 use crate::config::suggest::nearest;
 use crate::config::{Backend, ConfigError};
 use crate::ext::soap;
+use crate::runtime::methods::{COMMON, RARE};
 
-/// Methods that servers know: the registry of RFC 9110 §16.1, and those that caches use.
-const REGISTERED: &[&str] = &[
-    "GET",
-    "HEAD",
-    "POST",
-    "PUT",
-    "DELETE",
-    "CONNECT",
-    "OPTIONS",
-    "TRACE",
-    "PATCH",
-    "QUERY",
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "COPY",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "ORDERPATCH",
-    "PROPFIND",
-    "PROPPATCH",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-    "BAN",
-    "PURGE",
-    "REFRESH",
-];
+/// Methods that are not registered, but that caches know.
+const OF_CACHES: [&str; 3] = ["BAN", "PURGE", "REFRESH"];
+
+fn is_known(method: &str) -> bool {
+    let mut known = COMMON.iter().chain(&RARE).chain(&OF_CACHES);
+    known.any(|known| *known == method)
+}
 
 /// The method of the call. `None` if no call can be made with it.
 pub(super) fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
@@ -74,7 +37,7 @@ pub(super) fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
                 "the blanks around {} are removed",
                 node.shown()
             ))),
-            Some(method) if !REGISTERED.contains(&method.as_str()) => {
+            Some(method) if !is_known(method.as_str()) => {
                 let found = ConfigError::invalid(format!(
                     "{} is not a method that is known: it is sent as it is",
                     node.shown()

@@ -8,56 +8,19 @@ use std::time::Duration;
 use http::Method;
 
 use super::active_stats::ActiveStats;
+use crate::runtime::methods::{COMMON, RARE};
 use crate::runtime::service::Service;
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::stats::Stats;
 use crate::telemetry::timestamp;
 
-/// Methods that most clients use (RFC 9110 §9.3, and PATCH). Their handles are created in advance.
-const METHODS: [&str; 9] = [
-    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT",
-];
-/// The other methods in the registry of IANA. Their series appear with the first request.
-const RARE_METHODS: [&str; 31] = [
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "COPY",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "ORDERPATCH",
-    "PRI",
-    "PROPFIND",
-    "PROPPATCH",
-    "QUERY",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-];
 /// The label of all other methods.
 const OTHER: &str = "OTHER";
 
 /// The label of a method. The number of labels is limited, whatever clients send.
 pub(super) fn method_label(method: &Method) -> &'static str {
-    let mut labels = METHODS.iter().chain(&RARE_METHODS);
+    let mut labels = COMMON.iter().chain(&RARE);
     let known = labels.find(|known| **known == method.as_str());
     known.copied().unwrap_or(OTHER)
 }
@@ -68,8 +31,8 @@ pub(crate) struct Active {
     pub service: Arc<Service>,
     /// By `Endpoint::id`.
     pub(super) routes: Box<[RouteMetrics]>,
-    /// Requests without an endpoint, in the order of [`METHODS`]; other methods are last.
-    others: [RouteMetrics; METHODS.len() + 1],
+    /// Requests without an endpoint, in the order of [`COMMON`]; other methods are last.
+    others: [RouteMetrics; COMMON.len() + 1],
     pub access_log: Arc<AccessLog>,
     pub(super) stats: Option<ActiveStats>,
     /// Whether the process is stopping; shared by all configurations.
@@ -94,7 +57,7 @@ impl Active {
         Active {
             routes,
             others: std::array::from_fn(|index| {
-                metrics.route("", METHODS.get(index).copied().unwrap_or(OTHER))
+                metrics.route("", COMMON.get(index).copied().unwrap_or(OTHER))
             }),
             service,
             access_log,
@@ -113,7 +76,7 @@ impl Active {
     /// The handles for a request without an endpoint, by the label of its method. `None` for a rare method.
     pub(super) fn other(&self, label: &str) -> Option<&RouteMetrics> {
         let [known @ .., other] = &self.others;
-        let index = METHODS.iter().position(|known| *known == label);
+        let index = COMMON.iter().position(|known| *known == label);
         match index {
             Some(index) => known.get(index),
             None => (label == OTHER).then_some(other),
