@@ -399,7 +399,7 @@ mod tests {
             assert_ne!(why, "the server closed the connection", "{bytes:?}");
         }
         let (_, why) = frames(&vec![b'x'; MOST_LINE + 10], 1 << 16).await;
-        assert!(why.contains("without an end"), "{why}");
+        assert!(why.contains("a line that does not end"), "{why}");
     }
 
     #[tokio::test]
