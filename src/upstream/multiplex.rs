@@ -146,8 +146,7 @@ impl Multiplexed {
         let session = streams.spawn_stream().await?;
         let session = session.ok_or_else(|| Error::new(ErrorType::H2Error))?;
         life.begin_stream();
-        let connection = Arc::new(Connection { streams, life });
-        self.shared.lock().entry(key).or_default().push(connection);
+        self.shared.add(key, Connection { streams, life });
         Ok(session)
     }
 
@@ -194,6 +193,20 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shares a new connection. If its peer has too many without streams, the oldest of them are no longer used: a peer
+    /// that rejects all streams gets a new connection for each request.
+    fn add(&self, key: u64, connection: Connection) {
+        let mut connections = self.lock();
+        let list = connections.entry(key).or_default();
+        let mut surplus = idle(list).saturating_sub(self.limits.per_peer);
+        list.retain(|one| {
+            let goes = surplus > 0 && one.streams.is_idle();
+            surplus -= usize::from(goes);
+            !goes
+        });
+        list.push(Arc::new(connection));
+    }
+
     fn usable(&self, key: u64) -> Option<Arc<Connection>> {
         let connections = self.lock();
         let list = connections.get(&key)?;
@@ -208,10 +221,6 @@ impl Shared {
     /// has just found it may still use it: it closes when its last user drops it.
     fn retire(&self, key: u64, life: &Arc<Life>) -> bool {
         let mut connections = self.lock();
-        let idle = |list: &Vec<Arc<Connection>>| {
-            let its = list.iter().filter(|one| one.streams.is_idle());
-            its.count()
-        };
         let Some(list) = connections.get(&key) else {
             return false;
         };
@@ -221,7 +230,7 @@ impl Shared {
         }
         let ends = life.since_used() >= self.idle
             || idle(list) > self.limits.per_peer
-            || connections.values().map(idle).sum::<usize>() > self.limits.all;
+            || connections.values().map(|list| idle(list)).sum::<usize>() > self.limits.all;
         if ends {
             remove(&mut connections, key, life);
         }
@@ -234,6 +243,11 @@ impl Shared {
         let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
         its.any(|one| !one.streams.is_idle())
     }
+}
+
+/// The number of connections without streams.
+fn idle(list: &[Arc<Connection>]) -> usize {
+    list.iter().filter(|one| one.streams.is_idle()).count()
 }
 
 fn remove(connections: &mut HashMap<u64, Vec<Arc<Connection>>>, key: u64, life: &Arc<Life>) {

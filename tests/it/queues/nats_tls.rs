@@ -68,7 +68,7 @@ fn gateway(url: &str, client_tls: Value) -> Gateway {
 fn sent(gateway: &Gateway) -> (u16, String) {
     eventually("an attempt", LIMIT, || {
         let log = gateway.output();
-        log.contains("connected to NATS") || log.contains("no connection to NATS")
+        log.contains("connected to NATS") || log.contains("cannot connect to NATS")
     });
     let response = gateway.send("POST", with_body("POST", "/p", &[], "{}"));
     (response.status, response.text())

@@ -53,10 +53,12 @@ async fn a_peer_that_rejects_all_streams_has_few_connections() {
     let server = Server::start(|_, _| Does::Reject).await;
     let address = format!("http://{}", server.address);
     let hosts = HostSet::fixed(&client(settings(2)), &[address]);
-    for _ in 0..12 {
+    for _ in 0..30 {
         assert!(says(&hosts, Method::GET, "").await.is_err());
     }
-    assert!(server.connections() > 2);
+    assert!(server.connections() > 10);
+    // Surplus connections close when the next one is opened, and without a next one within about a second.
+    assert!(server.open.load(Ordering::SeqCst) < 10);
     falls_to(&server.open, 2).await;
 }
 
