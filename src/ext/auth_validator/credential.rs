@@ -135,12 +135,13 @@ fn has_other_scheme(value: &[u8]) -> bool {
         return false;
     };
     let (scheme, rest) = value.split_at(end);
+    // The usual scheme is compared first: the rest reads the whole token.
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return false;
+    }
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let dots = value.iter().filter(|byte| **byte == b'.').count();
-    scheme.iter().all(is_name)
-        && !scheme.eq_ignore_ascii_case(b"bearer")
-        && !rest.trim_ascii().is_empty()
-        && dots != 2
+    scheme.iter().all(is_name) && !rest.trim_ascii().is_empty() && dots != 2
 }
 
 /// The usual name of a parameter or cookie with a token (RFC 6750 §2.3).

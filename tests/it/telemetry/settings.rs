@@ -191,7 +191,7 @@ fn opencensus_is_mapped() {
         read().contains("http_server_duration_count{")
     });
     assert!(
-        gateway.output().contains("not built: zipkin"),
+        gateway.output().contains("not supported: zipkin"),
         "{}",
         gateway.output()
     );
