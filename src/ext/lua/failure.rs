@@ -42,11 +42,12 @@ impl Stop {
         }
     }
 
-    /// Whether the interpreter may be in a state in which it must not be reused.
+    /// Whether the interpreter must not be reused: it may be in a state that is not safe, or, when memory is short, it
+    /// still holds what the script has read until it is used again.
     pub(super) fn spoils(&self) -> bool {
         match self {
-            Stop::Custom(_) | Stop::Error(_) | Stop::Full => false,
-            Stop::Deadline | Stop::Busy | Stop::Memory => true,
+            Stop::Custom(_) | Stop::Error(_) => false,
+            Stop::Deadline | Stop::Busy | Stop::Memory | Stop::Full => true,
         }
     }
 }
