@@ -77,21 +77,19 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
             )),
         };
     }
-    match runtime.block_on(ask(&probe, limit)) {
-        Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
+    match (runtime.block_on(ask(&probe, limit)), probe.port) {
+        (Ok(status), _) if (200..300).contains(&status) => ExitCode::SUCCESS,
         // `security/ip-filter` may not allow this machine. The gateway has responded, and says at its control socket
         // that it is this gateway.
-        Ok(403) if probe.port.is_some() => {
-            match probe.port.map(|port| control::responds(port, limit)) {
-                Some(Err(reason)) => fail(&format!(
-                    "{} answered 403 (does security/ip-filter allow this machine?), so the control socket was used: {reason}",
-                    probe.url
-                )),
-                _ => ExitCode::SUCCESS,
-            }
-        }
-        Ok(status) => fail(&format!("{} answered {status}", probe.url)),
-        Err(error) => fail(&error),
+        (Ok(403), Some(port)) => match control::responds(port, limit) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(&format!(
+                "{} answered 403 (does security/ip-filter allow this machine?), so the control socket was used: {reason}",
+                probe.url
+            )),
+        },
+        (Ok(status), _) => fail(&format!("{} answered {status}", probe.url)),
+        (Err(error), _) => fail(&error),
     }
 }
 

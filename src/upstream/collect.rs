@@ -149,18 +149,19 @@ fn charged(length: usize, copies: usize) -> usize {
 
 impl Collector {
     /// Collects at most `most` bytes, with initial space for `expected` of them, unless they are more than a block: an
-    /// announced length is not yet received data. `copies` is the number of times that each byte is
-    /// charged: more than once if something of the same size will be made from the body.
+    /// announced length is not yet received data. `copies` is the number of times that each byte is charged: more than
+    /// once if something of the same size will be made from the body.
     pub(crate) fn new(expected: usize, most: u64, copies: usize) -> Collector {
+        let (space, most_first) = if expected > BLOCK {
+            (0, 0)
+        } else {
+            (expected, expected.max(MOST_GROWN))
+        };
         Collector {
             most,
             copies,
-            first: BytesMut::with_capacity(if expected > BLOCK { 0 } else { expected }),
-            most_first: if expected > BLOCK {
-                0
-            } else {
-                expected.max(MOST_GROWN)
-            },
+            first: BytesMut::with_capacity(space),
+            most_first,
             blocks: Vec::new(),
             length: 0,
             charge: Budget::process().charge(),

@@ -30,7 +30,7 @@ pub(super) use inbox::Inbox;
 #[cfg(feature = "amqp")]
 pub(super) use link::Connections;
 pub(super) use link::{Failed, Link, Opened};
-pub(super) use stream::{Stream, dial, failed, secured};
+pub(super) use stream::{Input, Stream, dial, failed, secured};
 
 /// How long a message for which there is no memory is kept without its body, before it is returned to its queue. Some
 /// queues count deliveries and give a message up.

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -42,6 +43,54 @@ pub(in crate::ext) async fn secured(
     let name = name.map_err(|_| "the host is no name of a certificate".to_owned())?;
     let stream = TlsConnector::from(tls).connect(name, stream).await;
     Ok(Box::new(stream.map_err(|error| failed(&error))?))
+}
+
+/// What was read from a stream and not used yet.
+pub(in crate::ext) struct Input<S> {
+    stream: S,
+    pub(in crate::ext) buffer: BytesMut,
+}
+
+impl<S> Input<S> {
+    pub(in crate::ext) fn new(stream: S) -> Input<S> {
+        Input {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The stream, for writing.
+    pub(in crate::ext) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The stream, without what was read.
+    #[cfg(feature = "nats")]
+    pub(in crate::ext) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// Divides the stream into a half that is read and one that is written.
+    pub(in crate::ext) fn split<R, W>(self, divide: impl FnOnce(S) -> (R, W)) -> (Input<R>, W) {
+        let (stream, write) = divide(self.stream);
+        let buffer = self.buffer;
+        (Input { stream, buffer }, write)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Input<S> {
+    /// Reads once, with space for at least this many bytes. If the caller stops waiting, nothing is lost.
+    ///
+    /// # Errors
+    /// The connection is closed. The text names the `peer`.
+    pub(in crate::ext) async fn read(&mut self, space: usize, peer: &str) -> Result<(), String> {
+        self.buffer.reserve(space);
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(format!("{peer} closed the connection")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(&error)),
+        }
+    }
 }
 
 /// The text of an I/O error.

@@ -31,11 +31,6 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// The members of a map in a record.
-pub(super) trait Members<'de>: MapAccess<'de> {}
-
-impl<'de, M: MapAccess<'de>> Members<'de> for M {}
-
 /// A type that is made of what a record has. `None`: not of this.
 pub(super) trait Lenient: Sized {
     fn of_text(_text: &str) -> Option<Self> {
@@ -54,7 +49,7 @@ pub(super) trait Lenient: Sized {
         None
     }
 
-    fn of_members<'de, M: Members<'de>>(mut members: M) -> Result<Option<Self>, M::Error> {
+    fn of_members<'de, M: MapAccess<'de>>(mut members: M) -> Result<Option<Self>, M::Error> {
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
     }
@@ -204,7 +199,7 @@ impl Lenient for f64 {
 }
 
 impl Lenient for Names {
-    fn of_members<'de, M: Members<'de>>(mut members: M) -> Result<Option<Names>, M::Error> {
+    fn of_members<'de, M: MapAccess<'de>>(mut members: M) -> Result<Option<Names>, M::Error> {
         let mut names = BTreeMap::new();
         while let Some((language, name)) = members.next_entry::<String, Maybe<String>>()? {
             if let Maybe(Some(name)) = name {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
 
-use super::lenient::{At, Lenient, Maybe, Members};
+use super::lenient::{At, Lenient, Maybe};
 
 pub(super) type Names = BTreeMap<String, String>;
 
@@ -34,7 +35,7 @@ macro_rules! part {
         }
 
         impl Lenient for $name {
-            fn of_members<'de, M: Members<'de>>(members: M) -> Result<Option<Self>, M::Error> {
+            fn of_members<'de, M: MapAccess<'de>>(members: M) -> Result<Option<Self>, M::Error> {
                 $name::deserialize(MapAccessDeserializer::new(members)).map(Some)
             }
 

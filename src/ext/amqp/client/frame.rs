@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
-use super::failed;
+use crate::ext::broker::Input;
 
 pub(super) const METHOD: u8 = 1;
 pub(super) const HEADER: u8 = 2;
@@ -74,8 +74,7 @@ pub(super) struct Frame {
 
 /// Reads frames from a stream.
 pub(super) struct Reader<S> {
-    stream: S,
-    buffer: BytesMut,
+    input: Input<S>,
     /// The most bytes of a frame, with those around its payload.
     pub(super) most: usize,
     /// How long the broker may send nothing.
@@ -85,8 +84,7 @@ pub(super) struct Reader<S> {
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub(super) fn new(stream: S, most: usize, patience: Duration) -> Reader<S> {
         Reader {
-            stream,
-            buffer: BytesMut::new(),
+            input: Input::new(stream),
             most,
             patience,
         }
@@ -94,15 +92,14 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// The stream, for writing.
     pub(super) fn stream(&mut self) -> &mut S {
-        &mut self.stream
+        self.input.stream()
     }
 
     /// Divides the stream into a half that is read and one that is written.
     pub(super) fn split<R, W>(self, divide: impl FnOnce(S) -> (R, W)) -> (Reader<R>, W) {
-        let (read, write) = divide(self.stream);
+        let (input, write) = self.input.split(divide);
         let reader = Reader {
-            stream: read,
-            buffer: self.buffer,
+            input,
             most: self.most,
             patience: self.patience,
         };
@@ -118,20 +115,16 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(frame) = self.frame()? {
                 return Ok(frame);
             }
-            self.buffer.reserve(READ);
-            let read = timeout(self.patience, self.stream.read_buf(&mut self.buffer));
-            match read.await {
-                Ok(Ok(0)) => return Err("the broker closed the connection".to_owned()),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(failed(&error)),
-                Err(_) => return Err("the broker does not answer".to_owned()),
-            }
+            let read = timeout(self.patience, self.input.read(READ, "the broker"));
+            read.await
+                .map_err(|_| "the broker does not answer".to_owned())??;
         }
     }
 
     /// A frame that is in the buffer as a whole.
     fn frame(&mut self) -> Result<Option<Frame>, String> {
-        let Some(([kind, a, b, sizes @ ..], _)) = self.buffer.split_first_chunk::<HEAD>() else {
+        let buffer = &mut self.input.buffer;
+        let Some(([kind, a, b, sizes @ ..], _)) = buffer.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
         let (kind, channel) = (*kind, u16::from_be_bytes([*a, *b]));
@@ -144,15 +137,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 "the broker has sent a frame of {size} bytes, more than agreed"
             ));
         }
-        if self.buffer.len() < size + AROUND {
+        if buffer.len() < size + AROUND {
             return Ok(None);
         }
-        self.buffer.advance(HEAD);
-        let payload = self.buffer.split_to(size).freeze();
-        if self.buffer.first() != Some(&END) {
+        buffer.advance(HEAD);
+        let payload = buffer.split_to(size).freeze();
+        if buffer.first() != Some(&END) {
             return Err("the broker has sent a frame without its end".to_owned());
         }
-        self.buffer.advance(1);
+        buffer.advance(1);
         Ok(Some(Frame {
             kind,
             channel,

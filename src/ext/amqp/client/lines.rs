@@ -223,6 +223,11 @@ pub(super) fn reason(arguments: &mut Cursor<'_>) -> Result<String, Malformed> {
     Ok(format!("{code} {}", printable(&text)))
 }
 
+/// Why a method that nobody waits for ends the connection.
+pub(super) fn unexpected((class, number): Method) -> String {
+    format!("the broker has sent an unexpected method {class}.{number}")
+}
+
 /// What collects a message of so many bytes. Messages that wait for requests and workers leave half of the budget to others.
 ///
 /// # Errors
@@ -290,12 +295,7 @@ impl Line {
                     // Nobody waits any more if it took too long.
                     let _ = waiter.send(Bytes::copy_from_slice(arguments));
                 }
-                None => {
-                    let (class, number) = kind;
-                    return Err(format!(
-                        "the broker has sent an unexpected method {class}.{number}"
-                    ));
-                }
+                None => return Err(unexpected(kind)),
             },
         }
         Ok(None)

@@ -137,18 +137,18 @@ impl Drop for Line {
     fn drop(&mut self) {
         let shared = &self.client.0;
         if shared.lines.close(self.number)
-            && let Err(mpsc::error::TrySendError::Full(_)) = shared
-                .commands
-                .try_send(Command::Frames(closing(self.number)))
+            && let Err(mpsc::error::TrySendError::Full(_)) = shared.commands.try_send(
+                Command::Frames(closing(self.number, methods::CHANNEL_CLOSE)),
+            )
         {
             shared.lines.stuck.notify_one();
         }
     }
 }
 
-/// Closes a channel.
-fn closing(number: u16) -> Vec<u8> {
-    method(number, methods::CHANNEL_CLOSE, |out| {
+/// Closes a channel, or with number 0 the connection.
+fn closing(number: u16, called: Method) -> Vec<u8> {
+    method(number, called, |out| {
         out.extend(200_u16.to_be_bytes());
         // No text, and no method that is to blame.
         out.extend([0; 5]);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::super::address::Broker;
 use super::codec::{Cursor, Malformed, put_long, put_short};
 use super::frame::{Frame, METHOD, Method, Reader, method, methods};
-use super::lines::reason;
+use super::lines::{reason, unexpected};
 use super::{Client, failed, start};
 use crate::ext::broker::{Failed, Opened, Stream, dial, secured, without_brackets};
 
@@ -181,10 +181,7 @@ async fn answer(reader: &mut Reader<Stream>, expected: Method) -> Result<Bytes, 
         return Err("the broker asks for another kind of login".to_owned());
     }
     if got != expected {
-        let (class, number) = got;
-        return Err(format!(
-            "the broker has sent an unexpected method {class}.{number}"
-        ));
+        return Err(unexpected(got));
     }
     Ok(payload.slice(4..))
 }

@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::address::Broker;
-use super::codec::Cursor;
+use super::codec::{Cursor, Malformed};
 use super::frame::{
     AROUND, BODY, Frame, HEARTBEAT, METHOD, Reader, TAIL, frame, head, method, methods,
 };
-use super::lines::{Lines, reason};
-use super::{Channel, failed};
+use super::lines::{Lines, reason, unexpected};
+use super::{Channel, closing, failed};
 use crate::ext::broker::Stream;
 use crate::telemetry::sanitize::printable;
 
@@ -70,6 +70,12 @@ impl From<String> for End {
             why,
             is_closed: false,
         }
+    }
+}
+
+impl From<Malformed> for End {
+    fn from(malformed: Malformed) -> End {
+        String::from(malformed).into()
     }
 }
 
@@ -149,22 +155,18 @@ impl Reading {
 
     /// A method of the connection itself.
     fn connection(&self, frame: &Frame) -> Result<(), End> {
-        let read = |_| "the broker has sent a frame that cannot be read".to_owned();
         let mut arguments = Cursor::new(&frame.payload);
-        let kind = arguments
-            .u16()
-            .and_then(|class| Ok((class, arguments.u16()?)));
-        match kind.map_err(read)? {
+        match (arguments.u16()?, arguments.u16()?) {
             _ if frame.kind != METHOD => Err("the broker has sent a frame for no channel"
                 .to_owned()
                 .into()),
             methods::CLOSE => Err(End {
-                why: self.broker.hides(reason(&mut arguments).map_err(read)?),
+                why: self.broker.hides(reason(&mut arguments)?),
                 is_closed: true,
             }),
             methods::CLOSE_OK => Err("the connection is closed".to_owned().into()),
             methods::BLOCKED => {
-                let why = arguments.text().map_err(read)?;
+                let why = arguments.text()?;
                 log::warn!(
                     "[Queues] RabbitMQ takes no messages: {}",
                     self.broker.hides(printable(&why).into_owned())
@@ -175,9 +177,7 @@ impl Reading {
                 log::info!("[Queues] RabbitMQ takes messages again");
                 Ok(())
             }
-            (class, number) => {
-                Err(format!("the broker has sent an unexpected method {class}.{number}").into())
-            }
+            kind => Err(unexpected(kind).into()),
         }
     }
 }
@@ -258,12 +258,7 @@ impl Writing<'_> {
     }
 
     async fn close(&mut self) -> Result<(), String> {
-        let close = method(0, methods::CLOSE, |out| {
-            out.extend(200_u16.to_be_bytes());
-            // No text, and no method that is to blame.
-            out.extend([0; 5]);
-        });
-        self.put(&close).await?;
+        self.put(&closing(0, methods::CLOSE)).await?;
         self.flush().await
     }
 

@@ -3,11 +3,11 @@
 //! The payload of a message is collected within a limit and the budget of the process. What is beyond it is skipped while
 //! it arrives. A line is never longer than [`MOST_LINE`].
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 
-use crate::ext::broker::failed;
+use crate::ext::broker::Input;
 use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Budget;
 use crate::upstream::collect::{Collector, Overflow};
@@ -93,8 +93,7 @@ struct Announced {
 
 /// Reads frames from a stream.
 pub(super) struct Reader<S> {
-    stream: S,
-    buffer: BytesMut,
+    input: Input<S>,
     /// The most bytes of a message with its headers.
     most: u64,
     /// The message whose payload is next.
@@ -114,8 +113,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// `most` is the most bytes of a message with its headers.
     pub(super) fn new(stream: S, most: u64) -> Reader<S> {
         Reader {
-            stream,
-            buffer: BytesMut::new(),
+            input: Input::new(stream),
             most,
             arriving: None,
             skipped: 0,
@@ -124,7 +122,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// Whether nothing was read beyond the last frame.
     pub(super) fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.input.buffer.is_empty()
     }
 
     /// The stream, if nothing was read beyond the last frame.
@@ -133,7 +131,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// The server has sent more before it was asked. Before TLS, anyone could have sent it.
     pub(super) fn into_stream(self) -> Result<S, String> {
         if self.is_empty() {
-            Ok(self.stream)
+            Ok(self.input.into_stream())
         } else {
             Err("the server has sent data before TLS".to_owned())
         }
@@ -141,15 +139,14 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// The stream, for writing.
     pub(super) fn stream(&mut self) -> &mut S {
-        &mut self.stream
+        self.input.stream()
     }
 
     /// Divides the stream into a half that is read and one that is written.
     pub(super) fn split<R, W>(self, divide: impl FnOnce(S) -> (R, W)) -> (Reader<R>, W) {
-        let (read, write) = divide(self.stream);
+        let (input, write) = self.input.split(divide);
         let reader = Reader {
-            stream: read,
-            buffer: self.buffer,
+            input,
             most: self.most,
             arriving: self.arriving,
             skipped: self.skipped,
@@ -166,20 +163,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(frame) = self.frame()? {
                 return Ok(frame);
             }
-            self.buffer.reserve(READ);
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err("the server closed the connection".to_owned()),
-                Ok(_) => {}
-                Err(error) => return Err(failed(&error)),
-            }
+            self.input.read(READ, "the server").await?;
         }
     }
 
     /// A frame that is in the buffer as a whole.
     fn frame(&mut self) -> Result<Option<Frame>, String> {
         loop {
-            let skipped = self.skipped.min(self.buffer.len());
-            self.buffer.advance(skipped);
+            let skipped = self.skipped.min(self.input.buffer.len());
+            self.input.buffer.advance(skipped);
             self.skipped -= skipped;
             if self.skipped > 0 {
                 return Ok(None);
@@ -187,14 +179,14 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(arriving) = self.arriving.take() {
                 return self.payload(arriving);
             }
-            let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") else {
-                if self.buffer.len() > MOST_LINE {
+            let Some(end) = memchr::memmem::find(&self.input.buffer, b"\r\n") else {
+                if self.input.buffer.len() > MOST_LINE {
                     return Err("the server has sent a line that does not end".to_owned());
                 }
                 return Ok(None);
             };
-            let line = self.buffer.split_to(end);
-            self.buffer.advance(2);
+            let line = self.input.buffer.split_to(end);
+            self.input.buffer.advance(2);
             match read(&line)? {
                 Line::Whole(frame) => return Ok(Some(frame)),
                 Line::Message(announced) => {
@@ -231,19 +223,20 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             headers,
             ..
         } = arriving.announced;
-        let part = self.buffer.split_to(arriving.left.min(self.buffer.len()));
+        let part = arriving.left.min(self.input.buffer.len());
+        let part = self.input.buffer.split_to(part);
         arriving.left -= part.len();
         if let Err(why) = arriving.payload.push(&part) {
             return Ok(Some(self.unkept(arriving.announced, arriving.left, why)));
         }
-        if arriving.left > 0 || self.buffer.len() < 2 {
+        if arriving.left > 0 || self.input.buffer.len() < 2 {
             self.arriving = Some(arriving);
             return Ok(None);
         }
-        if !self.buffer.starts_with(b"\r\n") {
+        if !self.input.buffer.starts_with(b"\r\n") {
             return Err("the server has sent a message of another size than announced".to_owned());
         }
-        self.buffer.advance(2);
+        self.input.buffer.advance(2);
         let mut body = arriving.payload.done();
         // Not more than the whole, which was checked when the line was read.
         let headers = headers.map(|bytes| body.split_to(bytes.min(body.len())));
