@@ -253,11 +253,10 @@ fn data_made_of_bodies_is_within_the_budget() {
     let text = response(&format!(r#"{{"a":"{}"}}"#, "x".repeat(400_000)));
     let backend = |stub: &Stub| json!({ "host": [stub.url()], "url_pattern": "/" });
     let lua = |part: &str, script: &str| json!({ "modifier/lua-proxy": { part: script } });
-    let calls = format!(
-        "local kept = {{}} for i = 1, 40 do kept[i] = http_response.new('{}/') end",
-        text.url()
-    );
-    let few = calls.replace("40", "2");
+    let calls = |count: u32| {
+        let url = text.url();
+        format!("local kept = {{}} for i = 1, {count} do kept[i] = http_response.new('{url}/') end")
+    };
     let file = json!({ "version": 3, "timeout": "30s",
         "extra_config": {
             "portcullis/limits": { "buffered": "8MiB" },
@@ -269,8 +268,8 @@ fn data_made_of_bodies_is_within_the_budget() {
             { "endpoint": "/list", "backend": [backend(&list)] },
             { "endpoint": "/read", "backend": [backend(&list)],
               "extra_config": lua("post", "response.load():data():get('a')") },
-            { "endpoint": "/calls", "backend": [backend(&list)], "extra_config": lua("pre", &calls) },
-            { "endpoint": "/few", "backend": [backend(&list)], "extra_config": lua("pre", &few) },
+            { "endpoint": "/calls", "backend": [backend(&list)], "extra_config": lua("pre", &calls(40)) },
+            { "endpoint": "/few", "backend": [backend(&list)], "extra_config": lua("pre", &calls(2)) },
         ] });
     let gateway = Gateway::start(&file.to_string());
     for (path, status) in [

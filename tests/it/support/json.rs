@@ -1,5 +1,7 @@
 //! JSON that keeps what comparisons need: the order of keys and the text of numbers.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::{self, Write as _};
 
 use serde::de::{MapAccess, Visitor};
@@ -205,11 +207,15 @@ impl<'de> Visitor<'de> for Collect {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
         let mut members: Vec<(String, Json)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         while let Some((key, raw)) = map.next_entry::<String, &RawValue>()? {
             let value = level(raw).map_err(serde::de::Error::custom)?;
-            match members.iter_mut().find(|(k, _)| *k == key) {
-                Some((_, old)) => *old = value,
-                None => members.push((key, value)),
+            match places.entry(key) {
+                Entry::Occupied(place) => members[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    members.push((place.key().clone(), value));
+                    place.insert(members.len() - 1);
+                }
             }
         }
         Ok(Members(members))
