@@ -12,6 +12,15 @@ const PAGE: usize = 1 << 20;
 /// The stack size of the main thread, for deeply nested configurations.
 const STACK: usize = 8 << 20;
 
+/// Declines transparent huge pages for this process. The allocator asks for them where the system grants them on request
+/// (`madvise`, the default of most distributions). Each use of a few kilobytes may then take 2 MiB, which no budget
+/// counts, and a container with 256 MiB is killed while its bodies take 100.
+///
+/// A system that rejects this (it is a Linux call) serves with the pages it has.
+pub(super) fn decline_huge_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Requests a page from time to time, which makes the allocator check the freed ones.
 pub(super) async fn give_back() {
     loop {
@@ -39,6 +48,15 @@ pub(super) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn huge_pages_are_declined() {
+        decline_huge_pages();
+        assert_eq!(
+            rustix::thread::transparent_huge_pages_are_disabled(),
+            Ok(true)
+        );
+    }
 
     #[test]
     fn work_that_panics_is_an_error() {

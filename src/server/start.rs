@@ -28,6 +28,7 @@ use crate::server::descriptors::{self, Spare};
 use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::listeners::Listeners;
+use crate::server::memory;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
 use crate::server::signals::Signals;
 use crate::server::socket_transfer::{self, OldProcess, ReceivedSockets};
@@ -47,12 +48,13 @@ pub(crate) struct Prepared {
     descriptors: Option<u64>,
 }
 
-/// Registers the signal handlers, so that signals are kept from now on, and raises the limit of file descriptors as
-/// far as the system allows.
+/// Registers the signal handlers, so that signals are kept from now on, raises the limit of file descriptors as far as
+/// the system allows, and declines huge pages.
 ///
 /// # Errors
 /// The system rejects this.
 pub(crate) fn prepare() -> Result<Prepared, RunError> {
+    memory::decline_huge_pages();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
