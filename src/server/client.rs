@@ -17,6 +17,7 @@ use crate::runtime::request::Head;
 use crate::runtime::response::Fields;
 use crate::runtime::response_edits::ResponseEdits;
 use crate::server::gateway::{Active, head_of};
+use crate::server::http1_fast_path::Wire;
 use crate::server::streamed_body::{self, StreamedBody};
 use crate::server::{body, respond, response_edits};
 use crate::upstream::{Piece, Source};
@@ -24,6 +25,8 @@ use crate::upstream::{Piece, Source};
 /// The session of one request.
 pub(super) struct Client<'s> {
     pub(super) session: &'s mut Session,
+    /// The connection, if the request is a usual one.
+    pub(super) wire: Option<&'s Wire>,
     pub(super) address: Option<IpAddr>,
     pub(super) active: &'s Active,
     /// Whether the whole body was read. The session does not always know it: over HTTP/2, unread trailers may follow.
@@ -47,7 +50,10 @@ impl Client<'_> {
     }
 
     async fn write_plain(&mut self, piece: Option<Bytes>, end: bool) -> Result<(), Failure> {
-        let written = self.session.write_response_body(piece, end).await;
+        let written = match self.wire {
+            Some(wire) => wire.put(&piece.unwrap_or_default(), end).await,
+            None => self.session.write_response_body(piece, end).await,
+        };
         written.map_err(|error| gone(&error))
     }
 }
@@ -82,6 +88,9 @@ impl Source for Client<'_> {
         loop {
             if let Some(piece) = self.streamed_body.left()? {
                 return Ok(piece);
+            }
+            if let Some(wire) = self.wire {
+                return Err(unread(&*wire.closed().await));
             }
             let downstream = self.session.as_downstream_mut();
             let piece = downstream.read_body_or_idle(self.has_body).await;
@@ -171,15 +180,19 @@ impl Downstream for Client<'_> {
     }
 
     async fn write_slice(&mut self, piece: &[u8]) -> Result<(), Failure> {
-        let ServerSession::H1(client) = self.session.as_downstream_mut() else {
+        let written = if let Some(wire) = self.wire {
+            wire.write(piece).await
+        } else if let ServerSession::H1(client) = self.session.as_downstream_mut() {
+            let written = client.write_body(piece).await;
+            written.map(|written| written.is_some())
+        } else {
             return self.write(Bytes::copy_from_slice(piece), false).await;
         };
-        let written = client
-            .write_body(piece)
-            .await
-            .map_err(|error| gone(&error))?;
-        let too_long = || Failure::cut_off("the response ended early: more bytes than announced");
-        written.ok_or_else(too_long).map(|_| ())
+        if written.map_err(|error| gone(&error))? {
+            return Ok(());
+        }
+        let text = "the response ended early: more bytes than announced";
+        Err(Failure::cut_off(text))
     }
 
     async fn end(&mut self) -> Result<(), Failure> {

@@ -27,9 +27,10 @@ use crate::server::connection_limit::ConnectionSlot;
 use crate::server::gateway::{Gateway, Shared};
 use crate::server::handshakes::HandshakeLimiter;
 use crate::server::head::{BadHead, BodyFraming, HeadFacts};
+use crate::server::http1_fast_path::Wire;
 use crate::server::rewrite::usual_form;
 use crate::server::tls::Certificates;
-use crate::server::{health_fast_path, http1_driver, proxy_protocol, socket};
+use crate::server::{health_fast_path, http1_driver, http1_fast_path, proxy_protocol, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
@@ -199,6 +200,7 @@ impl Front {
         shutdown: &ShutdownWatch,
     ) -> Option<()> {
         let mut pause = Pause::new(&self.limits, place, shutdown.clone());
+        let wire = Wire::new(&conn, self.limits.write);
         let mut out = Vec::new();
         loop {
             let facts = match self.next_head(&mut conn, &mut pause).await {
@@ -247,9 +249,20 @@ impl Front {
                 self.reject(&mut conn, "400 Bad Request", "chunk").await;
                 return None;
             };
-            let mut session = Session::new_h1(conn);
             // Connections end soon once the process is stopping.
             let keep_alive = !must_close && !*shutdown.borrow();
+            let request = match http1_fast_path::head(request, &facts) {
+                Ok(head) => {
+                    let mut session = http1_fast_path::begin(&wire, conn, head);
+                    if !keep_alive {
+                        http1_fast_path::end_connection(&mut session);
+                    }
+                    conn = http1_driver::serve_usual(&self.gateway, session, &wire).await?;
+                    continue;
+                }
+                Err(request) => request,
+            };
+            let mut session = Session::new_h1(conn);
             session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);

@@ -89,7 +89,7 @@ pub struct HeadFacts {
     pub many_connections: bool,
     /// The client requests another protocol: bytes after the head may belong to that protocol.
     pub upgrade: bool,
-    /// HTTP/1.1 in origin form, without headers about the connection and without `Expect`.
+    /// HTTP/1.1 in origin form, without `Expect`, and without headers that change the connection.
     pub simple: bool,
 }
 
@@ -272,7 +272,10 @@ impl HeadReader {
                 self.chunked = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => self.connections += 1,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connections += 1;
+                self.special |= !value.eq_ignore_ascii_case(b"keep-alive");
+            }
             6 if name.eq_ignore_ascii_case(b"expect") => self.special = true,
             _ => {}
         }
@@ -300,7 +303,7 @@ impl HeadReader {
             many_connections: self.connections > 1,
             upgrade: self.upgrade,
             simple: !self.special
-                && self.connections == 0
+                && self.connections <= 1
                 && !self.upgrade
                 && !self.absolute
                 && !self.http10,

@@ -2,7 +2,7 @@
 //!
 //! Load balancers probe often, and a proxy session costs more than the response. The response here equals the
 //! gateway's byte for byte. If anything about a request or the service is unusual (a step that covers health, a
-//! header about the connection, statistics, agents, a stop in progress), the request is handled normally.
+//! header that changes the connection, statistics, agents, a stop in progress), the request is handled normally.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;

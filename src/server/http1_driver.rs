@@ -9,24 +9,46 @@ use pingora_proxy::{ProxyHttp, Session};
 
 use super::conn::Conn;
 use super::gateway::{Ctx, Gateway};
+use super::http1_fast_path::{self, Wire};
 
 /// Serves the request whose bytes the session has been given. Returns the connection if another request may follow.
 pub(super) async fn serve(gateway: &Gateway, mut session: Session) -> Option<Box<Conn>> {
     if !has_request(&mut session).await {
         return None;
     }
-    let mut ctx = gateway.new_ctx();
-    match gateway.request_filter(&mut session, &mut ctx).await {
-        Ok(_) => gateway.logging(&mut session, None, &mut ctx).await,
-        Err(error) => {
-            // Boxed, so that a request that succeeds does not carry this state around.
-            Box::pin(fail(gateway, &mut session, &error, &mut ctx)).await;
-            return None;
-        }
-    }
+    run(gateway, &mut session, None).await?;
     let reusable = session.downstream_session.finish().await.ok().flatten()?;
     let (stream, _) = reusable.into_parts();
     stream.into_any().downcast::<Conn>().ok()
+}
+
+/// The same for a usual request, whose session [`http1_fast_path::begin`] has made.
+pub(super) async fn serve_usual(
+    gateway: &Gateway,
+    mut session: Box<Session>,
+    wire: &Wire,
+) -> Option<Box<Conn>> {
+    let is_served = run(gateway, &mut session, Some(wire)).await;
+    let keeps = http1_fast_path::end(session);
+    is_served?;
+    wire.finish(keeps).await
+}
+
+/// Serves the request of a session. `None`: it failed, and its connection must be closed.
+async fn run(gateway: &Gateway, session: &mut Session, wire: Option<&Wire>) -> Option<()> {
+    let mut ctx = gateway.new_ctx();
+    ctx.wire = wire.cloned();
+    match gateway.request_filter(session, &mut ctx).await {
+        Ok(_) => {
+            gateway.report(session, &ctx);
+            Some(())
+        }
+        Err(error) => {
+            // Boxed, so that a request that succeeds does not carry this state around.
+            Box::pin(fail(gateway, session, &error, &mut ctx)).await;
+            None
+        }
+    }
 }
 
 /// Whether Pingora reads the head as a request. The front loop has checked it before, so this seldom fails.

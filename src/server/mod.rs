@@ -10,6 +10,7 @@
 //! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `health_fast_path` | the health response without a session |
+//! | `http1_fast_path` | the session of a usual HTTP/1 request |
 //! | `client`, `body`, `streamed_body`, `respond`, `response_edits`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |
 //! | `websocket`, `websocket_frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
 //! | [`admin`], [`pages`], [`control`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket, changed files, background tasks, returning memory |
@@ -34,6 +35,7 @@ mod handshakes;
 pub(crate) mod head;
 mod health_fast_path;
 mod http1_driver;
+mod http1_fast_path;
 mod http2_streams;
 pub(crate) mod listeners;
 mod memory;

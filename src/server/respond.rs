@@ -13,6 +13,7 @@ use crate::runtime::response::{Branding, Fields, Response, X_KRAKEND, X_KRAKEND_
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Options;
 use crate::server::gateway::Active;
+use crate::server::http1_fast_path::end_connection;
 use crate::server::response_edits;
 use crate::upstream::{content_length, trimmed};
 
@@ -100,7 +101,7 @@ pub(super) async fn write_header(
 fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
     header.set_version(Version::HTTP_10);
     if !alone && !header.headers.contains_key(header::CONTENT_LENGTH) {
-        session.set_keepalive(None);
+        end_connection(session);
     }
 }
 
@@ -222,7 +223,7 @@ pub(super) fn keep_connection(session: &mut Session) {
 /// arrived.
 pub(super) fn announce_end(session: &mut Session, active: &Active) {
     if active.is_draining() {
-        session.set_keepalive(None);
+        end_connection(session);
     }
 }
 

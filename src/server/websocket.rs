@@ -24,6 +24,7 @@ use crate::runtime::request::Notes;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::service::{StreamWork, Upgrade};
 use crate::server::client::Client;
+use crate::server::http1_fast_path::end_connection;
 use crate::server::respond;
 use crate::server::websocket_frames::{Fault, Frames, Reason, close};
 use crate::telemetry::timestamp::now;
@@ -91,7 +92,7 @@ pub(super) async fn run(
     };
     // One direction may be silent, and the connection is not used for anything else afterwards.
     client.session.as_downstream_mut().set_read_timeout(None);
-    client.session.set_keepalive(None);
+    end_connection(client.session);
     let rules = upgrade.websocket.as_ref();
     let idle = rules.map_or(options.stream_idle_timeout, |rules| rules.idle);
     let mut outcome = Outcome {

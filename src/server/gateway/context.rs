@@ -15,6 +15,7 @@ use crate::runtime::request::{Head, Notes, RequestId};
 use crate::runtime::response::Response;
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Endpoint;
+use crate::server::http1_fast_path::Wire;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::observe;
 use crate::upstream::budget::Charge;
@@ -46,6 +47,8 @@ pub(crate) struct Ctx {
     pub(in crate::server) ended: Option<(Ended, Duration)>,
     /// For traces and the series of `telemetry/opentelemetry`. `None` if they are off.
     pub(in crate::server) observed: Option<Arc<observe::Request>>,
+    /// The connection of the client, if the request is a usual one.
+    pub(in crate::server) wire: Option<Wire>,
 }
 
 impl Ctx {
@@ -66,6 +69,7 @@ impl Ctx {
             counted: false,
             ended: None,
             observed: None,
+            wire: None,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::request::Head;
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::server::http1_fast_path::end_connection;
 use crate::server::{body, streamed_body};
 use crate::telemetry::observe;
 
@@ -30,7 +31,7 @@ impl Gateway {
         match pingora_timeout::timeout(self.limits.read, read).await {
             Ok(body) => body.unwrap_or_default(),
             Err(_) => {
-                session.set_keepalive(None);
+                end_connection(session);
                 Bytes::new()
             }
         }

@@ -38,6 +38,7 @@ use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::Service;
+use crate::server::http1_fast_path::end_connection;
 use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
@@ -197,7 +198,7 @@ impl ProxyHttp for Gateway {
         if self.shared.draining.load(Ordering::Relaxed)
             || session.req_header().method == Method::CONNECT
         {
-            session.set_keepalive(None);
+            end_connection(session);
         }
         let mut decision = self.first_decision(session, ctx, &active);
         let service = &active.service;

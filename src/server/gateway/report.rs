@@ -92,7 +92,7 @@ fn grpc_status(session: &Session, ctx: &Ctx, request: &HeaderMap) -> Option<u32>
 
 impl Gateway {
     /// Reports a request after its end.
-    pub(super) fn report(&self, session: &Session, ctx: &Ctx) {
+    pub(in crate::server) fn report(&self, session: &Session, ctx: &Ctx) {
         let active = &ctx.active;
         let took = ctx.started.elapsed();
         let status = session

@@ -18,6 +18,7 @@ use crate::runtime::response::Response;
 use crate::runtime::service::{Endpoint, Payload, Service, Work};
 use crate::server::body::too_large;
 use crate::server::client::Client;
+use crate::server::http1_fast_path::end_connection;
 use crate::server::streamed_body::{self, StreamedBody};
 use crate::server::{files, respond, websocket};
 
@@ -109,7 +110,7 @@ impl Gateway {
             }
         }
         if kind.abandons_body() && !session.as_downstream_mut().is_body_done() {
-            session.set_keepalive(None);
+            end_connection(session);
         }
     }
 
@@ -210,6 +211,7 @@ async fn work(
     };
     let mut client = Client {
         session,
+        wire: ctx.wire.as_ref(),
         address: ctx.client,
         active: &ctx.active,
         has_body: request.body.is_some(),

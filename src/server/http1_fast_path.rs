@@ -1,0 +1,340 @@
+//! A client's request of the usual form: HTTP/1.1 without a body, an upgrade or `Expect`.
+//!
+//! Pingora's session checks a head again that the front loop has checked, keeps it in two maps, and is made anew for each
+//! request. For such a request that is a quarter of all the work. A [`FastSession`] is the session that Pingora gets
+//! instead. It uses the head as the front loop has left it. All other requests are read by Pingora's own session.
+
+mod wire;
+
+use std::cell::Cell;
+use std::io::Cursor;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, DATE, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use pingora_core::protocols::http::custom::CustomMessageWrite;
+use pingora_core::protocols::http::custom::server::Session as CustomSession;
+use pingora_core::protocols::http::date::get_cached_date;
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::{Digest, SocketDigest};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use self::wire::Rest;
+use crate::server::conn::Conn;
+use crate::server::head::{BodyFraming, HeadFacts};
+
+pub(super) use self::wire::Wire;
+
+/// More headers are not usual.
+const MOST_FIELDS: usize = 64;
+/// The room for the head of a response. Most heads fit.
+const HEAD_BYTES: usize = 512;
+
+thread_local! {
+    /// The frame that Pingora puts around a session, between two requests.
+    static FRAME: Cell<Option<Box<Session>>> = const { Cell::new(None) };
+}
+
+/// Marks a request as the last one of its connection.
+#[derive(Debug, Clone, Copy)]
+struct Last;
+
+/// Ends the connection of a client after the current response.
+pub(super) fn end_connection(session: &mut Session) {
+    match session.as_downstream_mut() {
+        ServerSession::Custom(session) => {
+            session.req_header_mut().extensions_mut().insert(Last);
+        }
+        session => session.set_keepalive(None),
+    }
+}
+
+fn is_last(head: &RequestHeader) -> bool {
+    head.extensions.get::<Last>().is_some()
+}
+
+/// The head of a usual request, or the bytes of one that is not. `request` was accepted by the front loop with these
+/// `facts`.
+pub(super) fn head(
+    request: BytesMut,
+    facts: &HeadFacts,
+) -> std::result::Result<RequestHeader, BytesMut> {
+    let is_usual = facts.simple
+        && facts.body == BodyFraming::None
+        && !facts.raw_target
+        && facts.fields <= MOST_FIELDS;
+    if !is_usual {
+        return Err(request);
+    }
+    let request = request.freeze();
+    read_head(&request, facts.fields).ok_or_else(|| request.into())
+}
+
+/// Each line was checked before. `None` for `CONNECT`, and for a target that a [`Uri`] does not hold as it is.
+fn read_head(bytes: &Bytes, fields: usize) -> Option<RequestHeader> {
+    let mut head = http::Request::new(()).into_parts().0;
+    let mut lines = memchr::memchr_iter(b'\n', bytes);
+    let first = lines.next()?;
+    let mut words = bytes.get(..first)?.split(|byte| *byte == b' ');
+    head.method = Method::from_bytes(words.next()?).ok()?;
+    if head.method == Method::CONNECT {
+        return None;
+    }
+    let target = words.next()?;
+    let path = PathAndQuery::from_maybe_shared(bytes.slice_ref(target)).ok()?;
+    if path.as_str().as_bytes() != target || !target.is_ascii() {
+        return None;
+    }
+    head.uri = Uri::from(path);
+    head.headers = HeaderMap::with_capacity(fields);
+    let mut start = first + 1;
+    for end in lines {
+        let line = bytes.get(start..end)?.trim_ascii_end();
+        start = end + 1;
+        let Some(colon) = memchr::memchr(b':', line) else {
+            break;
+        };
+        let (name, value) = line.split_at_checked(colon)?;
+        let value = bytes.slice_ref(value.get(1..)?.trim_ascii_start());
+        let name = HeaderName::from_bytes(name).ok()?;
+        head.headers
+            .append(name, HeaderValue::from_maybe_shared(value).ok()?);
+    }
+    Some(RequestHeader::from(head))
+}
+
+/// A session of Pingora for the request with this head on `conn`.
+pub(super) fn begin(wire: &Wire, conn: Box<Conn>, head: RequestHeader) -> Box<Session> {
+    wire.begin(conn);
+    let fast = FastSession {
+        head,
+        response: None,
+        wire: wire.clone(),
+    };
+    let mut session = FRAME
+        .take()
+        .unwrap_or_else(|| Box::new(Session::new_h1(Box::new(Cursor::new(Vec::new())))));
+    *session.downstream_session = ServerSession::new_custom(Box::new(fast));
+    session
+}
+
+/// Ends a request that [`begin`] has begun. Returns whether another one may follow.
+pub(super) fn end(mut session: Box<Session>) -> bool {
+    let keeps = !is_last(session.req_header());
+    // A session for nobody. The frame must not keep the head of a request.
+    *session.downstream_session = ServerSession::new_custom(Box::new(()));
+    let _ = FRAME.try_with(|frame| frame.set(Some(session)));
+    keeps
+}
+
+/// The session of a usual request.
+struct FastSession {
+    head: RequestHeader,
+    /// The head of the response, once it was written.
+    response: Option<Box<ResponseHeader>>,
+    wire: Wire,
+}
+
+impl FastSession {
+    fn socket(&self) -> Option<&SocketDigest> {
+        self.wire.digest().socket_digest.as_deref()
+    }
+}
+
+/// The bytes of a head, which gets the headers that Pingora adds.
+fn bytes_of(head: &mut ResponseHeader, keeps: bool) -> Result<Vec<u8>> {
+    head.insert_header(DATE, get_cached_date())?;
+    let connection = if keeps { "keep-alive" } else { "close" };
+    head.insert_header(CONNECTION, HeaderValue::from_static(connection))?;
+    let mut out = Vec::with_capacity(HEAD_BYTES);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = head.get_reason_phrase().unwrap_or_default();
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    head.header_to_h1_wire(&mut out);
+    out.extend_from_slice(b"\r\n");
+    Ok(out)
+}
+
+/// The error of what a usual request does not do.
+fn unusual<T>() -> Result<T> {
+    Error::e_explain(ErrorType::InternalError, "not for a usual request")
+}
+
+#[async_trait]
+impl CustomSession for FastSession {
+    fn req_header(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.head
+    }
+
+    async fn write_response_header(
+        &mut self,
+        mut head: Box<ResponseHeader>,
+        _: bool,
+    ) -> Result<()> {
+        if head.status.is_informational() {
+            return unusual();
+        }
+        if self.response.is_some() {
+            return Ok(());
+        }
+        let rest = Rest::after(&self.head.method, head.status, &head.headers);
+        let keeps = !is_last(&self.head) && rest != Rest::UntilClose;
+        let bytes = bytes_of(&mut head, keeps)?;
+        self.wire.write_head(&bytes, rest).await?;
+        self.response = Some(head);
+        Ok(())
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(head.clone()), end)
+            .await
+    }
+
+    async fn write_body(&mut self, piece: Bytes, end: bool) -> Result<()> {
+        self.wire.put(&piece, end).await
+    }
+
+    async fn write_trailers(&mut self, _: HeaderMap) -> Result<()> {
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.wire.end().await
+    }
+
+    async fn shutdown(&mut self, _: u32, _: &str) {
+        self.wire.shutdown().await;
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.response.as_deref()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        usize::try_from(self.wire.body_bytes()).unwrap_or(usize::MAX)
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        Some(self.wire.digest())
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        None
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.socket()?.peer_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.socket()?.local_addr()
+    }
+
+    fn request_summary(&self) -> String {
+        self.head.method.to_string()
+    }
+
+    // The request has no body.
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    async fn read_body_or_idle(&mut self, _: bool) -> Result<Option<Bytes>> {
+        Err(self.wire.closed().await)
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        true
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        true
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        0
+    }
+
+    fn enable_retry_buffering(&mut self) {}
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        None
+    }
+
+    // The timeouts are those of the connection.
+
+    fn set_read_timeout(&mut self, _: Option<Duration>) {}
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn set_write_timeout(&mut self, _: Option<Duration>) {}
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.wire.write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, _: Option<Duration>) {}
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    // Only for Pingora's way to an upstream and for other protocols.
+
+    async fn response_duplex_vec(&mut self, _: Vec<HttpTask>) -> Result<bool> {
+        unusual()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<MessageReader> {
+        None
+    }
+
+    fn restore_custom_message_reader(&mut self, _: MessageReader) -> Result<()> {
+        unusual()
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _: Box<dyn CustomMessageWrite>) -> Result<()> {
+        unusual()
+    }
+}
+
+type MessageReader = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync>;
+
+#[cfg(test)]
+mod tests;
