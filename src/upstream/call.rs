@@ -136,7 +136,7 @@ impl HostSet {
         call: Call,
         options: &CallOptions,
         source: &mut S,
-    ) -> Result<Exchange<'a>, S::Error> {
+    ) -> Result<Box<Exchange<'a>>, S::Error> {
         let framing = call.framing();
         let own = call.is_repeatable();
         let retry = call.elsewhere.as_deref().unwrap_or(self).retry();
@@ -178,11 +178,11 @@ impl HostSet {
 
 /// Follows the redirects of the response, with at most ten requests in total.
 async fn follow<'a, S: Source>(
-    mut exchange: Exchange<'a>,
+    mut exchange: Box<Exchange<'a>>,
     mut client: &'a Arc<Client>,
     options: &CallOptions,
     source: &mut S,
-) -> Result<Exchange<'a>, S::Error> {
+) -> Result<Box<Exchange<'a>>, S::Error> {
     let mut requests = 1;
     loop {
         let keep_body = options.send_body_on_redirect && exchange.own_body;
@@ -278,7 +278,10 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// It is too large, exceeds the budget, or ended early.
-    pub async fn collect(mut self, options: &CallOptions) -> Result<Incoming, CallError> {
+    pub async fn collect(
+        mut self: Box<Self>,
+        options: &CallOptions,
+    ) -> Result<Incoming, CallError> {
         let Some((status, mut headers)) = self.take_header() else {
             return Err(CallError::truncated());
         };
@@ -291,7 +294,7 @@ impl Exchange<'_> {
         };
         let most = options.max_body_bytes;
         self.collecting = true;
-        let collected = whole(&mut self, announced, most, COPIES).await;
+        let collected = whole(&mut *self, announced, most, COPIES).await;
         // From here on the body says nothing about the host: a read that failed was recorded.
         self.collecting = false;
         let mut body = collected?;

@@ -227,11 +227,13 @@ impl FastPath {
     }
 
     /// The connection, if it can serve another exchange. Otherwise it is closed.
-    pub(super) async fn reuse(mut self) -> Option<Box<Link>> {
-        if self.is_done() && !self.surplus {
-            return Some(self.link);
+    pub(super) async fn reuse(self: Box<Self>) -> Option<Box<Link>> {
+        let is_reusable = self.is_done() && !self.surplus;
+        let mut link = self.link;
+        if is_reusable {
+            return Some(link);
         }
-        Shutdown::shutdown(&mut *self.link).await;
+        Shutdown::shutdown(&mut *link).await;
         None
     }
 

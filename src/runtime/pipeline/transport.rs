@@ -95,7 +95,7 @@ pub trait OpenResponse: Send {
 pub struct Upstream;
 
 impl Transport for Upstream {
-    type Response<'a> = Exchange<'a>;
+    type Response<'a> = Box<Exchange<'a>>;
 
     fn send<'a, S: Source<Error = Failure>>(
         &self,
@@ -103,69 +103,69 @@ impl Transport for Upstream {
         call: Call,
         options: &CallOptions,
         source: &mut S,
-    ) -> impl Future<Output = Result<Exchange<'a>, Failure>> + Send {
+    ) -> impl Future<Output = Result<Box<Exchange<'a>>, Failure>> + Send {
         hosts.send(call, options, source)
     }
 }
 
-impl OpenResponse for Exchange<'_> {
+impl OpenResponse for Box<Exchange<'_>> {
     fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
-        self.header()
+        (**self).header()
     }
 
     fn take_head(&mut self) -> Option<(StatusCode, HeaderMap)> {
-        self.take_header()
+        (**self).take_header()
     }
 
     fn asked_by_head(&self) -> bool {
-        self.asked_by_head()
+        (**self).asked_by_head()
     }
 
     fn is_done(&mut self) -> bool {
-        self.is_done()
+        (**self).is_done()
     }
 
     fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send {
-        self.read_body()
+        (**self).read_body()
     }
 
     fn lends(&self) -> bool {
-        self.lends()
+        (**self).lends()
     }
 
     fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send {
-        self.read_slice()
+        (**self).read_slice()
     }
 
     fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, CallError>> + Send {
-        self.trailers()
+        (**self).trailers()
     }
 
     fn forward(&mut self, piece: Piece) -> impl Future<Output = ()> + Send {
-        self.forward(piece)
+        (**self).forward(piece)
     }
 
     fn is_uploading(&self) -> bool {
-        self.is_uploading()
+        (**self).is_uploading()
     }
 
     fn is_backed_up(&self) -> bool {
-        self.is_backed_up()
+        (**self).is_backed_up()
     }
 
     fn has_stalled(&mut self) {
-        self.has_broken_off();
+        (**self).has_broken_off();
     }
 
     fn release(&mut self) -> impl Future<Output = ()> + Send {
-        self.release()
+        (**self).release()
     }
 
     fn collect(
         self,
         options: &CallOptions,
     ) -> impl Future<Output = Result<Incoming, CallError>> + Send {
-        self.collect(options)
+        Exchange::collect(self, options)
     }
 }
 

@@ -116,7 +116,7 @@ impl HostSet {
         &self,
         head: Outgoing,
         body: RequestBody,
-    ) -> impl Future<Output = Result<Exchange<'_>, CallError>> + Send {
+    ) -> impl Future<Output = Result<Box<Exchange<'_>>, CallError>> + Send {
         let pick = Pick::of(&head);
         self.open_picked(head, body, pick)
     }
@@ -127,7 +127,7 @@ impl HostSet {
         head: Outgoing,
         body: RequestBody,
         pick: Pick<'_>,
-    ) -> Result<Exchange<'_>, CallError> {
+    ) -> Result<Box<Exchange<'_>>, CallError> {
         let mut trip = RoundTrip::begin(&head.method, &head.target);
         let hosts = self.observed_list(&mut trip).await;
         self.open_on(&self.client, hosts, (head, body), (trip, pick))
@@ -141,7 +141,7 @@ impl HostSet {
         head: Outgoing,
         body: RequestBody,
         pick: Pick<'_>,
-    ) -> Result<Exchange<'a>, CallError> {
+    ) -> Result<Box<Exchange<'a>>, CallError> {
         let mut trip = RoundTrip::begin(&head.method, &head.target);
         let hosts = HostList::Shared(self.observed_list(&mut trip).await.shared());
         self.open_on(client, hosts, (head, body), (trip, pick))
@@ -154,7 +154,7 @@ impl HostSet {
         hosts: HostList<'a>,
         (head, body): (Outgoing, RequestBody),
         (mut trip, pick): (Option<Box<RoundTrip>>, Pick<'_>),
-    ) -> Result<Exchange<'a>, CallError> {
+    ) -> Result<Box<Exchange<'a>>, CallError> {
         let found = match head.charge() {
             Ok(charge) => {
                 let call = (&head.method, &*head.target);
@@ -167,7 +167,8 @@ impl HostSet {
             trip.failed(error.observed());
         }
         let (found, charge) = found?;
-        let mut exchange = Exchange {
+        // Boxed, because it is passed on many times and has most of a kilobyte.
+        let mut exchange = Box::new(Exchange {
             client,
             rules: self.rules,
             hosts,
@@ -203,7 +204,7 @@ impl HostSet {
             trip,
             held: Charge::default(),
             _lasting: (found.slot, charge),
-        };
+        });
         if let Some(place) = exchange.place() {
             place.usage.begin_call();
         }

@@ -198,7 +198,7 @@ async fn bytes_beyond_the_body_prevent_reuse() {
     assert!(session.read_head(false).await.unwrap());
     assert_eq!(session.read_slice().await.unwrap(), Some(&b"abc"[..]));
     assert!(session.is_done() && session.has_surplus());
-    assert!(session.reuse().await.is_none());
+    assert!(Box::new(session).reuse().await.is_none());
 }
 
 proptest! {

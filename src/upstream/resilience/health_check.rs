@@ -144,7 +144,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<String> {
 
 /// Whether the response says SERVING.
 async fn served(
-    mut exchange: Exchange<'_>,
+    mut exchange: Box<Exchange<'_>>,
     status: StatusCode,
     early: Option<String>,
 ) -> Result<(), String> {

@@ -51,7 +51,7 @@ impl<S: Source> Source for SeparateErrors<'_, S> {
     }
 }
 
-type Tries<'a, E> = Result<Exchange<'a>, AttemptError<E>>;
+type Tries<'a, E> = Result<Box<Exchange<'a>>, AttemptError<E>>;
 
 impl HostSet {
     /// Makes a call that may be made again, and waits for the head of its response. The call has its whole body.
@@ -61,7 +61,7 @@ impl HostSet {
         call: &Call,
         framing: RequestBody,
         source: &mut S,
-    ) -> Result<Exchange<'a>, S::Error> {
+    ) -> Result<Box<Exchange<'a>>, S::Error> {
         retry.budget.deposit();
         let work = Work {
             set: self,
@@ -153,7 +153,7 @@ impl<'a> Work<'_, 'a> {
         }
     }
 
-    async fn open(&self) -> Result<Exchange<'a>, CallError> {
+    async fn open(&self) -> Result<Box<Exchange<'a>>, CallError> {
         let out = self.call.out.clone();
         let pick = Pick {
             affinity: out.affinity,
