@@ -18,12 +18,13 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{ALPN, Peek, SocketDigest, Stream};
 use pingora_core::tls::ServerTlsStream;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 use crate::server::connection_limit::StallWatch;
 use crate::server::http2_streams::Streams;
+use crate::upstream::read_buffer;
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -37,8 +38,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const H2_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for an HTTP/2 connection with open streams, which may be silent because it waits for responses.
 const H2_TIMEOUT: Duration = Duration::from_secs(10);
-/// The initial size of the buffer for heads. Most heads fit.
-const HEAD_BUFFER_BYTES: usize = 4096;
 
 /// A connection that delivers one request at a time.
 #[derive(Debug)]
@@ -179,14 +178,12 @@ impl Conn {
         &mut self.ahead
     }
 
-    /// Reads once from the wire into [`Conn::ahead`]. 0 means the end of the stream.
+    /// Reads once from the wire into [`Conn::ahead`]. 0 means the end of the stream. A connection that waits holds no
+    /// buffer.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        if self.ahead.capacity() == self.ahead.len() {
-            self.ahead.reserve(HEAD_BUFFER_BYTES);
-        }
         match &mut self.wire {
-            Wire::Plain(stream) => stream.read_buf(&mut self.ahead).await,
-            Wire::Tls(stream) => stream.read_buf(&mut self.ahead).await,
+            Wire::Plain(stream) => read_buffer::read(stream, &mut self.ahead).await,
+            Wire::Tls(stream) => read_buffer::read(stream.as_mut(), &mut self.ahead).await,
         }
     }
 
@@ -349,7 +346,7 @@ impl Peek for Conn {}
 mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
