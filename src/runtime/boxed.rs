@@ -1,4 +1,4 @@
-//! Boxes futures without a copy.
+//! Boxes without a copy.
 
 use std::pin::Pin;
 
@@ -7,6 +7,11 @@ use std::pin::Pin;
 /// `Box::pin` makes it on the stack and copies it, and the future of an endpoint's work has ten kilobytes.
 #[inline(always)]
 pub(crate) fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    let buffer = Box::new_uninit();
-    Box::into_pin(Box::write(buffer, make()))
+    Box::into_pin(boxed(make))
+}
+
+/// The same for a large value of another kind.
+#[inline(always)]
+pub(crate) fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
+    Box::write(Box::new_uninit(), make())
 }

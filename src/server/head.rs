@@ -240,7 +240,7 @@ impl HeadReader {
         if !is_name(name) {
             return Err(BadHead::Field);
         }
-        if holds(value, |byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+        if holds(value, |byte| byte < b' ' && byte != b'\t' || byte == 127) {
             return Err(if memchr(b'\r', value).is_some() {
                 BadHead::LineEnding
             } else {

@@ -206,8 +206,8 @@ pub(super) fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()
 /// A client that sent `Expect` and received no `100 Continue` may never send its body, and its next request would be
 /// taken for the body. Its connection is closed, as in Go.
 pub(super) fn keep_connection(session: &mut Session) {
-    if session.req_header().headers.contains_key(header::EXPECT)
-        && !session.as_downstream_mut().is_body_done()
+    if session.as_downstream_mut().is_body_done()
+        || session.req_header().headers.contains_key(header::EXPECT)
     {
         return;
     }

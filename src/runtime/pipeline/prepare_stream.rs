@@ -62,7 +62,11 @@ pub(super) async fn prepare_stream<'a, D: Downstream>(
     let Some(head) = client.head() else {
         return Err(Failure::bad_target());
     };
-    let announced = content_length(head.headers).filter(|_| !notes.is_decoded);
+    let announced = if empty || notes.is_decoded {
+        None
+    } else {
+        content_length(head.headers)
+    };
     if announced
         .zip(endpoint.payload.most)
         .is_some_and(|(length, most)| length > most)

@@ -53,6 +53,7 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     /// A new request, to be served by `active`.
+    #[inline]
     pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
         Ctx {
             started: Instant::now(),

@@ -33,7 +33,7 @@ pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
 use self::report::begin;
-use crate::runtime::boxed::in_place;
+use crate::runtime::boxed::{boxed, in_place};
 use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
@@ -62,6 +62,36 @@ impl Gateway {
     /// The application over `shared`; `limits` are the listener's.
     pub(crate) fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
         Gateway { shared, limits }
+    }
+
+    /// Decides about a request and responds to it.
+    async fn filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        let active = Arc::clone(&ctx.active);
+        // Data after a response to CONNECT would be taken for a tunnel.
+        if self.shared.draining.load(Ordering::Relaxed)
+            || session.req_header().method == Method::CONNECT
+        {
+            end_connection(session);
+        }
+        let mut decision = self.first_decision(session, ctx, &active);
+        let service = &active.service;
+        if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
+            match self.service_gates_observed(session, ctx, &active).await {
+                Gated::Pass => {}
+                Gated::Reject(response) => decision = Decision::Response(*response),
+                Gated::Failed(failure) => {
+                    self.reject(session, ctx, service, failure).await?;
+                    return Ok(());
+                }
+            }
+        }
+        if !service.unrouted.is_empty() && !matches!(decision, Decision::Endpoint(_)) {
+            let gates = self.gates(session, ctx, &service.unrouted, self.limits.read);
+            if let Some((response, _)) = Box::pin(gates).await {
+                decision = Decision::Response(response);
+            }
+        }
+        self.carry_out(session, ctx, &active, decision).await
     }
 
     /// Decides by the head alone. Gates of the service may decide otherwise, except where it is [`Decision::Before`].
@@ -185,7 +215,7 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> Box<Ctx> {
         let active = self.shared.active.load_full();
-        Box::new(Ctx::new(active, self.shared.metrics.request()))
+        boxed(|| Ctx::new(active, self.shared.metrics.request()))
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
@@ -193,32 +223,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        let active = Arc::clone(&ctx.active);
-        // Data after a response to CONNECT would be taken for a tunnel.
-        if self.shared.draining.load(Ordering::Relaxed)
-            || session.req_header().method == Method::CONNECT
-        {
-            end_connection(session);
-        }
-        let mut decision = self.first_decision(session, ctx, &active);
-        let service = &active.service;
-        if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
-            match self.service_gates_observed(session, ctx, &active).await {
-                Gated::Pass => {}
-                Gated::Reject(response) => decision = Decision::Response(*response),
-                Gated::Failed(failure) => {
-                    self.reject(session, ctx, service, failure).await?;
-                    return Ok(true);
-                }
-            }
-        }
-        if !service.unrouted.is_empty() && !matches!(decision, Decision::Endpoint(_)) {
-            let gates = self.gates(session, ctx, &service.unrouted, self.limits.read);
-            if let Some((response, _)) = Box::pin(gates).await {
-                decision = Decision::Response(response);
-            }
-        }
-        self.carry_out(session, ctx, &active, decision).await?;
+        // The trait would make this future on the stack and copy it into its box.
+        in_place(|| self.filter(session, ctx)).await?;
         Ok(true)
     }
 

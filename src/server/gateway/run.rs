@@ -85,7 +85,9 @@ impl Gateway {
         if let Some(kind) = outcome.failure {
             self.report_failure(session, ctx, kind);
         }
-        ctx.notes.errors.extend(outcome.errors);
+        if !outcome.errors.is_empty() {
+            ctx.notes.errors.extend(outcome.errors);
+        }
         match outcome.ending {
             Ending::Response(response) => self.local(session, ctx, service, response).await,
             Ending::Streamed => Ok(()),
