@@ -127,9 +127,10 @@ pub mod server {
 }
 pub mod upstream {
     pub use crate::upstream::{
-        CallErrorKind, CallOptions, CertificatePair, Client, ClientCredentials, Clients, DnsTable,
-        HostRules, HostSet, HttpVersion, Outgoing, Proxies, Redirects, RequestBody, Settings,
-        SideClient, SideTls, TlsPolicy, TokenSource, TokenStore, VaultSecret, VaultServer,
+        CallErrorKind, CallOptions, CertificatePair, Client, ClientCredentials, Clients,
+        ConnectFailure, DnsTable, HostRules, HostSet, HttpVersion, Outgoing, Proxies, Redirects,
+        RequestBody, Settings, SideClient, SideTls, TlsPolicy, TokenSource, TokenStore,
+        VaultSecret, VaultServer,
     };
     pub mod keys {
         pub use crate::upstream::keys::{

@@ -9,47 +9,14 @@ use http::{HeaderValue, StatusCode};
 use crate::jose::Reason;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::step::Answer;
-use crate::telemetry::observe;
+use crate::telemetry::observe::{self, ErrorType};
 use crate::telemetry::url_secrets::UrlSecrets;
+use crate::upstream::ConnectFailure;
 use crate::upstream::budget::Full;
 
-/// What rejects a request before its backend is called. One byte, so that a failure stays small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Guard {
-    /// A value of the request cannot be used.
-    BadInput,
-    /// Too much heavy work waits already.
-    Busy,
-    /// An expression of `validation/cel`.
-    Cel,
-    /// A policy asked for the place of the client, which cannot be read.
-    GeoIp,
-    /// The client's address.
-    IpFilter,
-    Policy,
-    /// The limit of a backend.
-    RateLimit,
-    Schema,
-    /// A script.
-    Script,
-}
+mod guard;
 
-impl Guard {
-    /// The reason in the access log and in `portcullis_requests_refused_total`.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Guard::BadInput => "bad_input",
-            Guard::Busy => "busy",
-            Guard::Cel => "cel",
-            Guard::GeoIp => "geoip",
-            Guard::IpFilter => "ip_filter",
-            Guard::Policy => "policy",
-            Guard::RateLimit => "rate_limited",
-            Guard::Schema => "json_schema",
-            Guard::Script => "script",
-        }
-    }
-}
+pub use guard::Guard;
 
 /// Why a request got no response from its backends.
 ///
@@ -97,8 +64,8 @@ pub enum Kind {
     Origin,
     /// The maximum number of WebSockets is open.
     Tunnels,
-    /// No usable connection: refused, reset, unresolvable, or a TLS error.
-    Connect,
+    /// No usable connection.
+    Connect(ConnectFailure),
     /// The connection broke, or the response is not HTTP or ended early.
     Broken,
     /// The same, or silence, after a part of the response was sent to the client.
@@ -162,7 +129,7 @@ impl Kind {
             Kind::BodyUnbuffered => Report::Note("buffers_full"),
             Kind::Origin => Report::Note("origin"),
             Kind::Tunnels => Report::Note("connections"),
-            Kind::Connect => Report::Upstream("connect"),
+            Kind::Connect(_) => Report::Upstream("connect"),
             Kind::Broken | Kind::CutOff => Report::Upstream("broken"),
             Kind::Status => Report::Upstream("status"),
             Kind::Decode => Report::Upstream("decode"),
@@ -181,14 +148,34 @@ impl Kind {
         }
     }
 
-    /// The kind in one word, as in metrics and traces.
-    fn word(self) -> &'static str {
-        match self.report() {
-            Report::Upstream(word)
-            | Report::BadRequest(word)
-            | Report::Note(word)
-            | Report::Guard(word)
-            | Report::Token(word) => word,
+    /// The reason in traces and series.
+    fn error_type(self) -> ErrorType {
+        match self {
+            Kind::Deadline => ErrorType::Timeout,
+            Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyTooLarge
+            | Kind::BodyUnbuffered
+            | Kind::Origin
+            | Kind::Tunnels => ErrorType::Canceled,
+            Kind::Connect(failure) => failure.observed(),
+            Kind::Broken | Kind::CutOff => ErrorType::Reset,
+            Kind::Status => ErrorType::Status,
+            Kind::Decode => ErrorType::BodyInvalid,
+            Kind::TooLarge => ErrorType::BodyTooLarge,
+            Kind::Full => ErrorType::BuffersFull,
+            Kind::Busy => ErrorType::CircuitOpen,
+            Kind::Rejected => ErrorType::Policy,
+            Kind::Guarded(guard) => guard.error_type(),
+            Kind::Credentials
+            | Kind::TokenMissing
+            | Kind::ExchangeRefused
+            | Kind::ExchangeForbidden => ErrorType::Credentials,
+            Kind::Request => ErrorType::Request,
+            Kind::Script => ErrorType::Script,
+            Kind::NoHosts => ErrorType::NoHosts,
+            Kind::Empty => ErrorType::Empty,
         }
     }
 
@@ -212,7 +199,7 @@ impl Kind {
             Kind::Deadline => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
                 .gateway(StatusCode::GATEWAY_TIMEOUT)
                 .grpc(StatusCode::GATEWAY_TIMEOUT),
-            Kind::Connect | Kind::NoHosts => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+            Kind::Connect(_) | Kind::NoHosts => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
                 .gateway(StatusCode::BAD_GATEWAY)
                 .grpc(StatusCode::SERVICE_UNAVAILABLE),
             Kind::Broken | Kind::CutOff => {
@@ -246,7 +233,7 @@ impl Kind {
             // A response before the end of a body closes the connection anyway, unless little is left of it.
             Kind::BodyTooLarge | Kind::Origin | Kind::Tunnels => (Side::Client, Rest::Read),
             Kind::Deadline => (Side::Upstream, Rest::Abandoned),
-            Kind::Connect
+            Kind::Connect(_)
             | Kind::Broken
             | Kind::CutOff
             | Kind::Status
@@ -345,7 +332,7 @@ impl Failure {
         match self.kind {
             _ if self.by_step => Answer::NotAsked,
             Kind::Deadline
-            | Kind::Connect
+            | Kind::Connect(_)
             | Kind::Broken
             | Kind::CutOff
             | Kind::Status
@@ -475,7 +462,7 @@ impl Failure {
         }
         match self.kind {
             Kind::CutOff => observe::Outcome::Answered(true),
-            kind => observe::Outcome::Failed(observe::error_type(kind.word(), &self.text)),
+            kind => observe::Outcome::Failed(kind.error_type()),
         }
     }
 

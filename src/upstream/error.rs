@@ -8,7 +8,7 @@ use pingora_core::{Error, ErrorType};
 
 use super::budget::Full;
 use super::handshake_error;
-use crate::telemetry::observe::error_type;
+use crate::telemetry::observe::ErrorType as Observed;
 use crate::telemetry::sanitize::masked;
 
 /// Why a call gave no response.
@@ -27,8 +27,8 @@ pub struct CallError {
 pub enum CallErrorKind {
     /// The host list is empty.
     NoHosts,
-    /// No usable connection: refused, unreachable, unresolvable, or a TLS error. Nothing was sent.
-    Connect,
+    /// No usable connection. Nothing was sent.
+    Connect(ConnectFailure),
     /// The connection broke, or the response is not valid HTTP or ended early.
     Broken,
     /// The response was larger than allowed.
@@ -43,25 +43,42 @@ pub enum CallErrorKind {
     Request,
 }
 
-impl CallErrorKind {
-    /// The name of the kind in traces and series.
-    fn label(self) -> &'static str {
+/// Why there is no usable connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectFailure {
+    Refused,
+    Timeout,
+    /// The name of the host has no address.
+    Dns,
+    /// The TLS handshake.
+    Tls,
+    Other,
+}
+
+impl ConnectFailure {
+    pub(crate) fn observed(self) -> Observed {
         match self {
-            CallErrorKind::NoHosts => "no_hosts",
-            CallErrorKind::Connect => "connect",
-            CallErrorKind::Broken | CallErrorKind::Redirects => "broken",
-            CallErrorKind::TooLarge => "too_large",
-            CallErrorKind::Full => "buffers_full",
-            CallErrorKind::HeaderTimeout => "deadline",
-            CallErrorKind::Request => "request",
+            ConnectFailure::Refused => Observed::ConnectRefused,
+            ConnectFailure::Timeout => Observed::ConnectTimeout,
+            ConnectFailure::Dns => Observed::Dns,
+            ConnectFailure::Tls => Observed::Tls,
+            ConnectFailure::Other => Observed::Connect,
         }
     }
 }
 
 impl CallError {
     /// The reason of the failure in traces and series.
-    pub(super) fn observed(&self) -> &'static str {
-        error_type(self.kind.label(), &self.text)
+    pub(super) fn observed(&self) -> Observed {
+        match self.kind {
+            CallErrorKind::NoHosts => Observed::NoHosts,
+            CallErrorKind::Connect(failure) => failure.observed(),
+            CallErrorKind::Broken | CallErrorKind::Redirects => Observed::Reset,
+            CallErrorKind::TooLarge => Observed::BodyTooLarge,
+            CallErrorKind::Full => Observed::BuffersFull,
+            CallErrorKind::HeaderTimeout => Observed::Timeout,
+            CallErrorKind::Request => Observed::Request,
+        }
     }
 
     pub(super) fn new(kind: CallErrorKind, text: impl Into<Cow<'static, str>>) -> CallError {
@@ -115,26 +132,42 @@ impl CallError {
 
     /// Why connecting failed. `address` is the `host:port` that was called.
     pub(super) fn connect(error: &Error, address: &str) -> CallError {
-        let cause: Cow<'static, str> = match error.root_etype() {
-            ErrorType::ConnectRefused => "connect: connection refused".into(),
-            ErrorType::ConnectNoRoute => "connect: no route to host".into(),
-            ErrorType::ConnectTimedout => "i/o timeout".into(),
+        let (failure, cause): (_, Cow<'static, str>) = match error.root_etype() {
+            ErrorType::ConnectRefused => (
+                ConnectFailure::Refused,
+                "connect: connection refused".into(),
+            ),
+            ErrorType::ConnectNoRoute => {
+                (ConnectFailure::Other, "connect: no route to host".into())
+            }
+            ErrorType::ConnectTimedout => (ConnectFailure::Timeout, "i/o timeout".into()),
             // The response of the proxy. `through` adds the rest.
             ErrorType::ConnectProxyFailure => {
-                return CallError::new(CallErrorKind::Connect, error.root_cause().to_string());
+                let text = error.root_cause().to_string();
+                return CallError::no_connection(ConnectFailure::Other, text);
             }
             ErrorType::TLSHandshakeTimedout => {
-                return CallError::new(CallErrorKind::Connect, "net/http: TLS handshake timeout");
+                let text = "net/http: TLS handshake timeout";
+                return CallError::no_connection(ConnectFailure::Tls, text);
             }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-                return CallError::new(CallErrorKind::Connect, handshake_error::reason(error));
+                let text = handshake_error::reason(error);
+                return CallError::no_connection(ConnectFailure::Tls, text);
             }
-            _ => format!("connect: {}", error.root_cause()).into(),
+            _ => (
+                ConnectFailure::Other,
+                format!("connect: {}", error.root_cause()).into(),
+            ),
         };
-        CallError::new(
-            CallErrorKind::Connect,
-            format!("dial tcp {address}: {cause}"),
-        )
+        CallError::no_connection(failure, format!("dial tcp {address}: {cause}"))
+    }
+
+    /// There is no usable connection.
+    pub(super) fn no_connection(
+        failure: ConnectFailure,
+        text: impl Into<Cow<'static, str>>,
+    ) -> CallError {
+        CallError::new(CallErrorKind::Connect(failure), text)
     }
 
     /// Why the call failed between connecting and the end of the response head.
@@ -202,6 +235,23 @@ impl fmt::Display for CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Hosts whose names contain the words of another reason.
+    #[test]
+    fn the_reason_does_not_depend_on_the_name_of_the_host() {
+        for (error, want) in [
+            (ErrorType::ConnectNoRoute, Observed::Connect),
+            (ErrorType::ConnectRefused, Observed::ConnectRefused),
+            (ErrorType::ConnectTimedout, Observed::ConnectTimeout),
+            (ErrorType::TLSHandshakeTimedout, Observed::Tls),
+            (ErrorType::TLSHandshakeFailure, Observed::Tls),
+        ] {
+            for host in ["tls-gateway", "lookup-service", "refused-claims", "a"] {
+                let error = CallError::connect(&Error::new(error.clone()), &format!("{host}:80"));
+                assert_eq!(error.observed(), want, "{error}");
+            }
+        }
+    }
 
     #[test]
     fn a_token_in_the_query_is_not_logged() {

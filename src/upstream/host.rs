@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::client::{Client, HttpVersion, Settings};
 use super::dns::{DnsTable, Name, Response};
-use super::error::{CallError, CallErrorKind};
+use super::error::{CallError, CallErrorKind, ConnectFailure};
 use super::failover::{Availability, FailureRecord, Order, order};
 use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
@@ -196,7 +196,8 @@ impl Place {
         self.known_peers(client).ok_or_else(|| {
             let name = self.route.proxy().map_or(&self.name, |proxy| &proxy.name);
             let text = format!("dial tcp: lookup {name}: no such host");
-            CallError::new(CallErrorKind::Connect, text).through(self.route.proxy().is_some())
+            CallError::no_connection(ConnectFailure::Dns, text)
+                .through(self.route.proxy().is_some())
         })
     }
 

@@ -85,7 +85,7 @@ pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub(crate) use direct_trust::{DirectlyTrusted, ShownBy};
 pub use dns::DnsTable;
 pub(crate) use error::CallError;
-pub use error::CallErrorKind;
+pub use error::{CallErrorKind, ConnectFailure};
 pub use exchange::RequestBody;
 pub(crate) use exchange::{Exchange, has_surplus};
 pub(crate) use gunzip::{Gunzip, is_gzip};

@@ -365,6 +365,8 @@ fn a_call_above_the_limit_of_its_backend_is_a_rejection() {
         scraped.page().contains(line)
     });
     let page = scraped.page();
+    let result = "result=\"rate_limited\",route=\"/limited\"} 1\n";
+    assert!(page.contains(result), "{page}");
     assert!(
         !page.contains("portcullis_upstream_errors_total{"),
         "{page}"

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use portcullis::internals::upstream::{
-    CallErrorKind, CallOptions, HostRules, HostSet, Redirects, RequestBody, Settings,
+    CallErrorKind, CallOptions, ConnectFailure, HostRules, HostSet, Redirects, RequestBody,
+    Settings,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
@@ -301,5 +302,5 @@ async fn rules_decide_whether_and_how_a_redirect_is_followed() {
 async fn a_single_host_that_refuses_connections_is_an_error_at_once() {
     let dead = format!("http://{}", dead_port().await);
     let error = hosts(&[dead]).call(get("/"), &OPTIONS).await.unwrap_err();
-    assert_eq!(error.kind, CallErrorKind::Connect);
+    assert_eq!(error.kind, CallErrorKind::Connect(ConnectFailure::Refused));
 }

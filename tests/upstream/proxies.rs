@@ -130,7 +130,7 @@ async fn a_failing_proxy_is_named_without_its_password() {
         let url = format!("http://us:secret@{at}");
         let hosts = hosts(&url, HttpVersion::H1, "https://backend.invalid");
         let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
-        assert_eq!(error.kind, CallErrorKind::Connect);
+        assert!(matches!(error.kind, CallErrorKind::Connect(_)));
         let expected = format!("Get \"https://backend.invalid/\": proxyconnect tcp: {text}");
         assert_eq!(error.to_string(), expected);
     }
@@ -143,7 +143,7 @@ async fn a_forward_proxy_that_wants_another_password_is_a_failure() {
     let url = format!("http://us:secret@{}", rejecting.address);
     let hosts = hosts(&url, HttpVersion::H1, "http://backend.invalid:80");
     let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
-    assert_eq!(error.kind, CallErrorKind::Connect);
+    assert!(matches!(error.kind, CallErrorKind::Connect(_)));
     let expected =
         "Get \"http://backend.invalid:80/\": proxyconnect tcp: 407 Proxy Authentication Required";
     assert_eq!(error.to_string(), expected);

@@ -155,7 +155,7 @@ impl AwsClient {
         let call = self.http.call(Method::POST, &url, headers, body, limit);
         call.await.map_err(|error| AwsError {
             kind: match error {
-                SideError::Connect { .. } => Kind::Connect,
+                SideError::Connect { failure, .. } => Kind::Connect(failure),
                 SideError::Late { .. } | SideError::Time { .. } => Kind::Deadline,
                 SideError::Size { .. } => Kind::TooLarge,
                 SideError::Full(_) => Kind::Full,

@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use crate::ext::reconnect::failures_after;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
+use crate::upstream::ConnectFailure;
 
 /// Resolves, with the reason, when the connection is lost.
 pub(crate) type Lost = Pin<Box<dyn Future<Output = String> + Send>>;
@@ -132,7 +133,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
 
     fn failure(&self, why: &str) -> Failure {
         let text = format!("cannot connect to {}: {why}", self.name);
-        Failure::new(Kind::Connect, text)
+        Failure::new(Kind::Connect(ConnectFailure::Other), text)
     }
 
     /// Waits for the next connection, again after each one that is lost. Ends when the link is dropped.

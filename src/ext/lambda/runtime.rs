@@ -150,7 +150,7 @@ impl Lambda {
                     StatusCode::TOO_MANY_REQUESTS => true,
                     status => self.is_get && status.is_server_error(),
                 },
-                Err(error) => error.unsent && error.kind == Kind::Connect,
+                Err(error) => error.unsent && matches!(error.kind, Kind::Connect(_)),
             };
             // Throttled calls wait longer than calls with broken connections.
             let throttled = matches!(&outcome, Ok(response) if response.status == StatusCode::TOO_MANY_REQUESTS);

@@ -135,7 +135,7 @@ impl Resource {
         let call = self.http.call(Method::POST, &url, headers, body, limit);
         let response = call.await.map_err(|error| {
             let kind = match error {
-                SideError::Connect { .. } => Kind::Connect,
+                SideError::Connect { failure, .. } => Kind::Connect(failure),
                 SideError::Late { .. } => Kind::Deadline,
                 SideError::Size { .. } => Kind::TooLarge,
                 SideError::Full(_) => Kind::Full,

@@ -206,7 +206,7 @@ pub(super) async fn repeated(
         let outcome = client.post("/", headers, body.clone(), deadline).await;
         let again = match &outcome {
             Ok(response) => response.status.as_u16() == 429 || response.status.is_server_error(),
-            Err(error) => error.unsent && error.kind == Kind::Connect,
+            Err(error) => error.unsent && matches!(error.kind, Kind::Connect(_)),
         };
         let wait = pause(attempt);
         if !again || attempt >= ATTEMPTS || Instant::now() + wait >= deadline {

@@ -173,7 +173,7 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         let kind = match error.kind {
             CallErrorKind::NoHosts => Kind::NoHosts,
-            CallErrorKind::Connect => Kind::Connect,
+            CallErrorKind::Connect(failure) => Kind::Connect(failure),
             CallErrorKind::Broken | CallErrorKind::Redirects => Kind::Broken,
             CallErrorKind::TooLarge => Kind::TooLarge,
             CallErrorKind::Full => return Failure::full(),

@@ -10,7 +10,8 @@ use http::HeaderMap;
 
 use super::request::header_attributes;
 use super::{
-    BackendObserver, CURRENT, Convention, Current, Parts, Request, outcome_labels, status_error,
+    BackendObserver, CURRENT, Convention, Current, ErrorType, Parts, Request, outcome_labels,
+    status_error,
 };
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Attribute, Mark, Span, SpanId, SpanKind, SpanStatus};
@@ -20,8 +21,8 @@ use crate::telemetry::trace::{Attribute, Mark, Span, SpanId, SpanKind, SpanStatu
 pub enum Outcome {
     /// It has a response. `false` means that part of it is missing.
     Answered(bool),
-    /// Why there was no response: see [`super::error_type`].
-    Failed(&'static str),
+    /// Why there was no response.
+    Failed(ErrorType),
     /// The result is no longer needed.
     Canceled,
 }
@@ -249,10 +250,10 @@ impl Call {
             Outcome::Answered(complete) => span.set("complete", complete),
             Outcome::Failed(error) => {
                 span.set("complete", false);
-                span.set("error", error);
+                span.set("error", error.as_str());
                 match error {
-                    "status" => span.set("error.type", status_error(status)),
-                    error => span.set("error.type", error),
+                    ErrorType::Status => span.set("error.type", status_error(status)),
+                    error => span.set("error.type", error.as_str()),
                 }
             }
             Outcome::Canceled => {
@@ -273,7 +274,7 @@ impl Drop for Call {
         if !self.ended {
             let late = Instant::now() >= self.under.deadline;
             self.report(if late {
-                Outcome::Failed("timeout")
+                Outcome::Failed(ErrorType::Timeout)
             } else {
                 Outcome::Canceled
             });

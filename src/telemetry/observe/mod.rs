@@ -14,6 +14,7 @@
 //! on.
 
 mod call;
+mod error_type;
 mod names;
 mod native;
 mod request;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
+pub(crate) use error_type::ErrorType;
 pub(crate) use native::Native;
 pub(crate) use request::{Request, RequestEnd, RequestStart, SpanDetails, grpc_status};
 pub(crate) use round_trip::RoundTrip;
@@ -354,26 +356,4 @@ pub(crate) fn current() -> Option<Arc<Request>> {
 /// The trace and span of log lines of the current task.
 pub(crate) fn ids() -> Option<(TraceId, SpanId, bool)> {
     CURRENT.try_with(|current| current.request().ids()).ok()?
-}
-
-/// The reason of a failure, as one of a few words. `kind` and `text` are those of the failure.
-pub(crate) fn error_type(kind: &'static str, text: &str) -> &'static str {
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    match kind {
-        "deadline" => "timeout",
-        "connect" if says(&["refused"]) => "connect_refused",
-        "connect" if says(&["i/o timeout"]) => "connect_timeout",
-        "connect" if says(&["no such host", "lookup"]) => "dns",
-        "connect" if says(&["tls", "x509", "certificate"]) => "tls",
-        "broken" => "reset",
-        "decode" => "body_invalid",
-        "too_large" => "body_too_large",
-        "refused" if says(&["circuit breaker"]) => "circuit_open",
-        "refused" | "cel" | "policy" | "geoip" | "ip_filter" | "busy" => "policy",
-        "bad_input" | "json_schema" => "request",
-        "connect" | "status" | "buffers_full" | "credentials" | "request" | "script"
-        | "no_hosts" | "empty" => kind,
-        "exchange_refused" | "exchange_forbidden" => "credentials",
-        _ => "internal",
-    }
 }

@@ -107,7 +107,7 @@ impl BackendObserver {
             Outcome::Answered(_) if cached => "cached",
             Outcome::Answered(true) => "ok",
             Outcome::Answered(false) => "incomplete",
-            Outcome::Failed(error) => error,
+            Outcome::Failed(error) => error.as_str(),
             Outcome::Canceled => "canceled",
         };
         let counter = self.native_calls.get_or_make(&result, || {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{EndpointObserver, Observer};
+use super::{EndpointObserver, ErrorType, Observer};
 use crate::telemetry::observe::settings::{Exemplars, Trust};
 use crate::telemetry::trace::context::{self, ClientContext, Outbound};
 use crate::telemetry::trace::span::nanos;
@@ -64,7 +64,7 @@ pub(crate) struct Request {
     /// The endpoint that the request was routed to, if the request is recorded.
     routed: OnceLock<Arc<EndpointObserver>>,
     /// Why the first failed call failed, and the status that it had.
-    error: OnceLock<(&'static str, u16)>,
+    error: OnceLock<(ErrorType, u16)>,
     /// The headers that the span of the endpoint's work shows.
     work_headers: Mutex<Vec<Attribute>>,
     /// The first host that responded, for the access log.
@@ -271,7 +271,7 @@ impl Request {
         self.streamed.set(&self.clock, at);
     }
 
-    pub(super) fn failed(&self, error: &'static str, status: u16) {
+    pub(super) fn failed(&self, error: ErrorType, status: u16) {
         let _ = self.error.set((error, status));
     }
 

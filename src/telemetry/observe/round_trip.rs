@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::call::CallContext;
 use super::request::{agent, header_attributes};
-use super::{CURRENT, Parts, status_error};
+use super::{CURRENT, ErrorType, Parts, status_error};
 use crate::telemetry::trace::context::Outbound;
 use crate::telemetry::trace::{Attribute, SpanId, Value};
 
@@ -48,7 +48,7 @@ pub(crate) struct RoundTrip {
     read: u64,
     read_to_end: Option<Duration>,
     read_error: bool,
-    error: Option<&'static str>,
+    error: Option<ErrorType>,
 }
 
 impl RoundTrip {
@@ -97,7 +97,7 @@ impl RoundTrip {
     }
 
     /// Reports that there is no connection to this host, and begins a round trip to another one.
-    pub(crate) fn moves_on(&mut self, error: &'static str) {
+    pub(crate) fn moves_on(&mut self, error: ErrorType) {
         self.failed(error);
         let (method, target) = (self.method.clone(), self.target.clone());
         *self = RoundTrip::of(Arc::clone(&self.under), method, target);
@@ -222,8 +222,8 @@ impl RoundTrip {
         self.read_whole();
     }
 
-    /// Records that there is no response: see [`super::error_type`].
-    pub(crate) fn failed(&mut self, error: &'static str) {
+    /// Records why there is no response.
+    pub(crate) fn failed(&mut self, error: ErrorType) {
         self.error = Some(error);
     }
 
@@ -243,7 +243,11 @@ impl RoundTrip {
         let took = self.answered.unwrap_or_else(|| self.began.elapsed());
         if self.answered.is_none() && self.error.is_none() {
             let late = Instant::now() >= self.under.deadline;
-            self.error = Some(if late { "timeout" } else { "canceled" });
+            self.error = Some(if late {
+                ErrorType::Timeout
+            } else {
+                ErrorType::Canceled
+            });
         }
         if self.answered.is_some() && self.read_to_end.is_none() && self.is_reading {
             // The round trip was cancelled.
@@ -281,7 +285,7 @@ impl RoundTrip {
 
     fn error_type(&self) -> Option<Value> {
         match (self.error, self.status) {
-            (Some(error), _) => Some(error.into()),
+            (Some(error), _) => Some(error.as_str().into()),
             (None, 400..) => Some(status_error(self.status)),
             _ => None,
         }

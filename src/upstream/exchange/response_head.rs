@@ -13,7 +13,7 @@ use super::long_head::{HEAD_TOO_LARGE, HEAD_UNBUFFERED, MOST_FIELDS, TOO_MANY_FI
 use super::stream::Exchange;
 use crate::telemetry::mask::without_password;
 use crate::upstream::budget::Full;
-use crate::upstream::error::{CallError, CallErrorKind};
+use crate::upstream::error::{CallError, CallErrorKind, ConnectFailure};
 use crate::upstream::session::Session;
 
 impl Exchange<'_> {
@@ -57,8 +57,8 @@ impl Exchange<'_> {
                 .is_some_and(|place| place.route.forward().is_some())
         {
             // RFC 9110 §11.7.1: it is about the connection to the proxy, of which the client knows nothing.
-            let rejected =
-                CallError::new(CallErrorKind::Connect, "407 Proxy Authentication Required");
+            let text = "407 Proxy Authentication Required";
+            let rejected = CallError::no_connection(ConnectFailure::Other, text);
             let error = self.failed(rejected.through(true));
             self.session = None;
             return Err(error);

@@ -114,17 +114,18 @@ impl<'a> Work<'_, 'a> {
         match result {
             Ok(exchange) => self.is_idempotent() && is_failure(&self.retry.rules.on, exchange),
             Err(AttemptError::Client(_)) => false,
-            // Nothing was sent, so the method does not matter.
-            Err(AttemptError::Call(error)) if error.kind == CallErrorKind::Connect => {
-                self.retry.rules.on.connect
-            }
-            Err(AttemptError::Call(error)) => {
-                let broke = matches!(
-                    error.kind,
-                    CallErrorKind::Broken | CallErrorKind::HeaderTimeout
-                );
-                broke && self.retry.rules.on.reset && self.is_idempotent()
-            }
+            Err(AttemptError::Call(error)) => match error.kind {
+                // Nothing was sent, so the method does not matter.
+                CallErrorKind::Connect(_) => self.retry.rules.on.connect,
+                CallErrorKind::Broken | CallErrorKind::HeaderTimeout => {
+                    self.retry.rules.on.reset && self.is_idempotent()
+                }
+                CallErrorKind::NoHosts
+                | CallErrorKind::TooLarge
+                | CallErrorKind::Full
+                | CallErrorKind::Redirects
+                | CallErrorKind::Request => false,
+            },
         }
     }
 

@@ -12,6 +12,7 @@ use crate::telemetry::mask::without_values;
 use crate::upstream::budget::Full;
 use crate::upstream::client::ClientError;
 use crate::upstream::collect::{Collector, Overflow};
+use crate::upstream::error::ConnectFailure;
 use crate::upstream::handshake_signature;
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
@@ -45,6 +46,7 @@ pub enum SideError {
     /// There is no usable connection.
     #[error("{method} \"{url}\": {reason}")]
     Connect {
+        failure: ConnectFailure,
         method: &'static str,
         url: String,
         reason: String,
@@ -308,17 +310,16 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let rejected = cause
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+    let failure = connect_failure(cause);
     let url = without_values(url);
     if error.is_connect() {
-        let reason = if rejected {
+        let reason = if failure == ConnectFailure::Refused {
             format!("dial tcp {}: connect: connection refused", authority(&url))
         } else {
             reason(cause)
         };
         return SideError::Connect {
+            failure,
             method,
             url,
             reason,
@@ -331,16 +332,20 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
     }
 }
 
+fn connect_failure(cause: &(dyn std::error::Error + 'static)) -> ConnectFailure {
+    if innermost(cause).is::<rustls::Error>() {
+        return ConnectFailure::Tls;
+    }
+    match cause.downcast_ref().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::Refused,
+        Some(std::io::ErrorKind::TimedOut) => ConnectFailure::Timeout,
+        _ => ConnectFailure::Other,
+    }
+}
+
 /// The text of our own verifier already uses KrakenD's words.
 fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
-    let mut inner = cause;
-    while let Some(wrapped) = inner
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        inner = wrapped;
-    }
-    match inner.downcast_ref::<rustls::Error>() {
+    match innermost(cause).downcast_ref::<rustls::Error>() {
         Some(rustls::Error::General(text)) => text.clone(),
         Some(rustls::Error::InvalidCertificate(why)) => {
             let why = why.to_string();
@@ -351,6 +356,20 @@ fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
         }
         _ => cause.to_string(),
     }
+}
+
+/// The error inside of those of the operating system.
+fn innermost<'e>(
+    cause: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
+    let mut inner = cause;
+    while let Some(wrapped) = inner
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        inner = wrapped;
+    }
+    inner
 }
 
 /// The method as KrakenD's messages spell it.

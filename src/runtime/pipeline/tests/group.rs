@@ -21,7 +21,7 @@ fn a_failing_part_costs_its_part() {
     for bad in [
         Reply::Response(500, "x"),
         ok("{oops"),
-        Reply::Fail(Failure::new(Kind::Connect, "no")),
+        Reply::Fail(Failure::new(Kind::Connect(ConnectFailure::Refused), "no")),
     ] {
         let seen = ask(
             &[("/a", ok(r#"{"a":1}"#)), ("/b", bad)],

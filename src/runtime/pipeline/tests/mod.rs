@@ -38,8 +38,8 @@ use crate::runtime::step::{
 };
 use crate::runtime::template::Template;
 use crate::upstream::{
-    Call, CallError, CallErrorKind, CallOptions, Client, DnsTable, HostSet, Incoming, Outgoing,
-    Piece, Settings, Source,
+    Call, CallError, CallErrorKind, CallOptions, Client, ConnectFailure, DnsTable, HostSet,
+    Incoming, Outgoing, Piece, Settings, Source,
 };
 
 /// What a stand-in for an upstream does when it is called.

@@ -151,7 +151,10 @@ fn return_error_details_makes_the_failure_a_member() {
         r#"{"error_one":{"http_status_code":500,"http_body_encoding":"application/json"},"error_two":{"http_status_code":404,"http_body":"no","http_body_encoding":"application/json"}}"#,
         false,
     );
-    let rejected = Reply::Fail(Failure::new(Kind::Connect, "refused"));
+    let rejected = Reply::Fail(Failure::new(
+        Kind::Connect(ConnectFailure::Refused),
+        "refused",
+    ));
     ask(&[("/a", rejected)], work([failing("/a", details("x"))])).is(500, "", false);
 }
 

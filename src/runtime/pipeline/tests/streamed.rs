@@ -391,13 +391,19 @@ async fn a_body_that_is_not_http_is_the_clients_failure() {
 async fn static_data_replaces_a_failed_call() {
     let mut work = plain();
     work.static_data = Some(StaticData::compile("errored", &serde_json::Map::new()));
-    let fake = Fake::new(&[("/a", Reply::Fail(Failure::new(Kind::Connect, "refused")))]);
+    let fake = Fake::new(&[(
+        "/a",
+        Reply::Fail(Failure::new(
+            Kind::Connect(ConnectFailure::Refused),
+            "refused",
+        )),
+    )]);
     let outcome = play(&fake, &mut Memory::default(), &work, &options()).await;
     assert_eq!(status_of(&outcome), 200);
     assert_eq!(outcome.ended, Some(Ended::PARTIAL));
     assert_eq!(
         (outcome.failure, &*outcome.errors[0]),
-        (Some(Kind::Connect), "refused")
+        (Some(Kind::Connect(ConnectFailure::Refused)), "refused")
     );
 }
 
@@ -459,7 +465,13 @@ async fn grpc_clients_get_the_status_of_the_call() {
     client
         .headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    let fake = Fake::new(&[("/a", Reply::Fail(Failure::new(Kind::Connect, "refused")))]);
+    let fake = Fake::new(&[(
+        "/a",
+        Reply::Fail(Failure::new(
+            Kind::Connect(ConnectFailure::Refused),
+            "refused",
+        )),
+    )]);
     let outcome = play(&fake, &mut client, &plain(), &options()).await;
     assert_eq!(status_of(&outcome), 503);
 }

@@ -10,7 +10,7 @@ use super::attributes::{krakend_attributes, push_headers, stable_attributes};
 use super::{Request, RequestEnd, SpanDetails};
 use crate::telemetry::mask::masked_path;
 use crate::telemetry::observe::{
-    Convention, EndpointObserver, ODD_STATUS, ServerNames, ServerSeries, counted_status,
+    Convention, EndpointObserver, ErrorType, ODD_STATUS, ServerNames, ServerSeries, counted_status,
     known_method, method_value, outcome_labels, status_error, status_value,
 };
 use crate::telemetry::series::Store;
@@ -233,11 +233,15 @@ impl Request {
         if canceled {
             span.set("canceled", true);
         } else if error {
-            let (why, status) = self.error.get().copied().unwrap_or(("internal", 0));
-            span.set("error", why);
+            let (why, status) = self
+                .error
+                .get()
+                .copied()
+                .unwrap_or((ErrorType::Internal, 0));
+            span.set("error", why.as_str());
             match why {
-                "status" => span.set("error.type", status_error(status)),
-                why => span.set("error.type", why),
+                ErrorType::Status => span.set("error.type", status_error(status)),
+                why => span.set("error.type", why.as_str()),
             }
         }
         let headers = self.work_headers.lock();

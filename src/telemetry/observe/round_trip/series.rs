@@ -9,7 +9,7 @@ use super::{OTHER_HOSTS, RoundTrip, authority, default_port, is_host};
 use crate::telemetry::observe::names::{self, ClientNames};
 use crate::telemetry::observe::request::split_host;
 use crate::telemetry::observe::{
-    BackendObserver, Convention, ODD_STATUS, counted_status, method_value, status_error,
+    BackendObserver, Convention, ErrorType, ODD_STATUS, counted_status, method_value, status_error,
     status_value,
 };
 use crate::telemetry::series::{Counter, Histogram, Store};
@@ -17,7 +17,7 @@ use crate::telemetry::trace::{Attribute, Value};
 
 /// The key of the series of round trips: status (0 without a response), method, host, error, and whether the response
 /// has a length.
-pub(in crate::telemetry::observe) type Key = (u16, Method, Arc<str>, Option<&'static str>, bool);
+pub(in crate::telemetry::observe) type Key = (u16, Method, Arc<str>, Option<ErrorType>, bool);
 
 /// The series of round trips with the same result.
 #[derive(Debug)]
@@ -107,9 +107,9 @@ impl RoundTrip {
         let names = ClientNames::of(convention);
         let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
         let krakend = convention == Convention::Krakend;
-        let timed_out = self.error == Some("timeout");
+        let timed_out = self.error == Some(ErrorType::Timeout);
         let ended = match self.error {
-            Some("canceled") => Some(names::CANCELED),
+            Some(ErrorType::Canceled) => Some(names::CANCELED),
             Some(_) => Some(names::FAILED),
             None => None,
         };

@@ -8,7 +8,7 @@ use super::{RoundTrip, authority, default_port};
 use crate::telemetry::mask::masked;
 use crate::telemetry::observe::call::CallContext;
 use crate::telemetry::observe::request::split_host;
-use crate::telemetry::observe::{BackendObserver, Convention};
+use crate::telemetry::observe::{BackendObserver, Convention, ErrorType};
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Span, SpanEvent, SpanId, SpanKind, SpanStatus, Value};
 
@@ -51,7 +51,7 @@ impl RoundTrip {
                 at: span.end,
                 name: "exception",
                 attributes: vec![
-                    ("exception.type".into(), error.into()),
+                    ("exception.type".into(), error.as_str().into()),
                     ("exception.message".into(), text_of(error).into()),
                 ],
             });
@@ -142,10 +142,10 @@ impl RoundTrip {
 }
 
 /// KrakenD's words, if it has any.
-fn text_of(error: &'static str) -> &'static str {
+fn text_of(error: ErrorType) -> &'static str {
     match error {
-        "timeout" => "context deadline exceeded",
-        "canceled" => "context canceled",
-        other => other,
+        ErrorType::Timeout => "context deadline exceeded",
+        ErrorType::Canceled => "context canceled",
+        other => other.as_str(),
     }
 }
