@@ -10,9 +10,10 @@
 //! | `jose` | tokens, key sets, signatures: functions over bytes, independent of HTTP |
 //! | `upstream` | connections to backends: host sets, load balancing, pools, TLS |
 //! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
-//! | `telemetry` | log lines, counters, the access log |
+//! | `telemetry` | log lines, counters, traces, the access log |
+//! | `internals` | the hidden door of tests, benchmarks and fuzz targets |
 //!
-//! Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
+//! `ARCHITECTURE.md` says which file of a folder to open, and which folder may use which. Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
 //! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module except `config` and `jose` may use `telemetry`.
 //! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
 

@@ -12,6 +12,8 @@
 //! | `payload`, `response_edits` | how request bodies are read; the last changes to responses |
 //! | `admin_listeners` | the admin listeners, and addresses that two listeners want |
 //! | `certificates` | the contents of certificate and key files |
+//! | `files` | files that the configuration names |
+//! | `summary` | the output of `check -d` |
 //! | `misplaced` | guards outside of `extra_config` |
 //! | `namespaces` | which extension compiles which block |
 //! | `plugins` | the blocks of plugins that are built in, moved to their own namespaces |

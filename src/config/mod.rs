@@ -12,6 +12,7 @@
 //! | [`load`], [`environment`], [`expand`], [`php_arrays`] | from a path to a tree: `KRAKEND_*`, `${NAME}`, lists for objects |
 //! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
 //! | [`service`], [`endpoint`], [`agent`], [`backend`], [`tls`], [`extra_config`] | the core levels |
+//! | [`variables`] | the environment variables that the program reads |
 //! | [`namespace`] | what a namespace of `compile` declares |
 //!
 //! The meaning of keys is defined in `compile`.

@@ -16,6 +16,8 @@
 //! | [`grpc`] | rejections for gRPC clients |
 //! | [`graphql`], [`signing`] | GraphQL operations; signed responses |
 //! | [`address`], [`response`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
+//! | [`errors`] | the bodies of the gateway's own error responses |
+//! | [`condition`] | whether a backend is called at all |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
 //! | [`compression`], [`response_edits`] | compression of responses; the last changes of every response |

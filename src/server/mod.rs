@@ -12,6 +12,8 @@
 //! | `health_fast_path` | the health response without a session |
 //! | `http1_fast_path` | the session of a usual HTTP/1 request |
 //! | `client`, `body`, `streamed_body`, `respond`, `response_edits`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |
+//! | `files` | the files of a folder, sent to clients |
+//! | `write_buffer` | gathers small writes into one packet |
 //! | `websocket`, `websocket_frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
 //! | [`admin`], [`pages`], [`control`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket, changed files, background tasks, returning memory |
 

@@ -6,6 +6,7 @@
 //! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
 //! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
 //! | `idle` | connections that wait for their next call |
+//! | `usage` | the connections to each host and their state, for metrics |
 //! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
 //! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how |
 //! | `host_rules` | [`HostRules`]: what the calls of one backend may do |
@@ -19,6 +20,8 @@
 //! | `resilience` | [`Resilience`]: health checks, weights, sticky hosts, retries; only where the file asks for them |
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
+//! | `session`, `http1_fast_path` | the connection of an exchange, and its usual form over HTTP/1 |
+//! | `read_buffer` | the buffers into which heads are read |
 //! | `websocket` | the handshake of a WebSocket |
 //! | `head_writer` | the request head on the wire |
 //! | `link` | a connection that flushes before it waits, can return data that was read, and writes a prepared head |

@@ -158,15 +158,99 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without line comments and without the test module at its end.
+/// The text without line comments and without the items that only tests compile.
 fn code_of(text: &str) -> String {
-    let lines = text
-        .lines()
-        .take_while(|line| !line.starts_with("#[cfg(test)]"));
-    let code: Vec<&str> = lines
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect();
+    let mut code = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut lines);
+        } else if !line.trim_start().starts_with("//") {
+            code.push(line);
+        }
+    }
     code.join("\n")
+}
+
+/// Skips one item of formatted code, with its other attributes and comments. It ends on its first line, or on the first
+/// line with the same indentation that closes a bracket and opens none.
+fn skip_item<'t>(lines: &mut impl Iterator<Item = &'t str>) {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let is_item = |line: &&str| !line.trim_start().starts_with(['#', '/']);
+    let Some(first) = lines.find(is_item) else {
+        return;
+    };
+    if first.ends_with([';', ',', '}']) {
+        return;
+    }
+    let _ = lines.find(|line| {
+        indentation(line) == indentation(first)
+            && line.trim_start().starts_with(['}', ']', ')'])
+            && !line.ends_with('{')
+    });
+}
+
+#[test]
+fn only_the_item_after_the_attribute_of_tests_is_skipped() {
+    let code = "use a;\n#[cfg(test)]\nmod tests;\nuse b;\n#[cfg(test)]\n#[derive(Debug)]\nfn f(\n    x: u8,\n) -> u8 {\n    x\n}\nuse c;\nimpl T {\n    #[cfg(test)]\n    fn g() {\n        crate::cli::x();\n    }\n}";
+    assert_eq!(code_of(code), "use a;\nuse b;\nuse c;\nimpl T {\n}");
+}
+
+/// The header of a table of modules.
+const TABLE: &str = "//! | module | content |";
+
+#[test]
+fn tables_of_modules_name_every_module() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let text = fs::read_to_string(&source.path).unwrap();
+        if !text.contains(TABLE) || source.path.ends_with("ext/mod.rs") {
+            continue; // `ext/mod.rs` names no namespaces
+        }
+        let header: String = text.lines().filter(|l| l.starts_with("//!")).collect();
+        for module in source.code.lines().filter_map(declared_module) {
+            let named = [format!("`{module}`"), format!("`mod@{module}`")];
+            if !named.iter().any(|name| header.contains(name.as_str())) {
+                wrong.push(format!("{}: {module}", source.path.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "modules that the table of their folder does not name:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let exists = |name: &str| {
+        let path = root.join("src").join(name);
+        path.exists() || path.with_extension("rs").exists()
+    };
+    let in_folder = |name: &&str| {
+        let folder = name.split_once('/').map(|(folder, _)| folder);
+        MAY_USE.iter().any(|(known, _)| Some(*known) == folder)
+    };
+    let wrong: Vec<&str> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(in_folder)
+        .filter(|name| !name.contains("NAME") && !exists(name))
+        .collect();
+    assert!(wrong.is_empty(), "no such files: {wrong:#?}");
+}
+
+/// The name in a line such as `pub(crate) mod name;`.
+fn declared_module(line: &str) -> Option<&str> {
+    let name = match line.strip_prefix("pub") {
+        Some(rest) => rest.split_once(" mod ")?.1,
+        None => line.strip_prefix("mod ")?,
+    };
+    name.strip_suffix(';')
 }
 
 /// The folders named after `crate::`, sorted, without duplicates.

@@ -7,6 +7,8 @@
 //! | `session` | one session of Go's `net/rpc`, without the socket |
 //! | `rpc_server` | the socket: authentication, timeouts, limits |
 //! | `api` | the same operations over HTTP |
+//! | `logout` | logout tokens of providers |
+//! | `fleet` | revocations that gateways share through Redis |
 //! | `config`, `compile` | the block and its compilation |
 //!
 //! The list survives a reload that does not change its dimensions. It is lost on a restart, as in KrakenD, unless

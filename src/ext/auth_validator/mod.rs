@@ -5,13 +5,16 @@
 //! | `credential` | where a request may have a token |
 //! | `binding` | tokens that are bound to a certificate (RFC 8705) or a key (RFC 9449) |
 //! | `forwarded` | certificates in the headers of proxies |
+//! | `key_source` | the keys that verify tokens, and what a request may wait for |
 //! | `challenge` | the responses to rejected requests (RFC 6750) |
+//! | `log` | the log lines of rejected tokens |
 //! | `resource` | metadata for clients: where to get a token (RFC 9728) |
-//! | `used_proofs` | the proofs of possession that were used |
+//! | `used_proofs`, `shared_proofs` | the proofs of possession that were used; those that gateways share through Redis |
 //! | `compile_provider` | where the keys come from |
 //! | `introspection` | opaque tokens: introspection by the provider (RFC 7662) |
 //! | `signed_introspection` | signed introspection responses (RFC 9701) |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
+//! | `warnings` | warnings about blocks that are valid but probably not intended |
 //! | `explain` | the same checks with explanations, for `token explain` |
 //! | `config_keys`, `config`, `compile`, `runtime` | the tables of keys, the blocks, their compilation, their step |
 //! | `compile_introspection`, `compile_binding`, `compile_propagation` | the compilation of `introspection`, `binding` and `propagate_claims` |

@@ -7,6 +7,7 @@
 //! | `policy`, `value_rule` | expressions of policies and of tiers |
 //! | `facts` | the variables: the view of an expression on a request, its response and its token |
 //! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
+//! | `absent_names` | names in an expression that no request can have |
 //! | `config`, `compile` | the block and its compilation |
 
 mod absent_names;

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`Folder`] | finds a file for a path and decides about the response |
+//! | `folder` | [`Folder`]: finds a file for a path and decides about the response |
 //! | `name` | the path of a URL as names of files |
 //! | `open` | opens a file that is below the folder, whatever happens to links meanwhile |
 //! | `condition` | validators, preconditions, and encodings that a client accepts |

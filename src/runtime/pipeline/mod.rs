@@ -15,6 +15,7 @@
 //! | `websocket` | the handshake of a WebSocket |
 //! | `parallel`, `sequential`, `fallback` | several backends: at once, one after the other, or until one succeeds |
 //! | `backend` | one backend: builds the call, makes it, reads the response |
+//! | `conditions` | which backends of an endpoint are called for a request |
 //! | `race` | several equal calls at once |
 //! | `pipe_steps` | scripts, expressions and schemas around the endpoint or around one call |
 //! | `backend_steps` | the steps around one call; each is ended exactly once |
