@@ -76,7 +76,7 @@ impl GatewayState {
         self.up_to_date(Metrics::families)
     }
 
-    /// The same for collectors.
+    /// The metrics that are sent to collectors.
     pub(super) fn to_collectors(self: &Arc<GatewayState>) -> Arc<Own> {
         let told = Arc::clone(self);
         Arc::new(Own(Box::new(move || Gathered {

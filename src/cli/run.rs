@@ -27,7 +27,7 @@ use loader::FileLoader;
 
 /// How long the end of the process waits for log lines to be written.
 const FLUSH: Duration = Duration::from_secs(1);
-/// The same for exporters to collectors.
+/// How long the end of the process waits for exporters to collectors.
 const SEND: Duration = Duration::from_secs(5);
 
 /// What the demo adds to a served configuration.

@@ -113,7 +113,7 @@ fn table(
     numbered(core, extensions.enumerate())
 }
 
-/// The same for extensions with their indices.
+/// Extensions with their indices.
 fn numbered(
     core: &'static [&'static Namespace],
     extensions: impl Iterator<Item = (usize, Names)>,
@@ -272,7 +272,7 @@ fn guard_spelled(level: Level, name: &str) -> Option<Known> {
         .map(|(_, known)| *known)
 }
 
-/// The same. KrakenD ignores such a name, but its meaning is clear.
+/// A known name in another spelling. KrakenD ignores such a name, but its meaning is clear.
 fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
     let known = guard_spelled(level, name)?;
     node.warn_hint(

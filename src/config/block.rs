@@ -160,7 +160,7 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The same for keys where KrakenD accepts other values: they give a warning, and `None`.
+    /// Like `choice`, for keys where KrakenD accepts other values: they give a warning, and `None`.
     pub fn lenient_choice(&self, key: &str) -> Option<&'static str> {
         self.chosen(key, |node, config_error, hint| match hint {
             Some(hint) => node.warn_hint(config_error, hint),
@@ -253,7 +253,7 @@ impl<'a> Block<'a> {
             .unwrap_or_default()
     }
 
-    /// The same, each with its location.
+    /// A list of strings, each with its location.
     pub fn text_items(&self, key: &str) -> Vec<(String, Node<'a>)> {
         let Some(node) = self.get(key) else {
             return Vec::new();

@@ -30,7 +30,7 @@ impl Environment {
         Environment { variables }
     }
 
-    /// The same with one more variable.
+    /// This environment with one more variable.
     pub fn with(mut self, name: &str, value: &str) -> Environment {
         self.variables.insert(name.to_owned(), value.to_owned());
         self

@@ -50,7 +50,7 @@ impl<'a> Extra<'a> {
         Some(node.ruled(Rule::of(namespace.guard)))
     }
 
-    /// The same, opened.
+    /// The block of a core namespace, opened.
     pub fn open(&self, namespace: &'static Namespace) -> Option<Block<'a>> {
         self.of(namespace)?.block(namespace.keys)
     }

@@ -24,7 +24,7 @@ pub enum Values {
     Any,
     /// The start rejects others or warns about them.
     OneOf(&'static [&'static str]),
-    /// The same in any letter case.
+    /// One of these words, in any letter case.
     InAnyCase(&'static [&'static str]),
     /// Others start without a warning.
     SuchAs(&'static [&'static str]),

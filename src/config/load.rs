@@ -89,7 +89,7 @@ fn parse_raw(
     }
 }
 
-/// The same for a text.
+/// Parses the text of a configuration.
 pub fn parse(
     text: &str,
     format: Format,

@@ -154,7 +154,7 @@ impl<'a> Node<'a> {
         self.add(self.rule.severity(), config_error, ignored);
     }
 
-    /// The same, with a hint what to write instead.
+    /// Reports an error with a hint what to write instead.
     pub fn config_error_hint(&self, config_error: ConfigError, hint: impl Into<Cow<'static, str>>) {
         let hint = match self.rule {
             Rule::Free => Cow::Owned(format!("{}; {}", rule::IGNORED, hint.into())),
@@ -173,7 +173,7 @@ impl<'a> Node<'a> {
         self.add(Severity::Warning, config_error, None);
     }
 
-    /// The same, with a hint what to write instead.
+    /// Reports a warning with a hint what to write instead.
     pub fn warn_hint(&self, config_error: ConfigError, hint: impl Into<Cow<'static, str>>) {
         self.add(Severity::Warning, config_error, Some(hint.into()));
     }

@@ -184,7 +184,7 @@ pub struct Problem {
     pub at: Position,
     /// KrakenD's message, including the location in its notation.
     pub message: String,
-    /// The same without a location.
+    /// The message without a location.
     pub text: String,
     /// Lines to print after it: the line with a caret, the calls, the setting.
     pub notes: Vec<String>,

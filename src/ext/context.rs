@@ -42,7 +42,7 @@ pub(crate) struct Compile<'a> {
     facts: Facts,
     /// See [`Compile::identify`].
     identity_headers: Vec<HeaderName>,
-    /// The same for all endpoints that were compiled so far.
+    /// The headers that identify clients, of all endpoints that were compiled so far.
     identity_headers_of_all: Vec<HeaderName>,
     /// Those of them whose values come from the client's body.
     chosen_by_client: Vec<HeaderName>,
@@ -131,7 +131,7 @@ impl<'a> Compile<'a> {
         self.identify_here(header);
     }
 
-    /// The same for a header whose value comes from the client's body: the client chooses who it is.
+    /// Records a header that identifies the client by a value from the client's body: the client chooses who it is.
     pub(crate) fn identify_by_client(&mut self, header: HeaderName) {
         self.chosen_by_client.push(header.clone());
         self.identify_here(header);
@@ -238,7 +238,7 @@ impl<'a> Compile<'a> {
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
 
-    /// The same, but the server's certificate is always checked. For servers that say who may pass: a switch for the
+    /// The TLS settings of our own calls where the server's certificate is always checked. For servers that say who may pass: a switch for the
     /// certificates of backends must not open the gateway.
     pub(crate) fn verified_tls(&self) -> SideTls {
         SideTls {

@@ -106,7 +106,7 @@ facts! {
     token_cache: Bounds,
     /// Set by the first block that uses tokens; read by all others.
     identity: Identity,
-    /// The same, for reports.
+    /// The state of the tokens, for reports.
     identity_status: IdentityStatus,
     /// `shared_cache_duration` of `auth/validator`; read by its endpoints.
     shared_life: auth_validator::SharedLife,
@@ -145,7 +145,7 @@ facts! {
     redis_pools: redis_pools::Pools,
     /// The shared cache of backends with `shared`, with a bound. Set and read by `qos/http-cache`.
     cache: http_cache::Limited,
-    /// The same, without a bound.
+    /// The shared cache of backends with `shared`, without a bound.
     unlimited_cache: http_cache::Unlimited,
     /// The interpreters. Set by the first script; read by all others.
     #[cfg(feature = "lua")]

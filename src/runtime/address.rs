@@ -22,7 +22,7 @@ impl ClientAddress {
             .unwrap_or_else(|| peer.to_canonical())
     }
 
-    /// The same, for guards that need the client: `None` if the peer is trusted and sends no address.
+    /// The client's address for guards that need it: `None` if the peer is trusted and sends no address.
     pub fn named(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if self.app_engine

@@ -25,7 +25,7 @@ pub struct AgentHealth {
     born: Instant,
     /// The last time at which it was connected, in nanoseconds since the epoch. 0 for never.
     wall: AtomicU64,
-    /// The same in milliseconds since `born`.
+    /// The last time at which it was connected, in milliseconds since `born`.
     age: AtomicU64,
 }
 

@@ -68,7 +68,7 @@ pub enum Kind {
     Connect(ConnectFailure),
     /// The connection broke, or the response is not HTTP or ended early.
     Broken,
-    /// The same, or silence, after a part of the response was sent to the client.
+    /// The connection broke or was silent after a part of the response was sent to the client.
     CutOff,
     /// The status of the upstream counts as a failure.
     Status,
@@ -113,7 +113,7 @@ pub enum Report {
     Note(&'static str),
     /// The lines of [`Report::Upstream`] in the log; in metrics and in the access log the same as [`Report::Note`].
     Guard(&'static str),
-    /// The same for a token, and `portcullis_jwt_rejected_total` with this reason.
+    /// The lines and metrics of [`Report::Guard`] for a token, and `portcullis_jwt_rejected_total` with this reason.
     Token(&'static str),
 }
 

@@ -76,7 +76,7 @@ impl Heavy {
         self.deadline = self.deadline.min(Instant::now() + time);
     }
 
-    /// Checks the time. Work that has taken long leaves the worker here, and may wait here for a lane.
+    /// Checks the time. After two milliseconds of work, moves off the worker thread, and may wait for a lane.
     ///
     /// # Errors
     /// The work must stop.
@@ -97,7 +97,7 @@ impl Heavy {
         }
     }
 
-    /// The same before a step on `size` bytes, during which nothing can be checked: if they are many, the work leaves
+    /// Checks the time before a step on `size` bytes, during which nothing can be checked: if they are many, the work leaves
     /// the worker before the step.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ pub(crate) fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T)
     off_worker(Some(deadline), || timed(deadline, work))
 }
 
-/// The same for work without a deadline, whose size is bounded: one piece of a stream, or a body that a limit covers.
+/// Runs work without a deadline, whose size is bounded: one piece of a stream, or a body that a limit covers.
 pub(crate) fn aside_whole<T>(size: usize, work: impl FnOnce() -> T) -> T {
     if size < LARGE {
         return work();
@@ -224,8 +224,7 @@ fn leave_worker<T>(wait: impl FnOnce() -> T) -> Option<T> {
     })
 }
 
-/// Waits until the worker is on another thread. Otherwise the runtime may return it to this one, which is about to work
-/// for long.
+/// Waits until the worker is on another thread. Otherwise the runtime may return it to this one, which is about to block.
 #[expect(
     clippy::disallowed_methods,
     reason = "called within block_in_place only: the worker is on its way to another thread"

@@ -316,7 +316,7 @@ pub enum CallDecision<'a> {
     Response(Reply),
     /// Sends nothing. The response is the result of this future, which is limited by the endpoint's deadline.
     Wait(Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>),
-    /// The same with a message, which is confirmed when the response is made.
+    /// Receives a message, which is confirmed when the response is made.
     Receive(Pin<Box<dyn Future<Output = Result<Received, Failure>> + Send + 'a>>),
 }
 

@@ -20,7 +20,7 @@ pub struct ResponseEdits {
 }
 
 impl ResponseEdits {
-    /// The same, or `None` if nothing is done.
+    /// These edits, or `None` if they change nothing.
     pub fn some(self) -> Option<Box<ResponseEdits>> {
         let is_empty = self.edits.is_empty() && self.compression.is_none();
         (!is_empty).then(|| Box::new(self))

@@ -91,7 +91,7 @@ impl<T: EndpointStep + ?Sized> EndpointStep for Arc<T> {
 /// The decision of an [`EndpointStep`].
 #[expect(
     clippy::large_enum_variant,
-    reason = "lives on the stack of one call; a box would cost every refusal"
+    reason = "lives on the stack of one call; a box would cost every rejection"
 )]
 pub enum Gate<'a> {
     Pass,
@@ -303,7 +303,7 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
 /// The content of a store of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheUsage {
-    /// The same for all caches that share a store.
+    /// Equal for all caches that share a store.
     pub store: usize,
     pub bytes: usize,
     pub responses: usize,

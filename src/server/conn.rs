@@ -34,9 +34,9 @@ const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// How long a client may stop within a request or a response before it makes room for others, if places are scarce.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The same between the requests of an HTTP/2 connection, as between those of HTTP/1.
+/// How long an HTTP/2 connection may be idle between requests, as between those of HTTP/1.
 const H2_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for an HTTP/2 connection with open streams, which may be silent because it waits for responses.
+/// How long an HTTP/2 connection with open streams may be silent, which may be silent because it waits for responses.
 const H2_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that delivers one request at a time.

@@ -24,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
 /// others.
 const GRACE: u64 = 100;
-/// The same for a client that has sent a request before: closing its connection costs it a retry. Before this time its
+/// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a retry. Before this time its
 /// connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
 /// When clients have been waiting for places for this many milliseconds, connections are closed after the shortest
@@ -32,10 +32,9 @@ const GRACE_BETWEEN: u64 = 1000;
 const PRESSURE: u64 = 1000;
 /// The shortest silence between two requests after which a connection is closed for others, in milliseconds.
 const LEAST_BETWEEN: u64 = 20;
-/// The same within a request.
+/// The shortest silence within a request after which a connection is closed for others, in milliseconds.
 const LEAST_WITHIN: u64 = 100;
-/// The longest time to wait for a client within its request that becomes shorter for others. Longer ones are also those
-/// of clients that wait for a backend.
+/// Waits within a request that may be longer than this are not shortened: they may be waits for a backend.
 const MAX_SHORTENED: Duration = Duration::from_secs(2);
 /// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
 /// connection.
@@ -55,7 +54,7 @@ pub(super) struct ConnectionLimit {
     next: AtomicU64,
     /// The memory that each connection may need, in bytes. 0 if it is not counted.
     weight: u64,
-    /// When clients began to wait for places, and when one last did, in milliseconds since the room was created.
+    /// When clients began to wait for places, and when one last did, in milliseconds since the limit was created.
     waits: [AtomicU64; 2],
 }
 
@@ -188,7 +187,7 @@ impl ConnectionLimit {
         ConnectionLimit::weighing(0, places, others)
     }
 
-    /// The same if each connection may need this much memory, in bytes. While the memory of the process is short, only
+    /// Creates a limit where each connection may need this much memory, in bytes. While the memory of the process is short, only
     /// [`FEW`] places can be taken.
     pub(super) fn weighing(weight: u64, places: usize, others: usize) -> Arc<ConnectionLimit> {
         Arc::new(ConnectionLimit {

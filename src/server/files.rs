@@ -86,7 +86,7 @@ fn prepared(served: Served, is_head: bool) -> Found {
             match read_part(&mut file, length, PIECE) {
                 Ok(piece) => Bytes::from(piece),
                 Err(error) => {
-                    log::error!("a file cannot be read: {error}");
+                    log::error!("[SERVICE: Gateway] a file cannot be read: {error}");
                     return Found::Whole(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
                 }
             }
@@ -146,7 +146,7 @@ pub(super) async fn send(
         let piece = match piece {
             Ok(piece) => Bytes::from(piece),
             Err(error) => {
-                log::error!("a file was not sent completely: {error}");
+                log::error!("[SERVICE: Gateway] a file was not sent completely: {error}");
                 return Error::e_explain(ErrorType::InternalError, "a file cannot be read");
             }
         };

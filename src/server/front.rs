@@ -101,7 +101,7 @@ impl Front {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => {
                     self.shared.metrics.bad_request("proxy_protocol");
-                    log::info!("PROXY protocol: {reason}");
+                    log::info!("[SERVICE: Gateway] PROXY protocol: {reason}");
                     return None;
                 }
                 Err(_) => return None,
@@ -156,7 +156,7 @@ impl Front {
                     Some(why) => log::warn!(
                         "[SERVICE: Gateway] TLS: the certificate of a client is rejected: {why}"
                     ),
-                    None => log::debug!("TLS handshake failed: {error}"),
+                    None => log::debug!("[SERVICE: Gateway] TLS handshake failed: {error}"),
                 }
                 None
             }
@@ -217,7 +217,7 @@ impl Front {
                 Wait::Rejected(bad) => {
                     self.shared.metrics.bad_request(bad.as_str());
                     log::info!(
-                        "rejected a malformed request from {}: {}",
+                        "[SERVICE: Gateway] rejected a malformed request from {}: {}",
                         peer(&conn),
                         bad.as_str()
                     );

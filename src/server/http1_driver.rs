@@ -72,7 +72,7 @@ async fn fail(gateway: &Gateway, session: &mut Session, error: &Error, ctx: &mut
     let answer = gateway.fail_to_proxy(session, error, ctx).await;
     if !gateway.suppress_error_log(session, ctx, error) {
         log::error!(
-            "a request failed: {error}, status: {}, {}",
+            "[SERVICE: Gateway] a request failed: {error}, status: {}, {}",
             answer.error_code,
             gateway.request_summary(session, ctx)
         );

@@ -197,7 +197,8 @@ impl Process {
                 Event::Signal(SignalAction::Stop(why)) => self.drain(why, true, &mut signals).await,
                 Event::Signal(SignalAction::HandOver) => {
                     let ended = self.hand_over(&mut signals).await;
-                    self.go(ended, "Hand-over", &mut signals).await;
+                    self.go(ended, "The transfer of the sockets", &mut signals)
+                        .await;
                 }
                 Event::Signal(SignalAction::Upgrade) => {
                     let ended = self.upgrade(&mut signals).await;
@@ -392,12 +393,13 @@ impl Process {
     /// Waits for the requests and messages in progress and ends the process. A second signal ends it immediately. `stop` means
     /// that no other process serves.
     async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
-        log::info!("Signal intercepted: {why}");
         if stop {
+            log::info!("Signal intercepted: {why}");
             // After an upgrade another process continues the service.
             notify(&[sd_notify::NotifyState::Stopping]);
         }
         if !stop {
+            log::info!("[SERVICE: Gateway] Stopping: {why}");
             self.control = None;
         }
         self.shared.draining.store(true, Ordering::Relaxed);

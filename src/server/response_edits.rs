@@ -192,6 +192,6 @@ fn append(header: &mut ResponseHeader, name: &Name, values: &[HeaderValue]) -> R
 
 /// If the encoder fails, the response is aborted.
 pub(super) fn broken(error: &io::Error) -> Failure {
-    log::error!("compression failed: {error}");
+    log::error!("[SERVICE: Gateway] compression failed: {error}");
     Failure::cut_off("the response ended early: it cannot be compressed")
 }

@@ -63,7 +63,7 @@ impl Certificates {
         Certificates::take_over(definition, None)
     }
 
-    /// The same, with the ticket keys of the previous process. Those of a file take precedence.
+    /// Reads the files, and takes the ticket keys of the previous process. Those of a file take precedence.
     ///
     /// # Errors
     /// As [`Certificates::load`].

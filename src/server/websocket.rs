@@ -335,7 +335,9 @@ async fn decline(
         }
     }
     if has_surplus(upstream, false) {
-        log::warn!("the backend of a WebSocket sent more bytes than its response has");
+        log::warn!(
+            "[SERVICE: Gateway] the backend of a WebSocket sent more bytes than its response has"
+        );
     }
     client.end().await
 }

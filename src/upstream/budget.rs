@@ -2,9 +2,9 @@
 //!
 //! A limit for each body bounds one request, but not many at once: sixty slow uploads of 7 MiB, or eight responses of
 //! 50 MB, exceed the memory of a small container. So every body that is read whole is charged here, in both
-//! directions, and released when its last copy is dropped; heads of requests as long as their request lasts. What is
-//! small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds only a
-//! few kilobytes.
+//! directions, and released when its last copy is dropped. The head of a request is charged until the request ends.
+//! What is small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds
+//! only a few kilobytes.
 //!
 //! Stored responses have a budget of their own, so that storing never takes what a request needs. Calls to backends have
 //! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
@@ -108,8 +108,8 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes the bytes if they fit. An attempt that fails takes nothing meanwhile, so that it cannot make a smaller one
-    /// fail.
+    /// Takes the bytes if they fit. A failed attempt never holds bytes, so it cannot
+    /// make a concurrent smaller one fail.
     fn take(&'static self, bytes: u64) -> bool {
         let most = self.limit();
         let left = self.memory.most(self.reserve());

@@ -141,7 +141,7 @@ impl HostSet {
         HostSet { rules, ..self }
     }
 
-    /// The same hosts with this care. Before any call is made.
+    /// The same hosts with this resilience. Set it before any call is made.
     pub(crate) fn with_resilience(mut self, mut resilience: Resilience) -> HostSet {
         if let Hosts::Fixed(list) = &mut self.hosts
             && let Some(list) = Arc::get_mut(list)
@@ -267,7 +267,7 @@ impl HostSet {
         self.dial_for(None, &mut None).await
     }
 
-    /// The same for a call with a key, which is reported to `trip`.
+    /// A new HTTP/1 connection for a call with a key, which is reported to `trip`.
     pub(super) async fn dial_for(
         &self,
         affinity: Option<AffinityKey>,

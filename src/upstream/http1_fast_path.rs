@@ -39,7 +39,7 @@ pub(super) struct FastPath {
     head_bytes: usize,
     /// The part of the body that came with the head.
     early: Bytes,
-    /// The same while it is lent.
+    /// That part while it is lent.
     lent: Bytes,
     /// The number of bytes of the body that were not handed out.
     left: u64,
@@ -183,7 +183,7 @@ impl FastPath {
         Ok(self.read.get(..count))
     }
 
-    /// The same as bytes of their own.
+    /// The next piece of the body, as bytes of their own.
     pub(super) async fn read_piece(&mut self) -> Result<Option<Bytes>, Box<Error>> {
         if self.left == 0 {
             return Ok(None);

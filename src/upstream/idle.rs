@@ -37,7 +37,7 @@ pub(super) struct Idle {
     count: AtomicUsize,
     limits: Limits,
     timeout: Duration,
-    /// The number of looks. It is the clock of the shelves.
+    /// The number of sweeps, which serves as the clock.
     now: AtomicU32,
     /// A task looks through the shelves.
     watched: AtomicBool,
@@ -115,7 +115,7 @@ impl Idle {
         }
     }
 
-    /// Whether no other connection to this peer is kept. Looks at other shelves only if there are many connections.
+    /// Whether the peer has as many idle connections as allowed. Looks at other shelves only if there are many connections.
     fn is_enough(&self, key: u64) -> bool {
         let most = self.limits.per_peer;
         self.count.load(Ordering::Relaxed) >= most
@@ -217,7 +217,9 @@ fn is_quiet(stream: &mut Stream) -> bool {
     // Otherwise tokio's cooperative budget could report a ready socket as pending.
     let read = tokio::task::unconstrained(stream.read(&mut byte)).now_or_never();
     if let Some(Ok(1..)) = &read {
-        log::warn!("an upstream sent data on an idle connection, which is closed");
+        log::warn!(
+            "[SERVICE: Gateway] an upstream sent data on an idle connection, which is closed"
+        );
     }
     read.is_none()
 }

@@ -136,14 +136,14 @@ impl Link {
         meter.unwrap_or_default().charge
     }
 
-    /// The same for the owner of the link.
+    /// The owner of the connection has read the head. Returns what is charged for it.
     pub(super) fn end_own_head(&mut self) -> Charge {
         let head = self.head.get_mut();
         let meter = head.unwrap_or_else(PoisonError::into_inner).take();
         meter.unwrap_or_default().charge
     }
 
-    /// The same as [`Link::prepare`] for the owner of the link.
+    /// Like [`Link::prepare`], for the owner of the connection.
     pub(super) fn prepare_own(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let prepared = self.prepared.get_mut();
         prepared.unwrap_or_else(PoisonError::into_inner).fill(fill)

@@ -308,7 +308,7 @@ async fn shake_hands(
             },
             () = watch_over(pings, &life, &shared, key) => {
                 gone.store(true, Ordering::Relaxed);
-                log::warn!("an HTTP/2 connection to a backend does not respond to PING and is closed");
+                log::warn!("[SERVICE: Gateway] an HTTP/2 connection to a backend does not respond to PING and is closed");
             }
         }
         let _ = closed.send(true);

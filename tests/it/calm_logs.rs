@@ -162,7 +162,7 @@ fn a_key_source_that_works_again_is_logged_once() {
         std::sync::Arc::new(str::to_owned),
     );
     eventually("the keys", LIMIT, || get() == 200);
-    let again = format!("key set of {url} is fetched again, keys: 1");
+    let again = format!("key set of {url} is available again: 1 keys");
     eventually("its line", LIMIT, || gateway.output().contains(&again));
     for _ in 0..5 {
         assert_eq!(get(), 200);

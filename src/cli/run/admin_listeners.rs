@@ -68,7 +68,7 @@ impl FileLoader {
         }
     }
 
-    /// The same with the status page at `/`.
+    /// The pages of `others`, with the status page at `/`.
     fn with_people(&self, others: Handler) -> Handler {
         let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
         let facts = Facts {

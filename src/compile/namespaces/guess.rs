@@ -36,7 +36,7 @@ const WORDS: &[&str] = &[
     "waf",
 ];
 
-/// The same, also as a part of a word: `basicAuth`, `oauth2`, `clientRateLimit`.
+/// Words that guard something also as a part of a word: `basicAuth`, `oauth2`, `clientRateLimit`.
 const PARTS: &[&str] = &[
     "apikey",
     "authenti",
@@ -194,7 +194,7 @@ pub(in crate::compile) fn is_stray(name: &str, node: &Node<'_>) -> bool {
             .any(|level| is_known(*level, name) && !is_guard(name))
 }
 
-/// The same at any level.
+/// Whether a key at any level may be meant as a guard.
 pub(super) fn is_near_ending(name: &str) -> bool {
     let mut levels = Level::ALL.iter();
     levels.any(|level| near_ending(*level, name).is_some())

@@ -12,7 +12,7 @@ use super::value::{List, Map, Object, Value};
 const MAX_DEPTH: usize = 256;
 
 /// Whether a text is larger than what functions may make. Lists and maps may be shared, so a small value may print
-/// without end. What is written so far is then refused by the budget.
+/// without end. What is written so far is then rejected by the budget.
 fn is_full(out: &[u8]) -> bool {
     out.len() > MADE
 }
@@ -149,7 +149,7 @@ fn fixed(value: f64, places: usize) -> String {
     text
 }
 
-/// The same with an exponent, as `1.50e2`.
+/// `value` with `places` decimal places and an exponent, as `1.50e2`.
 fn exponential(value: f64, places: usize) -> String {
     let exact = places.min(MAX_PLACES);
     let text = format!("{value:.exact$e}");

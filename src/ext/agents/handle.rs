@@ -171,7 +171,7 @@ impl AgentContext {
         }
         self.counter.count(Ended::Error);
         log::error!(
-            "[SERVICE: AsyncAgent][{name}] {Full}: a message of {bytes} bytes goes back in {} s",
+            "[SERVICE: AsyncAgent][{name}] {Full}: a message of {bytes} bytes is returned to the queue in {} s",
             FULL_PAUSE.as_secs()
         );
         tokio::select! {

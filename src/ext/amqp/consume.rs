@@ -127,11 +127,14 @@ impl Plan {
         };
         let (channel, name) = match channel.declare_queue(&self.queue, flags).await {
             Ok(name) => (channel, name),
-            // A queue with other arguments, such as a limit on the age of its messages, is taken as it is. The broker
+            // A queue with other arguments, such as a limit on the age of its messages, is used as it exists. The broker
             // has closed the channel of the declaration.
             Err(why) if why.starts_with(DIFFERENT) => {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    log::warn!("[Queues] the queue {} is taken as it is: {why}", self.queue);
+                    log::warn!(
+                        "[Queues] the queue {} exists with other settings, which stay in effect: {why}",
+                        self.queue
+                    );
                 }
                 let channel = client.channel(taking()).await?;
                 let name = self.existing(&channel).await?;
@@ -180,7 +183,9 @@ impl Feed {
     /// Returns a message for which there is no memory to its queue after a pause.
     fn give_back(&self, delivery: &Delivery) {
         let (bytes, pause) = (delivery.bytes, FULL_PAUSE.as_secs());
-        log::warn!("[Queues] {Full}: a message of {bytes} bytes goes back in {pause} s");
+        log::warn!(
+            "[Queues] {Full}: a message of {bytes} bytes is returned to the queue in {pause} s"
+        );
         let (channel, tag) = (self.0.channel.clone(), delivery.tag);
         aside(async move {
             tokio::select! {

@@ -150,7 +150,7 @@ impl KeyTable {
 
 impl fmt::Debug for KeyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRing({} keys)", self.table.len())
+        write!(f, "KeyTable({} keys)", self.table.len())
     }
 }
 

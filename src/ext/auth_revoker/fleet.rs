@@ -251,7 +251,7 @@ pub(super) async fn share(fleet: Weak<Fleet>, revocations: Weak<RevocationAccess
         }
         drop(revocations);
         if !has_more {
-            // Either way it is time to look.
+            // A timeout and a new revocation have the same effect: the list is read.
             let _ = timeout(LOOK, fleet.wake.notified()).await;
         }
     }

@@ -171,7 +171,7 @@ struct Out {
     dies: Duration,
 }
 
-/// Whether an element was noted as a logout.
+/// Whether a logout was recorded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
     Yes,

@@ -61,7 +61,7 @@ impl Use {
         match answer {
             Ok(is_first) => {
                 if !was_well {
-                    log::warn!("[SERVICE: JOSE] used proofs are shared again");
+                    log::warn!("[SERVICE: JOSE] DPoP proofs are shared through Redis again");
                 }
                 if is_first {
                     return Ok(());
@@ -72,7 +72,7 @@ impl Use {
             Err(why) => {
                 if was_well {
                     log::error!(
-                        "[SERVICE: JOSE] used proofs cannot be shared through Redis: {why}"
+                        "[SERVICE: JOSE] DPoP proofs cannot be shared through Redis: {why}"
                     );
                 }
                 if shared.is_closed {

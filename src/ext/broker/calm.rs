@@ -21,7 +21,7 @@ impl Calm {
         if let Some(left_out) = self.turn(Instant::now()) {
             match left_out {
                 0 => log::warn!("{}", text()),
-                _ => log::warn!("{} ({left_out} such lines were left out)", text()),
+                _ => log::warn!("{} ({left_out} similar lines suppressed)", text()),
             }
         }
     }

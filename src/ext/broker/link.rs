@@ -113,7 +113,7 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
         self.current(deadline).await.map(|(client, _)| client)
     }
 
-    /// The same with what tells that the connection is lost.
+    /// Also returns a receiver that reports the loss of the connection.
     ///
     /// # Errors
     /// There is no connection. The text says why.

@@ -79,7 +79,7 @@ impl Policy {
         }
     }
 
-    /// The same without a report.
+    /// Compiles `text` without reporting an error.
     ///
     /// # Errors
     /// The expression is invalid.

@@ -56,7 +56,7 @@ impl Setting {
         compression::Setting { coding, level }
     }
 
-    /// The same with what a block says. A block that is there switches compression on.
+    /// This setting, changed by a block. A block that is there switches compression on.
     fn with(&self, block: &Block<'_>) -> Setting {
         if self.forbidden {
             block.node().warn(ConfigError::invalid(

@@ -40,7 +40,7 @@ impl Cache {
         }
     }
 
-    /// The same, where no call waits longer than `max_wait` for an equal one.
+    /// This cache, where no call waits longer than `max_wait` for an equal one.
     pub(crate) fn waiting(self, max_wait: Option<Duration>) -> Cache {
         Cache { max_wait, ..self }
     }

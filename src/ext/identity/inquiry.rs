@@ -256,7 +256,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
             NoAnswer::response("the server keeps failing, and is not called for a while")
         })?;
         let (inquiry, question, calling) = (Arc::clone(self), *question, call());
-        // The call belongs to the server's time, not to that of the request, which may have less or go away.
+        // The call has its own timeout: the request may have less time, or end.
         let running = tokio::spawn(async move {
             let _permit = permit;
             let outcome = timeout(inquiry.call_timeout, calling).await;

@@ -15,11 +15,11 @@ use crate::runtime::heavy::{Cut, Heavy};
 
 /// The steps that an expression may take, besides those that grow with the document.
 const STEPS: usize = 1_000_000;
-/// The same for each value of the document.
+/// The additional steps for each value of the document.
 const STEPS_PER_VALUE: usize = 8;
 /// The bytes of strings that it may copy, besides those that grow with the document.
 const COPIED: usize = 16 << 20;
-/// The same for each byte of strings in the document.
+/// The additional bytes for each byte of strings in the document.
 const COPIED_PER_BYTE: usize = 4;
 /// Steps between two checks of the clock: some tens of microseconds.
 const STEPS_PER_LOOK: usize = 64;

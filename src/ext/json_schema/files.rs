@@ -39,7 +39,7 @@ impl Files {
         }
     }
 
-    /// The same, with `schema` at [`Files::root`]. Its draft is that of what refers to it: we take more spellings of
+    /// These files, with `schema` at [`Files::root`]. Its draft is that of what refers to it: we take more spellings of
     /// `$schema` than the crate does.
     pub(super) fn with_root(&self, schema: &Value) -> Files {
         let mut schema = schema.clone();

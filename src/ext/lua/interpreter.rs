@@ -25,7 +25,7 @@ use crate::upstream::budget::FREE;
 pub(super) const MOST_MEMORY: usize = 64 << 20;
 /// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
 const INSTRUCTIONS_PER_LOOK: u32 = 250;
-/// The same while a script copies long strings.
+/// Instructions between two checks of the clock while a script copies long strings.
 const SLOW_INSTRUCTIONS_PER_LOOK: u32 = 5;
 /// Instructions between two checks of the clock that take longer than this copy long strings.
 const SLOW: Duration = Duration::from_millis(1);

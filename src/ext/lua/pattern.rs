@@ -81,7 +81,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// The same, where a `^` at the beginning of `pattern` is an ordinary character.
+    /// A search where a `^` at the beginning of `pattern` is an ordinary character.
     #[must_use]
     pub fn without_anchor(self, pattern: &'a [u8]) -> Matcher<'a> {
         Matcher {

@@ -16,7 +16,7 @@ pub(super) enum Level {
     Endpoint,
     /// `request` and `response`, around the endpoint's work.
     Proxy,
-    /// The same, around a call.
+    /// `request` and `response`, around a call.
     Backend,
 }
 

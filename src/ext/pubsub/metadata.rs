@@ -64,7 +64,7 @@ impl Listed {
         pairs.collect()
     }
 
-    /// The same with all values of each header.
+    /// The metadata of a message with all values of each header.
     #[cfg(feature = "amqp")]
     pub(in crate::ext) fn all(&self, headers: &HeaderMap) -> Vec<(String, Vec<String>)> {
         let names = headers.keys().filter(|name| self.passes(name));

@@ -51,7 +51,7 @@ pub(crate) struct Limits {
     pub scope: Scope,
     pub clients: Option<Clients>,
     pub endpoint: Option<Bucket>,
-    /// The ledger of the endpoint's bucket, if gateways share it.
+    /// The balance of the endpoint's bucket, if gateways share it.
     pub balance: Mutex<Balance>,
 }
 

@@ -183,7 +183,7 @@ impl One<'_> {
 }
 
 fn locked(balance: &Mutex<Balance>) -> MutexGuard<'_, Balance> {
-    // Every change of a ledger is complete, so a poisoned lock is safe to use.
+    // Every change of a balance is complete, so a poisoned lock is safe to use.
     balance.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

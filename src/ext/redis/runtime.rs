@@ -25,7 +25,7 @@ const AGREE: &str =
 /// The maximum wait for a response, even to settle it.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// The reason of a store that only counts.
+/// The error of a store that supports only buckets.
 const UNSUPPORTED: &str = "not supported";
 
 /// The maximum time that the first requests after the start wait for the first connection.

@@ -90,7 +90,7 @@ fn read(mut file: std::fs::File, length: u64) -> Result<Bytes, Failure> {
     let mut charge = Budget::process().charge();
     charge.cover(size).map_err(|_| Failure::full())?;
     let piece = read_part(&mut file, length, size).map_err(|error| {
-        log::error!("a file cannot be read: {error}");
+        log::error!("[SERVICE: Gateway] a file cannot be read: {error}");
         unreadable()
     })?;
     Ok(charge.settle(BytesMut::from(Bytes::from(piece))))

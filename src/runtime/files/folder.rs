@@ -95,7 +95,7 @@ impl Folder {
             let status = status(&error);
             if status == StatusCode::INTERNAL_SERVER_ERROR {
                 log::error!(
-                    "a file below {} cannot be served: {error}",
+                    "[SERVICE: Gateway] a file below {} cannot be served: {error}",
                     self.root.display()
                 );
                 return text(status, "500 internal server error");

@@ -32,7 +32,7 @@ pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
     parse_within(body, depth, &mut Growth::default())
 }
 
-/// The same. `growth` counts what is built beside the slices, and charges it as long as it lives. A full tree is
+/// Parses like `parse`. `growth` counts what is built beside the slices, and charges it as long as it lives. A full tree is
 /// not counted: its weight is known before ([`super::charge`]).
 ///
 /// # Errors

@@ -118,7 +118,7 @@ impl Value {
         self
     }
 
-    /// The same, with what is built charged to `growth`.
+    /// Parses one level of a slice in place. What is built is charged to `growth`.
     ///
     /// # Errors
     /// There is no memory for it. The value is unchanged.

@@ -34,7 +34,7 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
     }
 }
 
-/// The same for an XML text.
+/// Charges the tree that is about to be built from an XML text.
 ///
 /// # Errors
 /// As `charge`.
@@ -42,7 +42,7 @@ pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
     charge_elements(text, ELEMENT)
 }
 
-/// The same for a feed.
+/// Charges the tree that is about to be built from a feed.
 ///
 /// # Errors
 /// As `charge`.

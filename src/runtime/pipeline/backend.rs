@@ -106,7 +106,7 @@ pub(super) fn prepare<C>(
     prepare_with(cx, backend, earlier, headers, body)
 }
 
-/// The same for a call whose headers and body are moved, if the caller needs them only once.
+/// Builds a call whose headers and body are moved, if the caller needs them only once.
 pub(super) fn prepare_with<C>(
     cx: &Context<'_, C>,
     backend: &Backend,

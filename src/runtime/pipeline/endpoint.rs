@@ -57,8 +57,8 @@ pub enum Ending {
     Broken,
 }
 
-/// How the work of an endpoint ended, in the terms of `telemetry/metrics`. A missing part and an error are different
-/// things: a response may be partial without an error, but it is complete only without one.
+/// How the work of an endpoint ended, in the terms of `telemetry/metrics`. `complete` and `error` are independent, except that a response with an error is never
+/// complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub complete: bool,
@@ -161,7 +161,7 @@ pub(crate) async fn stream<D: Downstream>(
     stream_with(&Upstream, client, request, work).await
 }
 
-/// The same with another [`Transport`].
+/// Responds like [`stream()`], with another [`Transport`].
 pub(crate) async fn stream_with<C: Transport, D: Downstream>(
     transport: &C,
     client: &mut D,

@@ -83,7 +83,7 @@ pub(super) async fn send_call<C: Transport>(
     transport.call(&backend.hosts, call, how).await
 }
 
-/// The same for a response whose body streams. The body of the call is whole.
+/// Makes the call for a response whose body streams. The body of the call is whole.
 pub(super) async fn open<'a, C: Transport>(
     transport: &C,
     backend: &'a Backend,
@@ -138,7 +138,7 @@ pub(super) async fn streamed<'a, C: Transport, S: Source<Error = Failure>>(
     Ok(response)
 }
 
-/// The same through the cache of the backend, for a call whose body is whole.
+/// Makes a call whose body is whole, through the cache of the backend.
 pub(super) async fn through_cache<'a, C: Transport>(
     transport: &C,
     backend: &'a Backend,

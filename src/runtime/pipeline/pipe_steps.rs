@@ -353,7 +353,7 @@ pub(super) fn nothing() -> Reply {
     instead(StatusCode::OK)
 }
 
-/// The same with this status.
+/// The response of a skipped call, with this status.
 pub(super) fn instead(status: StatusCode) -> Reply {
     Reply::local(status, HeaderMap::new(), Some(Bytes::new()))
 }

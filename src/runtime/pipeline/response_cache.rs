@@ -79,7 +79,7 @@ pub(super) enum Opened<'a, R> {
     Live(R, Option<Box<Filling<'a>>>),
 }
 
-/// The same as [`cached`] for a response that is copied to the client while it arrives.
+/// Like [`cached`], for a response that is copied to the client while it arrives.
 pub(super) async fn opened<'a, C: Transport>(
     transport: &C,
     backend: &'a Backend,
@@ -356,7 +356,7 @@ async fn look<'c>(
     }
 }
 
-/// The response that an equal call leaves in the cache. `None` if it leaves none.
+/// The response that the leading call stored. `None` if it stored none.
 async fn landed(
     cache: &dyn ResponseCache,
     key: &CacheKey,

@@ -24,7 +24,7 @@ pub trait Transport: Clone + Send + Sync + 'static {
         source: &mut S,
     ) -> impl Future<Output = Result<Self::Response<'a>, Failure>> + Send;
 
-    /// The same for the whole response.
+    /// Makes one call and waits for the whole response.
     fn call(
         &self,
         hosts: &HostSet,
@@ -44,7 +44,7 @@ pub trait OpenResponse: Send {
     /// Its status and header fields.
     fn head(&self) -> Option<(StatusCode, &HeaderMap)>;
 
-    /// The same for a caller that does not need the header fields again: they may be empty afterwards.
+    /// Its status and headers, for a caller that does not need the headers again: they may be empty afterwards.
     fn take_head(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let (status, headers) = self.head()?;
         Some((status, headers.clone()))
@@ -62,7 +62,7 @@ pub trait OpenResponse: Send {
     /// Whether [`OpenResponse::read_slice`] can be used.
     fn lends(&self) -> bool;
 
-    /// The same without a copy. An empty piece is not the end.
+    /// The next piece of the body without a copy. An empty piece is not the end.
     fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send;
 
     /// The trailers that followed the body.

@@ -61,8 +61,8 @@ impl Tree {
         self.capitals || path.bytes().any(odd)
     }
 
-    /// Calls `tell` with each route that matches paths which another route would match better if they had another
-    /// letter case or were spelt without dots, blanks or parameters.
+    /// Calls `tell` with each route that takes paths from another route: without their dots, blanks or parameters, or in
+    /// another letter case, these paths would match the other route.
     pub(super) fn contested(&self, tell: &mut impl FnMut(u32)) {
         self.contested_below(0, false, tell);
     }
@@ -319,7 +319,7 @@ impl Affixed {
             .filter(|value| !value.is_empty() && !value.contains('/'))
     }
 
-    /// The same for a segment whose text around the value may have another letter case.
+    /// The value of the parameter in a segment whose text around the value may have another letter case.
     fn folded_value<'s>(&self, segment: &'s str) -> Option<&'s str> {
         if let Some(value) = self.value(segment) {
             return Some(value);

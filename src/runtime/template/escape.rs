@@ -27,7 +27,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b'*');
 
-/// The same for several segments: slashes are kept.
+/// Characters that are encoded in several segments: slashes are kept.
 const SEGMENTS: &AsciiSet = &SEGMENT.remove(b'/');
 
 /// Characters that are encoded in the configured path. Slashes and escapes are kept.

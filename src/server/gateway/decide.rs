@@ -92,7 +92,7 @@ impl Gateway {
         }
     }
 
-    /// The response about the health of the gateway, which the gates of the service do not see.
+    /// The built-in response about health, which the gates of the service do not see.
     fn about_itself(
         &self,
         found: &Match<'_, Arc<Endpoint>>,

@@ -53,7 +53,7 @@ impl Gateway {
         })
     }
 
-    /// The same as part of the request that traces and series observe.
+    /// The steps around every request, as part of the request that traces and series observe.
     pub(super) async fn service_gates_observed(
         &self,
         session: &mut Session,

@@ -33,7 +33,7 @@ pub(super) fn evict(bytes: u64) -> bool {
     ALL.evict(bytes)
 }
 
-/// The same with copies that are to be stored.
+/// Evicts at least this many bytes of copies that are to be stored.
 pub(super) fn evict_copies(bytes: u64) -> bool {
     COPIES.evict(bytes)
 }

@@ -139,12 +139,12 @@ impl TokenSource {
                     .store(Some(std::sync::Arc::new(Current { token, fetched })));
                 if self.state().failure.take().is_some() {
                     let url = without_values(&self.credentials.token_url);
-                    log::info!("{url} issues tokens again");
+                    log::info!("[SERVICE: Gateway] {url} issues tokens again");
                 }
             }
             Err(error) => {
                 let url = without_values(&self.credentials.token_url);
-                log::warn!("no token from {url}: {error}");
+                log::warn!("[SERVICE: Gateway] no token from {url}: {error}");
                 self.state().failure = Some((Instant::now(), error));
             }
         }

@@ -93,13 +93,13 @@ impl Name {
             Ok(found) => {
                 self.keep(found.addresses);
                 if self.note(Some(found.ttl)) > 0 {
-                    log::info!("lookup of {} works again", self.host);
+                    log::info!("[SERVICE: Gateway] lookup of {} works again", self.host);
                 }
             }
             Err(error) => {
                 // Logged once. The lookup is repeated until it succeeds.
                 if self.note(None) == 1 {
-                    log::warn!("lookup of {} failed: {error}", self.host);
+                    log::warn!("[SERVICE: Gateway] lookup of {} failed: {error}", self.host);
                 }
             }
         }

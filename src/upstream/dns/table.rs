@@ -231,12 +231,18 @@ impl DnsTable {
                     service.targets.store(Some(Arc::new(targets)));
                 }
                 if was_failing {
-                    log::info!("SRV lookup of {} works again", service.name);
+                    log::info!(
+                        "[SERVICE: Gateway] SRV lookup of {} works again",
+                        service.name
+                    );
                 }
             }
             // Logged once. The lookup is repeated until it succeeds.
             Err(_) if was_failing => {}
-            Err(error) => log::warn!("SRV lookup of {} failed: {error}", service.name),
+            Err(error) => log::warn!(
+                "[SERVICE: Gateway] SRV lookup of {} failed: {error}",
+                service.name
+            ),
         }
     }
 }

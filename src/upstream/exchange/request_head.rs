@@ -108,7 +108,7 @@ impl Exchange<'_> {
         self.header_deadline = limit.map(|limit| now + limit);
     }
 
-    /// The same if nothing of the body waits.
+    /// Starts the wait for the response if nothing of the body waits.
     pub(super) fn note_sent(&mut self) {
         if !self.is_backed_up() {
             self.request_is_sent();

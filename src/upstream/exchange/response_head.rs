@@ -105,7 +105,7 @@ impl Exchange<'_> {
     fn spoil(&mut self, what: &'static str) {
         self.spoiled = true;
         let url = without_password(self.host_url());
-        log::warn!("{url} {what} (RFC 9112 §6.3); its connection is closed");
+        log::warn!("[SERVICE: Gateway] {url} {what} (RFC 9112 §6.3); its connection is closed");
     }
 
     /// Marks the response body as complete. Surplus bytes after it belong to no response.

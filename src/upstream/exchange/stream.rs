@@ -94,7 +94,7 @@ pub struct Exchange<'a> {
     pub(super) trip: Option<Box<RoundTrip>>,
     /// For the memory of a large head.
     pub(super) held: Charge,
-    /// The call at its host, and its memory: held as long as the exchange lasts.
+    /// The permit of the limit of calls to the host, and the memory charge of the head.
     pub(super) _lasting: (Option<OwnedSemaphorePermit>, Charge),
 }
 
@@ -121,7 +121,7 @@ impl HostSet {
         self.open_picked(head, body, pick)
     }
 
-    /// The same for one of several attempts.
+    /// Connects and sends the head for one of several attempts.
     pub(in crate::upstream) async fn open_picked(
         &self,
         head: Outgoing,
@@ -134,7 +134,7 @@ impl HostSet {
             .await
     }
 
-    /// The same for a set that does not live as long as the exchange; `client` is that of the set.
+    /// Connects and sends the head to a set that does not live as long as the exchange; `client` is that of the set.
     pub(in crate::upstream) async fn open_apart<'a>(
         &self,
         client: &'a Arc<Client>,

@@ -248,7 +248,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Drops a set that must no longer be trusted.
     pub(super) fn drop_stale(&self) {
         log::error!(
-            "key set of {} is past its stale limit and no longer used",
+            "[SERVICE: JOSE] key set of {} is past its stale limit and no longer used",
             self.spec.location.label()
         );
         self.current.store(None);
@@ -318,7 +318,7 @@ impl<S: KeyDocument> KeySource<S> {
         if failures > 0 {
             let label = self.spec.location.label();
             log::info!(
-                "key set of {label} is fetched again, keys: {count}, failed attempts before: {failures}"
+                "[SERVICE: JOSE] key set of {label} is available again: {count} keys, after {failures} failed attempts"
             );
         }
         Ok(is_news)
@@ -342,9 +342,11 @@ impl<S: KeyDocument> KeySource<S> {
         log.last_error = Some(error.to_string());
         log.stale = aged;
         if current.is_some() {
-            log::warn!("key set of {label} not refreshed, the last one stays in use: {error}");
+            log::warn!(
+                "[SERVICE: JOSE] key set of {label} not refreshed, the last one stays in use: {error}"
+            );
         } else {
-            log::error!("no key set from {label}: {error}");
+            log::error!("[SERVICE: JOSE] no key set from {label}: {error}");
         }
     }
 

@@ -101,9 +101,14 @@ impl Parts {
         match error {
             Some(error) => {
                 failing.insert(url.to_owned());
-                log::warn!("key set of {} not refreshed: {error}", label());
+                log::warn!(
+                    "[SERVICE: JOSE] key set of {} not refreshed: {error}",
+                    label()
+                );
             }
-            None if failing.remove(url) => log::info!("key set of {} is fetched again", label()),
+            None if failing.remove(url) => {
+                log::info!("[SERVICE: JOSE] key set of {} is available again", label())
+            }
             None => {}
         }
     }

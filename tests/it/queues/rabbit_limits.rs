@@ -106,7 +106,7 @@ fn messages_that_wait_leave_half_of_the_memory_to_clients() {
     eventually("the third one has no room", LIMIT, || {
         gateway
             .output()
-            .contains("a message of 5242880 bytes goes back in 10 s")
+            .contains("a message of 5242880 bytes is returned to the queue in 10 s")
     });
     assert_eq!(
         gateway.get("/whole").json()["t"].as_str().unwrap().len(),

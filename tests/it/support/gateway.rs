@@ -269,7 +269,7 @@ impl Gateway {
         assert!(status.success(), "kill -s {name} {pid}");
     }
 
-    /// Stops it: TERM, and KILL if it still runs after `patience`.
+    /// Stops it: TERM, and KILL if it still runs after `timeout`.
     pub fn stop(&self, timeout: Duration) -> Option<ExitStatus> {
         if self.ended().is_none() {
             self.signal("TERM");

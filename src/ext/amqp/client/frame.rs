@@ -78,15 +78,15 @@ pub(super) struct Reader<S> {
     /// The most bytes of a frame, with those around its payload.
     pub(super) most: usize,
     /// How long the broker may send nothing.
-    pub(super) patience: Duration,
+    pub(super) read_timeout: Duration,
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
-    pub(super) fn new(stream: S, most: usize, patience: Duration) -> Reader<S> {
+    pub(super) fn new(stream: S, most: usize, read_timeout: Duration) -> Reader<S> {
         Reader {
             input: Input::new(stream),
             most,
-            patience,
+            read_timeout,
         }
     }
 
@@ -101,7 +101,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         let reader = Reader {
             input,
             most: self.most,
-            patience: self.patience,
+            read_timeout: self.read_timeout,
         };
         (reader, write)
     }
@@ -115,7 +115,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(frame) = self.frame()? {
                 return Ok(frame);
             }
-            let read = timeout(self.patience, self.input.read(READ, "the broker"));
+            let read = timeout(self.read_timeout, self.input.read(READ, "the broker"));
             read.await
                 .map_err(|_| "the broker does not answer".to_owned())??;
         }

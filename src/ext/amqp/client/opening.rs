@@ -98,7 +98,7 @@ async fn connect(
     let heartbeat = Duration::from_secs(heartbeat.into());
     reader.most = frame_max as usize;
     // The broker is lost after two heartbeats.
-    reader.patience = heartbeat * 2;
+    reader.read_timeout = heartbeat * 2;
     let tuned = Tuned {
         channels,
         frame_max: frame_max as usize,

@@ -168,7 +168,7 @@ impl Reading {
             methods::BLOCKED => {
                 let why = arguments.text()?;
                 log::warn!(
-                    "[Queues] RabbitMQ takes no messages: {}",
+                    "[Queues] RabbitMQ blocks publishers: {}",
                     self.broker.hides(printable(&why).into_owned())
                 );
                 Ok(())
