@@ -242,7 +242,7 @@ pub(crate) const SERVICE: &[Key] = &[
 ];
 
 /// The keys of `plugin`.
-pub(crate) const PLUGIN: &[Key] = &[
+const PLUGIN: &[Key] = &[
     key("folder", Kind::Text, "", "The folder of the plugins."),
     key(
         "pattern",

@@ -95,7 +95,7 @@ pub(crate) const TLS: &[Key] = &[
 ];
 
 /// One entry of `tls.keys`.
-pub(crate) const KEY_PAIR: &[Key] = &[
+const KEY_PAIR: &[Key] = &[
     key(
         "ocsp_response",
         Kind::Text,
@@ -154,7 +154,7 @@ pub(crate) const CLIENT_TLS: &[Key] = &[
 ];
 
 /// One entry of `client_tls.client_certs`.
-pub(crate) const CLIENT_CERT: &[Key] = &[
+const CLIENT_CERT: &[Key] = &[
     key(
         "certificate",
         Kind::Text,

@@ -188,7 +188,7 @@ pub(crate) const BACKEND: &[&BackendExtension] = &[
 /// KrakenD does not say it. The lists above have them in the opposite order, because what is outermost is last on the
 /// way back.
 #[cfg(test)]
-pub(crate) const BACK: &[&str] = &[
+const BACK: &[&str] = &[
     jmespath::NAME,
     response_body::NAME,
     body_generator::RESPONSE,

@@ -94,7 +94,7 @@ fn certificates_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 ///
 /// # Errors
 /// The file cannot be read, contains no private key, or contains an encrypted one.
-pub(super) fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     private_key_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
 }
 

@@ -25,7 +25,7 @@ use super::budget::Memory;
 use super::idle::Limits;
 
 /// The maximum number of streams on one connection. A server may allow fewer.
-pub(super) const MOST_STREAMS: usize = 100;
+const MOST_STREAMS: usize = 100;
 
 /// How long a PING may stay unanswered before its connection is closed.
 const PONG_LIMIT: Duration = Duration::from_secs(5);

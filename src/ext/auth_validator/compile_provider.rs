@@ -23,7 +23,7 @@ use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
 use crate::upstream::{ClientError, SideTls};
 
 /// KrakenD's message about a URL that is not `https://`.
-pub(super) const INSECURE: &str = "JWK client is using an insecure connection to the JWK service";
+const INSECURE: &str = "JWK client is using an insecure connection to the JWK service";
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -176,9 +176,9 @@ pub(super) const ID: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const HEADER_FILTER: &[Key] = &[NAME, VALUE, THEN, ELSE, SCOPE];
+const HEADER_FILTER: &[Key] = &[NAME, VALUE, THEN, ELSE, SCOPE];
 
-pub(super) const HEADER_REGEX: &[Key] = &[
+const HEADER_REGEX: &[Key] = &[
     key("header", Kind::Text, "", "Name of the header; required."),
     key(
         "regex",
@@ -196,7 +196,7 @@ pub(super) const QUERY: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const QUERY_FILTER: &[Key] = &[
+const QUERY_FILTER: &[Key] = &[
     key("name", Kind::Text, "", "Name of the parameter; required."),
     key("value", Kind::Text, "", "Its value. Empty means any value."),
     THEN,
@@ -226,7 +226,7 @@ pub(super) const URL: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const URL_FILTER: &[Key] = &[
+const URL_FILTER: &[Key] = &[
     SCHEME,
     key(
         "host",
@@ -241,7 +241,7 @@ pub(super) const URL_FILTER: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const URL_REGEX: &[Key] = &[
+const URL_REGEX: &[Key] = &[
     key(
         "regex",
         Kind::Text,
@@ -280,7 +280,7 @@ pub(super) const COOKIE: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const COOKIE_FILTER: &[Key] = &[
+const COOKIE_FILTER: &[Key] = &[
     key("name", Kind::Text, "", "Name of the cookie; required."),
     key("value", Kind::Text, "", "Its value. Empty means any value."),
     THEN,
@@ -300,7 +300,7 @@ pub(super) const PORT: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const PORT_FILTER: &[Key] = &[
+const PORT_FILTER: &[Key] = &[
     key(
         "port",
         Kind::Integer,
@@ -311,7 +311,7 @@ pub(super) const PORT_FILTER: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const STASH: &[Key] = &[
+const STASH: &[Key] = &[
     key(
         "headerName",
         Kind::Text,
@@ -353,7 +353,7 @@ pub(super) const STATIC: &[Key] = &[
     SCOPE,
 ];
 
-pub(super) const FIFO: &[Key] = &[
+const FIFO: &[Key] = &[
     key("modifiers", Kind::List, "[]", "The modifiers."),
     key(
         "aggregateErrors",

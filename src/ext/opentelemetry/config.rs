@@ -201,7 +201,7 @@ const LAYERS: &[Key] = &[
 ];
 
 /// Keys of `global`.
-pub(super) const GLOBAL: &[Key] = &[
+const GLOBAL: &[Key] = &[
     key("disable_metrics", Kind::Bool, "false", "No metrics."),
     key("disable_traces", Kind::Bool, "false", "No spans."),
     key(

@@ -24,7 +24,7 @@ const CALL: Duration = Duration::from_secs(5);
 /// The largest message with its attributes.
 const MOST_BYTES: usize = 1 << 20;
 /// How often a call is made, as in AWS's libraries.
-pub(super) const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 3;
 
 /// A queue, for messages in both directions.
 #[derive(Debug, Clone)]

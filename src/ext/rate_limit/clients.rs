@@ -7,7 +7,7 @@ use super::bucket::{Rate, Verdict};
 use crate::ext::recent_map::RecentMap;
 
 /// The maximum number of clients of one endpoint. The least recently seen ones are dropped first.
-pub(crate) const MAX_CLIENTS: usize = 1_000_000;
+const MAX_CLIENTS: usize = 1_000_000;
 
 /// More locks have no benefit: KrakenD's 2048 would use a quarter of a megabyte for each limited endpoint.
 const MAX_SHARDS: usize = 64;

@@ -56,12 +56,6 @@ impl Encoding {
         }
     }
 
-    /// Whether encoding reads all of the data, so that decoding it to a full tree saves work. `Negotiate` usually
-    /// selects JSON, where slices are cheaper.
-    pub fn needs_tree(self) -> bool {
-        matches!(self, Encoding::Xml | Encoding::Yaml)
-    }
-
     /// Charges the copy without slices that encoding makes of `data`, while it is encoded.
     ///
     /// # Errors

@@ -316,7 +316,7 @@ fn push_example(example: &Example, measure: Measure, out: &mut String) {
 }
 
 /// As Go formats the shortest form of a number (`%g`).
-pub(crate) fn go_float(value: f64) -> String {
+fn go_float(value: f64) -> String {
     let short = format!("{value:e}");
     let Some((digits, exponent)) = short.split_once('e') else {
         return short;

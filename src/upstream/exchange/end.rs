@@ -13,11 +13,6 @@ const MOST_SETTLED: usize = 2048;
 const LONGEST_SETTLING: Duration = Duration::from_millis(100);
 
 impl Exchange<'_> {
-    /// Whether the exchange uses a connection that an earlier exchange has used.
-    pub fn is_reused(&self) -> bool {
-        self.reused
-    }
-
     /// Status and headers of the response, without a copy where that is possible. The headers may be empty afterwards.
     pub fn take_header(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let (status, headers) = self.header()?;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use futures::StreamExt;
 use http::HeaderValue;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -154,13 +153,6 @@ impl<S: KeyDocument> KeySetStore<S> {
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
         let tend = |source| tend(source, &self.fetches);
         self.sources.tend_all(tend, shutdown).await;
-    }
-
-    /// Fetches every source once, many at a time. For commands that only show the state.
-    pub async fn refresh_all(&self) {
-        futures::stream::iter(self.sources.alive())
-            .for_each_concurrent(MOST_FETCHES, |source| async move { source.refresh().await })
-            .await;
     }
 
     /// Whether every source has had a set at least once.

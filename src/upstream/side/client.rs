@@ -18,7 +18,7 @@ use crate::upstream::handshake_signature;
 /// Key sets and tokens are small. A larger response is an error or an attack.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
 /// The maximum size of a response to [`SideClient::call`].
-pub(super) const MOST_CALL_BYTES: usize = 16 << 20;
+const MOST_CALL_BYTES: usize = 16 << 20;
 /// The maximum duration of a side call.
 pub(crate) const MOST_TIME: Duration = Duration::from_secs(5);
 /// The maximum number of idle connections of [`SideClient::pooled`] to one host.

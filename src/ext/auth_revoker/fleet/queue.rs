@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The most elements of a collection.
-pub(super) const MAX_ELEMENTS: usize = 100_000;
+const MAX_ELEMENTS: usize = 100_000;
 
 /// The most bytes of all elements of a collection.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
