@@ -14,11 +14,12 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::certificate::PemError;
-use super::dns::{DnsTable, Registry};
+use super::dns::DnsTable;
 use super::idle::Limits;
 use super::peer::PooledPeer;
 use super::pool::Pool;
 use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
+use super::registry::Registry;
 use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
 use super::usage::Usage;

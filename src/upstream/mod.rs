@@ -30,8 +30,8 @@
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
 //! | `timer` | [`within`]: a cheap timeout |
-//! | `error` | [`CallError`]: why a call failed, with the text for the log |
-//! | `single_flight` | work of a background task that requests wait for together |
+//! | `error`, `handshake_error` | [`CallError`]: why a call failed, with the text for the log; why a TLS handshake failed |
+//! | `shared_work`, `registry` | work of a background task that requests wait for together; values that are shared by their key |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
 //! | `keys` | `KeySetStore`: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
@@ -66,10 +66,11 @@ mod pool;
 mod proxy;
 pub(crate) mod read_buffer;
 mod redirect;
+mod registry;
 pub(crate) mod resilience;
 mod session;
+mod shared_work;
 mod side;
-mod single_flight;
 mod timer;
 mod tls;
 mod tunnel;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::ext::broker::{decoded, port};
+use crate::ext::broker::port;
+use crate::runtime::template::escape::strictly_decoded;
 
 /// 0 would leave a frozen broker unnoticed.
 const LEAST_HEARTBEAT: u16 = 1;
@@ -57,7 +58,7 @@ impl Broker {
             None => ("guest".to_owned(), "guest".to_owned()),
             Some((info, _)) => {
                 let (user, password) = info.split_once(':').unwrap_or((info, ""));
-                (decoded(user)?, decoded(password)?)
+                (strictly_decoded(user)?, strictly_decoded(password)?)
             }
         };
         let host = authority.host();
@@ -68,7 +69,7 @@ impl Broker {
         if path.contains('/') {
             return Err("a slash in the virtual host must be written as %2f".to_owned());
         }
-        let virtual_host = decoded(path)?;
+        let virtual_host = strictly_decoded(path)?;
         let mut broker = Broker {
             host: host.to_owned(),
             port: port(authority)?.unwrap_or(if tls { 5671 } else { 5672 }),

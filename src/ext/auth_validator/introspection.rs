@@ -8,7 +8,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::signed_introspection::{MEDIA_TYPE, Signed};
-use crate::ext::identity::{CallResult, Cause, Client, Inquiry, JSON, NoAnswer, ask};
+use crate::ext::identity::{
+    CallResult, Cause, Client, Inquiry, JSON, NoAnswer, ask, is_bearer_token,
+};
 use crate::jose::{Claims, Reason, Rejection};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::without_values;
@@ -54,7 +56,7 @@ impl Introspection {
 
     /// What is known about a token without a call. `None` if the provider must be asked.
     pub(super) fn known(&self, token: &str) -> Option<Answer> {
-        if !is_token(token) {
+        if token.len() > MAX_TOKEN_BYTES || !is_bearer_token(token.as_bytes()) {
             return Some(Err(Rejection::new(
                 Reason::Malformed,
                 "the token has characters that a bearer token must not have (RFC 6750 §2.1), or is too long",
@@ -164,16 +166,6 @@ impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Introspection").field(&self.label()).finish()
     }
-}
-
-/// The characters of a bearer token (RFC 6750 §2.1).
-pub(super) fn is_token(text: &str) -> bool {
-    let bytes = text.trim_end_matches('=').as_bytes();
-    !bytes.is_empty()
-        && text.len() <= MAX_TOKEN_BYTES
-        && bytes.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        })
 }
 
 fn inactive() -> Rejection {

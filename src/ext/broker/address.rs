@@ -1,23 +1,6 @@
 //! What the addresses of all brokers have in common.
 
 use http::uri::Authority;
-use percent_encoding::percent_decode_str;
-
-use crate::runtime::template::escape::is_well_formed;
-
-/// A part of an address without its escapes.
-///
-/// # Errors
-/// An escape is not one. The text contains no part of the address.
-pub(in crate::ext) fn decoded(text: &str) -> Result<String, String> {
-    if !is_well_formed(text) {
-        return Err("a % is not followed by two hexadecimal digits".to_owned());
-    }
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(|text| text.into_owned())
-        .map_err(|_| "an escaped part is not UTF-8".to_owned())
-}
-
 /// The port, if the address names one.
 ///
 /// # Errors

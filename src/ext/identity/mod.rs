@@ -2,6 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | `bearer` | the syntax of bearer tokens (RFC 6750) |
 //! | `client_auth` | how the gateway authenticates at a provider, as configured |
 //! | `inquiry` | calls to a server about a credential, with a cache |
 //! | `answer_cache`, `scheduler` | the results that it keeps, and the order of its calls |
@@ -16,6 +17,7 @@
 //! | `token_cache` | `portcullis/token-cache`: the limits of that cache |
 
 mod answer_cache;
+mod bearer;
 mod client_auth;
 mod inquiry;
 mod key_file;
@@ -31,6 +33,7 @@ mod token_cache;
 
 #[cfg(test)]
 pub(crate) use answer_cache::CacheSize;
+pub(crate) use bearer::is_bearer_token;
 pub(crate) use client_auth::{
     CLIENT_AUTH_KEYS, JSON, ask, check_secret_url, client_auth, waiting_time,
 };

@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::ext::identity::{
-    CallResult, Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, ask,
+    CallResult, Cause, Client, Inquiry, JSON, NoAnswer, SubjectWanted, ask, is_bearer_token,
 };
 use crate::jose::SubjectToken;
 use crate::runtime::clock::Clock;
@@ -135,9 +135,11 @@ impl TokenExchange {
         outcome: Result<IssuedToken, TokenError>,
     ) -> Result<CallResult<Answer>, NoAnswer> {
         match outcome {
-            Ok(token) if !is_bearer_token(&token.authorization) => Err(NoAnswer::response(
-                "the new token has characters that a bearer token must not have (RFC 6750 §2.1)",
-            )),
+            Ok(token) if !is_bearer_token(token_of(&token.authorization)) => {
+                Err(NoAnswer::response(
+                    "the new token has characters that a bearer token must not have (RFC 6750 §2.1)",
+                ))
+            }
             Ok(token) => match self.asked.expected.check(&token.sent) {
                 Err(why) => Err(NoAnswer::response(why)),
                 Ok(()) => Ok(self.issued(token)),
@@ -242,16 +244,11 @@ impl Expected {
     }
 }
 
-/// Whether the token has the syntax of a bearer token: `b64token` of RFC 6750 §2.1.
-fn is_bearer_token(authorization: &HeaderValue) -> bool {
+/// The token in `Bearer token`.
+fn token_of(authorization: &HeaderValue) -> &[u8] {
     let value = authorization.as_bytes();
-    let token = value.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
-    let end = token.iter().position(|byte| !is_allowed(byte));
-    let (start, padding) = token.split_at(end.unwrap_or(token.len()));
-    !start.is_empty()
-        && padding.iter().all(|byte| *byte == b'=')
-        && value.iter().filter(|byte| **byte == b' ').count() == 1
+    let space = value.iter().position(|byte| *byte == b' ');
+    space.map_or(&[], |space| value.split_at(space + 1).1)
 }
 
 /// The text of the server as it is logged.
@@ -383,28 +380,7 @@ impl Credentials for Arc<TokenExchange> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
-    use super::{is_bearer_token, is_jwt};
-
-    #[test]
-    fn a_bearer_token_has_the_characters_of_rfc_6750() {
-        for (token, fits) in [
-            ("abc", true),
-            ("a-._~+/9==", true),
-            ("", false),
-            ("=", false),
-            ("a=b", false),
-            ("a b", false),
-            ("a ", false),
-            ("a,b", false),
-            ("a\"", false),
-            ("\u{e9}", false),
-        ] {
-            let value = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).unwrap();
-            assert_eq!(is_bearer_token(&value), fits, "{token:?}");
-        }
-    }
+    use super::is_jwt;
 
     #[test]
     fn only_a_jwt_is_an_assertion() {

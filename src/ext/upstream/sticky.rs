@@ -141,7 +141,8 @@ pub(super) fn read(block: &Block<'_>) -> Option<Sticky> {
             Place::Header(name?)
         }
         (None, Some(cookie)) => {
-            if !is_token(cookie) {
+            // The names of cookies and of headers are tokens (RFC 9110 §5.6.2).
+            if HeaderName::from_bytes(cookie.as_bytes()).is_err() {
                 block
                     .get("cookie")?
                     .invalid(format!("{cookie:?} is not the name of a cookie"));
@@ -211,10 +212,4 @@ fn own(block: &Block<'_>, name: &str) -> Option<Box<str>> {
         attributes.push_str("; Secure");
     }
     Some(attributes.into())
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(name: &str) -> bool {
-    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_char)
 }

@@ -243,6 +243,19 @@ pub(crate) fn visible(text: &str) -> String {
     utf8_percent_encode(text, INVISIBLE).to_string()
 }
 
+/// `text` without its escapes, all of which must be valid.
+///
+/// # Errors
+/// An escape is not one. The reason contains no part of the text, which may be a password.
+pub(crate) fn strictly_decoded(text: &str) -> Result<String, &'static str> {
+    if !is_well_formed(text) {
+        return Err("a % is not followed by two hexadecimal digits");
+    }
+    let text = percent_decode_str(text).decode_utf8();
+    text.map(|text| text.into_owned())
+        .map_err(|_| "an escaped part is not UTF-8")
+}
+
 /// Whether every `%` is followed by two hex digits.
 pub(crate) fn is_well_formed(text: &str) -> bool {
     malformed(text).is_none()

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::request::{AuthStyle, ClientCredentials, token_request};
 use super::response::{Token, TokenError, token};
 use crate::telemetry::mask::without_values;
+use crate::upstream::shared_work::SharedWork;
 use crate::upstream::side::{MOST_TIME, SideClient};
-use crate::upstream::single_flight::SingleFlight;
 
 /// As in KrakenD, a token is no longer sent if its remaining life is shorter.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 pub struct TokenSource {
     pub(super) credentials: ClientCredentials,
     side: SideClient,
-    pub(super) single_flight: SingleFlight,
+    pub(super) shared_work: SharedWork,
     current: ArcSwapOption<Current>,
     /// Whether the current token was used. An unused token is not renewed.
     used: AtomicBool,
@@ -59,7 +59,7 @@ impl TokenSource {
         TokenSource {
             credentials,
             side,
-            single_flight: SingleFlight::default(),
+            shared_work: SharedWork::default(),
             current: ArcSwapOption::empty(),
             used: AtomicBool::new(false),
             state: Mutex::default(),
@@ -88,12 +88,12 @@ impl TokenSource {
     pub async fn fetch(&self, limit: Duration) -> Result<HeaderValue, TokenError> {
         if let Some(error) = self
             .recent_failure()
-            .filter(|_| !self.single_flight.is_pending())
+            .filter(|_| !self.shared_work.is_pending())
         {
             return Err(error);
         }
         let asked = Instant::now();
-        if !self.single_flight.join(limit.min(2 * MOST_TIME)).await {
+        if !self.shared_work.join(limit.min(2 * MOST_TIME)).await {
             return Err(TokenError::Time);
         }
         // A token whose life is shorter than the margin is used only by the calls that waited for it.
@@ -129,7 +129,7 @@ impl TokenSource {
 
     /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
-        self.single_flight.begin();
+        self.shared_work.begin();
         let outcome = self.request().await;
         match outcome {
             Ok(token) => {
@@ -148,7 +148,7 @@ impl TokenSource {
                 self.state().failure = Some((Instant::now(), error));
             }
         }
-        self.single_flight.finish();
+        self.shared_work.finish();
     }
 
     /// When the token should be renewed, if it is in use.

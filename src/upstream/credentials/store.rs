@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use super::request::ClientCredentials;
 use super::source::TokenSource;
 use crate::upstream::client::ClientError;
+use crate::upstream::shared_work::Sources;
 use crate::upstream::side::SideClient;
-use crate::upstream::single_flight::Sources;
 
 /// How often a source checks whether it is still referenced and whether its token is in use.
 const LOOK: Duration = Duration::from_secs(5);
@@ -67,8 +67,8 @@ async fn tend(source: Weak<TokenSource>) {
         let wake = (now + LOOK).min(due.unwrap_or(now + LOOK));
         tokio::select! {
             () = sleep_until(wake) => {}
-            () = source.single_flight.wanted() => {
-                if source.single_flight.is_pending() {
+            () = source.shared_work.wanted() => {
+                if source.shared_work.is_pending() {
                     source.refresh().await;
                 }
             }

@@ -9,4 +9,3 @@ mod table;
 pub(super) use name::{Name, Response};
 pub(super) use srv::{Service, SrvTarget};
 pub use table::DnsTable;
-pub(super) use table::Registry;

@@ -75,14 +75,14 @@ impl Name {
     /// Waits for the first result. A caller that comes during a lookup waits for that one. A caller that comes
     /// shortly after a failure gets that failure.
     pub(super) async fn ready(&self, resolver: &Resolver) {
-        let _flight = self.single_flight.lock().await;
+        let _single_flight = self.single_flight.lock().await;
         if self.response.load().addresses.is_empty() && !self.failed_recently() {
             self.look_up(resolver, true).await;
         }
     }
 
     pub(super) async fn refresh(&self, resolver: &Resolver) {
-        let _flight = self.single_flight.lock().await;
+        let _single_flight = self.single_flight.lock().await;
         if self.due_at() <= Instant::now() {
             self.look_up(resolver, false).await;
         }

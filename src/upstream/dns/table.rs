@@ -1,8 +1,6 @@
 //! All names in use, and the task that refreshes their addresses.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use super::due_queue::DueQueue;
 use super::name::Name;
 use super::resolver::Resolver;
 use super::srv::{Service, SrvRecord, expand};
+use crate::upstream::registry::Registry;
 
 /// Addresses are used for as long as their record allows, within these limits. Without a TTL the longer time applies.
 pub(super) const SHORTEST_TTL: Duration = Duration::from_secs(1);
@@ -150,7 +149,7 @@ impl DnsTable {
         if service.targets.load().is_some() {
             return;
         }
-        let _flight = service.single_flight.lock().await;
+        let _single_flight = service.single_flight.lock().await;
         if service.targets.load().is_none() && !service.failed_recently() {
             self.refresh_service(service).await;
         }
@@ -191,7 +190,7 @@ impl DnsTable {
                 let Some(service) = service.upgrade() else {
                     return;
                 };
-                let _flight = service.single_flight.lock().await;
+                let _single_flight = service.single_flight.lock().await;
                 if service.due_at() <= Instant::now() {
                     self.refresh_service(&service).await;
                 }
@@ -273,61 +272,4 @@ fn put(agenda: &mut DueQueue<Entry>, entry: Entry) {
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Entries by key, as long as they are in use.
-pub(in crate::upstream) struct Registry<K, V> {
-    known: HashMap<K, Weak<V>>,
-    /// At this number of entries the unused ones are removed. Removing them for each new entry would take quadratic
-    /// time.
-    sweep_at: usize,
-}
-
-impl<K, V> Default for Registry<K, V> {
-    fn default() -> Registry<K, V> {
-        Registry {
-            known: HashMap::new(),
-            sweep_at: LEAST_SWEPT,
-        }
-    }
-}
-
-/// With fewer entries a sweep is not worth its cost.
-const LEAST_SWEPT: usize = 64;
-
-impl<K: Hash + Eq, V> Registry<K, V> {
-    /// The entry of `key`, and whether it was just created.
-    pub(in crate::upstream) fn shared(
-        &mut self,
-        key: K,
-        make: impl FnOnce() -> V,
-    ) -> (Arc<V>, bool) {
-        if let Some(entry) = self.known.get(&key).and_then(Weak::upgrade) {
-            return (entry, false);
-        }
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, entry| entry.strong_count() > 0);
-            self.sweep_at = (self.known.len() * 2).max(LEAST_SWEPT);
-        }
-        let entry = Arc::new(make());
-        self.known.insert(key, Arc::downgrade(&entry));
-        (entry, true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unused_entries_are_removed_and_used_ones_are_shared() {
-        let mut registry = Registry::default();
-        let held: Vec<_> = (0..100).map(|key| registry.shared(key, || key).0).collect();
-        for key in 100..10_000 {
-            let _ = registry.shared(key, || key);
-            assert!(registry.known.len() <= 200, "{}", registry.known.len());
-        }
-        let (again, is_new) = registry.shared(7, || 0);
-        assert!(!is_new && Arc::ptr_eq(&again, &held[7]));
-    }
 }

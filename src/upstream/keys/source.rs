@@ -15,8 +15,8 @@ use super::store::Schedule;
 use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
+use crate::upstream::shared_work::SharedWork;
 use crate::upstream::side::{MOST_TIME, SideClient};
-use crate::upstream::single_flight::SingleFlight;
 
 /// The type that the document of a source is parsed into.
 pub trait KeyDocument: Sized + Send + Sync + 'static {
@@ -49,7 +49,7 @@ pub struct Snapshot<S> {
 pub struct KeySource<S> {
     pub(super) spec: SourceSpec,
     pub(super) side: SideClient,
-    pub(super) single_flight: SingleFlight,
+    pub(super) shared_work: SharedWork,
     pub(super) schedule: Mutex<Schedule>,
     /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
@@ -124,7 +124,7 @@ impl<S: KeyDocument> KeySource<S> {
         KeySource {
             spec,
             side,
-            single_flight: SingleFlight::default(),
+            shared_work: SharedWork::default(),
             schedule: Mutex::new(schedule),
             passphrase: OnceLock::new(),
             parts: Parts::new(schedule),
@@ -152,7 +152,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Returns immediately if there is a set.
     pub async fn ready(&self, limit: Duration) {
         if self.current.load().is_none() {
-            self.single_flight.join(limit.min(MOST_TIME)).await;
+            self.shared_work.join(limit.min(MOST_TIME)).await;
         }
     }
 
@@ -160,7 +160,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// are too short.
     pub async fn first_attempt(&self, limit: Duration) {
         if self.current.load().is_none() && self.log().last_error.is_none() {
-            self.single_flight.join(limit).await;
+            self.shared_work.join(limit).await;
         }
     }
 
@@ -171,10 +171,10 @@ impl<S: KeyDocument> KeySource<S> {
     /// nothing new (`Schedule::between_forced`): unknown keys come from attackers, but also from a provider that
     /// signs with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
-        if !self.single_flight.is_pending() && !self.may_force() {
+        if !self.shared_work.is_pending() && !self.may_force() {
             return false;
         }
-        self.single_flight.join(limit.min(MOST_TIME)).await
+        self.shared_work.join(limit.min(MOST_TIME)).await
     }
 
     /// The state of this source.
@@ -210,7 +210,7 @@ impl<S: KeyDocument> KeySource<S> {
 
     /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
-        self.single_flight.begin();
+        self.shared_work.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase, &self.parts);
@@ -226,7 +226,7 @@ impl<S: KeyDocument> KeySource<S> {
             }
         };
         self.note_forced(brought_news);
-        self.single_flight.finish();
+        self.shared_work.finish();
     }
 
     /// The time of the next fetch and, if a set is in use, the time when it must be dropped.
@@ -370,7 +370,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Sets the schedule of future refreshes.
     pub fn reschedule(&self, schedule: Schedule) {
         *self.schedule() = schedule;
-        self.single_flight.nudge();
+        self.shared_work.nudge();
     }
 
     pub(super) fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {

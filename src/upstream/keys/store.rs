@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
-use crate::upstream::single_flight::Sources;
+use crate::upstream::shared_work::Sources;
 
 /// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
@@ -193,8 +193,8 @@ impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
         let wanted = async {
-            while !source.single_flight.is_pending() {
-                source.single_flight.wanted().await;
+            while !source.shared_work.is_pending() {
+                source.shared_work.wanted().await;
             }
             self.wanted.acquire().await
         };
@@ -225,12 +225,12 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter
         }
         tokio::select! {
             () = sleep_until(wake) => {}
-            () = source.single_flight.wanted() => {
+            () = source.shared_work.wanted() => {
                 let earliest = source.earliest_attempt();
                 if source.has_to_wait() || earliest > Instant::now() + Schedule::NEAR {
                     // Waiting requests are notified at once.
-                    source.single_flight.finish();
-                } else if source.single_flight.is_pending() {
+                    source.shared_work.finish();
+                } else if source.shared_work.is_pending() {
                     sleep_until(earliest).await;
                     fetches.refresh(&source).await;
                 }

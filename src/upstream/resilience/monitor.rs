@@ -12,7 +12,7 @@ use super::host_health::HostHealth;
 use super::rules::{EjectionRules, HealthCheck, ResilienceRules};
 use crate::upstream::client::Client;
 use crate::upstream::failover::SkipPolicy;
-use crate::upstream::single_flight::Sources;
+use crate::upstream::shared_work::Sources;
 
 /// The states of hosts by their URL. It is kept across reloads, and so is the state of a host that a new configuration
 /// still has.

@@ -8,7 +8,9 @@ use crate::config::{Block, ConfigError};
 use crate::ext::martian::cookie::{self, Attributes, Cookie};
 
 pub(super) fn cookie(block: &Block<'_>) -> Option<Cookie> {
-    let name = block.required("name").filter(|name| is_token(block, name));
+    let name = block
+        .required("name")
+        .filter(|name| is_cookie_name(block, name));
     let pair = cookie_pair(block, name.as_deref());
     let attributes = attributes(block);
     let (pair, attributes) = (pair?, attributes?);
@@ -18,7 +20,7 @@ pub(super) fn cookie(block: &Block<'_>) -> Option<Cookie> {
     })
 }
 
-fn is_token(block: &Block<'_>, name: &str) -> bool {
+fn is_cookie_name(block: &Block<'_>, name: &str) -> bool {
     // The names of headers are tokens too.
     let fits = HeaderName::from_bytes(name.as_bytes()).is_ok();
     if !fits {

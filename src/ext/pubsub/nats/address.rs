@@ -4,7 +4,8 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::ext::broker::{decoded, port, without_brackets};
+use crate::ext::broker::{port, without_brackets};
+use crate::runtime::template::escape::strictly_decoded;
 
 const PORT: u16 = 4222;
 
@@ -82,13 +83,13 @@ fn server(text: &str) -> Result<Server, String> {
 fn credentials(info: &str) -> Result<Credentials, String> {
     Ok(match info.split_once(':') {
         Some((user, password)) => Credentials {
-            user: Some(decoded(user)?),
-            password: Some(decoded(password)?),
+            user: Some(strictly_decoded(user)?),
+            password: Some(strictly_decoded(password)?),
             token: None,
         },
         None if info.is_empty() => Credentials::default(),
         None => Credentials {
-            token: Some(decoded(info)?),
+            token: Some(strictly_decoded(info)?),
             ..Credentials::default()
         },
     })

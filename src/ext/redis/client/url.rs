@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 use super::server::{Address, Credentials, Sentinels, Server, ServerKind};
+use crate::runtime::template::escape::strictly_decoded;
 use crate::upstream::SideTls;
 
 const PORT: u16 = 6379;
@@ -26,6 +26,8 @@ pub(crate) enum UrlError {
     /// It is not a URL, or its scheme or host is not that of a Redis server.
     NotRedis,
     Fragment,
+    /// The user or the password has an invalid escape.
+    Escape(&'static str),
     /// The path is not the number of a database.
     Database,
     /// A cluster has a single database.
@@ -48,6 +50,7 @@ impl fmt::Display for UrlError {
             UrlError::Fragment => f.write_str(
                 "\"#\" and what follows it has no effect: in a user or a password, it is written as %23",
             ),
+            UrlError::Escape(why) => write!(f, "in the user or the password, {why}: a \"%\" is written as %25"),
             UrlError::Database => f.write_str(
                 "the path is the number of a database from 0 to 255: redis://host:6379/3",
             ),
@@ -107,8 +110,9 @@ impl Server {
         } else {
             None
         };
-        let user = decoded(url.username())?;
-        let password = decoded(url.password().unwrap_or_default())?;
+        let user = strictly_decoded(url.username()).map_err(UrlError::Escape)?;
+        let password = strictly_decoded(url.password().unwrap_or_default());
+        let password = password.map_err(UrlError::Escape)?;
         Ok(Server {
             kind,
             credentials: Credentials::new(user, password),
@@ -116,12 +120,6 @@ impl Server {
             tls,
         })
     }
-}
-
-fn decoded(text: &str) -> Result<String, UrlError> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| UrlError::NotRedis)?;
-    Ok(decoded.into_owned())
 }
 
 fn one(url: &Url) -> Result<ServerKind, UrlError> {
@@ -239,6 +237,7 @@ mod tests {
     #[test]
     fn every_part_of_a_url_has_an_effect_or_is_an_error() {
         let parameter = |name: &str| UrlError::Parameter(Some(name.to_owned()));
+        let malformed = UrlError::Escape("a % is not followed by two hexadecimal digits");
         for (url, expected) in [
             ("http://h", UrlError::NotRedis),
             ("redis+unix:///tmp/x", UrlError::NotRedis),
@@ -246,6 +245,12 @@ mod tests {
             ("redis://", UrlError::NotRedis),
             ("redis://h:99999", UrlError::NotRedis),
             ("redis-proxy://h", UrlError::NotRedis),
+            ("redis://:p%zz@h", malformed.clone()),
+            ("redis://u%@h", malformed.clone()),
+            (
+                "redis://u:%ff@h",
+                UrlError::Escape("an escaped part is not UTF-8"),
+            ),
             ("redis://h/x", UrlError::Database),
             ("redis://h/256", UrlError::Database),
             ("redis://h/1/2", UrlError::Database),

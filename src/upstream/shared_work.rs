@@ -1,6 +1,5 @@
 //! Work that a background task does and that several requests wait for together.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +10,20 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
+use super::registry::Registry;
+
 /// One piece of work at a time, requested by any number of requests. A request that stops waiting does not cancel the
 /// work, because it belongs to the background task.
 #[derive(Debug)]
-pub(super) struct SingleFlight {
+pub(super) struct SharedWork {
     wanted: Notify,
     pending: AtomicBool,
     done: watch::Sender<u64>,
 }
 
-impl Default for SingleFlight {
-    fn default() -> SingleFlight {
-        SingleFlight {
+impl Default for SharedWork {
+    fn default() -> SharedWork {
+        SharedWork {
             wanted: Notify::new(),
             pending: AtomicBool::new(false),
             done: watch::Sender::new(0),
@@ -30,7 +31,7 @@ impl Default for SingleFlight {
     }
 }
 
-impl SingleFlight {
+impl SharedWork {
     /// Whether the work was requested and is not finished.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
@@ -78,7 +79,7 @@ impl SingleFlight {
 /// Sources by the key that defines them. Equal keys share a source for as long as it is in use.
 #[derive(Debug)]
 pub(super) struct Sources<K, T> {
-    known: Mutex<HashMap<K, Weak<T>>>,
+    known: Mutex<Registry<K, T>>,
     /// Sources that have no background task yet.
     fresh: Mutex<Vec<Weak<T>>>,
     added: Notify,
@@ -106,13 +107,12 @@ impl<K: Clone + Eq + Hash, T> Sources<K, T> {
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = known.get(key).and_then(Weak::upgrade) {
+        let (source, is_new) = known.try_shared(key.clone(), make)?;
+        drop(known);
+        if !is_new {
             found(&source)?;
             return Ok(source);
         }
-        let source = Arc::new(make()?);
-        known.insert(key.clone(), Arc::downgrade(&source));
         self.fresh
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -124,7 +124,7 @@ impl<K: Clone + Eq + Hash, T> Sources<K, T> {
     /// The sources in use.
     pub(super) fn alive(&self) -> Vec<Arc<T>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().filter_map(Weak::upgrade).collect()
+        known.in_use()
     }
 
     /// Runs a future for each source until `shutdown` becomes true. A source that hangs does not delay others.
