@@ -18,6 +18,17 @@ RUN mkdir -p /image/usr/bin /image/etc/krakend \
  && cp packaging/krakend.json /image/etc/krakend/krakend.json
 
 FROM gcr.io/distroless/cc-debian12:nonroot
+# The commit and the time of its making, if who builds the image names them.
+ARG REVISION=
+ARG CREATED=
+LABEL org.opencontainers.image.title="Portcullis" \
+      org.opencontainers.image.description="An API gateway on Pingora that reads KrakenD files" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="The Portcullis maintainers" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"
 COPY --from=build /image/ /
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532

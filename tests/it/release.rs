@@ -1,19 +1,16 @@
-//! The content of a release: archives made by `scripts/release`, and the steps of the image.
-//!
-//! There is no container engine here. The steps of the image and its entry point with its command run in a folder.
+//! The content of a release: archives made by `scripts/release`. The image is in `image`.
+
+mod image;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::Gateway;
 use crate::support::gateway::command;
-use crate::support::{Gateway, eventually, ports};
-
-const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,13 +29,17 @@ fn done(command: &mut Command) -> String {
 
 /// Packs the program under test into `out`.
 fn release(out: &Path) -> String {
-    done(
-        Command::new(root().join("scripts/release"))
-            .args(["--binary", env!("CARGO_BIN_EXE_portcullis"), "--out"])
-            .arg(out)
-            .env("PORTCULLIS_COMPRESSION", "1")
-            .env("SOURCE_DATE_EPOCH", "1700000000"),
-    )
+    done(&mut packed(out))
+}
+
+fn packed(out: &Path) -> Command {
+    let mut script = Command::new(root().join("scripts/release"));
+    script
+        .args(["--binary", env!("CARGO_BIN_EXE_portcullis"), "--out"])
+        .arg(out)
+        .env("PORTCULLIS_COMPRESSION", "1")
+        .env("SOURCE_DATE_EPOCH", "1700000000");
+    script
 }
 
 fn with_ending(folder: &Path, ending: &str) -> PathBuf {
@@ -71,7 +72,9 @@ fn a_release_has_complete_archives_and_their_checksums() {
     let sums = fs::read_to_string(out.join("SHA256SUMS")).unwrap();
     assert!(sums.lines().count() >= 3, "{sums}");
     tarball_runs(&with_ending(&out, ".tar.gz"));
-    package_is_whole(&with_ending(&out, ".deb"));
+    let package = with_ending(&out, ".deb");
+    package_is_whole(&package);
+    package_can_be_upgraded_whatever_administrators_do(&package);
     bill_names_every_package(&with_ending(&out, ".cdx.json"));
 }
 
@@ -240,6 +243,18 @@ fn package_is_whole(archive: &Path) {
     assert_eq!(gateway.get("/__health").status, 200);
 }
 
+/// Installs it, again and again, in a copy of this system.
+fn package_can_be_upgraded_whatever_administrators_do(archive: &Path) {
+    let check = root().join("packaging/check-package");
+    let output = Command::new(check).arg(archive).output().unwrap();
+    let said = text_of(&output);
+    match output.status.code() {
+        // It may not mount anything here.
+        Some(77) => println!("{said}"),
+        code => assert_eq!(code, Some(0), "{said}"),
+    }
+}
+
 fn bill_names_every_package(file: &Path) {
     let bill: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(bill["bomFormat"], "CycloneDX");
@@ -260,214 +275,44 @@ fn the_same_program_gives_the_same_release() {
     let sums = ["a", "b"].map(|name| {
         let out = folder.path().join(name);
         release(&out);
-        let sums = fs::read_to_string(out.join("SHA256SUMS")).unwrap();
-        // Helm writes the time into the chart's archive.
-        let kept = sums.lines().filter(|line| !line.ends_with(".tgz"));
-        kept.map(str::to_owned).collect::<Vec<_>>()
+        fs::read_to_string(out.join("SHA256SUMS")).unwrap()
     });
     assert_eq!(sums[0], sums[1]);
 }
 
-/// The instructions of the Dockerfile with this name, with continued lines joined.
-fn instructions(name: &str) -> Vec<String> {
-    let whole = DOCKERFILE.replace("\\\n", " ");
-    let lines = whole.lines().filter_map(|line| line.strip_prefix(name));
-    lines
-        .filter(|line| line.starts_with(' '))
-        .map(|line| line.trim().to_owned())
-        .collect()
-}
-
-/// The words of an instruction in JSON form.
-fn words(text: &str) -> Vec<String> {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))
-}
-
+/// With a key that only this test has.
 #[test]
-fn everything_that_the_image_copies_is_there_and_enough_for_the_build() {
-    let mut copied = Vec::new();
-    for line in instructions("COPY")
-        .iter()
-        .filter(|line| !line.starts_with("--"))
-    {
-        let mut names: Vec<&str> = line.split_whitespace().collect();
-        names.pop();
-        copied.extend(names.into_iter().map(str::to_owned));
-    }
-    for name in &copied {
-        assert!(root().join(name).exists(), "{name}");
-    }
-    // Cargo needs every target of its manifest to exist.
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let target = |folder: &str| {
-        copied
-            .iter()
-            .any(|name| name.trim_end_matches('/') == folder)
-    };
-    assert!(
-        manifest.contains("[[bench]]") && target("benches") && target("tests") && target("src")
-    );
-}
-
-#[test]
-fn the_image_starts_as_its_command_says_and_under_krakends_name() {
+fn checksums_can_be_signed() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("image");
-    let runs = instructions("RUN");
-    let step = runs.iter().find(|line| line.contains("/image")).unwrap();
-    let step = step.replace("/image", image.to_str().unwrap()).replace(
-        "target/release/portcullis",
-        env!("CARGO_BIN_EXE_portcullis"),
-    );
-    done(Command::new("sh").args(["-euc", &step]).current_dir(root()));
-    let at = |path: &str| image.join(path.trim_start_matches('/'));
-
-    // The symbolic link must lead to the program in the image.
-    assert_eq!(
-        fs::read_link(at("/usr/bin/krakend")).unwrap(),
-        Path::new("portcullis")
-    );
-    let entry = words(&instructions("ENTRYPOINT")[0]);
-    let last = words(&instructions("CMD")[0]);
-    assert_eq!(last[..2], ["run", "-c"]);
-    let file = at(&last[2]);
-    for program in [at(&entry[0]), at("/usr/bin/krakend")] {
-        done(
-            Command::new(&program)
-                .args(["check", "--strict", "-c"])
-                .arg(&file),
-        );
-    }
-    let gateway = Gateway::start_file(&file);
-    assert_eq!(gateway.get("/__health").status, 200);
-
-    let health = instructions("HEALTHCHECK")[0].clone();
-    let probe = words(health.split(" CMD ").nth(1).unwrap());
-    assert_eq!(probe[1..], ["healthcheck", "--container"]);
-}
-
-#[test]
-fn the_health_check_of_a_container_follows_the_first_process() {
-    let spaces = ["-U", "-r", "-p", "-f", "--mount-proc", "--kill-child"];
-    let allowed = Command::new("unshare").args(spaces).arg("true").output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        println!("this machine gives no namespaces: nothing is checked");
+    let keys = folder.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
+    let gpg = |arguments: &[&str]| {
+        let mut gpg = Command::new("gpg");
+        gpg.args(["--batch", "--quiet"]).args(arguments);
+        gpg.env("GNUPGHOME", &keys);
+        gpg
+    };
+    if gpg(&["--version"]).output().is_err() {
+        println!("gpg is not installed: nothing is signed");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("gateway.json");
-    let port = ports::free();
-    let text = r#"{"version": 3, "port": 1, "endpoints": [], "extra_config": {"router": {"health_path": "/up"}}}"#;
-    fs::write(&file, text).unwrap();
-    let mut container = Command::new("unshare")
-        .args(spaces)
-        .args([
-            env!("CARGO_BIN_EXE_portcullis"),
-            "krakend",
-            "run",
-            "-p",
-            &port.to_string(),
-            "-c",
-        ])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let id = container.id();
-    let first = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    let ask = || {
-        Command::new("nsenter")
-            .args([
-                "-U",
-                "-p",
-                "-m",
-                "--preserve-credentials",
-                "-t",
-                first().trim(),
-            ])
-            .args([
-                env!("CARGO_BIN_EXE_portcullis"),
-                "healthcheck",
-                "--container",
-            ])
-            .output()
-            .unwrap()
-    };
-    let mut last = String::new();
-    eventually("the gateway is well", Duration::from_secs(20), || {
-        let output = ask();
-        last = text_of(&output);
-        output.status.success()
-    });
-    let _ = container.kill();
-    let _ = container.wait();
-    assert!(last.is_empty(), "{last}");
-}
-
-#[test]
-fn the_image_is_not_root_and_stops_by_draining() {
-    let user = instructions("USER");
-    assert!(
-        user.iter()
-            .all(|user| user.starts_with(|c: char| ('1'..='9').contains(&c))),
-        "{user:?}"
+    let key = "releases@example.com";
+    let make = ["--passphrase", "", "--quick-generate-key", key];
+    done(&mut gpg(&make));
+    let out = folder.path().join("dist");
+    done(packed(&out).args(["--sign", key]).env("GNUPGHOME", &keys));
+    let verify = ["--verify", "SHA256SUMS.asc", "SHA256SUMS"];
+    done(gpg(&verify).current_dir(&out));
+    let sums = out.join("SHA256SUMS");
+    let changed = fs::read_to_string(&sums).unwrap().replacen('0', "1", 1);
+    fs::write(&sums, changed).unwrap();
+    let output = gpg(&verify).current_dir(&out).output().unwrap();
+    assert!(!output.status.success());
+    // Its agent would stay.
+    done(
+        Command::new("gpgconf")
+            .args(["--kill", "all"])
+            .env("GNUPGHOME", &keys),
     );
-    assert_eq!(user.len(), 1);
-    assert_eq!(instructions("STOPSIGNAL"), ["SIGTERM"]);
-}
-
-/// Replays the first stage of the Dockerfile in docs/install.md, which renders and checks a template: a `RUN` in JSON
-/// form needs no shell, so its words are the command.
-#[test]
-fn the_dockerfile_for_users_of_krakends_image_renders_its_template() {
-    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
-    let (_, block) = page.split_once("```dockerfile\n").unwrap();
-    let (block, _) = block.split_once("```").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let at = |path: &str| folder.path().join(path.trim_start_matches('/'));
-    for name in ["usr/bin", "tmp", "etc/krakend/config/settings/prod"] {
-        fs::create_dir_all(at(name)).unwrap();
-    }
-    for name in ["partials", "templates"] {
-        fs::create_dir_all(at("etc/krakend/config").join(name)).unwrap();
-    }
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_portcullis"), at("usr/bin/krakend")).unwrap();
-    let settings = r#"{ "name": "of the settings" }"#;
-    fs::write(
-        at("etc/krakend/config/settings/prod/service.json"),
-        settings,
-    )
-    .unwrap();
-    let template = r#"{ "version": 3, "name": "{{ .service.name }}", "endpoints": [] }"#;
-    fs::write(at("etc/krakend/krakend.tmpl"), template).unwrap();
-
-    let mut variables = Vec::new();
-    let mut ran = 0;
-    for line in block.lines() {
-        if let Some(all) = line.strip_prefix("ENV ") {
-            for pair in all.split(' ') {
-                let (name, value) = pair.split_once('=').unwrap();
-                let value = value.replace("$ENV", "prod");
-                let value = if value.starts_with('/') {
-                    at(&value).display().to_string()
-                } else {
-                    value
-                };
-                variables.push((name.to_owned(), value));
-            }
-        } else if let Some(command) = line.strip_prefix("RUN ") {
-            let command = words(command);
-            done(
-                Command::new(at(&command[0]))
-                    .args(&command[1..])
-                    .envs(variables.clone())
-                    .current_dir(at("etc/krakend")),
-            );
-            ran += 1;
-        }
-    }
-    assert_eq!(ran, 1);
-    let rendered = fs::read_to_string(at("tmp/krakend.json")).unwrap();
-    assert!(rendered.contains("of the settings"), "{rendered}");
 }
