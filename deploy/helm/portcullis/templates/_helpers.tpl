@@ -60,9 +60,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := deepCopy .Values.config -}}
 {{- $extra := deepCopy (default dict $config.extra_config) -}}
 {{- if not (hasKey $config "port") -}}{{- $_ := set $config "port" (int .Values.port) -}}{{- end -}}
-{{- if ne (int $config.port) (int .Values.port) -}}
-{{- fail (printf "config.port is %v, but port is %v: the service and the probes go to port" $config.port .Values.port) -}}
-{{- end -}}
 {{- if not (hasKey $config "max_shutdown_wait_time") -}}
 {{- $_ := set $config "max_shutdown_wait_time" (printf "%ds" (int .Values.shutdown.drainSeconds)) -}}
 {{- end -}}
@@ -76,21 +73,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- $_ := set $config "extra_config" $extra -}}
 {{- toPrettyJson $config -}}
-{{- end -}}
-
-{{- /* `configText`, whose port must be the value `port`. A text that is not JSON, such as a template, is not read. A variable
-may set another port. */ -}}
-{{- define "portcullis.text" -}}
-{{- $file := fromJson .Values.configText -}}
-{{- $byVariable := false -}}
-{{- range .Values.env }}{{ if eq (toString .name) "KRAKEND_PORT" }}{{ $byVariable = true }}{{ end }}{{ end -}}
-{{- if not (or $byVariable (hasKey $file "Error")) -}}
-{{- $port := int (default 8080 (get $file "port")) -}}
-{{- if ne $port (int .Values.port) -}}
-{{- fail (printf "the file in configText listens on port %d, but the value port is %v: the service and the probes use that" $port .Values.port) -}}
-{{- end -}}
-{{- end -}}
-{{- .Values.configText -}}
 {{- end -}}
 
 {{- /* What the file and its templates are made of: new pods when it changes and nobody watches. */ -}}
