@@ -267,9 +267,11 @@ impl Parts {
                 steps,
                 headers,
                 credential,
+                decisive,
             } => {
                 self.steps.extend(steps);
-                taken.sets(&headers, credential.as_ref());
+                taken.sets(&headers, credential.iter().chain(&decisive));
+                self.guarded.extend(decisive);
                 let names = headers.into_iter().chain(credential);
                 names.clone().for_each(|name| cx.identify(name));
                 self.guarded.extend(names);
@@ -309,7 +311,7 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         .position(|extension| extension.namespace == LAST_IDENTITY.namespace);
     let mut is_identified = false;
     let mut taken = BodyHeaders::default();
-    taken.sets(&parts.guarded, None);
+    taken.sets(&parts.guarded, []);
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;

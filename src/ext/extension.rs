@@ -61,12 +61,13 @@ pub(crate) struct EndpointExtension {
 pub(crate) enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
-    /// Steps that set these request headers (such as claims), or check the credential in one. Headers of the client that
-    /// a backend could confuse with them (`X_User` with `X-User`) do not pass.
+    /// Steps that set these request headers (such as claims), check the credential in one, or let another service decide by
+    /// some. Headers of the client that a backend could confuse with them (`X_User` with `X-User`) do not pass.
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
         credential: Option<HeaderName>,
+        decisive: Vec<HeaderName>,
     },
     /// Steps that take these request headers from the client's body, before tokens are checked or after. They must not be
     /// those that [`EndpointPart::Setting`] sets.

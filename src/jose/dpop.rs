@@ -16,6 +16,9 @@ use crate::jose::token::{Purpose, Token};
 /// The longest proof. One with an RSA key of 4096 bits has about 2 kB, one with ML-DSA-65 about 8 kB.
 const MAX_PROOF_BYTES: usize = 12 * 1024;
 
+/// The members of private keys (RFC 7518 §6.2.2, §6.3.2, RFC 9964 §4): a proof must not contain any (RFC 9449 §4.2).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "priv"];
+
 /// A proof whose signature was verified with its own key. Its claims have not been compared with the request yet.
 #[derive(Debug)]
 pub(crate) struct Proof {
@@ -44,9 +47,14 @@ impl Proof {
         let Some(Value::Object(mut jwk)) = header.remove("jwk") else {
             return Err(bad("the proof has no key"));
         };
-        // Prepared for this algorithm only: anyone can send a key.
-        jwk.entry("alg")
-            .or_insert_with(|| Value::from(algorithm.as_str()));
+        if PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name)) {
+            return Err(bad("the proof's key is private"));
+        }
+        // Prepared for this algorithm only: anyone can send a key. A key of type AKP must name it (RFC 9964 §4).
+        if jwk.get("kty").and_then(Value::as_str) != Some("AKP") {
+            jwk.entry("alg")
+                .or_insert_with(|| Value::from(algorithm.as_str()));
+        }
         let key = Key::from_jwk(&jwk).map_err(|why| bad(format!("the proof's key: {why}")))?;
         let thumbprint =
             jwk_thumbprint(&jwk).ok_or_else(|| bad("the proof's key is not a public key"))?;
@@ -186,6 +194,14 @@ mod tests {
             String::from_utf8(set(std::slice::from_ref(&public))).unwrap(),
             "a".repeat(20_000),
         ];
+        let mut half_private = public.clone();
+        half_private["p"] = json!("AQAB");
+        wrong.push(proof(
+            Algorithm::Es256,
+            &half_private,
+            "dpop+jwt",
+            &claims(),
+        ));
         for name in ["jti", "htm", "htu", "iat"] {
             for value in [json!(null), json!(7.5), json!(""), json!(["x"])] {
                 let mut claims = claims();
@@ -201,6 +217,16 @@ mod tests {
             let rejection = Proof::verify(text, es256()).expect_err(text);
             assert_eq!(rejection.reason, Reason::BadProof);
         }
+    }
+
+    #[test]
+    fn a_post_quantum_key_must_name_its_algorithm() {
+        let allowed = Algorithms::only(Algorithm::MlDsa44);
+        let mut key = jwk(crate::jose::testing::kid(Algorithm::MlDsa44), false);
+        let sign = |key: &Value| proof(Algorithm::MlDsa44, key, "dpop+jwt", &claims());
+        assert!(Proof::verify(&sign(&key), allowed).is_ok());
+        key.as_object_mut().unwrap().remove("alg");
+        assert!(Proof::verify(&sign(&key), allowed).is_err());
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Strict JSON: duplicate members are rejected at every level, and the depth is limited.
 //!
 //! If two parsers disagree on which of two members counts, a token means one thing here and another thing upstream
-//! (RFC 8725 §2.4). Such a token is rejected.
+//! (RFC 7515 §4, RFC 7519 §4). Such a token is rejected.
 
 use std::borrow::Cow;
 use std::fmt;

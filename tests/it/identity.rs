@@ -13,6 +13,7 @@ mod bound;
 mod clients;
 mod decisions;
 mod exchanged;
+mod hostile;
 mod logout;
 mod others;
 mod providers;

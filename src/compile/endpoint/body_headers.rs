@@ -22,10 +22,14 @@ struct Target<'a> {
 }
 
 impl<'a> BodyHeaders<'a> {
-    /// Steps set these headers, and check this credential.
-    pub(super) fn sets(&mut self, headers: &[HeaderName], credential: Option<&HeaderName>) {
+    /// Steps set these headers, and check these credentials.
+    pub(super) fn sets<'h>(
+        &mut self,
+        headers: &[HeaderName],
+        credentials: impl IntoIterator<Item = &'h HeaderName>,
+    ) {
         self.identities.extend_from_slice(headers);
-        self.credentials.extend(credential.cloned());
+        self.credentials.extend(credentials.into_iter().cloned());
     }
 
     /// The block at `node` takes these headers from the body.

@@ -154,6 +154,7 @@ pub(super) fn endpoint(
         headers: check.propagate.iter().cloned().collect(),
         steps: vec![Box::new(check)],
         credential,
+        decisive: Vec::new(),
     }
 }
 

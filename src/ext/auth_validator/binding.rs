@@ -11,13 +11,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::forwarded::in_header;
 use super::shared_proofs::{SharedProofs, Use};
 use super::used_proofs::{Admission, LongestAge, UsedProofs};
 use crate::jose::dpop::Proof;
 use crate::jose::{Algorithms, Claims, Reason, Rejection};
-use crate::runtime::request::Head;
+use crate::runtime::request::{Head, Notes};
 
 /// The header with the proof (RFC 9449 §4.1).
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -159,8 +160,24 @@ impl Binding {
         }
     }
 
+    /// Removes the header with the certificate from what a client sends itself, in every spelling that a backend may read
+    /// as the same header (RFC 9440 §2.4).
+    pub(super) fn keep_only_of_proxies(&self, head: &Head<'_>, notes: &mut Notes) {
+        let Some(header) = &self.header else {
+            return;
+        };
+        let sent = head.headers.get_all(header).iter().cloned();
+        let kept = if self.trusts(head) {
+            sent.collect()
+        } else {
+            SmallVec::new()
+        };
+        notes.set_header(header, kept);
+    }
+
     fn trusts(&self, head: &Head<'_>) -> bool {
-        self.trusted.iter().any(|net| net.contains(&head.peer))
+        let peer = head.peer.to_canonical();
+        self.trusted.iter().any(|net| net.contains(&peer))
     }
 }
 
@@ -175,6 +192,8 @@ impl Dpop {
     ) -> Result<Checked, Rejection> {
         let bound = confirmation(claims, "jkt")?;
         match (scheme, bound) {
+            // Introspection says so (RFC 9449 §6.2), but not to which key the token is bound.
+            (_, None) if is_of_type_dpop(claims) => Err(no_key()),
             (Scheme::Bearer, None) if !self.required => Ok(Checked::default()),
             (Scheme::Bearer, None) => Err(no_key()),
             // RFC 9449 §7.2.
@@ -372,6 +391,12 @@ fn confirmation<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, R
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
         Some(_) => Err(unbound("a member of the claim \"cnf\" is not text")),
     }
+}
+
+/// Whether the provider says that the token can be used only with proofs.
+fn is_of_type_dpop(claims: &Claims) -> bool {
+    let kind = claims.claim("token_type").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("dpop"))
 }
 
 /// Compares in constant time. The client knows both texts, so this is only a precaution.

@@ -16,7 +16,7 @@ use super::compile_provider::{self, Made, at_least_a_second, claim_path};
 use super::config;
 use super::credential::Places;
 use super::log::Log;
-use super::resource::Resource;
+use super::resource::{Demands, Resource};
 use super::runtime::{Provider, Providers, Validator};
 use super::url_claims::UrlClaims;
 use super::warnings;
@@ -170,6 +170,7 @@ fn part(validator: Arc<Validator>) -> EndpointPart {
     EndpointPart::Setting {
         headers: claims.map(|claim| claim.header.clone()).collect(),
         credential: Some(validator.places.header.clone()),
+        decisive: Vec::new(),
         steps: vec![Box::new(validator)],
     }
 }
@@ -422,9 +423,14 @@ fn challenges(
         .iter()
         .filter_map(|provider| provider.rules.issuer.as_deref().map(str::to_owned))
         .collect();
+    let demands = Demands {
+        issuers: &issuers,
+        scopes: &rules.scopes,
+        binding,
+    };
     let metadata = cx
         .fact::<Resource>()
-        .map(|resource| resource.add(site.pattern, &issuers, &rules.scopes));
+        .map(|resource| resource.add(site.pattern, &demands));
     Challenges::new(&Wanted {
         scopes: &rules.scopes,
         metadata: metadata.as_deref(),

@@ -32,7 +32,7 @@ const SOURCE_KEYS: [Key; 23] = [
         "typ",
         Kind::Choice(&["any", "at+jwt"]),
         "any",
-        "Ours: `at+jwt` accepts only tokens that are declared as access tokens in their header and have an `exp` (RFC 9068). With `any`, tokens that are declared as something else are still rejected: logout tokens, proofs of possession, security events.",
+        "Ours: `at+jwt` accepts only tokens that are declared as access tokens in their header and have an `exp` (RFC 9068); `issuer` and `audience` are then required. With `any`, tokens that are declared as something else are still rejected: logout tokens, proofs of possession, security events.",
     ).guarding().also(&["token_type"]),
     key(
         "jwk_url",

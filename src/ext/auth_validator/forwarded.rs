@@ -9,7 +9,11 @@ use percent_encoding::percent_decode;
 use crate::runtime::request::Head;
 
 /// The thumbprint of the certificate in a header of a trusted proxy: `:base64:` of its DER (RFC 9440), PEM with or
-/// without percent encoding (nginx), `Hash=…` (Envoy), or the thumbprint itself, in hexadecimal digits or base64url.
+/// without percent encoding (nginx, AWS), only the base64 of its DER (HAProxy, Caddy, Traefik), `Hash=…` (Envoy), or the
+/// thumbprint itself, in hexadecimal digits or base64url.
+///
+/// Proxies join several header lines with a comma, so a comma may mean that the client has sent a header of its own. Such
+/// a value is not used.
 pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> {
     let mut lines = head.headers.get_all(header).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -29,7 +33,12 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
         return der(field);
     }
     if let Some(pem) = text.strip_prefix("-----BEGIN CERTIFICATE-----") {
-        return der(pem.split("-----END").next()?);
+        // The certificates of its issuers may follow.
+        let (certificate, chain) = pem.split_once("-----END CERTIFICATE-----")?;
+        return der(certificate).filter(|_| !chain.contains(','));
+    }
+    if is_bare_certificate(text) {
+        return der(text);
     }
     let hash = match std::str::from_utf8(line.as_bytes()).ok()? {
         // Not the decoded text: an encoded quotation mark does not end a quoted value.
@@ -41,6 +50,13 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
         _ => URL_SAFE_NO_PAD.decode(hash).ok()?,
     };
     (bytes.len() == 32).then(|| URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Whether the text is the base64 of a certificate: a DER sequence that is longer than any thumbprint.
+fn is_bare_certificate(text: &str) -> bool {
+    const LONGEST_THUMBPRINT: usize = 64;
+    let der = STANDARD.decode(text).unwrap_or_default();
+    der.len() > LONGEST_THUMBPRINT && der.first() == Some(&0x30)
 }
 
 /// The `Hash` of a `X-Forwarded-Client-Cert` of Envoy: pairs of key and value, separated by `;`. A value with `,`, `;` or
@@ -139,5 +155,34 @@ mod tests {
             assert_eq!(read(&[form]), None, "{form}");
         }
         assert_eq!(read(&[&expected, &expected]), None);
+        // Two header lines that a proxy has joined.
+        let pem =
+            format!("-----BEGIN%20CERTIFICATE-----%0A{base64}%0A-----END%20CERTIFICATE-----%0A");
+        for joined in [
+            format!("{pem},{pem}"),
+            format!(":{base64}:, :{base64}:"),
+            format!("{expected},{expected}"),
+        ] {
+            assert_eq!(read(&[&joined]), None, "{joined}");
+        }
+        let chain = format!("{pem}{pem}");
+        assert_eq!(read(&[&chain]), Some(expected), "with its issuer");
+        let cut = format!("-----BEGIN CERTIFICATE----- {base64}");
+        assert_eq!(read(&[&cut]), None);
+        // Only the base64 of a certificate.
+        let der: Vec<u8> = [0x30, 0x82].into_iter().chain(0..=250).collect();
+        let bare = STANDARD.encode(&der);
+        let expected = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der));
+        let escaped = bare
+            .replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D");
+        for form in [&bare, &escaped] {
+            assert_eq!(read(&[form]).as_ref(), Some(&expected), "{form}");
+        }
+        let other = STANDARD.encode([7; 100]);
+        for form in [format!("{bare},{bare}"), format!("{bare} x"), other] {
+            assert_eq!(read(&[&form]), None, "{form}");
+        }
     }
 }

@@ -120,7 +120,8 @@ impl Introspection {
             }
         };
         Ok(CallResult {
-            keep: self.keep(&answer, now),
+            // The time of the response, and not of the call: nothing is kept beyond `exp` (RFC 7662 §4).
+            keep: self.keep(&answer, self.clock.wall()),
             // A JSON tree uses a small multiple of its text.
             bytes: answer.as_ref().map_or(0, |_| 4 * response.body.len()),
             refusal: answer.is_err(),
@@ -152,6 +153,10 @@ impl Introspection {
             }
         };
         match claims.claim("active").and_then(Value::as_bool) {
+            Some(true) if is_of_another_kind(&claims) => Ok(Err(Rejection::new(
+                Reason::WrongType,
+                "the provider says that this is no access token",
+            ))),
             Some(true) => Ok(Ok(Arc::new(match &self.asked.issuer {
                 Some(issuer) => claims.or_issuer(issuer),
                 None => claims,
@@ -166,6 +171,28 @@ impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Introspection").field(&self.label()).finish()
     }
+}
+
+/// Whether the provider says that the token is not an access token.
+///
+/// A provider finds tokens of all kinds, whatever the hint says (RFC 7662 §2.1). A refresh token is active, too, but it is
+/// for the provider alone. The members are those of Ory Hydra (`token_use`), of other servers (`token_type`) and of
+/// Keycloak (`typ`).
+fn is_of_another_kind(claims: &Claims) -> bool {
+    const KINDS: [&str; 6] = [
+        "refresh_token",
+        "refresh",
+        "offline",
+        "id_token",
+        "id",
+        "logout",
+    ];
+    const URN: &str = "urn:ietf:params:oauth:token-type:";
+    ["token_use", "token_type", "typ"].iter().any(|name| {
+        let kind = claims.claim(name).and_then(Value::as_str);
+        let kind = kind.map(|kind| kind.strip_prefix(URN).unwrap_or(kind));
+        kind.is_some_and(|kind| KINDS.iter().any(|one| one.eq_ignore_ascii_case(kind)))
+    })
 }
 
 fn inactive() -> Rejection {
@@ -254,6 +281,63 @@ mod tests {
             read(r#"{"active":true,"exp":"soon"}"#),
             Err(Reason::BadClaim)
         );
+    }
+
+    #[test]
+    fn an_active_token_of_another_kind_is_rejected() {
+        let one = introspection(None);
+        let reason = |member: &str| {
+            let body = format!(r#"{{"active":true,{member}}}"#);
+            let answer = one.answer(body.as_bytes()).unwrap();
+            answer.err().map(|rejection| rejection.reason)
+        };
+        for member in [
+            r#""token_use":"refresh_token""#,
+            r#""token_type":"refresh_token""#,
+            r#""token_type":"urn:ietf:params:oauth:token-type:refresh_token""#,
+            r#""token_type":"id_token""#,
+            r#""typ":"Refresh""#,
+            r#""typ":"Offline""#,
+            r#""typ":"ID""#,
+        ] {
+            assert_eq!(reason(member), Some(Reason::WrongType), "{member}");
+        }
+        for member in [
+            r#""token_type":"Bearer""#,
+            r#""token_type":"access_token""#,
+            r#""token_type":"DPoP""#,
+            r#""token_use":"access_token""#,
+            r#""typ":"Bearer""#,
+            r#""typ":["refresh"]"#,
+            r#""scope":"refresh_token""#,
+        ] {
+            assert_eq!(reason(member), None, "{member}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_took_long_is_not_kept_beyond_the_end_of_the_token() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let mut one = introspection(None);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        one.asked.url = format!("http://{}/", listener.local_addr().unwrap());
+        let clock = one.clock.clone();
+        let ends = clock.wall().as_secs() + 30;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"access_token") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            clock.advance(Duration::from_secs(20));
+            let body = format!(r#"{{"active":true,"exp":{ends}}}"#);
+            let length = body.len();
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(response.as_bytes()).await.unwrap();
+        });
+        let told = one.fetch("abc").await.ok().unwrap();
+        assert_eq!(told.keep, Duration::from_secs(10));
     }
 
     #[test]

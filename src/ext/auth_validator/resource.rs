@@ -9,8 +9,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 
+use super::binding::{Binding, Demand};
 use super::config::ResourceMetadata;
 use crate::config::ConfigError;
+use crate::jose::Algorithm;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
@@ -37,25 +39,47 @@ struct Documents {
     terms: BTreeMap<String, Terms>,
 }
 
-/// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file.
+/// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file, and how tokens are bound.
 #[derive(Debug, Default, Clone)]
 struct Terms {
     issuers: Vec<String>,
     scopes: Vec<String>,
+    proof_algorithms: Vec<String>,
+    /// Whether every endpoint requires proofs. `None` without an endpoint.
+    requires_proofs: Option<bool>,
+    /// Whether any endpoint checks that a token comes with its certificate.
+    checks_certificates: bool,
+}
+
+/// What one endpoint requires of tokens.
+#[derive(Debug)]
+pub(super) struct Demands<'d> {
+    pub(super) issuers: &'d [String],
+    pub(super) scopes: &'d [Box<str>],
+    pub(super) binding: &'d Binding,
 }
 
 impl Terms {
-    fn add(&mut self, issuers: &[String], scopes: &[Box<str>]) {
-        for issuer in issuers {
-            if !self.issuers.contains(issuer) {
-                self.issuers.push(issuer.clone());
+    fn add(&mut self, demands: &Demands<'_>) {
+        fn include<'t>(all: &mut Vec<String>, more: impl IntoIterator<Item = &'t str>) {
+            for text in more {
+                if !all.iter().any(|known| known == text) {
+                    all.push(text.to_owned());
+                }
             }
         }
-        for scope in scopes {
-            if !self.scopes.iter().any(|known| **known == **scope) {
-                self.scopes.push(scope.to_string());
-            }
-        }
+        let binding = demands.binding;
+        let dpop = binding.dpop.as_ref();
+        include(&mut self.issuers, demands.issuers.iter().map(|one| &**one));
+        include(&mut self.scopes, demands.scopes.iter().map(|one| &**one));
+        let algorithms = dpop.into_iter().flat_map(|dpop| dpop.algorithms.iter());
+        include(
+            &mut self.proof_algorithms,
+            algorithms.map(Algorithm::as_str),
+        );
+        let requires = dpop.is_some_and(|dpop| dpop.required);
+        self.requires_proofs = Some(requires && self.requires_proofs != Some(false));
+        self.checks_certificates |= binding.certificate != Demand::Off;
     }
 }
 
@@ -93,6 +117,7 @@ impl Resource {
                 && uri.host().is_some()
                 && uri.path() == "/"
                 && uri.query().is_none()
+                && !origin.contains('#')
         });
         if !is_origin {
             node.config_error_hint(
@@ -115,11 +140,11 @@ impl Resource {
     }
 
     /// Adds an endpoint, and returns the URL of the document that its challenges name.
-    pub(super) fn add(&self, pattern: &str, issuers: &[String], scopes: &[Box<str>]) -> String {
+    pub(super) fn add(&self, pattern: &str, demands: &Demands<'_>) -> String {
         let mut documents = Documents::clone(&self.documents.load());
         let mut add = |path: &str| {
             let terms = documents.terms.entry(path.to_owned()).or_default();
-            terms.add(issuers, scopes);
+            terms.add(demands);
             let document = self.document(path, terms);
             let place = format!("{WELL_KNOWN}{path}");
             documents.by_path.insert(place, document);
@@ -138,9 +163,9 @@ impl Resource {
         format!("{}{WELL_KNOWN}{path}", self.origin)
     }
 
-    fn document(&self, path: &str, Terms { issuers, scopes }: &Terms) -> Bytes {
+    fn document(&self, path: &str, terms: &Terms) -> Bytes {
         let servers = if self.servers.is_empty() {
-            issuers
+            &terms.issuers
         } else {
             &self.servers
         };
@@ -150,8 +175,28 @@ impl Resource {
             document.insert("authorization_servers".into(), servers.clone().into());
         }
         document.insert("bearer_methods_supported".into(), vec!["header"].into());
-        if !scopes.is_empty() {
-            document.insert("scopes_supported".into(), scopes.clone().into());
+        for (key, values) in [
+            ("scopes_supported", &terms.scopes),
+            ("dpop_signing_alg_values_supported", &terms.proof_algorithms),
+        ] {
+            if !values.is_empty() {
+                document.insert(key.into(), values.clone().into());
+            }
+        }
+        for (key, is_so) in [
+            (
+                "dpop_bound_access_tokens_required",
+                terms.requires_proofs == Some(true),
+            ),
+            (
+                "tls_client_certificate_bound_access_tokens",
+                terms.checks_certificates,
+            ),
+        ] {
+            // Both are false if they are absent (RFC 9728 §2).
+            if is_so {
+                document.insert(key.into(), true.into());
+            }
         }
         for (key, value) in [
             ("resource_name", &self.name),

@@ -121,6 +121,7 @@ impl Validator {
             Ok(Some(found)) => found,
             Ok(None) if self.optional && !self.url_claims.need_a_token() => {
                 self.places.keep_only("", head, notes);
+                self.binding.keep_only_of_proxies(head, notes);
                 return self.anonymous(notes);
             }
             Ok(None) => return self.reject(&Rejection::missing(), notes),
@@ -295,12 +296,10 @@ impl Validator {
 
     /// Why a token of the provider must have an expiry. Access tokens of RFC 9068 have one (§2.2).
     pub(super) fn why_limited(&self, provider: &Provider) -> Option<&'static str> {
-        match &provider.proof {
-            _ if self.require_expiry => Some("require_exp is set"),
-            Proof::Keys(keys) if keys.verifier.purpose == Purpose::DeclaredAccess => {
-                Some("typ is at+jwt")
-            }
-            _ => None,
+        if self.require_expiry {
+            Some("require_exp is set")
+        } else {
+            provider.is_declared().then_some("typ is at+jwt")
         }
     }
 
@@ -362,6 +361,7 @@ impl Validator {
             self.without_expiry.fetch_add(1, Ordering::Relaxed);
         }
         self.places.keep_only(token, head, notes);
+        self.binding.keep_only_of_proxies(head, notes);
         if self.subject.is_wanted() {
             notes.subject = Some(SubjectToken::new(token));
         }
@@ -452,6 +452,12 @@ impl Provider {
             Proof::Keys(keys) => Some(keys),
             Proof::Introspection(_) => None,
         }
+    }
+
+    /// Whether its tokens must be declared as access tokens (RFC 9068).
+    pub(super) fn is_declared(&self) -> bool {
+        let keys = self.keys();
+        keys.is_some_and(|keys| keys.verifier.purpose == Purpose::DeclaredAccess)
     }
 
     /// Whether the claims name this provider as their issuer.

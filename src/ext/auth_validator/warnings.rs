@@ -1,11 +1,12 @@
 //! Warnings about blocks that are valid but probably not intended.
 
 use super::config;
-use super::runtime::Validator;
+use super::runtime::{Provider, Validator};
 use crate::config::{ConfigError, Node, OneOrMany};
 use crate::jose::Rules;
 
-/// Warns about a validator that accepts tokens for any audience, or from any issuer.
+/// Warns about a validator that accepts tokens for any audience, or from any issuer. With `typ`, it is an error: RFC 9068
+/// requires both checks (§4).
 pub(super) fn trusts_many(node: &Node<'_>, validator: &Validator) {
     let lacks =
         |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));
@@ -29,7 +30,12 @@ pub(super) fn trusts_many(node: &Node<'_>, validator: &Validator) {
             "\"audience\": [\"https://api.example.com\"], and \"issuer\": the \"iss\" of your tokens, exactly",
         ),
     };
-    node.warn_hint(ConfigError::invalid(what), add);
+    if validator.providers().iter().any(Provider::is_declared) {
+        let why = "\"typ\": \"at+jwt\" requires both checks (RFC 9068 §4)";
+        node.config_error_hint(ConfigError::invalid(format!("{what}; {why}")), add);
+    } else {
+        node.warn_hint(ConfigError::invalid(what), add);
+    }
 }
 
 /// Warns about the name of a claim that looks like a path.

@@ -27,6 +27,18 @@ const SHOWN: &[&str] = &[
     "www-authenticate",
 ];
 
+/// Headers of which a request may have several lines (RFC 9110 §5.3, RFC 9113 §8.2.3).
+const LISTS: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "cookie",
+    "forwarded",
+    "via",
+];
+
 /// Headers that belong to the connection or to the framing of a message, or that the gateway sets itself.
 const NOT_FORWARDED: &[&str] = &[
     "connection",
@@ -88,11 +100,17 @@ pub(super) fn endpoint(
             "\"portcullis/forward-auth\" decides by cookies, and browsers send cookies with it",
         );
     }
+    let single: Box<[HeaderName]> = sent
+        .iter()
+        .filter(|name| !LISTS.contains(&name.as_str()))
+        .cloned()
+        .collect();
     let guard = Guard {
         prefix: format!("[ENDPOINT: {}][ForwardAuth]", site.pattern).into(),
         url: url.to_owned(),
         headers: set.clone(),
         sent,
+        single: single.clone(),
         shown,
         key,
         keep: file.cache_duration.unwrap_or_default(),
@@ -105,6 +123,7 @@ pub(super) fn endpoint(
         steps: vec![Box::new(Arc::new(guard))],
         headers: set.to_vec(),
         credential: None,
+        decisive: single.to_vec(),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Guard {
     pub(super) headers: Box<[HeaderName]>,
     /// Sent to the service.
     pub(super) sent: Box<[HeaderName]>,
+    /// Those of `sent` of which a request may have only one line: the service and a backend could use different ones.
+    pub(super) single: Box<[HeaderName]>,
     /// Copied from a negative response to the response for the client.
     pub(super) shown: Box<[HeaderName]>,
     /// What identifies equal requests, if not everything that is sent.
@@ -59,6 +61,11 @@ impl EndpointStep for Arc<Guard> {
     }
 
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        let is_double = |name: &HeaderName| notes.header_values(head, name).nth(1).is_some();
+        if self.single.iter().any(is_double) {
+            notes.rejected = Some("ambiguous_credentials");
+            return Gate::Reject(Response::empty(StatusCode::BAD_REQUEST));
+        }
         let request = self.request(head, notes);
         let question = self.question(head, notes, &request);
         if let Some(answer) = self.inquiry.known(&question) {
@@ -121,19 +128,19 @@ impl Guard {
     }
 
     fn question(&self, head: &Head<'_>, notes: &Notes, request: &HeaderMap) -> Digest {
+        // Each value with the name of its header: a value could look like the next name.
         let mut parts: Vec<&[u8]> = Vec::new();
         match &self.key {
             Some(names) => {
                 for name in names {
-                    parts.push(name.as_str().as_bytes());
-                    let values = notes.header_values(head, name);
-                    parts.extend(values.map(HeaderValue::as_bytes));
+                    for value in notes.header_values(head, name) {
+                        parts.extend([name.as_str().as_bytes(), value.as_bytes()]);
+                    }
                 }
             }
             None => {
                 for (name, value) in request {
-                    parts.push(name.as_str().as_bytes());
-                    parts.push(value.as_bytes());
+                    parts.extend([name.as_str().as_bytes(), value.as_bytes()]);
                 }
             }
         }
@@ -160,11 +167,7 @@ impl Guard {
             headers,
             body,
         } = response;
-        let keep = if is_personal(&headers) {
-            Duration::ZERO
-        } else {
-            self.keep
-        };
+        let keep = keep(&headers, self.keep);
         if status.is_success() {
             let values = self.headers.iter().map(|name| {
                 let values = headers.get_all(name).iter();
@@ -195,17 +198,17 @@ impl Guard {
         let bytes = body.len() + fields_bytes;
         // The buffer of a response may be larger than its body.
         let body = Bytes::copy_from_slice(&body);
-        let passes_soon = matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        );
         Ok(CallResult {
             answer: Arc::new(Answer::Reject {
                 status,
                 fields,
                 body,
             }),
-            keep: if passes_soon { Duration::ZERO } else { keep },
+            keep: if is_decision(status) {
+                keep
+            } else {
+                Duration::ZERO
+            },
             bytes,
             refusal: true,
         })
@@ -234,20 +237,37 @@ impl Guard {
     }
 }
 
-/// Whether an answer is for one request only: it sets a cookie, or forbids a shared cache to store it (RFC 9111 §5.2.2).
-fn is_personal(headers: &HeaderMap) -> bool {
-    let forbids = |value: &HeaderValue| {
-        value.as_bytes().split(|byte| *byte == b',').any(|part| {
-            let name = part.split(|byte| *byte == b'=').next().unwrap_or(part);
-            let name = name.trim_ascii();
+/// Whether a negative status is a decision about the client. Others, such as 400, 429 and 431, are about the form or the
+/// time of one request: with `cache_key`, anyone could cause them for others.
+fn is_decision(status: StatusCode) -> bool {
+    status.is_redirection()
+        || matches!(
+            status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+        )
+}
+
+/// How long an answer is kept, at most `longest`. One that sets a cookie, or that a shared cache must not store, is for one
+/// request only (RFC 9111 §5.2.2).
+fn keep(headers: &HeaderMap, longest: Duration) -> Duration {
+    if headers.contains_key(SET_COOKIE) {
+        return Duration::ZERO;
+    }
+    let lines = headers.get_all(CACHE_CONTROL).iter();
+    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    parts.fold(longest, |keep, part| {
+        let text = String::from_utf8_lossy(part).to_ascii_lowercase();
+        let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+        match name.trim() {
             // What must be validated before it is used again cannot be used again here.
-            [&b"no-store"[..], b"private", b"no-cache"]
-                .iter()
-                .any(|forbidding| name.eq_ignore_ascii_case(forbidding))
-                || part.trim_ascii().eq_ignore_ascii_case(b"max-age=0")
-        })
-    };
-    headers.contains_key(SET_COOKIE) || headers.get_all(CACHE_CONTROL).iter().any(forbids)
+            "no-store" | "private" | "no-cache" => Duration::ZERO,
+            "max-age" | "s-maxage" => {
+                let seconds = value.trim().trim_matches('"').parse().unwrap_or(0);
+                keep.min(Duration::from_secs(seconds))
+            }
+            _ => keep,
+        }
+    })
 }
 
 fn client(address: IpAddr) -> String {
@@ -258,34 +278,57 @@ fn client(address: IpAddr) -> String {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn kept(name: HeaderName, value: &'static str) -> u64 {
+        let mut headers = HeaderMap::new();
+        headers.append(CACHE_CONTROL, HeaderValue::from_static("max-age=600"));
+        headers.append(name, HeaderValue::from_static(value));
+        keep(&headers, MINUTE).as_secs()
+    }
+
     #[test]
     fn an_answer_with_a_cookie_or_that_forbids_storing_is_for_one_request() {
-        let is_for_one = |name: HeaderName, value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.append(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
-            headers.append(name, HeaderValue::from_static(value));
-            is_personal(&headers)
-        };
-        assert!(is_for_one(SET_COOKIE, "login_session=S1"));
+        assert_eq!(kept(SET_COOKIE, "login_session=S1"), 0);
         for value in [
             "no-store",
             "No-Store",
             "max-age=5, private",
+            "private, max-age=5",
             "private=\"set-cookie\"",
             "public ,\tno-store ",
             "no-cache",
             "public, Max-Age=0",
+            "max-age=soon",
+            "s-maxage=0",
         ] {
-            assert!(is_for_one(CACHE_CONTROL, value), "{value}");
+            assert_eq!(kept(CACHE_CONTROL, value), 0, "{value}");
         }
+        for value in ["", "public", "no-storefront", "privately, public"] {
+            assert_eq!(kept(CACHE_CONTROL, value), 60, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_no_longer_than_its_service_says() {
         for value in [
-            "",
-            "public",
             "max-age=5",
-            "no-storefront",
-            "privately, public",
+            "public, S-MaxAge=\"5\"",
+            "max-age=9, s-maxage=5",
         ] {
-            assert!(!is_for_one(CACHE_CONTROL, value), "{value}");
+            assert_eq!(kept(CACHE_CONTROL, value), 5, "{value}");
+        }
+        assert_eq!(kept(CACHE_CONTROL, "s-maxage=900"), 60);
+    }
+
+    #[test]
+    fn only_decisions_about_the_client_are_kept() {
+        for (code, is_kept) in [(302, true), (401, true), (403, true), (404, true)]
+            .into_iter()
+            .chain([400, 408, 413, 414, 421, 425, 429, 431].map(|code| (code, false)))
+        {
+            let status = StatusCode::from_u16(code).unwrap();
+            assert_eq!(is_decision(status), is_kept, "{code}");
         }
     }
 }

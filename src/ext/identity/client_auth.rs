@@ -19,6 +19,7 @@ const METHODS: &[&str] = &[
     "client_secret_post",
     "private_key_jwt",
     "tls_client_auth",
+    "self_signed_tls_client_auth",
 ];
 
 /// The keys of client authentication, within the block of the call.
@@ -69,7 +70,7 @@ pub(crate) const CLIENT_AUTH_KEYS: [Key; 9] = [
         "tls_cert",
         Kind::Text,
         "",
-        "A PEM file with the certificate that the gateway presents. Needed for `tls_client_auth`.",
+        "A PEM file with the certificate that the gateway presents. Needed for `tls_client_auth` and `self_signed_tls_client_auth`.",
     ),
     key(
         "tls_key",
@@ -93,7 +94,8 @@ pub(crate) fn client_auth(
     let certificate = certificate(block, cx);
     let proof = match method {
         "private_key_jwt" => assertion(block, url, cx),
-        "tls_client_auth" => {
+        // The two methods differ only in what the provider knows of the certificate (RFC 8705 §2.1, §2.2).
+        "tls_client_auth" | "self_signed_tls_client_auth" => {
             if certificate.is_none() && cx.report.config_errors() == before {
                 block.missing("tls_cert");
             }

@@ -118,7 +118,8 @@ fn a_body_cannot_identify_the_client() {
         };
         let mut service =
             json!({ "auth/api-keys": keys, "portcullis/request-id": { "header": "X-Id" } });
-        let mut extra = json!({ "auth/api-keys": { "strategy": "header", "identifier": "X-Key", "roles": ["a"] } });
+        let mut extra = json!({ "auth/api-keys": { "strategy": "header", "identifier": "X-Key", "roles": ["a"] },
+            "portcullis/forward-auth": { "url": "http://127.0.0.1:1/", "request_headers": ["X-Plan"] } });
         let place = if in_service { &mut service } else { &mut extra };
         place[namespace] = operations(target);
         let one = json!({ "endpoint": "/a", "method": "POST", "input_headers": ["*"], "extra_config": extra,
@@ -133,7 +134,9 @@ fn a_body_cannot_identify_the_client() {
     };
     for early in [true, false] {
         for in_service in [true, false] {
-            for target in ["X-User", "X_User", "x.user", "X_Key", "X-Id", "X_Id"] {
+            for target in [
+                "X-User", "X_User", "x.user", "X_Key", "X-Id", "X_Id", "X_Plan",
+            ] {
                 let (good, said) = check(early, in_service, target);
                 assert!(
                     !good && said.contains("who the client is"),
@@ -152,5 +155,6 @@ fn a_body_cannot_identify_the_client() {
         }
         // A key may come in the body, if it is taken before it is checked.
         assert_eq!(check(early, false, "X-Key").0, early);
+        assert_eq!(check(early, false, "X-Plan").0, early);
     }
 }

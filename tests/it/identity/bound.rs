@@ -18,6 +18,11 @@ fn hash(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, bytes))
 }
 
+/// The SHA-256 thumbprint of a certificate in PEM.
+pub(super) fn thumbprint_of(pem: &str) -> String {
+    hash(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+}
+
 /// A client with its key.
 pub(super) struct Holder {
     key: Signer,
@@ -358,7 +363,7 @@ fn a_token_that_is_bound_to_a_certificate_needs_its_connection() {
         gateway.output()
     );
     let (holder, other) = (authority.pair("me"), authority.pair("me"));
-    let thumbprint = hash(&CertificateDer::from_pem_slice(holder.0.as_bytes()).unwrap());
+    let thumbprint = thumbprint_of(&holder.0);
     let token = |cnf: Value| {
         let mut claims = tokens::claims("api");
         claims["cnf"] = cnf;
@@ -393,7 +398,7 @@ fn a_certificate_in_a_header_is_used_only_from_a_trusted_proxy() {
     let issuer = Signer::es256("k");
     let authority = Authority::new();
     let (pem, _) = authority.pair("me");
-    let thumbprint = hash(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
+    let thumbprint = thumbprint_of(&pem);
     let mut claims = tokens::claims("api");
     claims["cnf"] = json!({"x5t#S256": thumbprint});
     let bound = issuer.token(&claims);

@@ -299,13 +299,14 @@ fn a_declared_access_token_needs_an_expiry() {
     let endpoint = |path: &str, kind: &str| {
         json!({"endpoint": path, "backend": [{"url_pattern": "/b"}], "extra_config": {
             "auth/validator": {"alg": "ES256", "audience": ["api"], "jwk_local_path": "keys.json",
-                "typ": kind}}})
+                "issuer": "https://as.example", "typ": kind}}})
     };
     let config = json!({"version": 3, "host": [backend.url()],
         "endpoints": [endpoint("/any", "any"), endpoint("/declared", "at+jwt")]});
     let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
     let header = json!({"alg": "ES256", "kid": "k", "typ": "at+jwt"});
     let mut claims = tokens::claims("api");
+    claims["iss"] = json!("https://as.example");
     let limited = signer.token_with_header(&header, &claims);
     claims.as_object_mut().unwrap().remove("exp");
     let endless = signer.token_with_header(&header, &claims);

@@ -48,8 +48,41 @@ async fn clients_can_read_where_tokens_come_from() {
         read("/.well-known/oauth-protected-resource").unwrap()["resource"],
         "https://api.example.com"
     );
+    let bound = block(
+        &keys,
+        r#", "issuer": "https://i", "binding": {"dpop": "required", "dpop_algs": ["ES256"], "certificate": "optional"}"#,
+    );
+    file.endpoint_with(&ENDPOINT, &bound, "/bound", Method::GET);
+    let document = read("/.well-known/oauth-protected-resource/bound").unwrap();
+    assert_eq!(
+        document["dpop_signing_alg_values_supported"],
+        json!(["ES256"])
+    );
+    assert_eq!(document["dpop_bound_access_tokens_required"], true);
+    assert_eq!(document["tls_client_certificate_bound_access_tokens"], true);
+    // Another endpoint requires no proof.
+    let whole = read("/.well-known/oauth-protected-resource").unwrap();
+    assert_eq!(whole.get("dpop_bound_access_tokens_required"), None);
     assert_eq!(read("/.well-known/oauth-protected-resource/other"), None);
     assert_eq!(read("/orders"), None);
+}
+
+/// RFC 9728 §1.2, RFC 8707 §2: no fragment.
+#[test]
+fn a_resource_is_an_address_without_path_query_and_fragment() {
+    for (resource, errors) in [
+        ("https://api.example.com", 0),
+        ("https://api.example.com:8443/", 0),
+        ("api.example.com", 1),
+        ("https://api.example.com/x", 1),
+        ("https://api.example.com?x", 1),
+        ("https://api.example.com#x", 1),
+    ] {
+        let text = json!({"resource_metadata": {"resource": resource}}).to_string();
+        let mut file = File::new(&text);
+        file.service(&SERVICE);
+        assert_eq!(file.config_errors(), errors, "{resource}");
+    }
 }
 
 #[test]
