@@ -417,3 +417,46 @@ fn links_to_the_page_of_keys_name_the_block() {
         assert!(!is_bare || whole.contains(&name.as_str()), "{name}");
     }
 }
+
+/// The texts between backticks.
+fn quoted(line: &str) -> Vec<&str> {
+    line.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_page_of_standards_names_files_and_tests_that_exist() {
+    fn read(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(&path, all);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                all.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        read(&root.join(folder), &mut code);
+    }
+    let page = fs::read_to_string(root.join("docs/identity-standards.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let mut count = 0;
+    for row in rows.filter(|row| !row.starts_with("| requirement")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [_, files, tests] = cells[..] else {
+            panic!("three cells: {row}");
+        };
+        let (files, tests) = (quoted(files), quoted(tests));
+        assert!(!files.is_empty() && !tests.is_empty(), "{row}");
+        for file in files {
+            assert!(root.join(file).is_file(), "{file}");
+        }
+        for test in tests {
+            assert!(code.contains(&format!("fn {test}(")), "{test}");
+        }
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
+}
