@@ -21,6 +21,9 @@ const NAMES: [&str; 10] = [
     "validation.json",
 ];
 
+/// What stands beside them.
+const LIST: &str = include_str!("../../conf/README.md");
+
 /// The schema of configurations, which is not a configuration itself.
 const SCHEMA: &str = "portcullis.schema.json";
 
@@ -50,17 +53,35 @@ fn every_file_is_listed_here_and_passes_check() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name == SCHEMA {
+        if name == SCHEMA || name == "README.md" {
             continue;
         }
         assert!(NAMES.contains(&&*name), "conf/{name} has no test");
-        let Output { status, stderr, .. } =
-            command().args(["check", "-c"]).arg(&path).output().unwrap();
         assert!(
-            status.success(),
-            "conf/{name}: {}",
-            String::from_utf8_lossy(&stderr)
+            LIST.contains(&format!("| [{name}]({name}) |")),
+            "{name} is not in the list"
         );
+        let check = |strict: &[&str]| -> (bool, String) {
+            let Output { status, stderr, .. } = command()
+                .arg("check")
+                .args(strict)
+                .arg("-c")
+                .arg(&path)
+                .output()
+                .unwrap();
+            (
+                status.success(),
+                String::from_utf8_lossy(&stderr).into_owned(),
+            )
+        };
+        let (is_good, said) = check(&[]);
+        assert!(is_good, "conf/{name}: {said}");
+        // The list warns about the one that has a warning.
+        let (is_quiet, said) = check(&["--strict"]);
+        assert_eq!(is_quiet, name != "krakend.json", "conf/{name}: {said}");
+        if !is_quiet {
+            assert!(said.contains("no \"issuer\"") && LIST.contains("It has no `issuer`"));
+        }
     }
 }
 

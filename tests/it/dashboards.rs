@@ -162,6 +162,8 @@ fn every_alert_can_be_read_and_has_a_severity() {
     let alerts = text.matches("- alert: ").count();
     assert_eq!(text.matches("labels: { severity: ").count(), alerts);
     assert_eq!(text.matches("summary: ").count(), alerts);
+    // What to do about it.
+    assert_eq!(text.matches("description: ").count(), alerts);
     for severity in text
         .lines()
         .filter_map(|line| line.trim().strip_prefix("labels: { severity: "))

@@ -57,6 +57,7 @@ mod streaming;
 mod target;
 mod telemetry;
 mod tls;
+mod troubleshooting;
 mod upgrade;
 mod upstream_care;
 #[cfg(all(feature = "cel", feature = "json-schema"))]

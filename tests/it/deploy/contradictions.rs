@@ -233,6 +233,7 @@ fn a_text_that_the_chart_cannot_read_is_used_with_the_values() {
     }
     for values in [
         json!({ "configText": "{ {{ include \"port.tmpl\" . }} }", "flexible": { "enabled": true } }),
+        json!({ "config": { "version": 3, "port": "{{ .service.port }}" }, "flexible": { "enabled": true } }),
         json!({ "configText": "version = 3\nport = 9000\n", "configKey": "gateway.toml" }),
     ] {
         assert_eq!(refusal(&values), "", "{values}");

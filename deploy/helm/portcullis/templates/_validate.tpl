@@ -34,10 +34,12 @@
 {{- end -}}
 {{- if not (or $said (not $read.readable)) -}}
 {{- $given := get $file "port" -}}
-{{- if eq (include "portcullis.source" .) "values" -}}
+{{- if and (kindIs "string" $given) .Values.flexible.enabled -}}
+{{- /* A part of a template. */ -}}
+{{- else if eq (include "portcullis.source" .) "values" -}}
 {{- $said = "config.port is" -}}
 {{- $is = int (default $port $given) -}}
-{{- else if not (and (kindIs "string" $given) .Values.flexible.enabled) -}}
+{{- else -}}
 {{- $said = "the file in configText listens on port" -}}
 {{- $is = int (default 8080 $given) -}}
 {{- end -}}
