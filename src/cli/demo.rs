@@ -1,4 +1,4 @@
-//! `demo`: everything in one process, on loopback, without any account.
+//! `demo`: everything in one process, without any account, on loopback unless a host name is given.
 //!
 //! It starts a development issuer (discovery, key set, token endpoint), a sample backend, and the gateway with the
 //! configuration of the walkthrough. Keys are generated at start and end with the process. It is not for production,
@@ -8,7 +8,7 @@ mod issuer;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,30 +59,45 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let extras = Extras {
         admin_listeners: vec![
             side(
+                &ports,
                 ports.issuer,
                 "--issuer-port",
                 Arc::new(move |request: &AdminRequest| issuer.response(request)),
             ),
-            side(ports.upstream, "--upstream-port", Arc::new(sample)),
+            side(&ports, ports.upstream, "--upstream-port", Arc::new(sample)),
         ],
         ready: Some(instructions(&ports, &file)),
         quiet: true,
+        end: file
+            .clone()
+            .ok()
+            .map(|path| -> Box<dyn Fn() + Send + Sync> {
+                let text = text.clone();
+                Box::new(move || remove_file(&path, &text))
+            }),
     };
-    Ok(serve_text(&text, extras))
+    let code = serve_text(&text, extras);
+    // It returns only if the gateway did not start.
+    if let Ok(path) = &file {
+        remove_file(path, &text);
+    }
+    Ok(code)
 }
 
-fn side(port: u16, block: &'static str, handler: Handler) -> AdminListener {
+fn side(ports: &Ports, port: u16, block: &'static str, handler: Handler) -> AdminListener {
     AdminListener {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        address: SocketAddr::new(ports.address(), port),
         block,
         handler,
         optional: false,
     }
 }
 
-/// The four ports of the demo.
+/// The four ports of the demo, and where they are.
 #[derive(Debug)]
 struct Ports {
+    /// The name that others use, if they may reach the demo at all.
+    host: Option<String>,
     gateway: u16,
     issuer: u16,
     upstream: u16,
@@ -93,6 +108,7 @@ impl Ports {
     /// The ports as requested, whether they are free or not.
     fn of_arguments(args: &DemoArgs) -> Ports {
         Ports {
+            host: args.host.clone(),
             gateway: args.port,
             issuer: args.issuer_port.unwrap_or(ISSUER_PORT),
             upstream: args.upstream_port.unwrap_or(UPSTREAM_PORT),
@@ -105,10 +121,11 @@ impl Ports {
     fn free(args: &DemoArgs) -> Result<Ports, String> {
         let wanted = Ports::of_arguments(args);
         // All are held until the last is chosen, so that no port is chosen twice.
-        let gateway = listener(wanted.gateway, false)?;
-        let issuer = listener(wanted.issuer, args.issuer_port.is_some())?;
-        let upstream = listener(wanted.upstream, args.upstream_port.is_some())?;
-        let page = listener(wanted.page, false)?;
+        let at = wanted.address();
+        let gateway = listener(at, wanted.gateway, false)?;
+        let issuer = listener(at, wanted.issuer, args.issuer_port.is_some())?;
+        let upstream = listener(at, wanted.upstream, args.upstream_port.is_some())?;
+        let page = listener(at, wanted.page, false)?;
         let port = |listener: &TcpListener| {
             let address = listener.local_addr().map_err(|error| error.to_string())?;
             Ok::<u16, String>(address.port())
@@ -118,17 +135,34 @@ impl Ports {
             issuer: port(&issuer)?,
             upstream: port(&upstream)?,
             page: port(&page)?,
+            host: wanted.host,
         })
+    }
+
+    /// Where the demo listens.
+    fn address(&self) -> IpAddr {
+        match &self.host {
+            None => Ipv4Addr::LOCALHOST.into(),
+            // With brackets: an address of IPv6.
+            Some(host) if host.starts_with('[') => Ipv6Addr::UNSPECIFIED.into(),
+            Some(_) => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// A port as clients call it.
+    fn url(&self, port: u16) -> String {
+        let host = self.host.as_deref().unwrap_or("127.0.0.1");
+        format!("http://{host}:{port}")
     }
 
     /// With a slash at the end, as with Auth0.
     fn issuer_url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.issuer)
+        format!("{}/", self.url(self.issuer))
     }
 }
 
-fn listener(wanted: u16, is_fixed: bool) -> Result<TcpListener, String> {
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+fn listener(address: IpAddr, wanted: u16, is_fixed: bool) -> Result<TcpListener, String> {
+    let bind = |port| TcpListener::bind((address, port));
     bind(wanted)
         .or_else(|error| if is_fixed { Err(error) } else { bind(0) })
         .map_err(|error| format!("port {wanted}: {error}"))
@@ -138,14 +172,18 @@ fn listener(wanted: u16, is_fixed: bool) -> Result<TcpListener, String> {
 /// write it, because users copy and change it.
 fn configuration(ports: &Ports, page: bool) -> String {
     let Ports {
-        gateway, upstream, ..
+        gateway,
+        upstream,
+        issuer: issuer_port,
+        ..
     } = ports;
     let issuer = ports.issuer_url();
+    let address = ports.address();
     let page = if page {
-        let port = ports.page;
+        let listen = SocketAddr::new(ports.address(), ports.page);
         format!(
             r#",
-    "portcullis/metrics": {{ "listen": "127.0.0.1:{port}", "page": true }}"#
+    "portcullis/metrics": {{ "listen": "{listen}", "page": true }}"#
         )
     } else {
         String::new()
@@ -155,7 +193,7 @@ fn configuration(ports: &Ports, page: bool) -> String {
   "version": 3,
   "name": "Portcullis demo",
   "port": {gateway},
-  "listen_ip": "127.0.0.1",
+  "listen_ip": "{address}",
   "timeout": "3s",
   "extra_config": {{
     "telemetry/logging": {{ "level": "WARNING", "stdout": true }}{page}
@@ -168,7 +206,7 @@ fn configuration(ports: &Ports, page: bool) -> String {
           "alg": "RS256",
           "issuer": "{issuer}",
           "audience": ["{AUDIENCE}"],
-          "jwk_url": "{issuer}.well-known/jwks.json",
+          "jwk_url": "http://127.0.0.1:{issuer_port}/.well-known/jwks.json",
           "disable_jwk_security": true
         }}
       }},
@@ -206,9 +244,16 @@ fn write_file(ports: &Ports, text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Removes the file at the end, if it is still the one of this demo.
+fn remove_file(path: &Path, text: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 fn instructions(ports: &Ports, file: &Result<PathBuf, String>) -> String {
-    let gateway = format!("http://127.0.0.1:{}", ports.gateway);
-    let issuer = format!("http://127.0.0.1:{}", ports.issuer);
+    let gateway = ports.url(ports.gateway);
+    let issuer = ports.url(ports.issuer);
     let protected = format!("{gateway}/auth0-protected");
     let other = format!("$(curl -s -d audience=http://other.example.com {issuer}/token)");
     let mut out = format!(
@@ -245,8 +290,8 @@ fn instructions(ports: &Ports, file: &Result<PathBuf, String>) -> String {
     };
     let _ = write!(
         out,
-        "\n  In a browser, what the gateway does now: http://127.0.0.1:{}/\n\n  Ctrl-C ends it.\n",
-        ports.page
+        "\n  In a browser, what the gateway does now: {}/\n\n  Ctrl-C ends it, and removes its file.\n",
+        ports.url(ports.page)
     );
     out
 }
@@ -317,10 +362,11 @@ mod tests {
 
     #[test]
     fn a_requested_port_that_is_in_use_is_an_error_and_a_default_is_replaced() {
+        let at = Ipv4Addr::LOCALHOST.into();
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let reason = listener(port, true).unwrap_err();
+        let reason = listener(at, port, true).unwrap_err();
         assert!(reason.starts_with(&format!("port {port}: ")), "{reason}");
-        assert!(listener(port, false).is_ok());
+        assert!(listener(at, port, false).is_ok());
     }
 }

@@ -53,6 +53,7 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   portcullis demo
   portcullis demo --issuer-port 8180 --upstream-port 8181
+  portcullis demo --host localhost
   portcullis demo --print-config > krakend.json";
 
 const HEALTHCHECK_EXAMPLES: &str = "\
@@ -260,6 +261,21 @@ pub(crate) struct ReloadArgs {
     port: Option<u16>,
 }
 
+/// A name or an address as it stands in a URL. It becomes part of commands for a shell.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let is_address = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let is_name = !text.is_empty() && text.chars().all(is_plain);
+    if is_address || is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name, or an address such as 192.0.2.1 or [2001:db8::1], without a port")
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct DemoArgs {
@@ -272,6 +288,10 @@ pub(crate) struct DemoArgs {
     /// Port of the sample backend; 8181 or, if that is in use, another one
     #[arg(long, value_name = "PORT")]
     upstream_port: Option<u16>,
+    /// Listen on all addresses instead of loopback, and print this name in the commands: for a container or another
+    /// machine. Its secret is known to everybody
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    host: Option<String>,
     /// Print the configuration of the demo for these ports, and start nothing
     #[arg(long)]
     print_config: bool,

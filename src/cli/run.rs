@@ -38,6 +38,8 @@ pub(super) struct Extras {
     pub(super) ready: Option<String>,
     /// Does not print what is served, and where.
     pub(super) quiet: bool,
+    /// Called before the process ends.
+    pub(super) end: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// The source of the configuration.

@@ -76,8 +76,8 @@ pub(crate) trait Loader: Send + Sync {
     /// Sends the remaining data to collectors before the process ends. Takes a few seconds at most.
     fn send_rest(&self) -> BoxFuture<'static, ()>;
 
-    /// Writes all logged lines, before the process ends.
-    fn flush_logs(&self);
+    /// Writes all logged lines, and removes what only this process needs, before it ends.
+    fn leave(&self);
 }
 
 /// The options of a run.
@@ -456,7 +456,7 @@ impl Process {
     }
 
     fn leave(&self, code: i32) -> ! {
-        self.loader.flush_logs();
+        self.loader.leave();
         std::process::exit(code)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::support::gateway::command;
-use crate::support::ports;
+use crate::support::{http, ports};
 
 /// The limit for a demo that never becomes ready. It is long enough for a slow machine.
 const START: Duration = Duration::from_secs(60);
@@ -139,6 +139,75 @@ fn its_commands_work_as_pasted() {
     assert!(body.contains("GET /sample/{id}"), "{body}");
 }
 
+/// The file that the commands name.
+fn file_of(commands: &[String]) -> &str {
+    let explain = commands.last().unwrap();
+    let (_, rest) = explain.split_once(" -c ").unwrap();
+    rest.split(' ').next().unwrap()
+}
+
+/// For a container, or another machine: all that is printed has the name, and each part of it can be reached by it.
+#[test]
+fn it_can_be_called_by_another_name() {
+    let [port, issuer, upstream] = [(); 3].map(|()| ports::free());
+    let arguments = [
+        "-p",
+        &port.to_string(),
+        "--issuer-port",
+        &issuer.to_string(),
+    ]
+    .map(str::to_owned);
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let upstream = upstream.to_string();
+    arguments.extend(["--upstream-port", &upstream, "--host", "localhost"]);
+    let (_demo, commands, page) = start_with(&arguments);
+    let explain = commands.last().unwrap();
+    assert!(
+        !format!("{commands:?}{page}").contains("127.0.0.1"),
+        "{commands:?}"
+    );
+    let ask = |port: u16, path: &str, token: &str| {
+        let mut client = http::Client::connect(port).unwrap();
+        let fields = [("Authorization", token), ("Connection", "close")];
+        client.send(http::request("GET", path, &fields)).unwrap();
+        client.response("GET").unwrap()
+    };
+    let token = format!("Bearer {}", ask(issuer, "/token", "").text());
+    assert_eq!(ask(port, "/auth0-protected", &token).status, 200);
+    let text = std::fs::read_to_string(file_of(&commands)).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let validator = &file["endpoints"][0]["extra_config"]["auth/validator"];
+    assert_eq!(validator["issuer"], format!("http://localhost:{issuer}/"));
+    assert_eq!(file["listen_ip"], "0.0.0.0");
+    assert!(explain.contains("http://localhost:"), "{explain}");
+
+    // It becomes part of commands for a shell.
+    for name in ["a b", "$(id)", "", "a/b", "a:1", "[::1", "::1"] {
+        let output = command()
+            .args(["demo", "--print-config", "--host", name])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{name}");
+    }
+    for name in ["gateway.test", "192.0.2.1", "[2001:db8::1]"] {
+        let output = command()
+            .args(["demo", "--print-config", "--host", name])
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains(&format!("http://{name}:")), "{printed}");
+        let every = if name.starts_with('[') {
+            "::"
+        } else {
+            "0.0.0.0"
+        };
+        assert!(
+            printed.contains(&format!(r#""listen_ip": "{every}""#)),
+            "{printed}"
+        );
+    }
+}
+
 /// The file that the demo names is the one that it serves, and that `--print-config` prints for its ports.
 #[test]
 fn its_file_can_be_kept_and_its_ports_can_be_chosen() {
@@ -151,15 +220,8 @@ fn its_file_can_be_kept_and_its_ports_can_be_chosen() {
         "--upstream-port",
         &upstream,
     ];
-    let (_demo, commands, _) = start_with(&arguments);
-    let explain = commands.last().unwrap();
-    let file = explain
-        .split(" -c ")
-        .nth(1)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap();
+    let (mut demo, commands, _) = start_with(&arguments);
+    let file = file_of(&commands);
     let kept = std::fs::read_to_string(file).unwrap();
     let printed = command()
         .args(["demo", "--print-config"])
@@ -180,12 +242,19 @@ fn its_file_can_be_kept_and_its_ports_can_be_chosen() {
     );
     let checked = command().args(["check", file]).status().unwrap();
     assert!(checked.success());
-    let _ = std::fs::remove_file(file);
-
     let output = command().arg("demo").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains(&format!("port {issuer}: ")), "{said}");
+
+    // Nothing is left at its end.
+    assert!(std::path::Path::new(file).exists());
+    let id = demo.0.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(told.success() && demo.0.wait().unwrap().success());
+    let folder = std::path::Path::new(file).parent().unwrap();
+    let unfinished = folder.join(format!(".portcullis-demo-{id}"));
+    assert!(!std::path::Path::new(file).exists() && !unfinished.exists());
 }
 
 #[test]

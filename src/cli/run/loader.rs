@@ -268,7 +268,10 @@ impl Loader for FileLoader {
         })
     }
 
-    fn flush_logs(&self) {
+    fn leave(&self) {
+        if let Some(end) = &self.extras.end {
+            end();
+        }
         self.logger.flush_within(FLUSH);
         if let Some(open) = &*locked(&self.access) {
             open.flush(FLUSH);
