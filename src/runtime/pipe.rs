@@ -21,6 +21,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::request::Params;
 use crate::upstream::Response;
+use crate::upstream::budget::Charge;
 
 /// A request that a step may read and change.
 #[derive(Debug, Clone)]
@@ -99,6 +100,8 @@ pub struct PipeResponse {
     pub reply: Option<Reply>,
     /// Metadata of a composed response.
     pub meta: Meta,
+    /// For the memory of the data. A step that makes other data replaces it.
+    pub held: Charge,
 }
 
 /// Metadata of a composed response, for the outer steps and for the client.
@@ -128,6 +131,7 @@ impl PipeResponse {
             complete: false,
             reply: None,
             meta: Meta::default(),
+            held: Charge::default(),
         }
     }
 }

@@ -93,6 +93,13 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The bytes that may still be taken, without those that could be evicted.
+    pub(crate) fn left(&'static self) -> u64 {
+        let own = self.limit().saturating_sub(self.used());
+        let most = self.memory.most(self.reserve());
+        own.min(most.saturating_sub(self.memory.taken()))
+    }
+
     /// The number of charges rejected since the start.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
@@ -223,6 +230,12 @@ impl Charge {
             self.budget.release(over);
             self.bytes -= over;
         }
+    }
+
+    /// Takes over another charge of the same budget.
+    pub(crate) fn join(&mut self, mut other: Charge) {
+        debug_assert!(std::ptr::eq(self.budget, other.budget));
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// The body that this charge is for. Its own size stays charged until its last copy is dropped.

@@ -3,6 +3,7 @@
 mod budget;
 mod descriptors;
 mod memory;
+mod scripts;
 
 use std::io::Read as _;
 use std::net::TcpStream;

@@ -159,6 +159,7 @@ fn composed(data: &'static str) -> PipeResponse {
         complete: true,
         reply: None,
         meta: Meta::default(),
+        held: Default::default(),
     }
 }
 

@@ -73,6 +73,7 @@ async fn after(expressions: &[&str], body: &str, depth: Depth) -> Result<String,
         complete: true,
         reply: None,
         meta: Default::default(),
+        held: Default::default(),
     };
     step.after(None, &request(), &mut response)
         .await

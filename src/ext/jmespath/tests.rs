@@ -29,6 +29,7 @@ async fn within(limit: Duration, expr: &str, body: &'static str) -> Result<Strin
         complete: true,
         reply: None,
         meta: Meta::default(),
+        held: Default::default(),
     };
     let mut request = pipe_request(Bytes::new());
     request.deadline = tokio::time::Instant::now() + limit;

@@ -8,7 +8,7 @@ use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
 
 use super::headers::{Spelling, field_name, field_value, first, values};
 use super::library::text;
-use super::objects::list;
+use super::objects::{bytes, list};
 use super::run::{Run, add_field, field_bytes, run};
 use crate::upstream::SideResponse;
 
@@ -84,7 +84,7 @@ fn call(run: &mut Run, args: &MultiValue) -> Result<HttpCall> {
         method,
         url: String::from_utf8_lossy(&argument(0)?).into_owned(),
         headers: fields(run, args.get(3))?,
-        body: Bytes::from(argument(2)?),
+        body: args.get(2).map_or(Ok(Bytes::new()), bytes)?,
     })
 }
 

@@ -150,7 +150,11 @@ fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
             Some(text) => leaf(Json::Number(text.into())),
             None => Err(Error::runtime("JSON cannot contain this number")),
         },
-        Value::String(text) => leaf(Json::string(text.to_string_lossy())),
+        Value::String(text) => {
+            let length = text.as_bytes().len();
+            tree.prepare(length).map_err(Error::external)?;
+            leaf(Json::string(text.to_string_lossy()))
+        }
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),
         // As in KrakenD: an empty table within another one could be a list or an object, and becomes null.
         Value::Table(table) if depth > 0 && table.is_empty() => leaf(Json::Null),

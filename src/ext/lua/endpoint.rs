@@ -69,7 +69,10 @@ impl LuaEndpoint {
         let text = printable(&stop.text()).into_owned();
         log::error!("{} {text}", self.place);
         notes.errors.push(text.into());
-        notes.rejected = Some("script");
+        notes.rejected = Some(match stop {
+            Stop::Full => "buffers_full",
+            _ => "script",
+        });
         let mut response = Response::empty(StatusCode::INTERNAL_SERVER_ERROR);
         if matches!(stop, Stop::Busy | Stop::Full) {
             response.status = StatusCode::SERVICE_UNAVAILABLE;

@@ -30,6 +30,14 @@ impl Stop {
         error.downcast_ref::<Full>().is_some() || matches!(of_tree, Some(TreeError::Crowded(_)))
     }
 
+    /// The error that ends the script.
+    pub(super) fn raised(self) -> Error {
+        match self {
+            Stop::Full => Error::external(Full),
+            stop => Error::runtime(stop.text()),
+        }
+    }
+
     /// The text for the log, and for `return_error_msg` where the level shows it.
     pub(super) fn text(&self) -> String {
         match self {

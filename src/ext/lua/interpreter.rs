@@ -14,6 +14,7 @@ use mlua::{
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop, located};
 use super::library;
+use super::memory::{MOST_MEMORY, OwnCharge};
 use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
@@ -21,8 +22,6 @@ use super::syntax;
 use crate::upstream::SideError;
 use crate::upstream::budget::FREE;
 
-/// The memory limit of one interpreter, whatever it runs.
-pub(super) const MOST_MEMORY: usize = 64 << 20;
 /// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
 const INSTRUCTIONS_PER_LOOK: u32 = 250;
 /// Instructions between two checks of the clock while a script copies long strings.
@@ -53,6 +52,7 @@ pub(super) struct Interpreter {
     outside: Arc<Outside>,
     has_string_methods: bool,
     uses: u32,
+    own: OwnCharge,
 }
 
 /// A part of a script, loaded as a function.
@@ -67,7 +67,11 @@ struct Loaded {
 
 impl Interpreter {
     /// A new state with only our own globals.
+    ///
+    /// # Errors
+    /// There is no memory for it.
     pub(super) fn new(outside: &Arc<Outside>) -> mlua::Result<Interpreter> {
+        let mut own = OwnCharge::new().map_err(Error::external)?;
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS | StdLib::IO;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let base = lua.globals();
@@ -81,6 +85,7 @@ impl Interpreter {
         lua.set_app_data(Run::default());
         look_every(&lua, INSTRUCTIONS_PER_LOOK)?;
         lua.set_memory_limit(MOST_MEMORY)?;
+        own.settle(lua.used_memory()).map_err(Error::external)?;
         Ok(Interpreter {
             lua,
             builder,
@@ -90,6 +95,7 @@ impl Interpreter {
             outside: Arc::clone(outside),
             has_string_methods: false,
             uses: 0,
+            own,
         })
     }
 
@@ -111,6 +117,8 @@ impl Interpreter {
     pub(super) fn begin(&mut self, script: &Script, mut state: Run) -> Result<Table, Stop> {
         self.uses += 1;
         state.begin_work();
+        state.memory.begin(self.own.bytes());
+        state.fund(&self.lua, 0)?;
         self.lua.set_app_data(state);
         self.globals(script)
             .map_err(|error| self.stop(&error, None))
@@ -149,23 +157,30 @@ impl Interpreter {
             .thread(script, part, &text, env)
             .map_err(|error| self.stop(&error, joined))?;
         loop {
-            self.begin_work();
+            self.begin_work(|run| run.fund(&self.lua, 0))?;
             // A panic in one of our functions must affect only this request.
             let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume::<MultiValue>(())));
-            self.begin_work();
+            let settled = self.begin_work(|run| run.settle(&self.lua));
             match resumed {
                 Err(_) => return Err(self.broken()),
                 Ok(Err(error)) => return Err(self.stop(&error, joined)),
-                Ok(Ok(_)) if thread.status() == ThreadStatus::Finished => return Ok(()),
-                Ok(Ok(_)) => self.wait().await?,
+                Ok(Ok(_)) => settled?,
             }
+            if thread.status() == ThreadStatus::Finished {
+                return Ok(());
+            }
+            self.wait().await?;
         }
     }
 
-    /// A script that waits must not occupy a lane or worker.
-    fn begin_work(&self) {
-        if let Ok(mut run) = run(&self.lua) {
-            run.begin_work();
+    /// A script that waits must not occupy a lane or worker, and `account` charges its memory.
+    fn begin_work(&self, account: impl FnOnce(&mut Run) -> Result<(), Stop>) -> Result<(), Stop> {
+        match run(&self.lua) {
+            Ok(mut run) => {
+                run.begin_work();
+                account(&mut run)
+            }
+            Err(_) => Ok(()),
         }
     }
 
@@ -301,6 +316,13 @@ impl Interpreter {
             && self.uses < MOST_USES
             && self.lua.used_memory() < MOST_KEPT_MEMORY
             && self.lua.set_globals(self.nothing.clone()).is_ok()
+            && self.gives_memory_back()
+    }
+
+    /// An idle interpreter keeps its scripts, but not the data of a request.
+    fn gives_memory_back(&mut self) -> bool {
+        !self.own.is_exceeded(self.lua.used_memory())
+            || self.collect().is_ok() && self.own.settle(self.lua.used_memory()).is_ok()
     }
 
     /// Why a script ended early.
@@ -318,7 +340,10 @@ impl Interpreter {
             return Stop::Full;
         }
         if let Error::MemoryError(_) = innermost(error) {
-            return Stop::Memory;
+            return match &state {
+                Ok(state) if state.memory.is_lowered() => Stop::Full,
+                _ => Stop::Memory,
+            };
         }
         let (message, place) = located(error);
         if let Ok(state) = &state
@@ -358,11 +383,11 @@ fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
     let (looked, number) = {
         let mut run = run(lua)?;
         let took = run.looked.elapsed();
-        let looked = run.look();
+        let looked = run.look().and_then(|()| run.fund(lua, 0));
         run.looked = Instant::now();
         (looked, run.pace.next(took))
     };
-    looked.map_err(|stop| Error::runtime(stop.text()))?;
+    looked.map_err(Stop::raised)?;
     if let Some(number) = number {
         look_every(lua, number)?;
     }

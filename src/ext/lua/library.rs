@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
-use super::failure::{CustomError, located};
+use super::failure::{CustomError, Stop, located};
 use super::objects::status;
 use super::pool::Outside;
 use super::run::run;
@@ -153,7 +153,10 @@ fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
         Ok(text)
     };
     Ok(match read() {
-        Ok(text) => (Value::String(lua.create_string(text)?), Value::Nil),
+        Ok(text) => {
+            run(lua)?.fund(lua, 2 * text.len()).map_err(Stop::raised)?;
+            (Value::String(lua.create_string(text)?), Value::Nil)
+        }
         Err(error) => {
             let why = format!("cannot open {name}: {error}");
             (Value::Nil, Value::String(lua.create_string(why)?))
@@ -181,10 +184,10 @@ fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
 fn look(lua: &Lua, length: Option<f64>) -> Result<()> {
     let mut run = run(lua)?;
     let looked = match length {
-        Some(length) => run.look_before(length as usize),
+        Some(length) => run.prepare(lua, length as usize),
         None => run.look(),
     };
-    looked.map_err(|stop| Error::runtime(stop.text()))
+    looked.map_err(Stop::raised)
 }
 
 /// The script changed something that cannot be restored: the interpreter must not be reused.

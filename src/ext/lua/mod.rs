@@ -10,6 +10,7 @@
 //! | `syntax`, `goto` | gopher-lua's extensions of Lua 5.1, rewritten in Lua 5.1: `goto`, `;;`, `__len` of tables |
 //! | `missing_functions` | functions of gopher-lua that do not exist here |
 //! | `session` | the use of an interpreter by one request |
+//! | `memory` | the memory of interpreters, which counts in the budgets of the process |
 //! | `run` | the state of a request that scripts can access, and their limits |
 //! | `tree`, `collections` | data as `luaTable` and `luaList` |
 //! | `client`, `objects`, `headers` | `ctx`, `request`, `response` |
@@ -30,6 +31,7 @@ mod goto;
 mod headers;
 mod interpreter;
 mod library;
+mod memory;
 mod missing_functions;
 mod objects;
 mod pattern;

@@ -12,7 +12,7 @@ use super::library::text;
 use super::run::{Fields, RequestView, ResponseView, Run, run};
 use super::tree::{Node, Tree};
 use crate::runtime::forward::QueryRules;
-use crate::runtime::json::Value as Json;
+use crate::runtime::json::{Value as Json, charge_bytes};
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 use crate::runtime::template::{self, escape};
@@ -230,8 +230,14 @@ pub(super) fn plain(value: &Value) -> Result<String> {
     Ok(String::from_utf8_lossy(&text(value)?).into_owned())
 }
 
+/// The same as a body, which is charged until it is dropped.
 pub(super) fn bytes(value: &Value) -> Result<Bytes> {
-    Ok(Bytes::from(text(value)?.into_owned()))
+    let length = match value {
+        Value::String(text) => text.as_bytes().len(),
+        _ => 0,
+    };
+    let charge = charge_bytes(length).map_err(Error::external)?;
+    Ok(charge.hold(Bytes::from(text(value)?.into_owned())))
 }
 
 pub(super) fn method(value: &Value) -> Result<Method> {

@@ -11,6 +11,7 @@ use super::failure::Stop;
 use super::run::{Fields, RequestView, ResponseView, Run, Shadow};
 use super::script::{Level, Part, Script, Sources};
 use super::session::Session;
+use super::tree::TreeError;
 use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
@@ -136,10 +137,7 @@ impl LuaPipe {
             return Err(Stop::Deadline);
         };
         response.complete = view.complete;
-        response.data = state
-            .tree
-            .export(view.data)
-            .map_err(|error| Stop::Error(format!("lua: {error}")))?;
+        (response.data, response.held) = state.tree.export(view.data).map_err(unusable)?;
         if was_empty && matches!(&response.data, Value::Object(object) if object.is_empty()) {
             response.data = Value::Null;
         }
@@ -171,10 +169,7 @@ fn keep_framing(old: &HeaderMap, new: &mut HeaderMap) {
 }
 
 fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<ResponseView, Stop> {
-    let data = state
-        .tree
-        .import(data)
-        .map_err(|error| Stop::Error(format!("lua: {error}")))?;
+    let data = state.tree.import(data).map_err(unusable)?;
     let reply = response.reply.as_ref();
     let told = response.meta.status.map_or(0, |status| status.as_u16());
     Ok(ResponseView {
@@ -216,6 +211,14 @@ fn copy_back(state: &Run, request: &mut PipeRequest) {
     // Only the URL selects the host.
     if let Some(host) = host {
         request.headers.insert(HOST, host);
+    }
+}
+
+/// Why data cannot be passed to or from a script.
+fn unusable(error: TreeError) -> Stop {
+    match error {
+        TreeError::Crowded(_) => Stop::Full,
+        error => Stop::Error(format!("lua: {error}")),
     }
 }
 

@@ -8,6 +8,7 @@ use super::interpreter::Interpreter;
 use super::run::Run;
 use crate::telemetry::sink::{Output, Sink};
 use crate::upstream::SideClient;
+use crate::upstream::budget::Memory;
 
 /// The number of shards, so that workers do not wait for each other.
 const SHARDS: usize = 8;
@@ -75,7 +76,13 @@ impl Pool {
         if let Some(found) = self.shards().find_map(|shard| open(shard)?.pop()) {
             return Ok(found);
         }
-        Interpreter::new(&self.outside).map_err(|error| Stop::Error(format!("lua: {error}")))
+        Interpreter::new(&self.outside).map_err(|error| {
+            if Stop::is_full(&error) {
+                Stop::Full
+            } else {
+                Stop::Error(format!("lua: {error}"))
+            }
+        })
     }
 
     /// Returns `interpreter` to the pool after a request, unless it must not be reused. Returns the state that its
@@ -88,7 +95,14 @@ impl Pool {
         if state.collect && interpreter.collect().is_err() {
             return state;
         }
+        // When memory is short, requests need it more than idle interpreters.
+        let memory = Memory::process();
+        let is_short = memory.is_short(memory.granted() / 4);
         for mut idle in self.shards().filter_map(open) {
+            if is_short {
+                idle.clear();
+                break;
+            }
             if idle.len() < MOST_IDLE {
                 idle.push(interpreter);
                 break;

@@ -10,13 +10,14 @@ use mlua::{AppDataRefMut, Error, Lua, Value};
 
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop};
-use super::interpreter::{MOST_MEMORY, Pace};
+use super::interpreter::Pace;
+use super::memory::Memory;
 use super::tree::{Id, Tree};
 use crate::runtime::forward::alike;
 use crate::runtime::heavy::{Cut, Heavy};
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
-use crate::upstream::budget::{Charge, FREE};
+use crate::upstream::budget::Full;
 
 /// The state of a run.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub(super) struct Run {
     /// The data of `response`.
     pub(super) response: Option<Box<ResponseView>>,
     pub(super) tree: Tree,
-    /// For the bodies that are strings of Lua.
-    pub(super) held: Charge,
+    /// For the memory of the interpreter.
+    pub(super) memory: Memory,
     /// The call of `http_response.new`, and its result.
     pub(super) call: Option<HttpCall>,
     pub(super) answered: Option<Result<HttpResponse, Error>>,
@@ -60,7 +61,7 @@ impl Default for Run {
             request: None,
             response: None,
             tree: Tree::default(),
-            held: Charge::default(),
+            memory: Memory::default(),
             call: None,
             answered: None,
             collect: false,
@@ -107,6 +108,42 @@ impl Run {
         self.checked(looked)
     }
 
+    /// The same before a function makes a string of this length.
+    ///
+    /// # Errors
+    /// The script must end.
+    pub(super) fn prepare(&mut self, lua: &Lua, length: usize) -> Result<(), Stop> {
+        self.look_before(length)?;
+        // The string exists twice while it is handed over to Lua.
+        self.fund(lua, length.saturating_mul(2))
+    }
+
+    /// Charges what the interpreter uses, and `more` bytes that are about to be used. Beyond the limit of the process
+    /// the script must end, whatever it catches.
+    ///
+    /// # Errors
+    /// The script must end.
+    pub(super) fn fund(&mut self, lua: &Lua, more: usize) -> Result<(), Stop> {
+        let funded = self.memory.fund(lua, more);
+        self.within(funded)
+    }
+
+    /// Keeps what the interpreter uses charged, while the script waits or after it.
+    ///
+    /// # Errors
+    /// The script must end.
+    pub(super) fn settle(&mut self, lua: &Lua) -> Result<(), Stop> {
+        let settled = self.memory.settle(lua);
+        self.within(settled)
+    }
+
+    fn within(&mut self, charged: Result<(), Full>) -> Result<(), Stop> {
+        charged.map_err(|Full| {
+            self.stop = Some(Stop::Full);
+            Stop::Full
+        })
+    }
+
     fn checked(&mut self, looked: Result<(), Cut>) -> Result<(), Stop> {
         looked.map_err(|cut| {
             let stop = match cut {
@@ -120,12 +157,7 @@ impl Run {
 
     /// A body as a string of Lua. Beyond the limit of the process there is none.
     pub(super) fn body(&mut self, lua: &Lua, body: &[u8]) -> mlua::Result<Value> {
-        // An interpreter never holds more than its limit, however often a script asks.
-        let most = MOST_MEMORY.saturating_sub(self.held.bytes());
-        let held = self.held.bytes() + body.len().min(most);
-        if held > FREE {
-            self.held.cover(held).map_err(Error::external)?;
-        }
+        self.fund(lua, body.len()).map_err(Stop::raised)?;
         lua.create_string(body).map(Value::String)
     }
 

@@ -82,6 +82,7 @@ fn response(json: &str) -> PipeResponse {
         complete: true,
         reply: None,
         meta: Default::default(),
+        held: Default::default(),
     }
 }
 

@@ -38,7 +38,7 @@ const CHANGES: [(&str, Change); 3] = [
 ];
 
 fn changed(lua: &Lua, subject: &LuaString, change: Change) -> Result<LuaString> {
-    look_before(lua, subject.as_bytes().len())?;
+    prepare(lua, subject.as_bytes().len())?;
     let mut bytes = subject.as_bytes().to_vec();
     change(&mut bytes);
     lua.create_string(bytes)
@@ -47,7 +47,13 @@ fn changed(lua: &Lua, subject: &LuaString, change: Change) -> Result<LuaString> 
 /// Checks the clock before work on a string of `length` bytes.
 fn look_before(lua: &Lua, length: usize) -> Result<()> {
     let looked = run(lua)?.look_before(length);
-    looked.map_err(|stop| Error::runtime(stop.text()))
+    looked.map_err(Stop::raised)
+}
+
+/// The same before a string of `length` bytes is made.
+fn prepare(lua: &Lua, length: usize) -> Result<()> {
+    let prepared = run(lua)?.prepare(lua, length);
+    prepared.map_err(Stop::raised)
 }
 
 fn find(
@@ -134,7 +140,7 @@ fn replace(
             "bad argument #3 to 'gsub' (string/function/table expected)",
         ));
     }
-    look_before(lua, subject.as_bytes().len())?;
+    prepare(lua, subject.as_bytes().len())?;
     enter(lua)?;
     let replaced = replaced(lua, &subject, &pattern, &replacement, most);
     run(lua)?.depth -= 1;
@@ -154,6 +160,7 @@ fn replaced(
     let mut is_late = clock(lua);
     let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
     let (mut out, mut at, mut count) = (Vec::new(), 0, 0);
+    let mut prepared = subject.len();
     while count < most {
         let end = matcher.at(at).map_err(|error| failed(lua, error))?;
         if let Some(end) = end {
@@ -178,6 +185,10 @@ fn replaced(
         }
         if out.len() > MOST_BYTES {
             return Err(too_long(lua));
+        }
+        if out.len() > prepared {
+            prepared = (2 * out.len()).min(MOST_BYTES);
+            prepare(lua, prepared)?;
         }
         if matcher.is_anchored() {
             break;
@@ -278,7 +289,7 @@ fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
     };
     match subject.len().checked_mul(count) {
         Some(length) if length <= MOST_BYTES => {
-            look_before(lua, length)?;
+            prepare(lua, length)?;
             lua.create_string(subject.repeat(count))
         }
         _ => Err(too_long(lua)),
@@ -316,7 +327,7 @@ fn failed(lua: &Lua, error: MatchError) -> Error {
         && let Ok(run) = run(lua)
         && let Some(stop) = &run.stop
     {
-        return Error::runtime(stop.text());
+        return stop.clone().raised();
     }
     Error::runtime(error.to_string())
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
 use self::entry::Entries;
 use crate::runtime::json::{Growth, Kind, MAX_DEPTH, Object, Value};
-use crate::upstream::budget::Full;
+use crate::upstream::budget::{Charge, Full};
 
 /// The index of an object or a list in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,22 @@ pub(super) enum TreeError {
     #[error("the data is nested too deeply, or contains itself")]
     TooDeep,
 }
+
+/// What is copied out of a tree.
+struct Copies {
+    spent: usize,
+    growth: Growth,
+}
+
+impl Copies {
+    fn add(&mut self, bytes: usize) -> Result<(), TreeError> {
+        add(&mut self.spent, bytes)?;
+        Ok(self.growth.add(bytes)?)
+    }
+}
+
+/// The node of the map of each object, in addition to its members.
+const OBJECT: usize = 512;
 
 type Members = BTreeMap<Box<str>, Node>;
 
@@ -110,15 +126,18 @@ impl Tree {
         }
     }
 
-    /// The value of `id` for the gateway. The tree keeps its own.
+    /// The value of `id` for the gateway, and the charge for it. The tree keeps its own.
     ///
     /// # Errors
     /// It contains itself, or has become too large by containing other values many times.
-    pub(super) fn export(&mut self, id: Id) -> Result<Value, TreeError> {
-        let mut spent = self.spent;
-        let value = self.value_of(&Node::Object(id), 0, &mut spent);
-        self.spent = spent;
-        value
+    pub(super) fn export(&mut self, id: Id) -> Result<(Value, Charge), TreeError> {
+        let mut copies = Copies {
+            spent: self.spent,
+            growth: Growth::default(),
+        };
+        let value = self.value_of(&Node::Object(id), 0, &mut copies);
+        self.spent = copies.spent;
+        Ok((value?, copies.growth.into_charge()))
     }
 
     // Objects.
@@ -337,33 +356,39 @@ impl Tree {
         }
     }
 
-    fn value_of(&self, node: &Node, depth: usize, spent: &mut usize) -> Result<Value, TreeError> {
+    fn value_of(&self, node: &Node, depth: usize, copies: &mut Copies) -> Result<Value, TreeError> {
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep);
         }
         match node {
             Node::Leaf(value) => {
-                add(spent, value_bytes(value))?;
+                copies.add(value_bytes(value))?;
                 Ok(value.clone())
             }
             Node::Object(id) => {
+                copies.growth.add(OBJECT)?;
                 let mut object = Object::new();
                 for (key, node) in self.members(*id).into_iter().flatten() {
-                    add(spent, VALUE_BYTES + key.len())?;
-                    object.insert(key.clone(), self.value_of(node, depth + 1, spent)?);
+                    copies.add(VALUE_BYTES + key.len())?;
+                    object.insert(key.clone(), self.value_of(node, depth + 1, copies)?);
                 }
                 Ok(Value::Object(object))
             }
             Node::List(id) => {
                 let list = self.lists.get(id.0 as usize);
                 let items = list.map(|list| list.items.as_slice()).unwrap_or_default();
-                add(spent, items.len() * VALUE_BYTES)?;
+                copies.add(items.len() * VALUE_BYTES)?;
                 let values = items
                     .iter()
-                    .map(|node| self.value_of(node, depth + 1, spent));
+                    .map(|node| self.value_of(node, depth + 1, copies));
                 values.collect::<Result<_, _>>().map(Value::Array)
             }
         }
+    }
+
+    /// Charges a text before it is copied from a script. What becomes of it is counted when it is added.
+    pub(super) fn prepare(&mut self, bytes: usize) -> Result<(), TreeError> {
+        Ok(self.growth.prepare(bytes)?)
     }
 
     /// Counts memory that a script uses elsewhere too, because one limit applies to all of it.

@@ -40,6 +40,7 @@ fn response(data: &str) -> PipeResponse {
         complete: true,
         reply: None,
         meta: Meta::default(),
+        held: Default::default(),
     }
 }
 

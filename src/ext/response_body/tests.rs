@@ -23,6 +23,7 @@ async fn changed(step: &dyn PipeStep, body: &'static str) -> String {
         complete: true,
         reply: None,
         meta: Meta::default(),
+        held: Default::default(),
     };
     let request = pipe_request(Bytes::new());
     step.after(None, &request, &mut response).await.unwrap();

@@ -25,6 +25,7 @@ async fn checked(
         complete: true,
         reply,
         meta: Meta::default(),
+        held: Default::default(),
     };
     step.after(None, &pipe_request(Bytes::new()), &mut response)
         .await

@@ -102,6 +102,17 @@ impl Growth {
         self.charge.cover(self.bytes.saturating_add(STEP))
     }
 
+    /// Charges `bytes` that are about to be made, and that will be counted when they are.
+    ///
+    /// # Errors
+    /// As `charge`.
+    pub(crate) fn prepare(&mut self, bytes: usize) -> Result<(), Full> {
+        match self.bytes.saturating_add(bytes) {
+            all if all <= FREE || self.uncounted => Ok(()),
+            all => self.charge.cover(all),
+        }
+    }
+
     /// Takes over a charge for what was counted elsewhere.
     pub(crate) fn adopt(&mut self, charge: Charge) {
         self.charge = charge;

@@ -100,6 +100,7 @@ async fn piped<C: Transport>(
         complete: merged.complete,
         reply: None,
         meta: merged.meta.take().map(|meta| *meta).unwrap_or_default(),
+        held: std::mem::take(&mut merged.held),
     };
     let left = {
         let leaving = pin!(entered.leave(&request, &mut response));
@@ -108,6 +109,7 @@ async fn piped<C: Transport>(
     match left.unwrap_or_else(|| Err(Failure::deadline())) {
         Ok(()) => {
             merged.data = Some(response.data);
+            merged.held = response.held;
             merged.complete = response.complete;
             merged.meta = Some(Box::new(response.meta));
             merged

@@ -90,7 +90,7 @@ pub(super) struct Merged {
     /// No backend was to be called.
     pub(super) idle: bool,
     /// For the memory of the data, as long as it is needed.
-    pub(super) _held: SmallVec<[Charge; 1]>,
+    pub(super) held: Charge,
 }
 
 impl Merged {
@@ -113,7 +113,7 @@ impl Merged {
                 passed: part.passed,
                 meta: part.meta,
                 idle: false,
-                _held: SmallVec::from_iter([part.held]),
+                held: part.held,
             },
             Err(failure) => Merged {
                 data: None,
@@ -123,7 +123,7 @@ impl Merged {
                 passed: None,
                 meta: None,
                 idle: false,
-                _held: SmallVec::new(),
+                held: Charge::default(),
             },
         }
     }
@@ -138,7 +138,7 @@ impl Merged {
         let mut merged: Option<Object> = None;
         let mut responses = 0;
         let mut complete = true;
-        let mut held = SmallVec::new();
+        let mut held = Charge::default();
         let mut metas: SmallVec<[Option<Box<Meta>>; 4]> = SmallVec::new();
         for part in parts {
             if matches!(part.data, Value::Object(_)) {
@@ -146,7 +146,7 @@ impl Merged {
             }
             responses += 1;
             complete &= part.complete;
-            held.push(part.held);
+            held.join(part.held);
             match (part.data, &mut merged) {
                 (Value::Object(object), None) => merged = Some(object),
                 (Value::Object(object), Some(merged)) => merged.extend(object),
@@ -168,7 +168,7 @@ impl Merged {
                 _ => None,
             },
             idle: false,
-            _held: held,
+            held,
         }
     }
 }

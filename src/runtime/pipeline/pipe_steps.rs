@@ -291,9 +291,11 @@ async fn left(
         complete: part.complete,
         reply,
         meta: part.meta.take().map(|meta| *meta).unwrap_or_default(),
+        held: part.held,
     };
     around.leave(&mut response).await?;
     part.data = response.data;
+    part.held = response.held;
     part.complete = response.complete;
     part.meta = Some(Box::new(response.meta));
     if let Some(body) = response.reply.and_then(|reply| reply.body) {

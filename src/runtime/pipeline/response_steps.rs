@@ -8,6 +8,7 @@ use super::pipe_steps::{CallSteps, EnteredSteps};
 use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::{Meta, PipeRequest, PipeResponse, Reply};
+use crate::upstream::budget::Charge;
 
 /// The steps that want to see the response.
 pub(super) struct ResponseSteps<'a> {
@@ -46,6 +47,7 @@ impl ResponseSteps<'_> {
             complete: !skipped,
             reply: Some(reply.clone()),
             meta: Meta::default(),
+            held: Charge::default(),
         };
         if let Some(inner) = self.inner {
             inner.leave(&mut response).await?;

@@ -8,10 +8,10 @@ use super::with_metrics;
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Upstream, eventually, pause, ports};
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// The value of a metric without labels.
-fn metric(port: u16, name: &str) -> u64 {
+pub(super) fn metric(port: u16, name: &str) -> u64 {
     let mut client = Client::connect(port).unwrap();
     client.send(request("GET", "/metrics", &[])).unwrap();
     let page = client.response("GET").unwrap().text();
@@ -21,12 +21,12 @@ fn metric(port: u16, name: &str) -> u64 {
     value.unwrap().parse().unwrap()
 }
 
-fn held(port: u16) -> u64 {
+pub(super) fn held(port: u16) -> u64 {
     metric(port, "portcullis_buffered_bytes")
 }
 
 /// A gateway with this budget and these endpoints, and the port of its metrics.
-fn gateway(buffered: &str, endpoints: Value) -> (Gateway, u16) {
+pub(super) fn gateway(buffered: &str, endpoints: Value) -> (Gateway, u16) {
     let metrics = ports::free();
     let file = json!({ "version": 3, "timeout": "30s",
         "extra_config": { "portcullis/limits": { "buffered": buffered } },
@@ -35,7 +35,7 @@ fn gateway(buffered: &str, endpoints: Value) -> (Gateway, u16) {
     (Gateway::start(&file.to_string()), metrics)
 }
 
-fn endpoint(path: &str, method: &str, encoding: &str, backend: &Upstream) -> Value {
+pub(super) fn endpoint(path: &str, method: &str, encoding: &str, backend: &Upstream) -> Value {
     json!({ "endpoint": path, "method": method, "output_encoding": encoding,
         "backend": [{ "host": [backend.url()], "url_pattern": path, "encoding": encoding }] })
 }

@@ -1,0 +1,154 @@
+//! The memory that scripts occupy.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::memory::{LIMIT, endpoint, gateway, held, metric};
+use crate::support::http::request;
+use crate::support::{Client, Upstream, eventually};
+
+/// An endpoint with a script around it. Its backend never responds.
+fn waiting(path: &str, pre: &str, backend: &Upstream) -> Value {
+    let mut endpoint = endpoint(path, "GET", "json", backend);
+    endpoint["extra_config"]["modifier/lua-proxy"] = json!({
+        "allow_open_libs": true, "pre": pre, "post": "local r = response.load()" });
+    endpoint
+}
+
+/// What a script keeps while its backend works is Lua's own memory: long strings, and tables of short ones.
+#[test]
+fn interpreters_share_the_budget() {
+    let backend = Upstream::start(|mut call| {
+        if call.head.contains("/small") {
+            return call
+                .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
+        }
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let mut endpoints = json!([
+        waiting("/string", "x = string.rep('a', 3000000)", &backend),
+        waiting(
+            "/texts",
+            "x = {} for i = 1, 60000 do x[i] = 'item ' .. i end",
+            &backend
+        ),
+        waiting(
+            "/tables",
+            "x = {} for i = 1, 40000 do x[i] = {i} end",
+            &backend
+        ),
+        waiting(
+            "/upper",
+            "x = string.rep('a', 1500000) y = x:upper()",
+            &backend
+        ),
+        waiting("/body", "x = request.load():body() y = x .. 'b'", &backend),
+        waiting("/small", "local r = request.load()", &backend),
+    ]);
+    endpoints[4]["method"] = json!("POST");
+    endpoints[4]["backend"][0]["method"] = json!("POST");
+    let (gateway, metrics) = gateway("16MiB", endpoints);
+    let text = "x".repeat(1_500_000);
+    for (path, each) in [
+        ("/string", 3_000_000),
+        ("/texts", 2_500_000),
+        ("/tables", 2_500_000),
+        ("/upper", 3_000_000),
+        ("/body", 4_500_000),
+    ] {
+        let open = || {
+            let mut client = gateway.client();
+            let method = if path == "/body" { "POST" } else { "GET" };
+            let body = if path == "/body" { &*text } else { "" };
+            let length = body.len().to_string();
+            let head = request(method, path, &[("Content-Length", &length)]);
+            let _ = client.send(format!("{head}{body}"));
+            client
+        };
+        let refused = || metric(metrics, "portcullis_buffered_refused_total");
+        let before = refused();
+        let mut clients: Vec<Client> = Vec::new();
+        while refused() == before {
+            assert!(clients.len() < 8, "{path}: {}", gateway.output());
+            clients.push(open());
+            let least = clients.len() as u64 * each;
+            eventually("it is held", LIMIT, || {
+                held(metrics) >= least || refused() > before
+            });
+        }
+        assert!(clients.len() > 2, "{path}: {}", gateway.output());
+        let last = clients.last_mut().unwrap();
+        assert_eq!(last.response("GET").unwrap().status, 503, "{path}");
+        assert_eq!(gateway.get("/small").status, 200, "{path}");
+        drop(clients);
+        eventually("it is given back", LIMIT, || held(metrics) == 0);
+    }
+    let log = gateway.output();
+    assert!(log.contains("lua: too many bytes of bodies"), "{log}");
+}
+
+/// An interpreter takes memory even if its script does not.
+#[test]
+fn interpreters_that_wait_are_charged() {
+    let backend = Upstream::start(|mut call| {
+        call.sees_hang_up(Duration::from_secs(30));
+        Ok(())
+    });
+    let endpoints = json!([waiting("/a", "local r = request.load()", &backend)]);
+    let (gateway, metrics) = gateway("16MiB", endpoints);
+    let open = || {
+        let mut client = gateway.client();
+        client.send(request("GET", "/a", &[])).unwrap();
+        client
+    };
+    let _clients = [open(), open(), open(), open()];
+    // The connection, the call, and the interpreter.
+    let least = 4 * (64 + 16 + 100) * 1024;
+    eventually("they are charged", LIMIT, || {
+        metric(metrics, "portcullis_memory_charged_bytes") > least
+    });
+    assert_eq!(held(metrics), 0);
+}
+
+/// What a script makes of the data is charged before it is made.
+#[test]
+fn data_of_scripts_is_within_the_budget() {
+    let backend = Upstream::start(|mut call| {
+        call.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+    });
+    let with = |path: &str, post: &str| {
+        let mut endpoint = endpoint(path, "GET", "json", &backend);
+        endpoint["extra_config"]["modifier/lua-proxy"] =
+            json!({ "allow_open_libs": true, "post": post });
+        endpoint
+    };
+    let set =
+        |size: u32| format!("local d = response.load():data() d:set('z', string.rep('q', {size}))");
+    let endpoints = json!([
+        with("/long", &set(3_000_000)),
+        with("/short", &set(300_000)),
+        // Each of these takes memory outside of Lua that is released at once.
+        with(
+            "/gsub",
+            "local s = string.rep('a', 1000000):gsub('.', 'bbbb')"
+        ),
+        with(
+            "/caught",
+            "while true do pcall(string.rep, 'a', 5000000) end"
+        ),
+    ]);
+    let (gateway, metrics) = gateway("8MiB", endpoints);
+    for (path, status) in [
+        ("/short", 200),
+        ("/long", 503),
+        ("/gsub", 503),
+        ("/caught", 503),
+        ("/short", 200),
+    ] {
+        let response = gateway.get(path);
+        assert_eq!(response.status, status, "{path}: {}", gateway.output());
+        eventually("it is given back", LIMIT, || held(metrics) == 0);
+    }
+}
