@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use once_cell::sync::Lazy;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::block_in_place;
+use tokio::time::timeout_at;
 
 use super::failure::{Failure, Guard, Kind};
+use crate::upstream::budget::Memory;
 
 /// How long work may block a worker.
 const INLINE: Duration = Duration::from_millis(2);
@@ -27,6 +30,8 @@ const SETTLE: Duration = Duration::from_micros(200);
 const MOST_SETTLING: Duration = Duration::from_millis(50);
 /// The maximum number of pieces of work that wait for a lane, because each of them occupies a thread.
 const MOST_WAITING: usize = 128;
+/// The same in a small container: one for so much memory. The allocator keeps some megabytes for each thread.
+const MEMORY_PER_WAITING: u64 = 8 << 20;
 /// A body of at least this size is parsed outside the worker. Parsing it takes about two milliseconds.
 const LARGE: usize = 256 * 1024;
 /// How often [`is_late`] is called between two checks of the clock: some tens of microseconds.
@@ -113,11 +118,36 @@ impl Heavy {
 
     fn enter_lane(&mut self) -> Result<(), Cut> {
         let deadline = self.deadline;
-        self.lane = leave_worker(|| LANES.enter(deadline, MOST_WAITING)).transpose()?;
+        self.lane = leave_worker(|| LANES.enter(deadline, most_waiting())).transpose()?;
         // If there is no worker to leave, nothing is measured until the next check.
         self.started = Instant::now();
         Ok(())
     }
+}
+
+/// Waits for a turn to call [`aside`] with `size` bytes. Only few pieces of such work have one, and wait for a lane on a
+/// thread. The others wait here, without one: the threads of hundreds of bodies would take more memory than the bodies.
+/// Work on few bytes needs no turn.
+///
+/// # Errors
+/// The deadline has passed.
+pub(crate) async fn turn(
+    size: usize,
+    deadline: tokio::time::Instant,
+) -> Result<Option<SemaphorePermit<'static>>, Cut> {
+    if size < LARGE {
+        return Ok(None);
+    }
+    // Boxed, so that work on few bytes does not pay for its state.
+    match Box::pin(timeout_at(deadline, TURNS.acquire())).await {
+        Ok(turn) => Ok(turn.ok()),
+        Err(_) => Err(Cut::Deadline),
+    }
+}
+
+fn most_waiting() -> usize {
+    let fitting = Memory::process().granted() / MEMORY_PER_WAITING;
+    usize::try_from(fitting).map_or(MOST_WAITING, |fitting| fitting.clamp(4, MOST_WAITING))
 }
 
 /// Runs `work` on `size` bytes: in place if they are few, otherwise outside the worker and until `deadline`.
@@ -150,7 +180,7 @@ fn off_worker<T>(deadline: Option<Instant>, work: impl FnOnce() -> T) -> T {
         // If too much work is waiting, the threads are in use anyway. This work is short enough to be done now.
         let soon = Instant::now() + Duration::from_secs(1);
         let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
-        let _lane = LANES.enter(soon, MOST_WAITING).ok();
+        let _lane = LANES.enter(soon, most_waiting()).ok();
         work()
     })
 }
@@ -241,6 +271,9 @@ static LANES: Lazy<Lanes> = Lazy::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Lanes::new(processors.saturating_sub(1).max(1))
 });
+
+/// One more than the lanes, so that there is always work for a lane.
+static TURNS: Lazy<Semaphore> = Lazy::new(|| Semaphore::new(LANES.number + 1));
 
 /// The number of concurrent pieces of heavy work.
 #[derive(Debug)]
@@ -366,6 +399,19 @@ mod tests {
         assert!(lanes.enter(late, 1).is_ok());
         assert_eq!(lanes.queue().running, 0);
         assert!(lanes.queue().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_large_bodies_have_a_turn() {
+        let late = || tokio::time::Instant::now() + Duration::from_millis(5);
+        let mut turns = Vec::new();
+        for _ in 0..LANES.number + 1 {
+            turns.push(turn(LARGE, soon().into()).await.unwrap());
+        }
+        assert_eq!(turn(LARGE, late()).await.err(), Some(Cut::Deadline));
+        assert!(turn(LARGE - 1, late()).await.unwrap().is_none());
+        turns.pop();
+        assert!(turn(LARGE, soon().into()).await.unwrap().is_some());
     }
 
     #[test]

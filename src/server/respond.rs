@@ -57,7 +57,7 @@ pub(super) async fn write(
     if let Some(response_edits) = response_edits {
         let body = std::mem::take(&mut response.body);
         response.body =
-            response_edits::whole(response_edits, session.req_header(), &mut header, body)?;
+            response_edits::whole(response_edits, session.req_header(), &mut header, body).await?;
     }
     keep_connection(session);
     let body = if head_only || bodiless(response.status) {

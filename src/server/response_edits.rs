@@ -1,16 +1,19 @@
 //! The last changes to a response: those of its headers, and the coding of its body (see [`ResponseEdits`]).
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora_core::{ErrorType, OrErr as _, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::time::Instant;
 
 use crate::runtime::compression::{Choice, Coding, Encoder, encode};
 use crate::runtime::failure::Failure;
+use crate::runtime::heavy::turn;
 use crate::runtime::response_edits::{HeaderEdits, Name, ResponseEdits};
-use crate::upstream::content_length;
+use crate::upstream::{budget, content_length};
 
 /// Fields that describe the bytes of a body, and are wrong about an encoded one.
 const OF_PLAIN_BODY: [HeaderName; 5] = [
@@ -21,11 +24,14 @@ const OF_PLAIN_BODY: [HeaderName; 5] = [
     HeaderName::from_static("digest"),
 ];
 
+/// How long a large body waits for its turn to be compressed.
+const MOST_WAITING: Duration = Duration::from_secs(1);
+
 /// Finishes a response whose body is at hand, and returns the body as it is sent.
 ///
 /// # Errors
 /// Never for headers that are already valid.
-pub(super) fn whole(
+pub(super) async fn whole(
     response_edits: &ResponseEdits,
     asked: &RequestHeader,
     header: &mut ResponseHeader,
@@ -47,6 +53,11 @@ pub(super) fn whole(
         header.remove_header(&header::CONTENT_LENGTH);
         return Ok(body);
     }
+    // If too many others are compressed, the client gets the body as it is, and soon.
+    let Ok(_turn) = turn(body.len(), Instant::now() + MOST_WAITING).await else {
+        describe(header, Choice::Varies)?;
+        return Ok(body);
+    };
     let encoded = encode(setting, &body).or_err(ErrorType::InternalError, "compression failed")?;
     if encoded.len() >= body.len() {
         describe(header, Choice::Varies)?;
@@ -54,7 +65,7 @@ pub(super) fn whole(
     }
     describe(header, choice)?;
     header.insert_header(header::CONTENT_LENGTH, encoded.len())?;
-    Ok(encoded)
+    Ok(budget::charged(encoded))
 }
 
 /// Finishes the head of a response that is streamed, and returns the encoder of its body. `alone`: there is no body.

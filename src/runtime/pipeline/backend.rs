@@ -24,7 +24,7 @@ use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
-use crate::runtime::heavy::aside;
+use crate::runtime::heavy::{aside, turn};
 use crate::runtime::json::{Object, Value, write_string};
 use crate::runtime::pipe::{CallTarget, Meta, Peer, UnconfirmedMessages};
 use crate::runtime::request::Params;
@@ -289,6 +289,7 @@ async fn plain<C: Transport>(
     let (method, target) = (out.method.clone(), out.target.clone());
     let incoming = whole(transport, most_bytes, backend, Call::whole(out), limit).await?;
     let status = incoming.status;
+    let _turn = turn(incoming.body.len(), limit.end()).await?;
     answered(read(backend, incoming, &method, &target, limit), status)
 }
 

@@ -16,6 +16,7 @@ use super::transport::Transport;
 use crate::runtime::decode::{self, Kind};
 use crate::runtime::failure::Failure;
 use crate::runtime::forward;
+use crate::runtime::heavy::turn;
 use crate::runtime::pipe::{
     CallDecision, CallStep, PipeRequest, PipeResponse, PipeStep, Received, Reply, State,
     Substitute, settle,
@@ -271,6 +272,7 @@ async fn made(
         let reply =
             (streamed && !backend.pipes.is_empty()).then(|| incoming.clone().map_body(Some));
         let (method, target) = (&around.request.method, around.request.target());
+        let _turn = turn(incoming.body.len(), limit.end()).await?;
         (read(backend, incoming, method, &target, limit)?, reply)
     };
     left(backend, around, part, reply).await

@@ -324,3 +324,33 @@ fn storing_leaves_the_budget_to_requests() {
         assert_eq!(response.status, 200, "{}", gateway.output());
     }
 }
+
+/// Large bodies are decoded outside of the workers. Each thread keeps memory that nothing charges.
+#[test]
+fn large_bodies_that_wait_to_be_decoded_have_no_thread_each() {
+    let body = format!("{{\"a\":\"{}\"}}", "x".repeat(300_000));
+    let length = body.len();
+    let backend = Upstream::start(move |mut call| {
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    });
+    let (gateway, _) = gateway("512MiB", json!([endpoint("/a", "GET", "json", &backend)]));
+    let folder = format!("/proc/{}/task", gateway.pid());
+    let threads = || std::fs::read_dir(&folder).unwrap().count();
+    let before = threads();
+    let clients: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = gateway.client();
+            client.send(request("GET", "/a", &[])).unwrap();
+            client
+        })
+        .collect();
+    for mut client in clients {
+        assert_eq!(client.response("GET").unwrap().status, 200);
+    }
+    // Threads that have nothing to do end only after ten seconds.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let more = threads() - before;
+    assert!(more < 20 + 2 * processors, "{more} more threads");
+}
