@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::json::{self, Object, Style, Value, write, write_string};
 use super::request::Params;
 use super::template::escape;
-use crate::upstream::Outgoing;
+use crate::upstream::{Outgoing, budget};
 
 /// Everything outside the unreserved characters of RFC 3986 §2.3.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -112,7 +112,7 @@ impl GraphQl {
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         out.headers
             .insert(CONTENT_LENGTH, HeaderValue::from(written.len()));
-        out.body = written;
+        out.body = budget::charged(written);
         Ok(())
     }
 

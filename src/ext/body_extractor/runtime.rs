@@ -14,6 +14,7 @@ use crate::runtime::json::{self, Depth, Style, Value};
 use crate::runtime::request::{Head, Notes, Seen};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::budget::Charge;
 
 /// The longest time that an expression may take. The step does not know the deadline of the request.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -53,8 +54,11 @@ pub(super) enum OnConflict {
 impl Source {
     /// The field of a body of `size` bytes as a text. `None` if it is missing or null.
     fn find(&self, body: &Value, size: usize) -> Option<String> {
-        let found = match self {
-            Source::Path(path) => aside_whole(size, || at(body.clone(), path))?,
+        let (found, _held) = match self {
+            Source::Path(path) => {
+                let found = aside_whole(size, || at(body.clone(), path))?;
+                (found, Charge::default())
+            }
             Source::Jmespath(expression) => {
                 expression.apply(body, Instant::now() + LONGEST).ok()?
             }

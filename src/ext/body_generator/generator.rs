@@ -14,7 +14,6 @@ use crate::runtime::heavy::{Cut, Heavy, aside};
 use crate::runtime::json::{self, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::telemetry::sanitize::printable;
-use crate::upstream::budget;
 
 /// How long a template may compute.
 const TIME: Duration = Duration::from_millis(100);
@@ -104,7 +103,8 @@ impl Generator {
         {
             return Err(failed(format!("the result is not JSON: {error}")));
         }
-        Ok(budget::charged(body))
+        let charge = json::charge_bytes(body.len()).map_err(|_| Failure::full())?;
+        Ok(charge.hold(body))
     }
 
     fn rendered(

@@ -12,6 +12,8 @@ use jmespath::{Context, Rcvar, Variable};
 
 use crate::runtime::failure::Failure;
 use crate::runtime::heavy::{Cut, Heavy};
+use crate::runtime::json::Growth;
+use crate::upstream::budget::{Charge, Full};
 
 /// The steps that an expression may take, besides those that grow with the document.
 const STEPS: usize = 1_000_000;
@@ -29,6 +31,8 @@ const STEPS_PER_LOOK: usize = 64;
 pub(in crate::ext) enum Fault {
     /// The deadline has passed, or there is too much heavy work.
     Cut(Cut),
+    /// The process holds too much.
+    Full,
     /// The expression does not apply to this document, or exceeds the limits.
     Refused(String),
 }
@@ -36,6 +40,12 @@ pub(in crate::ext) enum Fault {
 impl From<Cut> for Fault {
     fn from(cut: Cut) -> Fault {
         Fault::Cut(cut)
+    }
+}
+
+impl From<Full> for Fault {
+    fn from(_: Full) -> Fault {
+        Fault::Full
     }
 }
 
@@ -50,6 +60,7 @@ impl Fault {
     pub(super) fn failure(self, kind: crate::runtime::failure::Kind) -> Failure {
         match self {
             Fault::Cut(cut) => cut.into(),
+            Fault::Full => Failure::full(),
             Fault::Refused(text) => Failure::new(kind, format!("jmespath: {text}")),
         }
     }
@@ -62,7 +73,18 @@ pub(super) struct Meter {
     bytes: usize,
     steps: usize,
     copied: usize,
+    /// What is made of the document.
+    growth: Growth,
 }
+
+/// A value of the crate.
+const NODE: usize = 96;
+/// A place in a list, which may have doubled.
+const PLACE: usize = 16;
+/// The map of an object.
+const MAP: usize = 384;
+/// A member of an object.
+const MEMBER: usize = 64;
 
 impl Meter {
     /// A meter that only counts, while the document is read.
@@ -73,6 +95,7 @@ impl Meter {
             bytes: 0,
             steps: usize::MAX,
             copied: usize::MAX,
+            growth: Growth::default(),
         }
     }
 
@@ -82,6 +105,26 @@ impl Meter {
         self.steps = STEPS.saturating_add(growth);
         let growth = self.bytes.saturating_mul(COPIED_PER_BYTE);
         self.copied = COPIED.saturating_add(growth);
+    }
+
+    /// Charges `bytes` that are about to be made.
+    pub(super) fn make(&mut self, bytes: usize) -> Result<(), Fault> {
+        Ok(self.growth.add(bytes)?)
+    }
+
+    /// Charges a value of the crate without what it contains.
+    pub(super) fn make_node(&mut self, value: &Variable) -> Result<(), Fault> {
+        self.make(match value {
+            Variable::Array(items) => NODE + PLACE * items.len(),
+            Variable::Object(members) => NODE + MAP + MEMBER * members.len(),
+            Variable::String(text) => NODE + text.len(),
+            _ => NODE,
+        })
+    }
+
+    /// The charge for what was made until now.
+    pub(super) fn made(&mut self) -> Charge {
+        std::mem::take(&mut self.growth).into_charge()
     }
 
     /// Counts one value with `bytes` bytes of its own.
@@ -102,7 +145,14 @@ impl Meter {
         Ok(())
     }
 
-    /// Counts all of a value that is about to be read or copied.
+    /// Counts all of a value that is about to be copied, and charges the copy.
+    fn copy(&mut self, value: &Variable) -> Result<(), Fault> {
+        let (steps, copied) = (self.steps, self.copied);
+        self.walk(value)?;
+        self.make(copied - self.copied + PLACE * (steps - self.steps))
+    }
+
+    /// Counts all of a value that is about to be read.
     fn walk(&mut self, value: &Variable) -> Result<(), Fault> {
         match value {
             Variable::String(text) => self.step(text.len()),
@@ -229,6 +279,7 @@ pub(super) fn evaluate(
         }
         Ast::Expref { ast, .. } => Variable::Expref((**ast).clone()),
     };
+    meter.make_node(&value)?;
     Ok(Rcvar::new(value))
 }
 
@@ -264,12 +315,12 @@ fn call(
 ) -> Result<Rcvar, Fault> {
     for arg in args {
         let Variable::Expref(inner) = &**arg else {
-            meter.walk(arg)?;
+            meter.copy(arg)?;
             continue;
         };
         for item in args.iter().filter_map(|arg| arg.as_array()).flatten() {
             let value = evaluate(item, inner, meter, cx)?;
-            meter.walk(&value)?;
+            meter.copy(&value)?;
         }
     }
     if let Ast::Function { offset, .. } = node {

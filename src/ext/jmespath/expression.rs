@@ -10,6 +10,7 @@ use jmespath::{Context, Rcvar, Variable};
 
 use super::evaluate::{Fault, Meter, evaluate};
 use crate::runtime::json::{Object, Value};
+use crate::upstream::budget::Charge;
 
 /// Longer expressions are rejected.
 const MOST_BYTES: usize = 16 * 1024;
@@ -59,18 +60,24 @@ impl Expression {
         }
     }
 
-    /// Applies the expression.
+    /// Applies the expression. The charge is for the result.
     ///
     /// # Errors
-    /// A function got a value that it cannot take, the result is too large, or the deadline has passed.
-    pub(in crate::ext) fn apply(&self, value: &Value, deadline: Instant) -> Result<Value, Fault> {
+    /// The process holds too much, a function got a value that it cannot take, the result is too large, or the deadline has passed.
+    pub(in crate::ext) fn apply(
+        &self,
+        value: &Value,
+        deadline: Instant,
+    ) -> Result<(Value, Charge), Fault> {
         let run = || {
             let mut meter = Meter::until(deadline);
             let data = Rcvar::new(variable(value, &mut meter)?);
             meter.limit();
             let mut cx = Context::new(self.inner.as_str(), &jmespath::DEFAULT_RUNTIME);
             let found = evaluate(&data, self.inner.as_ast(), &mut meter, &mut cx)?;
-            of(&found, &mut meter)
+            let _made = meter.made();
+            let value = of(&found, &mut meter)?;
+            Ok((value, meter.made()))
         };
         let failed = || Fault::Refused("the expression cannot be applied".to_owned());
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(failed()))
@@ -119,7 +126,7 @@ fn variable(value: &Value, meter: &mut Meter) -> Result<Variable, Fault> {
         Value::String(text) | Value::Number(text) => text.len(),
         _ => 0,
     })?;
-    Ok(match value {
+    let made = match value {
         Value::Null | Value::Raw(_) => Variable::Null,
         Value::Bool(value) => Variable::Bool(*value),
         // Beyond 64 bits the digits are those of a float.
@@ -141,13 +148,27 @@ fn variable(value: &Value, meter: &mut Meter) -> Result<Variable, Fault> {
             });
             Variable::Object(members.collect::<Result<BTreeMap<_, _>, Fault>>()?)
         }
-    })
+    };
+    meter.make_node(&made)?;
+    Ok(made)
 }
+
+/// A member of an object of the result, or an element of a list.
+const ITEM: usize = 160;
+/// The map of an object of the result.
+const OBJECT: usize = 640;
 
 fn of(variable: &Variable, meter: &mut Meter) -> Result<Value, Fault> {
     meter.step(match variable {
         Variable::String(text) => text.len(),
         _ => 0,
+    })?;
+    meter.make(match variable {
+        Variable::String(text) => ITEM + text.len(),
+        Variable::Object(members) => {
+            OBJECT + members.keys().map(|name| ITEM + name.len()).sum::<usize>()
+        }
+        _ => ITEM,
     })?;
     Ok(match variable {
         Variable::Null | Variable::Expref(_) => Value::Null,

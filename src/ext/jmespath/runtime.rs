@@ -9,6 +9,7 @@ use crate::runtime::decode::as_object;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
+use crate::upstream::budget::Charge;
 
 /// Puts the result of an expression in place of a response.
 #[derive(Debug)]
@@ -17,14 +18,15 @@ pub(super) struct Query {
 }
 
 impl Query {
-    fn apply(&self, data: &Value, deadline: Instant) -> Result<Value, Failure> {
+    fn apply(&self, data: &Value, deadline: Instant) -> Result<(Value, Charge), Failure> {
         let _held = data.charge_expanded().map_err(|_| Failure::full())?;
         let found = self.expression.apply(data, deadline);
-        let found = found.map_err(|fault| fault.failure(Kind::Script))?;
-        Ok(match found {
+        let (found, held) = found.map_err(|fault| fault.failure(Kind::Script))?;
+        let data = match found {
             Value::Null => Value::Object(Object::new()),
             found => as_object(found),
-        })
+        };
+        Ok((data, held))
     }
 }
 
@@ -36,7 +38,8 @@ impl PipeStep for Query {
         request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        response.data = self.apply(&response.data, request.deadline.into_std())?;
+        let made = self.apply(&response.data, request.deadline.into_std())?;
+        (response.data, response.held) = made;
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! The step.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -9,8 +8,9 @@ use regex::bytes::Regex;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::aside;
-use crate::runtime::json::Value;
+use crate::runtime::json::{Growth, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
+use crate::upstream::budget::{Charge, Full};
 
 /// The bytes that all changes of one response may make.
 const MOST_BYTES: usize = 64 << 20;
@@ -50,24 +50,67 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// `None`: the text stays as it is.
-    fn of(&self, text: &str) -> Option<String> {
-        match self {
-            Change::Literal { find, replace } => text
-                .contains(&**find)
-                .then(|| text.replace(&**find, replace)),
-            Change::Regexp { find, replace } => {
-                let replaced = find.replace_all(text.as_bytes(), replace.as_bytes());
-                match replaced {
-                    Cow::Borrowed(_) => None,
-                    // An empty match may lie within a character.
-                    Cow::Owned(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+    /// `None`: the text stays as it is. `made` counts the new text while it is made.
+    fn of(&self, text: &str, made: &mut Made) -> Result<Option<String>, TooMuch> {
+        Ok(match self {
+            Change::Literal { find, replace } => {
+                let mut out = String::new();
+                let mut at = 0;
+                for (found, _) in text.match_indices(&**find) {
+                    let between = text.get(at..found).unwrap_or_default();
+                    made.add(between.len() + replace.len())?;
+                    out.push_str(between);
+                    out.push_str(replace);
+                    at = found + find.len();
                 }
+                let rest = text.get(at..).unwrap_or_default();
+                if at == 0 && out.is_empty() && !text.starts_with(&**find) {
+                    return Ok(None);
+                }
+                made.add(rest.len())?;
+                out.push_str(rest);
+                Some(out)
             }
-            Change::Lower => Some(text.chars().map(|c| single(c, c.to_lowercase())).collect()),
-            Change::Upper => Some(text.chars().map(|c| single(c, c.to_uppercase())).collect()),
-            Change::Trim(set) => Some(text.trim_matches(|c: char| set.contains(c)).to_owned()),
-        }
+            Change::Regexp { find, replace } => {
+                let mut out: Vec<u8> = Vec::new();
+                let mut at = None;
+                let bytes = text.as_bytes();
+                for found in find.captures_iter(bytes) {
+                    let Some(whole) = found.get(0) else {
+                        continue;
+                    };
+                    let length = out.len();
+                    let from = at.unwrap_or(0);
+                    out.extend_from_slice(bytes.get(from..whole.start()).unwrap_or_default());
+                    found.expand(replace.as_bytes(), &mut out);
+                    made.add(out.len() - length)?;
+                    at = Some(whole.end());
+                }
+                let Some(at) = at else {
+                    return Ok(None);
+                };
+                let rest = bytes.get(at..).unwrap_or_default();
+                made.add(rest.len())?;
+                out.extend_from_slice(rest);
+                // An empty match may lie within a character.
+                Some(match String::from_utf8(out) {
+                    Ok(text) => text,
+                    Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                })
+            }
+            Change::Lower => {
+                made.add(text.len())?;
+                Some(text.chars().map(|c| single(c, c.to_lowercase())).collect())
+            }
+            Change::Upper => {
+                made.add(text.len())?;
+                Some(text.chars().map(|c| single(c, c.to_uppercase())).collect())
+            }
+            Change::Trim(set) => {
+                made.add(text.len())?;
+                Some(text.trim_matches(|c: char| set.contains(c)).to_owned())
+            }
+        })
     }
 }
 
@@ -79,14 +122,45 @@ fn single(letter: char, mut converted: impl Iterator<Item = char>) -> char {
     }
 }
 
+/// Why a change was not made.
+#[derive(Debug, Clone, Copy)]
+enum TooMuch {
+    /// The result is too large.
+    Large,
+    /// The process holds too much.
+    Full,
+}
+
+/// The bytes that the changes of one response make.
+#[derive(Debug, Default)]
+struct Made {
+    bytes: usize,
+    growth: Growth,
+}
+
+impl Made {
+    fn add(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MOST_BYTES {
+            return Err(TooMuch::Large);
+        }
+        self.growth.add(bytes).map_err(|Full| TooMuch::Full)
+    }
+}
+
 /// One pass over a response.
 struct Pass<'p> {
     replacer: &'p Replacer,
-    made: usize,
+    made: Made,
 }
 
 impl Pass<'_> {
-    fn walk(&mut self, value: &mut Value, path: &[Box<str>], change: &Change) -> Result<(), ()> {
+    fn walk(
+        &mut self,
+        value: &mut Value,
+        path: &[Box<str>],
+        change: &Change,
+    ) -> Result<(), TooMuch> {
         let Some((first, rest)) = path.split_first() else {
             return self.change(value, change);
         };
@@ -103,21 +177,15 @@ impl Pass<'_> {
         member.map_or(Ok(()), |member| self.walk(member, rest, change))
     }
 
-    fn change(&mut self, value: &mut Value, change: &Change) -> Result<(), ()> {
+    fn change(&mut self, value: &mut Value, change: &Change) -> Result<(), TooMuch> {
         let Value::String(text) = value.open() else {
             self.replacer.not_a_string(value);
             return Ok(());
         };
-        let Some(changed) = change.of(text) else {
-            return Ok(());
-        };
-        self.made += changed.len();
-        *value = Value::string(changed);
-        if self.made > MOST_BYTES {
-            Err(())
-        } else {
-            Ok(())
+        if let Some(changed) = change.of(text, &mut self.made)? {
+            *value = Value::string(changed);
         }
+        Ok(())
     }
 }
 
@@ -133,22 +201,26 @@ impl Replacer {
         }
     }
 
-    fn apply(&self, data: &mut Value, deadline: Instant) -> Result<(), Failure> {
-        let held = data.charge_expanded().map_err(|_| Failure::full())?;
+    /// Changes the data, and returns the charge for what it becomes.
+    fn apply(&self, data: &mut Value, deadline: Instant) -> Result<Charge, Failure> {
+        let mut held = data.charge_expanded().map_err(|_| Failure::full())?;
+        let mut pass = Pass {
+            replacer: self,
+            made: Made::default(),
+        };
         aside(held.bytes(), deadline, || {
-            let mut pass = Pass {
-                replacer: self,
-                made: 0,
-            };
             let mut modifiers = self.modifiers.iter();
             modifiers.try_for_each(|modifier| pass.walk(data, &modifier.field, &modifier.change))
         })?
-        .map_err(|()| {
-            Failure::new(
+        .map_err(|why| match why {
+            TooMuch::Full => Failure::full(),
+            TooMuch::Large => Failure::new(
                 Kind::TooLarge,
                 "modifier/response-body: the result is too large",
-            )
-        })
+            ),
+        })?;
+        held.join(pass.made.growth.into_charge());
+        Ok(held)
     }
 }
 
@@ -160,6 +232,8 @@ impl PipeStep for Replacer {
         request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        self.apply(&mut response.data, request.deadline.into_std())
+        let held = self.apply(&mut response.data, request.deadline.into_std())?;
+        response.held.join(held);
+        Ok(())
     }
 }

@@ -14,8 +14,12 @@ const OBJECT: usize = 640;
 const LIST: usize = 176;
 /// An element or a member, with room for the growth of what holds it.
 const ITEM: usize = 160;
-/// An element of XML becomes a text or a map. In a feed, an item also has the members that its element does not have.
-const ELEMENT: usize = 400;
+/// An element of XML with its text, until it has become a value.
+const ELEMENT: usize = 560;
+/// What an element takes in addition if it becomes a map, because it has attributes or elements.
+const ELEMENT_MAP: usize = OBJECT + 128;
+/// What an item of a feed takes in addition: the members that its element does not have.
+const FEED_ELEMENT: usize = 400;
 /// What a growing tree is charged in advance, so that the budget is not asked for each member.
 const STEP: usize = 64 * 1024;
 /// No single tree may take more than this, because it takes time to free, too.
@@ -39,7 +43,7 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As `charge`.
 pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
-    charge_elements(text, ELEMENT)
+    charge_elements(text, 0)
 }
 
 /// Charges the tree that is about to be built from a feed.
@@ -47,14 +51,16 @@ pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As `charge`.
 pub(crate) fn charge_feed(text: &[u8]) -> Result<Charge, Full> {
-    charge_elements(text, 2 * ELEMENT)
+    charge_elements(text, FEED_ELEMENT)
 }
 
-fn charge_elements(text: &[u8], each: usize) -> Result<Charge, Full> {
-    if text.len() <= FREE {
-        charge_bytes(each * count(text, b'<'))
+fn charge_elements(text: &[u8], more: usize) -> Result<Charge, Full> {
+    // Most short texts are small whatever they contain.
+    let each = ELEMENT + ELEMENT_MAP + ITEM + more;
+    if text.len() <= FREE && each * count(text, b'<') <= FREE {
+        charge_bytes(0)
     } else {
-        covered(text.len() + each * elements(text))
+        covered(text.len() + elements_weight(text, more))
     }
 }
 
@@ -210,12 +216,32 @@ fn end_of_string(text: &[u8], at: usize) -> usize {
     at
 }
 
-/// The number of start tags, roughly.
-fn elements(text: &[u8]) -> usize {
-    let pairs = text.windows(2);
-    pairs
-        .filter(|pair| matches!(pair, [b'<', after] if *after != b'/'))
-        .count()
+/// What the elements of a text become, roughly: the tags are not parsed.
+fn elements_weight(text: &[u8], more: usize) -> usize {
+    let mut bytes: usize = 0;
+    // Whether the last tag was a start tag, so that its element contains no other one yet.
+    let mut is_open = false;
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'<', rest) {
+        rest = rest.get(at + 1..).unwrap_or_default();
+        let end = memchr::memchr2(b'>', b'<', rest).unwrap_or(rest.len());
+        let (tag, after) = rest.split_at(end);
+        rest = after;
+        if tag.starts_with(b"/") {
+            if !is_open {
+                bytes = bytes.saturating_add(ELEMENT_MAP);
+            }
+            is_open = false;
+            continue;
+        }
+        is_open = !tag.ends_with(b"/");
+        bytes = bytes.saturating_add(ELEMENT + more);
+        let attributes = count(tag, b'=');
+        if attributes > 0 {
+            bytes = bytes.saturating_add(ELEMENT_MAP + ITEM * attributes);
+        }
+    }
+    bytes
 }
 
 #[cfg(test)]

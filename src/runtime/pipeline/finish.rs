@@ -41,10 +41,13 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged, deadline: Instant)
         let applied = data.charge_expanded().map_err(|Full| Failure::full());
         let applied = applied.and_then(|held| {
             let end = with_grace(deadline);
-            aside(held.bytes(), end, || flatmap.apply(data)).map_err(Failure::from)
+            aside(held.bytes(), end, || flatmap.apply(data))?;
+            Ok(held)
         });
-        if let Err(failure) = applied {
-            give_up(merged, failure);
+        match applied {
+            // The data are a tree from now on.
+            Ok(held) => merged.held.join(held),
+            Err(failure) => give_up(merged, failure),
         }
     }
     if let Some(data) = &work.static_data {

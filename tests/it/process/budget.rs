@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{OK, config, with_metrics};
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Stub, eventually, ports};
+use crate::support::{Client, Gateway, Stub, Upstream, eventually, ports};
 
 #[test]
 fn bodies_in_flight_share_a_budget() {
@@ -303,5 +303,72 @@ fn data_made_of_bodies_is_within_the_budget() {
         let page = client.response("GET").unwrap().text();
         page.lines()
             .any(|line| line == "portcullis_buffered_bytes 0")
+    });
+}
+
+/// What a step makes of a response can be many times as large as the response.
+#[test]
+fn what_steps_make_of_data_is_charged_while_it_is_made() {
+    let numbers = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(20_000));
+    let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(100_000));
+    let plain = format!("<r>{}</r>", "<a>t</a>".repeat(12_000));
+    let named = format!("<r>{}</r>", r#"<a b="1">t</a>"#.repeat(12_000));
+    let backend = Upstream::start(move |mut call| {
+        let path = call.head.split(' ').nth(1).unwrap_or_default();
+        let body = match path {
+            "/numbers" => &numbers,
+            "/text" => &text,
+            "/plain" => &plain,
+            _ => &named,
+        };
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    });
+    let endpoint = |path: &str, target: &str, encoding: &str, steps: Value| {
+        json!({ "endpoint": path, "backend": [{ "host": [backend.url()], "url_pattern": target,
+            "encoding": encoding, "extra_config": steps }] })
+    };
+    let query = |expr: &str| json!({ "modifier/jmespath": { "expr": expr } });
+    let replace = |with: usize| {
+        let literal = json!({ "field": "a", "find": "x", "replace": "y".repeat(with) });
+        json!({ "modifier/response-body": { "modifiers": [{ "literal": literal }] } })
+    };
+    let pattern = json!({ "field": "a", "find": "(x)", "replace": "$1".repeat(200) });
+    let pattern = json!({ "modifier/response-body": { "modifiers": [{ "regexp": pattern }] } });
+    let metrics = ports::free();
+    let file = json!({ "version": 3, "timeout": "20s",
+        "extra_config": { "portcullis/limits": { "buffered": "16MiB" } },
+        "endpoints": [
+            endpoint("/first", "/numbers", "json", query("{n: a[0]}")),
+            endpoint("/mapped", "/numbers", "json", query("{d: map(&{x: @}, a)}")),
+            endpoint("/repeated", "/numbers", "json", query("{a: a, b: a, c: a, d: a, e: a}")),
+            endpoint("/replaced", "/text", "json", replace(2)),
+            endpoint("/grown", "/text", "json", replace(300)),
+            endpoint("/expanded", "/text", "json", pattern),
+            endpoint("/elements", "/plain", "xml", json!({})),
+            endpoint("/attributes", "/named", "xml", json!({})),
+        ] });
+    let gateway = Gateway::start(&with_metrics(file, metrics).to_string());
+    for (path, status) in [
+        ("/first", 200),
+        ("/mapped", 503),
+        ("/repeated", 503),
+        ("/replaced", 200),
+        ("/grown", 503),
+        ("/expanded", 503),
+        ("/elements", 200),
+        ("/attributes", 503),
+        ("/first", 200),
+    ] {
+        let response = gateway.get(path);
+        assert_eq!(response.status, status, "{path}: {}", gateway.output());
+    }
+    eventually("it is given back", Duration::from_secs(10), || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        let page = client.response("GET").unwrap().text();
+        page.contains("portcullis_buffered_bytes 0\n")
     });
 }
