@@ -1,6 +1,7 @@
 //! How the gateway authenticates at a provider.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{active, echo, get, one, server, token_of};
 use crate::support::tls::Authority;
-use crate::support::{Gateway, Signer, tokens};
+use crate::support::{Gateway, Signer, ports, tokens};
 
 #[test]
 fn a_signed_assertion_names_the_client_and_the_endpoint() {
@@ -135,6 +136,55 @@ fn a_switch_for_the_certificates_of_backends_does_not_open_the_gateway() {
             answers.calls() - before,
             calls,
             "nothing was shown to a stranger"
+        );
+    }
+}
+
+/// RFC 8705 §2: the certificate of the connection is the proof, and the form names the client.
+#[test]
+fn a_certificate_proves_who_the_client_is() {
+    let (authority, folder, backend) = (Authority::new(), tempfile::tempdir().unwrap(), echo());
+    let (certificate, key) = authority.write(folder.path(), "server", "127.0.0.1");
+    let own = authority.write(folder.path(), "gateway", "gateway");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let answers = server(move |head, body| {
+        seen.lock().unwrap().push(format!("{head}{body}"));
+        (200, active(json!({})))
+    });
+    // The gateway in front of the provider requires a certificate of each client.
+    let front = json!({"version": 3,
+        "tls": {"keys": [{"public_key": certificate, "private_key": key}], "enable_mtls": true,
+            "ca_certs": [ca], "disable_system_ca_pool": true},
+        "endpoints": [{"endpoint": "/introspect", "method": "POST", "output_encoding": "no-op",
+            "input_headers": ["*"], "backend": [{"host": [answers.url()], "url_pattern": "/introspect",
+                "method": "POST", "encoding": "no-op"}]}]});
+    let port = ports::free();
+    let front = Gateway::spawn(port, &front.to_string(), &[], &["-p", &port.to_string()]);
+    assert!(front.listens(Duration::from_secs(20)), "{}", front.output());
+    let status = |client: Value| {
+        let mut block =
+            json!({"url": format!("https://127.0.0.1:{port}/introspect"), "client_id": "gateway"});
+        for (name, value) in client.as_object().unwrap() {
+            block[name] = value.clone();
+        }
+        let extra = json!({"auth/validator": {"audience": ["api"], "introspection": block}});
+        let mut config = one(&backend.url(), &extra);
+        config["client_tls"] = json!({"ca_certs": [ca]});
+        get(&Gateway::start(&config.to_string()), "/x", "opaque").status
+    };
+    assert_eq!(status(json!({"client_secret": "s3cret"})), 401);
+    assert_eq!(asked.lock().unwrap().len(), 0, "no certificate");
+    for method in ["tls_client_auth", "self_signed_tls_client_auth"] {
+        let client = json!({"auth_method": method, "tls_cert": own.0, "tls_key": own.1});
+        assert_eq!(status(client), 200, "{method}");
+        let request = asked.lock().unwrap().remove(0);
+        assert!(request.contains("client_id=gateway"), "{request}");
+        assert!(
+            !request.to_lowercase().contains("authorization:"),
+            "{request}"
         );
     }
 }

@@ -369,12 +369,10 @@ fn a_stranger_cannot_change_the_decision_for_others() {
 
 #[test]
 fn a_service_and_a_backend_see_the_same_credential() {
-    let service = server(
-        |head, _| match head.to_lowercase().contains("x-api-key: good") {
-            true => (200, String::new()),
-            false => (401, String::new()),
-        },
-    );
+    let service = server(|head, _| {
+        let is_good = head.to_lowercase().contains("x-api-key: good");
+        (if is_good { 200 } else { 401 }, String::new())
+    });
     let backend = echo();
     let block =
         json!({"url": service.url(), "request_headers": ["Authorization", "X-Api-Key", "Cookie"]});
