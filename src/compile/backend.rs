@@ -2,6 +2,7 @@
 
 mod hosts;
 mod method;
+mod undecoded;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use hosts::hosts;
 use method::method;
 
 pub(super) use hosts::cleaned;
+pub(super) use undecoded::{Undecoded, flatmap as warn_flatmap};
 
 /// The name of a header that is never sent.
 const NOBODY: &str = "portcullis-nothing";
@@ -50,6 +52,8 @@ pub(super) struct Place<'p> {
     /// KrakenD's router (`/*rest`).
     pub appends: bool,
     pub sequential: bool,
+    /// Why the endpoint decodes no response, if it is `no-op`.
+    pub streams: Option<Undecoded>,
     /// The endpoint is for WebSockets only.
     pub websocket: bool,
     pub concurrent: bool,
@@ -101,6 +105,10 @@ pub(super) fn backend(
     if let Some(step) = parts.on_wire.as_deref() {
         check_substitute(file, step, place);
     }
+    let undecoded = undecoded(file, place);
+    if let Some(why) = undecoded {
+        undecoded::warn(file, why);
+    }
     let errors = error_mode(file, place, !parts.pipes.is_empty());
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
@@ -120,7 +128,7 @@ pub(super) fn backend(
         query: (!file.input_query_strings.is_empty())
             .then(|| QueryRules::backend(&file.input_query_strings)),
         decoder: decoder(file, place),
-        shape: shape(file, proxy.as_ref()),
+        shape: shape(file, proxy.as_ref(), undecoded.is_some()),
         errors,
         observer,
         steps: parts.steps.into(),
@@ -163,6 +171,15 @@ fn url(file: &Backend<'_>, place: &Place<'_>, hosts: &[String]) -> Option<Templa
     let has_query = hosts.iter().any(|host| host.contains('?'));
     let url = template(file, place)?;
     Some(url.with_raw_responses(raw).behind_query(has_query))
+}
+
+/// Why the response has no data, if that is so.
+fn undecoded(file: &Backend<'_>, place: &Place<'_>) -> Option<Undecoded> {
+    let is_no_op = |name: &str| name.eq_ignore_ascii_case("no-op");
+    match place.streams {
+        Some(why) => Some(why),
+        None => (file.encoding.as_deref().is_some_and(is_no_op)).then_some(Undecoded::Backend),
+    }
 }
 
 /// How error responses are handled.
@@ -361,9 +378,11 @@ fn headers(file: &Backend<'_>) -> Option<HeaderRules> {
     HeaderRules::backend(&names).ok()
 }
 
-fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {
+fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>, is_undecoded: bool) -> Shape {
     let flatmap = proxy.and_then(endpoint::flatmap);
-    if flatmap.is_some()
+    if is_undecoded {
+        // These keys have their own warnings.
+    } else if flatmap.is_some()
         && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
     {
         file.block.node().warn(ConfigError::invalid(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use tokio::sync::Semaphore;
 
+use crate::compile::backend::Undecoded;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, payload, response_edits};
 use crate::config::endpoint::OUTPUT_ENCODINGS;
@@ -40,7 +41,7 @@ use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
 use body_headers::BodyHeaders;
 use catch_all::{is_catch_all, warn_encodings};
-use checks::{check_backends, conditions, doubts, warn_origins};
+use checks::{check_backends, conditions, doubts, warn_data, warn_origins};
 use order::{check_fallback, order, propagate, static_data, takes_responses, warn_hedge};
 
 pub(super) use agent::agent;
@@ -126,6 +127,17 @@ struct Draft<'d> {
     is_agent: bool,
 }
 
+impl Draft<'_> {
+    /// Why no response is decoded, if the endpoint is `no-op`.
+    fn streams(&self) -> Option<Undecoded> {
+        match self.site.streams {
+            true if self.is_catch_all || self.websocket.is_some() => Some(Undecoded::AlwaysStream),
+            true => Some(Undecoded::Stream),
+            false => None,
+        }
+    }
+}
+
 fn compiled(draft: &Draft<'_>, id: usize, cx: &mut Compile<'_>) -> Option<runtime::Endpoint> {
     let Draft {
         file,
@@ -134,6 +146,9 @@ fn compiled(draft: &Draft<'_>, id: usize, cx: &mut Compile<'_>) -> Option<runtim
         ..
     } = draft;
     doubts(file, service);
+    if let Some(proxy) = draft.proxy {
+        warn_data(draft, proxy);
+    }
     claims::unnamed(file, site);
     let mut parts = parts(file, site, cx);
     // After the steps that authenticate the client, and those that set headers.
@@ -188,6 +203,7 @@ fn calls(
         index: 0,
         appends: !basics::names_its_wildcard(file),
         sequential,
+        streams: draft.streams(),
         websocket: draft.websocket.is_some(),
         concurrent: draft.concurrent > 1,
         alone: !site.streams && !draft.is_agent && file.backend.len() == 1,

@@ -8,7 +8,7 @@ use crate::config::key::is_comment;
 use crate::config::report::Lost;
 use crate::config::service::SERVICE;
 use crate::config::suggest::nearest;
-use crate::config::{ConfigError, Finding, Key, Kind, Node, Report, Rule, Severity, Value};
+use crate::config::{ConfigError, Data, Finding, Key, Kind, Node, Report, Rule, Severity, Value};
 
 const EXTRA: &str = "extra_config";
 
@@ -161,7 +161,10 @@ fn replaced(lost: &Lost, report: &Report) {
             config_error: ConfigError::invalid(format!(
                 "{name:?} appears twice, and what this one guards would not be guarded"
             )),
-            hint: Some("join the two".into()),
+            hint: Some(match &lost.member.value.data {
+                Data::Object(_) | Data::List(_) => "join the two".into(),
+                _ => "keep one of the two".into(),
+            }),
         });
     }
 }

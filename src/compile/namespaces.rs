@@ -326,6 +326,9 @@ fn belongs(level: Level, other: Level, name: &str) -> String {
         Some((_, here)) if level == Level::Service => {
             format!("{place}; \"{here}\" limits the whole service")
         }
+        _ if level == Level::Backend && name == "qos/ratelimit/router" => {
+            format!("{place}; \"qos/ratelimit/proxy\" limits the calls to this backend")
+        }
         _ => place,
     }
 }

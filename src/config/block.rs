@@ -422,7 +422,11 @@ impl<'a> Block<'a> {
             pointer: self.node.path().key(&member.name).pointer(),
             at: member.at,
             config_error,
-            hint: meant.map(|meant| format!("did you mean \"{}\"?{end}", meant.name).into()),
+            hint: meant.and_then(|meant| match meant.kind {
+                // The key that is meant has no effect: say at once what replaces it.
+                Kind::Leftover => (!meant.doc.is_empty()).then_some(meant.doc.into()),
+                _ => Some(format!("did you mean \"{}\"?{end}", meant.name).into()),
+            }),
         });
     }
 

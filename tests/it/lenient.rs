@@ -3,6 +3,7 @@
 mod endpoints;
 mod guards;
 mod hints;
+mod no_op;
 
 use serde_json::{Value, json};
 

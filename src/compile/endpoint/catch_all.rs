@@ -11,20 +11,11 @@ pub(super) fn is_catch_all(file: &Endpoint<'_>) -> bool {
 
 /// It always streams. Warns about settings that have no effect.
 pub(super) fn warn_encodings(file: &Endpoint<'_>) {
-    let backends = file
-        .backend
-        .iter()
-        .filter_map(|backend| backend.block.get("encoding"));
-    for node in file
-        .block
-        .get("output_encoding")
-        .into_iter()
-        .chain(backends)
+    if let Some(node) = file.block.get("output_encoding")
+        && !matches!(&node.value().data, Data::Text(name) if &**name == "no-op")
     {
-        if !matches!(&node.value().data, Data::Text(name) if &**name == "no-op") {
-            node.warn(ConfigError::invalid(format!(
-                "{CATCH_ALL} is always \"no-op\": this has no effect"
-            )));
-        }
+        node.warn(ConfigError::invalid(format!(
+            "{CATCH_ALL} is always \"no-op\": this has no effect"
+        )));
     }
 }

@@ -1,7 +1,9 @@
 //! Warnings about settings that are valid but probably not intended.
 
+use super::Draft;
 use super::basics::written;
-use crate::config::{ConfigError, Endpoint, Rule, Service, duration};
+use crate::compile::backend::warn_flatmap;
+use crate::config::{Block, ConfigError, Endpoint, Rule, Service, duration};
 use crate::ext::Compile;
 use crate::runtime::condition::When;
 use crate::runtime::service::{self as runtime, Upgrade};
@@ -37,6 +39,28 @@ pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
             );
         }
         seen.push(group);
+    }
+}
+
+/// Warns about keys of the endpoint's `proxy` block that change data which the endpoint does not have.
+pub(super) fn warn_data(draft: &Draft<'_>, proxy: &Block<'_>) {
+    if let Some(why) = draft.streams() {
+        warn_flatmap(proxy, why);
+        if let Some(node) = proxy.get("static") {
+            node.warn(ConfigError::invalid(
+                "the \"data\" is not added, because the endpoint is \"no-op\": only X-Krakend-Completed and the status of a failed call change",
+            ));
+        }
+    } else if draft.file.backend.len() == 1
+        && !proxy.blocks("flatmap_filter").is_empty()
+        && let Some(node) = proxy.get("flatmap_filter")
+    {
+        node.warn_hint(
+            ConfigError::invalid(
+                "\"flatmap_filter\" of an endpoint has no effect with one backend, as in KrakenD",
+            ),
+            "move it to the \"proxy\" block of the backend",
+        );
     }
 }
 

@@ -93,7 +93,8 @@ fn flat_pairs(list: &[Node<'_>]) -> Option<Vec<String>> {
     )
 }
 
-/// Whether the header passes to the backends, or another block of the endpoint reads it. Scripts may read any.
+/// Whether the header passes to the backends, or another block of the endpoint reads it. Scripts that run before the
+/// endpoint may read any; those around its calls see what passes.
 fn is_used(header: &str, site: &EndpointSite<'_>) -> bool {
     let passes = |name: &String| name == "*" || name.eq_ignore_ascii_case(header);
     if site
@@ -105,7 +106,10 @@ fn is_used(header: &str, site: &EndpointSite<'_>) -> bool {
     let blocks = site.extra.as_ref().map(Node::members).unwrap_or_default();
     blocks.iter().any(|(namespace, block)| {
         let is_other = !namespace.contains("validator");
-        namespace.contains("lua") || (is_other && mentions(block.value(), header))
+        match namespace.contains("lua") {
+            true => !namespace.contains("proxy"),
+            false => is_other && mentions(block.value(), header),
+        }
     })
 }
 

@@ -71,6 +71,7 @@ pub(super) fn provider(
         return Made::NoKeys;
     }
     warnings::slash(file);
+    warnings::slips(file);
     let algorithms = algorithms(file, outer);
     let strategy = strategy(file, outer);
     let mut rules = own_rules(file, rules);

@@ -2,7 +2,7 @@
 
 use super::config;
 use super::runtime::{Provider, Validator};
-use crate::config::{ConfigError, Node, OneOrMany};
+use crate::config::{ConfigError, Data, Node, OneOrMany};
 use crate::jose::Rules;
 
 /// Warns about a validator that accepts tokens for any audience, or from any issuer. With `typ`, it is an error: RFC 9068
@@ -71,4 +71,47 @@ pub(super) fn slash(source: &config::Source<'_>) {
             format!("\"issuer\": \"{issuer}/\""),
         );
     }
+}
+
+/// Warns about values that no token and no key set can have.
+pub(super) fn slips(source: &config::Source<'_>) {
+    const DISCOVERY: &str = "/.well-known/openid-configuration";
+    if let Some(url) = source.jwk_url
+        && url.trim_end_matches('/').ends_with(DISCOVERY)
+    {
+        source.place("jwk_url").warn_hint(
+            ConfigError::invalid(
+                "this is the discovery document and not a key set: without keys every request is rejected with 401",
+            ),
+            "\"jwk_url\": the \"jwks_uri\" in this document; or \"openid_configuration\" instead of \"jwk_url\", which reads it",
+        );
+    }
+    for key in ["issuer", "audience"] {
+        let node = source.place(key);
+        let items = node.items();
+        let nodes = if items.is_empty() { vec![node] } else { items };
+        for node in nodes {
+            // A value that was filled in may contain anything.
+            if let Data::Text(text) = &node.value().data
+                && is_variable(text)
+                && !node.value().masked
+            {
+                node.warn_hint(
+                    ConfigError::invalid(
+                        "a placeholder in it was not filled in: every token is rejected with 401",
+                    ),
+                    "\"portcullis/secrets\": {\"expand\": true} fills in ${NAME}, and FC_ENABLE=1 renders templates",
+                );
+            }
+        }
+    }
+}
+
+/// Whether the text has a placeholder such as `$TENANT`, `${TENANT}` or `{{ .tenant }}`.
+fn is_variable(text: &str) -> bool {
+    text.contains("{{")
+        || text.split('$').skip(1).any(|behind| {
+            let name = behind.strip_prefix('{').unwrap_or(behind);
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        })
 }

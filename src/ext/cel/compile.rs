@@ -176,6 +176,11 @@ fn compiled(
     all
 }
 
+/// How to compare a claim with a part of the request: no moment knows both.
+const AS_HEADER: &str = "an operation that needs it fails, unless || or && is decided without it. To compare a claim with \
+                         the request, make it a header: \"propagate_claims\": [[\"sub\", \"X-User\"]], \"input_headers\": \
+                         [\"X-User\"], and the expression req_headers['X-User'][0] == req_params.User";
+
 /// Warns about expressions that are valid but probably not intended.
 fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     let warn = |text: String, hint: &'static str| {
@@ -207,8 +212,12 @@ fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
                     moment.words(),
                     variable.name
                 ),
-                "an operation that needs it fails, unless || or && is decided without it: write one expression for \
-                 each moment",
+                if moments.contains(&Moment::Token) {
+                    AS_HEADER
+                } else {
+                    "an operation that needs it fails, unless || or && is decided without it: write one expression \
+                     for each moment"
+                },
             );
         }
     }

@@ -11,7 +11,7 @@ use super::identity::Identity;
 use super::limit_headers::{Families, LimitDescription, LimitHeaders};
 use super::runtime::{BackendLimit, EndpointLimit, Limits, Scope};
 use super::shared::Cluster;
-use crate::config::{Block, ConfigError, Key, Node, Typing};
+use crate::config::{Block, ConfigError, Key, Node, Typing, duration};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -265,13 +265,24 @@ fn capacity(file: Option<u64>, tested: f64, rate: f64) -> u64 {
 fn client_rate(node: &Node<'_>, block: &LimitBlock<'_>, endpoint: Option<f64>, rate: f64) -> Rate {
     let capacity = capacity(block.client_capacity, endpoint.unwrap_or(0.0), rate);
     let expected = self::capacity(block.client_capacity, rate, rate);
-    if capacity != expected {
+    // An empty bucket holds one token, so 0 and 1 are the same.
+    if capacity.max(1) != expected.max(1) {
+        let every = every(node, block.every);
+        let whole = block.client_max_rate.unwrap_or_default().ceil() as u64;
+        let period = if every > SECOND && whole > expected {
+            let every = duration::print(every);
+            format!("; {whole} allows the requests of a whole period of {every} at once")
+        } else {
+            String::new()
+        };
         node.warn_hint(
             ConfigError::invalid(format!(
                 "without \"client_capacity\" a client may send {} at once here, as in KrakenD",
                 capacity.max(1)
             )),
-            format!("to allow a burst that matches the rate: \"client_capacity\": {expected}"),
+            format!(
+                "to allow a burst that matches the rate: \"client_capacity\": {expected}{period}"
+            ),
         );
     }
     Rate::new(rate, capacity)

@@ -306,3 +306,99 @@ fn common_json_errors_get_a_hint() {
         assert!(hint.contains(want), "{text}: {hint}");
     }
 }
+
+#[test]
+fn a_misspelt_key_of_an_older_version_points_at_the_key_of_today() {
+    for (key, want) in [
+        ("whitlist", "write \"allow\" instead"),
+        ("blacklst", "write \"deny\" instead"),
+        ("headers_to_pas", "write \"input_headers\" instead"),
+        ("querystring_param", "write \"input_query_strings\" instead"),
+    ] {
+        let hint = hinted(&backend(json!({key: ["a"]})), "is unknown here");
+        assert_eq!(hint, want);
+    }
+}
+
+#[test]
+fn a_capacity_that_is_already_in_use_is_not_suggested() {
+    let limit = |block: Value| extra(endpoint, "qos/ratelimit/router", block);
+    let same =
+        limit(json!({"max_rate": 100, "client_max_rate": 10, "every": "1m", "strategy": "ip"}));
+    let findings = compiled_in(&same, &[]).findings;
+    assert!(findings.is_empty(), "{findings:#?}");
+    let other = limit(json!({"client_max_rate": 120, "every": "1m", "strategy": "ip"}));
+    let hint = hinted(&other, "a client may send 1 at once");
+    let want = "to allow a burst that matches the rate: \"client_capacity\": 2; 120 allows the requests of a whole \
+                period of 1m0s at once";
+    assert_eq!(hint, want);
+}
+
+#[test]
+fn a_claim_is_compared_with_the_request_as_a_header() {
+    let block = json!({
+        "auth/validator": validator(json!({"jwk_url": "https://idp/keys"})),
+        "validation/cel": [{"check_expr": "JWT.sub == req_params.User"}]
+    });
+    let text = endpoint(json!({"endpoint": "/a/{user}", "extra_config": block}));
+    let hint = hinted(&text, "is not known then");
+    assert!(
+        hint.contains("req_headers['X-User'][0] == req_params.User"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn values_of_a_validator_that_no_token_has_are_reported() {
+    let of = |more: Value| extra(endpoint, "auth/validator", validator(more));
+    let document = "https://idp/.well-known/openid-configuration";
+    let hint = hinted(&of(json!({"jwk_url": document})), "the discovery document");
+    assert!(hint.contains("openid_configuration"), "{hint}");
+    for more in [
+        json!({"issuer": "https://idp/$TENANT"}),
+        json!({"issuer": "https://idp/${TENANT}/v2"}),
+        json!({"audience": ["a", "api://{{ .client }}"]}),
+    ] {
+        let mut block = json!({"jwk_url": "https://idp/keys"});
+        super::merge(&mut block, more);
+        hinted(&of(block), "a placeholder in it was not filled in");
+    }
+    let good = of(json!({"jwk_url": "https://idp/keys", "audience": ["a$", "5$"]}));
+    assert!(compiled_in(&good, &[]).findings.is_empty());
+}
+
+#[test]
+fn a_script_around_the_calls_does_not_use_a_header_that_does_not_pass() {
+    let script = json!({"pre": "print(request.load():headers('X-User'))"});
+    let header = |namespace: &str| {
+        let claims =
+            json!({"jwk_url": "https://idp/keys", "propagate_claims": [["sub", "X-User"]]});
+        let block = json!({"auth/validator": validator(claims), namespace: script});
+        let text = endpoint(json!({"extra_config": block}));
+        let findings = compiled_in(&text, &[]).findings;
+        let mut texts = findings.iter().map(|one| one.config_error.to_string());
+        texts.any(|text| text.contains("no backend gets the header"))
+    };
+    assert!(header("modifier/lua-proxy"));
+    assert!(!header("modifier/lua-endpoint"));
+}
+
+#[test]
+fn a_limit_of_an_endpoint_at_a_backend_points_at_that_of_backends() {
+    let text = extra(backend, "qos/ratelimit/router", json!({"max_rate": 1}));
+    let hint = hinted(&text, "is unknown here");
+    assert!(hint.contains("\"qos/ratelimit/proxy\""), "{hint}");
+}
+
+#[test]
+fn of_two_texts_one_is_kept() {
+    let block = r#"{"alg": "RS256", "alg": "ES256", "issuer": "i", "audience": ["a"], "jwk_url": "https://idp/keys"}"#;
+    let text = format!(
+        r#"{{"version": 3, "endpoints": [{{"endpoint": "/a", "extra_config": {{"auth/validator": {block}}},
+            "backend": [{{"host": ["http://127.0.0.1:1"]}}]}}]}}"#
+    );
+    assert_eq!(
+        hinted(&text, "appears twice, and what"),
+        "keep one of the two"
+    );
+}
