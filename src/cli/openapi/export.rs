@@ -339,7 +339,9 @@ fn responses(file: &Value, endpoint: &Value, own: &Value, guarded: bool) -> Valu
             let mut response = json!({ "description": "" });
             for one in several {
                 copy(one, "description", &mut response, "description");
-                response["content"][content_type(one)] = media(one);
+                if has_content(one) {
+                    response["content"][content_type(one)] = media(one);
+                }
             }
             all.insert(status.clone(), response);
         }
@@ -369,6 +371,18 @@ fn responses(file: &Value, endpoint: &Value, own: &Value, guarded: bool) -> Valu
         all.insert("default".to_owned(), json!({ "description": "" }));
     }
     Value::Object(all)
+}
+
+/// Whether a definition says something about the body.
+fn has_content(definition: &Value) -> bool {
+    let keys = [
+        "content_type",
+        "example",
+        "examples",
+        "example_schema",
+        "ref",
+    ];
+    keys.iter().any(|key| !definition[key].is_null())
 }
 
 /// The content type of an output encoding; `None` if the backend or the client decides.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::runtime::router::Pattern;
+
 /// Methods that endpoints can have.
 const METHODS: [&str; 8] = [
     "get", "post", "put", "patch", "delete", "head", "options", "query",
@@ -32,10 +34,20 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
     let mut endpoints = Vec::new();
     let mut ids = BTreeMap::new();
     let mut with_body = Vec::new();
+    let mut mixed = false;
     for (path, item) in members(&document["paths"]) {
         let item = resolved(document, item);
         for (method, operation) in members(item) {
             if METHODS.contains(&method.as_str()) {
+                if let Err(why) =
+                    Pattern::parse(&format!("{}{}", server.base, renamed(path)), false)
+                {
+                    remarks.push(format!(
+                        "{} {path} is left out: {why}",
+                        method.to_uppercase()
+                    ));
+                    continue;
+                }
                 let operation = Operation {
                     document,
                     path,
@@ -50,6 +62,7 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
                 if !members(&operation.body()["content"]).is_empty() {
                     with_body.push(operation.name());
                 }
+                mixed |= is_mixed(path);
                 endpoints.push(operation.endpoint(&server));
             } else if method == "trace" {
                 remarks.push(format!(
@@ -60,9 +73,10 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
         }
     }
     remarks.extend(credentials_remark(&guarded));
+    remarks.extend(provider_remarks(document));
     remarks.extend(bodies_remark(&with_body));
     let mut file = json!({
-        "$schema": "https://www.krakend.io/schema/v2.13/krakend.json",
+        "$schema": "./portcullis.schema.json",
         "version": 3,
         "name": text(&document["info"], "title"),
         "timeout": "10s",
@@ -70,10 +84,7 @@ pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made
         "endpoints": endpoints,
     });
     // Parameters within a segment, as in /reports/{id}.pdf.
-    if members(&document["paths"])
-        .iter()
-        .any(|(path, _)| is_mixed(path))
-    {
+    if mixed {
         file["disable_rest"] = json!(true);
     }
     Ok(Made { file, remarks })
@@ -102,6 +113,22 @@ fn credentials_remark(guarded: &[String]) -> Option<String> {
         guarded.len(),
         shortened(guarded)
     ))
+}
+
+/// The OpenID providers of the document, whose tokens the gateway can check.
+fn provider_remarks(document: &Value) -> Vec<String> {
+    let schemes = members(&document["components"]["securitySchemes"]);
+    let urls = schemes.into_iter().filter_map(|(_, scheme)| {
+        let url = text(resolved(document, scheme), "openIdConnectUrl");
+        (!url.is_empty()).then_some(url)
+    });
+    let remark = |url| {
+        format!(
+            "the document names an OpenID provider: \"auth/validator\": {{\"openid_configuration\": {url:?}, \
+             \"audience\": […]}} checks its tokens"
+        )
+    };
+    urls.map(remark).collect()
 }
 
 /// `with_body` are the operations whose request bodies have a schema.
@@ -278,12 +305,20 @@ impl<'a> Operation<'a> {
         }
         let mut responses = Map::new();
         for (status, response) in members(&self.operation["responses"]) {
-            let bodies = definitions(self.document, resolved(self.document, response));
-            if !bodies.is_empty() {
-                responses.insert(status.clone(), json!(bodies));
+            let response = resolved(self.document, response);
+            let mut bodies = definitions(self.document, response);
+            if bodies.is_empty() {
+                // A response without content, such as 204.
+                bodies.push(json!({ "description": text(response, "description") }));
             }
+            responses.insert(status.clone(), json!(bodies));
         }
         if !responses.is_empty() {
+            // The document lists all of them.
+            described.insert(
+                "disable_default_response_definitions".to_owned(),
+                json!(true),
+            );
             described.insert("response_definition".to_owned(), json!(responses));
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cli::openapi::export::{self, Choice};
 
 fn document(more: Value) -> Value {
     let mut document = json!({
@@ -81,7 +82,7 @@ fn bodies_are_described_and_the_user_learns_that_they_are_not_checked() {
         json!({ "201": [{
             "content_type": "application/json", "description": "Made",
             "example_schema": { "type": "object" }, "example": { "id": 7 }
-        }] })
+        }], "204": [{ "description": "Nothing" }] })
     );
     let told = made
         .remarks
@@ -149,4 +150,52 @@ fn parameters_within_a_segment_need_a_switch() {
     assert!(is_mixed("/a/{id}.pdf") && is_mixed("/a/x{id}") && is_mixed("/{a}-{b}"));
     assert!(!is_mixed("/a/{id}/b") && !is_mixed("/"));
     assert_eq!(renamed("/a/{x.y}-{z}/b"), "/a/{x_y}-{z}/b");
+}
+
+#[test]
+fn a_path_that_endpoints_cannot_have_is_left_out_with_a_note() {
+    let made = configuration(
+        &document(json!({ "paths": {
+            "/files/{name}.{ext}": { "get": { "responses": {} } },
+            "/f/{x}-{y}": { "get": { "responses": {} } },
+            "/good/{id}": { "get": { "responses": { "204": { "description": "Gone" } } } }
+        } })),
+        None,
+    )
+    .unwrap();
+    let endpoints = made.file["endpoints"].as_array().unwrap();
+    assert_eq!(endpoints.len(), 1);
+    assert!(made.file["disable_rest"].is_null());
+    let notes = made.remarks.join("\n");
+    for path in ["GET /files/{name}.{ext}", "GET /f/{x}-{y}"] {
+        let note = format!("{path} is left out: a segment can have only one parameter");
+        assert!(notes.contains(&note), "{notes}");
+    }
+    let own = &endpoints[0]["extra_config"]["documentation/openapi"];
+    assert_eq!(
+        own["response_definition"]["204"],
+        json!([{ "description": "Gone" }])
+    );
+    assert_eq!(own["disable_default_response_definitions"], true);
+    let choice = Choice {
+        audiences: &[],
+        documented: false,
+    };
+    let exported = export::document(&made.file, &choice).unwrap();
+    let responses = &exported["paths"]["/v1/good/{id}"]["get"]["responses"];
+    assert_eq!(responses, &json!({ "204": { "description": "Gone" } }));
+}
+
+#[test]
+fn the_provider_of_the_document_is_offered() {
+    let url = "https://idp.example.com/.well-known/openid-configuration";
+    let made = configuration(
+        &document(json!({ "components": { "securitySchemes": {
+            "login": { "type": "openIdConnect", "openIdConnectUrl": url }
+        } }, "paths": {} })),
+        None,
+    );
+    let notes = made.unwrap().remarks.join("\n");
+    let want = format!("\"auth/validator\": {{\"openid_configuration\": \"{url}\"");
+    assert!(notes.contains(&want), "{notes}");
 }
