@@ -442,3 +442,45 @@ fn no_failure_shows_credentials_of_a_url() {
         "one line for one failure: {broken_off:#?}"
     );
 }
+
+#[test]
+fn with_debug_a_rejected_preflight_has_its_cause_in_the_log() {
+    let cors = json!({
+        "allow_origins": ["https://a.example"], "allow_methods": ["GET"], "allow_headers": ["X-A"], "debug": true
+    });
+    let file = json!({
+        "version": 3,
+        "extra_config": { "security/cors": cors, "telemetry/logging": { "level": "DEBUG", "stdout": true } },
+        "endpoints": []
+    });
+    let gateway = Gateway::start(&file.to_string());
+    for (origin, method, header, why) in [
+        (
+            "https://b.example",
+            "GET",
+            "X-A",
+            "\"allow_origins\" does not have the origin https://b.example",
+        ),
+        (
+            "https://a.example",
+            "PUT",
+            "X-A",
+            "\"allow_methods\" does not have the method PUT",
+        ),
+        (
+            "https://a.example",
+            "GET",
+            "X-B",
+            "\"allow_headers\" does not have all of these headers: X-B",
+        ),
+    ] {
+        let asked = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", method),
+            ("Access-Control-Request-Headers", header),
+        ];
+        gateway.send("OPTIONS", request("OPTIONS", "/a", &asked));
+        let want = format!("[CORS] preflight to /a rejected: {why}");
+        eventually(&want, LIMIT, || gateway.output().contains(&want));
+    }
+}

@@ -73,8 +73,8 @@ impl Policy {
             VARY_PREFLIGHT
         };
         response.fields.push((VARY, vary));
-        let allowed = self.allow_preflight(head, &mut response.fields);
-        self.tell(head, "preflight", allowed);
+        let refusal = self.allow_preflight(head, &mut response.fields);
+        self.tell(head, "preflight", refusal.err());
         response
     }
 
@@ -84,9 +84,15 @@ impl Policy {
         let Some(origin) = head.headers.get(ORIGIN) else {
             return;
         };
-        let allowed = self.origin(origin) && self.method(head.method.as_str());
-        self.tell(head, "actual request", allowed);
-        if !allowed {
+        let refusal = if !self.origin(origin) {
+            Some(refused(ORIGIN_REFUSED, origin))
+        } else if !self.method(head.method.as_str()) {
+            Some((METHOD_REFUSED, head.method.as_str()))
+        } else {
+            None
+        };
+        self.tell(head, "actual request", refusal);
+        if refusal.is_some() {
             return;
         }
         fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, self.echo(origin)));
@@ -100,19 +106,23 @@ impl Policy {
         }
     }
 
-    fn allow_preflight(&self, head: &Head<'_>, fields: &mut Fields) -> bool {
-        let Some(origin) = head.headers.get(ORIGIN) else {
-            return false;
-        };
-        let Some(method) = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD) else {
-            return false;
-        };
-        let asked = || head.headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
-        let allowed = self.origin(origin)
-            && method.to_str().is_ok_and(|method| self.method(method))
-            && asked().all(|names| self.header_names(names));
-        if !allowed {
-            return false;
+    /// Adds the headers that allow the request.
+    fn allow_preflight<'h>(&self, head: &Head<'h>, fields: &mut Fields) -> Result<(), Refusal<'h>> {
+        let headers = head.headers;
+        let origin = headers.get(ORIGIN).ok_or(("there is no Origin", ""))?;
+        let method = headers
+            .get(ACCESS_CONTROL_REQUEST_METHOD)
+            .ok_or(("there is no Access-Control-Request-Method", ""))?;
+        let asked = || headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+        if !self.origin(origin) {
+            return Err(refused(ORIGIN_REFUSED, origin));
+        }
+        if !method.to_str().is_ok_and(|method| self.method(method)) {
+            return Err(refused(METHOD_REFUSED, method));
+        }
+        if let Some(names) = asked().find(|names| !self.header_names(names)) {
+            let text = "\"allow_headers\" does not have all of these headers:";
+            return Err(refused(text, names));
         }
         fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, self.echo(origin)));
         fields.push((ACCESS_CONTROL_ALLOW_METHODS, method.clone()));
@@ -130,7 +140,7 @@ impl Policy {
                 .clone()
                 .map(|age| (ACCESS_CONTROL_MAX_AGE, age)),
         );
-        true
+        Ok(())
     }
 
     fn echo(&self, origin: &HeaderValue) -> HeaderValue {
@@ -178,12 +188,30 @@ impl Policy {
         })
     }
 
-    fn tell(&self, head: &Head<'_>, what: &str, allowed: bool) {
-        if self.debug {
-            let word = if allowed { "allowed" } else { "rejected" };
-            log::debug!("[CORS] {what} to {} {word}", head.path);
+    fn tell(&self, head: &Head<'_>, what: &str, refusal: Option<Refusal<'_>>) {
+        if !self.debug {
+            return;
+        }
+        match refusal {
+            None => log::debug!("[CORS] {what} to {} allowed", head.path),
+            Some((why, value)) => {
+                // What a client sends may be long.
+                let value: String = value.chars().take(200).collect();
+                let path = head.path;
+                log::debug!("[CORS] {what} to {path} rejected: {why} {value}");
+            }
         }
     }
+}
+
+/// Why a request is not allowed, and what of it.
+type Refusal<'h> = (&'static str, &'h str);
+
+const ORIGIN_REFUSED: &str = "\"allow_origins\" does not have the origin";
+const METHOD_REFUSED: &str = "\"allow_methods\" does not have the method";
+
+fn refused<'h>(why: &'static str, value: &'h HeaderValue) -> Refusal<'h> {
+    (why, value.to_str().unwrap_or_default())
 }
 
 /// `http://*.ok.com` as its two parts, which must not overlap.
