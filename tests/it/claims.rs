@@ -274,6 +274,27 @@ fn explain_follows_the_claims_to_where_they_go() {
 }
 
 #[test]
+fn explain_names_the_expression_that_is_not_true_and_why() {
+    let running = start(|validator| {
+        json!([{"endpoint": "/cel", "backend": [{"url_pattern": "/b"}], "extra_config": {
+        "auth/validator": validator(json!({})),
+        "validation/cel": [
+            {"check_expr": "JWT.sub != ''"},
+            {"check_expr": "JWT.tenant == 'acme'"}
+        ]}}])
+    });
+    let output = command()
+        .args(["token", "explain", "-c", "krakend.json", "-e", "/cel"])
+        .arg(running.token(&json!("ada")))
+        .current_dir(running.gateway.dir())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = "FAIL expressions  validation/cel #1  JWT.tenant == 'acme': no such key: tenant";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn a_claim_of_a_wrong_type_is_named_in_the_log() {
     let running = start(|validator| {
         let endpoint = |path: &str, more: Value| {

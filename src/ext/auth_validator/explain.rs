@@ -3,12 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::key_source::Keys;
 use super::runtime::{Proof, Provider, Validator};
 use crate::ext::identity::PublicKeys;
-use crate::jose::{Check, Claims, Reason, Rejection, Rules, ScopeMatcher, Step, Token};
+use crate::jose::{
+    Check, Claims, KeyIdStrategy, KeySet, Reason, Rejection, Rules, ScopeMatcher, Step, Token,
+};
 
 /// The result for a token, with all checks.
 #[derive(Debug, Default)]
@@ -98,12 +102,14 @@ impl Validator {
                 detail: "not known here: the list is in the running gateway".to_owned(),
             });
         }
-        if self.demand.is_some() {
-            told.judge(
-                "expressions",
-                self.check_demand(&claims),
-                "asked validation/cel",
-            )?;
+        if let Some(demand) = &self.demand {
+            let refusal = demand.refusal(&claims);
+            let verdict = match &refusal {
+                Some(_) => Err(Rejection::rejected()),
+                None => Ok(()),
+            };
+            let detail = refusal.as_deref().unwrap_or("all are true");
+            told.judge("expressions", verdict, detail)?;
         }
         for check in Check::ACCESS {
             provider.tell_rule(check, &claims, now, told)?;
@@ -181,27 +187,35 @@ impl Keys {
         );
         let PublicKeys(keys) = &*snapshot.set;
         self.verifier.verify_traced(token, keys, |step, verdict| {
-            let detail = self.detail(step, token);
+            let detail = self.detail(step, token, keys);
             told.add(step.as_str(), verdict, &detail);
         })
     }
 
-    fn detail(&self, step: Step, token: &str) -> String {
-        let token = match Token::parse(token) {
+    fn detail(&self, step: Step, text: &str, set: &KeySet) -> String {
+        let token = match Token::parse(text) {
             Ok(token) => token,
-            Err(rejection) => return form(token, &rejection),
+            Err(rejection) => return form(text, &rejection),
         };
         match step {
             Step::Algorithm => {
-                let found = token
-                    .algorithm()
-                    .map_or("an unknown one", |known| known.as_str());
+                let found = match token.algorithm() {
+                    Some(known) => known.as_str(),
+                    None if says_none(text) => "\"none\": the token is not signed",
+                    None => "an unknown one",
+                };
                 format!("expected {}, found {found}", self.verifier.algorithms)
             }
             Step::Key => {
                 let id = token.key_id(self.verifier.strategy).unwrap_or_default();
+                let is_known = set.keys().any(|key| key.kid() == id);
                 let id: String = id.chars().take(64).collect();
-                format!("{} {id:?}", self.verifier.strategy.as_str())
+                let strategy = self.verifier.strategy;
+                let mut told = format!("{} {id:?}", strategy.as_str());
+                if strategy == KeyIdStrategy::Kid && !is_known {
+                    told.push_str(&format!(", the set has {}", ids(set)));
+                }
+                told
             }
             _ => String::new(),
         }
@@ -317,14 +331,68 @@ fn span(seconds: f64) -> String {
     format!("{:.0} {name}", (seconds / size).floor())
 }
 
+/// The most key ids that are shown.
+const MOST_IDS: usize = 8;
+
+/// The ids of the keys of a set.
+fn ids(set: &KeySet) -> String {
+    let mut ids: Vec<String> = set
+        .keys()
+        .map(|key| key.kid().chars().take(64).collect::<String>())
+        .map(|id| format!("{id:?}"))
+        .collect();
+    let more = ids.len().saturating_sub(MOST_IDS);
+    ids.truncate(MOST_IDS);
+    match (ids.is_empty(), more) {
+        (true, _) => "no keys".to_owned(),
+        (false, 0) => ids.join(", "),
+        (false, more) => format!("{} and {more} more", ids.join(", ")),
+    }
+}
+
+/// Whether the header of the token says `"alg": "none"` (RFC 7519 §6).
+fn says_none(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    let header: Value = serde_json::from_slice(&header).unwrap_or_default();
+    header["alg"]
+        .as_str()
+        .is_some_and(|alg| alg.eq_ignore_ascii_case("none"))
+}
+
 /// Why a text is not a signed token.
 fn form(token: &str, rejection: &Rejection) -> String {
+    // The other characters may be those of a token, which is a secret.
+    let start: String = token
+        .chars()
+        .take_while(|c| !is_of_token(*c))
+        .take(8)
+        .collect();
+    if !start.is_empty() {
+        return format!("it begins with {start:?}, which is not part of a token");
+    }
+    if let Some((before, _)) = token.split_once([' ', ':'])
+        && is_header(before)
+    {
+        return format!("it begins with {before:?}, which is not part of a token");
+    }
     match token.split('.').count() {
         1 => "no dots: an opaque token, which only its provider can read. Request an audience (API) from the provider, or use introspection".to_owned(),
         5 => "5 parts: an encrypted token (JWE). Configure the provider to sign the tokens of this API only".to_owned(),
         3 => rejection.to_string(),
         parts => format!("{parts} parts; a signed token has 3: header.payload.signature"),
     }
+}
+
+/// The characters of base64url, and the dot between the parts.
+fn is_of_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// Names that are copied together with a token.
+fn is_header(name: &str) -> bool {
+    let known = ["authorization", "bearer", "jwt", "token", "dpop"];
+    known.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn matcher(matcher: ScopeMatcher) -> &'static str {

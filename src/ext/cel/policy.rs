@@ -45,6 +45,11 @@ pub(crate) struct Policy(Program);
 pub(super) type Flaw = (ConfigError, Option<String>);
 
 impl Policy {
+    /// The policy as it is written.
+    pub(crate) fn text(&self) -> &str {
+        self.0.text()
+    }
+
     /// Compiles `text`, which is at `node`. An error is reported there.
     pub(crate) fn compile(
         text: &str,

@@ -162,14 +162,36 @@ pub(super) struct Rejecters {
     pub(super) clock: Clock,
 }
 
+impl Rejecters {
+    fn moment<'c>(&self, claims: &'c Claims) -> Moment<'c> {
+        Moment {
+            now: self.clock.wall(),
+            part: Part::Token(claims),
+        }
+    }
+}
+
 impl Requirement for Rejecters {
     fn admits(&self, claims: &Claims) -> bool {
-        let part = Part::Token(claims);
-        let now = self.clock.wall();
         let deadline = Instant::now() + TOKEN_TIME;
-        self.stage
-            .rejected_by(&Moment { now, part }, deadline)
-            .is_none()
+        let rejected = self.stage.rejected_by(&self.moment(claims), deadline);
+        rejected.is_none()
+    }
+
+    fn refusal(&self, claims: &Claims) -> Option<String> {
+        let (moment, deadline) = (self.moment(claims), Instant::now() + TOKEN_TIME);
+        let mut programs = self.stage.programs.iter().enumerate();
+        programs.find_map(|(index, program)| {
+            let why = match verdict(program, &moment, deadline) {
+                Verdict::True => return None,
+                Verdict::False => "false".into(),
+                Verdict::Failed(why) => why,
+            };
+            Some(format!(
+                "validation/cel #{index}  {}: {why}",
+                program.text()
+            ))
+        })
     }
 }
 

@@ -154,4 +154,17 @@ impl Requirement for OnToken {
         let deadline = Instant::now() + TOKEN_TIME;
         self.stage.rejected_by(&scene, deadline).is_none()
     }
+
+    fn refusal(&self, claims: &Claims) -> Option<String> {
+        let scene = PolicyFacts::token(self.clock.wall(), claims);
+        let deadline = Instant::now() + TOKEN_TIME;
+        let mut policies = self.stage.policies.iter().enumerate();
+        policies.find_map(|(index, policy)| {
+            let why = policy.judge(&scene, deadline).err()?;
+            Some(format!(
+                "security/policies #{index}  {}: {why}",
+                policy.text()
+            ))
+        })
+    }
 }

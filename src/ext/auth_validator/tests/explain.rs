@@ -181,6 +181,33 @@ fn a_text_that_is_not_a_signed_token_is_described() {
         assert!(line.is_some_and(|line| line.contains(words)), "{told}");
         assert!(told.contains("=> 401 malformed"), "{told}");
     }
+    let good = ed("{}");
+    for (text, start) in [
+        (format!("\"{good}\""), "\"\\\"\""),
+        (format!("Authorization: Bearer {good}"), "\"Authorization\""),
+        (format!("Bearer {good}"), "\"Bearer\""),
+    ] {
+        let told = validators[0].validator.explain(&text).to_string();
+        let want = format!("it begins with {start}, which is not part of a token");
+        assert!(told.contains(&want), "{told}");
+        assert!(told.contains("=> 401 malformed"), "{told}");
+    }
+    // {"alg":"EdDSA","kid":"zz"}
+    let stranger = validators[0]
+        .validator
+        .explain("eyJhbGciOiJFZERTQSIsImtpZCI6Inp6In0.e30.AA");
+    let stranger = stranger.to_string();
+    assert!(
+        stranger.contains("kid \"zz\", the set has \""),
+        "{stranger}"
+    );
+    // {"alg":"none"}
+    let unsigned = validators[0].validator.explain("eyJhbGciOiJub25lIn0.e30.");
+    let unsigned = unsigned.to_string();
+    assert!(
+        unsigned.contains("found \"none\": the token is not signed"),
+        "{unsigned}"
+    );
     let told = validators[0].validator.explain("!.b.c").to_string();
     assert!(!told.contains("parts"), "{told}");
 }

@@ -76,6 +76,7 @@ pub(super) const MAX_PATTERN: usize = 1 << 20;
 /// # Errors
 /// A name is not declared, or types do not match.
 pub(super) fn program(
+    text: &str,
     node: &Node,
     variables: &[Variable],
     dialect: Dialect,
@@ -88,6 +89,7 @@ pub(super) fn program(
     };
     let (root, kind) = checker.node(node)?;
     Ok(Program {
+        text: text.into(),
         root,
         kind,
         names: checker.names.into_iter().collect(),

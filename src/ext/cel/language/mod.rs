@@ -43,7 +43,7 @@ pub(crate) use value::{Elements, List, Map, Members, Value};
 /// # Errors
 /// It is not CEL, uses an undeclared name, or has types that do not match.
 pub(super) fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
-    check::program(&syntax::parse(text)?, variables, Dialect::Standard)
+    check::program(text, &syntax::parse(text)?, variables, Dialect::Standard)
 }
 
 /// Compiles an expression of a policy.
@@ -55,5 +55,5 @@ pub(super) fn compile_policy(
     variables: &[Variable],
     dialect: Dialect,
 ) -> Result<Program, Flaw> {
-    check::program(&syntax::parse(text)?, variables, dialect)
+    check::program(text, &syntax::parse(text)?, variables, dialect)
 }

@@ -7,6 +7,8 @@ use super::types::Type;
 /// A checked expression, which can be evaluated any number of times.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// As it is written.
+    pub(super) text: Box<str>,
     pub(super) root: Expr,
     /// The type of the result, as far as it is known.
     pub(super) kind: Type,
@@ -182,6 +184,11 @@ pub(super) enum Part {
 }
 
 impl Program {
+    /// The expression as it is written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The type of the result, as far as it is known.
     pub(crate) fn kind(&self) -> &Type {
         &self.kind
