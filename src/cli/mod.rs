@@ -359,7 +359,7 @@ pub fn main() -> ExitCode {
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut text);
+            clap_complete::generate(shell, &mut shown(Cli::command()), "portcullis", &mut text);
             say(&String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
@@ -369,6 +369,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command without its hidden subcommands, which completions would offer.
+fn shown(command: clap::Command) -> clap::Command {
+    let mut out = clap::Command::new("portcullis")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments().cloned());
+    for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+        out = out.subcommand(subcommand.clone());
+    }
+    out
 }
 
 /// Prints to standard output. It is not an error if the reader, such as `head`, has closed the pipe.

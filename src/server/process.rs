@@ -94,7 +94,7 @@ pub(crate) struct RunOptions {
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("listen tcp {address}: bind: {source} (the address of {key}){}", privileged(*address, source))]
+    #[error("listen tcp {address}: bind: {source} (the address of {key:?}){}", privileged(*address, source))]
     Bind {
         address: SocketAddr,
         source: io::Error,

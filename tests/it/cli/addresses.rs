@@ -92,7 +92,7 @@ fn the_message_about_an_address_in_use_names_its_block() {
     ] {
         let (code, _, err) = with_file(&file, &["run"]);
         assert_eq!(code, 1, "{err}");
-        let end = format!("(the address of {name})");
+        let end = format!("(the address of {name:?})");
         assert!(
             err.contains(&format!("listen tcp 127.0.0.1:{port}: bind: ")),
             "{err}"
