@@ -64,6 +64,14 @@ pub struct RequestId {
     pub value: HeaderValue,
 }
 
+/// The id that the gateway gives a request.
+#[derive(Debug, Clone)]
+pub struct GivenId {
+    pub id: RequestId,
+    /// The client gets it, too.
+    pub respond: bool,
+}
+
 /// The parts of a request that a step replaced. `None` leaves a part unchanged. The request is not routed again.
 #[derive(Debug, Default)]
 pub struct Rewritten {
@@ -119,6 +127,16 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// Sets the id of the request.
+    pub fn identify(&mut self, given: GivenId) {
+        let GivenId { id, respond } = given;
+        if respond {
+            self.response_fields
+                .push((id.header.clone(), id.value.clone()));
+        }
+        self.request_id = Some(id);
+    }
+
     /// Replaces header `name` for everything after this step. No values remove it.
     pub fn set_header(&mut self, name: &HeaderName, values: SmallVec<[HeaderValue; 1]>) {
         match self.overrides.iter_mut().find(|(known, _)| known == name) {

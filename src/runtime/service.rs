@@ -23,6 +23,7 @@ use crate::runtime::json::Value;
 use crate::runtime::pipe::{CallStep, PipeStep, Substitute};
 use crate::runtime::prerouting::Prerouting;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::request::GivenId;
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::router::{CATCH_ALL, Router};
 use crate::runtime::shape::Shape;
@@ -63,6 +64,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// The id for what is not a request that steps can see, if `portcullis/request-id` gives ids.
+    pub fn new_id(&self) -> Option<GivenId> {
+        self.steps.iter().find_map(|step| step.new_id())
+    }
+
     /// Every backend with its endpoint, shadow backends included.
     pub fn backends(&self) -> impl Iterator<Item = (&Endpoint, &Backend)> {
         let agents = self.agents.iter().map(|agent| &agent.endpoint);

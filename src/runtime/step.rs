@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::jose::SubjectToken;
 use crate::runtime::failure::Failure;
-use crate::runtime::request::{Head, Notes};
+use crate::runtime::request::{GivenId, Head, Notes};
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::single_flights::{Digest, SingleFlights};
 use crate::upstream::{CallBody, Incoming, Outgoing};
@@ -31,6 +31,11 @@ pub trait ServiceStep: Send + Sync + fmt::Debug {
     /// Whether the access log omits requests to which the step responds, as KrakenD omits preflights.
     fn is_silent(&self) -> bool {
         false
+    }
+
+    /// A new id for what is not a request that the step can see. `None` if the step gives no ids.
+    fn new_id(&self) -> Option<GivenId> {
+        None
     }
 
     /// Inspects a request before it is routed. Headers for the later response are added to

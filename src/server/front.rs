@@ -34,7 +34,7 @@ use crate::server::{health_fast_path, http1_driver, http1_fast_path, proxy_proto
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
-use reject::{last_words, peer};
+use reject::last_words;
 
 pub(crate) use http2::limit_http2;
 pub(super) use reject::reject;
@@ -216,11 +216,6 @@ impl Front {
                 }
                 Wait::Rejected(bad) => {
                     self.shared.metrics.bad_request(bad.as_str());
-                    log::info!(
-                        "[SERVICE: Gateway] rejected a malformed request from {}: {}",
-                        peer(&conn),
-                        bad.as_str()
-                    );
                     self.reject(&mut conn, bad.status_line(), bad.as_str())
                         .await;
                     return None;

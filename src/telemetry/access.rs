@@ -119,6 +119,7 @@ fn in_gelf(event: &AccessEvent<'_>, line: &[u8]) -> Vec<u8> {
         status: Some(event.status),
         route: event.endpoint,
         trace: event.trace.map(|(trace, ..)| trace.to_string()),
+        request_id: event.request_id,
     };
     gelf::message(
         event.since_1970,

@@ -78,6 +78,8 @@ pub struct Event<'a> {
     pub line: u32,
     /// The request's trace and span.
     pub trace: Option<(TraceId, SpanId)>,
+    /// The id of `portcullis/request-id`.
+    pub request_id: Option<&'a str>,
 }
 
 /// The format of log lines.
@@ -112,6 +114,9 @@ pub enum Verb {
     Pid,
     Program,
     Id,
+    /// The id of the request, and that of its trace. Empty in lines that belong to no request.
+    RequestId,
+    TraceId,
     /// Path and line of the log statement.
     LongFile,
     ShortFile,
@@ -172,7 +177,7 @@ fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(start.as_bytes());
     push_json(event.message, out);
     out.extend_from_slice(format!(", \"module\": \"{MODULE}\"").as_bytes());
-    push_trace(event, ", ", out);
+    push_ids(event, ", ", out);
     out.push(b'}');
 }
 
@@ -186,12 +191,16 @@ fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
     push_json(event.message, out);
     out.extend_from_slice(b",\"module\":");
     push_json(if module.is_empty() { MODULE } else { module }, out);
-    push_trace(event, ",", out);
+    push_ids(event, ",", out);
     out.push(b'}');
 }
 
-/// The ids of the request's trace, under the names of the Elastic Common Schema.
-fn push_trace(event: &Event<'_>, comma: &str, out: &mut Vec<u8>) {
+/// The id of the request, and those of its trace under the names of the Elastic Common Schema.
+fn push_ids(event: &Event<'_>, comma: &str, out: &mut Vec<u8>) {
+    if let Some(id) = event.request_id {
+        out.extend_from_slice(format!("{comma}\"request_id\":").as_bytes());
+        push_json(id, out);
+    }
     if let Some((trace, span)) = event.trace {
         let ids = format!("{comma}\"trace.id\":\"{trace}\"{comma}\"span.id\":\"{span}\"");
         out.extend_from_slice(ids.as_bytes());
@@ -239,6 +248,8 @@ fn parse_verb(verb: &str) -> Result<Part, UnknownVerb> {
         "pid" => Verb::Pid,
         "program" => Verb::Program,
         "id" => Verb::Id,
+        "requestid" => Verb::RequestId,
+        "traceid" => Verb::TraceId,
         "longfile" => Verb::LongFile,
         "shortfile" => Verb::ShortFile,
         "longpkg" | "longfunc" | "callpath" => Verb::LongPackage,
@@ -277,6 +288,11 @@ impl Verb {
             Verb::Pid => width.push(&std::process::id().to_string(), out),
             Verb::Program => width.push("portcullis", out),
             Verb::Id => width.push("0", out),
+            Verb::RequestId => width.push(event.request_id.unwrap_or_default(), out),
+            Verb::TraceId => {
+                let trace = event.trace.map(|(trace, _)| trace.to_string());
+                width.push(trace.as_deref().unwrap_or_default(), out);
+            }
             Verb::LongFile => width.push(&format!("{}:{}", event.file, event.line), out),
             Verb::ShortFile => width.push(&format!("{}:{}", short(), event.line), out),
             Verb::LongPackage => width.push(event.file.trim_end_matches(".rs"), out),
@@ -336,6 +352,7 @@ mod tests {
             file: "src/a/b.rs",
             line: 7,
             trace: None,
+            request_id: Some("7-id"),
         };
         let mut out = Vec::new();
         format.push(&event, color, &mut out);
@@ -383,6 +400,7 @@ mod tests {
             assert_eq!(json["message"], evil);
             assert_eq!(json["level"], "ERROR");
             assert_eq!(json["@version"], 1);
+            assert_eq!(json["request_id"], "7-id");
         }
     }
 
@@ -391,7 +409,7 @@ mod tests {
         assert_eq!(
             line(&Format::Logstash, Level::Info, "hi", false),
             "{\"@timestamp\":\"2026-11-23T22:21:25.177+00:00\", \"@version\": 1, \"level\": \"INFO\", \
-             \"message\": \"hi\", \"module\": \"KRAKEND\"}\n"
+             \"message\": \"hi\", \"module\": \"KRAKEND\", \"request_id\":\"7-id\"}\n"
         );
     }
 
@@ -405,6 +423,8 @@ mod tests {
             line(&format, Level::Warning, "hi", false),
             "[WARNING|WARN|  KRAKEND] b.rs:7 hi\n"
         );
+        let format = Format::Custom(parse_template("%{requestid} %{traceid}|%{message}").unwrap());
+        assert_eq!(line(&format, Level::Info, "hi", false), "7-id |hi\n");
         assert!(parse_template("%{nothing}").is_err());
         assert!(parse_template("%{level").is_err());
     }

@@ -39,6 +39,7 @@ pub(crate) struct Facts<'a> {
     pub status: Option<u16>,
     pub route: Option<&'a str>,
     pub trace: Option<String>,
+    pub request_id: Option<&'a str>,
 }
 
 /// The severity of a level (RFC 5424 §6.2.1).
@@ -85,6 +86,7 @@ pub(crate) fn message(
     for (name, value) in [
         ("_route", facts.route),
         ("_trace_id", facts.trace.as_deref()),
+        ("_request_id", facts.request_id),
     ] {
         if let Some(value) = value {
             out.extend_from_slice(format!(",\"{name}\":").as_bytes());
@@ -251,6 +253,7 @@ mod tests {
             status: Some(503),
             route: Some("/a\"{id}"),
             trace: None,
+            request_id: None,
         };
         let bytes = message(
             Duration::from_millis(1_500),

@@ -12,10 +12,9 @@ use crate::telemetry::deferred::{self, DeferredLine};
 use crate::telemetry::format::{Event, Format, Level};
 use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::mask::{masked_text, scrubbed};
-use crate::telemetry::observe;
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
-use crate::telemetry::timestamp;
+use crate::telemetry::{observe, request_id, timestamp};
 
 /// The target of records that are more severe than errors: `log::error!(target: CRITICAL, "…")`.
 pub(crate) const CRITICAL: &str = "critical";
@@ -151,11 +150,7 @@ impl Logger {
 
     /// Waits until all logged lines are written, at most `limit`. For the end of the process.
     pub(crate) fn flush_within(&self, limit: Duration) {
-        let active = self.active.load();
-        for sink in [&active.stdout, &active.syslog, &active.gelf]
-            .into_iter()
-            .flatten()
-        {
+        for sink in self.active.load().sinks() {
             sink.flush(limit);
         }
     }
@@ -167,12 +162,7 @@ impl Logger {
 
     /// The number of lines that were dropped because a writer was too slow.
     pub(crate) fn dropped(&self) -> u64 {
-        let active = self.active.load();
-        [&active.stdout, &active.syslog, &active.gelf]
-            .into_iter()
-            .flatten()
-            .map(Sink::dropped)
-            .sum()
+        self.active.load().sinks().map(Sink::dropped).sum()
     }
 
     /// The level below which `log`'s macros do nothing.
@@ -198,6 +188,7 @@ impl Logger {
                 file: file!(),
                 line: line!(),
                 trace: None,
+                request_id: None,
             });
         }
     }
@@ -222,6 +213,7 @@ impl Logger {
                 }
             }
         }
+        let request_id = request_id::current();
         self.active.load().write(&Event {
             since_1970: now,
             level,
@@ -229,6 +221,7 @@ impl Logger {
             file,
             line,
             trace: observe::ids().map(|(trace, span, _)| (trace, span)),
+            request_id: request_id.as_ref().and_then(|id| id.to_str().ok()),
         });
     }
 }
@@ -334,6 +327,11 @@ impl Active {
         Ok((active, None))
     }
 
+    fn sinks(&self) -> impl Iterator<Item = &Sink> {
+        let sinks = [&self.stdout, &self.syslog, &self.gelf];
+        sinks.into_iter().flatten()
+    }
+
     fn write(&self, event: &Event<'_>) {
         if let Some(stdout) = &self.stdout {
             let mut line = Vec::with_capacity(64 + event.message.len());
@@ -357,6 +355,7 @@ fn gelf_message(format: &Format, event: &Event<'_>) -> Vec<u8> {
     };
     let facts = gelf::Facts {
         trace: event.trace.map(|(trace, _)| trace.to_string()),
+        request_id: event.request_id,
         ..gelf::Facts::default()
     };
     gelf::message(event.since_1970, gelf::severity(event.level), &text, &facts)
@@ -490,6 +489,7 @@ mod tests {
             file: "",
             line: 0,
             trace: None,
+            request_id: None,
         };
         let line = String::from_utf8(syslog_line(&settings, &event)).unwrap();
         assert!(line.starts_with("<155>Nov 2"), "{line}");

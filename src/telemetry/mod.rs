@@ -21,6 +21,7 @@
 //! | [`process`] | what the system says about this process |
 //! | [`queues`] | metrics of message queues and functions |
 //! | [`redis`] | the metric of connections to Redis |
+//! | [`request_id`] | the id of the request that a task handles |
 //! | [`revocations`] | metrics of the revocations that gateways share |
 
 pub(crate) mod access;
@@ -36,6 +37,7 @@ pub(crate) mod panics;
 pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod redis;
+pub(crate) mod request_id;
 pub(crate) mod revocations;
 pub(crate) mod sanitize;
 pub(crate) mod series;

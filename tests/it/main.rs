@@ -50,6 +50,7 @@ mod redis;
 mod release;
 mod reload;
 mod reports;
+mod request_id;
 mod state_metrics;
 mod stats;
 mod steps;

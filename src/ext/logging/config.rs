@@ -33,7 +33,7 @@ pub(super) const KEYS: &[Key] = &[
         "custom_format",
         Kind::Text,
         "",
-        "The template of `custom`: `%{time} %{level} %{message}`.",
+        "The template of `custom`: `%{time} %{level} %{message}`. Ours: `%{requestid}` and `%{traceid}`.",
     ),
     key(
         "color",
@@ -52,7 +52,7 @@ pub(super) const KEYS: &[Key] = &[
         "access_log_custom_format",
         Kind::Text,
         "",
-        "The pattern of `custom`: `%{clientIP} %{method} %{path} %{statusCode} %{header.X} %{jwt.sub}`.",
+        "The pattern of `custom`: `%{clientIP} %{method} %{path} %{statusCode} %{header.X} %{jwt.sub}`. Ours: `%{requestID}` and `%{traceID}`.",
     ),
     key(
         "access_log_missing_key_marker",

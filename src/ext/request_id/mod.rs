@@ -15,7 +15,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/request-id",
     aliases: &[],
     guard: true,
-    doc: "Gives each request an id, which is sent to backends even if `input_headers` does not list it, and is part of the JSON access log. A backend's own `input_headers` must list it.",
+    doc: "Gives each request an id, which is sent to backends even if `input_headers` does not list it, and is part of the JSON access log and of the JSON log lines of the request. A backend's own `input_headers` must list it.",
     keys: config::KEYS,
     compile: compile::service,
 };

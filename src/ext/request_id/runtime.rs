@@ -3,7 +3,7 @@
 use aws_lc_rs::rand;
 use http::{HeaderName, HeaderValue};
 
-use crate::runtime::request::{Head, Notes, RequestId};
+use crate::runtime::request::{GivenId, Head, Notes, RequestId};
 use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
 
@@ -28,6 +28,17 @@ impl RequestIds {
         }
     }
 
+    fn given(&self, value: HeaderValue) -> GivenId {
+        let id = RequestId {
+            header: self.header.clone(),
+            value,
+        };
+        GivenId {
+            id,
+            respond: self.respond,
+        }
+    }
+
     /// The client's own id, if it is trusted, valid and sent only once.
     fn sent(&self, head: &Head<'_>) -> Option<HeaderValue> {
         let mut lines = head.headers.get_all(&self.header).iter();
@@ -44,18 +55,13 @@ impl ServiceStep for RequestIds {
         true
     }
 
+    fn new_id(&self) -> Option<GivenId> {
+        random().map(|value| self.given(value))
+    }
+
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         // Without randomness there is no id: the request is more important.
-        let value = self.sent(head).or_else(random)?;
-        if self.respond {
-            notes
-                .response_fields
-                .push((self.header.clone(), value.clone()));
-        }
-        notes.request_id = Some(RequestId {
-            header: self.header.clone(),
-            value,
-        });
+        notes.identify(self.given(self.sent(head).or_else(random)?));
         None
     }
 }

@@ -11,7 +11,7 @@ use super::conditions;
 use super::time_limit::TimeLimit;
 use super::transport::Transport;
 use crate::runtime::service::Shadow;
-use crate::telemetry::observe;
+use crate::telemetry::{observe, request_id};
 
 /// The maximum number of concurrent calls of one shadow, so that a shadow that does not respond cannot use unlimited
 /// memory.
@@ -42,7 +42,8 @@ pub(super) fn send<C: Transport>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], t
         let (transport, shadow) = (cx.transport.clone(), Arc::clone(shadow));
         let most_bytes = cx.options.max_upstream_body_bytes;
         let request = observe::current();
-        tokio::spawn(async move {
+        let id = request_id::current();
+        let work = async move {
             let limit = TimeLimit::at(Instant::now() + shadow.timeout);
             let call = exchange(&transport, most_bytes, &shadow.backend, out, &limit);
             let result = match request {
@@ -56,6 +57,10 @@ pub(super) fn send<C: Transport>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], t
             if let Some(Err(failure)) = result {
                 log::debug!("[SHADOW: {}] {failure}", shadow.backend.pattern);
             }
-        });
+        };
+        match id {
+            None => tokio::spawn(work),
+            Some(id) => tokio::spawn(request_id::within(id, work)),
+        };
     }
 }

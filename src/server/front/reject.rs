@@ -2,31 +2,53 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
 
 use super::{FAREWELL, Front};
+use crate::runtime::errors::ErrorBodies;
+use crate::runtime::request::RequestId;
 use crate::runtime::response::Response;
 use crate::server::conn::Conn;
+use crate::telemetry::request_id;
 
 /// How long a rejected client has to read the response before the connection is closed.
 const LINGER: Duration = Duration::from_millis(500);
 
 impl Front {
     /// Rejects what is not a request, with the body that the file gives to errors.
+    ///
+    /// There is no line in the access log. If the client gets an id, it is in a line of the log.
     pub(super) async fn reject(&self, conn: &mut Conn, status: &str, reason: &str) {
-        let code = status.split(' ').next().unwrap_or_default();
         let active = self.shared.active.load_full();
-        let (Some(errors), Ok(code)) = (&active.service.errors, code.parse()) else {
-            return reject(conn, status).await;
+        let errors = active.service.errors.as_deref();
+        let given = active.service.new_id();
+        let id = match &given {
+            Some(given) => Some(given.id.value.clone()),
+            None => errors.and_then(ErrorBodies::id),
         };
-        let id = errors.id();
-        let id = id.as_ref().and_then(|id| id.to_str().ok());
-        let response = errors.dress(Response::empty(code), Some(reason), id);
-        let Some((_, kind)) = response.fields.first() else {
-            return reject(conn, status).await;
+        let shown = id.as_ref().and_then(|id| id.to_str().ok());
+        match (&id, shown) {
+            (Some(id), Some(shown)) => request_id::within_sync(id.clone(), || {
+                log::info!(
+                    "rejected a request from {}: {reason}, request id {shown}",
+                    peer(conn)
+                );
+            }),
+            _ => log::info!("rejected a request from {}: {reason}", peer(conn)),
+        }
+        let code = status.split(' ').next().unwrap_or_default();
+        let response = match (errors, code.parse()) {
+            (Some(errors), Ok(code)) => errors.dress(Response::empty(code), Some(reason), shown),
+            _ => Response::empty(StatusCode::BAD_REQUEST),
         };
-        reject_with(conn, status, kind.as_bytes(), &response.body).await;
+        let (kind, body) = match response.fields.first() {
+            Some((_, kind)) => (kind.as_bytes(), &*response.body),
+            None => (PLAIN, status.as_bytes()),
+        };
+        let header = given.filter(|given| given.respond).map(|given| given.id);
+        reject_with(conn, status, kind, header.as_ref(), body).await;
     }
 }
 
@@ -45,22 +67,30 @@ pub(super) fn peer(conn: &Conn) -> String {
 
 /// Writes a rejection without a session and ends the connection: there is no request that a session could handle.
 pub(in crate::server) async fn reject(conn: &mut Conn, status: &str) {
-    reject_with(
-        conn,
-        status,
-        b"text/plain; charset=utf-8",
-        status.as_bytes(),
-    )
-    .await;
+    reject_with(conn, status, PLAIN, None, status.as_bytes()).await;
 }
 
-async fn reject_with(conn: &mut Conn, status: &str, content_type: &[u8], body: &[u8]) {
-    let status = format!("HTTP/1.1 {status}\r\nContent-Type: ");
+const PLAIN: &[u8] = b"text/plain; charset=utf-8";
+
+async fn reject_with(
+    conn: &mut Conn,
+    status: &str,
+    content_type: &[u8],
+    id: Option<&RequestId>,
+    body: &[u8],
+) {
+    let mut text = format!("HTTP/1.1 {status}\r\nContent-Type: ").into_bytes();
+    text.extend_from_slice(content_type);
+    if let Some(id) = id {
+        text.extend_from_slice(format!("\r\n{}: ", id.header).as_bytes());
+        text.extend_from_slice(id.value.as_bytes());
+    }
     let rest = format!(
         "\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let text = [status.as_bytes(), content_type, rest.as_bytes(), body].concat();
+    text.extend_from_slice(rest.as_bytes());
+    text.extend_from_slice(body);
     last_words(conn, &text).await;
 }
 

@@ -108,7 +108,8 @@ impl Ctx {
     #[cold]
     fn dress(&mut self, errors: &ErrorBodies, response: Response) -> Response {
         if self.notes.request_id.is_none() {
-            // The client knows the request by this id, and so does the access log.
+            // The client knows the request by this id, and so does the access log. Without `portcullis/request-id`
+            // it is only in the body.
             self.notes.request_id = errors.id().map(|value| RequestId {
                 header: HeaderName::from_static("x-request-id"),
                 value,

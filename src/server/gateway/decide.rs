@@ -14,7 +14,9 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
+use crate::runtime::step::ServiceStep;
 use crate::server::{builtin, files};
+use crate::telemetry::request_id;
 
 /// Whether the gateway accepts new requests. A configured endpoint with this path takes precedence.
 const READY_PATH: &str = "/__ready";
@@ -44,7 +46,7 @@ impl Gateway {
             remember(routed, &mut ctx.notes);
         }
         for step in service.steps.iter().filter(|step| step.covers_health()) {
-            if let Some(response) = step.request(head, &mut ctx.notes) {
+            if let Some(response) = stepped(&**step, head, &mut ctx.notes) {
                 ctx.silent = step.is_silent();
                 ctx.bare = ctx.silent;
                 return Decision::Before(response);
@@ -266,7 +268,16 @@ fn guarded(decision: Decision, head: &Head<'_>, ctx: &mut Ctx, service: &Service
 #[inline]
 fn after_routing(head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Option<Response> {
     let mut steps = service.steps.iter().filter(|step| !step.covers_health());
-    steps.find_map(|step| step.request(head, &mut ctx.notes))
+    steps.find_map(|step| stepped(&**step, head, &mut ctx.notes))
+}
+
+/// One step. Its log lines show the id that an earlier step gave to the request.
+#[inline]
+fn stepped(step: &dyn ServiceStep, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
+    match notes.request_id.as_ref().map(|id| id.value.clone()) {
+        None => step.request(head, notes),
+        Some(id) => request_id::within_sync(id, || step.request(head, notes)),
+    }
 }
 
 fn redirect_response(redirect: &Redirect) -> Response {

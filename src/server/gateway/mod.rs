@@ -41,7 +41,7 @@ use crate::runtime::service::Service;
 use crate::server::http1_fast_path::end_connection;
 use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::observe;
+use crate::telemetry::{observe, request_id};
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -73,25 +73,15 @@ impl Gateway {
         {
             end_connection(session);
         }
-        let mut decision = self.first_decision(session, ctx, &active);
-        let service = &active.service;
-        if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
-            match self.service_gates_observed(session, ctx, &active).await {
-                Gated::Pass => {}
-                Gated::Reject(response) => decision = Decision::Response(*response),
-                Gated::Failed(failure) => {
-                    self.reject(session, ctx, service, failure).await?;
-                    return Ok(());
-                }
+        let decision = self.first_decision(session, ctx, &active);
+        match ctx.notes.request_id.as_ref().map(|id| id.value.clone()) {
+            None => self.decided(session, ctx, &active, decision).await,
+            // Log lines of the request show its id.
+            Some(id) => {
+                let work = in_place(|| self.decided(session, ctx, &active, decision));
+                request_id::within(id, work).await
             }
         }
-        if !service.unrouted.is_empty() && !matches!(decision, Decision::Endpoint(_)) {
-            let gates = self.gates(session, ctx, &service.unrouted, self.limits.read);
-            if let Some((response, _)) = Box::pin(gates).await {
-                decision = Decision::Response(response);
-            }
-        }
-        self.carry_out(session, ctx, &active, decision).await
     }
 
     /// Decides by the head alone. Gates of the service may decide otherwise, except where it is [`Decision::Before`].
@@ -103,8 +93,11 @@ impl Gateway {
         };
         let options = &active.service.options;
         let decision = match (head_of(session, None), rejected) {
-            (_, Some(response)) => Decision::Before(response),
-            (None, None) => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            (_, Some(response)) => Decision::Before(identified(ctx, active, response)),
+            (None, None) => {
+                let response = text(StatusCode::BAD_REQUEST, "400 Bad Request");
+                Decision::Before(identified(ctx, active, response))
+            }
             (Some(mut head), None) => {
                 head.client = options.client_address.of(head.peer, head.headers);
                 ctx.client = Some(head.client);
@@ -116,6 +109,33 @@ impl Gateway {
             streamed_body::decode(&session.req_header().headers, &mut ctx.notes);
         }
         decision
+    }
+
+    /// Runs the gates, and carries out what was decided before them.
+    async fn decided(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        active: &Arc<Active>,
+        mut decision: Decision,
+    ) -> Result<()> {
+        let service = &active.service;
+        if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
+            match self.service_gates_observed(session, ctx, active).await {
+                Gated::Pass => {}
+                Gated::Reject(response) => decision = Decision::Response(*response),
+                Gated::Failed(failure) => {
+                    return self.reject(session, ctx, service, failure).await;
+                }
+            }
+        }
+        if !service.unrouted.is_empty() && !matches!(decision, Decision::Endpoint(_)) {
+            let gates = self.gates(session, ctx, &service.unrouted, self.limits.read);
+            if let Some((response, _)) = Box::pin(gates).await {
+                decision = Decision::Response(response);
+            }
+        }
+        self.carry_out(session, ctx, active, decision).await
     }
 
     /// Calls the backends of the endpoint, or sends the response that was decided.
@@ -194,6 +214,14 @@ impl Gateway {
         }
         rejected("too_many", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
+}
+
+/// The response to what steps do not see. They would have given it an id.
+fn identified(ctx: &mut Ctx, active: &Active, response: Response) -> Response {
+    if let Some(given) = active.service.new_id() {
+        ctx.notes.identify(given);
+    }
+    response
 }
 
 /// What an HTTP/2 request may need besides its stream, the text of its head and a large body: its state, a small body,

@@ -44,6 +44,8 @@ enum Variable {
     Parameter(Box<str>),
     Header(Box<str>),
     Claim(Box<str>),
+    RequestId,
+    TraceId,
 }
 
 const DEFAULT: &str = "%{prefix} %{time} [AccessLog] |%{statusCode}| %{latencyMs} | %{clientIP} | %{method} %{path}\n";
@@ -166,6 +168,8 @@ fn variable(name: &str, prefix: &str) -> Option<Variable> {
         "scheme" => Variable::Scheme,
         "proto" => Variable::Proto,
         "query" => Variable::Query,
+        "requestID" => Variable::RequestId,
+        "traceID" => Variable::TraceId,
         _ => match name.split_once('.') {
             Some(("header", field)) => Variable::Header(field.to_ascii_lowercase().into()),
             Some(("query", parameter)) => Variable::Parameter(parameter.into()),
@@ -213,6 +217,8 @@ impl Variable {
                 shown_header(name, &value).into_owned().into()
             }
             Variable::Claim(name) => event.claim(name)?.into(),
+            Variable::RequestId => event.request_id?.into(),
+            Variable::TraceId => event.trace?.0.to_string().into(),
         })
     }
 }
@@ -245,6 +251,7 @@ mod tests {
             protocol: Some("HTTP/1.1"),
             headers: Some(&headers),
             claims: Some(&claims),
+            request_id: Some("7-id"),
             ..AccessEvent::at(Duration::from_millis(1_795_472_528_000))
         };
         let (pattern, _) = Pattern::named(name, custom, "[P]", "-").unwrap();
@@ -271,6 +278,7 @@ mod tests {
     fn a_custom_pattern_shows_no_secret_and_ends_its_line() {
         let own = "%{jwt.sub} %{jwt.none} %{header.Cookie} %{query.x} %{query.token} %{latencyUs}";
         assert_eq!(line("custom", own), "me - *** 1 *** 1500.000us\n");
+        assert_eq!(line("custom", "%{requestID} %{traceID}"), "7-id -\n");
         let json = "{\"r\": \"%{header.Referer}\"}";
         let json: serde_json::Value = serde_json::from_str(&line("custom", json)).unwrap();
         assert_eq!(json["r"], "\"a\\b");
