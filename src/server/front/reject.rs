@@ -32,11 +32,14 @@ impl Front {
         match (&id, shown) {
             (Some(id), Some(shown)) => request_id::within_sync(id.clone(), || {
                 log::info!(
-                    "rejected a request from {}: {reason}, request id {shown}",
+                    "[SERVICE: Gateway] rejected a request from {}: {reason}, request id {shown}",
                     peer(conn)
                 );
             }),
-            _ => log::info!("rejected a request from {}: {reason}", peer(conn)),
+            _ => log::info!(
+                "[SERVICE: Gateway] rejected a request from {}: {reason}",
+                peer(conn)
+            ),
         }
         let code = status.split(' ').next().unwrap_or_default();
         let response = match (errors, code.parse()) {
