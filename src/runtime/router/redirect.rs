@@ -142,6 +142,25 @@ pub(super) fn before_parameters(text: &str) -> &str {
     at.map_or(text, |at| &text[..at])
 }
 
+/// Whether a segment has only parameters (`;x`) or blanks. Many backends see nothing there.
+pub(super) fn has_nameless(path: &str) -> bool {
+    path.split('/')
+        .any(|part| !part.is_empty() && trimmed(before_parameters(part)).is_empty())
+}
+
+/// The path without such segments and empty ones: with the other segments as they are, and as [`read_again`] trims them.
+pub(super) fn without_nameless(path: &str) -> [String; 2] {
+    let (mut raw, mut short) = (String::new(), String::new());
+    for part in path.split('/') {
+        let name = trimmed(before_parameters(part));
+        if !name.is_empty() {
+            raw.extend(["/", part]);
+            short.extend(["/", name]);
+        }
+    }
+    [raw, short]
+}
+
 /// Other readings of a path: decoded again and again, cut off where a decoded `?` or `#` begins a query or a fragment,
 /// and without the blanks and dots at the end of segments, encoded or not, which some file systems ignore.
 pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {

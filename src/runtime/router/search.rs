@@ -164,6 +164,7 @@ impl<T> Router<T> {
                 _ => Match::NotFound,
             };
         }
+        let readings = redirect::read_again(&merged);
         let name = redirect::before_parameters(&merged);
         if name.len() < merged.len() {
             let names = redirect::without_parameters(&merged);
@@ -174,6 +175,14 @@ impl<T> Router<T> {
             {
                 return Match::NotFound;
             }
+        }
+        let all = || std::iter::once(&merged[..]).chain(readings.iter().map(String::as_str));
+        if all().any(redirect::has_nameless)
+            && all()
+                .flat_map(redirect::without_nameless)
+                .any(|path| tree.leads_elsewhere_in_any_case(&path, leaf))
+        {
+            return Match::NotFound;
         }
         if !open {
             return self.found(leaf, captures);
@@ -188,7 +197,7 @@ impl<T> Router<T> {
                 self.better(tree, path, leaf).is_some() || self.another(tree, path, leaf).is_some()
             }
         };
-        if redirect::read_again(&merged).iter().any(is_another) {
+        if readings.iter().any(is_another) {
             return Match::NotFound;
         }
         if let Some(other) = self.another(tree, &merged, leaf) {
@@ -358,6 +367,12 @@ impl Tree {
         let bare = path.strip_prefix('/').unwrap_or(path);
         let found = self.find(bare, &mut Captures::new());
         found.is_some_and(|other| other != leaf)
+    }
+
+    /// The same in another letter case, or with a slash at the end.
+    fn leads_elsewhere_in_any_case(&self, path: &str, leaf: u32) -> bool {
+        let accept = |_: &str, other: u32| other != leaf;
+        self.leads_elsewhere(path, leaf) || in_another_case(self, path, true, &accept).is_some()
     }
 }
 

@@ -122,6 +122,29 @@ fn of_two_routes_that_differ_in_letter_case_the_exact_one_matches() {
     assert_eq!(get(&r, "/b%20/A"), "301 /b%20/a");
 }
 
+#[test]
+fn a_segment_without_a_name_does_not_count() {
+    let r = router(&["/admin", "/x/{id}", "/{a}/{b}", "/{a}/{b}/{c}"]);
+    for path in [
+        "/admin/;",
+        "/admin/;x",
+        "/admin/%3b",
+        "/admin/%3Bx=1",
+        "/admin/%20",
+        "/admin/%20%09;x",
+        "/admin/%253b",
+        "/admin/%2520",
+        "/;/admin",
+        "/;/admin/;",
+        "/%20/;/admin",
+        "/x/;/7",
+    ] {
+        assert_eq!(get(&r, path), "404", "{path}");
+    }
+    assert_eq!(get(&r, "/k/v;x"), "/{a}/{b} a=k b=v;x");
+    assert_eq!(get(&r, "/k/a%20b"), "/{a}/{b} a=k b=a b");
+}
+
 fn guarded_piece() -> impl Strategy<Value = String> {
     let words = [
         "Admin",
@@ -154,7 +177,7 @@ fn respelt(c: char, how: u8) -> String {
 }
 
 const ENDS: &[&str] = &[
-    "", "", "", "", ".", "%20", ";a", "%3Ba", ".%20", "%2e", "..", "%253b",
+    "", "", "", "", ".", "%20", ";a", "%3Ba", ".%20", "%2e", "..", "%253b", "/;", "/%20", "/%3bx",
 ];
 
 proptest! {
