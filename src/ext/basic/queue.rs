@@ -12,9 +12,11 @@ const MOST_WAITING: usize = 1024;
 /// Running comparisons, and those that wait for a turn.
 ///
 /// Clients with the fewest earlier comparisons go first, among equals the names with the fewest, and among those the
-/// newest. So a flood of guesses, from few
-/// addresses or from many, does not lock out a user with the right password. If too many requests wait, the last one in
-/// this order is rejected.
+/// newest. So a flood of guesses, from few addresses or from many, does not lock out a user with the right password. If
+/// too many requests wait, the last one in this order is rejected.
+///
+/// Every second turn does not look at the names: otherwise a flood with new names and new addresses would always go
+/// before a user whose name is guessed too.
 #[derive(Debug)]
 pub(super) struct Queue {
     at_once: usize,
@@ -26,6 +28,32 @@ struct State {
     running: usize,
     arrivals: u64,
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
+    /// The same requests, in the order without names.
+    nameless: BTreeMap<(u32, Reverse<u64>), Rank>,
+    /// The last turn looked at the names.
+    looked: bool,
+}
+
+impl State {
+    fn add(&mut self, rank: Rank, sender: oneshot::Sender<Turn>) {
+        self.nameless.insert(rank.without_name(), rank);
+        self.waiting.insert(rank, sender);
+    }
+
+    fn remove(&mut self, rank: Rank) -> Option<oneshot::Sender<Turn>> {
+        self.nameless.remove(&rank.without_name());
+        self.waiting.remove(&rank)
+    }
+
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+        self.looked = !self.looked;
+        let first = if self.looked {
+            self.waiting.first_key_value().map(|(rank, _)| *rank)
+        } else {
+            self.nameless.first_key_value().map(|(_, rank)| *rank)
+        };
+        self.remove(first?)
+    }
 }
 
 /// How many passwords were compared recently, without success.
@@ -42,6 +70,12 @@ pub(super) struct Tried {
 struct Rank {
     tried: Tried,
     newest: Reverse<u64>,
+}
+
+impl Rank {
+    fn without_name(self) -> (u32, Reverse<u64>) {
+        (self.tried.client, self.newest)
+    }
 }
 
 /// The permission to compare one password. When it is dropped, it passes to the next request.
@@ -79,9 +113,11 @@ impl Queue {
             drop(state);
             let _ = sender.send(Turn(Arc::clone(self)));
         } else {
-            state.waiting.insert(rank, sender);
-            if state.waiting.len() > MOST_WAITING {
-                sent_away = state.waiting.pop_last();
+            state.add(rank, sender);
+            if state.waiting.len() > MOST_WAITING
+                && let Some((&last, _)) = state.waiting.last_key_value()
+            {
+                sent_away = state.remove(last);
             }
             drop(state);
         }
@@ -108,7 +144,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let gone = self.queue.state().waiting.remove(&self.rank);
+        let gone = self.queue.state().remove(self.rank);
         drop(gone);
     }
 }
@@ -117,7 +153,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Turn(queue) = self;
         let mut state = queue.state();
-        let Some((_, next)) = state.waiting.pop_first() else {
+        let Some(next) = state.next() else {
             state.running -= 1;
             return;
         };
@@ -156,6 +192,31 @@ mod tests {
     }
 
     #[test]
+    fn new_names_from_new_clients_do_not_keep_out_a_name_that_is_guessed() {
+        let queue = Queue::new(1);
+        let turn = now(queue.enter(by(0))).unwrap();
+        let _others: Vec<_> = (0..20)
+            .map(|n| {
+                queue.enter(Tried {
+                    client: 0,
+                    name: n % 2 * n,
+                })
+            })
+            .collect();
+        let right = queue.enter(Tried {
+            client: 0,
+            name: 20,
+        });
+        // The first turn goes to a new name. Its request ends at once, and the next turn goes to the newest request.
+        let [mut first, last] = [0, 1].map(|client| queue.enter(Tried { client, name: 0 }));
+        drop(turn);
+        let turn = (&mut first.turn).now_or_never().unwrap().unwrap();
+        drop(turn);
+        assert!(right.turn().now_or_never().unwrap().is_some());
+        drop(last);
+    }
+
+    #[test]
     fn the_client_with_the_fewest_guesses_is_next_and_among_equals_the_newest() {
         let queue = Queue::new(1);
         let running = now(queue.enter(by(0))).unwrap();
@@ -188,6 +249,7 @@ mod tests {
         drop(given);
         assert!(queue.enter(by(5)).turn().now_or_never().unwrap().is_some());
         assert_eq!(queue.state().waiting.len(), 0);
+        assert_eq!(queue.state().nameless.len(), 0);
         assert_eq!(queue.state().running, 0);
     }
 
