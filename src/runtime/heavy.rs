@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::upstream::budget::Memory;
 
 /// How long work may block a worker.
 const INLINE: Duration = Duration::from_millis(2);
+/// The same while no more work may wait for a lane. Most work is shorter than this.
+const INLINE_IF_FULL: Duration = Duration::from_micros(250);
 /// How long work keeps its lane while other work waits.
 const TURN: Duration = Duration::from_millis(10);
 /// Long enough for the runtime to move a worker to another thread.
@@ -64,6 +67,7 @@ pub(crate) struct Heavy {
     started: Instant,
     deadline: Instant,
     lane: Option<Lane>,
+    lanes: &'static Lanes,
 }
 
 impl Heavy {
@@ -73,6 +77,7 @@ impl Heavy {
             started: Instant::now(),
             deadline,
             lane: None,
+            lanes: &LANES,
         }
     }
 
@@ -91,6 +96,10 @@ impl Heavy {
             return Err(Cut::Deadline);
         }
         match &mut self.lane {
+            None if self.lanes.is_full() && on_worker() => {
+                let is_short = now.duration_since(self.started) < INLINE_IF_FULL;
+                is_short.then_some(()).ok_or(Cut::Busy)
+            }
             None if now.duration_since(self.started) < INLINE => Ok(()),
             None => self.enter_lane(),
             Some(lane) if now.duration_since(lane.since) < TURN => Ok(()),
@@ -117,8 +126,12 @@ impl Heavy {
     }
 
     fn enter_lane(&mut self) -> Result<(), Cut> {
+        if self.lanes.is_full() && on_worker() {
+            return Err(Cut::Busy);
+        }
         let deadline = self.deadline;
-        self.lane = leave_worker(|| LANES.enter(deadline, most_waiting())).transpose()?;
+        let lanes = self.lanes;
+        self.lane = leave_worker(|| lanes.enter(deadline, most_waiting())).transpose()?;
         // If there is no worker to leave, nothing is measured until the next check.
         self.started = Instant::now();
         Ok(())
@@ -281,6 +294,8 @@ struct Lanes {
     number: usize,
     queue: Mutex<Queue>,
     turn: Condvar,
+    /// The number of entries that wait. Read without the lock.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -296,11 +311,20 @@ impl Lanes {
             number,
             queue: Mutex::default(),
             turn: Condvar::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, queue: &Queue) {
+        self.waiting.store(queue.waiting.len(), Ordering::Relaxed);
+    }
+    /// Whether no more work may wait.
+    fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= most_waiting()
     }
 
     /// Waits for a lane, after the work that is already waiting.
@@ -312,9 +336,11 @@ impl Lanes {
         let mine = queue.next;
         queue.next += 1;
         queue.waiting.push_back(mine);
+        self.count(&queue);
         loop {
             if queue.running < self.number && queue.waiting.front() == Some(&mine) {
                 queue.waiting.pop_front();
+                self.count(&queue);
                 queue.running += 1;
                 // There may be a lane for the next one too.
                 self.turn.notify_all();
@@ -326,6 +352,7 @@ impl Lanes {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 queue.waiting.retain(|other| *other != mine);
+                self.count(&queue);
                 self.turn.notify_all();
                 return Err(Cut::Deadline);
             }
@@ -443,6 +470,32 @@ mod tests {
             worst = worst.max(asked.elapsed());
         }
         assert!(worst < Duration::from_millis(400), "{worst:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_that_cannot_wait_costs_its_worker_little() {
+        let lanes = lanes(1);
+        let heavy = move || Heavy {
+            lanes,
+            ..Heavy::until(soon())
+        };
+        let works = move || {
+            let mut heavy = heavy();
+            std::thread::sleep(INLINE_IF_FULL);
+            heavy.look()
+        };
+        tokio::spawn(async move {
+            assert_eq!(works(), Ok(()));
+            lanes.waiting.store(MOST_WAITING, Ordering::Relaxed);
+            assert_eq!(works(), Err(Cut::Busy));
+            let started = soon();
+            assert_eq!(Heavy { started, ..heavy() }.look(), Ok(()));
+            assert_eq!(heavy().look_before(LARGE), Err(Cut::Busy));
+        })
+        .await
+        .unwrap();
+        // On another thread it blocks no worker.
+        assert_eq!(std::thread::spawn(works).join().unwrap(), Ok(()));
     }
 
     #[test]
