@@ -9,6 +9,8 @@ const HOUSE: &[Key] = &[
     key("paint", Kind::Choice(&["red", "green"]), "red", "Which."),
     key("safe", Kind::Secret, "", "What opens it."),
     key("yard", Kind::Block(YARD), "", "Outside."),
+    key("bell", Kind::Bool, "false", "Whether it rings."),
+    key("alarm", Kind::Bool, "false", "Whether it is on.").guarding(),
 ];
 const YARD: &[Key] = &[key("trees", Kind::Number, "0", "How many.")];
 
@@ -72,6 +74,30 @@ fn weak_typing_accepts_the_same_values_as_krakend() {
         });
         assert_eq!(found.len(), 1, "{text}");
     }
+}
+
+#[test]
+fn an_empty_value_does_not_switch_off_a_guard_with_weak_typing_either() {
+    for text in ["", " ", "no", "off"] {
+        let file = format!(r#"{{"alarm": "{text}"}}"#);
+        let found = findings(&file, Typing::Weak, |block| {
+            assert_eq!(block.bool("alarm"), None);
+            assert!(block.report().config_errors() > 0);
+        });
+        assert_eq!(found.len(), 1, "{text:?}");
+    }
+    for (text, taken) in [("0", "treated as false"), ("1", "treated as true")] {
+        let found = findings(&format!(r#"{{"alarm": {text}}}"#), Typing::Weak, |block| {
+            assert!(block.bool("alarm").is_some());
+            assert_eq!(block.report().config_errors(), 0);
+        });
+        assert!(found[0].contains(taken), "{found:?}");
+    }
+    let found = findings(r#"{"bell": "", "alarm": "0"}"#, Typing::Weak, |block| {
+        assert_eq!(block.bool("bell"), Some(false));
+        assert_eq!(block.bool("alarm"), Some(false));
+    });
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -82,9 +82,20 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// `true` or `false`. With weak typing, the other spellings that KrakenD accepts too, but not an empty string in a
+    /// guard: a template value that was not filled in must not take a requirement away.
     pub fn bool(&self, typing: Typing) -> Option<bool> {
+        let is_guard = self.rule() == Rule::Guard;
         let read = match (&self.value.data, typing) {
             (Data::Bool(yes), _) => Some(*yes),
+            (Data::Text(text), Typing::Weak) if is_guard && text.is_empty() => None,
+            (Data::Number(text), Typing::Weak) if is_guard => {
+                let yes = text.parse::<f64>().ok().map(|n| n != 0.0);
+                if let Some(yes) = yes {
+                    self.taken(&Kind::Bool, yes.to_string());
+                }
+                yes
+            }
             (Data::Number(text), Typing::Weak) => text.parse::<f64>().ok().map(|n| n != 0.0),
             (Data::Text(text), Typing::Weak) => match &**text {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
