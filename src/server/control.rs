@@ -177,9 +177,7 @@ async fn converse(
     } else {
         let replied = reply(line.trim_ascii(), &orders);
         let replied = tokio::time::timeout(CONVERSATION, replied).await;
-        replied.unwrap_or_else(|_| {
-            "refused\nthe configuration was not loaded within 60 s\n".to_owned()
-        })
+        replied.unwrap_or_else(|_| "refused\nnot loaded within 60 s\n".to_owned())
     };
     let sent = async {
         writer.write_all(reply.as_bytes()).await?;

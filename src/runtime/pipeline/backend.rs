@@ -336,7 +336,7 @@ pub(super) fn read(
     }
 }
 
-/// The decoded body in the backend's shape, and the charge for it. A large body takes longer than a worker should be held.
+/// The decoded body in the backend's shape, and its charge. A large body takes longer than a worker should be held.
 fn shaped(backend: &Backend, body: &Bytes, limit: &TimeLimit) -> Result<(Value, Charge), Failure> {
     aside(body.len(), limit.end().into_std(), || {
         let (data, held) = backend.decoder.decode(body, backend.shape.depth())?;
