@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::support::gateway::command;
@@ -11,13 +11,19 @@ use crate::support::{http, ports};
 /// The limit for a demo that never becomes ready. It is long enough for a slow machine.
 const START: Duration = Duration::from_secs(60);
 
+/// One demo at a time: each first takes its free default ports, and two of them could take the same.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// A demo process that ends when this value is dropped.
-struct Demo(Child);
+struct Demo {
+    process: Child,
+    _turn: MutexGuard<'static, ()>,
+}
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -27,6 +33,7 @@ fn start(port: u16) -> (Demo, Vec<String>, String) {
 }
 
 fn start_with(arguments: &[&str]) -> (Demo, Vec<String>, String) {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = command()
         .arg("demo")
         .args(arguments)
@@ -35,7 +42,10 @@ fn start_with(arguments: &[&str]) -> (Demo, Vec<String>, String) {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let demo = Demo(child);
+    let demo = Demo {
+        process: child,
+        _turn: turn,
+    };
     let (sender, printed) = mpsc::channel();
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
@@ -249,9 +259,9 @@ fn its_file_can_be_kept_and_its_ports_can_be_chosen() {
 
     // Nothing is left at its end.
     assert!(std::path::Path::new(file).exists());
-    let id = demo.0.id().to_string();
+    let id = demo.process.id().to_string();
     let told = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-    assert!(told.success() && demo.0.wait().unwrap().success());
+    assert!(told.success() && demo.process.wait().unwrap().success());
     let folder = std::path::Path::new(file).parent().unwrap();
     let unfinished = folder.join(format!(".portcullis-demo-{id}"));
     assert!(!std::path::Path::new(file).exists() && !unfinished.exists());
