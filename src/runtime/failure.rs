@@ -16,7 +16,7 @@ use crate::upstream::budget::Full;
 
 mod guard;
 
-pub use guard::Guard;
+pub(crate) use guard::Guard;
 
 /// Why a request got no response from its backends.
 ///
