@@ -40,7 +40,7 @@ pub enum Reason {
     BadProof,
     /// The proof of possession needs a current nonce (RFC 9449 §9).
     UseNonce,
-    /// It is unknown whether another gateway has seen the proof of possession.
+    /// It is unknown whether another gateway has seen the proof of possession, or the memory of used proofs is full.
     ProofsUnavailable,
     /// More than one credential was sent.
     AmbiguousCredentials,

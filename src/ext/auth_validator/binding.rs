@@ -249,7 +249,11 @@ impl Dpop {
                 log::error!(
                     "[SERVICE: JOSE] too many proofs are remembered: new ones are rejected"
                 );
-                Err(bad("too many proofs are remembered"))
+                // The gateway is at fault, and not the proof.
+                Err(Rejection::new(
+                    Reason::ProofsUnavailable,
+                    "too many proofs are remembered",
+                ))
             }
         }
     }

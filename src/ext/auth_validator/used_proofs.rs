@@ -13,8 +13,21 @@ use crate::jose::dpop::Proof;
 /// The proofs of the last minutes, by a hash of key and `jti`.
 ///
 /// Two generations: the older one is dropped when the newer one has lasted as long as a proof may be used.
-#[derive(Debug, Default)]
-pub(super) struct UsedProofs(Mutex<Seen>);
+#[derive(Debug)]
+pub(super) struct UsedProofs {
+    seen: Mutex<Seen>,
+    /// The maximum number of proofs in one generation.
+    most: usize,
+}
+
+impl Default for UsedProofs {
+    fn default() -> UsedProofs {
+        UsedProofs {
+            seen: Mutex::default(),
+            most: MAX_PROOFS,
+        }
+    }
+}
 
 /// The longest age of proofs that any endpoint of a configuration accepts, in milliseconds. It is known when all
 /// endpoints are compiled, before the first request.
@@ -78,7 +91,7 @@ impl UsedProofs {
             issued.unwrap_or_default(),
             kept,
             now,
-            MAX_PROOFS,
+            self.most,
         )
     }
 
@@ -92,7 +105,7 @@ impl UsedProofs {
     ) -> Admission {
         let Now { wall, steady: now } = now;
         // Every change is complete before the next line that could panic.
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if kept > seen.kept {
             if !seen.kept.is_zero() {
                 seen.complete_since = wall.saturating_sub(seen.kept);
@@ -126,7 +139,18 @@ impl UsedProofs {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::{HeaderMap, HeaderName, HeaderValue, Method};
+    use serde_json::json;
+
+    use super::super::binding::{Binding, Dpop, Scheme};
     use super::*;
+    use crate::ext::testing::head;
+    use crate::jose::testing::{jwk, proof};
+    use crate::jose::{Algorithm, Algorithms, Claims, Reason};
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -179,5 +203,47 @@ mod tests {
         assert_eq!(enter(6, 218), Admission::Full);
         assert_eq!(enter(3, 218), Admission::Seen);
         assert_eq!(enter(6, 500), Admission::New);
+    }
+
+    #[test]
+    fn a_full_memory_is_not_the_fault_of_the_proof() {
+        let (token, wall) = ("token", START);
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        let key = jwk("ec256", false);
+        let sign = |id: u8| {
+            let claims = json!({"jti": id.to_string(), "htm": "GET", "htu": "https://a.test/x",
+                "iat": wall.as_secs(), "ath": URL_SAFE_NO_PAD.encode(hash)});
+            proof(Algorithm::Es256, &key, "dpop+jwt", &claims)
+        };
+        let algorithms = Algorithms::only(Algorithm::Es256);
+        let thumbprint = Proof::verify(&sign(0), algorithms).unwrap().thumbprint;
+        let claims = json!({"cnf": {"jkt": thumbprint}}).to_string();
+        let claims = Claims::parse(claims.as_bytes()).unwrap();
+        let binding = Binding {
+            dpop: Some(Dpop {
+                required: true,
+                algorithms,
+                max_age: Duration::from_secs(60),
+                origins: ["https://a.test".into()].into(),
+                nonce: None,
+                replays: Arc::new(UsedProofs {
+                    seen: Mutex::default(),
+                    most: 1,
+                }),
+                shared: None,
+                longest_age: Arc::default(),
+            }),
+            ..Binding::default()
+        };
+        let check = |id: u8| {
+            let sent = HeaderValue::try_from(sign(id)).unwrap();
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("dpop"), sent)]);
+            let head = head(&Method::GET, "/x", &headers);
+            let checked = binding.check(&head, Scheme::Dpop, token, &claims, at_second(0));
+            checked.map(drop).map_err(|rejection| rejection.reason)
+        };
+        assert_eq!(check(1), Ok(()));
+        assert_eq!(check(1), Err(Reason::BadProof));
+        assert_eq!(check(2), Err(Reason::ProofsUnavailable));
     }
 }

@@ -33,9 +33,14 @@ const LISTS: &[&str] = &[
     "accept-charset",
     "accept-encoding",
     "accept-language",
+    "baggage",
     "cache-control",
     "cookie",
     "forwarded",
+    "if-match",
+    "if-none-match",
+    "prefer",
+    "tracestate",
     "via",
 ];
 
