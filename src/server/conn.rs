@@ -23,8 +23,8 @@ use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 use crate::server::connection_limit::StallWatch;
-use crate::server::http2_streams::Streams;
-use crate::upstream::read_buffer;
+use crate::server::http2_streams::{PREFACE_BYTES, Streams};
+use crate::upstream::{EmptyFrames, read_buffer};
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -64,6 +64,8 @@ pub(crate) struct Conn {
     timeout: Option<Duration>,
     /// The open streams of HTTP/2.
     streams: Option<Box<Streams>>,
+    /// Drops empty DATA frames of HTTP/2.
+    empty_frames: Option<Box<EmptyFrames>>,
     /// The last read had to wait for the client.
     reads: bool,
 }
@@ -101,6 +103,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            empty_frames: None,
             reads: false,
         }
     }
@@ -139,6 +142,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            empty_frames: None,
             reads: false,
         }
     }
@@ -154,6 +158,8 @@ impl Conn {
         self.budget = u64::MAX;
         self.timeout = Some(H2_TIMEOUT);
         self.streams = Some(Box::default());
+        let filter = EmptyFrames::after(PREFACE_BYTES, "a client");
+        self.empty_frames = Some(Box::new(filter));
         self
     }
 

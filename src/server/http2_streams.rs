@@ -15,7 +15,7 @@ use crate::upstream::budget::{Budget, Charge, Full, SMALL};
 use block::Block;
 
 /// The bytes before the first frame of a client (RFC 9113 §3.4).
-const PREFACE_BYTES: usize = 24;
+pub(super) const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
 /// More streams than a client may open. Beyond this number they are not counted.
 const MOST: usize = 1000;

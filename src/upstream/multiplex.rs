@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::budget::Memory;
+use super::empty_frames::EmptyFrames;
 use super::idle::Limits;
 
 /// The maximum number of streams on one connection. A server may allow fewer.
@@ -275,6 +276,7 @@ async fn shake_hands(
     let heard = ReadMonitor {
         stream,
         life: Arc::clone(life),
+        empty_frames: EmptyFrames::after(0, "a backend"),
         cut: false,
     };
     // The connection has room for all of its streams: one whose client does not read must not stop the others.
@@ -382,6 +384,7 @@ fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> 
 struct ReadMonitor {
     stream: Stream,
     life: Arc<Life>,
+    empty_frames: EmptyFrames,
     /// The peer no longer accepts data.
     cut: bool,
 }
@@ -407,16 +410,24 @@ fn is_cut(kind: std::io::ErrorKind) -> bool {
 
 impl AsyncRead for ReadMonitor {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        if buffer.filled().len() > before {
-            self.life.heard.store(self.life.now(), Ordering::Relaxed);
-        }
-        Poll::Ready(read)
+        let ReadMonitor {
+            stream,
+            life,
+            empty_frames,
+            ..
+        } = self.get_mut();
+        empty_frames.poll_read(buffer, |buffer| {
+            let before = buffer.filled().len();
+            let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer));
+            if buffer.filled().len() > before {
+                life.heard.store(life.now(), Ordering::Relaxed);
+            }
+            Poll::Ready(read)
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! HTTP/2 and gRPC through the gateway: bodies, trailers, rejections, the end of a connection.
 
+mod empty_frames;
+
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,17 @@ async fn response(request: Request<RecvStream>, mut respond: server::SendRespons
             let trailers =
                 trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             send.send_trailers(HeaderMap::from_iter(trailers)).unwrap();
+        }
+        // Empty frames around the data, as from a server that flushes.
+        "/flush" => {
+            let mut send = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
+            for piece in ["", "body", "", ""] {
+                send.send_data(Bytes::from_static(piece.as_bytes()), false)
+                    .unwrap();
+            }
+            send.send_data(Bytes::new(), true).unwrap();
         }
         _ => {
             respond.send_reset(h2::Reason::REFUSED_STREAM);

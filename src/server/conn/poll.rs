@@ -37,7 +37,14 @@ impl AsyncRead for Conn {
             }
         }
         let before = buf.filled().len();
-        let read = this.poll_body(cx, buf);
+        let read = match this.empty_frames.take() {
+            Some(mut filter) => {
+                let read = filter.poll_read(buf, |buf| this.poll_body(cx, buf));
+                this.empty_frames = Some(filter);
+                read
+            }
+            None => this.poll_body(cx, buf),
+        };
         if let (Some(streams), Poll::Ready(Ok(()))) = (&mut this.streams, &read) {
             let new = buf.filled().get(before..).unwrap_or_default();
             if let Err(Full) = streams.receive(new) {
