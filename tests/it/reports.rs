@@ -359,6 +359,86 @@ fn influx_gets_the_counters_of_krakend() {
     }
 }
 
+/// The database rejects the first push and is away for the next ones: the rest arrives, in order.
+#[test]
+fn a_push_that_influx_rejects_does_not_hold_up_the_next_ones() {
+    for status in [400, 503] {
+        let sink = Stub::with(&format!(
+            r#"[{{"path": "/ping", "status": 204}}, {{"status": {status}}}]"#
+        ));
+        let stub = stub();
+        let address = sink.url().replace("http://", "http://user:hush-hush@");
+        let extra = json!({
+            "telemetry/influx": {"address": address, "ttl": "100ms", "db": "d", "buffer_size": 50},
+            "telemetry/metrics": {"collection_time": "1h", "endpoint_disabled": true},
+        });
+        let gateway = Gateway::start(&file(&stub, extra));
+        let began = Instant::now();
+        assert_eq!(gateway.get("/a/1").status, 200);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let mut bodies: Vec<Vec<u8>> = Vec::new();
+        eventually("three pushes", Duration::from_secs(20), || {
+            let posts = sink.take_seen().into_iter();
+            bodies.extend(posts.filter(|it| it.method == "POST").map(|it| it.body));
+            bodies.len() >= 3
+        });
+        // What is malformed is not sent again; what the server could not take is.
+        assert_eq!(bodies[0] == bodies[1], status == 503, "{status}");
+        let lines = gateway.output();
+        let told = format!("Couldn't write to server: status {status}");
+        assert_eq!(lines.matches(&told).count(), 1, "{lines}");
+        assert!(!lines.contains("hush"), "{lines}");
+        assert!(gateway.stop(Duration::from_secs(20)).unwrap().success());
+    }
+}
+
+/// No field of a request ends a line, moves a cursor, turns the direction of the text, or shows a credential.
+#[test]
+fn a_line_of_any_shape_survives_what_clients_send() {
+    let stub = stub();
+    let own = "AL %{time:rfc3339} %{method} %{uri} %{path} %{query} %{query.q} %{host} %{header.User-Agent} %{header.X-Y} %{header.Authorization} %{header.Cookie} %{statusCode} %{clientIP} %{proto} %{jwt.sub}";
+    for shape in ["default", "httpdCommon", "httpdCombined", "json", "custom"] {
+        let extra = json!({"telemetry/logging": {"level": "ERROR", "stdout": true, "prefix": "[P]",
+            "access_log_format": shape, "access_log_custom_format": own}});
+        let gateway = Gateway::start(&file(&stub, extra));
+        let hostile: [&[u8]; 5] = [
+            b"/a/%0d%0aFORGED%20line?q=%0aFORGED&token=geheim",
+            b"/a/\xc2\x9b31m\xe2\x80\xae?q=\xe2\x80\xa8FORGED",
+            b"/a/\xff\xfe?q=\x80&api_key=geheim",
+            b"/a/\"\\?q=\"\\",
+            b"/nope/%1b[31m",
+        ];
+        for target in hostile {
+            let bytes = [
+                b"GET ",
+                target,
+                b" HTTP/1.1\r\nHost: a\r\nUser-Agent: \xc2\x9b31m\t\xe2\x80\xae\"\\ x\r\n",
+                b"X-Y: \xe2\x80\xa9\xff FORGED\r\nAuthorization: Bearer geheim\r\nCookie: s=geheim\r\n\r\n",
+            ]
+            .concat();
+            let mut client = gateway.client();
+            client.send(bytes).unwrap();
+            client.response("GET").unwrap();
+        }
+        assert_eq!(gateway.get("/a/last").status, 200);
+        eventually("the last line", Duration::from_secs(10), || {
+            gateway.output().contains("/a/last")
+        });
+        let log = gateway.output();
+        assert!(!log.contains("geheim"), "{shape}: {log}");
+        assert!(log.contains("nope"), "{shape}: {log}");
+        for line in log.lines() {
+            assert!(!line.trim_start().starts_with("FORGED"), "{shape}: {line}");
+            let bad = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}');
+            assert!(!line.contains(bad), "{shape}: {line:?}");
+            if shape == "json" && line.starts_with('{') {
+                let parsed: Result<Value, _> = serde_json::from_str(line);
+                assert!(parsed.is_ok(), "{line}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_access_log_has_the_shape_that_the_file_asks_for() {
     let stub = stub();

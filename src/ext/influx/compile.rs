@@ -21,8 +21,9 @@ use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};
 
 const PERIOD: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
-/// Failed pushes that are kept.
+/// Failed pushes that are kept, and their bytes.
 const MOST_KEPT: u64 = 100;
+const MOST_BYTES: usize = 8 << 20;
 
 /// Exists as long as a configuration in use names the database.
 #[derive(Debug)]
@@ -134,21 +135,43 @@ async fn run(push: Push, stats: Weak<Stats>, alive: Weak<Alive>) {
                         log::info!("[SERVICE: InfluxDB] The server accepts data again");
                     }
                 }
-                Err(reason) => {
+                Err(failure) => {
                     if !std::mem::replace(&mut failing, true) {
-                        log::error!("[SERVICE: InfluxDB] Couldn't write to server: {reason}");
+                        log::error!("[SERVICE: InfluxDB] Couldn't write to server: {failure}");
+                    }
+                    if failure.is_final() {
+                        // It would be rejected again, and the next ones would wait for it.
+                        waiting.pop_front();
+                        continue;
                     }
                     break;
                 }
             }
         }
-        while waiting.len() > push.kept {
+        let bytes = |waiting: &VecDeque<Bytes>| waiting.iter().map(Bytes::len).sum::<usize>();
+        while waiting.len() > push.kept || bytes(&waiting) > MOST_BYTES {
             waiting.pop_front();
         }
     }
 }
 
-async fn write(push: &Push, lines: Bytes) -> Result<(), String> {
+/// Why a push failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("status {0}")]
+    Status(u16),
+    #[error("{0}")]
+    Call(String),
+}
+
+impl Failure {
+    /// Whether the server does not accept these lines, now or later: they are malformed, or too many.
+    fn is_final(&self) -> bool {
+        matches!(self, Failure::Status(400 | 413 | 422))
+    }
+}
+
+async fn write(push: &Push, lines: Bytes) -> Result<(), Failure> {
     let call = push.client.call(
         Method::POST,
         &push.write,
@@ -158,7 +181,7 @@ async fn write(push: &Push, lines: Bytes) -> Result<(), String> {
     );
     match call.await {
         Ok(response) if response.status.is_success() => Ok(()),
-        Ok(response) => Err(format!("status {}", response.status.as_u16())),
-        Err(error) => Err(error.to_string()),
+        Ok(response) => Err(Failure::Status(response.status.as_u16())),
+        Err(error) => Err(Failure::Call(error.to_string())),
     }
 }
