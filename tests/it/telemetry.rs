@@ -178,6 +178,32 @@ fn own_metric(port: u16, name: &str) -> f64 {
     line.unwrap().trim().parse().unwrap()
 }
 
+/// The rows of the case tables of `telemetry/opentelemetry` and its neighbours, T1 to T20. The comment of a test names its row.
+#[test]
+fn each_row_of_the_case_tables_is_a_test() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let own = std::fs::read_dir(folder.join("telemetry")).unwrap();
+    let own = own.map(|entry| entry.unwrap().path());
+    let sources: Vec<String> = own
+        .chain([folder.join("reports.rs")])
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for row in 1..=20 {
+        let name = format!("/// T{row}");
+        let is_test = |source: &String| {
+            source.match_indices(&name).any(|(at, _)| {
+                let rest = &source[at + name.len()..];
+                let (comment, code) = rest.split_once("#[test]\nfn ").unwrap_or((rest, ""));
+                let names_it = !rest.starts_with(|c: char| c.is_ascii_digit());
+                names_it
+                    && !code.is_empty()
+                    && comment.lines().skip(1).all(|it| it.starts_with("///"))
+            })
+        };
+        assert!(sources.iter().any(is_test), "T{row} has no test");
+    }
+}
+
 pub fn prometheus() -> Value {
     json!({"exporters": {"prometheus": [{"name": "p", "port": "{{PROM}}"}]}})
 }
