@@ -89,6 +89,7 @@ fn side(ports: &Ports, port: u16, block: &'static str, handler: Handler) -> Admi
         address: SocketAddr::new(ports.address(), port),
         block,
         handler,
+        tls: None,
         optional: false,
     }
 }

@@ -1,6 +1,7 @@
 //! The state of a gateway, for the metrics page, the status page, and collectors.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -14,9 +15,10 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::logger::Logger;
 use crate::telemetry::mask::masked;
 use crate::telemetry::metrics::{KeySetReport, Metrics};
-use crate::telemetry::observe::Native;
+use crate::telemetry::observe::{self, Native};
 use crate::telemetry::otlp::{Gathered, Own};
-use crate::telemetry::series::page::render_plain;
+use crate::telemetry::series::Families;
+use crate::telemetry::series::page::{Form, render_plain};
 use crate::telemetry::state::Now;
 use crate::upstream::HostStates;
 use crate::upstream::budget::{Budget, Memory};
@@ -36,6 +38,8 @@ pub(super) struct GatewayState {
     /// Our own metrics of backends.
     pub(super) native: ArcSwapOption<Native>,
     pub(super) service: ArcSwapOption<Service>,
+    /// Clients speak TLS.
+    pub(super) secure: AtomicBool,
     /// Several requests may read the page at the same time. The values that one of them sets must stay until it has
     /// read them.
     pub(super) looking: Mutex<()>,
@@ -56,32 +60,62 @@ impl GatewayState {
             exporters: ArcSwapOption::empty(),
             native: ArcSwapOption::empty(),
             service: ArcSwapOption::empty(),
+            secure: AtomicBool::new(false),
             looking: Mutex::default(),
         }
     }
 
-    /// The page for Prometheus, in its text format.
-    pub(super) fn page(&self, page: &mut Page) {
-        page.push(&self.up_to_date(Metrics::page));
+    /// The page for Prometheus.
+    pub(super) fn page(&self, form: Form, page: &mut Page) {
+        page.push(&match form {
+            Form::Text => self.up_to_date(Metrics::page),
+            Form::OpenMetrics => self.up_to_date(Metrics::open_page),
+        });
         if let Some(native) = &*self.native.load() {
             // A body in memory has no errors.
-            let _ = render_plain(&native.0, page);
+            let _ = render_plain(&native.0, form, page);
         }
         if let Some(exporters) = &*self.exporters.load() {
-            page.push(exporters.report().as_bytes());
+            page.push(exporters.report(form).as_bytes());
         }
+        page.push(form.end().as_bytes());
+    }
+
+    /// The gauges of the OpenTelemetry conventions, if the configuration shows them.
+    pub(super) fn gauges(&self) -> Families {
+        let service = self.service.load();
+        let Some(service) = &*service else {
+            return Families::new();
+        };
+        let observer = service.observer.as_ref();
+        let Some(observer) = observer.filter(|it| it.has_gauges()) else {
+            return Families::new();
+        };
+        let mut states = HostStates::default();
+        for (_, backend) in service.backends() {
+            backend.hosts.add_states(&mut states);
+        }
+        let hosts = states.hosts();
+        observer.gauges(&observe::Now {
+            secure: self.secure.load(Ordering::Relaxed),
+            requests: self.metrics.in_flight_by_method(),
+            hosts: hosts
+                .map(|(host, open, idle)| (host.to_owned(), open, idle))
+                .collect(),
+        })
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         self.up_to_date(Metrics::families)
     }
 
-    /// The metrics that are sent to collectors.
-    pub(super) fn to_collectors(self: &Arc<GatewayState>) -> Arc<Own> {
+    /// What collectors get beside series. `has_own`: also the metrics of our own page.
+    pub(super) fn to_collectors(self: &Arc<GatewayState>, has_own: bool) -> Arc<Own> {
         let told = Arc::clone(self);
         Arc::new(Own(Box::new(move || Gathered {
-            families: told.families(),
-            native: told.native.load_full(),
+            families: if has_own { told.families() } else { Vec::new() },
+            native: told.native.load_full().filter(|_| has_own),
+            gauges: told.gauges(),
         })))
     }
 

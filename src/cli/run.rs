@@ -2,6 +2,7 @@
 
 mod admin_listeners;
 mod loader;
+mod status_page;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use crate::compile::output::{Compiled, Metrics};
 use crate::config::{ConfigError, Finding, Position, Report, Severity, Value};
 use crate::ext::auth_revoker::Api;
 use crate::ext::opentelemetry::Page;
+use crate::runtime::listen::ServerTls;
 use crate::telemetry::stats::Stats;
 
 /// An address that a start binds, besides that of the gateway.
@@ -32,6 +33,16 @@ pub(crate) enum Content {
     Metrics(Metrics),
     /// The RPC port of `auth/revoker`, which serves itself.
     Rpc,
+}
+
+impl Content {
+    /// The certificates of the listener. Without them it speaks plain HTTP.
+    pub(crate) fn tls(&self) -> Option<&ServerTls> {
+        match self {
+            Content::Metrics(metrics) => metrics.tls.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl AdminAddress {
@@ -87,11 +98,11 @@ pub(crate) fn admin_listeners(compiled: &Compiled) -> Vec<AdminAddress> {
             Content::Series(page),
         );
     }
-    if let Some(metrics) = compiled.metrics {
+    if let Some(metrics) = &compiled.metrics {
         add(
             "portcullis/metrics",
             metrics.listen,
-            Content::Metrics(metrics),
+            Content::Metrics(metrics.clone()),
         );
     }
     listeners

@@ -133,7 +133,7 @@ pub(crate) fn any_address() -> IpAddr {
 }
 
 /// Our own metrics page for Prometheus.
-pub(super) fn metrics(file: &Service<'_>) -> Option<Metrics> {
+pub(super) fn metrics(file: &Service<'_>, cx: &Compile<'_>) -> Option<Metrics> {
     let node = file.extra.of(&METRICS)?;
     let block = node.block(METRICS.keys)?;
     let listen = match block.get("listen") {
@@ -144,6 +144,13 @@ pub(super) fn metrics(file: &Service<'_>) -> Option<Metrics> {
         listen,
         per_endpoint: block.bool("per_endpoint").unwrap_or(true),
         page: block.flag("page"),
+        tls: block
+            .block("tls")
+            .and_then(|tls| server_tls(&Tls::read(tls), None, cx))
+            .map(|tls| ServerTls {
+                offers_http2: false,
+                ..tls
+            }),
     })
 }
 
@@ -223,6 +230,7 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
             .and_then(|server| server.get("session_ticket_keys"))
             .and_then(|node| readable(&node, cx)),
         shared_tickets: None,
+        offers_http2: true,
         mtls: tls.enable_mtls.then(|| ClientRoots {
             ca_files: tls
                 .ca_certs

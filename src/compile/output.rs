@@ -10,7 +10,7 @@ use crate::ext::auth_validator::Validators;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
 use crate::ext::{CertificateInUse, Facts, ReloadState, Task};
-use crate::runtime::listen::Listen;
+use crate::runtime::listen::{Listen, ServerTls};
 use crate::runtime::service::Service;
 use crate::telemetry::observe::Native;
 use crate::telemetry::stats::Stats;
@@ -95,11 +95,12 @@ impl ServiceBlocks {
 }
 
 /// The metrics page for Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     pub listen: SocketAddr,
     /// Whether each endpoint has its own counters.
     pub per_endpoint: bool,
     /// Whether there is a status page, too.
     pub page: bool,
+    pub tls: Option<ServerTls>,
 }

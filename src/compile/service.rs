@@ -178,8 +178,8 @@ fn compile(
 
 /// The settings of the page of metrics. The series of endpoints, if it has them, are kept over reloads.
 fn metrics(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Metrics> {
-    let page = listen::metrics(file);
-    if page.is_some_and(|page| page.per_endpoint) {
+    let page = listen::metrics(file, cx);
+    if page.as_ref().is_some_and(|page| page.per_endpoint) {
         let native = cx.carry_over("portcullis/metrics series", |_| Arc::new(Native::new()));
         cx.set_fact(native);
     }

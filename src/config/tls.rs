@@ -214,7 +214,8 @@ pub struct ClientTls<'a> {
 }
 
 impl<'a> Tls<'a> {
-    pub(super) fn read(block: Block<'a>) -> Tls<'a> {
+    /// Reads an opened block with the keys [`TLS`].
+    pub(crate) fn read(block: Block<'a>) -> Tls<'a> {
         let mut keys: Vec<KeyPair<'a>> = block
             .blocks("keys")
             .into_iter()

@@ -89,6 +89,8 @@ pub struct ServerTls {
     /// Keys for session tickets that several gateways share. Until the first one is available, generated keys are
     /// used.
     pub shared_tickets: Option<SharedSecrets>,
+    /// Clients may choose HTTP/2.
+    pub offers_http2: bool,
     /// Requires a client certificate that is issued by these CAs or, unless disabled, by those of the system.
     pub mtls: Option<ClientRoots>,
 }

@@ -16,14 +16,16 @@ use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
 use tokio::sync::Semaphore;
 
-use crate::runtime::listen::MAX_FIELDS;
+use crate::runtime::listen::{MAX_FIELDS, ServerTls};
 use crate::server::accept::{Accepted, App};
 use crate::server::conn::Conn;
 use crate::server::connection_limit::ConnectionSlot;
-use crate::server::front::{reject, take_request};
+use crate::server::front::{HANDSHAKE_TIMEOUT, reject, take_request};
+use crate::server::handshakes::{HandshakeLimiter, TlsSide};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::pages::Page;
 use crate::server::socket;
+use crate::server::tls::Certificates;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
 /// never slow.
@@ -56,6 +58,7 @@ pub(crate) struct AdminRequest {
     pub method: Method,
     /// Without the query.
     pub path: String,
+    pub query: Option<String>,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -101,6 +104,8 @@ pub(crate) struct AdminListener {
     /// What asks for it: a block of the configuration, for messages.
     pub block: &'static str,
     pub handler: Handler,
+    /// The certificates, if the listener speaks TLS.
+    pub tls: Option<ServerTls>,
     /// A port that is in use is logged and does not stop the start, as in KrakenD for its statistics.
     pub optional: bool,
 }
@@ -162,6 +167,8 @@ pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Re
 /// Serves an admin listener.
 pub(crate) struct AdminServer {
     shared: Arc<Shared>,
+    certificates: Option<Arc<Certificates>>,
+    handshakes: HandshakeLimiter,
 }
 
 /// What the connections of an admin listener share.
@@ -171,9 +178,12 @@ struct Shared {
 }
 
 impl AdminServer {
-    /// Serves with this handler.
-    pub(crate) fn new(handler: Handler) -> AdminServer {
+    /// Serves with this handler, and over TLS if there are certificates.
+    pub(crate) fn new(handler: Handler, certificates: Option<Arc<Certificates>>) -> AdminServer {
         AdminServer {
+            certificates,
+            // The listener has one thread.
+            handshakes: HandshakeLimiter::new(1),
             shared: Arc::new(Shared {
                 handler,
                 building: Semaphore::new(MOST_BUILDING),
@@ -194,7 +204,18 @@ impl AdminServer {
             place: Arc::clone(&place),
         }));
         let stop = closing.clone();
-        let mut conn = Box::new(Conn::plain(socket::plain(tcp, peer)));
+        let mut conn = Box::new(match &self.certificates {
+            None => Conn::plain(socket::plain(tcp, peer)),
+            Some(certificates) => {
+                let side = TlsSide {
+                    certificates,
+                    limiter: &self.handshakes,
+                    timeout: HANDSHAKE_TIMEOUT,
+                };
+                let below = Conn::plain(socket::below_tls(tcp, peer));
+                side.accept(below, &place).await.ok()?
+            }
+        });
         let mut idle = TIMEOUT;
         loop {
             place.waits_for_client();
@@ -286,6 +307,7 @@ impl ServeHttp for Pages {
                 request.method.clone()
             },
             path: request.uri.path().to_owned(),
+            query: request.uri.query().map(str::to_owned),
             headers: request.headers.clone(),
             body: Bytes::new(),
         };

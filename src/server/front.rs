@@ -14,18 +14,16 @@ use std::time::Duration;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
-use pingora_core::tls::TlsAcceptor;
 use pingora_proxy::{HttpProxy, Session};
 use tokio::io::AsyncWriteExt;
 
 use crate::runtime::listen::Limits;
 use crate::server::accept::{Accepted, App};
 use crate::server::chunks::BadChunk;
-use crate::server::client_auth::rejected_certificate;
 use crate::server::conn::{Body, Conn};
 use crate::server::connection_limit::ConnectionSlot;
 use crate::server::gateway::{Gateway, Shared};
-use crate::server::handshakes::HandshakeLimiter;
+use crate::server::handshakes::{Failed, HandshakeLimiter, TlsSide};
 use crate::server::head::{BadHead, BodyFraming, HeadFacts};
 use crate::server::http1_fast_path::Wire;
 use crate::server::rewrite::usual_form;
@@ -34,13 +32,12 @@ use crate::server::{health_fast_path, http1_driver, http1_fast_path, proxy_proto
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
-use reject::last_words;
 
 pub(crate) use http2::limit_http2;
-pub(super) use reject::reject;
+pub(super) use reject::{last_words, reject};
 
 /// The timeout of a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long clients with an idle connection may still send a request after a stop: a request that was sent before its
 /// client could know about the stop gets a response, which announces the end of the connection.
 pub(super) const FAREWELL: Duration = Duration::from_millis(300);
@@ -108,7 +105,20 @@ impl Front {
             }
         }
         if let Some(certificates) = &self.certificates {
-            conn = self.handshake(conn, place, certificates).await?;
+            let side = TlsSide {
+                certificates,
+                limiter: &self.handshakes,
+                // As long as a head may take: to the client, this is the wait for its request.
+                timeout: self.limits.head.min(HANDSHAKE_TIMEOUT),
+            };
+            conn = match side.accept(conn, place).await {
+                Ok(conn) => conn,
+                Err(Failed::Silent) => return None,
+                Err(Failed::Handshake) => {
+                    self.shared.metrics.tls_handshake_failed();
+                    return None;
+                }
+            };
         }
         conn.set_watch(place.watch());
         if conn.is_h2() {
@@ -126,71 +136,6 @@ impl Front {
             return None;
         }
         self.http1(Box::new(conn), place, shutdown).await
-    }
-
-    async fn handshake(
-        &self,
-        conn: Conn,
-        place: &ConnectionSlot,
-        certificates: &Certificates,
-    ) -> Option<Conn> {
-        let conn = self.not_plain(conn, place).await?;
-        let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
-        let acceptor = TlsAcceptor::from(certificates.server_config());
-        let stream: Stream = Box::new(conn.into_h2());
-        let accept = self.handshakes.take(acceptor.accept(stream));
-        // As long as a head may take: to the client, this is the wait for its request.
-        let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
-        place.waits_for_client();
-        let accepted = tokio::select! {
-            biased;
-            accepted = pingora_timeout::timeout(timeout, accept) => accepted,
-            () = place.is_needed() => return None,
-        };
-        place.is_active();
-        match accepted {
-            Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
-            Ok(Err(error)) => {
-                self.shared.metrics.tls_handshake_failed();
-                match rejected_certificate(&error) {
-                    Some(why) => log::warn!(
-                        "[SERVICE: Gateway] TLS: the certificate of a client is rejected: {why}"
-                    ),
-                    None => log::debug!("[SERVICE: Gateway] TLS handshake failed: {error}"),
-                }
-                None
-            }
-            Err(_) => {
-                self.shared.metrics.tls_handshake_failed();
-                None
-            }
-        }
-    }
-
-    /// Responds to a client that sends HTTP where TLS is expected. Otherwise returns the connection.
-    async fn not_plain(&self, mut conn: Conn, place: &ConnectionSlot) -> Option<Conn> {
-        if conn.ahead().is_empty() {
-            place.waits_for_client();
-            let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
-            let first = tokio::select! {
-                biased;
-                first = pingora_timeout::timeout(timeout, conn.fill()) => first,
-                () = place.is_needed() => return None,
-            };
-            if !matches!(first, Ok(Ok(count)) if count > 0) {
-                return None;
-            }
-            place.is_active();
-        }
-        // A method is in upper case. A TLS record starts with its type, 22.
-        if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
-            return Some(conn);
-        }
-        self.shared.metrics.tls_handshake_failed();
-        let text =
-            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-        last_words(&mut conn, text).await;
-        None
     }
 
     async fn http1(

@@ -1,4 +1,4 @@
-//! Limits concurrent TLS handshakes, so that many of them do not delay requests.
+//! TLS handshakes with clients. Concurrent ones are limited, so that many of them do not delay requests.
 //!
 //! A handshake occupies a worker longer than a request does, without a break: with an RSA key about half a
 //! millisecond. If hundreds of clients connect at once, a request on an existing connection would wait for all their
@@ -7,8 +7,89 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
+use pingora_core::protocols::{GetSocketDigest, Stream};
+use pingora_core::tls::TlsAcceptor;
 use tokio::sync::Semaphore;
+
+use crate::server::client_auth::rejected_certificate;
+use crate::server::conn::Conn;
+use crate::server::connection_limit::ConnectionSlot;
+use crate::server::front::last_words;
+use crate::server::tls::Certificates;
+
+/// Accepts TLS on the connections of a listener.
+#[derive(Debug)]
+pub(super) struct TlsSide<'l> {
+    pub certificates: &'l Certificates,
+    pub limiter: &'l HandshakeLimiter,
+    pub timeout: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The client sent nothing, or its place was needed.
+    Silent,
+    /// What it sent did not lead to a handshake.
+    Handshake,
+}
+
+impl TlsSide<'_> {
+    /// The connection with TLS.
+    pub(super) async fn accept(&self, conn: Conn, place: &ConnectionSlot) -> Result<Conn, Failed> {
+        let conn = self.not_plain(conn, place).await?;
+        let socket = GetSocketDigest::get_socket_digest(&conn);
+        let acceptor = TlsAcceptor::from(self.certificates.server_config());
+        let stream: Stream = Box::new(conn.into_h2());
+        let accept = self.limiter.take(acceptor.accept(stream));
+        place.waits_for_client();
+        let accepted = tokio::select! {
+            biased;
+            accepted = pingora_timeout::timeout(self.timeout, accept) => accepted,
+            () = place.is_needed() => return Err(Failed::Silent),
+        };
+        place.is_active();
+        match accepted {
+            Ok(Ok(stream)) => Ok(Conn::tls(stream, socket)),
+            Ok(Err(error)) => {
+                match rejected_certificate(&error) {
+                    Some(why) => log::warn!(
+                        "[SERVICE: Gateway] TLS: the certificate of a client is rejected: {why}"
+                    ),
+                    None => log::debug!("[SERVICE: Gateway] TLS handshake failed: {error}"),
+                }
+                Err(Failed::Handshake)
+            }
+            Err(_) => Err(Failed::Handshake),
+        }
+    }
+
+    /// Responds to a client that sends HTTP where TLS is expected. Otherwise returns the connection.
+    async fn not_plain(&self, mut conn: Conn, place: &ConnectionSlot) -> Result<Conn, Failed> {
+        if conn.ahead().is_empty() {
+            place.waits_for_client();
+            let first = tokio::select! {
+                biased;
+                first = pingora_timeout::timeout(self.timeout, conn.fill()) => first,
+                () = place.is_needed() => return Err(Failed::Silent),
+            };
+            if !matches!(first, Ok(Ok(count)) if count > 0) {
+                return Err(Failed::Silent);
+            }
+            place.is_active();
+        }
+        // A method is in upper case. A TLS record starts with its type, 22.
+        if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
+            return Ok(conn);
+        }
+        let text =
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        last_words(&mut conn, text).await;
+        Err(Failed::Handshake)
+    }
+}
 
 /// The permits to compute.
 #[derive(Debug)]

@@ -141,6 +141,8 @@ pub(super) struct Process {
     pub(super) metrics: Arc<Metrics>,
     pub(super) loader: Arc<dyn Loader>,
     pub(super) certificates: Option<Arc<Certificates>>,
+    /// Those of the admin listeners.
+    pub(super) admin_certificates: Vec<Arc<Certificates>>,
     pub(super) listen: Listen,
     pub(super) admin_listeners: Vec<AdminListener>,
     pub(super) tasks: mpsc::UnboundedSender<Vec<BoxFuture<'static, ()>>>,
@@ -343,29 +345,20 @@ impl Process {
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }
-        let addresses = |admin_listeners: &[AdminListener]| {
-            admin_listeners
-                .iter()
-                .map(|side| side.address)
-                .collect::<Vec<_>>()
-        };
-        if addresses(&loaded.admin_listeners) != addresses(&self.admin_listeners) {
-            return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
+        let fixed = |side: &AdminListener| (side.address, side.tls.clone());
+        let (new, old) = (&loaded.admin_listeners, &self.admin_listeners);
+        if !new.iter().map(fixed).eq(old.iter().map(fixed)) {
+            return Err("the addresses and the `tls` of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
-        let renewed = match &self.certificates {
-            Some(certificates) => {
-                let renewed = certificates.renewed();
-                Some((
-                    certificates,
-                    renewed.map_err(|error| format!("tls: {error}"))?,
-                ))
-            }
-            None => None,
-        };
+        let mut renewed = Vec::new();
+        for certificates in self.certificates.iter().chain(&self.admin_certificates) {
+            let new = certificates.renewed();
+            renewed.push((certificates, new.map_err(|error| format!("tls: {error}"))?));
+        }
         adopt()?;
         // From here on nothing can fail: either the old or the new configuration is in use as a whole.
-        if let Some((certificates, renewed)) = renewed {
-            certificates.put_to_use(renewed);
+        for (certificates, new) in renewed {
+            certificates.put_to_use(new);
         }
         let active = Active::new(
             loaded.service,

@@ -113,13 +113,15 @@ pub(crate) fn run(
         leaving.subscribe(),
         workers(&listen),
     );
+    let admin_certificates = admin_certificates(&loaded.admin_listeners)?;
     let open = 1 + add_admin_listeners(
         &mut server,
-        &loaded.admin_listeners,
+        (&loaded.admin_listeners, &admin_certificates),
         &mut listeners,
         &accept_loops,
         &spare,
     )?;
+    let admin_certificates: Vec<_> = admin_certificates.into_iter().flatten().collect();
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
     server.add_service(background_service(
         "upkeep",
@@ -131,7 +133,8 @@ pub(crate) fn run(
     let (asks, asked) = mpsc::channel(4);
     let watcher = options.watch.and_then(|list| {
         let _inside = runtime.enter();
-        crate::server::watch::files(list, certificate_files(&certificates), asks.clone())
+        let all = certificates.iter().chain(&admin_certificates);
+        crate::server::watch::files(list, certificate_files(all), asks.clone())
     });
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address, "port")?;
@@ -163,6 +166,7 @@ pub(crate) fn run(
         metrics,
         loader,
         certificates,
+        admin_certificates,
         listen,
         admin_listeners: loaded.admin_listeners,
         tasks: task_sender,
@@ -187,15 +191,16 @@ fn proxy(server: &Server, shared: &Arc<Shared>, listen: &Listen) -> HttpProxy<Ga
 /// Adds the admin listeners to the server. Returns their number.
 fn add_admin_listeners(
     server: &mut Server,
-    admin_listeners: &[AdminListener],
+    (admin_listeners, certificates): (&[AdminListener], &[Option<Arc<Certificates>>]),
     listeners: &mut Listeners,
     accept_loops: &Arc<AcceptLoops>,
     spare: &Arc<Spare>,
 ) -> Result<usize, RunError> {
     let mut added = 0;
-    for side in admin_listeners {
+    for (side, certificates) in admin_listeners.iter().zip(certificates) {
         if let Some(socket) = bind_side(listeners, side)? {
-            server.add_service(admin_listener(side, socket, accept_loops, spare));
+            let app = AdminServer::new(Arc::clone(&side.handler), certificates.clone());
+            server.add_service(admin_listener(app, socket, accept_loops, spare));
             added += 1;
         }
     }
@@ -203,9 +208,22 @@ fn add_admin_listeners(
 }
 
 /// The files to watch besides those of the configuration.
-fn certificate_files(certificates: &Option<Arc<Certificates>>) -> Vec<PathBuf> {
-    let files = certificates.iter().flat_map(|all| all.files());
+fn certificate_files<'c>(
+    certificates: impl Iterator<Item = &'c Arc<Certificates>>,
+) -> Vec<PathBuf> {
+    let files = certificates.flat_map(|all| all.files());
     files.map(Path::to_path_buf).collect()
+}
+
+/// The certificates of each admin listener.
+fn admin_certificates(
+    admin_listeners: &[AdminListener],
+) -> Result<Vec<Option<Arc<Certificates>>>, RunError> {
+    let load = |side: &AdminListener| match &side.tls {
+        Some(tls) => Ok(Some(Arc::new(Certificates::load(tls.clone())?))),
+        None => Ok(None),
+    };
+    admin_listeners.iter().map(load).collect()
 }
 
 /// The addresses that the process listens on.
@@ -304,12 +322,12 @@ fn bind_side(
 
 /// The service that accepts the connections of an admin listener.
 fn admin_listener(
-    side: &AdminListener,
+    app: AdminServer,
     socket: std::net::TcpListener,
     accept_loops: &Arc<AcceptLoops>,
     spare: &Arc<Spare>,
 ) -> AcceptLoop<AdminServer> {
-    let app = Arc::new(AdminServer::new(Arc::clone(&side.handler)));
+    let app = Arc::new(app);
     let connection_limit = ConnectionLimit::new(admin::MAX_CONNECTIONS, usize::MAX);
     AcceptLoop::new("side", socket, app, connection_limit, accept_loops)
         .with_spare(Arc::clone(spare))

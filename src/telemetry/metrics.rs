@@ -6,12 +6,14 @@
 
 mod guards;
 mod memory;
+mod open;
 mod registration;
 mod routes;
 mod series_limit;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus::core::{Collector, GenericGauge};
@@ -22,11 +24,16 @@ use prometheus::{
 pub(super) use registration::Registration;
 
 use self::memory::Memory;
+use crate::telemetry::series::Examples;
+use crate::telemetry::series::page::Form;
 use crate::telemetry::state::State;
 use crate::telemetry::{queues, redis, revocations};
 
 pub(crate) use guards::{ConnectionGuard, InFlight};
 pub(crate) use routes::RouteMetrics;
+
+/// The name of the durations of requests.
+const DURATION: &str = "portcullis_http_request_duration_seconds";
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -59,6 +66,8 @@ pub(crate) struct Metrics {
     token_cache: TokenCacheMetrics,
     certificates: GaugeVec,
     endpoint_in_flight: IntGaugeVec,
+    /// Sampled requests by route and method.
+    examples: Mutex<HashMap<(String, String), Arc<Examples>>>,
     /// Not shown.
     in_flight_without_endpoint: IntGauge,
     /// What is there now.
@@ -173,7 +182,7 @@ impl Metrics {
                 &["route", "method", "status"],
             ),
             duration: registration.histograms(
-                "portcullis_http_request_duration_seconds",
+                DURATION,
                 "Time from the head of a request to the end of its response.",
                 &["route", "method"],
             ),
@@ -260,6 +269,7 @@ impl Metrics {
                 "Requests in progress, by route pattern and method.",
                 &["route", "method"],
             ),
+            examples: Mutex::default(),
             in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
                 .expect("the name is a valid metric name"),
             state: State::new(&registration),
@@ -452,16 +462,26 @@ impl Metrics {
         }
         page
     }
+
+    /// The page in the OpenMetrics format, without its end.
+    pub(crate) fn open_page(&self) -> Vec<u8> {
+        let example = |family: &str, metric: &_, bucket| self.example(family, metric, bucket);
+        open::page(&self.registry.gather(), example).into_bytes()
+    }
 }
 
-/// CPU, memory and descriptors of the process, in the text format.
-pub(crate) fn process_metrics() -> String {
+/// CPU, memory and descriptors of the process.
+pub(crate) fn process_metrics(form: Form) -> String {
     let mut page = Vec::new();
     #[cfg(target_os = "linux")]
     {
         let process = prometheus::process_collector::ProcessCollector::for_self();
+        let families = process.collect();
+        if form == Form::OpenMetrics {
+            return open::page(&families, |_, _, _| None);
+        }
         // Values that cannot be read are omitted.
-        let _ = TextEncoder::new().encode(&process.collect(), &mut page);
+        let _ = TextEncoder::new().encode(&families, &mut page);
     }
     String::from_utf8(page).unwrap_or_default()
 }

@@ -2,7 +2,10 @@
 //!
 //! Everything that is shown is escaped. There are no paths of clients, no tokens and no credentials among the metrics,
 //! so there are none here.
+//!
+//! A table has at most [`MOST_ROWS`] rows, and only these are written: the others cost a comparison each.
 
+mod filter;
 mod history;
 mod tables;
 mod write;
@@ -13,9 +16,10 @@ use std::time::{Duration, Instant};
 use prometheus::proto::{Metric, MetricFamily};
 
 use crate::telemetry::observe::Native;
-use tables::{breakers, certificates, health, hosts, key_sets, names, rejections, routes};
+use tables::Tables;
 use write::{duration, escaped};
 
+pub(crate) use filter::Filter;
 pub(crate) use history::History;
 
 /// The interval between two samples of the counters.
@@ -49,31 +53,40 @@ pub(crate) fn html(
     native: Option<&Native>,
     history: &History,
     facts: &Facts,
+    filter: &Filter,
 ) -> String {
-    let mut out = String::with_capacity(16 * 1024);
+    let mut out = String::with_capacity(64 * 1024);
     out.push_str(HEAD);
     let up = facts.started.elapsed();
     let _ = write!(
         out,
-        "<header><h1>Portcullis</h1><p>Version {} · {} · up {}</p></header><main>",
+        "<header><h1>Portcullis</h1><p>Version {} · {} · up {}</p>",
         escaped(facts.version),
         escaped(&facts.file),
         duration(up)
     );
+    filter.form(&mut out);
+    out.push_str("</header><main>");
     summary(families, &mut out);
-    routes(families, history, &mut out);
-    rejections(families, &mut out);
+    let mut page = Tables { filter, out };
+    page.routes(families, history);
+    page.rejections(families);
     if let Some(native) = native {
-        hosts(native, families, &mut out);
+        page.hosts(native, families);
     }
-    breakers(families, &mut out);
-    health(families, &mut out);
-    names(families, &mut out);
-    key_sets(families, &mut out);
-    certificates(families, &mut out);
-    out.push_str("</main><script>setTimeout(()=>location.reload(),15000)</script></body></html>\n");
+    page.breakers(families);
+    page.health(families);
+    page.names(families);
+    page.key_sets(families);
+    page.certificates(families);
+    let mut out = page.out;
+    out.push_str(END);
     out
 }
+
+/// The page is loaded again unless somebody types into it.
+const END: &str = "</main><script>setInterval(()=>document.activeElement.matches(\"input\")||location.reload(),15000)\
+</script></body></html>\n";
 
 fn summary(families: &[MetricFamily], out: &mut String) {
     let gauge = |name| {
@@ -112,7 +125,7 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#57606a;--line:#d0d7de;--good:#1a7f37;--bad:#cf222e;--row:#f6f8fa}\
 @media(prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--soft:#8b949e;--line:#30363d;--good:#3fb950;--bad:#f85149;--row:#161b22}}\
 body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif}\
-header p{color:var(--soft)}h1{margin:0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}\
+header p,label{color:var(--soft)}input{font:inherit;color:inherit;background:var(--row);border:1px solid var(--line)}h1{margin:0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th,td{text-align:right;padding:.3rem .6rem;border-bottom:1px solid var(--line)}\
 th:first-child,td:first-child{text-align:left;word-break:break-all}\

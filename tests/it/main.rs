@@ -42,6 +42,7 @@ mod logs;
 mod lua;
 mod martian;
 mod metrics;
+mod metrics_listener;
 #[cfg(feature = "json-schema")]
 mod openapi;
 mod process;

@@ -197,6 +197,7 @@ mod tests {
         let request = AdminRequest {
             method,
             path: path.to_owned(),
+            query: None,
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         };
@@ -250,6 +251,7 @@ mod tests {
             let request = AdminRequest {
                 method,
                 path: "/token".to_owned(),
+                query: None,
                 headers: http::HeaderMap::new(),
                 body: bytes::Bytes::from_static(body.as_bytes()),
             };

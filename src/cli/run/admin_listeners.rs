@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, VARY};
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::loader::FileLoader;
+use super::status_page::StatusPage;
 use crate::compile::{self, Compiled, Content};
 use crate::ext::auth_revoker::Api;
-use crate::ext::opentelemetry::{self, Pages};
+use crate::ext::opentelemetry;
 use crate::server::admin::{
     AdminListener, AdminRequest, Admission, Handle, Handler, not_allowed, page, plain, whole,
 };
 use crate::server::pages::Page;
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::series::page::{Form, render};
-use crate::telemetry::status_page::{self as people, Facts};
+use crate::telemetry::status_page::{self, Facts};
 
 impl FileLoader {
     /// The admin listeners.
@@ -31,6 +31,7 @@ impl FileLoader {
                     address: side.address,
                     block: side.namespace,
                     optional: side.is_optional(),
+                    tls: side.content.tls().cloned(),
                     handler: self.handler(side.content)?,
                 })
             });
@@ -50,7 +51,7 @@ impl FileLoader {
                 page("/__stats", "application/json; charset=utf-8", text)
             }
             Content::Revocation(api) => Arc::new(Revocation(api)),
-            Content::Series(page) => series_page(&self.pages, page),
+            Content::Series(page) => self.series_page(page),
             Content::Metrics(metrics) => self.metrics_page(metrics),
             Content::Rpc => return None,
         })
@@ -59,53 +60,63 @@ impl FileLoader {
     /// The metrics of `portcullis/metrics`, with the status page if the configuration asks for it.
     fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
         let told = Arc::clone(&self.told);
-        let text = move |page: &mut Page| told.page(page);
-        let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+        let plain: Handler = Arc::new(move |request: &AdminRequest| {
+            if request.path != "/metrics" {
+                return plain(StatusCode::NOT_FOUND, "404 page not found");
+            }
+            if request.method != Method::GET {
+                return not_allowed();
+            }
+            let form = form(request);
+            let mut body = Page::asked_by(&request.headers);
+            told.page(form, &mut body);
+            negotiated(body, form)
+        });
         if metrics.page {
-            self.with_people(plain)
+            let facts = Facts {
+                version: env!("CARGO_PKG_VERSION"),
+                file: self.name.clone(),
+                started: Instant::now(),
+            };
+            let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
+            Arc::new(StatusPage::new(plain, told, history, facts))
         } else {
             plain
         }
     }
 
-    /// The pages of `others`, with the status page at `/`.
-    fn with_people(&self, others: Handler) -> Handler {
-        let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
-        let facts = Facts {
-            version: env!("CARGO_PKG_VERSION"),
-            file: self.name.clone(),
-            started: Instant::now(),
-        };
+    /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
+    fn series_page(&self, page: opentelemetry::Page) -> Handler {
+        let (pages, told) = (Arc::clone(&self.pages), Arc::clone(&self.told));
         Arc::new(move |request: &AdminRequest| {
-            if request.path != "/" {
-                return others.respond(request);
+            if request.path != "/metrics" {
+                return plain(StatusCode::NOT_FOUND, "404 page not found");
             }
-            if request.method != Method::GET {
-                return not_allowed();
+            let form = form(request);
+            let mut body = Page::asked_by(&request.headers);
+            if page.process {
+                body.push(process_metrics(form).as_bytes());
             }
-            let native = told.native.load();
-            let html = people::html(&told.families(), native.as_deref(), &history, &facts);
-            let mut page = Page::asked_by(&request.headers);
-            page.push(html.as_bytes());
-            let mut response = page.response("text/html; charset=utf-8");
-            for (name, value) in [
-                (
-                    "content-security-policy",
-                    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
-                ),
-                ("cache-control", "no-store"),
-                ("x-content-type-options", "nosniff"),
-            ] {
-                let value = HeaderValue::from_static(value);
-                response.headers_mut().insert(name, value);
+            if let Some(pages) = &*pages.load() {
+                // A body in memory has no errors.
+                let _ = render(
+                    &pages.store,
+                    told.gauges(),
+                    &pages.resource,
+                    form,
+                    &mut body,
+                );
             }
-            response
+            negotiated(body, form)
         })
     }
 
     /// Looks at the counters for that page, from the first configuration that has one.
     pub(super) fn history(&self, compiled: &Compiled) -> Option<BoxFuture<'static, ()>> {
-        let wanted = compiled.metrics.is_some_and(|metrics| metrics.page);
+        let wanted = compiled
+            .metrics
+            .as_ref()
+            .is_some_and(|metrics| metrics.page);
         if !wanted || self.looking.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -117,7 +128,7 @@ impl FileLoader {
                 if look.await.is_err() {
                     return;
                 }
-                tokio::time::sleep(people::PERIOD).await;
+                tokio::time::sleep(status_page::PERIOD).await;
             }
         }))
     }
@@ -161,26 +172,16 @@ fn unstored(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
     response
 }
 
-/// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
-fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: opentelemetry::Page) -> Handler {
-    let pages = Arc::clone(pages);
-    Arc::new(move |request: &AdminRequest| {
-        if request.path != "/metrics" {
-            return plain(StatusCode::NOT_FOUND, "404 page not found");
-        }
-        let accept = request
-            .headers
-            .get(ACCEPT)
-            .and_then(|value| value.to_str().ok());
-        let form = Form::accepted(accept);
-        let mut body = Page::asked_by(&request.headers);
-        if page.process {
-            body.push(form.converted(process_metrics()).as_bytes());
-        }
-        if let Some(pages) = &*pages.load() {
-            // A body in memory has no errors.
-            let _ = render(&pages.store, &pages.resource, form, &mut body);
-        }
-        body.response(form.content_type())
-    })
+/// The format of a metrics page that a scraper prefers.
+fn form(request: &AdminRequest) -> Form {
+    let accepted = request.headers.get_all(ACCEPT).iter();
+    Form::accepted(accepted.filter_map(|value| value.to_str().ok()))
+}
+
+/// A metrics page in that format.
+fn negotiated(body: Page, form: Form) -> Response<Vec<u8>> {
+    let mut response = body.response(form.content_type());
+    let vary = HeaderValue::from_static("Accept, Accept-Encoding");
+    response.headers_mut().insert(VARY, vary);
+    response
 }

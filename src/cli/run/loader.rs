@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -152,7 +152,13 @@ impl FileLoader {
         };
         let mut addresses = format!("{scheme}://{}", compiled.listen.address);
         if let Some(metrics) = &compiled.metrics {
-            addresses.push_str(&format!(", metrics on http://{}/metrics", metrics.listen));
+            let scheme = if metrics.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            let page = format!(", metrics on {scheme}://{}/metrics", metrics.listen);
+            addresses.push_str(&page);
         }
         format!(
             "Portcullis {}\nConfiguration: {}\n{}, {}\nListening on {addresses}\n",
@@ -199,11 +205,15 @@ impl Loader for FileLoader {
             hash: compiled.hash,
             workers: start::workers(&compiled.listen),
             tells_collectors: compiled.metrics.is_some(),
+            secure: compiled.listen.tls.is_some(),
             pages: (Arc::clone(&self.pages), blocks.pages),
             native: blocks.native,
             reload_state: (Arc::clone(&self.reload_state), compiled.reload_state),
             metrics: Arc::clone(&self.metrics),
-            per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
+            per_endpoint: compiled
+                .metrics
+                .as_ref()
+                .is_none_or(|page| page.per_endpoint),
             certificates: compiled.certificates,
             lines,
             warnings: findings::warnings(&self.name, &outcome.findings),
@@ -294,6 +304,8 @@ struct Change {
     workers: usize,
     /// Collectors get our own metrics.
     tells_collectors: bool,
+    /// Clients speak TLS.
+    secure: bool,
     pub(super) pages: (Arc<ArcSwapOption<Pages>>, Option<Arc<Pages>>),
     native: Option<Arc<Native>>,
     pub(super) reload_state: (Arc<Mutex<ReloadState>>, ReloadState),
@@ -323,7 +335,8 @@ impl Change {
             log::warn!("{line}");
         }
         *locked(&self.access.0) = Some(self.access.1);
-        let own = self.tells_collectors.then(|| self.told.to_collectors());
+        self.told.secure.store(self.secure, Ordering::Relaxed);
+        let own = Some(self.told.to_collectors(self.tells_collectors));
         for exporter in self.exporters.iter().flat_map(|all| &all.0) {
             exporter.send_also(own.clone());
         }

@@ -1,5 +1,6 @@
 //! The keys of the block.
 
+use crate::config::tls::TLS;
 use crate::config::{Kind, Namespace, key};
 
 pub(crate) const METRICS: Namespace = Namespace {
@@ -21,5 +22,12 @@ pub(crate) const METRICS: Namespace = Namespace {
             "false",
             "A read-only page for a browser at `/`: routes, rejected requests, backends, key sets, certificates.",
         ),
+        key(
+            "tls",
+            Kind::Block(TLS),
+            "",
+            "TLS for this listener, with the keys of the service's `tls`. With `enable_mtls`, only clients with a certificate can read the pages.",
+        )
+        .guarding(),
     ],
 };

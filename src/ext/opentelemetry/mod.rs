@@ -26,7 +26,7 @@ pub(super) use overrides::{OfBackend, OfEndpoint};
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 use crate::telemetry::otlp::{Exporter, Lost, Signal};
 use crate::telemetry::series::Store;
-use crate::telemetry::series::page::push_label;
+use crate::telemetry::series::page::{Form, push_label};
 use crate::telemetry::trace::Attribute;
 
 /// The exporters of a configuration, for their page and for the end of the process.
@@ -35,7 +35,7 @@ pub struct Exporters(pub Box<[Arc<Exporter>]>);
 
 impl Exporters {
     /// What the exporters have done, for our own page.
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self, form: Form) -> String {
         let mut exports = String::new();
         let (mut dropped, mut waiting) = (String::new(), String::new());
         for exporter in &self.0 {
@@ -89,6 +89,7 @@ impl Exporters {
         let families = families.iter().filter(|(.., lines)| !lines.is_empty());
         families
             .map(|(name, kind, help, lines)| {
+                let (name, kind) = form.family(name, kind);
                 format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}")
             })
             .collect()

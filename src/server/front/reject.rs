@@ -98,7 +98,7 @@ async fn reject_with(
 }
 
 /// Writes the last response on a connection.
-pub(super) async fn last_words(conn: &mut Conn, text: &[u8]) {
+pub(in crate::server) async fn last_words(conn: &mut Conn, text: &[u8]) {
     let write = async {
         conn.write_all(text).await?;
         conn.flush().await?;

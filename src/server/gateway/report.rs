@@ -39,7 +39,8 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
 
 /// Reports the end of the request to traces and series.
 fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
-    let Some(request) = &ctx.observed else {
+    let request = ctx.observed.as_ref();
+    let Some(request) = request.filter(|request| request.is_reported()) else {
         return;
     };
     let shown = || {
@@ -107,15 +108,17 @@ impl Gateway {
             None => route.or_else(|| active.other(method)),
             Some(_) => None,
         };
+        let request = ctx.observed.as_ref();
+        let example = request.and_then(|request| request.whole_example());
         match route {
-            Some(route) => route.record(status, took),
+            Some(route) => route.record_with(status, took, example),
             // They are rare, so their series are created on first use.
             None => {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared
                     .metrics
                     .rare_route(pattern, method)
-                    .record(status, took);
+                    .record_with(status, took, example);
             }
         }
         if let (Some(stats), Some(endpoint), true) = (&active.stats, &ctx.endpoint, ctx.counted) {

@@ -6,7 +6,7 @@ use prometheus::{
 };
 
 /// The bucket limits recommended by the OpenTelemetry HTTP conventions, with two smaller ones added.
-const SECONDS: &[f64] = &[
+pub(super) const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
     7.5, 10.0,
 ];

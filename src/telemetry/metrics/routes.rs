@@ -1,14 +1,20 @@
 //! The metrics of endpoints, and their labels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::proto::Metric;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::Metrics;
+use super::registration::SECONDS;
 use super::series_limit::Origin;
+use super::{DURATION, Metrics};
+use crate::telemetry::series::{Example, Examples};
+use crate::telemetry::trace::span::nanos;
+use crate::telemetry::trace::{SpanId, TraceId};
 
 /// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
 const ALL_ROUTES: &str = "*";
@@ -23,6 +29,7 @@ pub(crate) struct RouteMetrics {
     classes: [IntCounter; 5],
     pub(super) duration: Histogram,
     in_flight: IntGauge,
+    examples: Arc<Examples>,
 }
 
 impl RouteMetrics {
@@ -37,11 +44,27 @@ impl RouteMetrics {
 
     /// Counts a request with its response.
     pub(crate) fn record(&self, status: u16, took: Duration) {
+        self.record_with(status, took, None);
+    }
+
+    /// The same, with the sampled span of the request.
+    pub(crate) fn record_with(
+        &self,
+        status: u16,
+        took: Duration,
+        example: Option<(TraceId, SpanId)>,
+    ) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         if let Some(counter) = self.classes.get(class) {
             counter.inc();
         }
-        self.duration.observe(took.as_secs_f64());
+        let seconds = took.as_secs_f64();
+        self.duration.observe(seconds);
+        if let Some(span) = example {
+            let bucket = SECONDS.partition_point(|end| *end < seconds);
+            self.examples
+                .put(bucket, SECONDS.len() + 1, span, nanos(took));
+        }
     }
 }
 
@@ -91,7 +114,44 @@ impl Metrics {
             ],
             duration: self.duration.with_label_values(&[pattern, method]),
             in_flight: self.in_flight_of(pattern, method),
+            examples: self.examples_of(pattern, method),
         }
+    }
+
+    /// A histogram of the library has no place for examples.
+    fn examples_of(&self, pattern: &str, method: &str) -> Arc<Examples> {
+        let key = (pattern.to_owned(), method.to_owned());
+        let mut all = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(key).or_default())
+    }
+
+    /// The example of a bucket of the durations of requests.
+    pub(super) fn example(&self, family: &str, metric: &Metric, bucket: usize) -> Option<Example> {
+        if family != DURATION {
+            return None;
+        }
+        let label = |name: &str| {
+            let found = metric.get_label().iter().find(|it| it.name() == name);
+            found.map_or_else(String::new, |it| it.value().to_owned())
+        };
+        let all = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
+        let examples = all.get(&(label("route"), label("method")))?;
+        examples.get(bucket)
+    }
+
+    /// Requests in progress at endpoints, by method.
+    pub(crate) fn in_flight_by_method(&self) -> BTreeMap<String, i64> {
+        let mut methods = BTreeMap::new();
+        for family in self.endpoint_in_flight.collect() {
+            for metric in family.get_metric() {
+                let mut labels = metric.get_label().iter();
+                if let Some(label) = labels.find(|it| it.name() == "method") {
+                    let count = metric.get_gauge().get_value() as i64;
+                    *methods.entry(label.value().to_owned()).or_default() += count;
+                }
+            }
+        }
+        methods
     }
 
     /// Requests without an endpoint are only counted together.
@@ -113,6 +173,9 @@ impl Metrics {
         keep(&self.requests, patterns);
         keep(&self.duration, patterns);
         keep(&self.endpoint_in_flight, patterns);
+        let mut examples = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
+        examples.retain(|(route, _), _| route.is_empty() || patterns.contains(&**route));
+        drop(examples);
         for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
             keep(counters, patterns);
         }

@@ -15,6 +15,7 @@
 
 mod call;
 mod error_type;
+mod gauges;
 mod names;
 mod native;
 mod request;
@@ -30,6 +31,7 @@ use http::{HeaderMap, Method};
 
 pub(crate) use call::{Call, Lookup, Outcome, looked_up};
 pub(crate) use error_type::ErrorType;
+pub(crate) use gauges::Now;
 pub(crate) use native::Native;
 pub(crate) use request::{Request, RequestEnd, RequestStart, SpanDetails, grpc_status};
 pub(crate) use round_trip::RoundTrip;

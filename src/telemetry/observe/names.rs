@@ -36,12 +36,13 @@ const fn detail(instrument: Instrument) -> Instrument {
 
 /// The labels of all series, as Prometheus shows them, and the names that its format uses. A configured label with one of
 /// these names would make the page unreadable, or a series ambiguous.
-pub(crate) const LABELS: [&str; 21] = [
+pub(crate) const LABELS: [&str; 22] = [
     "canceled",
     "clientname",
     "complete",
     "error",
     "error_type",
+    "http_connection_state",
     "http_request_method",
     "http_response_status_code",
     "http_route",
@@ -109,6 +110,19 @@ pub(super) const CANCELED: Instrument = plain(
     "http.client.request.canceled.count",
     "Requests to hosts whose response was no longer needed.",
     COUNT,
+);
+
+pub(super) const ACTIVE_REQUESTS: Instrument = unit(
+    "http.server.active_requests",
+    "{request}",
+    "Requests in progress.",
+    Kind::Gauge,
+);
+pub(super) const OPEN_CONNECTIONS: Instrument = unit(
+    "http.client.open_connections",
+    "{connection}",
+    "Connections to hosts that are open now, by whether a request uses them.",
+    Kind::Gauge,
 );
 
 pub(super) const READ_SIZE: Instrument = unit(

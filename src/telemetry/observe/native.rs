@@ -8,7 +8,7 @@ use super::round_trip::{OTHER_HOSTS, is_host};
 use super::{BackendObserver, EndpointObserver};
 use crate::telemetry::mask::masked;
 use crate::telemetry::series::{Counter, Histogram, Instrument, Kind, Measure, Store};
-use crate::telemetry::trace::{Attribute, Value};
+use crate::telemetry::trace::{Attribute, SpanId, TraceId, Value};
 
 /// Bounds of the histogram, in seconds: those of the page's other histograms.
 pub(super) const SECONDS: &[f64] = &[
@@ -134,7 +134,7 @@ impl BackendObserver {
         &self,
         host: Option<&Arc<str>>,
         status: u16,
-        took: Duration,
+        (took, example): (Duration, Option<(TraceId, SpanId)>),
         (reused, retries): (Option<bool>, u64),
     ) {
         let Some(native) = &self.native else { return };
@@ -163,7 +163,7 @@ impl BackendObserver {
         };
         let series = self.native_trips.get_or_make_bounded(is_ours, keys, make);
         series.requests.add(1);
-        series.duration.record_time(took, None);
+        series.duration.record_time(took, example);
         if retries > 0 {
             series.retries.add(retries);
         }

@@ -176,7 +176,7 @@ impl Request {
             recorded,
             sampled: recorded || chosen && settings.keeps_decision,
             debug,
-            skipped: settings.skips(start.path),
+            skipped: (recorded || observer.store.is_some()) && settings.skips(start.path),
             server,
             // It is never shown for a request that is not recorded.
             proxy: if recorded { SpanId::random() } else { server },
@@ -238,9 +238,21 @@ impl Request {
         is_kept.then_some((self.trace, span))
     }
 
+    /// The span of the whole request as an example.
+    pub(crate) fn whole_example(&self) -> Option<(TraceId, SpanId)> {
+        self.example(self.server)
+    }
+
     /// Records the start of the endpoint's work.
     pub(crate) fn works(&self, since: Instant) {
-        self.worked.set(&self.clock, since);
+        if self.is_reported() {
+            self.worked.set(&self.clock, since);
+        }
+    }
+
+    /// Whether spans or series show the request. Otherwise its times are not needed.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.recorded || self.observer.store.is_some()
     }
 
     /// Trace and span for log lines, and whether they are recorded.
@@ -268,7 +280,9 @@ impl Request {
     }
 
     pub(super) fn streamed(&self, at: Instant) {
-        self.streamed.set(&self.clock, at);
+        if self.is_reported() {
+            self.streamed.set(&self.clock, at);
+        }
     }
 
     pub(super) fn failed(&self, error: ErrorType, status: u16) {

@@ -179,7 +179,9 @@ impl RoundTrip {
         self.answered = Some(now.saturating_duration_since(self.began));
         self.status = status;
         self.under.status.store(status, Ordering::Relaxed);
-        self.under.headed.set(&self.under.request.clock, now);
+        if self.under.request.is_reported() {
+            self.under.headed.set(&self.under.request.clock, now);
+        }
         // gRPC needs HTTP/2.
         if self.version == "2" {
             self.under.request.answered_grpc(headers);
@@ -255,7 +257,8 @@ impl RoundTrip {
         }
         let observer = &self.under.observer;
         let host = self.host.as_ref();
-        observer.count_trip(host, self.status, took, (self.reused, self.retries));
+        let connection = (self.reused, self.retries);
+        observer.count_trip(host, self.status, (took, self.example()), connection);
         if !observer.endpoint.skipped {
             self.report_to_layers(took);
         }
@@ -306,7 +309,7 @@ pub(super) fn is_host(known: &Arc<str>, host: Option<&Arc<str>>) -> bool {
     }
 }
 
-fn authority(host: &str) -> &str {
+pub(super) fn authority(host: &str) -> &str {
     let rest = host.split_once("://").map_or(host, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
     authority
@@ -314,7 +317,7 @@ fn authority(host: &str) -> &str {
         .map_or(authority, |(_, host)| host)
 }
 
-fn default_port(host: &str) -> u16 {
+pub(super) fn default_port(host: &str) -> u16 {
     if host.starts_with("https") { 443 } else { 80 }
 }
 

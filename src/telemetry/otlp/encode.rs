@@ -1,5 +1,6 @@
 //! The messages of OTLP (opentelemetry-proto 1.x): an export request for spans, and one for metrics.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::family;
@@ -109,11 +110,14 @@ pub(crate) fn metrics(
     own: Option<&Gathered>,
 ) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    encode_store(store, &|instrument| instrument.name.to_owned(), &mut all);
+    let name = |instrument: &Instrument| instrument.name.to_owned();
+    encode_families(&store.families(), store.since, &name, &mut all);
     if let Some(own) = own {
         let times = times(store.since);
+        encode_families(&own.gauges, store.since, &name, &mut all);
         if let Some(native) = &own.native {
-            encode_store(&native.0, &metric_name, &mut all);
+            let since = native.0.since;
+            encode_families(&native.0.families(), since, &metric_name, &mut all);
         }
         all.extend(own.families.iter().map(|it| family::encode(it, times)));
     }
@@ -154,24 +158,24 @@ fn times(since: SystemTime) -> (u64, u64) {
     (nanos(since), nanos(timestamp::now()))
 }
 
-fn encode_store(store: &Store, name: &dyn Fn(&Instrument) -> String, out: &mut Vec<Message>) {
-    let times = times(store.since);
-    for (instrument, series) in store.families() {
+fn encode_families(
+    families: &[(Instrument, Vec<Arc<Series>>)],
+    since: SystemTime,
+    name: &dyn Fn(&Instrument) -> String,
+    out: &mut Vec<Message>,
+) {
+    let times = times(since);
+    for (instrument, series) in families {
         if !series.is_empty() {
             let mut message = Message::new();
-            message.text(1, &name(&instrument));
-            metric(&instrument, &series, times, &mut message);
+            message.text(1, &name(instrument));
+            metric(instrument, series, times, &mut message);
             out.push(message);
         }
     }
 }
 
-fn metric(
-    instrument: &Instrument,
-    series: &[std::sync::Arc<Series>],
-    times: (u64, u64),
-    out: &mut Message,
-) {
+fn metric(instrument: &Instrument, series: &[Arc<Series>], times: (u64, u64), out: &mut Message) {
     out.text(2, instrument.help);
     out.text(3, instrument.unit);
     match instrument.kind {
@@ -181,6 +185,13 @@ fn metric(
             }
             sum.uint(2, CUMULATIVE);
             sum.uint(3, 1);
+        }),
+        // An up-down counter of OpenTelemetry: a sum that also falls.
+        Kind::Gauge => out.message(7, |sum| {
+            for it in series {
+                sum.message(1, |point| gauge(it, times, point));
+            }
+            sum.uint(2, CUMULATIVE);
         }),
         Kind::Histogram(measure) => out.message(9, |data| {
             for it in series {
@@ -205,6 +216,16 @@ fn number(series: &Series, measure: Measure, (since, now): (u64, u64), out: &mut
         Measure::Seconds => out.double(4, measure.shown(counter.get())),
         Measure::Whole => out.fixed64(6, counter.get()),
     }
+    attributes(7, &series.attributes, out);
+}
+
+fn gauge(series: &Series, (since, now): (u64, u64), out: &mut Message) {
+    let Numbers::Gauge(value) = series.numbers else {
+        return;
+    };
+    out.fixed64(2, since);
+    out.fixed64(3, now);
+    out.fixed64(6, value.cast_unsigned());
     attributes(7, &series.attributes, out);
 }
 

@@ -1,4 +1,4 @@
-//! Our own metrics, for collectors that get them beside those of `telemetry/opentelemetry`.
+//! What collectors get beside the series of `telemetry/opentelemetry`: gauges of the moment, and our own metrics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +6,16 @@ use std::sync::Arc;
 use prometheus::proto::MetricFamily;
 
 use crate::telemetry::observe::Native;
+use crate::telemetry::series::Families;
 
-/// Our own metrics at one moment.
+/// These metrics at one moment.
 #[derive(Debug, Default)]
 pub struct Gathered {
     pub families: Vec<MetricFamily>,
     /// The metrics of backends.
     pub native: Option<Arc<Native>>,
+    /// Gauges of the OpenTelemetry conventions.
+    pub gauges: Families,
 }
 
 /// Gathers them. It is called in the thread of an exporter.

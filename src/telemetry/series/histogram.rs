@@ -54,7 +54,28 @@ pub struct Histogram {
     sum: AtomicU64,
     least: AtomicU64,
     most: AtomicU64,
-    examples: OnceLock<Box<[Slot]>>,
+    examples: Examples,
+}
+
+/// The sampled requests that were last counted in the buckets of a histogram.
+#[derive(Debug, Default)]
+pub(crate) struct Examples(OnceLock<Box<[Slot]>>);
+
+impl Examples {
+    /// Replaces the example of a bucket, of this many.
+    pub(crate) fn put(&self, bucket: usize, buckets: usize, span: (TraceId, SpanId), value: u64) {
+        let slots = self
+            .0
+            .get_or_init(|| (0..buckets).map(|_| Slot::default()).collect());
+        if let Some(slot) = slots.get(bucket) {
+            slot.put(span.0, span.1, value);
+        }
+    }
+
+    /// The example of a bucket.
+    pub(crate) fn get(&self, bucket: usize) -> Option<Example> {
+        self.0.get()?.get(bucket)?.get()
+    }
 }
 
 /// The sampled request that was last counted in a bucket.
@@ -89,7 +110,7 @@ impl Histogram {
             sum: AtomicU64::new(0),
             least: AtomicU64::new(u64::MAX),
             most: AtomicU64::new(0),
-            examples: OnceLock::new(),
+            examples: Examples::default(),
         }
     }
 
@@ -114,13 +135,8 @@ impl Histogram {
         if value > self.most.load(Ordering::Relaxed) {
             self.most.fetch_max(value, Ordering::Relaxed);
         }
-        if let Some((trace, span)) = example {
-            let slots = self
-                .examples
-                .get_or_init(|| (0..=self.bounds.len()).map(|_| Slot::default()).collect());
-            if let Some(slot) = slots.get(index) {
-                slot.put(trace, span, value);
-            }
+        if let Some(span) = example {
+            self.examples.put(index, self.buckets.len(), span, value);
         }
     }
 
@@ -128,14 +144,16 @@ impl Histogram {
         self.record(nanos(time), example);
     }
 
+    /// The observations in each bucket.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        let buckets = self.buckets.iter();
+        buckets.map(|bucket| bucket.load(Ordering::Relaxed))
+    }
+
     /// The current content. Requests that are counted concurrently may be included in part.
     pub fn read(&self) -> Reading {
-        let buckets: Vec<u64> = self
-            .buckets
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .collect();
-        let examples = self.examples.get();
+        let buckets: Vec<u64> = self.counts().collect();
+        let examples = 0..self.buckets.len();
         Reading {
             count: buckets.iter().sum(),
             buckets,
@@ -145,10 +163,7 @@ impl Histogram {
                 least => least,
             },
             most: self.most.load(Ordering::Relaxed),
-            examples: match examples {
-                Some(slots) => slots.iter().map(Slot::get).collect(),
-                None => vec![None; self.bounds.len() + 1],
-            },
+            examples: examples.map(|bucket| self.examples.get(bucket)).collect(),
         }
     }
 }

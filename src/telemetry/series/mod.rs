@@ -8,8 +8,8 @@ pub(crate) mod page;
 mod store;
 
 pub(crate) use append_list::AppendList;
-pub(crate) use histogram::{Counter, Example, Histogram, Measure};
+pub(crate) use histogram::{Counter, Example, Examples, Histogram, Measure};
 pub(crate) use store::{
-    Instrument, Kind, MOST_LINES, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Series,
-    Store, TIME_BOUNDS, label_name,
+    Families, Instrument, Kind, MOST_LINES, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS,
+    Series, Store, TIME_BOUNDS, label_name,
 };

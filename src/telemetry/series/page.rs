@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::histogram::{Example, Histogram, Measure};
 pub(crate) use super::store::push_label;
-use super::store::{Instrument, Kind, Numbers, Series, Store, label_name, plain_name};
+use super::store::{Families, Instrument, Kind, Numbers, Series, Store, label_name, plain_name};
 use crate::telemetry::trace::Attribute;
 
 /// The instrumentation scope of KrakenD's series.
@@ -25,30 +25,46 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The format that a scraper accepts.
-    pub(crate) fn accepted(accept: Option<&str>) -> Form {
-        match accept {
-            Some(accept) if accept.contains("application/openmetrics-text") => Form::OpenMetrics,
-            _ => Form::Text,
+    /// The format that a scraper prefers (RFC 9110 §12.5.1), from its `Accept` headers.
+    pub(crate) fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Form {
+        let (mut open, mut text) = (0.0_f32, 0.0_f32);
+        for item in accept.flat_map(|value| value.split(',')) {
+            let mut parts = item.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let mut weights = parts.filter_map(|part| part.strip_prefix("q="));
+            let weight = weights.next().map_or(Ok(1.0), str::parse);
+            let weight = weight.unwrap_or_default();
+            if kind.eq_ignore_ascii_case("application/openmetrics-text") {
+                open = open.max(weight);
+            } else if kind.eq_ignore_ascii_case("text/plain") {
+                text = text.max(weight);
+            }
+        }
+        if open > 0.0 && open >= text {
+            Form::OpenMetrics
+        } else {
+            Form::Text
         }
     }
 
-    /// Converts a page in the text format to this format. In OpenMetrics, the `# TYPE` line names a counter without
-    /// `_total`.
-    pub(crate) fn converted(self, page: String) -> String {
-        if self == Form::Text {
-            return page;
-        }
-        let lines = page.lines().map(|line| match line.strip_prefix("# ") {
-            Some(rest) => {
-                let (about, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-                let name = name.strip_suffix("_total").unwrap_or(name);
-                format!("# {about} {name} {rest}\n")
+    /// The name of a family in its `# TYPE` line, and its type. In OpenMetrics, that of a counter has no `_total`, and
+    /// names that end with `_info` are a separate type, named without that suffix.
+    pub(crate) fn family<'n>(self, name: &'n str, kind: &'static str) -> (&'n str, &'static str) {
+        match (self, kind, name.strip_suffix("_info")) {
+            (Form::OpenMetrics, "counter", _) => {
+                (name.strip_suffix("_total").unwrap_or(name), kind)
             }
-            None => format!("{line}\n"),
-        });
-        lines.collect()
+            (Form::OpenMetrics, "gauge", Some(bare)) => (bare, "info"),
+            _ => (name, kind),
+        }
+    }
+
+    /// The last line of a page.
+    pub(crate) fn end(self) -> &'static str {
+        match self {
+            Form::Text => "",
+            Form::OpenMetrics => "# EOF\n",
+        }
     }
 
     pub(crate) fn content_type(self) -> &'static str {
@@ -59,7 +75,7 @@ impl Form {
     }
 }
 
-/// Writes the page: the series of `store`, and the resource that they belong to.
+/// Writes the page: the series of `store`, the gauges of the moment, and the resource that they belong to.
 ///
 /// It comes in pieces of some kilobytes: a page with many endpoints has many megabytes, which should exist only compressed.
 ///
@@ -67,11 +83,13 @@ impl Form {
 /// Those of `out`.
 pub(crate) fn render(
     store: &Store,
+    gauges: Families,
     resource: &[Attribute],
     form: Form,
     out: &mut impl fmt::Write,
 ) -> fmt::Result {
-    let mut families = named(store);
+    let mut families = named(store.families());
+    families.extend(named(gauges));
     let scope = "otel_scope_info".to_owned();
     let target = "target_info".to_owned();
     if !families.is_empty() {
@@ -89,20 +107,17 @@ pub(crate) fn render(
             Family::Info(help, labels) => info(&name, help, &labels, form, out)?,
         }
     }
-    match form {
-        Form::OpenMetrics => out.write_str("# EOF\n"),
-        Form::Text => Ok(()),
-    }
+    out.write_str(form.end())
 }
 
 /// Writes only the series, without a scope, for our own page.
 ///
 /// # Errors
 /// Those of `out`.
-pub(crate) fn render_plain(store: &Store, out: &mut impl fmt::Write) -> fmt::Result {
-    for (name, family) in named(store) {
+pub(crate) fn render_plain(store: &Store, form: Form, out: &mut impl fmt::Write) -> fmt::Result {
+    for (name, family) in named(store.families()) {
         if let Family::Series(instrument, series) = family {
-            write_family(&name, &instrument, &series, (Form::Text, false), out)?;
+            write_family(&name, &instrument, &series, (form, false), out)?;
         }
     }
     Ok(())
@@ -115,10 +130,9 @@ enum Family {
     Info(&'static str, String),
 }
 
-/// The series of a store by their names on a page.
-fn named(store: &Store) -> BTreeMap<String, Family> {
-    let families = store.families().into_iter();
-    let named = families.map(|(instrument, series)| {
+/// Series by their names on a page.
+fn named(families: Families) -> BTreeMap<String, Family> {
+    let named = families.into_iter().map(|(instrument, series)| {
         let name = metric_name(&instrument);
         (name, Family::Series(instrument, series))
     });
@@ -147,11 +161,7 @@ fn info(
     form: Form,
     out: &mut impl fmt::Write,
 ) -> fmt::Result {
-    // Names that end with `_info` are a separate type in OpenMetrics, named without that suffix.
-    let (family, kind) = match form {
-        Form::Text => (name, "gauge"),
-        Form::OpenMetrics => (name.strip_suffix("_info").unwrap_or(name), "info"),
-    };
+    let (family, kind) = form.family(name, "gauge");
     writeln!(
         out,
         "# HELP {family} {help}\n# TYPE {family} {kind}\n{name}{{{labels}}} 1"
@@ -185,11 +195,9 @@ fn write_family(
     let (kind, measure) = match instrument.kind {
         Kind::Counter(measure) => ("counter", measure),
         Kind::Histogram(measure) => ("histogram", measure),
+        Kind::Gauge => ("gauge", Measure::Whole),
     };
-    let shown = match (form, instrument.kind) {
-        (Form::OpenMetrics, Kind::Counter(_)) => name.strip_suffix("_total").unwrap_or(name),
-        _ => name,
-    };
+    let (shown, kind) = form.family(name, kind);
     let help = instrument.help;
     writeln!(out, "# HELP {shown} {help}\n# TYPE {shown} {kind}")?;
     let mut sorted: Vec<&Series> = series.iter().map(|series| &**series).collect();
@@ -207,6 +215,9 @@ fn write_family(
         match &series.numbers {
             Numbers::Counter(counter) => {
                 let value = go_float(measure.shown(counter.get()));
+                let _ = writeln!(text, "{name}{{{labels}}} {value}");
+            }
+            Numbers::Gauge(value) => {
                 let _ = writeln!(text, "{name}{{{labels}}} {value}");
             }
             Numbers::Histogram(histogram) => {
@@ -305,7 +316,8 @@ impl Place<'_> {
     }
 }
 
-fn push_example(example: &Example, measure: Measure, out: &mut String) {
+/// The example of a bucket, at the end of its line.
+pub(crate) fn push_example(example: &Example, measure: Measure, out: &mut String) {
     let value = go_float(measure.shown(example.value));
     let at = example.at as f64 / 1e9;
     let _ = write!(
@@ -316,7 +328,7 @@ fn push_example(example: &Example, measure: Measure, out: &mut String) {
 }
 
 /// As Go formats the shortest form of a number (`%g`).
-fn go_float(value: f64) -> String {
+pub(crate) fn go_float(value: f64) -> String {
     let short = format!("{value:e}");
     let Some((digits, exponent)) = short.split_once('e') else {
         return short;
@@ -341,7 +353,7 @@ mod tests {
 
     fn page(store: &Store, resource: &[Attribute], form: Form) -> String {
         let mut page = String::new();
-        render(store, resource, form, &mut page).unwrap();
+        render(store, Vec::new(), resource, form, &mut page).unwrap();
         page
     }
 
@@ -414,11 +426,32 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_another_page_are_renamed_for_openmetrics() {
-        let page = "# HELP a_total A b.\n# TYPE a_total counter\na_total 1\n# TYPE g gauge\ng 2\n";
-        assert_eq!(Form::Text.converted(page.to_owned()), page);
-        let converted = "# HELP a A b.\n# TYPE a counter\na_total 1\n# TYPE g gauge\ng 2\n";
-        assert_eq!(Form::OpenMetrics.converted(page.to_owned()), converted);
+    fn the_format_is_the_one_that_the_scraper_prefers() {
+        let open = "application/openmetrics-text";
+        for (accept, form) in [
+            ("", Form::Text),
+            ("*/*", Form::Text),
+            (open, Form::OpenMetrics),
+            (
+                "Application/OpenMetrics-Text; version=1.0.0",
+                Form::OpenMetrics,
+            ),
+            ("application/openmetrics-text;q=0", Form::Text),
+            ("application/openmetrics-text;q=0.5, text/plain", Form::Text),
+            ("application/openmetrics-text;q=x", Form::Text),
+            ("application/openmetrics-textual", Form::Text),
+            // Prometheus.
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                Form::OpenMetrics,
+            ),
+        ] {
+            assert_eq!(Form::accepted([accept].into_iter()), form, "{accept}");
+        }
+        assert_eq!(
+            Form::accepted(["text/html", open].into_iter()),
+            Form::OpenMetrics
+        );
     }
 
     #[test]

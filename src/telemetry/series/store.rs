@@ -68,6 +68,8 @@ pub struct Instrument {
 pub enum Kind {
     Counter(Measure),
     Histogram(Measure),
+    /// What there is of something at the moment. It is made for each page and each push, and not stored.
+    Gauge,
 }
 
 /// The numbers of one instrument for one set of labels.
@@ -75,6 +77,7 @@ pub enum Kind {
 pub enum Numbers {
     Counter(Arc<Counter>),
     Histogram(Arc<Histogram>),
+    Gauge(i64),
 }
 
 #[derive(Debug)]
@@ -85,6 +88,20 @@ pub struct Series {
     pub numbers: Numbers,
 }
 
+/// Instruments, and their series.
+pub(crate) type Families = Vec<(Instrument, Vec<Arc<Series>>)>;
+
+impl Series {
+    /// A gauge with this value.
+    pub fn gauge(labels: &[Attribute], value: i64) -> Arc<Series> {
+        Arc::new(Series {
+            attributes: distinct(labels),
+            labels: label_text(labels),
+            numbers: Numbers::Gauge(value),
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Family {
     pub instrument: Instrument,
@@ -93,7 +110,7 @@ pub(super) struct Family {
 }
 
 #[derive(Debug, Default)]
-struct Families {
+struct Stored {
     by_name: BTreeMap<&'static str, Family>,
     /// The time series of all of them.
     lines: usize,
@@ -102,7 +119,7 @@ struct Families {
 /// All series of a process.
 #[derive(Debug)]
 pub struct Store {
-    families: Mutex<Families>,
+    families: Mutex<Stored>,
     most_lines: usize,
     time: Arc<[u64]>,
     size: Arc<[u64]>,
@@ -136,7 +153,7 @@ impl Store {
         match self.numbers(instrument, labels) {
             Numbers::Counter(counter) => counter,
             // The kind depends on the name. A mismatch is a bug, which the tests of the tables would find.
-            Numbers::Histogram(_) => Arc::default(),
+            Numbers::Histogram(_) | Numbers::Gauge(_) => Arc::default(),
         }
     }
 
@@ -144,13 +161,15 @@ impl Store {
     pub fn histogram(&self, instrument: &Instrument, labels: &[Attribute]) -> Arc<Histogram> {
         match self.numbers(instrument, labels) {
             Numbers::Histogram(histogram) => histogram,
-            Numbers::Counter(_) => Arc::new(Histogram::new(Arc::clone(&self.time))),
+            Numbers::Counter(_) | Numbers::Gauge(_) => {
+                Arc::new(Histogram::new(Arc::clone(&self.time)))
+            }
         }
     }
 
     fn numbers(&self, instrument: &Instrument, labels: &[Attribute]) -> Numbers {
         let mut families = self.lock();
-        let Families { by_name, lines } = &mut *families;
+        let Stored { by_name, lines } = &mut *families;
         let family = by_name.entry(instrument.name).or_insert_with(|| Family {
             instrument: *instrument,
             series: Vec::new(),
@@ -177,6 +196,7 @@ impl Store {
         }
         let numbers = match instrument.kind {
             Kind::Counter(_) => Numbers::Counter(Arc::default()),
+            Kind::Gauge => Numbers::Gauge(0),
             Kind::Histogram(measure) => {
                 Numbers::Histogram(Arc::new(Histogram::new(Arc::clone(match measure {
                     Measure::Seconds => &self.time,
@@ -206,7 +226,7 @@ impl Store {
     /// The time series that Prometheus makes of one series: the buckets, `+Inf`, the sum and the count of a histogram.
     fn lines(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Counter(_) => 1,
+            Kind::Counter(_) | Kind::Gauge => 1,
             Kind::Histogram(Measure::Seconds) => self.time.len() + 3,
             Kind::Histogram(Measure::Whole) => self.size.len() + 3,
         }
@@ -220,7 +240,7 @@ impl Store {
     /// Removes the series of endpoints that are not in `routes`.
     pub fn keep_routes(&self, routes: &HashSet<&str>) {
         let mut families = self.lock();
-        let Families { by_name, lines } = &mut *families;
+        let Stored { by_name, lines } = &mut *families;
         *lines = 0;
         for family in by_name.values_mut() {
             family.series.retain(|series| is_kept(series, routes));
@@ -233,7 +253,7 @@ impl Store {
     }
 
     /// A copy of the current state: instruments, with handles of their series.
-    pub fn families(&self) -> Vec<(Instrument, Vec<Arc<Series>>)> {
+    pub fn families(&self) -> Families {
         let families = self.lock();
         families
             .by_name
@@ -242,7 +262,7 @@ impl Store {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Families> {
+    fn lock(&self) -> MutexGuard<'_, Stored> {
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -403,7 +423,7 @@ mod tests {
     /// The number of time series on a page.
     fn lines(store: &Store) -> usize {
         let mut page = String::new();
-        super::super::page::render_plain(store, &mut page).unwrap();
+        super::super::page::render_plain(store, super::super::page::Form::Text, &mut page).unwrap();
         page.lines().filter(|line| !line.starts_with('#')).count()
     }
 

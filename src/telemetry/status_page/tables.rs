@@ -1,91 +1,293 @@
 //! The tables of the page.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 
-use super::history::{look, quantile};
-use super::write::{duration, escaped, seconds, table};
-use super::{History, label, metrics_of, now};
+use super::history::{Counts, look, quantile};
+use super::write::{duration, plain, seconds, table};
+use super::{Filter, History, label, metrics_of, now};
+use crate::telemetry::mask::masked;
 use crate::telemetry::observe::Native;
 use crate::telemetry::series::{Numbers, Series};
+use crate::telemetry::trace::Value;
 
-pub(super) fn routes(families: &[MetricFamily], history: &History, out: &mut String) {
-    let now = look(families);
-    let (window, then) = history.oldest().unwrap_or_default();
-    let mut rows: Vec<(f64, String)> = Vec::new();
-    for ((route, method), counts) in &now {
-        let counts = counts.since(then.get(&(route.clone(), method.clone())));
-        let total = counts.total();
-        let [_, _, _, client, server] = counts.classes;
-        let share = |part: f64| {
-            if total > 0.0 {
-                100.0 * part / total
-            } else {
-                0.0
+/// A route, its counters now and some minutes ago, the classes of status in between, and their sum.
+type RouteRow<'l> = (&'l String, &'l Counts, Option<&'l Counts>, [f64; 5], f64);
+
+/// The tables, one after the other.
+pub(super) struct Tables<'p> {
+    pub(super) filter: &'p Filter,
+    pub(super) out: String,
+}
+
+impl Tables<'_> {
+    pub(super) fn routes(&mut self, families: &[MetricFamily], history: &History) {
+        let now = look(families);
+        let (window, then) = history.oldest().unwrap_or_default();
+        let time = window.as_secs_f64().max(1.0);
+        let all = now.routes.iter();
+        let all = all.filter(|(place, _)| self.filter.takes(&[place]));
+        let mut rows: Vec<(f64, RouteRow<'_>)> = all
+            .map(|(place, counts)| {
+                let earlier = then.routes.get(place);
+                let classes = counts.classes_since(earlier);
+                let total: f64 = classes.iter().sum();
+                (total / time, (place, counts, earlier, classes, total))
+            })
+            .collect();
+        // Routes with the same rate stay where they are when the page is loaded again.
+        rows.sort_by_key(|(_, (place, ..))| *place);
+        let row = |(place, counts, earlier, classes, total): &RouteRow<'_>| {
+            let [_, _, _, client, server] = classes;
+            let share = |part: f64| {
+                if *total > 0.0 {
+                    100.0 * part / total
+                } else {
+                    0.0
+                }
+            };
+            let buckets = counts.buckets_since(*earlier);
+            let buckets = now.ends.iter().copied().zip(buckets.iter().copied());
+            vec![
+                plain(place),
+                plain(format!("{:.2}/s", total / time)),
+                (
+                    if share(*server) >= 5.0 { "bad" } else { "" },
+                    format!("{:.1} %", share(*server)),
+                ),
+                plain(format!("{:.1} %", share(*client))),
+                plain(seconds(quantile(buckets.clone(), 0.5))),
+                plain(seconds(quantile(buckets, 0.99))),
+            ]
+        };
+        let title = format!("Routes, last {}", duration(window));
+        let columns = ["Route", "Rate", "5xx", "4xx", "p50", "p99"];
+        table(&title, &columns, rows, row, &mut self.out);
+    }
+
+    pub(super) fn rejections(&mut self, families: &[MetricFamily]) {
+        let mut rows = Vec::new();
+        for (name, what) in [
+            ("portcullis_requests_refused_total", "policy"),
+            ("portcullis_jwt_rejected_total", "token"),
+            ("portcullis_http_bad_requests_total", "malformed"),
+        ] {
+            for metric in metrics_of(families, name) {
+                let (route, reason) = (label(metric, "route"), label(metric, "reason"));
+                if self.filter.takes(&[route, reason]) {
+                    let count = metric.get_counter().get_value();
+                    rows.push((count, (route, what, reason, count)));
+                }
             }
-        };
-        let rate = total / window.as_secs_f64().max(1.0);
-        let shown = if route.is_empty() {
-            "no endpoint"
-        } else {
-            route
-        };
-        let row = format!(
-            "<tr><td>{} {}</td><td>{rate:.2}/s</td><td class=\"{}\">{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td></tr>",
-            escaped(method),
-            escaped(shown),
-            if share(server) >= 5.0 { "bad" } else { "" },
-            share(server),
-            share(client),
-            seconds(quantile(&counts.buckets, 0.5)),
-            seconds(quantile(&counts.buckets, 0.99))
-        );
-        rows.push((rate, row));
-    }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let title = format!("Routes, last {}", duration(window));
-    table(
-        &title,
-        &["Route", "Rate", "5xx", "4xx", "p50", "p99"],
-        rows,
-        out,
-    );
-}
-
-pub(super) fn rejections(families: &[MetricFamily], out: &mut String) {
-    let mut rows = Vec::new();
-    for (name, what) in [
-        ("portcullis_requests_refused_total", "policy"),
-        ("portcullis_jwt_rejected_total", "token"),
-        ("portcullis_http_bad_requests_total", "malformed"),
-    ] {
-        for metric in metrics_of(families, name) {
-            let count = metric.get_counter().get_value();
-            let row = format!(
-                "<tr><td>{}</td><td>{what}: {}</td><td>{count}</td></tr>",
-                escaped(label(metric, "route")),
-                escaped(label(metric, "reason"))
-            );
-            rows.push((count, row));
         }
+        let row = |(route, what, reason, count): &(&str, &str, &str, f64)| {
+            vec![
+                plain(route),
+                plain(format!("{what}: {reason}")),
+                plain(count),
+            ]
+        };
+        let title = "Rejected requests, since the start";
+        table(
+            title,
+            &["Route", "Reason", "Count"],
+            rows,
+            row,
+            &mut self.out,
+        );
     }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    table(
-        "Rejected requests, since the start",
-        &["Route", "Reason", "Count"],
-        rows,
-        out,
-    );
+
+    /// Circuit breakers that are not closed.
+    pub(super) fn breakers(&mut self, families: &[MetricFamily]) {
+        let all = metrics_of(families, "portcullis_circuit_breaker_state").iter();
+        let all = all.map(|metric| (metric.get_gauge().get_value(), metric));
+        let open = all.filter(|(state, metric)| {
+            let names = ["route", "backend", "name"].map(|name| label(metric, name));
+            *state > 0.0 && self.filter.takes(&names)
+        });
+        let row = |metric: &&Metric| {
+            let is_open = metric.get_gauge().get_value() >= 2.0;
+            vec![
+                plain(label(metric, "route")),
+                plain(label(metric, "backend")),
+                plain(label(metric, "name")),
+                ("bad", if is_open { "open" } else { "half open" }.to_owned()),
+            ]
+        };
+        let columns = ["Route", "Backend", "Name", "State"];
+        table(
+            "Circuit breakers",
+            &columns,
+            open.collect(),
+            row,
+            &mut self.out,
+        );
+    }
+
+    /// Hosts with a state, the unhealthy ones first.
+    pub(super) fn health(&mut self, families: &[MetricFamily]) {
+        let mut changes: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+        for metric in metrics_of(families, "portcullis_upstream_host_changes_total") {
+            let key = (label(metric, "host"), label(metric, "to"));
+            changes.insert(key, metric.get_counter().get_value());
+        }
+        let usable = by_label(families, "portcullis_upstream_host_healthy", "host");
+        let usable = usable.iter().filter(|(host, _)| self.filter.takes(&[host]));
+        let rows = usable.map(|(host, usable)| (-usable, (*host, *usable)));
+        let row = |(host, usable): &(&str, f64)| {
+            let count = |to| changes.get(&(*host, to)).copied().unwrap_or_default();
+            let (class, shown) = if *usable > 0.0 {
+                ("good", "healthy")
+            } else {
+                ("bad", "unhealthy or ejected")
+            };
+            vec![
+                plain(host),
+                (class, shown.to_owned()),
+                plain(count("unhealthy")),
+                plain(count("ejected")),
+            ]
+        };
+        let columns = ["Host", "State", "Unhealthy", "Ejected"];
+        table(
+            "Health of hosts",
+            &columns,
+            rows.collect(),
+            row,
+            &mut self.out,
+        );
+    }
+
+    /// Host names, those without addresses first.
+    pub(super) fn names(&mut self, families: &[MetricFamily]) {
+        let found = by_label(families, "portcullis_dns_addresses", "name");
+        let ages = by_label(families, "portcullis_dns_age_seconds", "name");
+        let ages = ages.iter().filter(|(name, _)| self.filter.takes(&[name]));
+        let rows = ages.map(|(name, age)| {
+            let addresses = found.get(name).copied().unwrap_or_default();
+            (-addresses.min(1.0), (*name, *age, addresses))
+        });
+        let row = |(name, age, addresses): &(&str, f64, f64)| {
+            let class = if *addresses > 0.0 { "good" } else { "bad" };
+            vec![
+                plain(name),
+                (class, addresses.to_string()),
+                plain(shown_age(Some(*age))),
+            ]
+        };
+        let columns = ["Name", "Addresses", "Looked up"];
+        table("Host names", &columns, rows.collect(), row, &mut self.out);
+    }
+
+    pub(super) fn hosts(&mut self, native: &Native, families: &[MetricFamily]) {
+        let open = by_label(families, "portcullis_upstream_connections_open", "host");
+        let idle = by_label(families, "portcullis_upstream_connections_idle", "host");
+        let families = native.0.families();
+        let mut hosts: BTreeMap<Cow<'_, str>, Host> = BTreeMap::new();
+        for series in families.iter().flat_map(|(_, all)| all) {
+            let Some(host) = attribute(series, "host") else {
+                continue;
+            };
+            let host = host.label();
+            match hosts.get_mut(&*host) {
+                Some(known) => add(known, series),
+                None => add(hosts.entry(host).or_default(), series),
+            }
+        }
+        let all = hosts.iter().map(|(name, host)| (masked(name), host));
+        let found = all.filter(|(name, _)| self.filter.takes(&[name]));
+        let rows = found.map(|(name, host)| (host.total as f64, (name, host)));
+        let row = |(name, host): &(Cow<'_, str>, &Host)| {
+            let share = 100.0 * host.failed as f64 / host.total.max(1) as f64;
+            let shown = if name.is_empty() {
+                "no connection"
+            } else {
+                name
+            };
+            let connections = |of: &BTreeMap<&str, f64>| match of.get(&**name) {
+                Some(count) => plain(count),
+                None => plain("–"),
+            };
+            let buckets = host.buckets.iter().copied();
+            vec![
+                plain(shown),
+                plain(host.total),
+                (
+                    if share >= 5.0 { "bad" } else { "good" },
+                    format!("{share:.1} %"),
+                ),
+                plain(seconds(quantile(buckets.clone(), 0.5))),
+                plain(seconds(quantile(buckets, 0.99))),
+                connections(&open),
+                connections(&idle),
+            ]
+        };
+        table(
+            "Backends, since the start",
+            &["Host", "Requests", "Failed", "p50", "p99", "Open", "Idle"],
+            rows.collect(),
+            row,
+            &mut self.out,
+        );
+    }
+
+    /// Key sets, those without keys first.
+    pub(super) fn key_sets(&mut self, families: &[MetricFamily]) {
+        let ages = by_label(families, "portcullis_jwks_age_seconds", "source");
+        let stale = by_label(families, "portcullis_jwks_stale", "source");
+        let all = by_label(families, "portcullis_jwks_keys", "source");
+        // The text of the filter must not find what is not shown.
+        let all = all
+            .iter()
+            .map(|(source, keys)| (*source, masked(source), *keys));
+        let all = all.filter(|(_, shown, _)| self.filter.takes(&[shown]));
+        let rows = all.map(|(source, shown, keys)| (-keys, (source, shown, keys)));
+        let row = |(source, shown, keys): &(&str, Cow<'_, str>, f64)| {
+            let is_stale = stale.get(source) == Some(&1.0);
+            vec![
+                plain(shown),
+                (if *keys > 0.0 { "good" } else { "bad" }, keys.to_string()),
+                (
+                    if is_stale { "bad" } else { "" },
+                    shown_age(ages.get(source).copied()),
+                ),
+            ]
+        };
+        let columns = ["Source", "Keys", "Age"];
+        table("Key sets", &columns, rows.collect(), row, &mut self.out);
+    }
+
+    /// Certificates, the one that expires next first.
+    pub(super) fn certificates(&mut self, families: &[MetricFamily]) {
+        let name = "portcullis_certificate_expiry_timestamp_seconds";
+        let all = metrics_of(families, name).iter();
+        let all = all.filter(|metric| self.filter.takes(&[label(metric, "subject")]));
+        let left = |metric: &Metric| metric.get_gauge().get_value() - now();
+        let rows = all.map(|metric| (-left(metric), metric));
+        let row = |metric: &&Metric| {
+            let days = left(metric) / 86_400.0;
+            vec![
+                plain(label(metric, "subject")),
+                plain(label(metric, "use")),
+                (
+                    if days < 7.0 { "bad" } else { "good" },
+                    format!("{days:.0} days"),
+                ),
+            ]
+        };
+        let columns = ["Subject", "Use", "Expires in"];
+        table("Certificates", &columns, rows.collect(), row, &mut self.out);
+    }
 }
 
-/// Requests to one host.
-#[derive(Default)]
-struct Host {
-    total: u64,
-    failed: u64,
-    pub(super) buckets: Vec<(f64, u64)>,
+fn shown_age(age: Option<f64>) -> String {
+    match age.filter(|age| age.is_finite()) {
+        Some(age) => duration(Duration::from_secs_f64(age.clamp(0.0, 1e10))),
+        None => "never".to_owned(),
+    }
 }
 
 /// The values of a metric with one label, by that label.
@@ -95,119 +297,18 @@ fn by_label<'f>(families: &'f [MetricFamily], name: &str, of: &str) -> BTreeMap<
         .collect()
 }
 
-/// Circuit breakers that are not closed.
-pub(super) fn breakers(families: &[MetricFamily], out: &mut String) {
-    let all = metrics_of(families, "portcullis_circuit_breaker_state").iter();
-    let rows = all.filter_map(|metric| {
-        let state = metric.get_gauge().get_value();
-        let shown = match state {
-            2.0 => "open",
-            1.0 => "half open",
-            _ => return None,
-        };
-        let row = format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"bad\">{shown}</td></tr>",
-            escaped(label(metric, "route")),
-            escaped(label(metric, "backend")),
-            escaped(label(metric, "name"))
-        );
-        Some((state, row))
-    });
-    let columns = ["Route", "Backend", "Name", "State"];
-    table("Circuit breakers", &columns, rows.collect(), out);
+/// Requests to one host.
+#[derive(Default)]
+struct Host {
+    total: u64,
+    failed: u64,
+    /// Upper ends and counts, summed up.
+    buckets: Vec<(f64, u64)>,
 }
 
-/// Hosts with a state, the unhealthy ones first.
-pub(super) fn health(families: &[MetricFamily], out: &mut String) {
-    let usable = by_label(families, "portcullis_upstream_host_healthy", "host");
-    let changes = metrics_of(families, "portcullis_upstream_host_changes_total");
-    let count = |host: &str, to: &str| {
-        let mut all = changes.iter();
-        let found = all.find(|metric| label(metric, "host") == host && label(metric, "to") == to);
-        found.map_or(0.0, |metric| metric.get_counter().get_value())
-    };
-    let rows = usable.iter().map(|(host, usable)| {
-        let (class, shown) = if *usable > 0.0 {
-            ("good", "healthy")
-        } else {
-            ("bad", "unhealthy or ejected")
-        };
-        let row = format!(
-            "<tr><td>{}</td><td class=\"{class}\">{shown}</td><td>{}</td><td>{}</td></tr>",
-            escaped(host),
-            count(host, "unhealthy"),
-            count(host, "ejected")
-        );
-        (-usable, row)
-    });
-    let columns = ["Host", "State", "Unhealthy", "Ejected"];
-    table("Health of hosts", &columns, rows.collect(), out);
-}
-
-pub(super) fn names(families: &[MetricFamily], out: &mut String) {
-    let found = by_label(families, "portcullis_dns_addresses", "name");
-    let ages = by_label(families, "portcullis_dns_age_seconds", "name");
-    let rows = ages.iter().map(|(name, age)| {
-        let addresses = found.get(name).copied().unwrap_or_default();
-        let row = format!(
-            "<tr><td>{}</td><td class=\"{}\">{addresses}</td><td>{}</td></tr>",
-            escaped(name),
-            if addresses > 0.0 { "good" } else { "bad" },
-            if age.is_finite() {
-                duration(Duration::from_secs_f64(age.clamp(0.0, 1e10)))
-            } else {
-                "never".to_owned()
-            }
-        );
-        (*age, row)
-    });
-    let columns = ["Name", "Addresses", "Looked up"];
-    table("Host names", &columns, rows.collect(), out);
-}
-
-pub(super) fn hosts(native: &Native, families: &[MetricFamily], out: &mut String) {
-    let open = by_label(families, "portcullis_upstream_connections_open", "host");
-    let idle = by_label(families, "portcullis_upstream_connections_idle", "host");
-    let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
-    for (_, all) in native.0.families() {
-        for series in &all {
-            let Some(host) = attribute(series, "host") else {
-                continue;
-            };
-            add(hosts.entry(host).or_default(), series);
-        }
-    }
-    let rows = hosts.iter().map(|(name, host)| {
-        let share = 100.0 * host.failed as f64 / host.total.max(1) as f64;
-        let shown = if name.is_empty() { "no connection" } else { name };
-        let connections = |of: &BTreeMap<&str, f64>| match of.get(&**name) {
-            Some(count) => count.to_string(),
-            None => "–".to_owned(),
-        };
-        let row = format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"{}\">{share:.1} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escaped(shown),
-            host.total,
-            if share >= 5.0 { "bad" } else { "good" },
-            seconds(quantile(&host.buckets, 0.5)),
-            seconds(quantile(&host.buckets, 0.99)),
-            connections(&open),
-            connections(&idle)
-        );
-        (host.total as f64, row)
-    });
-    let rows = rows.collect();
-    table(
-        "Backends, since the start",
-        &["Host", "Requests", "Failed", "p50", "p99", "Open", "Idle"],
-        rows,
-        out,
-    );
-}
-
-fn attribute(series: &Series, name: &str) -> Option<String> {
+fn attribute<'s>(series: &'s Series, name: &str) -> Option<&'s Value> {
     let found = series.attributes.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| crate::telemetry::mask::masked(&value.label()).into_owned())
+    found.map(|(_, value)| value)
 }
 
 fn add(host: &mut Host, series: &Series) {
@@ -215,75 +316,23 @@ fn add(host: &mut Host, series: &Series) {
         Numbers::Counter(counter) => {
             if let Some(status) = attribute(series, "status") {
                 host.total += counter.get();
-                if matches!(&*status, "none" | "5xx") {
+                if matches!(&*status.label(), "none" | "5xx") {
                     host.failed += counter.get();
                 }
             }
         }
+        Numbers::Gauge(_) => {}
         Numbers::Histogram(histogram) => {
+            if host.buckets.is_empty() {
+                let ends = histogram.bounds().iter().map(|end| *end as f64 / 1e9);
+                let ends = ends.chain([f64::INFINITY]);
+                host.buckets = ends.map(|end| (end, 0)).collect();
+            }
             let mut below = 0;
-            let counts = histogram.read().buckets.into_iter().map(|count| {
+            for ((_, sum), count) in host.buckets.iter_mut().zip(histogram.counts()) {
                 below += count;
-                below
-            });
-            let ends = histogram.bounds().iter().map(|end| *end as f64 / 1e9);
-            let ends = ends.chain([f64::INFINITY]);
-            let pairs: Vec<(f64, u64)> = ends.zip(counts).collect();
-            host.buckets = if host.buckets.is_empty() {
-                pairs
-            } else {
-                let both = host.buckets.iter().zip(pairs);
-                both.map(|((end, a), (_, b))| (*end, a + b)).collect()
-            };
+                *sum += below;
+            }
         }
     }
-}
-
-pub(super) fn key_sets(families: &[MetricFamily], out: &mut String) {
-    let find = |name: &str, source: &str| {
-        let mut all = metrics_of(families, name).iter();
-        let found = all.rfind(|metric| label(metric, "source") == source);
-        found.map(|metric| metric.get_gauge().get_value())
-    };
-    let rows = metrics_of(families, "portcullis_jwks_keys")
-        .iter()
-        .map(|metric| {
-            let source = label(metric, "source");
-            let keys = metric.get_gauge().get_value();
-            let age = find("portcullis_jwks_age_seconds", source).filter(|age| age.is_finite());
-            let stale = find("portcullis_jwks_stale", source) == Some(1.0);
-            let row = format!(
-                "<tr><td>{}</td><td class=\"{}\">{keys}</td><td class=\"{}\">{}</td></tr>",
-                escaped(&crate::telemetry::mask::masked(source)),
-                if keys > 0.0 { "good" } else { "bad" },
-                if stale { "bad" } else { "" },
-                age.map_or_else(
-                    || "never".to_owned(),
-                    |age| duration(Duration::from_secs_f64(age))
-                )
-            );
-            (keys, row)
-        });
-    table("Key sets", &["Source", "Keys", "Age"], rows.collect(), out);
-}
-
-pub(super) fn certificates(families: &[MetricFamily], out: &mut String) {
-    let name = "portcullis_certificate_expiry_timestamp_seconds";
-    let rows = metrics_of(families, name).iter().map(|metric| {
-        let left = metric.get_gauge().get_value() - now();
-        let days = left / 86_400.0;
-        let row = format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"{}\">{days:.0} days</td></tr>",
-            escaped(label(metric, "subject")),
-            escaped(label(metric, "use")),
-            if days < 7.0 { "bad" } else { "good" }
-        );
-        (-left, row)
-    });
-    table(
-        "Certificates",
-        &["Subject", "Use", "Expires in"],
-        rows.collect(),
-        out,
-    );
 }

@@ -6,10 +6,21 @@ use std::time::Duration;
 use super::MOST_ROWS;
 use crate::telemetry::sanitize::push_html;
 
-pub(super) fn table(title: &str, columns: &[&str], rows: Vec<(f64, String)>, out: &mut String) {
+/// A cell of a row: its class, and its text.
+pub(super) type Cell = (&'static str, String);
+
+/// Writes a table: the rows with the largest numbers first. `row` shows one of them, and is called for no others.
+pub(super) fn table<R>(
+    title: &str,
+    columns: &[&str],
+    mut rows: Vec<(f64, R)>,
+    row: impl Fn(&R) -> Vec<Cell>,
+    out: &mut String,
+) {
     if rows.is_empty() {
         return;
     }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let _ = write!(
         out,
         "<section><h2>{}</h2><table><thead><tr>",
@@ -19,15 +30,32 @@ pub(super) fn table(title: &str, columns: &[&str], rows: Vec<(f64, String)>, out
         let _ = write!(out, "<th>{}</th>", escaped(column));
     }
     out.push_str("</tr></thead><tbody>");
-    let more = rows.len().saturating_sub(MOST_ROWS);
-    rows.iter()
-        .take(MOST_ROWS)
-        .for_each(|(_, row)| out.push_str(row));
+    for (_, shown) in rows.iter().take(MOST_ROWS) {
+        out.push_str("<tr>");
+        for (class, text) in row(shown) {
+            match class {
+                "" => out.push_str("<td>"),
+                class => drop(write!(out, "<td class=\"{class}\">")),
+            }
+            push_escaped(&text, out);
+            out.push_str("</td>");
+        }
+        out.push_str("</tr>");
+    }
     out.push_str("</tbody></table>");
-    if more > 0 {
-        let _ = write!(out, "<p>and {more} more</p>");
+    if rows.len() > MOST_ROWS {
+        let more = rows.len() - MOST_ROWS;
+        let _ = write!(
+            out,
+            "<p>and {more} more: enter a part of their name at the top</p>"
+        );
     }
     out.push_str("</section>");
+}
+
+/// A cell with no class.
+pub(super) fn plain(text: impl ToString) -> Cell {
+    ("", text.to_string())
 }
 
 pub(super) fn seconds(value: Option<f64>) -> String {
@@ -50,9 +78,14 @@ pub(super) fn duration(time: Duration) -> String {
 /// A text within HTML, in an element or an attribute.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    push_html(text, &mut out);
-    if out.contains(char::is_control) {
-        out = out.replace(char::is_control, "\u{fffd}");
-    }
+    push_escaped(text, &mut out);
     out
+}
+
+fn push_escaped(text: &str, out: &mut String) {
+    if text.contains(char::is_control) {
+        push_html(&text.replace(char::is_control, "\u{fffd}"), out);
+    } else {
+        push_html(text, out);
+    }
 }

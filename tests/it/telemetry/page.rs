@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    CLIENTS, CLIENTS_SPAN, CLIENTS_TRACE, Rig, SERVER, a, both, e, find, labels, prometheus,
+    CLIENTS, CLIENTS_SPAN, CLIENTS_TRACE, Page, Rig, SERVER, a, both, e, find, labels, prometheus,
 };
+use crate::support::http::request;
 use crate::support::{Gateway, Stub, eventually};
 
 const T1_FAMILIES: [(&str, &str); 17] = [
@@ -282,4 +283,66 @@ fn a_reload_keeps_counts_and_drops_series_of_removed_endpoints() {
     rig.page_when("the same series", |page| {
         page.one("http_server_duration_count").1 == 2.0
     });
+}
+
+/// The gauges of the conventions: they exist only under `stable`, because KrakenD has none.
+#[test]
+fn requests_in_progress_and_open_connections_are_gauges_of_the_stable_convention() {
+    let mut block = both();
+    block["layers"] = json!({"global": {"semantic_convention": "stable"}});
+    block["metric_reporting_period"] = json!(1);
+    let slow =
+        json!({"endpoint": "/slow", "timeout": "20s", "backend": [{"url_pattern": "/slow"}]});
+    let post = json!({"endpoint": "/p", "method": "POST", "backend": [{"url_pattern": "/x/p"}]});
+    let rig = Rig::of(block, json!([e(), slow, post]));
+    let mut client = rig.gateway.client();
+    client.send(request("GET", "/slow", &[])).unwrap();
+    let active = |page: &Page, method: &str| {
+        let all = page.named("http_server_active_requests");
+        let mut ours = all
+            .iter()
+            .filter(|(labels, _)| labels["http_request_method"] == method);
+        ours.next()
+            .map(|(labels, value)| (labels["url_scheme"].clone(), *value))
+    };
+    let page = rig.page_when("the request in progress", |page| {
+        active(page, "GET").is_some_and(|(_, count)| count == 1.0)
+    });
+    assert_eq!(page.kinds["http_server_active_requests"], "gauge");
+    assert_eq!(active(&page, "GET"), Some(("http".to_owned(), 1.0)));
+    assert_eq!(active(&page, "POST"), Some(("http".to_owned(), 0.0)));
+    assert_eq!(client.response("GET").unwrap().status, 200);
+    assert_eq!(rig.get("/o/5", &[]), 200);
+    let connections = |page: &Page, state: &str| {
+        let all = page.named("http_client_open_connections");
+        let ours = all
+            .iter()
+            .filter(|(labels, _)| labels["http_connection_state"] == state);
+        ours.map(|(labels, value)| {
+            assert_eq!(labels["server_address"], "127.0.0.1");
+            assert_eq!(labels["server_port"], rig.stub.port().to_string());
+            value
+        })
+        .sum::<f64>()
+    };
+    let page = rig.page_when("the end of the requests", |page| {
+        active(page, "GET").is_some_and(|(_, count)| count == 0.0)
+            && connections(page, "used") == 0.0
+    });
+    assert_eq!(page.kinds["http_client_open_connections"], "gauge");
+    for name in [
+        "http.server.active_requests",
+        "http.client.open_connections",
+    ] {
+        assert!(!rig.collector.wait_for_metric(name).is_empty(), "{name}");
+    }
+    rig.collector.check();
+    let mut block = prometheus();
+    block["layers"] = json!({"global": {"semantic_convention": "1.27"}});
+    let rig = Rig::of(block, json!([e()]));
+    assert_eq!(rig.get("/o/5", &[]), 200);
+    let page = rig.page_when("the request", |page| {
+        page.has("krakend_proxy_duration_count")
+    });
+    assert!(!page.has("http_server_active_requests") && !page.has("http_client_open_connections"));
 }
