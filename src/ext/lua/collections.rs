@@ -141,46 +141,57 @@ fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Re
 /// A Lua value as data. `None` for values that data cannot represent: `nil` and functions.
 ///
 /// At the outermost level a native table is an object, whatever its keys are. Within it, a sequence is a list.
+///
+/// The function calls itself for each level of the table, so what it needs for anything else is in functions of its own.
 fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
-    let leaf = |value| Ok(Some(Node::Leaf(value)));
     match value {
-        Value::Boolean(yes) => leaf(Json::Bool(*yes)),
-        Value::Integer(number) => leaf(Json::Number(number.to_string().into())),
-        Value::Number(number) => match number_text(*number) {
-            Some(text) => leaf(Json::Number(text.into())),
-            None => Err(Error::runtime("JSON cannot contain this number")),
-        },
-        Value::String(text) => {
-            let length = text.as_bytes().len();
-            tree.prepare(length).map_err(Error::external)?;
-            leaf(Json::string(text.to_string_lossy()))
-        }
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),
         // As in KrakenD: an empty table within another one could be a list or an object, and becomes null.
-        Value::Table(table) if depth > 0 && table.is_empty() => leaf(Json::Null),
-        Value::Table(table) if depth > 0 && is_list(table)? => {
-            let mut list = tree.list().map_err(Error::external)?;
-            for (index, item) in items(table)?.into_iter().enumerate() {
-                if let Some(node) = node(tree, &item, depth + 1)? {
-                    list = tree.set_item(list, index, node).map_err(Error::external)?;
-                }
-            }
-            Ok(Some(Node::List(list)))
-        }
-        Value::Table(table) => {
-            let object = tree.object().map_err(Error::external)?;
-            table.for_each(|key: Value, item: Value| {
-                let key = String::from_utf8_lossy(&text(&key)?).into_owned();
-                match node(tree, &item, depth + 1)? {
-                    Some(node) => tree.set_member(object, &key, node).map_err(Error::external),
-                    None => Ok(()),
-                }
-            })?;
-            Ok(Some(Node::Object(object)))
-        }
+        Value::Table(table) if depth > 0 && table.is_empty() => Ok(Some(Node::Leaf(Json::Null))),
+        Value::Table(table) if depth > 0 && is_list(table)? => list(tree, table, depth),
+        Value::Table(table) => object(tree, table, depth),
         Value::UserData(data) => Ok(userdata(data)),
-        _ => Ok(None),
+        other => Ok(leaf(tree, other)?.map(Node::Leaf)),
     }
+}
+
+fn list(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<Node>> {
+    let mut list = tree.list().map_err(Error::external)?;
+    for (index, item) in items(table)?.into_iter().enumerate() {
+        if let Some(node) = node(tree, &item, depth + 1)? {
+            list = tree.set_item(list, index, node).map_err(Error::external)?;
+        }
+    }
+    Ok(Some(Node::List(list)))
+}
+
+fn object(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<Node>> {
+    let object = tree.object().map_err(Error::external)?;
+    table.for_each(|key: Value, item: Value| {
+        let key = String::from_utf8_lossy(&text(&key)?).into_owned();
+        match node(tree, &item, depth + 1)? {
+            Some(node) => tree.set_member(object, &key, node).map_err(Error::external),
+            None => Ok(()),
+        }
+    })?;
+    Ok(Some(Node::Object(object)))
+}
+
+fn leaf(tree: &mut Tree, value: &Value) -> Result<Option<Json>> {
+    Ok(Some(match value {
+        Value::Boolean(yes) => Json::Bool(*yes),
+        Value::Integer(number) => Json::Number(number.to_string().into()),
+        Value::Number(number) => match number_text(*number) {
+            Some(text) => Json::Number(text.into()),
+            None => return Err(Error::runtime("JSON cannot contain this number")),
+        },
+        Value::String(text) => {
+            tree.prepare(text.as_bytes().len())
+                .map_err(Error::external)?;
+            Json::string(text.to_string_lossy())
+        }
+        _ => return Ok(None),
+    }))
 }
 
 fn userdata(data: &AnyUserData) -> Option<Node> {
