@@ -321,8 +321,15 @@ impl Interpreter {
 
     /// An idle interpreter keeps its scripts, but not the data of a request.
     fn gives_memory_back(&mut self) -> bool {
-        !self.own.is_exceeded(self.lua.used_memory())
-            || self.collect().is_ok() && self.own.settle(self.lua.used_memory()).is_ok()
+        if !self.own.is_exceeded(self.lua.used_memory()) {
+            return true;
+        }
+        // The functions still refer to the globals of the last request.
+        let scripts = self.loaded.iter().map(|loaded| &loaded.function);
+        let mut functions = scripts.chain([&self.builder]);
+        functions.all(|function| function.set_environment(self.nothing.clone()).is_ok())
+            && self.collect().is_ok()
+            && self.own.settle(self.lua.used_memory()).is_ok()
     }
 
     /// Why a script ended early.

@@ -335,7 +335,7 @@ fn what_steps_make_of_data_is_charged_while_it_is_made() {
         let literal = json!({ "field": "a", "find": "x", "replace": "y".repeat(with) });
         json!({ "modifier/response-body": { "modifiers": [{ "literal": literal }] } })
     };
-    let pattern = json!({ "field": "a", "find": "(x)", "replace": "$1".repeat(200) });
+    let pattern = json!({ "field": "a", "find": "(x{100})", "replace": "$1".repeat(200) });
     let pattern = json!({ "modifier/response-body": { "modifiers": [{ "regexp": pattern }] } });
     let metrics = ports::free();
     let file = json!({ "version": 3, "timeout": "20s",
