@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::header::{HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HeaderMap, TE, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{Method, Request, Uri};
 use pingora_core::Error;
@@ -11,7 +11,7 @@ use pingora_http::RequestHeader;
 use super::error::{CallError, CallErrorKind};
 use super::exchange::RequestBody;
 use super::host::{Forward, Place};
-use super::message::Outgoing;
+use super::message::{Outgoing, is_of_connection};
 use crate::telemetry::trace::context::Outbound;
 
 /// The default `User-Agent` of calls.
@@ -110,8 +110,8 @@ fn each_field(
 
 /// The head of an HTTP/1 request as bytes.
 ///
-/// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, an upgrade,
-/// and a target with characters that are unusual. The context of a trace replaces headers with the same names.
+/// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, and a target
+/// with characters that are unusual. The context of a trace replaces headers with the same names.
 pub(super) fn prepared_head(
     head: &Outgoing,
     place: &Place,
@@ -129,9 +129,6 @@ pub(super) fn prepared_head(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let host = head.headers.get(HOST).unwrap_or(&place.authority);
     each_field(head, host, wire, |name, value| {
-        if *name == UPGRADE {
-            return None;
-        }
         if !context.is_some_and(|context| context.replaces(name)) {
             push_titled(name, out);
             push_value(value.as_bytes(), out);
@@ -252,13 +249,15 @@ fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderVal
     headers.iter().filter(|(name, value)| passes(name, value))
 }
 
-/// Whether a header of the call is written as it is. An empty `User-Agent` is dropped: it carries no information, and some
-/// servers reject it.
+/// Whether a header of the call is written as it is. Headers of the connection, which a script may have set, are ours. An
+/// empty `User-Agent` is dropped: it carries no information, and some servers reject it.
 fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
     match *name {
-        HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION => false,
+        HOST | CONTENT_LENGTH | TRANSFER_ENCODING => false,
+        // For gRPC. HTTP/2 allows no other value (RFC 9113 §8.2.2).
+        TE => value.as_bytes().eq_ignore_ascii_case(b"trailers"),
         USER_AGENT => !value.as_bytes().trim_ascii().is_empty(),
-        _ => true,
+        _ => !is_of_connection(name),
     }
 }
 
@@ -451,6 +450,7 @@ mod tests {
             ("cookie", "a=1"),
             ("cookie", "b=2"),
             ("connection", "x-foo"),
+            ("upgrade", "x"),
             ("content-length", "7"),
             ("x-empty", ""),
         ] {
@@ -475,8 +475,6 @@ mod tests {
                 assert_eq!(written(&out, body, "http://a.test").0, None, "unusual");
             }
         }
-        out.headers.insert(UPGRADE, HeaderValue::from_static("x"));
-        assert_eq!(written(&out, RequestBody::Empty, "http://a.test").0, None);
     }
 
     #[test]
@@ -487,8 +485,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_user_agent_is_not_written() {
+    fn an_empty_user_agent_and_headers_of_a_connection_are_not_written() {
         let mut headers = HeaderMap::new();
+        for name in ["upgrade", "te", "keep-alive", "proxy-connection", "trailer"] {
+            headers.insert(name, HeaderValue::from_static("x"));
+        }
         headers.insert(USER_AGENT, HeaderValue::from_static(" "));
         headers.insert("x-empty", HeaderValue::from_static(""));
         let names: Vec<&str> = passing(&headers).map(|(name, _)| name.as_str()).collect();

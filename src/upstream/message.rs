@@ -3,11 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONNECTION, TE, TRAILER, UPGRADE};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::budget::{Budget, Charge, Full};
 use super::resilience::AffinityKey;
 use crate::jose::SubjectToken;
+
+/// Whether a header concerns only one connection (RFC 9110 §7.6.1), so that no message carries it on. HTTP/2 rejects
+/// messages with such headers (RFC 9113 §8.2.2). The framing of a message is not among them.
+pub(crate) fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRAILER | UPGRADE)
+        || matches!(
+            name.as_str(),
+            "http2-settings" | "keep-alive" | "proxy-connection"
+        )
+}
 
 /// One call, ready to be sent. The host set adds `Host`, unless a step has set it.
 #[derive(Debug, Clone, Default)]

@@ -101,7 +101,7 @@ pub(crate) use head_writer::{OUR_USER_AGENT, content_length, is_trimmed, title_c
 pub use host_rules::{HostRules, Redirects};
 pub use hosts::HostSet;
 pub use message::Outgoing;
-pub(crate) use message::{Incoming, Response};
+pub(crate) use message::{Incoming, Response, is_of_connection};
 pub use proxy::Proxies;
 pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};

@@ -9,7 +9,7 @@ use super::error::{CallError, CallErrorKind};
 use super::exchange::{handshake, write_context};
 use super::head_writer::trimmed;
 use super::hosts::{HostSet, Target};
-use super::message::Outgoing;
+use super::message::{Outgoing, is_of_connection};
 use super::usage::InUse;
 use crate::telemetry::observe::RoundTrip;
 
@@ -145,7 +145,8 @@ fn request(
     };
     for (name, value) in &out.headers {
         let silent = *name == header::USER_AGENT && value.is_empty();
-        if !is_left_out(name) && !HANDSHAKE.contains(name) && !silent {
+        let ours = is_left_out(name) || is_of_connection(name) || HANDSHAKE.contains(name);
+        if !ours && !silent {
             request.append_header(name, trimmed(value))?;
         }
     }

@@ -6,13 +6,14 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::url_authority;
 use crate::runtime::failure::{Failure, Kind as Why};
 use crate::runtime::forward::{remove_alike, set_alone};
 use crate::runtime::pipe::PipeRequest;
+use crate::upstream::is_of_connection;
 
 /// A header name, and its special role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,7 @@ impl Header {
             HOST => Kind::Host,
             CONTENT_LENGTH => Kind::Length,
             TRANSFER_ENCODING => Kind::Coding,
-            CONNECTION | UPGRADE | TE | TRAILER => Kind::Connection,
-            _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => Kind::Connection,
+            _ if is_of_connection(&name) => Kind::Connection,
             _ => Kind::Plain,
         };
         Header { name, kind }

@@ -1,8 +1,8 @@
 //! The head of a streamed response, as the client receives it.
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, TRAILER,
+    TRANSFER_ENCODING,
 };
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::runtime::response::{X_KRAKEND, X_KRAKEND_COMPLETED};
 use crate::runtime::service::{Options, StaticData};
-use crate::upstream::{is_trimmed, trimmed};
+use crate::upstream::{is_of_connection, is_trimmed, trimmed};
 
 /// What the head of a response depends on, in addition to the head of the upstream.
 #[derive(Debug, Clone, Copy)]
@@ -67,14 +67,14 @@ fn passing(asked: Asked, status: StatusCode, headers: HeaderMap, unframe: bool) 
     let nominated = nominated(&headers);
     let passes = |name: &HeaderName| {
         let skip = match *name {
-            CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
+            TRANSFER_ENCODING | PROXY_AUTHENTICATE => true,
             TRAILER => !asked.over_http2(),
             CONTENT_ENCODING => unframe,
             // Without a body, a length would be misleading. The runtime of KrakenD does the same.
             CONTENT_LENGTH => unframe || has_no_body(status),
             // As in the runtime of KrakenD: a 304 describes no body.
             CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
-            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
+            _ => is_of_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
         };
         let is_nominated = |other: &&str| other.eq_ignore_ascii_case(name.as_str());
         !skip && !nominated.iter().any(is_nominated)
@@ -106,11 +106,4 @@ fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 2]> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(str::trim));
     tokens.collect()
-}
-
-fn is_about_connection(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "keep-alive" | "proxy-connection" | "proxy-authenticate"
-    )
 }
