@@ -34,6 +34,7 @@ use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
 use crate::runtime::template::{Template, TemplateError};
 use crate::telemetry::stats::Stats;
+use crate::upstream::HostRules;
 use hosts::hosts;
 use method::method;
 
@@ -95,7 +96,12 @@ pub(super) fn backend(
         method: &method,
         hosts: &hosts,
     };
+    let shared = cx.fact::<HostRules>();
+    cx.set_fact(Arc::new(client::rules(file, service, place.site.timeout)));
     let parts = parts(file, &site, cx);
+    if let Some(shared) = shared {
+        cx.set_fact(shared);
+    }
     if hosts.is_empty() && parts.on_wire.is_none() {
         warn_without_hosts(file, service);
     }

@@ -38,6 +38,7 @@ pub(super) fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
         Ok(client) => {
             cx.client = Some(client);
             cx.set_fact(Arc::new(settings));
+            cx.set_fact(Arc::new(rules_of(None, file, file.timeout)));
         }
         Err(error) => {
             let node = match &file.client_tls {
@@ -214,8 +215,21 @@ pub(super) fn hosts(
 }
 
 /// The rules for calls of this backend: its own setting, or else the service's.
-fn rules(file: &Backend<'_>, service: &Service<'_>, timeout: Duration) -> HostRules {
-    let own = block(file, &UPSTREAM);
+pub(super) fn rules(file: &Backend<'_>, service: &Service<'_>, timeout: Duration) -> HostRules {
+    let no_redirect = block(file, &HTTP_CLIENT).is_some_and(|block| block.flag("no_redirect"));
+    let rules = rules_of(block(file, &UPSTREAM), service, Some(timeout));
+    HostRules {
+        redirects: if no_redirect {
+            Redirects::None
+        } else {
+            rules.redirects
+        },
+        ..rules
+    }
+}
+
+/// The rules of `own`, or else of the service.
+fn rules_of(own: Option<Block<'_>>, service: &Service<'_>, timeout: Option<Duration>) -> HostRules {
     let shared = service.extra.open(&UPSTREAM_SERVICE);
     let said = |key: &str| {
         let blocks = [&own, &shared].into_iter().flatten();
@@ -224,21 +238,19 @@ fn rules(file: &Backend<'_>, service: &Service<'_>, timeout: Duration) -> HostRu
             .find(|block| block.get(key).is_some())
             .cloned()
     };
-    let no_redirect = block(file, &HTTP_CLIENT).is_some_and(|block| block.flag("no_redirect"));
     let redirects = said("redirects");
     let redirects = redirects
         .as_ref()
         .and_then(|block| block.choice("redirects"));
     HostRules {
         redirects: match redirects {
-            _ if no_redirect => Redirects::None,
             Some("none") => Redirects::None,
             Some("same-origin") => Redirects::SameOrigin,
             _ => Redirects::Follow,
         },
         body_to_other_origins: said("send_body_to_other_origins")
             .is_some_and(|block| block.flag("send_body_to_other_origins")),
-        timeout: Some(timeout),
+        timeout,
     }
 }
 

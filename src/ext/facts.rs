@@ -23,7 +23,7 @@ use crate::runtime::prerouting::{Hosts, Wildcards};
 use crate::telemetry::observe::{Native, Observer};
 use crate::telemetry::stats::Stats;
 use crate::telemetry::{access, logger};
-use crate::upstream::Settings;
+use crate::upstream::{HostRules, Settings};
 
 /// A value that has a place in [`Facts`].
 pub(crate) trait Fact: Sized {
@@ -72,6 +72,8 @@ facts! {
     response_edits: ServiceResponseEdits,
     /// The settings of the shared client. Set by `compile`; read for our own calls and for clients of one backend.
     client: Settings,
+    /// The rules of redirects of the service, or of the current backend. Set by `compile`; read by scripts.
+    redirects: HostRules,
     /// Set by `compile`; read by limits and `auth/basic`.
     ipv6_prefix: Ipv6Prefix,
     /// The files that must not be published. Set by `compile`; read by static files.

@@ -153,7 +153,7 @@ pub(super) fn headers(old: &HeaderMap, from: From<'_>, next: &Next) -> HeaderMap
     let mut headers = if next.same_origin {
         old.clone()
     } else {
-        harmless(old)
+        harmless(old, next.with_body)
     };
     if !next.keeps_method {
         for name in CONTENT_FIELDS {
@@ -175,8 +175,12 @@ pub(super) fn headers(old: &HeaderMap, from: From<'_>, next: &Next) -> HeaderMap
     headers
 }
 
-fn harmless(old: &HeaderMap) -> HeaderMap {
-    let passes = |name: &HeaderName, value: &HeaderValue| !value.is_sensitive() && !is_secret(name);
+fn harmless(old: &HeaderMap, with_body: bool) -> HeaderMap {
+    let passes = |name: &HeaderName, value: &HeaderValue| {
+        let is_harmless = !value.is_sensitive() && !is_secret(name);
+        // A body that the rules send to any origin is useless without its type.
+        is_harmless || with_body && CONTENT_FIELDS.contains(name)
+    };
     let passing = old.iter().filter(|(name, value)| passes(name, value));
     let mut headers = HeaderMap::new();
     for (name, value) in passing {

@@ -20,7 +20,7 @@ use super::syntax::speaks_of_len;
 use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
-use crate::upstream::SideClient;
+use crate::upstream::{HostRules, SideClient};
 
 /// The `User-Agent` of `http_response`.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
@@ -156,6 +156,9 @@ fn script(
                 Sources::Live(paths.collect())
             }
         },
+        rules: cx
+            .fact::<HostRules>()
+            .map_or_else(HostRules::default, |rules| *rules),
         pool,
     }))
 }

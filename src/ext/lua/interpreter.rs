@@ -19,8 +19,8 @@ use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
 use super::syntax;
-use crate::upstream::SideError;
 use crate::upstream::budget::FREE;
+use crate::upstream::{HostRules, SideError};
 
 /// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
 const INSTRUCTIONS_PER_LOOK: u32 = 250;
@@ -169,7 +169,7 @@ impl Interpreter {
             if thread.status() == ThreadStatus::Finished {
                 return Ok(());
             }
-            self.wait().await?;
+            self.wait(&script.rules).await?;
         }
     }
 
@@ -197,7 +197,7 @@ impl Interpreter {
     }
 
     /// The script is suspended and waits for a call that it made.
-    async fn wait(&self) -> Result<(), Stop> {
+    async fn wait(&self, rules: &HostRules) -> Result<(), Stop> {
         let (call, deadline) = {
             let mut run = run(&self.lua).map_err(|error| self.stop(&error, None))?;
             (run.call.take(), run.deadline)
@@ -206,7 +206,7 @@ impl Interpreter {
             let text = "attempt to yield from outside a coroutine";
             return Err(Stop::Error(text.to_owned()));
         };
-        let answered = self.fetch(call, deadline.into()).await;
+        let answered = self.fetch(call, deadline.into(), rules).await;
         let mut run = run(&self.lua).map_err(|error| self.stop(&error, None))?;
         run.collect |=
             matches!(&answered, Ok(HttpResponse(response)) if response.body.len() > FREE);
@@ -218,6 +218,7 @@ impl Interpreter {
         &self,
         call: HttpCall,
         deadline: tokio::time::Instant,
+        rules: &HostRules,
     ) -> mlua::Result<HttpResponse> {
         let HttpCall {
             method,
@@ -226,7 +227,8 @@ impl Interpreter {
             body,
         } = call;
         let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let calling = self.outside.client.call(method, &url, headers, body, limit);
+        let client = &self.outside.client;
+        let calling = client.call_ruled(method, &url, headers, body, limit, rules);
         let response = calling.await.map(HttpResponse);
         response.map_err(|error| match error {
             SideError::Full(full) => Error::external(full),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::failure::{Place, Stop};
 use super::pool::Pool;
+use crate::upstream::HostRules;
 
 /// Longer sources are rejected, including those that are read for each request.
 pub(super) const MOST_SOURCE_BYTES: u64 = 4 << 20;
@@ -107,6 +108,8 @@ pub(super) struct Script {
     pub(super) lengths: bool,
     /// It may read a body, which is then read first.
     pub(super) reads_body: bool,
+    /// The rules of redirects for its calls.
+    pub(super) rules: HostRules,
     pub(super) pool: Arc<Pool>,
 }
 

@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
+use super::follow::Request;
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
 use crate::upstream::budget::Full;
@@ -14,6 +15,7 @@ use crate::upstream::client::ClientError;
 use crate::upstream::collect::{Collector, Overflow};
 use crate::upstream::error::ConnectFailure;
 use crate::upstream::handshake_signature;
+use crate::upstream::host_rules::{HostRules, Redirects};
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
@@ -23,13 +25,15 @@ const MOST_CALL_BYTES: usize = 16 << 20;
 pub(crate) const MOST_TIME: Duration = Duration::from_secs(5);
 /// The maximum number of idle connections of [`SideClient::pooled`] to one host.
 const MOST_IDLE: usize = 250;
-/// The same number as in KrakenD.
-const MOST_REDIRECTS: usize = 10;
 
 /// A client for side calls. It respects `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 #[derive(Debug, Clone)]
 pub struct SideClient {
     http: reqwest::Client,
+    /// The same without our certificate, for the target of a redirect. `None` if there is no certificate.
+    anonymous: Option<reqwest::Client>,
+    /// The rules of calls that have no rules of their own.
+    rules: HostRules,
 }
 
 /// A response to a side call, with any status.
@@ -96,12 +100,12 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl SideClient {
-    /// Creates a client that sends this `User-Agent`.
+    /// Creates a client that sends this `User-Agent`. It follows redirects by the same rules as calls of backends.
     ///
     /// # Errors
     /// A CA file is not usable, or none of the cipher suites is supported.
     pub fn new(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
-        SideClient::with(tls, user_agent, redirects())
+        SideClient::with(tls, user_agent, Redirects::Follow)
     }
 
     /// Like [`SideClient::new`], but does not follow redirects: for calls with a secret that is meant for one server.
@@ -112,7 +116,7 @@ impl SideClient {
         tls: &SideTls,
         user_agent: &HeaderValue,
     ) -> Result<SideClient, ClientError> {
-        SideClient::with(tls, user_agent, Policy::none())
+        SideClient::with(tls, user_agent, Redirects::None)
     }
 
     /// Like [`SideClient::without_redirects`], but also ignores proxies: for servers of this machine or its network.
@@ -120,7 +124,7 @@ impl SideClient {
     /// # Errors
     /// As [`SideClient::new`].
     pub fn direct(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
-        SideClient::built(tls, user_agent, Policy::none(), |builder| {
+        SideClient::built(tls, user_agent, Redirects::None, |builder| {
             builder.no_proxy()
         })
     }
@@ -130,7 +134,7 @@ impl SideClient {
     /// # Errors
     /// As [`SideClient::new`].
     pub fn pooled(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
-        SideClient::built(tls, user_agent, Policy::none(), |builder| {
+        SideClient::built(tls, user_agent, Redirects::None, |builder| {
             builder.pool_max_idle_per_host(MOST_IDLE)
         })
     }
@@ -138,7 +142,7 @@ impl SideClient {
     fn with(
         tls: &SideTls,
         user_agent: &HeaderValue,
-        redirects: Policy,
+        redirects: Redirects,
     ) -> Result<SideClient, ClientError> {
         SideClient::built(tls, user_agent, redirects, |builder| builder)
     }
@@ -146,21 +150,42 @@ impl SideClient {
     fn built(
         tls: &SideTls,
         user_agent: &HeaderValue,
-        redirects: Policy,
-        more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        redirects: Redirects,
+        more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<SideClient, ClientError> {
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured((*client_config(tls)?).clone())
-            .user_agent(user_agent.clone())
-            .redirect(redirects)
-            .connect_timeout(MOST_TIME)
-            .pool_idle_timeout(Duration::from_secs(90))
-            .pool_max_idle_per_host(2)
-            .http1_only();
-        let http = more(builder).build().map_err(|error| ClientError::Side {
-            reason: error.to_string(),
-        })?;
-        Ok(SideClient { http })
+        let client = |tls: &SideTls| {
+            let builder = reqwest::Client::builder()
+                .tls_backend_preconfigured((*client_config(tls)?).clone())
+                .user_agent(user_agent.clone())
+                .redirect(Policy::none())
+                .connect_timeout(MOST_TIME)
+                .pool_idle_timeout(Duration::from_secs(90))
+                .pool_max_idle_per_host(2)
+                .http1_only();
+            let built = more(builder).build();
+            built.map_err(|error| ClientError::Side {
+                reason: error.to_string(),
+            })
+        };
+        let shows_certificate = redirects != Redirects::None && tls.client_cert.is_some();
+        let without = SideTls {
+            client_cert: None,
+            ..tls.clone()
+        };
+        Ok(SideClient {
+            http: client(tls)?,
+            anonymous: shows_certificate.then(|| client(&without)).transpose()?,
+            rules: HostRules {
+                redirects,
+                ..HostRules::default()
+            },
+        })
+    }
+
+    /// The client for a request: without our certificate, if a redirect led to another origin.
+    pub(super) fn http(&self, elsewhere: bool) -> &reqwest::Client {
+        let anonymous = self.anonymous.as_ref().filter(|_| elsewhere);
+        anonymous.unwrap_or(&self.http)
     }
 
     /// Fetches `url`. Any status except 2xx is an error. If `types` is not empty, the `Content-Type` must begin with
@@ -169,7 +194,7 @@ impl SideClient {
     /// # Errors
     /// See `SideError`.
     pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideResponse, SideError> {
-        let request = self.http.request(Method::GET, url);
+        let request = Request::new(Method::GET, HeaderMap::new(), None);
         let response = self.send(request, "Get", url, MOST_TIME).await?;
         if !response.status.is_success() {
             return Err(SideError::Status {
@@ -219,15 +244,13 @@ impl SideClient {
         &self,
         url: &str,
         kind: &'static str,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: String,
     ) -> Result<SideResponse, SideError> {
-        let request = self
-            .http
-            .request(Method::POST, url)
-            .header(CONTENT_TYPE, HeaderValue::from_static(kind))
-            .headers(headers)
-            .body(body);
+        headers
+            .entry(CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static(kind));
+        let request = Request::new(Method::POST, headers, Some(body.into()));
         self.send(request, "Post", url, MOST_TIME).await
     }
 
@@ -243,12 +266,26 @@ impl SideClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<SideResponse, SideError> {
+        self.call_ruled(method, url, headers, body, limit, &self.rules)
+            .await
+    }
+
+    /// The same with rules of its own for redirects.
+    ///
+    /// # Errors
+    /// See `SideError`.
+    pub async fn call_ruled(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+        rules: &HostRules,
+    ) -> Result<SideResponse, SideError> {
         let verb = verb(&method);
-        let mut request = self.http.request(method, url).headers(headers);
-        if !body.is_empty() {
-            request = request.body(body);
-        }
-        let response = exchange(request, verb, url, MOST_CALL_BYTES);
+        let request = Request::new(method, headers, (!body.is_empty()).then_some(body));
+        let response = self.exchange(request, verb, url, MOST_CALL_BYTES, rules);
         match tokio::time::timeout(limit, response).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Late {
@@ -260,12 +297,13 @@ impl SideClient {
 
     async fn send(
         &self,
-        request: reqwest::RequestBuilder,
+        request: Request,
         method: &'static str,
         url: &str,
         limit: Duration,
     ) -> Result<SideResponse, SideError> {
-        match tokio::time::timeout(limit, exchange(request, method, url, MOST_BYTES)).await {
+        let response = self.exchange(request, method, url, MOST_BYTES, &self.rules);
+        match tokio::time::timeout(limit, response).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Time {
                 method,
@@ -274,38 +312,40 @@ impl SideClient {
             }),
         }
     }
-}
 
-async fn exchange(
-    request: reqwest::RequestBuilder,
-    method: &'static str,
-    url: &str,
-    most_bytes: usize,
-) -> Result<SideResponse, SideError> {
-    let failed = |error: reqwest::Error| failure(&error.without_url(), method, url);
-    let mut response = request.send().await.map_err(failed)?;
-    let announced = response.content_length().unwrap_or(0);
-    if announced > most_bytes as u64 {
-        return Err(SideError::Size { most_bytes });
+    async fn exchange(
+        &self,
+        request: Request,
+        method: &'static str,
+        url: &str,
+        most_bytes: usize,
+        rules: &HostRules,
+    ) -> Result<SideResponse, SideError> {
+        let mut response = request.send(self, rules, method, url).await?;
+        let announced = response.content_length().unwrap_or(0);
+        if announced > most_bytes as u64 {
+            return Err(SideError::Size { most_bytes });
+        }
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Collector::new(0, most_bytes as u64, 1);
+        let failed = |error: reqwest::Error| failure(&error.without_url(), method, url);
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            body.push(&chunk).map_err(|overflow| match overflow {
+                Overflow::TooLarge => SideError::Size { most_bytes },
+                Overflow::Full => SideError::Full(Full),
+            })?;
+        }
+        Ok(SideResponse {
+            status,
+            headers,
+            body: body.done(),
+        })
     }
-    let status = response.status();
-    let headers = std::mem::take(response.headers_mut());
-    let mut body = Collector::new(0, most_bytes as u64, 1);
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        body.push(&chunk).map_err(|overflow| match overflow {
-            Overflow::TooLarge => SideError::Size { most_bytes },
-            Overflow::Full => SideError::Full(Full),
-        })?;
-    }
-    Ok(SideResponse {
-        status,
-        headers,
-        body: body.done(),
-    })
 }
 
 /// Describes an error in KrakenD's words if it has any for it, else in those of the innermost cause.
-fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
+pub(super) fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -392,23 +432,6 @@ fn authority(url: &str) -> &str {
     authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host)
-}
-
-/// Follows up to ten redirects, but never from https to http, which would send the request in plain text.
-fn redirects() -> Policy {
-    Policy::custom(|attempt| {
-        let was_secure = attempt
-            .previous()
-            .last()
-            .is_some_and(|url| url.scheme() == "https");
-        if was_secure && attempt.url().scheme() != "https" {
-            attempt.error("redirect from https to http")
-        } else if attempt.previous().len() >= MOST_REDIRECTS {
-            attempt.error("stopped after 10 redirects")
-        } else {
-            attempt.follow()
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size.
 
 mod client;
+mod follow;
 mod grpc;
 mod tls;
 mod vault;

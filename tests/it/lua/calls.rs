@@ -94,3 +94,96 @@ fn a_call_without_a_response_ends_with_its_request() {
         gateway.output().contains(log)
     });
 }
+
+#[test]
+fn a_redirect_of_a_call_to_another_origin_gets_nothing_of_the_script() {
+    let seen = |name: &'static str| {
+        Upstream::start(move |mut call| {
+            let body = String::from_utf8(call.body()?).unwrap();
+            call.send(format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{name}{body}",
+                name.len() + body.len()
+            ))
+        })
+    };
+    let other = seen("other ");
+    let to = other.url();
+    let first = Upstream::start(move |mut call| {
+        let body = String::from_utf8(call.body()?).unwrap();
+        let name = call.head.split(['/', '?', ' ']).nth(2).unwrap().to_owned();
+        let (status, location) = match &*name {
+            "here" => ("200", format!("here {body}")),
+            name if name.starts_with("same") => (&name[4..], "/here".to_owned()),
+            status => (status, format!("{to}/there")),
+        };
+        let length = if status == "200" { location.len() } else { 0 };
+        let text = if length > 0 { &*location } else { "" };
+        call.send(format!(
+            "HTTP/1.1 {status} R\r\nLocation: {location}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{text}"
+        ))
+    });
+    let calling = |target: &str, method: &str| {
+        format!(
+            "local r = http_response.new('{}/{target}?key=SECRET', '{method}', 'SECRET-BODY', \
+             {{['X-Api-Key'] = 'SECRET', ['X-Plain'] = 'SECRET', ['Authorization'] = 'SECRET'}}) \
+             custom_error(r:statusCode() .. r:body(), 418)",
+            first.url()
+        )
+    };
+    let stub = echo();
+    let answer =
+        |script: String, level: &str, service: serde_json::Value, own: serde_json::Value| {
+            let script = json!({ "pre": script, "allow_open_libs": true });
+            let mut extra = own;
+            let mut around = json!({});
+            match level {
+                "modifier/lua-backend" => extra[level] = script,
+                _ => around[level] = script,
+            }
+            let mut file = config(&stub.url(), "json", around, extra);
+            file["extra_config"]["portcullis/upstream"] = service;
+            let gateway = Gateway::start(&file.to_string());
+            post(&gateway, "/m/7", "").text()
+        };
+    let proxy = |target: &str, method: &str| {
+        answer(
+            calling(target, method),
+            "modifier/lua-proxy",
+            json!({}),
+            json!({}),
+        )
+    };
+    assert_eq!(proxy("302", "POST"), "200other ");
+    assert_eq!(proxy("302", "GET"), "200other ");
+    // A body goes to the same origin only.
+    assert_eq!(proxy("307", "POST"), "307");
+    assert_eq!(proxy("308", "PUT"), "308");
+    assert_eq!(proxy("same307", "POST"), "200here SECRET-BODY");
+    let heads = other.heads().join("");
+    assert_eq!(heads.matches("GET /there").count(), 2, "{heads}");
+    assert!(!heads.contains("SECRET"), "{heads}");
+    assert!(!heads.to_ascii_lowercase().contains("referer"), "{heads}");
+    let last = first.heads().pop().unwrap();
+    assert!(
+        last.starts_with("POST /here") && last.contains("SECRET"),
+        "{last}"
+    );
+    // The settings of the service and of the backend hold for scripts.
+    let same = json!({ "redirects": "same-origin" });
+    let script = || calling("302", "GET");
+    assert_eq!(
+        answer(script(), "modifier/lua-proxy", same.clone(), json!({})),
+        "302"
+    );
+    let none = json!({ "portcullis/upstream": { "redirects": "none" } });
+    let within = "modifier/lua-backend";
+    assert_eq!(answer(calling("same302", "GET"), within, same, none), "302");
+    let both = json!({ "send_body_to_other_origins": true });
+    let sent = answer(
+        calling("307", "POST"),
+        "modifier/lua-proxy",
+        both,
+        json!({}),
+    );
+    assert_eq!(sent, "200other SECRET-BODY");
+}
