@@ -163,9 +163,10 @@ fn build(definition: &ServerTls, tickets: &Arc<Tickets>) -> Result<ServerConfig,
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(by_name(definition)?));
-    config.alpn_protocols = match definition.offers_http2 {
-        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = if definition.offers_http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
     };
     config.ticketer = tickets.bound(demands);
     Ok(config)

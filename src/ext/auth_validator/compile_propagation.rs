@@ -106,9 +106,10 @@ fn is_used(header: &str, site: &EndpointSite<'_>) -> bool {
     let blocks = site.extra.as_ref().map(Node::members).unwrap_or_default();
     blocks.iter().any(|(namespace, block)| {
         let is_other = !namespace.contains("validator");
-        match namespace.contains("lua") {
-            true => !namespace.contains("proxy"),
-            false => is_other && mentions(block.value(), header),
+        if namespace.contains("lua") {
+            !namespace.contains("proxy")
+        } else {
+            is_other && mentions(block.value(), header)
         }
     })
 }

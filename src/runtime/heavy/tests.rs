@@ -73,9 +73,8 @@ async fn work_that_cannot_wait_costs_its_worker_little() {
         ..Heavy::until(soon())
     };
     let works = move || {
-        let mut heavy = heavy();
-        std::thread::sleep(INLINE_IF_FULL);
-        heavy.look()
+        let started = Instant::now().checked_sub(INLINE_IF_FULL).unwrap();
+        Heavy { started, ..heavy() }.look()
     };
     tokio::spawn(async move {
         assert_eq!(works(), Ok(()));
