@@ -115,6 +115,7 @@ fn scripts(c: &mut Criterion) {
                 complete: true,
                 reply: None,
                 meta: Default::default(),
+                held: Default::default(),
             };
             let after = step.after(None, &request, &mut response);
             runtime.block_on(after).unwrap();
