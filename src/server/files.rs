@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE,
@@ -13,14 +13,18 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::runtime::files::{Asked, Body, Folder, Served, read_part};
+use crate::runtime::failure::{Failure, Guard, Kind};
+use crate::runtime::files::{Asked, Body, Folder, Served, in_turn, read_piece, read_small};
 use crate::runtime::request::Head;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::response_edits::ResponseEdits;
 use crate::server::{respond, response_edits};
+use crate::upstream::within;
 
-/// The size of one piece of a file. A smaller file is read at once.
-const PIECE: usize = 128 * 1024;
+/// A file of at most this size is read at once, and may be compressed.
+const SMALL: u64 = 128 * 1024;
+/// How long a client waits for one read, with its turn. Only a disk that hangs takes so long.
+const READ_LIMIT: Duration = Duration::from_secs(30);
 
 /// The headers that a file may depend on.
 const CONDITIONS: [HeaderName; 7] = [
@@ -65,12 +69,23 @@ pub(super) struct Large {
 }
 
 /// Finds the response on a thread for blocking work.
-pub(super) async fn find(folder: Arc<Folder>, asked: Asked) -> Found {
+///
+/// # Errors
+/// The disk is too slow, or the thread could not do its work.
+pub(super) async fn find(folder: Arc<Folder>, asked: Asked) -> Result<Found, Failure> {
     let is_head = asked.method == Method::HEAD;
-    let found = tokio::task::spawn_blocking(move || prepared(folder.serve(&asked), is_head));
-    found
-        .await
-        .unwrap_or_else(|_| Found::Whole(Response::empty(StatusCode::INTERNAL_SERVER_ERROR)))
+    in_time(move || prepared(folder.serve(&asked), is_head)).await
+}
+
+async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let late = || Failure {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        ..Failure::new(Kind::Guarded(Guard::Busy), "a file is read too slowly")
+    };
+    let done = within(READ_LIMIT, in_turn(work)).await;
+    done.unwrap_or_else(|| Err(late()))
 }
 
 fn prepared(served: Served, is_head: bool) -> Found {
@@ -82,9 +97,18 @@ fn prepared(served: Served, is_head: bool) -> Found {
     let body = match body {
         Body::Whole(bytes) => bytes,
         // The length in the head of a HEAD is that of the file.
-        Body::Part(mut file, length) if length <= PIECE as u64 && !is_head => {
-            match read_part(&mut file, length, PIECE) {
-                Ok(piece) => Bytes::from(piece),
+        Body::Part(mut file, length) if length <= SMALL && !is_head => {
+            match read_small(&mut file, length) {
+                Ok(Some(bytes)) => bytes,
+                // It takes less memory piece by piece.
+                Ok(None) => {
+                    return Found::Large(Large {
+                        status,
+                        headers,
+                        file,
+                        length,
+                    });
+                }
                 Err(error) => {
                     log::error!("[SERVICE: Gateway] a file cannot be read: {error}");
                     return Found::Whole(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
@@ -125,7 +149,7 @@ pub(super) async fn send(
     let is_head = session.req_header().method == Method::HEAD;
     match response_edits {
         // The head for a smaller file equals that of a GET, whose body may be compressed.
-        Some(response_edits) if is_head && large.length <= PIECE as u64 => {
+        Some(response_edits) if is_head && large.length <= SMALL => {
             response_edits::head(response_edits, session.req_header(), &mut header, true)?;
         }
         Some(response_edits) => response_edits::edit_all(response_edits, &mut header)?,
@@ -139,12 +163,17 @@ pub(super) async fn send(
     }
     let (mut file, mut left) = (large.file, large.length);
     while left > 0 {
-        let reading = move || (read_part(&mut file, left, PIECE), file);
-        let Ok((piece, back)) = tokio::task::spawn_blocking(reading).await else {
-            return Error::e_explain(ErrorType::InternalError, "a file cannot be read");
+        // The client has taken the last piece: one that does not read holds no more than a piece.
+        let reading = move || (read_piece(&mut file, left), file);
+        let (piece, back) = match in_time(reading).await {
+            Ok(done) => done,
+            Err(failure) => {
+                log::error!("[SERVICE: Gateway] a file was not sent completely: {failure}");
+                return Error::e_explain(ErrorType::InternalError, "a file cannot be read");
+            }
         };
         let piece = match piece {
-            Ok(piece) => Bytes::from(piece),
+            Ok(piece) => piece,
             Err(error) => {
                 log::error!("[SERVICE: Gateway] a file was not sent completely: {error}");
                 return Error::e_explain(ErrorType::InternalError, "a file cannot be read");

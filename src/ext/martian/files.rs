@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::files::media;
+use crate::runtime::failure::Failure;
 use crate::runtime::files::range::{self, Part};
+use crate::runtime::files::{in_turn, media, read_whole};
 use crate::runtime::pipe::{PipeRequest, Reply};
 
 /// The maximum size of a served file, or part of a file. It equals the default limit of a backend's response.
@@ -51,19 +51,22 @@ impl Files {
         Some(self.root.join(below(path)?))
     }
 
-    /// The response to a request. Reads the file on a thread for blocking work.
+    /// The response to a request. Reads the file on threads for blocking work.
     ///
     /// # Errors
-    /// The thread could not do its work.
+    /// The process holds too many bytes, or the file could not be read.
     pub(crate) async fn serve(&self, request: Asked) -> Result<Reply, Failure> {
         let Some(file) = self.locate(&request.path) else {
             return Ok(empty(StatusCode::NOT_FOUND));
         };
         let root = self.root.clone();
-        let reading = move || read(&root, &file, &request);
-        tokio::task::spawn_blocking(reading)
-            .await
-            .map_err(|_| Failure::new(Kind::Rejected, "a file could not be read"))
+        let opening = move || opened(&root, &file, &request);
+        let found = match in_turn(opening).await? {
+            Ok(found) => found,
+            Err(status) => return Ok(empty(status)),
+        };
+        let body = read_whole(found.file, found.size).await?;
+        Ok(Reply::local(found.status, found.headers, Some(body)))
     }
 }
 
@@ -100,17 +103,23 @@ pub fn below(path: &str) -> Option<PathBuf> {
     Some(relative)
 }
 
-fn read(root: &Path, file: &Path, request: &Asked) -> Reply {
-    match part(root, file, request) {
-        Ok(reply) => reply,
-        Err(error) => {
-            let status = status(&error);
-            if status == StatusCode::INTERNAL_SERVER_ERROR {
-                log::error!("[Martian] {}: {error}", file.display());
-            }
-            empty(status)
+/// The response before its body is read.
+struct Found {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// At the beginning of the part.
+    file: File,
+    size: u64,
+}
+
+fn opened(root: &Path, file: &Path, request: &Asked) -> Result<Found, StatusCode> {
+    part(root, file, request).map_err(|error| {
+        let status = status(&error);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            log::error!("[Martian] {}: {error}", file.display());
         }
-    }
+        status
+    })
 }
 
 fn status(error: &io::Error) -> StatusCode {
@@ -127,7 +136,7 @@ fn status(error: &io::Error) -> StatusCode {
     }
 }
 
-fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
+fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Found> {
     let mut file = open(root, path)?;
     let length = file.metadata()?.len();
     let part = range::asked(&request.method, &request.headers, length);
@@ -140,16 +149,16 @@ fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
         return Err(io::Error::other("larger than 64 MiB"));
     }
     file.seek(SeekFrom::Start(start))?;
-    let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    file.take(size).read_to_end(&mut body)?;
-    if body.len() as u64 != size {
-        return Err(io::Error::other("it was truncated while it was read"));
-    }
     let (status, content_range) = range::head(&part, length);
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, media::of(path));
     headers.extend(content_range);
-    Ok(Reply::local(status, headers, Some(Bytes::from(body))))
+    Ok(Found {
+        status,
+        headers,
+        file,
+        size,
+    })
 }
 
 /// Opens a file that is below the folder, after resolving links.

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::files::{Asked, Body, Folder, Served, read_part};
+use crate::runtime::files::{Asked, Body, Folder, Served, in_turn, read_whole};
 use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
-use crate::upstream::budget::Budget;
 
 /// The largest body. It equals the default limit of a backend's response.
 const MOST_BYTES: u64 = 64 << 20;
@@ -60,9 +58,8 @@ impl CallStep for FileCall {
         let folder = Arc::clone(&self.folder);
         let asked = self.asked(request);
         Ok(CallDecision::Wait(Box::pin(async move {
-            tokio::task::spawn_blocking(move || whole(folder.serve(&asked)))
-                .await
-                .unwrap_or_else(|_| Err(unreadable()))
+            let served = in_turn(move || folder.serve(&asked)).await?;
+            whole(served).await
         })))
     }
 
@@ -71,10 +68,10 @@ impl CallStep for FileCall {
     }
 }
 
-fn whole(served: Served) -> Result<Reply, Failure> {
+async fn whole(served: Served) -> Result<Reply, Failure> {
     let body = match served.body {
         Body::Whole(bytes) => bytes,
-        Body::Part(file, length) if length <= MOST_BYTES => read(file, length)?,
+        Body::Part(file, length) if length <= MOST_BYTES => read_whole(file, length).await?,
         Body::Part(..) => {
             let text =
                 "the file is larger than 64 MiB: \"server/static-filesystem\" serves such files";
@@ -83,19 +80,4 @@ fn whole(served: Served) -> Result<Reply, Failure> {
     };
     let headers: HeaderMap = served.headers.into_iter().collect();
     Ok(Reply::local(served.status, headers, Some(body)))
-}
-
-fn read(mut file: std::fs::File, length: u64) -> Result<Bytes, Failure> {
-    let size = usize::try_from(length).map_err(|_| unreadable())?;
-    let mut charge = Budget::process().charge();
-    charge.cover(size).map_err(|_| Failure::full())?;
-    let piece = read_part(&mut file, length, size).map_err(|error| {
-        log::error!("[SERVICE: Gateway] a file cannot be read: {error}");
-        unreadable()
-    })?;
-    Ok(charge.settle(BytesMut::from(Bytes::from(piece))))
-}
-
-fn unreadable() -> Failure {
-    Failure::new(Kind::Rejected, "a file could not be read")
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -282,20 +282,6 @@ fn siblings(root: &OwnedFd, relative: &[u8], headers: &HeaderMap) -> (bool, Opti
         }
     }
     (found, best.map(|(_, sibling)| sibling))
-}
-
-/// Reads the next piece of a part of a file, at most `most` bytes.
-///
-/// # Errors
-/// The file cannot be read, or it is shorter than it was.
-pub(crate) fn read_part(file: &mut File, left: u64, most: usize) -> io::Result<Vec<u8>> {
-    let size = usize::try_from(left).unwrap_or(usize::MAX).min(most);
-    let mut piece = Vec::with_capacity(size);
-    file.take(size as u64).read_to_end(&mut piece)?;
-    if piece.len() < size {
-        return Err(io::Error::other("it was truncated while it was read"));
-    }
-    Ok(piece)
 }
 
 fn is_index(relative: &[u8]) -> bool {

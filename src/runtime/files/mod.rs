@@ -8,8 +8,10 @@
 //! | `condition` | validators, preconditions, and encodings that a client accepts |
 //! | [`range`], [`media`] | byte ranges; media types |
 //! | `listing` | a folder as a page |
+//! | `reading` | reads files on a small number of threads |
 //!
-//! All functions here read the file system: they belong on a thread for blocking work.
+//! All functions here read the file system: except for those of `reading` that wait, they belong on a thread for blocking
+//! work.
 
 mod condition;
 mod folder;
@@ -18,8 +20,10 @@ pub(crate) mod media;
 mod name;
 mod open;
 pub mod range;
+mod reading;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use folder::{Asked, Body, Folder, Served, read_part};
+pub(crate) use folder::{Asked, Body, Folder, Served};
 pub(crate) use name::names;
+pub(crate) use reading::{in_turn, read_piece, read_small, read_whole};

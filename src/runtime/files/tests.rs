@@ -57,7 +57,8 @@ fn body(served: Served) -> String {
     match served.body {
         Body::Whole(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
         Body::Part(mut file, length) => {
-            String::from_utf8(read_part(&mut file, length, usize::MAX).unwrap()).unwrap()
+            let bytes = read_small(&mut file, length).unwrap();
+            String::from_utf8(bytes.unwrap().to_vec()).unwrap()
         }
     }
 }
@@ -364,4 +365,68 @@ proptest! {
             prop_assert!(!name.relative.starts_with(b"/"), "{path}");
         }
     }
+}
+
+/// A read that hangs keeps its turn, so that no more threads hang than there are turns.
+#[tokio::test]
+async fn few_files_are_read_at_a_time() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Condvar, Mutex};
+    let running = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let reads: Vec<_> = (0..100)
+        .map(|_| {
+            let (running, gate) = (Arc::clone(&running), Arc::clone(&gate));
+            tokio::spawn(in_turn(move || {
+                let before = running.fetch_add(1, Ordering::SeqCst);
+                let open = gate.0.lock().unwrap();
+                drop(gate.1.wait_while(open, |open| !*open).unwrap());
+                running.fetch_sub(1, Ordering::SeqCst);
+                before
+            }))
+        })
+        .collect();
+    while running.load(Ordering::SeqCst) < 4 {
+        tokio::task::yield_now().await;
+    }
+    // Those that nobody waits for any more take no turn.
+    let (given_up, rest) = reads.split_at(50);
+    for read in given_up {
+        read.abort();
+    }
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    for read in rest {
+        while !read.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut most = 0;
+    for read in reads {
+        if let Ok(before) = read.await {
+            most = most.max(before.unwrap() + 1);
+        }
+    }
+    assert!(most <= 32, "{most} at a time");
+}
+
+#[tokio::test]
+async fn a_file_is_read_in_pieces_that_are_charged() {
+    let (dir, _) = site();
+    let path = dir.path().join("large");
+    let content: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(&path, &content).unwrap();
+    let file = || std::fs::File::open(&path).unwrap();
+    let whole = read_whole(file(), content.len() as u64).await.unwrap();
+    assert!(whole == content);
+    assert!(read_whole(file(), content.len() as u64 + 1).await.is_err());
+    let (mut file, mut left, mut read) = (file(), content.len() as u64, Vec::new());
+    while left > 0 {
+        let piece = read_piece(&mut file, left).unwrap();
+        assert!(piece.len() <= 64 * 1024);
+        left -= piece.len() as u64;
+        read.extend_from_slice(&piece);
+    }
+    assert!(read == content);
+    assert!(read_piece(&mut file, 1).is_err());
 }

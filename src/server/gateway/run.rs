@@ -141,10 +141,11 @@ impl Gateway {
         asked: Asked,
     ) -> Result<()> {
         match files::find(folder, asked).await {
-            files::Found::Whole(response) => {
+            Err(failure) => self.reject(session, ctx, &active.service, failure).await,
+            Ok(files::Found::Whole(response)) => {
                 self.local(session, ctx, &active.service, response).await
             }
-            files::Found::Large(large) => {
+            Ok(files::Found::Large(large)) => {
                 ctx.answered = Some(large.status);
                 respond::announce_end(session, active);
                 let fields = &ctx.notes.response_fields;

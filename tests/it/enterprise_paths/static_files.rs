@@ -1,6 +1,8 @@
 //! `server/static-filesystem` and `backend/static-filesystem`.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use super::*;
 use crate::support::http::request;
@@ -372,4 +374,45 @@ fn response_headers_of_the_service_are_on_every_file() {
     }
     let head = gateway.send("HEAD", request("HEAD", "/media/small.txt", &[]));
     assert_eq!(head.header("x-site"), Some("yes"));
+}
+
+/// Each thread keeps memory that nothing charges, and a slow client may take minutes.
+#[test]
+fn clients_that_read_a_large_file_slowly_have_no_thread_each() {
+    let large = "x".repeat(30_000_000);
+    let files = [("site/large.txt", &*large), ("site/small.txt", "small")];
+    let mut text = serving(json!({ "prefix": "/media", "path": "site" }));
+    let mut called = endpoint("/called", "", "/small.txt", "no-op");
+    called["backend"] = json!([{ "url_pattern": "/small.txt", "encoding": "no-op",
+        "extra_config": { "backend/static-filesystem": { "path": "site" } } }]);
+    text["endpoints"].as_array_mut().unwrap().push(called);
+    let gateway = Gateway::start_with(&text.to_string(), &files);
+    let folder = format!("/proc/{}/task", gateway.pid());
+    let threads = || fs::read_dir(&folder).unwrap().count();
+    let before = threads();
+    let mut clients: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+            let head = request("GET", "/media/large.txt", &[]);
+            client.write_all(head.as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    let mut piece = vec![0; 300_000];
+    for client in &mut clients {
+        client.read_exact(&mut piece).unwrap();
+        assert!(piece.starts_with(b"HTTP/1.1 200") && piece.ends_with(b"xxx"));
+    }
+    // Threads that have nothing to do end only after ten seconds.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let more = threads() - before;
+    assert!(more < 20 + 4 * processors, "{more} more threads");
+    // They hold nothing that another request waits for.
+    for path in ["/media/small.txt", "/called"] {
+        assert_eq!(gateway.get(path).text(), "small", "{path}");
+    }
+    // A client that reads on gets the file.
+    let mut rest = vec![0; large.len() - piece.len()];
+    clients[0].read_exact(&mut rest).unwrap();
+    assert!(rest.iter().all(|byte| *byte == b'x'));
 }
