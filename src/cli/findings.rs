@@ -91,6 +91,36 @@ pub(super) fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
         .collect()
 }
 
+/// The errors of a rejected configuration, one line each, for the log.
+pub(super) fn config_errors(name: &str, findings: &[Finding]) -> Vec<String> {
+    /// `check` prints all of them.
+    const MOST: usize = 50;
+    let errors: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::ConfigError)
+        .collect();
+    let groups = grouped(&errors);
+    let more = groups.len().saturating_sub(MOST);
+    let line = |group: &Group<'_>| {
+        let line = one_line(&group.line(Paint::default(), name));
+        match &group.first.hint {
+            Some(hint) => format!("{line} ({})", one_line(&printable(hint))),
+            None => line,
+        }
+    };
+    let mut lines: Vec<String> = groups.iter().take(MOST).map(line).collect();
+    if more > 0 {
+        lines.push(format!("{name}: {} more", counted(more, "error")));
+    }
+    lines
+}
+
+/// A text of several lines as one line.
+pub(super) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
 /// One line per finding, `gateway.json:12:15: /endpoints/3/timeout: …`, with a hint below it.
 pub(super) fn list(paint: Paint, name: &str, findings: &[Finding]) -> String {
     listed(paint, name, findings, None)
@@ -384,6 +414,33 @@ mod tests {
             "ERROR parsing the configuration file: 'f.json': is bad\nf.json:1:2: warning: /name: odd\n\
              f.json:1:2: /port: is bad\n1 error, 1 warning\n"
         );
+    }
+
+    #[test]
+    fn each_error_is_one_line_of_the_log() {
+        let error = |pointer: &str, text: &str| Finding {
+            severity: Severity::ConfigError,
+            hint: Some("a number\n".into()),
+            ..warning(pointer, text)
+        };
+        let all = [
+            error("/port", "is bad\n\n  and worse\n"),
+            warning("/name", "odd"),
+            error("/timeout", "is bad"),
+        ];
+        assert_eq!(
+            config_errors("f.json", &all),
+            [
+                "f.json:1:2: /port: is bad and worse (a number)",
+                "f.json:1:2: /timeout: is bad (a number)",
+            ]
+        );
+        let many: Vec<Finding> = (0..60)
+            .map(|n| error(&format!("/k{n}"), "is bad"))
+            .collect();
+        let lines = config_errors("f.json", &many);
+        assert_eq!(lines.len(), 51);
+        assert_eq!(lines.last().unwrap(), "f.json: 10 errors more");
     }
 
     #[test]

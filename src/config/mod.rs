@@ -7,6 +7,7 @@
 //! | [`mod@key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
 //! | [`rule`] | which errors do not stop the start |
 //! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
+//! | `secret` | which values messages do not show |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions in Go's syntax |
 //! | [`load`], [`environment`], [`expand`], [`php_arrays`] | from a path to a tree: `KRAKEND_*`, `${NAME}`, lists for objects |
@@ -37,6 +38,7 @@ pub(crate) mod php_arrays;
 pub(crate) mod re2;
 pub(crate) mod report;
 pub(crate) mod rule;
+mod secret;
 pub(crate) mod service;
 pub(crate) mod size;
 pub(crate) mod suggest;

@@ -9,6 +9,7 @@ use super::key::{Key, Kind};
 use super::path::Path;
 use super::report::{ConfigError, Finding, Report, Severity};
 use super::rule::{self, Rule};
+use super::secret;
 use super::value::{Data, Position, Value};
 
 /// How strictly types are checked.
@@ -69,10 +70,16 @@ impl<'a> Node<'a> {
         self
     }
 
+    /// Whether messages do not show this value, because it may be secret.
+    fn is_hidden(&self) -> bool {
+        self.hidden || self.value.masked || secret::may_be_at(&self.path)
+    }
+
     /// The text for this value in messages.
     pub fn shown(&self) -> String {
-        if self.hidden {
-            "[redacted]".to_owned()
+        let is_plain = matches!(self.value.data, Data::Text(_) | Data::Number(_));
+        if self.hidden || (is_plain && self.is_hidden()) {
+            secret::MASK.to_owned()
         } else {
             self.value.shown()
         }
@@ -179,19 +186,23 @@ impl<'a> Node<'a> {
     }
 
     fn add(&self, severity: Severity, config_error: ConfigError, hint: Option<Cow<'static, str>>) {
-        self.report.add(Finding {
+        let mut finding = Finding {
             severity,
             pointer: self.path.pointer(),
             at: self.value.at,
             config_error,
             hint,
-        });
+        };
+        if self.is_hidden() {
+            finding.mask(|text| secret::without(text, self.value));
+        }
+        self.report.add(finding);
     }
 
     /// Reports that this value has the wrong type.
     pub fn wrong_type(&self, kind: &Kind) {
         let found = match kind {
-            Kind::Secret => "[redacted]".to_owned(),
+            Kind::Secret => secret::MASK.to_owned(),
             _ => self.shown(),
         };
         let config_error = ConfigError::WrongType {

@@ -39,6 +39,15 @@ impl Path {
         out
     }
 
+    /// The keys from this location up to the root. `None` is an index.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Option<&str>> {
+        let links = std::iter::successors(self.0.as_deref(), |link| link.parent.0.as_deref());
+        links.map(|link| match &link.step {
+            Step::Key(name) => Some(&**name),
+            Step::Index(_) => None,
+        })
+    }
+
     fn step(&self, step: Step) -> Path {
         Path(Some(Rc::new(Link {
             parent: self.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::flexible::{Place, Rendering, Watched};
 use super::path::Path;
+use super::secret;
 use super::suggest::nearest;
 use super::value::{Member, Position};
 
@@ -27,6 +28,27 @@ pub struct Finding {
     pub config_error: ConfigError,
     /// What to write instead.
     pub hint: Option<Cow<'static, str>>,
+}
+
+impl Finding {
+    /// Replaces the message and the hint by what `masked` returns for them. Findings of templates are masked where they
+    /// are made, and keep their notes.
+    pub(super) fn mask(&mut self, masked: impl for<'t> Fn(&'t str) -> Cow<'t, str>) {
+        if !matches!(self.config_error, ConfigError::Template(_)) {
+            let text = self.config_error.to_string();
+            let shown = masked(&text);
+            if shown != text {
+                let shown = shown.into_owned();
+                self.config_error = match self.config_error {
+                    ConfigError::Syntax(_) => ConfigError::Syntax(shown),
+                    _ => ConfigError::invalid(shown),
+                };
+            }
+        }
+        if let Some(hint) = &mut self.hint {
+            *hint = masked(hint).into_owned().into();
+        }
+    }
 }
 
 /// Why a text cannot be parsed.
@@ -214,11 +236,14 @@ impl Report {
         Report::default()
     }
 
+    /// Every message passes through here, so that none shows the credentials of a URL.
+    ///
     /// A value that is none of the allowed ones gets the most similar one as its hint, if it has no other.
     pub fn add(&self, mut finding: Finding) {
         if finding.hint.is_none() {
             finding.hint = finding.config_error.meant();
         }
+        finding.mask(secret::masked_urls);
         if finding.severity == Severity::ConfigError {
             self.config_errors.set(self.config_errors.get() + 1);
         }
@@ -338,21 +363,8 @@ impl Report {
 
 /// Masks values of the environment in everything that is shown. What reads the configuration need not care.
 fn hide_secrets(finding: &mut Finding, rendering: &Rendering) {
-    // Findings of templates are masked where they are made, and keep their notes.
-    if !matches!(finding.config_error, ConfigError::Template(_)) {
-        let text = finding.config_error.to_string();
-        let masked = rendering.masked_message(&text);
-        if masked != text {
-            finding.config_error = match finding.config_error {
-                ConfigError::Syntax(_) => ConfigError::Syntax(masked),
-                _ => ConfigError::invalid(masked),
-            };
-        }
-    }
+    finding.mask(|text| rendering.masked_message(text).into());
     finding.pointer = rendering.masked_message(&finding.pointer);
-    if let Some(hint) = &mut finding.hint {
-        *hint = rendering.masked_message(hint).into();
-    }
 }
 
 /// Names the template, because that is the file to correct, and not the rendered text.

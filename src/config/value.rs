@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::secret;
+
 /// A position in a file. Line and column start at 1, and 0 means unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
@@ -152,9 +154,10 @@ impl Value {
             Data::Object(_) => "an object".to_owned(),
             _ => {
                 let text = self.to_json();
+                let text = secret::masked_urls(&text);
                 match text.char_indices().nth(60) {
                     Some((end, _)) => format!("{}…", &text[..end]),
-                    None => text,
+                    None => text.into_owned(),
                 }
             }
         }

@@ -102,6 +102,9 @@ pub enum Kind {
     Empty,
 }
 
+/// The reason of a request whose client closed its connection. No guard rejected it.
+pub(crate) const CLIENT_GONE: &str = "client_gone";
+
 /// How a failure is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
@@ -109,7 +112,8 @@ pub enum Report {
     Upstream(&'static str),
     /// `portcullis_http_bad_requests_total` with this reason.
     BadRequest(&'static str),
-    /// The field `refused` of the access log, and `portcullis_requests_refused_total` with this reason.
+    /// The field `refused` of the access log, and `portcullis_requests_refused_total` with this reason, except
+    /// [`CLIENT_GONE`].
     Note(&'static str),
     /// The lines of [`Report::Upstream`] in the log; in metrics and in the access log the same as [`Report::Note`].
     Guard(&'static str),
@@ -122,7 +126,7 @@ impl Kind {
     pub fn report(self) -> Report {
         match self {
             Kind::Deadline => Report::Upstream("deadline"),
-            Kind::ClientGone => Report::Note("client_gone"),
+            Kind::ClientGone => Report::Note(CLIENT_GONE),
             Kind::BodyMalformed => Report::BadRequest("body"),
             Kind::BodySlow => Report::BadRequest("slow_body"),
             Kind::BodyTooLarge => Report::Note("body_too_large"),

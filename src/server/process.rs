@@ -64,6 +64,9 @@ pub(crate) trait Loader: Send + Sync {
     /// The file cannot be served. The text is the whole report, ready for the log.
     fn load(&self) -> Result<(Loaded, Adopt), String>;
 
+    /// The report of a rejected configuration for the log: one line for each error.
+    fn rejection_lines(&self, report: &str) -> Vec<String>;
+
     /// Called when the gateway listens.
     fn ready(&self);
 
@@ -332,9 +335,13 @@ impl Process {
         let result = loaded.and_then(|(loaded, adopt)| self.put_to_use(loaded, adopt));
         match &result {
             Ok(()) => log::info!("[SERVICE: Gateway] Configuration reloaded"),
-            Err(reason) => log::error!(
-                "[SERVICE: Gateway] Reload rejected, the old configuration stays in use: {reason}"
-            ),
+            Err(report) => {
+                for reason in self.loader.rejection_lines(report) {
+                    log::error!(
+                        "[SERVICE: Gateway] Reload rejected, the old configuration stays in use: {reason}"
+                    );
+                }
+            }
         }
         self.metrics.reloaded(result.is_ok(), now());
         notify(&[sd_notify::NotifyState::Ready]);

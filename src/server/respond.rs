@@ -110,12 +110,16 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
     // Some clients look for these two names in their usual spelling, which needs a second map.
     let spelled =
         |name: &HeaderName| matches!(*name, header::WWW_AUTHENTICATE | header::RETRY_AFTER);
+    let own = brand(options, response.branding);
+    // What the gateway sets itself has one value, also if a script or a backend sets it.
+    let is_own = |name: &HeaderName| own.iter().flatten().any(|(own, _)| own == name);
+    let fields = response.fields.iter().filter(|(name, _)| !is_own(name));
     let mut header = if response.fields.iter().any(|(name, _)| spelled(name)) {
         let mut header = ResponseHeader::build(response.status, Some(size))?;
-        for (name, value) in brand(options, response.branding).into_iter().flatten() {
+        for (name, value) in own.iter().flatten() {
             header.append_header(name, value)?;
         }
-        for (name, value) in &response.fields {
+        for (name, value) in fields {
             match *name {
                 header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
                 header::RETRY_AFTER => header.append_header("Retry-After", value)?,
@@ -128,10 +132,10 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
         let mut parts = http::Response::new(()).into_parts().0;
         parts.status = response.status;
         parts.headers = HeaderMap::with_capacity(size);
-        for (name, value) in brand(options, response.branding).into_iter().flatten() {
-            parts.headers.append(name, value);
+        for (name, value) in own.iter().flatten() {
+            parts.headers.append(name.clone(), value.clone());
         }
-        for (name, value) in &response.fields {
+        for (name, value) in fields {
             parts.headers.append(name, trimmed(value));
         }
         ResponseHeader::from(parts)

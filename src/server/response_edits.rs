@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::runtime::compression::{Choice, Coding, Encoder, encode};
 use crate::runtime::failure::Failure;
 use crate::runtime::heavy::turn;
+use crate::runtime::response::{X_KRAKEND, X_KRAKEND_COMPLETED};
 use crate::runtime::response_edits::{HeaderEdits, Name, ResponseEdits};
 use crate::upstream::{budget, content_length};
 
@@ -189,6 +190,11 @@ fn edit(edits: &HeaderEdits, header: &mut ResponseHeader) -> Result<()> {
         append(header, name, values)?;
     }
     for (name, values) in &edits.add {
+        // What the gateway has set itself has one value.
+        let is_own = [X_KRAKEND, X_KRAKEND_COMPLETED].contains(&name.name);
+        if is_own && header.headers.contains_key(&name.name) {
+            continue;
+        }
         append(header, name, values)?;
     }
     Ok(())

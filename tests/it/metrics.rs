@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
+use crate::support::{Client, Gateway, Signer, Stub, Upstream, eventually, pause, ports, tokens};
 
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
@@ -371,6 +371,38 @@ fn a_call_above_the_limit_of_its_backend_is_a_rejection() {
         !page.contains("portcullis_upstream_errors_total{"),
         "{page}"
     );
+}
+
+/// Clients of event streams always end them so.
+#[test]
+fn a_stream_that_its_client_closes_is_not_a_rejection() {
+    let events = Upstream::start(|mut call| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        // Until the gateway closes the connection.
+        for _ in 0..2000 {
+            call.chunk("data: x\n\n")?;
+            pause(Duration::from_millis(10));
+        }
+        Ok(())
+    });
+    let scraped = start_with(&[json!({
+        "endpoint": "/events", "output_encoding": "no-op",
+        "backend": [{ "host": [events.url()], "url_pattern": "/e", "encoding": "no-op" }]
+    })]);
+    let mut client = scraped.gateway.client();
+    client.send(request("GET", "/events", &[])).unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    client.chunk().unwrap();
+    drop(client);
+    let ended = |line: &str| {
+        let counts = line.starts_with("portcullis_http_requests_total{");
+        counts && line.contains("\"/events\"") && line.ends_with(" 1")
+    };
+    eventually("the request is counted", Duration::from_secs(10), || {
+        scraped.page().lines().any(ended)
+    });
+    let page = scraped.page();
+    assert!(!page.contains("client_gone"), "{page}");
 }
 
 /// One backend of two is not called: the request itself was not rejected.

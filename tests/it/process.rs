@@ -229,6 +229,13 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         eventually("the log tells of it", Duration::from_secs(20), || {
             gateway.output_since(before).contains("Reload rejected")
         });
+        let log = gateway.output_since(before);
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("Reload rejected"))
+            .collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(!log.contains("\\n"), "{log}");
     }
     let page = page();
     assert!(page.contains("portcullis_config_last_reload_successful 0"));

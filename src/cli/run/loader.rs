@@ -57,7 +57,7 @@ pub(super) struct FileLoader {
     pub(super) access: AccessPlace,
     /// The summary of the last loaded configuration, for the start; and whether the file configures the log.
     pub(super) served: Mutex<(String, bool)>,
-    /// The findings that stopped the start.
+    /// The findings of the last rejection, until they are printed or logged.
     pub(super) rejected: Mutex<Vec<Finding>>,
 }
 
@@ -98,7 +98,7 @@ impl FileLoader {
     fn rejected_at_start(
         &self,
         logging: Option<Arc<logger::Settings>>,
-        rejection: &str,
+        findings: &[Finding],
         lines: Vec<DeferredLine>,
     ) {
         let is_start = locked(&self.access).is_none();
@@ -109,7 +109,9 @@ impl FileLoader {
         };
         self.logger.switch(prepared);
         self.logger.release(lines);
-        log::error!("[SERVICE: Gateway] {}", rejection.trim_end());
+        for line in findings::config_errors(&self.name, findings) {
+            log::error!("[SERVICE: Gateway] ERROR parsing the configuration file: {line}");
+        }
     }
 
     /// The report of a failed start, as it is printed.
@@ -175,10 +177,8 @@ impl Loader for FileLoader {
         let (outcome, lines) = deferred::hold(|| self.compile(&locked(&self.reload_state)));
         let Some(mut compiled) = outcome.compiled else {
             let rejection = findings::rejection(&self.name, &outcome.findings);
-            self.rejected_at_start(outcome.logging, &rejection, lines);
-            if locked(&self.access).is_none() {
-                *locked(&self.rejected) = outcome.findings;
-            }
+            self.rejected_at_start(outcome.logging, &outcome.findings, lines);
+            *locked(&self.rejected) = outcome.findings;
             return Err(rejection);
         };
         let access_log = self.access_log(&compiled)?;
@@ -232,6 +232,15 @@ impl Loader for FileLoader {
                 .collect(),
         };
         Ok((loaded, Box::new(|| change.apply())))
+    }
+
+    fn rejection_lines(&self, report: &str) -> Vec<String> {
+        let findings = std::mem::take(&mut *locked(&self.rejected));
+        let lines = findings::config_errors(&self.name, &findings);
+        if lines.is_empty() {
+            return vec![findings::one_line(report)];
+        }
+        lines
     }
 
     fn ready(&self) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::input::Input;
 use super::template_host::masked;
 use crate::config::report::{ConfigError, Finding, Problem, Severity};
+use crate::config::secret;
 use crate::config::suggest;
 use crate::config::template::{self, TemplateError, Warning};
 use crate::config::value::{Data, Position, Value};
@@ -147,6 +148,7 @@ fn setting(input: &Input, term: &str) -> Option<String> {
     let file = &input.settings[index];
     let mut value = &input.data[index].1;
     let mut shown = format!(".{first}");
+    let mut is_secret = false;
     for name in rest {
         match (&value.data, value.get(name)) {
             (_, Some(inner)) => value = inner,
@@ -154,12 +156,13 @@ fn setting(input: &Input, term: &str) -> Option<String> {
             _ => break,
         }
         shown = format!("{shown}.{name}");
+        is_secret |= secret::is_secret_name(name);
     }
-    Some(format!(
-        "{shown} is {}: {file}:{}",
-        described(value),
-        value.at
-    ))
+    let described = match value.data {
+        Data::Number(_) | Data::Text(_) if is_secret => secret::MASK.to_owned(),
+        _ => described(value),
+    };
+    Some(format!("{shown} is {described}: {file}:{}", value.at))
 }
 
 fn described(value: &Value) -> String {

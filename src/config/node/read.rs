@@ -9,6 +9,7 @@ use crate::config::duration::{self, DurationError};
 use crate::config::key::Kind;
 use crate::config::report::ConfigError;
 use crate::config::rule::{self, Rule};
+use crate::config::secret;
 use crate::config::value::Data;
 
 /// The hint for a duration where a number of seconds is expected: the unit of every whole number is the second.
@@ -21,13 +22,13 @@ fn seconds_of(text: &str) -> Option<String> {
 impl<'a> Node<'a> {
     /// Reports that this value is accepted with its clear meaning, `taken`.
     pub(in crate::config) fn taken(&self, kind: &Kind, taken: String) {
-        let hidden = self.hidden || self.value.masked || matches!(kind, Kind::Secret);
+        let hidden = self.is_hidden() || matches!(kind, Kind::Secret);
         self.warn(ConfigError::Taken {
             found: self.shown(),
             is: self.value.type_name(),
             expected: kind.expected(),
             taken: if hidden {
-                "[redacted]".to_owned()
+                secret::MASK.to_owned()
             } else {
                 taken
             },
@@ -36,7 +37,7 @@ impl<'a> Node<'a> {
 
     /// The correct spelling of this value, if it is obvious.
     pub(super) fn rewritten(&self, kind: &Kind) -> Option<String> {
-        if self.value.masked || self.hidden {
+        if self.is_hidden() {
             return None;
         }
         match (&self.value.data, kind) {

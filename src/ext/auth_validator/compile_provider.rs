@@ -284,7 +284,7 @@ pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
     if read.is_none() && !text.is_empty() {
         node.warn(ConfigError::invalid(format!(
             "{} is not a duration of at least a second, and is ignored",
-            node.value().shown()
+            node.shown()
         )));
     }
     read

@@ -267,6 +267,9 @@ pub(super) fn status(value: &Value) -> Option<StatusCode> {
     (!status.is_informational()).then_some(status)
 }
 
+/// The URL itself is not shown: it may contain credentials.
+const NOT_A_URL: &str = "not a URL with http:// or https:// and a host";
+
 /// Sets the destination of a call, including the host.
 fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -274,7 +277,7 @@ fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
         if request.origin.is_none() {
             return Ok(());
         }
-        return Err(Error::runtime(format!("not a URL with a host: {url}")));
+        return Err(Error::runtime(NOT_A_URL));
     };
     if request.origin.is_none() {
         return Ok(());
@@ -283,7 +286,7 @@ fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (origin, target) = url.split_at((scheme.len() + 3 + end).min(url.len()));
     if end == 0 || !matches!(scheme, "http" | "https") {
-        return Err(Error::runtime(format!("not a URL with a host: {url}")));
+        return Err(Error::runtime(NOT_A_URL));
     }
     if target.starts_with('/') {
         request.set_target(target)

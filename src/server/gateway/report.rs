@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::active::{Active, method_label};
 use super::context::{Ctx, head_of};
+use crate::runtime::failure::CLIENT_GONE;
 use crate::runtime::grpc::is_grpc;
 use crate::runtime::request::Head;
 use crate::telemetry::access::AccessEvent;
@@ -74,7 +75,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
         work: ctx
             .ended
             .map(|(ended, took)| (ended.complete, ended.error, took)),
-        client_closed: status == 499 || ctx.notes.rejected == Some("client_gone"),
+        client_closed: status == 499 || ctx.notes.rejected == Some(CLIENT_GONE),
     });
 }
 
@@ -125,7 +126,7 @@ impl Gateway {
             let bytes = session.body_bytes_sent() as u64;
             stats.ended(endpoint, status, bytes, took, ctx.ended);
         }
-        if let Some(reason) = ctx.notes.rejected {
+        if let Some(reason) = ctx.notes.rejected.filter(|reason| *reason != CLIENT_GONE) {
             let endpoint = ctx.endpoint.as_ref();
             let pattern = endpoint.map_or("", |endpoint| &*endpoint.pattern);
             match status {

@@ -38,6 +38,55 @@ pub(super) fn plain() -> Stub {
 }
 
 #[test]
+fn the_gateways_own_headers_have_one_value() {
+    let stub = plain();
+    let set = "local r = response.load() r:headers('X-Krakend', 'evil') r:headers('X-Krakend-Completed', 'no')";
+    let script = |place: &str| json!({ place: { "post": set } });
+    let modifier = |name: &str| json!({ "header.Append": { "scope": ["response"], "name": name, "value": "evil" } });
+    let martian = json!({ "modifier/martian": { "fifo.Group": {
+        "scope": ["response"],
+        "modifiers": [modifier("X-Krakend"), modifier("X-Krakend-Completed")]
+    } } });
+    let add = json!({ "modifier/response-headers": {
+        "add": { "X-Krakend": ["evil"], "X-Krakend-Completed": ["evil"] }
+    } });
+    let backend = |extra: Value| json!([{ "url_pattern": "/base", "extra_config": extra }]);
+    let none = || json!({});
+    let gateway = composed(
+        &stub.url(),
+        &[
+            ("/proxy", script("modifier/lua-proxy"), backend(none())),
+            (
+                "/endpoint",
+                script("modifier/lua-endpoint"),
+                backend(none()),
+            ),
+            ("/backend", none(), backend(script("modifier/lua-backend"))),
+            ("/martian", none(), backend(martian)),
+            ("/add", add, backend(none())),
+        ],
+    );
+    for path in ["/proxy", "/endpoint", "/backend", "/martian", "/add"] {
+        let mut client = gateway.client();
+        client
+            .send(format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+            ))
+            .unwrap();
+        let response = String::from_utf8(client.rest().unwrap()).unwrap();
+        let own = |name: &str| {
+            let lines = response.lines().filter_map(|line| line.split_once(": "));
+            let values = lines.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            values.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        assert_eq!(own("x-krakend-completed"), ["true"], "{path}: {response}");
+        let version = own("x-krakend");
+        assert_eq!(version.len(), 1, "{path}: {response}");
+        assert!(version[0].starts_with("Portcullis"), "{path}: {response}");
+    }
+}
+
+#[test]
 fn headers_of_a_post_script_reach_the_client_with_composed_data() {
     let stub = plain();
     let set = "local r = response.load() r:headers('X-Post', 'v') r:headers('Set-Cookie', 'a=b') r:headers('Cache-Control', 'no-store') r:headers('Content-Length', '3')";

@@ -35,19 +35,19 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"header.Append": {"name": "A", "value": "a\nb"}}"#,
-            "/header.Append/value: \"a\\nb\" cannot be the value of a header",
+            "/header.Append/value: [redacted] cannot be the value of a header",
         ),
         (
             r#"{"header.Modifier": {"name": "Host", "value": "a/b"}}"#,
-            "/header.Modifier/value: \"a/b\" is not a valid host: a host, perhaps with a port is expected",
+            "/header.Modifier/value: [redacted] is not a valid host: a host, perhaps with a port is expected",
         ),
         (
             r#"{"header.Modifier": {"name": "Content-Length", "value": "-1"}}"#,
-            "/header.Modifier/value: \"-1\" is not a valid content-length: a number is expected",
+            "/header.Modifier/value: [redacted] is not a valid content-length: a number is expected",
         ),
         (
             r#"{"header.Modifier": {"name": "Transfer-Encoding", "value": "gzip"}}"#,
-            "/header.Modifier/value: \"gzip\" is not a valid transfer-encoding: \"chunked\" or \"identity\" is expected",
+            "/header.Modifier/value: [redacted] is not a valid transfer-encoding: \"chunked\" or \"identity\" is expected",
         ),
         (
             r#"{"header.Blacklist": {"names": ["A", ":"]}}"#,
@@ -102,6 +102,10 @@ fn an_invalid_definition_stops_the_start() {
             "/url.Modifier/host: \"http://a\" is not a host, perhaps with a port",
         ),
         (
+            r#"{"url.Modifier": {"host": "u:PW@a"}}"#,
+            "/url.Modifier/host: \"[redacted]@a\" is not a host, perhaps with a port",
+        ),
+        (
             r#"{"url.Modifier": {"path": "a"}}"#,
             "/url.Modifier/path: \"a\" is not a path that begins with \"/\"",
         ),
@@ -123,7 +127,7 @@ fn an_invalid_definition_stops_the_start() {
         ),
         (
             r#"{"cookie.Modifier": {"name": "a", "value": "b;c"}}"#,
-            "/cookie.Modifier/value: \"b;c\" cannot be the value of a cookie",
+            "/cookie.Modifier/value: [redacted] cannot be the value of a cookie",
         ),
         (
             r#"{"cookie.Modifier": {"name": "a", "path": "/;Secure"}}"#,
