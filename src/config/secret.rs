@@ -8,8 +8,8 @@ use super::value::{Data, Value};
 /// The text that replaces a value.
 pub(super) const MASK: &str = "[redacted]";
 
-/// A key whose name ends with one of these has a credential as its value.
-const ENDINGS: [&str; 17] = [
+/// A key whose name ends with one of these has a credential as its value. A `private_key` is the path of a file.
+const ENDINGS: [&str; 16] = [
     "token",
     "secret",
     "secreturl",
@@ -20,7 +20,6 @@ const ENDINGS: [&str; 17] = [
     "apikey",
     "accesskey",
     "secretkey",
-    "privatekey",
     "sharedkey",
     "licensekey",
     "credential",
