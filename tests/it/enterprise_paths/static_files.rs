@@ -403,10 +403,10 @@ fn clients_that_read_a_large_file_slowly_have_no_thread_each() {
         client.read_exact(&mut piece).unwrap();
         assert!(piece.starts_with(b"HTTP/1.1 200") && piece.ends_with(b"xxx"));
     }
-    // Threads that have nothing to do end only after ten seconds.
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // Threads that have nothing to do end only after ten seconds. A few more than there are turns are made, because a turn
+    // ends shortly before its thread is free.
     let more = threads() - before;
-    assert!(more < 20 + 4 * processors, "{more} more threads");
+    assert!(more < 80, "{more} more threads");
     // They hold nothing that another request waits for.
     for path in ["/media/small.txt", "/called"] {
         assert_eq!(gateway.get(path).text(), "small", "{path}");
