@@ -100,6 +100,11 @@ impl Budget {
         own.min(most.saturating_sub(self.memory.taken()))
     }
 
+    /// Counts a rejection by a limit that follows from what this budget has left.
+    pub(crate) fn count_rejection(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The number of charges rejected since the start.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
@@ -185,7 +190,7 @@ impl Charge {
             return Ok(());
         }
         if !self.budget.take(more) && !self.budget.take_by_eviction(more) {
-            self.budget.rejected.fetch_add(1, Ordering::Relaxed);
+            self.budget.count_rejection();
             return Err(Full);
         }
         self.bytes += more;

@@ -19,7 +19,7 @@ use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
 use super::syntax;
-use crate::upstream::budget::FREE;
+use crate::upstream::budget::{Budget, FREE};
 use crate::upstream::{HostRules, SideError};
 
 /// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
@@ -350,7 +350,10 @@ impl Interpreter {
         }
         if let Error::MemoryError(_) = innermost(error) {
             return match &state {
-                Ok(state) if state.memory.is_lowered() => Stop::Full,
+                Ok(state) if state.memory.is_lowered() => {
+                    Budget::process().count_rejection();
+                    Stop::Full
+                }
                 _ => Stop::Memory,
             };
         }
