@@ -25,7 +25,7 @@ use crate::upstream::{
 /// As in KrakenD: how often the names of `sd: dns` are looked up.
 const DNS_TTL: Duration = Duration::from_secs(30);
 /// As in KrakenD, shorter intervals are ignored.
-const LEAST_DNS_TTL: Duration = Duration::from_secs(1);
+const MIN_DNS_TTL: Duration = Duration::from_secs(1);
 
 /// Creates the client that all backends share, and stores it in `cx`.
 pub(super) fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
@@ -194,7 +194,7 @@ pub(super) fn hosts(
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
-        .filter(|ttl| *ttl >= LEAST_DNS_TTL)
+        .filter(|ttl| *ttl >= MIN_DNS_TTL)
         .unwrap_or(DNS_TTL);
     // The client is part of the key, because new settings require new connections.
     let place = Arc::as_ptr(&client).addr();

@@ -19,7 +19,7 @@ pub use keeper::TransitKey;
 pub(crate) use keeper::{Keeper, KeeperError};
 
 /// The minimum size of a file: a nonce, and the tag of an empty text.
-const LEAST_FILE: usize = NONCE_LEN + 16;
+const MIN_FILE: usize = NONCE_LEN + 16;
 
 /// Why a key file cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum SealedError {
     NotVaults,
     #[error("the key file was not encrypted with the passphrase in `cypher_key`")]
     WrongPassphrase,
-    #[error("this is not an encrypted key file: it has less than {LEAST_FILE} bytes")]
+    #[error("this is not an encrypted key file: it has less than {MIN_FILE} bytes")]
     TooShort,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for Passphrase {
 /// # Errors
 /// It cannot be one.
 pub(crate) fn check_file(file: &[u8]) -> Result<(), SealedError> {
-    if file.len() < LEAST_FILE {
+    if file.len() < MIN_FILE {
         Err(SealedError::TooShort)
     } else {
         Ok(())

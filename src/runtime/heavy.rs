@@ -30,9 +30,9 @@ const TURN: Duration = Duration::from_millis(10);
 /// Long enough for the runtime to move a worker to another thread.
 const SETTLE: Duration = Duration::from_micros(200);
 /// How long that may take on a busy machine.
-const MOST_SETTLING: Duration = Duration::from_millis(50);
+const MAX_SETTLING: Duration = Duration::from_millis(50);
 /// The maximum number of pieces of work that wait for a lane, because each of them occupies a thread.
-const MOST_WAITING: usize = 128;
+const MAX_WAITING: usize = 128;
 /// The same in a small container: one for so much memory. The allocator keeps some megabytes for each thread.
 const MEMORY_PER_WAITING: u64 = 8 << 20;
 /// A body of at least this size is parsed outside the worker. Parsing it takes about two milliseconds.
@@ -160,7 +160,7 @@ pub(crate) async fn turn(
 
 fn most_waiting() -> usize {
     let fitting = Memory::process().granted() / MEMORY_PER_WAITING;
-    usize::try_from(fitting).map_or(MOST_WAITING, |fitting| fitting.clamp(4, MOST_WAITING))
+    usize::try_from(fitting).map_or(MAX_WAITING, |fitting| fitting.clamp(4, MAX_WAITING))
 }
 
 /// Runs `work` on `size` bytes: in place if they are few, otherwise outside the worker and until `deadline`.
@@ -277,7 +277,7 @@ fn settle() {
     // No task runs here meanwhile, so this one proves that another thread runs tasks.
     Handle::current().spawn(async move { ran.try_send(()) });
     std::thread::sleep(SETTLE);
-    let _ = seen.recv_timeout(MOST_SETTLING);
+    let _ = seen.recv_timeout(MAX_SETTLING);
 }
 
 static LANES: Lazy<Lanes> = Lazy::new(|| {

@@ -49,7 +49,7 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Responses that are made at the same time. A page can take many megabytes.
-const MOST_BUILDING: usize = 2;
+const MAX_BUILDING: usize = 2;
 
 /// A request.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl AdminServer {
             handshakes: HandshakeLimiter::new(1),
             shared: Arc::new(Shared {
                 handler,
-                building: Semaphore::new(MOST_BUILDING),
+                building: Semaphore::new(MAX_BUILDING),
             }),
         }
     }

@@ -6,7 +6,7 @@
 //! requests. If every connection is handling a request, new ones wait in the system's queue until one has ended.
 //!
 //! The longer clients have been waiting for places without a break, the shorter a connection must be silent before it is
-//! closed: after a second, [`LEAST_BETWEEN`] is enough. So a queue of any length behind quiet clients moves on.
+//! closed: after a second, [`MIN_BETWEEN`] is enough. So a queue of any length behind quiet clients moves on.
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -31,9 +31,9 @@ const GRACE_BETWEEN: u64 = 1000;
 /// silence. Waits with less than this time between them count as one.
 const PRESSURE: u64 = 1000;
 /// The shortest silence between two requests after which a connection is closed for others, in milliseconds.
-const LEAST_BETWEEN: u64 = 20;
+const MIN_BETWEEN: u64 = 20;
 /// The shortest silence within a request after which a connection is closed for others, in milliseconds.
-const LEAST_WITHIN: u64 = 100;
+const MIN_WITHIN: u64 = 100;
 /// Waits within a request that may be longer than this are not shortened: they may be waits for a backend.
 const MAX_SHORTENED: Duration = Duration::from_secs(2);
 /// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
@@ -89,12 +89,12 @@ impl ConnectionState {
             let timeout = if self.is_fixed.load(Ordering::Relaxed) {
                 timeout
             } else {
-                shortened(timeout, waited, LEAST_WITHIN)
+                shortened(timeout, waited, MIN_WITHIN)
             };
             return (silent >= timeout).then_some((2, since));
         }
         let class = if self.sent_head.load(Ordering::Relaxed) {
-            if silent < shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN) {
+            if silent < shortened(GRACE_BETWEEN, waited, MIN_BETWEEN) {
                 return None;
             }
             1
@@ -451,7 +451,7 @@ mod tests {
         // The first clients keep their connections for a while: they may be about to send the next request.
         assert!(took > Duration::from_millis(400), "{took:?}");
         for (waited, least) in [(0, 1000), (500, 500), (1000, 20), (9999, 20)] {
-            assert_eq!(shortened(GRACE_BETWEEN, waited, LEAST_BETWEEN), least);
+            assert_eq!(shortened(GRACE_BETWEEN, waited, MIN_BETWEEN), least);
         }
     }
 

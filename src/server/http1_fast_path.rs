@@ -32,7 +32,7 @@ use crate::server::head::{BodyFraming, HeadFacts};
 pub(super) use self::wire::Wire;
 
 /// More headers are not usual.
-const MOST_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 64;
 /// The room for the head of a response. Most heads fit.
 const HEAD_BYTES: usize = 512;
 
@@ -68,7 +68,7 @@ pub(super) fn head(
     let is_usual = facts.simple
         && facts.body == BodyFraming::None
         && !facts.raw_target
-        && facts.fields <= MOST_FIELDS;
+        && facts.fields <= MAX_FIELDS;
     if !is_usual {
         return Err(request);
     }

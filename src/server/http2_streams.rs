@@ -20,8 +20,8 @@ const HEAD_BYTES: usize = 9;
 /// More streams than a client may open. Beyond this number they are not counted.
 const MOST: usize = 1000;
 /// The limits of the window of a connection: that of one stream (RFC 9113 §6.9.2), and that of several.
-const LEAST_WINDOW: usize = 65_535;
-const MOST_WINDOW: usize = 1 << 20;
+const MIN_WINDOW: usize = 65_535;
+const MAX_WINDOW: usize = 1 << 20;
 /// The share of the budget of memory for one connection.
 const WINDOW_SHARE: u64 = 2048;
 /// What a header block may take before its end: its frames, and as many decoded headers as a head may have.
@@ -70,7 +70,7 @@ pub(super) fn window() -> usize {
     *WINDOW.get_or_init(|| {
         let share = Budget::process().limit() / WINDOW_SHARE;
         let share = usize::try_from(share).unwrap_or(usize::MAX);
-        share.clamp(LEAST_WINDOW, MOST_WINDOW)
+        share.clamp(MIN_WINDOW, MAX_WINDOW)
     })
 }
 
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_a_client_can_make_the_connection_hold_is_known() {
         let mut streams = Streams {
-            window: LEAST_WINDOW,
+            window: MIN_WINDOW,
             ..Streams::default()
         };
         let mut held = |bytes: &[u8]| {
@@ -360,9 +360,9 @@ mod tests {
         for _ in 0..10 {
             held(&frame(DATA, 0, 3, &[0; 10_000]));
         }
-        assert_eq!(held(&[]), heads + LEAST_WINDOW);
+        assert_eq!(held(&[]), heads + MIN_WINDOW);
         let one = STREAM + 9000 * FIELD;
-        assert_eq!(held(&frame(RST_STREAM, 0, 1, &[0; 4])), one + LEAST_WINDOW);
+        assert_eq!(held(&frame(RST_STREAM, 0, 1, &[0; 4])), one + MIN_WINDOW);
         assert_eq!(held(&frame(RST_STREAM, 0, 3, &[0; 4])), 0);
     }
 }

@@ -26,7 +26,7 @@ const OF_PLAIN_BODY: [HeaderName; 5] = [
 ];
 
 /// How long a large body waits for its turn to be compressed.
-const MOST_WAITING: Duration = Duration::from_secs(1);
+const MAX_WAITING: Duration = Duration::from_secs(1);
 
 /// Finishes a response whose body is at hand, and returns the body as it is sent.
 ///
@@ -55,7 +55,7 @@ pub(super) async fn whole(
         return Ok(body);
     }
     // If too many others are compressed, the client gets the body as it is, and soon.
-    let Ok(_turn) = turn(body.len(), Instant::now() + MOST_WAITING).await else {
+    let Ok(_turn) = turn(body.len(), Instant::now() + MAX_WAITING).await else {
         describe(header, Choice::Varies)?;
         return Ok(body);
     };

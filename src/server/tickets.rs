@@ -26,7 +26,7 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// How long one of our own keys is used for encryption.
 const TURN: Duration = Duration::from_secs(6 * 3600);
 /// A file with more keys is an error.
-const MOST_KEYS: usize = 16;
+const MAX_KEYS: usize = 16;
 const SECRET_BYTES: usize = 32;
 const NAME_BYTES: usize = 16;
 const TIME_BYTES: usize = 8;
@@ -129,7 +129,7 @@ impl Tickets {
             TicketKey::new(secret_of(secret).ok()?, made.parse().ok()?).map(Arc::new)
         });
         let keys: Vec<_> = keys.collect::<Option<_>>()?;
-        let usable = (1..=MOST_KEYS).contains(&keys.len());
+        let usable = (1..=MAX_KEYS).contains(&keys.len());
         usable.then(|| Tickets::with(Ring(keys), true))
     }
 
@@ -231,7 +231,7 @@ impl Tickets {
         let oldest = now.saturating_sub((LIFE + TURN).as_secs());
         let old = self.ring.load();
         let kept = old.0.iter().filter(|key| key.made > oldest).cloned();
-        let keys = std::iter::once(Arc::new(new)).chain(kept).take(MOST_KEYS);
+        let keys = std::iter::once(Arc::new(new)).chain(kept).take(MAX_KEYS);
         self.ring.store(Arc::new(Ring(keys.collect())));
     }
 
@@ -313,9 +313,9 @@ fn read(path: &Path) -> Result<Ring, PemError> {
         0 => Err(rejected(
             "it has no key (openssl rand -hex 32 makes one)".to_owned(),
         )),
-        1..=MOST_KEYS => Ok(Ring(keys)),
+        1..=MAX_KEYS => Ok(Ring(keys)),
         more => Err(rejected(format!(
-            "it has {more} keys; {MOST_KEYS} are allowed"
+            "it has {more} keys; {MAX_KEYS} are allowed"
         ))),
     }
 }

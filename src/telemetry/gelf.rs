@@ -14,16 +14,16 @@ use crate::telemetry::format::Level;
 use crate::telemetry::sanitize::push_json;
 
 /// The largest datagram that is sent whole.
-const MOST_DATAGRAM: usize = 1420;
+const MAX_DATAGRAM: usize = 1420;
 /// Data in one chunk of a larger message.
-const MOST_CHUNK: usize = 1408;
+const MAX_CHUNK: usize = 1408;
 /// Chunks of one message (GELF, "Chunking").
-const MOST_CHUNKS: usize = 128;
+const MAX_CHUNKS: usize = 128;
 /// How long connecting and writing may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause after a failure; each further one doubles, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The settings of `telemetry/gelf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl Gelf {
             Err(_) => {
                 self.link = None;
                 self.again = Some(Instant::now() + self.pause);
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.pause = (self.pause * 2).min(MAX_PAUSE);
             }
         }
         sent
@@ -221,12 +221,12 @@ fn send_udp(socket: &UdpSocket, message: &[u8], number: u64) -> io::Result<()> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(message.len()), Compression::fast());
     encoder.write_all(message)?;
     let packed = encoder.finish()?;
-    if packed.len() <= MOST_DATAGRAM {
+    if packed.len() <= MAX_DATAGRAM {
         return socket.send(&packed).map(|_| ());
     }
-    let chunks = packed.chunks(MOST_CHUNK);
+    let chunks = packed.chunks(MAX_CHUNK);
     let count = chunks.len();
-    if count > MOST_CHUNKS {
+    if count > MAX_CHUNKS {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let id = u64::from(std::process::id()) << 32 ^ number;

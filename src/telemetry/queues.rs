@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::mask::masked;
-use crate::telemetry::series::MOST_SERIES;
+use crate::telemetry::series::MAX_SERIES;
 
 /// The label of all backends beyond the limit.
 const OTHERS: &str = "*";
@@ -77,7 +77,7 @@ impl Queues {
     fn label(&self, backend: &str) -> String {
         let backend = masked(backend).into_owned();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(&backend) && known.len() >= MOST_SERIES {
+        if !known.contains(&backend) && known.len() >= MAX_SERIES {
             return OTHERS.to_owned();
         }
         known.insert(backend.clone());

@@ -1,7 +1,7 @@
 //! Metrics of the current state: connections, circuit breakers, names, caches, the configuration.
 //!
 //! They are set when a page is requested, so they cost nothing in between. Labels come from the configuration, and one
-//! metric has [`MOST_SERIES`] series at most.
+//! metric has [`MAX_SERIES`] series at most.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use prometheus::{CounterVec, GaugeVec, IntGauge, IntGaugeVec};
 
 use crate::telemetry::mask::masked;
 use crate::telemetry::metrics::Registration;
-use crate::telemetry::series::MOST_SERIES;
+use crate::telemetry::series::MAX_SERIES;
 
 /// The labels of the series for everything beyond the limit.
 const OTHERS: &str = "*";
@@ -183,7 +183,7 @@ fn count_up<'l>(
 ) {
     metric.reset();
     for (index, (name, counts)) in items.enumerate() {
-        let name = if index < MOST_SERIES { name } else { OTHERS };
+        let name = if index < MAX_SERIES { name } else { OTHERS };
         for (kind, count) in kinds.iter().zip(counts) {
             metric.with_label_values(&[name, kind]).inc_by(count as f64);
         }
@@ -199,7 +199,7 @@ fn fill<'l, P: Atomic, const N: usize>(
     metric.reset();
     let mut others: Option<P::T> = None;
     for (index, (labels, value)) in items.enumerate() {
-        if index < MOST_SERIES {
+        if index < MAX_SERIES {
             metric.with_label_values(&labels).set(value);
         } else {
             others = Some(others.map_or(value, |so_far| join(so_far, value)));
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_there_is_one_series() {
         let metrics = Metrics::new();
-        let hosts = (0..MOST_SERIES + 5).map(|n| (format!("http://h{n}"), 2, 1));
+        let hosts = (0..MAX_SERIES + 5).map(|n| (format!("http://h{n}"), 2, 1));
         metrics.state.set(&Now {
             hosts: hosts.collect(),
             ..Now::default()
@@ -264,7 +264,7 @@ mod tests {
         let lines = shown
             .lines()
             .filter(|line| line.starts_with("portcullis_upstream_connections_open{"));
-        assert_eq!(lines.count(), MOST_SERIES + 1);
+        assert_eq!(lines.count(), MAX_SERIES + 1);
         assert!(shown.contains("portcullis_upstream_connections_open{host=\"*\"} 10"));
     }
 }

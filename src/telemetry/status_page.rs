@@ -3,7 +3,7 @@
 //! Everything that is shown is escaped. There are no paths of clients, no tokens and no credentials among the metrics,
 //! so there are none here.
 //!
-//! A table has at most [`MOST_ROWS`] rows, and only these are written: the others cost a comparison each.
+//! A table has at most [`MAX_ROWS`] rows, and only these are written: the others cost a comparison each.
 
 mod filter;
 mod history;
@@ -27,7 +27,7 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(15);
 /// The number of samples that are kept: five minutes.
 const KEPT: usize = 20;
 /// Rows of one table.
-const MOST_ROWS: usize = 200;
+const MAX_ROWS: usize = 200;
 
 /// What the page says besides metrics.
 #[derive(Debug, Clone)]

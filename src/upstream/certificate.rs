@@ -16,7 +16,7 @@ use x509_parser::x509::X509Version;
 pub(crate) use ocsp::{OcspResponse, read_ocsp_response};
 
 /// Our TLS library verifies no signatures of RSA keys with fewer bits.
-pub(super) const LEAST_RSA_BITS: usize = 2048;
+pub(super) const MIN_RSA_BITS: usize = 2048;
 
 /// Critical extensions that chain verification handles (RFC 5280 §4.2).
 const UNDERSTOOD: [&str; 6] = [
@@ -130,7 +130,7 @@ pub(crate) fn certificate_pair(
         .load_private_key(der)
         .map_err(|error| {
             let weak = chain.first().and_then(rsa_bits);
-            let why = match weak.filter(|bits| *bits < LEAST_RSA_BITS) {
+            let why = match weak.filter(|bits| *bits < MIN_RSA_BITS) {
                 Some(bits) => too_small(bits),
                 None => format!("this kind of private key cannot be used: {error}"),
             };
@@ -208,12 +208,12 @@ pub(super) fn oddity(certificate: &CertificateDer<'_>) -> Option<String> {
         return Some(format!("its extension {oid} is critical and not supported"));
     }
     rsa_bits(certificate)
-        .filter(|bits| *bits < LEAST_RSA_BITS)
+        .filter(|bits| *bits < MIN_RSA_BITS)
         .map(too_small)
 }
 
 fn too_small(bits: usize) -> String {
-    format!("its RSA key has {bits} bits, and at least {LEAST_RSA_BITS} are needed")
+    format!("its RSA key has {bits} bits, and at least {MIN_RSA_BITS} are needed")
 }
 
 /// The size of an RSA key, without leading zeros.

@@ -29,7 +29,7 @@ const IDLE_PER_HOST: usize = 250;
 const BUSY_HOSTS: usize = 16;
 
 /// The maximum number of seconds between two TCP keep-alive probes that Linux accepts.
-const MOST_KEEP_ALIVE: u64 = 32_767;
+const MAX_KEEP_ALIVE: u64 = 32_767;
 
 /// How long a connection may be silent before a waiting HTTP/2 request tests it, if `dialer_keep_alive` is off.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -318,7 +318,7 @@ fn limits(settings: &Settings) -> Limits {
 /// The kernel counts in whole seconds, at least one.
 fn keepalive(period: Duration) -> TcpKeepalive {
     let whole = period.as_secs() + u64::from(period.subsec_nanos() > 0);
-    let period = Duration::from_secs(whole.clamp(1, MOST_KEEP_ALIVE));
+    let period = Duration::from_secs(whole.clamp(1, MAX_KEEP_ALIVE));
     TcpKeepalive {
         idle: period,
         interval: period,
@@ -354,7 +354,7 @@ mod tests {
             (1000, 1),
             (1001, 2),
             (15_000, 15),
-            (u64::MAX, MOST_KEEP_ALIVE),
+            (u64::MAX, MAX_KEEP_ALIVE),
         ] {
             let kept = keepalive(Duration::from_millis(period));
             assert_eq!(kept.idle, Duration::from_secs(seconds), "{period} ms");

@@ -12,7 +12,7 @@ use super::budget::{Budget, Charge, SMALL, Store, register_copy};
 /// body while it grows, unknown to the budget.
 const BLOCK: usize = 1 << 20;
 /// A body of unknown length is collected in one buffer up to this size.
-const MOST_GROWN: usize = 256 << 10;
+const MAX_GROWN: usize = 256 << 10;
 
 /// Why a body cannot be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Collector {
         let (space, most_first) = if expected > BLOCK {
             (0, 0)
         } else {
-            (expected, expected.max(MOST_GROWN))
+            (expected, expected.max(MAX_GROWN))
         };
         Collector {
             most,
@@ -223,7 +223,7 @@ pub(crate) struct StoreCopy {
 struct Shared(Mutex<Option<Collector>>);
 
 /// A smaller copy cannot be evicted.
-const MOST_KEPT: usize = 64 * 1024;
+const MAX_KEPT: usize = 64 * 1024;
 
 impl StoreCopy {
     /// A copy of at most `most` bytes. Each byte is charged twice, because the copy is copied when it is stored.
@@ -248,7 +248,7 @@ impl StoreCopy {
             return Err(Overflow::Full);
         };
         copy.push(piece)?;
-        let is_large = copy.charge.bytes() > MOST_KEPT;
+        let is_large = copy.charge.bytes() > MAX_KEPT;
         drop(collector);
         if is_large && !self.is_registered {
             self.is_registered = true;
@@ -296,7 +296,7 @@ mod tests {
                 collector.push(&piece).unwrap();
                 want.extend_from_slice(&piece);
             }
-            assert!(collector.first.len() <= MOST_GROWN);
+            assert!(collector.first.len() <= MAX_GROWN);
             assert!(collector.done() == want, "{size}");
         }
     }

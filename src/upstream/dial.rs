@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::telemetry::observe::RoundTrip;
 
 /// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
-const MOST_HOSTS: usize = 4;
+const MAX_HOSTS: usize = 4;
 
 /// How a connection is obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl HostSet {
     ) -> Result<Connected, CallError> {
         let mut failure: Option<CallError> = None;
         let turn = self.turn(hosts, pick);
-        let most = turn.len().min(MOST_HOSTS);
+        let most = turn.len().min(MAX_HOSTS);
         for (trial, index) in turn.into_iter().take(most).enumerate() {
             let Some(host) = hosts.get(index) else {
                 continue;

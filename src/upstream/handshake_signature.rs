@@ -18,7 +18,7 @@ use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::certificate::{LEAST_RSA_BITS, oddity, rsa_bits};
+use super::certificate::{MIN_RSA_BITS, oddity, rsa_bits};
 
 /// The signed data and its signature.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,7 @@ pub(super) fn is_usable(
     };
     let mut known = algorithms.all.iter();
     known.any(|algorithm| algorithm.public_key_alg_id().as_ref() == kind)
-        && rsa_bits(certificate).is_none_or(|bits| bits >= LEAST_RSA_BITS)
+        && rsa_bits(certificate).is_none_or(|bits| bits >= MIN_RSA_BITS)
 }
 
 /// The contents of the AlgorithmIdentifier in a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), both in DER.

@@ -23,14 +23,14 @@ pub enum Redirects {
 }
 
 /// The maximum time to connect to one of several addresses.
-const LONGEST_DIAL: Duration = Duration::from_secs(3);
+const MAX_DIAL: Duration = Duration::from_secs(3);
 
 impl HostRules {
     /// The time to connect to one of several addresses: a third of the timeout, so that two unresponsive addresses
     /// leave time for a third one.
     pub(super) fn dial_share(&self) -> Duration {
         self.timeout
-            .map_or(LONGEST_DIAL, |timeout| (timeout / 3).min(LONGEST_DIAL))
+            .map_or(MAX_DIAL, |timeout| (timeout / 3).min(MAX_DIAL))
     }
 
     /// How long a request must have waited without a response before this counts against the host. A client that

@@ -21,14 +21,14 @@ use super::link::Link;
 use super::read_buffer;
 
 /// A longer head is not usual.
-const MOST_HEAD_BYTES: usize = 16 * 1024;
-const MOST_FIELDS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_FIELDS: usize = 64;
 /// The number of headers that the gateway adds to those of a response: they need no larger map.
-const MOST_ADDED: usize = 5;
+const MAX_ADDED: usize = 5;
 /// The room for the pieces of a body that come after the head.
 const PIECE_BYTES: usize = 64 * 1024;
 /// More digits of a `Content-Length` are not usual.
-const MOST_DIGITS: usize = 15;
+const MAX_DIGITS: usize = 15;
 
 /// A connection while it serves one exchange.
 pub(super) struct FastPath {
@@ -106,7 +106,7 @@ impl FastPath {
     pub(super) async fn read_head(&mut self, by_head: bool) -> Result<bool, Box<Error>> {
         loop {
             let already = self.read.len();
-            if already > MOST_HEAD_BYTES {
+            if already > MAX_HEAD_BYTES {
                 return Ok(false);
             }
             match read_buffer::read(&mut *self.link, &mut self.read).await {
@@ -266,7 +266,7 @@ fn broken(already: usize, error: io::Error) -> Box<Error> {
 
 /// Reads the head of a response. Folded lines and spaces before a colon are not usual.
 fn parse(bytes: &Bytes, by_head: bool) -> Head {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
     match config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
@@ -292,7 +292,7 @@ fn parts(
     let mut head = http::Response::new(()).into_parts().0;
     head.status = status;
     head.version = Version::HTTP_11;
-    head.headers = HeaderMap::with_capacity(response.headers.len() + MOST_ADDED);
+    head.headers = HeaderMap::with_capacity(response.headers.len() + MAX_ADDED);
     let mut length = None;
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -318,7 +318,7 @@ fn parts(
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > MOST_DIGITS {
+    if text.is_empty() || text.len() > MAX_DIGITS {
         return None;
     }
     let digit = |sum: u64, byte: &u8| {

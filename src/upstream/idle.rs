@@ -18,10 +18,10 @@ use tokio::io::AsyncReadExt;
 const LOOKS: u32 = 16;
 /// The limits of the time between two looks. A connection that its server has closed is found at the next look, or when
 /// it is about to be used.
-const SHORTEST_LOOK: Duration = Duration::from_millis(10);
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+const MIN_LOOK: Duration = Duration::from_millis(10);
+const MAX_LOOK: Duration = Duration::from_secs(1);
 /// The maximum number of shelves. Each thread uses its own first, so threads seldom wait for each other.
-const MOST_SHELVES: usize = 16;
+const MAX_SHELVES: usize = 16;
 
 /// The number of idle connections that one client keeps.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl Idle {
     pub(super) fn new(limits: Limits, timeout: Duration) -> Arc<Idle> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Idle {
-            shelves: (0..threads.min(MOST_SHELVES))
+            shelves: (0..threads.min(MAX_SHELVES))
                 .map(|_| Shelf::default())
                 .collect(),
             count: AtomicUsize::new(0),
@@ -132,7 +132,7 @@ impl Idle {
     }
 
     fn between_looks(&self) -> Duration {
-        (self.timeout / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+        (self.timeout / LOOKS).clamp(MIN_LOOK, MAX_LOOK)
     }
 
     /// Closes the connections that have waited too long, and those that their servers have closed.
@@ -231,7 +231,7 @@ fn place() -> usize {
         static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
     }
     PLACE.get().unwrap_or_else(|| {
-        let place = NEXT.fetch_add(1, Ordering::Relaxed) % MOST_SHELVES;
+        let place = NEXT.fetch_add(1, Ordering::Relaxed) % MAX_SHELVES;
         PLACE.set(Some(place));
         place
     })

@@ -34,7 +34,7 @@ use super::budget::{Charge, SMALL};
 const STATUS_CLASS_END: usize = "HTTP/1.1 2".len();
 
 /// The room for the next head that an idle connection keeps. Most heads need less.
-const MOST_KEPT: usize = 2048;
+const MAX_KEPT: usize = 2048;
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl Link {
         // An idle connection keeps neither credentials nor much memory.
         prepared.head.fill(0);
         prepared.head.clear();
-        prepared.head.shrink_to(MOST_KEPT);
+        prepared.head.shrink_to(MAX_KEPT);
         Poll::Ready(Ok(()))
     }
 

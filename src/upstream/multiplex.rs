@@ -26,15 +26,15 @@ use super::empty_frames::EmptyFrames;
 use super::idle::Limits;
 
 /// The maximum number of streams on one connection. A server may allow fewer.
-const MOST_STREAMS: usize = 100;
+const MAX_STREAMS: usize = 100;
 
 /// How long a PING may stay unanswered before its connection is closed.
 const PONG_LIMIT: Duration = Duration::from_secs(5);
 
 /// The limits of what a server may send on a stream before its client has read it: the default of RFC 9113 §6.9.2, and
 /// that of Go.
-const LEAST_WINDOW: u64 = 64 << 10;
-const MOST_WINDOW: u64 = 4 << 20;
+const MIN_WINDOW: u64 = 64 << 10;
+const MAX_WINDOW: u64 = 4 << 20;
 /// The share of the memory for one stream, so that this many streams can wait for clients that do not read.
 const WINDOW_SHARE: u64 = 4096;
 
@@ -42,7 +42,7 @@ const WINDOW_SHARE: u64 = 4096;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The number of connections tried for one call. Each may be shutting down.
-const MOST_TRIED: usize = 4;
+const MAX_TRIED: usize = 4;
 
 /// The HTTP/2 connections of one client.
 pub(super) struct Multiplexed {
@@ -117,7 +117,7 @@ impl Multiplexed {
 
     /// A stream on an existing connection, if one has capacity.
     pub(super) async fn reuse(&self, key: u64) -> Option<Http2Session> {
-        for _ in 0..MOST_TRIED {
+        for _ in 0..MAX_TRIED {
             let connection = self.shared.usable(key)?;
             match connection.streams.spawn_stream().await {
                 Ok(Some(session)) => {
@@ -283,11 +283,11 @@ async fn shake_hands(
     let window = stream_window(Memory::process().granted());
     let (requests, mut connection) = h2::client::Builder::new()
         .enable_push(false)
-        .initial_max_send_streams(MOST_STREAMS)
+        .initial_max_send_streams(MAX_STREAMS)
         .max_concurrent_streams(1)
         .max_frame_size(64 << 10)
         .initial_window_size(window)
-        .initial_connection_window_size(window * MOST_STREAMS as u32)
+        .initial_connection_window_size(window * MAX_STREAMS as u32)
         .handshake::<_, Bytes>(heard)
         .await
         .map_err(|error| Error::because(ErrorType::HandshakeError, "HTTP/2", error))?;
@@ -298,7 +298,7 @@ async fn shake_hands(
         is_closed,
         Arc::clone(&gone),
         id,
-        MOST_STREAMS,
+        MAX_STREAMS,
         digest,
     );
     let life = Arc::clone(life);
@@ -323,7 +323,7 @@ async fn shake_hands(
 
 /// The window of a stream, for this much memory.
 fn stream_window(memory: u64) -> u32 {
-    let window = (memory / WINDOW_SHARE).clamp(LEAST_WINDOW, MOST_WINDOW);
+    let window = (memory / WINDOW_SHARE).clamp(MIN_WINDOW, MAX_WINDOW);
     u32::try_from(window).unwrap_or(u32::MAX)
 }
 

@@ -12,7 +12,7 @@ use super::hosts::HostSet;
 use super::message::Outgoing;
 
 /// The maximum number of requests in one chain, including the first, as in Go.
-pub(super) const MOST_REQUESTS: u32 = 10;
+pub(super) const MAX_REQUESTS: u32 = 10;
 
 /// The call that a redirect requires.
 #[derive(Debug)]

@@ -18,13 +18,13 @@ impl<K, V> Default for Registry<K, V> {
     fn default() -> Registry<K, V> {
         Registry {
             known: HashMap::new(),
-            sweep_at: LEAST_SWEPT,
+            sweep_at: MIN_SWEPT,
         }
     }
 }
 
 /// With fewer entries a sweep is not worth its cost.
-const LEAST_SWEPT: usize = 64;
+const MIN_SWEPT: usize = 64;
 
 impl<K: Hash + Eq, V> Registry<K, V> {
     /// The entry of `key`, and whether it was just created.
@@ -47,7 +47,7 @@ impl<K: Hash + Eq, V> Registry<K, V> {
         }
         if self.known.len() >= self.sweep_at {
             self.known.retain(|_, entry| entry.strong_count() > 0);
-            self.sweep_at = (self.known.len() * 2).max(LEAST_SWEPT);
+            self.sweep_at = (self.known.len() * 2).max(MIN_SWEPT);
         }
         let entry = Arc::new(make()?);
         self.known.insert(key, Arc::downgrade(&entry));

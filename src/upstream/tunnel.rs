@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::proxy::{ProxyScheme, ProxyUrl};
 
 /// The maximum size of the head of a response to `CONNECT`.
-const MOST_HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 16 << 10;
 /// How long one direction of a tunnel over TLS stays open after the other.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -191,7 +191,7 @@ fn append(request: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
 async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
-        if head.len() > MOST_HEAD {
+        if head.len() > MAX_HEAD {
             return Err(io::Error::other("the head of its response is too long"));
         }
         // Byte by byte, because TLS cannot be asked what it holds. It is a short text, once for each connection.

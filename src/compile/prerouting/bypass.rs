@@ -10,7 +10,7 @@ use crate::runtime::router::CATCH_ALL;
 use crate::runtime::template::escape;
 
 /// How many rewritten paths are tried for one endpoint: a file may have thousands of endpoints and of rewrites.
-const MOST_LITERALS: usize = 16;
+const MAX_LITERALS: usize = 16;
 
 /// The endpoints of a file, indexed by their paths. Only paths and methods decide which endpoint matches.
 pub(super) struct EndpointIndex<'f> {
@@ -85,7 +85,7 @@ impl<'f> EndpointIndex<'f> {
             for method in &methods {
                 if let Some(taker) = self.taking(&path, method) {
                     let paths = self.literals.entry(taker).or_default();
-                    if paths.len() < MOST_LITERALS {
+                    if paths.len() < MAX_LITERALS {
                         paths.push(path.clone());
                     }
                 }

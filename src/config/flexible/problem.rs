@@ -12,10 +12,10 @@ use crate::config::template::{self, TemplateError, Warning};
 use crate::config::value::{Data, Position, Value};
 
 /// The maximum number of characters of a line that are shown.
-const MOST_SHOWN: usize = 120;
+const MAX_SHOWN: usize = 120;
 
 /// The maximum number of calls that are shown.
-const MOST_CALLS: usize = 8;
+const MAX_CALLS: usize = 8;
 
 /// A finding without a line to show.
 pub(super) fn plain(
@@ -50,10 +50,10 @@ fn finding(severity: Severity, problem: Problem) -> Finding {
 /// An error of parsing or of execution.
 pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String]) -> Finding {
     let mut notes = caret(input, &error.place);
-    let calls = error.calls.iter().take(MOST_CALLS);
+    let calls = error.calls.iter().take(MAX_CALLS);
     notes.extend(calls.map(|call| format!("called from {}", shown(input, call))));
-    if error.calls.len() > MOST_CALLS {
-        notes.push(format!("and {} more calls", error.calls.len() - MOST_CALLS));
+    if error.calls.len() > MAX_CALLS {
+        notes.push(format!("and {} more calls", error.calls.len() - MAX_CALLS));
     }
     let setting = setting(input, &error.term);
     // An author who uses a setting knows the value of the dot, so that hint is dropped.
@@ -118,11 +118,11 @@ fn caret(input: &Input, place: &template::Place) -> Vec<String> {
     });
     let Some(line) = line else { return Vec::new() };
     let column = place.column.saturating_sub(1) as usize;
-    let skipped = column.saturating_sub(MOST_SHOWN * 2 / 3);
+    let skipped = column.saturating_sub(MAX_SHOWN * 2 / 3);
     let piece: String = line
         .chars()
         .skip(skipped)
-        .take(MOST_SHOWN)
+        .take(MAX_SHOWN)
         .map(|c| if c == '\t' { ' ' } else { c })
         .collect();
     let number = place.line.to_string();

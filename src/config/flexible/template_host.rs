@@ -13,7 +13,7 @@ use crate::config::load;
 use crate::config::template::{Host, clean_path};
 
 /// Shorter values are not treated as secrets: masking them would mask half of the text.
-const SHORTEST_SECRET: usize = 4;
+const MIN_SECRET: usize = 4;
 
 /// The environment and the partials of one rendering.
 pub(super) struct TemplateHost<'e> {
@@ -120,7 +120,7 @@ fn without_word(text: &str, word: &str) -> String {
 impl Host for TemplateHost<'_> {
     fn environment(&self, name: &str) -> Option<String> {
         let value = self.environment.get(name)?;
-        if value.len() >= SHORTEST_SECRET {
+        if value.len() >= MIN_SECRET {
             locked(&self.secrets).insert(value.to_owned());
         }
         Some(value.to_owned())

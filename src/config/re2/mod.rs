@@ -15,7 +15,7 @@ mod tests;
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// The maximum compiled size of a configured expression, in bytes.
-const MOST_COMPILED: usize = 32 << 20;
+const MAX_COMPILED: usize = 32 << 20;
 
 /// Why an expression is rejected, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum PatternError {
 /// # Errors
 /// RE2 rejects the expression, or it is too large.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
-    sized(pattern, MOST_COMPILED)
+    sized(pattern, MAX_COMPILED)
 }
 
 /// Like `compile`, with a custom limit of the compiled size in bytes.
@@ -61,7 +61,7 @@ pub(crate) fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternErro
         .map(|pattern| translate(pattern.as_ref(), Use::Bytes))
         .collect();
     let mut builder = RegexSetBuilder::new(translated?);
-    Ok(builder.size_limit(MOST_COMPILED).build()?)
+    Ok(builder.size_limit(MAX_COMPILED).build()?)
 }
 
 /// The crate module that a translation is for.

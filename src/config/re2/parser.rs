@@ -10,10 +10,10 @@ use super::class::{any, fold, of, perl, push_class, push_literal, single, table}
 use super::{Rejected, Use};
 
 /// The maximum of a repetition count, and of the product of nested counts.
-const MOST_REPEATS: u32 = 1000;
+const MAX_REPEATS: u32 = 1000;
 
 /// The maximum nesting of groups.
-const MOST_DEPTH: usize = 200;
+const MAX_DEPTH: usize = 200;
 
 /// `(?imsU)`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,7 +158,7 @@ impl<'p> Parser<'p> {
     }
 
     fn open(&mut self) -> Parsed {
-        if self.groups.len() >= MOST_DEPTH {
+        if self.groups.len() >= MAX_DEPTH {
             return rejected("expression nests too deeply", self.pattern);
         }
         let outer = Group {
@@ -272,7 +272,7 @@ impl<'p> Parser<'p> {
             None => self.out.push_str(written.get(..1).unwrap_or_default()),
             Some((least, most)) => {
                 product = inner.saturating_mul(most.unwrap_or(least).max(1));
-                if product > MOST_REPEATS {
+                if product > MAX_REPEATS {
                     return rejected("invalid repeat count", written);
                 }
                 // Writing to a string cannot fail.
@@ -299,8 +299,8 @@ impl<'p> Parser<'p> {
             self.literal('{');
             return Ok(());
         };
-        let in_order = most.is_none_or(|most| least <= most && most <= MOST_REPEATS);
-        if least > MOST_REPEATS || !in_order {
+        let in_order = most.is_none_or(|most| least <= most && most <= MAX_REPEATS);
+        if least > MAX_REPEATS || !in_order {
             return rejected("invalid repeat count", before(from, rest));
         }
         self.rest = rest;

@@ -82,11 +82,11 @@ fn write_map(out: &mut Vec<u8>, map: &Map, depth: usize) {
 }
 
 /// From this decimal exponent on, the shortest form of a float uses an exponent.
-const SHORTEST_LIMIT: i32 = 6;
+const MIN_LIMIT: i32 = 6;
 
-/// The shortest digits that parse back to the value, with an exponent below -4 and from [`SHORTEST_LIMIT`] on.
+/// The shortest digits that parse back to the value, with an exponent below -4 and from [`MIN_LIMIT`] on.
 pub(super) fn float(value: f64) -> String {
-    general(value, None, false, SHORTEST_LIMIT)
+    general(value, None, false, MIN_LIMIT)
 }
 
 /// `%g`. Digits are rounded to the precision; without one the shortest form is used.

@@ -23,7 +23,7 @@ use crate::upstream::collect::Overflow;
 
 /// The pause after the first failure of a message. It doubles with each one.
 const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The rate of an agent.
 pub(in crate::ext) struct RateLimit {
@@ -251,7 +251,7 @@ struct Message {
 
 /// The pause before a message with this many failures is returned to the queue.
 fn pause(failures: u32) -> Duration {
-    doubled(PAUSE, failures).min(LONGEST_PAUSE)
+    doubled(PAUSE, failures).min(MAX_PAUSE)
 }
 
 async fn ended(over: &mut watch::Receiver<bool>) {

@@ -10,7 +10,7 @@ use crate::ext::broker::port;
 use crate::runtime::template::escape::strictly_decoded;
 
 /// 0 would leave a frozen broker unnoticed.
-const LEAST_HEARTBEAT: u16 = 1;
+const MIN_HEARTBEAT: u16 = 1;
 const HEARTBEAT: u16 = 10;
 const CONNECT: Duration = Duration::from_secs(30);
 
@@ -102,9 +102,9 @@ impl Broker {
         match name {
             "heartbeat" => {
                 let seconds = value.parse().ok();
-                let seconds = seconds.filter(|seconds| *seconds >= LEAST_HEARTBEAT);
+                let seconds = seconds.filter(|seconds| *seconds >= MIN_HEARTBEAT);
                 self.heartbeat = seconds.ok_or_else(|| {
-                    format!("heartbeat: seconds from {LEAST_HEARTBEAT} to {}", u16::MAX)
+                    format!("heartbeat: seconds from {MIN_HEARTBEAT} to {}", u16::MAX)
                 })?;
             }
             "connection_timeout" => {

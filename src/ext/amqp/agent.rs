@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::address::Broker;
 use super::channel::SETUP;
 use super::client::{self, Channel, Client};
-use super::compile::{MOST_SHORT, PREFETCH, address, exchange, name, own_files, prefetch};
+use super::compile::{MAX_SHORT, PREFETCH, address, exchange, name, own_files, prefetch};
 use super::config::AGENT_KEYS;
 use super::consume::{Consuming, Declared, Plan, told};
 use crate::config::{Agent, Block, ConfigError, Node};
@@ -31,8 +31,8 @@ use crate::telemetry::observe::Observer;
 use crate::telemetry::queues::{Direction, MessageCounter};
 
 /// The most messages that an agent may process at the same time: the broker delivers no more before they are confirmed.
-const MOST_WORKERS: i64 = 65_535;
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_WORKERS: i64 = 65_535;
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Compiles an agent with these calls. `None` after an error was reported.
 pub(super) fn agent(
@@ -52,7 +52,7 @@ pub(super) fn agent(
         .zip(prefetch(&block, unset.max(PREFETCH)));
     let max_deliveries = max_deliveries(&block);
     let broker = broker(&block, cx);
-    if file.topic.len() > MOST_SHORT {
+    if file.topic.len() > MAX_SHORT {
         file.block
             .node()
             .invalid("consumer.topic: at most 255 bytes");
@@ -90,7 +90,7 @@ pub(super) fn agent(
         discard: block.flag("nack_discard"),
         max_deliveries,
     };
-    let interval = file.health_interval.unwrap_or_default().max(LEAST_INTERVAL);
+    let interval = file.health_interval.unwrap_or_default().max(MIN_INTERVAL);
     let backoff = Backoff::named(&file.backoff_strategy, 0);
     let (max_retries, max_rate) = (file.max_retries, file.max_rate);
     let label: Arc<str> = label.into();
@@ -120,10 +120,10 @@ pub(super) fn agent(
 /// As in KrakenD, less than 1 means 1.
 fn workers(file: &Agent<'_>) -> Option<usize> {
     let workers = file.workers.unwrap_or(1).max(1);
-    if workers > MOST_WORKERS {
+    if workers > MAX_WORKERS {
         let node = file.block.get("consumer");
         node.unwrap_or_else(|| file.block.node().clone())
-            .invalid(format!("workers: at most {MOST_WORKERS}"));
+            .invalid(format!("workers: at most {MAX_WORKERS}"));
         return None;
     }
     usize::try_from(workers).ok()

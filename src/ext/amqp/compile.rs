@@ -28,7 +28,7 @@ use crate::upstream::{CertificatePair, ClientError, SideTls};
 
 pub(super) const PREFETCH: u16 = 16;
 /// The most bytes of names (AMQP 0-9-1, 4.2.5.3).
-pub(super) const MOST_SHORT: usize = 255;
+pub(super) const MAX_SHORT: usize = 255;
 
 /// A connection, and what it depends on.
 struct Connected {
@@ -50,7 +50,7 @@ pub(super) fn consumer(
     let routing_keys = block.texts("routing_key");
     routing_keys
         .iter()
-        .filter(|key| key.len() > MOST_SHORT)
+        .filter(|key| key.len() > MAX_SHORT)
         .for_each(|_| node.invalid("routing_key: at most 255 bytes"));
     let plan = name(&block, "name")
         .zip(exchange(&block))
@@ -151,8 +151,8 @@ pub(super) fn name(block: &Block<'_>, key: &'static str) -> Option<String> {
         node.invalid(format!("{key}: a name"));
         return None;
     }
-    if name.len() > MOST_SHORT {
-        node.invalid(format!("{key}: at most {MOST_SHORT} bytes"));
+    if name.len() > MAX_SHORT {
+        node.invalid(format!("{key}: at most {MAX_SHORT} bytes"));
         return None;
     }
     Some(name)
@@ -194,7 +194,7 @@ pub(super) fn prefetch(block: &Block<'_>, unset: u16) -> Option<u16> {
 fn routing_key(block: &Block<'_>, site: &BackendSite<'_>) -> Option<RoutingKey> {
     let key = block.string("routing_key").unwrap_or_default();
     if block.flag("static_routing_key") {
-        if key.len() > MOST_SHORT {
+        if key.len() > MAX_SHORT {
             block.node().invalid("routing_key: at most 255 bytes");
             return None;
         }
@@ -428,7 +428,7 @@ pub(in crate::ext) fn rabbit_queue(
 }
 
 fn rabbit_place(node: &Node<'_>, place: &str) -> Option<String> {
-    if place.len() > MOST_SHORT {
+    if place.len() > MAX_SHORT {
         node.invalid("a name has at most 255 bytes");
         return None;
     }

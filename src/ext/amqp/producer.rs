@@ -15,11 +15,11 @@ use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 
 /// The most bytes of a short string (AMQP 0-9-1, 4.2.5.3).
-const MOST_SHORT: usize = 255;
+const MAX_SHORT: usize = 255;
 /// The queue of RabbitMQ for replies on the channel of the sender.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 /// The longest expiration that RabbitMQ takes, in milliseconds: ten years of 365 days.
-const MOST_EXPIRATION: u64 = 315_360_000_000;
+const MAX_EXPIRATION: u64 = 315_360_000_000;
 
 /// Where the routing key comes from.
 #[derive(Debug)]
@@ -124,10 +124,10 @@ impl Names {
 fn expiration(text: &str) -> Result<String, Failure> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u64>().ok().filter(|_| digits);
-    match number.filter(|number| *number <= MOST_EXPIRATION) {
+    match number.filter(|number| *number <= MAX_EXPIRATION) {
         Some(number) => Ok(number.to_string()),
         None => Err(bad(format!(
-            "the expiration is not a number of milliseconds from 0 to {MOST_EXPIRATION}"
+            "the expiration is not a number of milliseconds from 0 to {MAX_EXPIRATION}"
         ))),
     }
 }
@@ -169,8 +169,8 @@ pub(super) fn field_bytes(name: &str, value: &str) -> usize {
 /// # Errors
 /// 400: it is longer than AMQP allows.
 pub(super) fn short(what: &str, text: &str) -> Result<String, Failure> {
-    if text.len() > MOST_SHORT {
-        return Err(bad(format!("the {what} is longer than {MOST_SHORT} bytes")));
+    if text.len() > MAX_SHORT {
+        return Err(bad(format!("the {what} is longer than {MAX_SHORT} bytes")));
     }
     Ok(text.to_owned())
 }

@@ -15,7 +15,7 @@ use crate::ext::broker::{Failed, Link, Opened};
 use crate::runtime::failure::{Failure, Kind};
 
 /// The most messages that wait for the channel.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// The bytes of a frame of properties that are kept for everything but headers.
 const FIXED: usize = 2048;
 
@@ -94,7 +94,7 @@ pub(super) async fn open(
         Ok((channel, client.frame_max()))
     })
     .await?;
-    let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+    let (jobs, waiting) = mpsc::channel(MAX_WAITING);
     let learned = Arc::clone(&most_body_bytes);
     let lost = async move {
         // Unconfirmed messages are dropped at the end, and their senders get an error.

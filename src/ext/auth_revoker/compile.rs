@@ -21,7 +21,7 @@ use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 
 /// Shorter secrets can be guessed.
-const LEAST_SECRET: usize = 16;
+const MIN_SECRET: usize = 16;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let before = cx.report.config_errors();
@@ -213,9 +213,9 @@ fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Opt
             "required for \"http_listen\", and for \"listen\" on an address that is not loopback",
         );
     }
-    if (1..LEAST_SECRET).contains(&block.secret.len()) {
+    if (1..MIN_SECRET).contains(&block.secret.len()) {
         node.invalid(format!(
-            "a \"secret\" must have at least {LEAST_SECRET} characters"
+            "a \"secret\" must have at least {MIN_SECRET} characters"
         ));
     }
 }

@@ -21,7 +21,7 @@ use super::session::Session;
 const CONNECTIONS: usize = 32;
 /// Connections that have neither sent the secret nor, where none is needed, a message. A new one replaces the oldest.
 const NEWCOMERS: usize = 32;
-const MOST_MESSAGE_BYTES: usize = 256 << 10;
+const MAX_MESSAGE_BYTES: usize = 256 << 10;
 /// How long a client may keep its connection between calls.
 const IDLE: Duration = Duration::from_secs(600);
 /// A client that has sent nothing yet uses a connection that another may need.
@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between attempts to bind the port while another process releases it.
 const RETRY: Duration = Duration::from_millis(250);
 /// The maximum length of the first line, which is `AUTH` and the secret.
-const MOST_LINE_BYTES: usize = 1024;
+const MAX_LINE_BYTES: usize = 1024;
 
 /// The address of the RPC port, for reports.
 #[derive(Debug, Clone, Copy)]
@@ -242,7 +242,7 @@ async fn rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> io::Result<Ve
     }
     let length = usize::try_from(length)
         .ok()
-        .filter(|length| *length <= MOST_MESSAGE_BYTES)
+        .filter(|length| *length <= MAX_MESSAGE_BYTES)
         .ok_or_else(|| io::Error::other("the message is too long"))?;
     let mut message = vec![0; length];
     stream.read_exact(&mut message).await?;
@@ -255,7 +255,7 @@ async fn authenticate(stream: &mut TcpStream, revocations: &RevocationAccess) ->
     loop {
         match stream.read_u8().await? {
             b'\n' => break,
-            byte if line.len() < MOST_LINE_BYTES => line.push(byte),
+            byte if line.len() < MAX_LINE_BYTES => line.push(byte),
             _ => return Err(io::Error::other("not authenticated")),
         }
     }

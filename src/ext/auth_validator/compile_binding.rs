@@ -41,7 +41,7 @@ const DPOP_KEYS: [&str; 7] = [
 const MAX_PROOF_AGE: Duration = Duration::from_secs(600);
 
 /// A shorter secret could be guessed from a nonce.
-const LEAST_NONCE_SECRET: usize = 32;
+const MIN_NONCE_SECRET: usize = 32;
 
 pub(super) fn binding(file: &config::Validator<'_>, cx: &mut Compile<'_>) -> Binding {
     let Some(block) = &file.binding else {
@@ -142,10 +142,10 @@ fn proofs(block: &Block<'_>, required: bool, cx: &mut Compile<'_>) -> Option<Dpo
     let secret = block.string("dpop_nonce_secret");
     if secret
         .as_ref()
-        .is_some_and(|secret| secret.len() < LEAST_NONCE_SECRET)
+        .is_some_and(|secret| secret.len() < MIN_NONCE_SECRET)
     {
         at("dpop_nonce_secret").invalid(format!(
-            "a secret must have at least {LEAST_NONCE_SECRET} characters"
+            "a secret must have at least {MIN_NONCE_SECRET} characters"
         ));
     }
     let nonce = match (block.flag("dpop_nonce"), secret) {

@@ -332,7 +332,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// The most key ids that are shown.
-const MOST_IDS: usize = 8;
+const MAX_IDS: usize = 8;
 
 /// The ids of the keys of a set.
 fn ids(set: &KeySet) -> String {
@@ -341,8 +341,8 @@ fn ids(set: &KeySet) -> String {
         .map(|key| key.kid().chars().take(64).collect::<String>())
         .map(|id| format!("{id:?}"))
         .collect();
-    let more = ids.len().saturating_sub(MOST_IDS);
-    ids.truncate(MOST_IDS);
+    let more = ids.len().saturating_sub(MAX_IDS);
+    ids.truncate(MAX_IDS);
     match (ids.is_empty(), more) {
         (true, _) => "no keys".to_owned(),
         (false, 0) => ids.join(", "),

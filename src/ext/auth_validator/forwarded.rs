@@ -54,9 +54,9 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
 
 /// Whether the text is the base64 of a certificate: a DER sequence that is longer than any thumbprint.
 fn is_bare_certificate(text: &str) -> bool {
-    const LONGEST_THUMBPRINT: usize = 64;
+    const MAX_THUMBPRINT: usize = 64;
     let der = STANDARD.decode(text).unwrap_or_default();
-    der.len() > LONGEST_THUMBPRINT && der.first() == Some(&0x30)
+    der.len() > MAX_THUMBPRINT && der.first() == Some(&0x30)
 }
 
 /// The `Hash` of a `X-Forwarded-Client-Cert` of Envoy: pairs of key and value, separated by `;`. A value with `,`, `;` or

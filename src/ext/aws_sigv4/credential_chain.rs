@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(300);
 const LOOK_AT_FILE: Duration = Duration::from_secs(10);
 /// The shortest pause between two fetches, also after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 const METADATA_TIME: Duration = Duration::from_secs(1);
 const TIME: Duration = Duration::from_secs(5);
 
@@ -128,7 +128,7 @@ impl Chain {
                         log::error!("[SERVICE: SigV4] no keys are available: {why}");
                     }
                     chain.last_error.store(Some(Arc::new(why)));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_PAUSE);
                     pause
                 }
             };

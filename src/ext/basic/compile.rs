@@ -15,7 +15,7 @@ use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 
 /// A larger list of users belongs in a database.
-const MOST_FILE_BYTES: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The compiled service block, for the endpoints.
 #[derive(Debug)]
@@ -136,8 +136,8 @@ fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc
 
 fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if size.len() > MOST_FILE_BYTES {
-        return Err(format!("larger than {MOST_FILE_BYTES} bytes"));
+    if size.len() > MAX_FILE_BYTES {
+        return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim).enumerate();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// The maximum number of waiting requests, each of which holds a name and a password.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// Running comparisons, and those that wait for a turn.
 ///
@@ -114,7 +114,7 @@ impl Queue {
             let _ = sender.send(Turn(Arc::clone(self)));
         } else {
             state.add(rank, sender);
-            if state.waiting.len() > MOST_WAITING
+            if state.waiting.len() > MAX_WAITING
                 && let Some((&last, _)) = state.waiting.last_key_value()
             {
                 sent_away = state.remove(last);
@@ -257,15 +257,15 @@ mod tests {
     fn too_many_guesses_displace_only_each_other() {
         let queue = Queue::new(2);
         let running = [now(queue.enter(by(0))), now(queue.enter(by(0)))];
-        let guesses: Vec<_> = (0..2 * MOST_WAITING).map(|_| queue.enter(by(1))).collect();
+        let guesses: Vec<_> = (0..2 * MAX_WAITING).map(|_| queue.enter(by(1))).collect();
         let right = queue.enter(by(0));
-        assert_eq!(queue.state().waiting.len(), MOST_WAITING);
+        assert_eq!(queue.state().waiting.len(), MAX_WAITING);
         let sent_away = guesses
             .into_iter()
             .filter_map(|place| place.turn().now_or_never())
             .filter(Option::is_none)
             .count();
-        assert_eq!(sent_away, MOST_WAITING + 1);
+        assert_eq!(sent_away, MAX_WAITING + 1);
         drop(running);
         assert!(right.turn().now_or_never().unwrap().is_some());
     }

@@ -25,12 +25,12 @@ const GUESSES: u64 = 20;
 /// How long a client's guesses are counted.
 const MEMORY: Duration = Duration::from_secs(600);
 /// Longer names and passwords are rejected. bcrypt itself uses only 72 bytes.
-const MOST_BYTES: usize = 1024;
+const MAX_BYTES: usize = 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, PAD_INDIFFERENT);
 
 /// The maximum number of clients whose comparisons are counted, for the order of the queue.
-const MOST_COUNTED: usize = 65_536;
+const MAX_COUNTED: usize = 65_536;
 
 /// The comparisons in progress, and the number for each client. One per process.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ impl Attempts {
         Attempts {
             queue: Queue::new(at_once()),
             clients: Clients::new(Rate::new(1.0, GUESSES), 16, MEMORY),
-            tried: RecentMap::new(MOST_COUNTED, 16, MEMORY),
-            named: RecentMap::new(MOST_COUNTED, 16, MEMORY),
+            tried: RecentMap::new(MAX_COUNTED, 16, MEMORY),
+            named: RecentMap::new(MAX_COUNTED, 16, MEMORY),
             clock,
         }
     }
@@ -213,7 +213,7 @@ impl BasicCheck {
 fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
     let text = value.to_str().ok()?;
     let (scheme, rest) = text.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") || rest.len() > 2 * MOST_BYTES {
+    if !scheme.eq_ignore_ascii_case("basic") || rest.len() > 2 * MAX_BYTES {
         return None;
     }
     BASE64.decode(rest.trim_matches(' ')).ok()

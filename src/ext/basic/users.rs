@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};
 
 /// With a higher cost, one guess would occupy a thread for seconds.
-const MOST_COST: u32 = 16;
+const MAX_COST: u32 = 16;
 
 /// The keyed hash of a name and a password, which is useless outside of this process.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub(crate) enum UserError {
     Name,
     #[error("not a bcrypt hash ($2y$…, $2a$… or $2b$…)")]
     Hash,
-    #[error("the cost of a bcrypt hash must be from 4 to {MOST_COST}")]
+    #[error("the cost of a bcrypt hash must be from 4 to {MAX_COST}")]
     Cost,
     #[error("the system provides no random numbers")]
     Random,
@@ -127,7 +127,7 @@ fn cost(name: &str, hash: &str) -> Result<u32, UserError> {
     }
     let parts: bcrypt::HashParts = hash.parse().map_err(|_| UserError::Hash)?;
     let cost = parts.get_cost();
-    if (4..=MOST_COST).contains(&cost) {
+    if (4..=MAX_COST).contains(&cost) {
         Ok(cost)
     } else {
         Err(UserError::Cost)

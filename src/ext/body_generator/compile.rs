@@ -14,7 +14,7 @@ use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::runtime::json::Value;
 
 /// Larger files are not templates.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 /// The parts of the data that come from clients and backends.
 const FOREIGN: &[&str] = &["req_", "resp_"];
 
@@ -172,7 +172,7 @@ fn source(block: &Block<'_>, cx: &Compile<'_>) -> Option<(String, String)> {
 fn file(block: &Block<'_>, path: &str, cx: &Compile<'_>) -> Option<String> {
     let found = cx.path(path);
     let text = match std::fs::metadata(&found) {
-        Ok(about) if about.len() > MOST_BYTES => Err(format!("larger than {MOST_BYTES} bytes")),
+        Ok(about) if about.len() > MAX_BYTES => Err(format!("larger than {MAX_BYTES} bytes")),
         Ok(_) => std::fs::read_to_string(&found).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -15,7 +15,7 @@ use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::upstream::title_case;
 
 /// Larger bodies are not decoded for templates.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// The members for a request.
 pub(super) fn request(request: &PipeRequest) -> Vec<(&'static str, Datum)> {
@@ -76,7 +76,7 @@ fn body(body: &Bytes, headers: &HeaderMap) -> Datum {
     }
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = String::from_utf8_lossy(kind.unwrap_or_default()).to_ascii_lowercase();
-    if body.len() > MOST_BYTES {
+    if body.len() > MAX_BYTES {
         return Datum::text(body);
     }
     if kind.starts_with("application/x-www-form-urlencoded") {

@@ -10,7 +10,7 @@ use crate::ext::request_id;
 use crate::runtime::errors::{ErrorBodies, Page};
 
 /// Larger templates are not error bodies.
-const MOST_BYTES: u64 = 256 << 10;
+const MAX_BYTES: u64 = 256 << 10;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = node.block(KEYS) else {
@@ -68,10 +68,10 @@ fn page(node: &Node<'_>, cx: &Compile<'_>) -> Option<Page> {
 fn file(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
     let node = block.get("path")?;
     let path = cx.path(&block.string("path")?);
-    let small = std::fs::metadata(&path).map(|found| found.len() <= MOST_BYTES);
+    let small = std::fs::metadata(&path).map(|found| found.len() <= MAX_BYTES);
     let text = match small {
         Ok(true) => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
-        Ok(false) => Err(format!("larger than {MOST_BYTES} bytes")),
+        Ok(false) => Err(format!("larger than {MAX_BYTES} bytes")),
         Err(error) => Err(error.to_string()),
     };
     text.map_err(|reason| node.invalid(format!("{}: {reason}", path.display())))

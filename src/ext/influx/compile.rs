@@ -22,8 +22,8 @@ use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};
 const PERIOD: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
 /// Failed pushes that are kept, and their bytes.
-const MOST_KEPT: u64 = 100;
-const MOST_BYTES: usize = 8 << 20;
+const MAX_KEPT: u64 = 100;
+const MAX_BYTES: usize = 8 << 20;
 
 /// Exists as long as a configuration in use names the database.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         base,
         headers,
         period: ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(PERIOD),
-        kept: block.count("buffer_size").unwrap_or(0).min(MOST_KEPT) as usize,
+        kept: block.count("buffer_size").unwrap_or(0).min(MAX_KEPT) as usize,
     };
     let key = format!("telemetry/influx {}", node.value().to_json());
     cx.carry_over(key, |tasks| {
@@ -149,7 +149,7 @@ async fn run(push: Push, stats: Weak<Stats>, alive: Weak<Alive>) {
             }
         }
         let bytes = |waiting: &VecDeque<Bytes>| waiting.iter().map(Bytes::len).sum::<usize>();
-        while waiting.len() > push.kept || bytes(&waiting) > MOST_BYTES {
+        while waiting.len() > push.kept || bytes(&waiting) > MAX_BYTES {
             waiting.pop_front();
         }
     }

@@ -13,7 +13,7 @@ use crate::runtime::json::{Object, Value};
 use crate::upstream::budget::Charge;
 
 /// Longer expressions are rejected.
-const MOST_BYTES: usize = 16 * 1024;
+const MAX_BYTES: usize = 16 * 1024;
 /// Expressions nested deeper are rejected, because the crate evaluates them on the stack of a worker.
 const MAX_DEPTH: usize = 64;
 /// The stack for parsing an expression before its depth is known.
@@ -36,8 +36,8 @@ impl Expression {
     /// # Errors
     /// The text is not an expression. The error says where.
     pub(in crate::ext) fn parse(text: &str) -> Result<Expression, String> {
-        if text.len() > MOST_BYTES {
-            return Err(format!("an expression has at most {MOST_BYTES} bytes"));
+        if text.len() > MAX_BYTES {
+            return Err(format!("an expression has at most {MAX_BYTES} bytes"));
         }
         let parse = || {
             let inner = jmespath::compile(text).map_err(|error| first_line(&error.to_string()))?;

@@ -17,10 +17,10 @@ use super::subschemas::Parts;
 use crate::config::path;
 
 /// The maximum number of failures that are processed.
-const MOST_FAILURES: usize = 1024;
+const MAX_FAILURES: usize = 1024;
 
 /// The approximate maximum number of schemas in one path.
-const MOST_STEPS: usize = 512;
+const MAX_STEPS: usize = 512;
 
 /// One line, and the lines below it.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl<'s> FailureGrouper<'s> {
             schema,
             parts,
             patterns,
-            left: MOST_FAILURES,
+            left: MAX_FAILURES,
         }
     }
 
@@ -89,7 +89,7 @@ impl<'s> FailureGrouper<'s> {
     fn judged(&mut self, items: Vec<Item<'_>>, at: &str, steps: usize) -> Vec<Failure> {
         let mut groups: Vec<(Way<'_>, Vec<Item<'_>>)> = Vec::new();
         for item in items.into_iter().take(self.left) {
-            let (way, item) = if steps < MOST_STEPS {
+            let (way, item) = if steps < MAX_STEPS {
                 item.step()
             } else {
                 (Way::Here(""), item)
@@ -405,7 +405,7 @@ fn is_number(name: &str) -> bool {
 
 /// The indexes of a list's items.
 fn each(value: &Value) -> std::ops::Range<usize> {
-    0..value.as_array().map_or(0, Vec::len).min(MOST_FAILURES)
+    0..value.as_array().map_or(0, Vec::len).min(MAX_FAILURES)
 }
 
 fn failure(keyword: &str, at: &str, text: String, causes: Vec<Failure>) -> Failure {

@@ -12,7 +12,7 @@ use super::patterns::Patterns;
 use crate::runtime::template::escape::DECODED;
 
 /// Schemas are small. A larger file is an error.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Characters of a path that are escaped in a URI.
 const PATH: &AsciiSet = &DECODED.add(b'[').add(b']');
@@ -77,11 +77,8 @@ impl Files {
         let path = self.place(Path::new(&*path));
         let told = |error: &dyn Error| format!("{}: {error}", path.display());
         let size = std::fs::metadata(&path).map_err(|error| told(&error))?;
-        if size.len() > MOST_BYTES {
-            return Err(format!(
-                "{}: larger than {MOST_BYTES} bytes",
-                path.display()
-            ));
+        if size.len() > MAX_BYTES {
+            return Err(format!("{}: larger than {MAX_BYTES} bytes", path.display()));
         }
         let text = std::fs::read(&path).map_err(|error| told(&error))?;
         let mut schema = serde_json::from_slice(&text).map_err(|error| told(&error))?;

@@ -16,7 +16,7 @@ use super::unique::same;
 use super::{format, number};
 
 /// The maximum number of names in a message.
-const MOST_NAMES: usize = 64;
+const MAX_NAMES: usize = 64;
 
 /// The lines, at most `most`.
 pub(super) fn lines(failures: &[Failure], most: usize) -> String {
@@ -215,7 +215,7 @@ pub(super) fn additional<'n>(names: impl Iterator<Item = &'n str>) -> String {
 /// The indexes of the items with these `texts`. Of several equal items, the last one that is not used yet.
 pub(super) fn places(value: &Value, texts: &[String]) -> Vec<usize> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut left: Vec<&String> = texts.iter().take(MOST_NAMES).collect();
+    let mut left: Vec<&String> = texts.iter().take(MAX_NAMES).collect();
     let mut found = Vec::new();
     for (index, item) in items.iter().enumerate().rev() {
         if left.is_empty() {
@@ -304,6 +304,6 @@ fn shown(value: &Value) -> String {
 }
 
 fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
-    let all: Vec<String> = texts.take(MOST_NAMES).map(quoted).collect();
+    let all: Vec<String> = texts.take(MAX_NAMES).map(quoted).collect();
     all.join(", ")
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Longer texts are truncated.
-const MOST_CHARACTERS: usize = 256;
+const MAX_CHARACTERS: usize = 256;
 
 /// In apostrophes, as KrakenD's validator quotes texts.
 pub(super) fn single(text: &str) -> String {
@@ -26,7 +26,7 @@ pub(super) fn letter(letter: char) -> String {
 fn enclosed(text: &str, quote: char) -> String {
     let mut out = String::from(quote);
     for (index, letter) in text.chars().enumerate() {
-        if index >= MOST_CHARACTERS {
+        if index >= MAX_CHARACTERS {
             out.push('…');
             break;
         }

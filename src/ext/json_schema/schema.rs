@@ -25,7 +25,7 @@ const MAX_PATTERN: usize = 1 << 20;
 const TOLD_WHOLE: usize = 64 * 1024;
 
 /// The maximum number of reported failures.
-const MOST_LINES: usize = 64;
+const MAX_LINES: usize = 64;
 
 /// The number of steps of a validation: a fixed number, and additional ones for each byte of the body. A schema
 /// without recursion needs far fewer.
@@ -194,7 +194,7 @@ impl Schema {
             bytes: TELLING_BYTES,
             failure: self.costs.failure(body),
         };
-        let all = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
+        let all = if length > TOLD_WHOLE { 1 } else { MAX_LINES };
         for most in [all, 1] {
             match metered(budget, &mut heavy, || self.lines(body, most)) {
                 Ok(lines) => return lines,

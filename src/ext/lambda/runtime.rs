@@ -17,7 +17,7 @@ use crate::telemetry::sanitize::printable;
 use crate::upstream::SideResponse;
 
 /// The largest payload of a call that waits for its result.
-const MOST_BYTES: usize = 6 << 20;
+const MAX_BYTES: usize = 6 << 20;
 /// The unreserved characters of RFC 3986 §2.3 stay as they are.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -25,7 +25,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 /// The longest name, an ARN with a qualifier.
-const MOST_NAME: usize = 170;
+const MAX_NAME: usize = 170;
 
 static SHOWN: [HeaderName; 1] = [HeaderName::from_static("x-amz-executed-version")];
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
@@ -59,7 +59,7 @@ pub(super) enum Function {
 /// Whether a text is valid as the name of a function.
 pub(super) fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
-    (1..=MOST_NAME).contains(&text.len()) && text.bytes().all(allowed)
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 impl Function {
@@ -111,7 +111,7 @@ impl CallStep for Lambda {
         } else {
             request.body.clone()
         };
-        if payload.len() > MOST_BYTES {
+        if payload.len() > MAX_BYTES {
             let text = "aws lambda: the payload is larger than 6 MiB";
             return Err(Failure::new(Kind::BodyTooLarge, text));
         }

@@ -15,7 +15,7 @@ use super::interpreter::Interpreter;
 use super::missing_functions::{Missing, missing};
 use super::pipe::LuaPipe;
 use super::pool::Pool;
-use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
+use super::script::{Joined, Level, MAX_SOURCE_BYTES, Script, Sources};
 use super::syntax::speaks_of_len;
 use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
@@ -255,11 +255,11 @@ fn read(path: &Path) -> Result<String, String> {
         std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         _ => error.to_string(),
     })?;
-    file.take(MOST_SOURCE_BYTES + 1)
+    file.take(MAX_SOURCE_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(|error| error.to_string())?;
-    if text.len() as u64 > MOST_SOURCE_BYTES {
-        return Err(format!("larger than {MOST_SOURCE_BYTES} bytes"));
+    if text.len() as u64 > MAX_SOURCE_BYTES {
+        return Err(format!("larger than {MAX_SOURCE_BYTES} bytes"));
     }
     String::from_utf8(text).map_err(|_| "not UTF-8".to_owned())
 }

@@ -14,7 +14,7 @@ use mlua::{
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop, located};
 use super::library;
-use super::memory::{MOST_MEMORY, OwnCharge};
+use super::memory::{MAX_MEMORY, OwnCharge};
 use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
@@ -31,9 +31,9 @@ const SLOW: Duration = Duration::from_millis(1);
 /// After this many quick checks in a row, the clock is checked less often again.
 const QUICK_LOOKS: u32 = 100;
 /// An interpreter that uses more memory is not kept.
-const MOST_KEPT_MEMORY: usize = 4 << 20;
+const MAX_KEPT_MEMORY: usize = 4 << 20;
 /// After this many requests an interpreter is replaced by a new one.
-const MOST_USES: u32 = 100_000;
+const MAX_USES: u32 = 100_000;
 
 const PRELUDE: &str = include_str!("prelude.lua");
 
@@ -84,7 +84,7 @@ impl Interpreter {
         lua.set_type_metatable::<LuaString>(None);
         lua.set_app_data(Run::default());
         look_every(&lua, INSTRUCTIONS_PER_LOOK)?;
-        lua.set_memory_limit(MOST_MEMORY)?;
+        lua.set_memory_limit(MAX_MEMORY)?;
         own.settle(lua.used_memory()).map_err(Error::external)?;
         Ok(Interpreter {
             lua,
@@ -315,8 +315,8 @@ impl Interpreter {
     /// Removes the data of a request. `false` if the interpreter must not be reused.
     pub(super) fn clean(&mut self, tainted: bool) -> bool {
         !tainted
-            && self.uses < MOST_USES
-            && self.lua.used_memory() < MOST_KEPT_MEMORY
+            && self.uses < MAX_USES
+            && self.lua.used_memory() < MAX_KEPT_MEMORY
             && self.lua.set_globals(self.nothing.clone()).is_ok()
             && self.gives_memory_back()
     }

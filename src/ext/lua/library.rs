@@ -15,7 +15,7 @@ use super::tree::number_text;
 use super::{calls, collections, objects, syntax, text as strings};
 
 /// The maximum size of a file that a script loads at run time.
-const MOST_FILE_BYTES: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The functions from which `prelude.lua` builds a script's globals, by name.
 pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
@@ -146,8 +146,8 @@ fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut text = Vec::new();
         let file = std::fs::File::open(&name)?;
-        file.take(MOST_FILE_BYTES + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MOST_FILE_BYTES {
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
             return Err(std::io::Error::other("too large"));
         }
         Ok(text)

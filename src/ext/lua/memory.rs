@@ -11,7 +11,7 @@ use once_cell::sync::Lazy;
 use crate::upstream::budget::{Budget, Charge, Full};
 
 /// The memory limit of one interpreter, whatever it runs.
-pub(super) const MOST_MEMORY: usize = 64 << 20;
+pub(super) const MAX_MEMORY: usize = 64 << 20;
 /// A new interpreter takes less than this.
 const NEW: usize = 128 << 10;
 /// What an interpreter is charged in addition to what it uses when no script runs: the globals of a request.
@@ -19,7 +19,7 @@ const ROOM: usize = 48 << 10;
 /// What is charged at once while a script uses more and more.
 const STEP: usize = 64 << 10;
 /// What an interpreter may allocate without a charge, however little the process has left.
-const LEAST_HEADROOM: usize = 128 << 10;
+const MIN_HEADROOM: usize = 128 << 10;
 
 /// The number of scripts that may run at the same moment: on all workers, and outside of them.
 static RUNNING: Lazy<u64> = Lazy::new(|| {
@@ -98,10 +98,10 @@ impl Memory {
             self.charge.cover(beyond + STEP.max(beyond / 8))?;
         }
         let headroom = usize::try_from(Budget::process().left() / *RUNNING).unwrap_or(usize::MAX);
-        let headroom = headroom.clamp(LEAST_HEADROOM, MOST_MEMORY);
-        self.limit = used.saturating_add(headroom).min(MOST_MEMORY);
+        let headroom = headroom.clamp(MIN_HEADROOM, MAX_MEMORY);
+        self.limit = used.saturating_add(headroom).min(MAX_MEMORY);
         let charged = self.own + self.charge.bytes();
-        self.mark = if self.limit < MOST_MEMORY {
+        self.mark = if self.limit < MAX_MEMORY {
             charged.min(used + headroom / 2)
         } else {
             charged
@@ -122,6 +122,6 @@ impl Memory {
 
     /// Whether Lua's own limit is below the maximum, because the process has little memory left.
     pub(super) fn is_lowered(&self) -> bool {
-        self.limit < MOST_MEMORY
+        self.limit < MAX_MEMORY
     }
 }

@@ -318,7 +318,7 @@ pub(super) fn param_bytes(name: &str, value: &str) -> usize {
 }
 
 /// The maximum number of parameters, because lookups are linear.
-const MOST_PARAMS: usize = 1000;
+const MAX_PARAMS: usize = 1000;
 
 pub(super) fn set_param(
     params: &mut Params,
@@ -326,7 +326,7 @@ pub(super) fn set_param(
     name: &str,
     value: String,
 ) -> Result<()> {
-    let is_full = params.0.len() >= MOST_PARAMS;
+    let is_full = params.0.len() >= MAX_PARAMS;
     match params.0.iter_mut().find(|(known, _)| is(known)) {
         Some((_, old)) => *old = value,
         None if is_full => {

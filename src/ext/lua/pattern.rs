@@ -2,9 +2,9 @@
 //! stack.
 
 /// As in Lua.
-const MOST_CAPTURES: usize = 32;
+const MAX_CAPTURES: usize = 32;
 /// As in Lua since 5.2.
-const MOST_DEPTH: u32 = 200;
+const MAX_DEPTH: u32 = 200;
 /// Steps between two checks of the clock.
 const STEPS_PER_LOOK: u32 = 1 << 14;
 
@@ -137,7 +137,7 @@ impl<'a> Matcher<'a> {
 
     fn go(&mut self, at: usize, item: usize) -> Found {
         self.depth += 1;
-        if self.depth > MOST_DEPTH {
+        if self.depth > MAX_DEPTH {
             return Err(MatchError::Complex);
         }
         let found = self.items(at, item);
@@ -234,7 +234,7 @@ impl<'a> Matcher<'a> {
     }
 
     fn open(&mut self, at: usize, item: usize, length: Length) -> Found {
-        if self.captures.len() >= MOST_CAPTURES {
+        if self.captures.len() >= MAX_CAPTURES {
             return Err(MatchError::Captures);
         }
         let before = self.captures.len();

@@ -13,7 +13,7 @@ use crate::upstream::budget::Memory;
 /// The number of shards, so that workers do not wait for each other.
 const SHARDS: usize = 8;
 /// The maximum number of interpreters in a shard, each of which uses tens of kilobytes.
-const MOST_IDLE: usize = 16;
+const MAX_IDLE: usize = 16;
 
 /// The external resources of interpreters.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Pool {
                 idle.clear();
                 break;
             }
-            if idle.len() < MOST_IDLE {
+            if idle.len() < MAX_IDLE {
                 idle.push(interpreter);
                 break;
             }

@@ -8,7 +8,7 @@ use super::pool::Pool;
 use crate::upstream::HostRules;
 
 /// Longer sources are rejected, including those that are read for each request.
-pub(super) const MOST_SOURCE_BYTES: u64 = 4 << 20;
+pub(super) const MAX_SOURCE_BYTES: u64 = 4 << 20;
 
 /// The place of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ pub(super) fn placed(message: &str, place: Option<&Place>, joined: Option<&Joine
 /// Reads a text file on a separate thread, so that a slow disk does not block other requests.
 async fn read(path: &Path) -> Option<String> {
     let about = tokio::fs::metadata(path).await.ok()?;
-    if about.len() <= MOST_SOURCE_BYTES {
+    if about.len() <= MAX_SOURCE_BYTES {
         tokio::fs::read_to_string(path).await.ok()
     } else {
         None

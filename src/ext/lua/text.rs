@@ -9,9 +9,9 @@ use super::pattern::{Capture, MatchError, Matcher};
 use super::run::run;
 
 /// The longest string that a function here creates.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// The maximum nesting of replacements that start a new search. Each level uses stack of the thread.
-const MOST_DEPTH: u32 = 40;
+const MAX_DEPTH: u32 = 40;
 
 /// The functions by their names in `string`.
 pub(super) fn functions(lua: &Lua) -> Result<Table> {
@@ -183,11 +183,11 @@ fn replaced(
                 None => break,
             },
         }
-        if out.len() > MOST_BYTES {
+        if out.len() > MAX_BYTES {
             return Err(too_long(lua));
         }
         if out.len() > prepared {
-            prepared = (2 * out.len()).min(MOST_BYTES);
+            prepared = (2 * out.len()).min(MAX_BYTES);
             prepare(lua, prepared)?;
         }
         if matcher.is_anchored() {
@@ -288,7 +288,7 @@ fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
         count.max(0.0) as usize
     };
     match subject.len().checked_mul(count) {
-        Some(length) if length <= MOST_BYTES => {
+        Some(length) if length <= MAX_BYTES => {
             prepare(lua, length)?;
             lua.create_string(subject.repeat(count))
         }
@@ -314,7 +314,7 @@ fn clock(lua: &Lua) -> impl FnMut() -> bool {
 
 fn enter(lua: &Lua) -> Result<()> {
     let mut run = run(lua)?;
-    if run.depth >= MOST_DEPTH {
+    if run.depth >= MAX_DEPTH {
         return Err(Error::runtime("C stack overflow"));
     }
     run.depth += 1;

@@ -27,7 +27,7 @@ use crate::runtime::files::{in_turn, media, read_whole};
 use crate::runtime::pipe::{PipeRequest, Reply};
 
 /// The maximum size of a served file, or part of a file. It equals the default limit of a backend's response.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A folder with files.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Found> {
         Part::Some(range) => (range.start, range.end - range.start),
         Part::Beyond => (0, 0),
     };
-    if size > MOST_BYTES {
+    if size > MAX_BYTES {
         return Err(io::Error::other("larger than 64 MiB"));
     }
     file.seek(SeekFrom::Start(start))?;

@@ -11,7 +11,7 @@ use crate::config::{Block, ConfigError, Environment, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
 use crate::telemetry::observe::{Convention, Native, Observer, Settings, Trust};
-use crate::telemetry::series::{MOST_LINES, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
+use crate::telemetry::series::{MAX_LINES, SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
 use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -205,7 +205,7 @@ fn store(block: &Block<'_>, convention: Convention, cx: &mut Compile<'_>) -> Arc
 fn most_series(block: &Block<'_>) -> usize {
     const LEAST: usize = 1000;
     let Some(written) = block.integer("max_series") else {
-        return MOST_LINES;
+        return MAX_LINES;
     };
     match usize::try_from(written) {
         Ok(most) if most >= LEAST => most,
@@ -216,7 +216,7 @@ fn most_series(block: &Block<'_>) -> usize {
                 found: written.to_string(),
                 range: format!("{LEAST} or more"),
             });
-            MOST_LINES
+            MAX_LINES
         }
     }
 }

@@ -46,7 +46,7 @@ const NATS_RECEIVE: &[&str] = &["queue"];
 const RABBIT_SEND: &[&str] = &["key_name"];
 const RABBIT_RECEIVE: &[&str] = &["prefetch_count"];
 /// How long SQS waits for a message at most.
-const MOST_WAIT: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The service of Google Pub/Sub.
 const GOOGLE: &str = "https://pubsub.googleapis.com";
@@ -305,7 +305,7 @@ fn sqs(node: &Node<'_>, address: &Address, cx: &mut Compile<'_>) -> Option<Sqs> 
     let wait = match address.option("waittime") {
         None => Duration::ZERO,
         Some(text) => match crate::config::duration::parse(text) {
-            Ok(wait) if wait <= MOST_WAIT => wait,
+            Ok(wait) if wait <= MAX_WAIT => wait,
             _ => {
                 node.invalid(format!("waittime={text}: a duration of 20s at most"));
                 return None;

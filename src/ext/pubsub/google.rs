@@ -21,7 +21,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::upstream::{SideClient, SideError};
 
 /// The largest message.
-const MOST_BYTES: usize = 10_000_000;
+const MAX_BYTES: usize = 10_000_000;
 /// The pause between two pull requests, if the service does not wait for a message itself.
 const POLL: Duration = Duration::from_millis(250);
 /// How long a call may go on after the request that wanted its message has ended.
@@ -51,7 +51,7 @@ pub(super) struct Resource {
 #[async_trait]
 impl Topic for Google {
     async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
-        if message.body.len() > MOST_BYTES {
+        if message.body.len() > MAX_BYTES {
             let text = "pubsub: the message is larger than 10 MB";
             return Err(Failure::new(Kind::BodyTooLarge, text));
         }

@@ -29,7 +29,7 @@ const METADATA_TIME: Duration = Duration::from_secs(1);
 /// How long before its end a token is replaced.
 const EARLY: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long an assertion is valid (RFC 7523 §3).
 const LIFE: u64 = 3600;
 
@@ -149,7 +149,7 @@ impl Tokens {
                         log::warn!("[PubSub] no Google credentials are available: {why}");
                     }
                     tokens.last_error.store(Some(Arc::new(why)));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_PAUSE);
                     pause
                 }
             };

@@ -11,7 +11,7 @@ use crate::ext::aws_sigv4::{AwsClient, element};
 use crate::runtime::failure::{Failure, Kind};
 
 /// The largest message with its attributes.
-const MOST_BYTES: usize = 256 << 10;
+const MAX_BYTES: usize = 256 << 10;
 
 /// A topic.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Sns {
 impl Topic for Sns {
     async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
         let (text, attributes) = attributes::written(&message.body, &message.metadata);
-        check_size(&text, &attributes, MOST_BYTES)?;
+        check_size(&text, &attributes, MAX_BYTES)?;
         let form = self.form(&text, &attributes, &message.metadata);
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let response = repeated(&self.client, &headers, Bytes::from(form), deadline).await?;

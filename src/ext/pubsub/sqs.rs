@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// How long one call may take beyond the time that the queue waits for a message.
 const CALL: Duration = Duration::from_secs(5);
 /// The largest message with its attributes.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 /// How often a call is made, as in AWS's libraries.
 const ATTEMPTS: u32 = 3;
 
@@ -52,7 +52,7 @@ impl Topic for Sqs {
             found.map(|(_, value)| value.clone())
         };
         let (text, attributes) = attributes::written(&message.body, &message.metadata);
-        check_size(&text, &attributes, MOST_BYTES)?;
+        check_size(&text, &attributes, MAX_BYTES)?;
         let mut entry = json!({ "Id": "0", "MessageBody": text });
         if !attributes.is_empty() {
             entry["MessageAttributes"] = json_of(&attributes);

@@ -9,7 +9,7 @@ use crate::runtime::clock::Clock;
 const REST: Duration = Duration::from_secs(1);
 
 /// The number of consecutive queries that failed or timed out before Redis is given up.
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 
 /// Redis is given up only if nothing was received from it for this time: a late response shows that it still works.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -111,7 +111,7 @@ impl Health {
         }
         let before = self.failures.fetch_add(1, Ordering::AcqRel);
         let silent = now.saturating_sub(self.silent_since.load(Ordering::Acquire));
-        if before + 1 >= MOST_FAILURES && u128::from(silent) >= SILENCE.as_nanos() {
+        if before + 1 >= MAX_FAILURES && u128::from(silent) >= SILENCE.as_nanos() {
             let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
             self.rests_until
                 .store(now.saturating_add(rest), Ordering::Release);

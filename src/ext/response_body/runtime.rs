@@ -13,7 +13,7 @@ use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 use crate::upstream::budget::{Charge, Full};
 
 /// The bytes that all changes of one response may make.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// The name that means all elements of a list.
 const ANY: &str = "*";
 
@@ -141,7 +141,7 @@ struct Made {
 impl Made {
     fn add(&mut self, bytes: usize) -> Result<(), TooMuch> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > MOST_BYTES {
+        if self.bytes > MAX_BYTES {
             return Err(TooMuch::Large);
         }
         self.growth.add(bytes).map_err(|Full| TooMuch::Full)

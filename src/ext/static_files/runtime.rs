@@ -9,7 +9,7 @@ use crate::runtime::files::{Asked, Body, Folder, Served, in_turn, read_whole};
 use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 
 /// The largest body. It equals the default limit of a backend's response.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Responds to calls with the files of a folder.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl CallStep for FileCall {
 async fn whole(served: Served) -> Result<Reply, Failure> {
     let body = match served.body {
         Body::Whole(bytes) => bytes,
-        Body::Part(file, length) if length <= MOST_BYTES => read_whole(file, length).await?,
+        Body::Part(file, length) if length <= MAX_BYTES => read_whole(file, length).await?,
         Body::Part(..) => {
             let text =
                 "the file is larger than 64 MiB: \"server/static-filesystem\" serves such files";

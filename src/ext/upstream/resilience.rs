@@ -13,11 +13,11 @@ use crate::upstream::resilience::{
 };
 
 /// Shorter intervals would be load, not checks.
-const LEAST_INTERVAL: Duration = Duration::from_millis(10);
-const MOST_THRESHOLD: i64 = 1000;
-const MOST_WEIGHT: i64 = 1000;
-const MOST_ATTEMPTS: i64 = 10;
-const MOST_HEDGES: i64 = 3;
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+const MAX_THRESHOLD: i64 = 1000;
+const MAX_WEIGHT: i64 = 1000;
+const MAX_ATTEMPTS: i64 = 10;
+const MAX_HEDGES: i64 = 3;
 
 /// What a backend asks for.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ fn check(block: &Block<'_>) -> Option<HealthCheck> {
             );
         }
     }
-    let interval = at_least(block, "interval", LEAST_INTERVAL).unwrap_or(Duration::from_secs(10));
+    let interval = at_least(block, "interval", MIN_INTERVAL).unwrap_or(Duration::from_secs(10));
     let timeout = at_least(block, "timeout", Duration::from_millis(1));
     Some(HealthCheck {
         protocol: if is_grpc {
@@ -110,8 +110,8 @@ fn check(block: &Block<'_>) -> Option<HealthCheck> {
         headers: headers(block),
         interval,
         timeout: timeout.unwrap_or(Duration::from_secs(2)),
-        healthy_threshold: number(block, "healthy_threshold", (1, MOST_THRESHOLD), 2),
-        unhealthy_threshold: number(block, "unhealthy_threshold", (1, MOST_THRESHOLD), 3),
+        healthy_threshold: number(block, "healthy_threshold", (1, MAX_THRESHOLD), 2),
+        unhealthy_threshold: number(block, "unhealthy_threshold", (1, MAX_THRESHOLD), 3),
     })
 }
 
@@ -259,10 +259,10 @@ fn weights(blocks: &Blocks<'_, '_>, hosts: &[String], named: bool) -> Box<[(Box<
     let members = map.members();
     let pairs = members.iter().filter_map(|(written, node)| {
         let weight = node.integer(crate::config::Typing::Strict)?;
-        if !(0..=MOST_WEIGHT).contains(&weight) {
+        if !(0..=MAX_WEIGHT).contains(&weight) {
             node.config_error(ConfigError::OutOfRange {
                 found: weight.to_string(),
-                range: format!("0 to {MOST_WEIGHT}"),
+                range: format!("0 to {MAX_WEIGHT}"),
             });
             return None;
         }
@@ -286,7 +286,7 @@ fn weights(blocks: &Blocks<'_, '_>, hosts: &[String], named: bool) -> Box<[(Box<
 }
 
 fn repeats(retries: Option<&Block<'_>>, hedge: Option<Hedge>) -> Option<RetryRules> {
-    let attempts = retries.map_or(0, |block| number(block, "attempts", (0, MOST_ATTEMPTS), 1));
+    let attempts = retries.map_or(0, |block| number(block, "attempts", (0, MAX_ATTEMPTS), 1));
     if attempts == 0 && hedge.is_none() {
         return None;
     }
@@ -353,7 +353,7 @@ fn budget(block: &Block<'_>) -> BudgetRules {
 }
 
 fn hedge(block: &Block<'_>) -> Option<Hedge> {
-    let max = number(block, "max", (0, MOST_HEDGES), 1);
+    let max = number(block, "max", (0, MAX_HEDGES), 1);
     let Some(after) = block.set_duration("after") else {
         if max > 0 {
             block.missing("after");

@@ -26,7 +26,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
 
 /// The number of headers that the gateway usually adds to those of a client.
-const MOST_ADDED: usize = 5;
+const MAX_ADDED: usize = 5;
 
 /// Which headers pass: the endpoint's list, or a backend's second filter.
 #[derive(Debug, Clone)]
@@ -202,7 +202,7 @@ pub fn outgoing(
         Pass::Listed(listed) => listed.len(),
         Pass::All => head.headers.len(),
     };
-    let mut headers = HeaderMap::with_capacity(listed + MOST_ADDED);
+    let mut headers = HeaderMap::with_capacity(listed + MAX_ADDED);
     let nominated = Nominated::by(head.headers);
     match &rules.pass {
         Pass::Default => copy(&mut headers, rules, &CONTENT_TYPE, head, notes, &nominated),

@@ -78,7 +78,7 @@ async fn work_that_cannot_wait_costs_its_worker_little() {
     };
     tokio::spawn(async move {
         assert_eq!(works(), Ok(()));
-        lanes.waiting.store(MOST_WAITING, Ordering::Relaxed);
+        lanes.waiting.store(MAX_WAITING, Ordering::Relaxed);
         assert_eq!(works(), Err(Cut::Busy));
         let started = soon();
         assert_eq!(Heavy { started, ..heavy() }.look(), Ok(()));

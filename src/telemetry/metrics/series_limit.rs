@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::telemetry::series::MOST_SERIES;
+use crate::telemetry::series::MAX_SERIES;
 
 /// Where a pair of a route and a method comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) enum Origin {
     Request,
 }
 
-/// The routes with series of their own, at most [`MOST_SERIES`] pairs of route and method of each origin.
+/// The routes with series of their own, at most [`MAX_SERIES`] pairs of route and method of each origin.
 #[derive(Debug, Default)]
 pub(super) struct SeriesLimit {
     /// The limit was reached, so that a route may have no series of its own.
@@ -48,7 +48,7 @@ impl Pairs {
         if self.has(route, method) {
             return true;
         }
-        let has_room = self.count < MOST_SERIES;
+        let has_room = self.count < MAX_SERIES;
         if has_room {
             self.count += 1;
             let methods = self.by_route.entry(route.to_owned()).or_default();
@@ -100,7 +100,7 @@ impl SeriesLimit {
         let mut sets = self.write();
         sets.endpoints.keep(routes);
         sets.requests.keep(routes);
-        let is_full = sets.endpoints.count >= MOST_SERIES;
+        let is_full = sets.endpoints.count >= MAX_SERIES;
         self.is_full.store(is_full, Ordering::Relaxed);
     }
 

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::telemetry::series::MOST_SERIES;
+use crate::telemetry::series::MAX_SERIES;
 
 #[test]
 fn the_page_shows_the_counters() {
@@ -91,7 +91,7 @@ fn a_request_counts_until_its_guard_is_dropped() {
 fn routes_beyond_the_limit_share_their_series() {
     let metrics = Metrics::new();
     let extra = 7;
-    for n in 0..MOST_SERIES + extra {
+    for n in 0..MAX_SERIES + extra {
         let pattern = format!("/{n}");
         metrics.route(&pattern, "GET").record(200, Duration::ZERO);
         metrics.rejected(&pattern, "limit");
@@ -110,7 +110,7 @@ fn routes_beyond_the_limit_share_their_series() {
     let of_requests = page
         .lines()
         .filter(|line| line.starts_with("portcullis_http_requests_total{") && line.contains("2xx"));
-    assert_eq!(of_requests.count(), 2 * MOST_SERIES + 1 + extra);
+    assert_eq!(of_requests.count(), 2 * MAX_SERIES + 1 + extra);
     metrics.keep_routes(&HashSet::from(["/0"]));
     metrics.route("/new", "GET").record(200, Duration::ZERO);
     let page = String::from_utf8(metrics.page()).unwrap();

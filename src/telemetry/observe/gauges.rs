@@ -7,7 +7,7 @@ use super::names::{ACTIVE_REQUESTS, OPEN_CONNECTIONS};
 use super::request::split_host;
 use super::round_trip::{authority, default_port};
 use super::{Convention, Observer, method_value};
-use crate::telemetry::series::{Families, MOST_SERIES, Series};
+use crate::telemetry::series::{Families, MAX_SERIES, Series};
 use crate::telemetry::trace::{Attribute, Value};
 
 /// What there is at the moment.
@@ -49,7 +49,7 @@ impl Observer {
         }
         if layers.backend.metrics.trips() && !now.hosts.is_empty() {
             let mut hosts: BTreeMap<(&str, u16), (usize, usize)> = BTreeMap::new();
-            let most = MOST_SERIES / 2;
+            let most = MAX_SERIES / 2;
             for (host, open, idle) in &now.hosts {
                 let (name, port) = split_host(authority(host));
                 let name = name.trim_matches(['[', ']']);
@@ -118,7 +118,7 @@ mod tests {
             panic!("{shown:?}");
         };
         assert_eq!(*name, "http.client.open_connections");
-        assert_eq!(series.len(), MOST_SERIES + 2);
+        assert_eq!(series.len(), MAX_SERIES + 2);
         let overflow = series.iter().filter(|it| it.contains("overflow"));
         assert_eq!(overflow.count(), 2);
         assert!(gauges(Convention::Krakend, &now).is_empty());

@@ -101,7 +101,7 @@ fn value(value: &Value, out: &mut Message) {
 }
 
 /// A request is not made larger than this if it can be divided: collectors take 4 MiB over gRPC by default.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// `ExportMetricsServiceRequest`s: the series of `store`, and our own. None if nothing was measured yet.
 pub(crate) fn metrics(
@@ -127,7 +127,7 @@ pub(crate) fn metrics(
         let mut bytes = 0;
         let fitting = rest.iter().take_while(|metric| {
             bytes += metric.as_bytes().len();
-            bytes <= MOST_BYTES
+            bytes <= MAX_BYTES
         });
         // One metric is not divided.
         let (now, later) = rest.split_at(fitting.count().max(1));

@@ -27,7 +27,7 @@ use worker::Worker;
 pub(crate) use counts::{Counts, Lost};
 
 /// The maximum size of waiting spans.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// The kind of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl Exporter {
         let size = span.size();
         let before = self.counts.bytes.fetch_add(size, Ordering::Relaxed);
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
-        let fits = before + size <= MOST_BYTES;
+        let fits = before + size <= MAX_BYTES;
         if !fits || queue.try_send((span, size)).is_err() {
             self.counts.bytes.fetch_sub(size, Ordering::Relaxed);
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);

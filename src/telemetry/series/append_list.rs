@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The maximum number of keys that others can invent. A lookup walks over all of them.
-const MOST_KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
 /// Values by key, in insertion order. It suits a handful of keys, such as statuses.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl<K: PartialEq + Clone, V> AppendList<K, V> {
         if let Some((_, value)) = self.iter().find(|(known, _)| is_key(known)) {
             return value;
         }
-        let full = self.iter().count() >= MOST_KEYS;
+        let full = self.iter().count() >= MAX_KEYS;
         let key = if full { others() } else { key() };
         self.get_or_make(&key, || make(&key))
     }
@@ -78,11 +78,11 @@ mod tests {
         let grown = AppendList::default();
         for key in 1..10_000 {
             let value = *get(&grown, key);
-            let known = usize::try_from(key).unwrap() <= MOST_KEYS;
+            let known = usize::try_from(key).unwrap() <= MAX_KEYS;
             assert_eq!(value, if known { key } else { 0 });
         }
         assert_eq!(*get(&grown, 7), 7);
-        assert_eq!(grown.iter().count(), MOST_KEYS + 1);
+        assert_eq!(grown.iter().count(), MAX_KEYS + 1);
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod store;
 pub(crate) use append_list::AppendList;
 pub(crate) use histogram::{Counter, Example, Examples, Histogram, Measure};
 pub(crate) use store::{
-    Families, Instrument, Kind, MOST_LINES, MOST_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS,
+    Families, Instrument, Kind, MAX_LINES, MAX_SERIES, Numbers, SIZE_BOUNDS, STABLE_TIME_BOUNDS,
     Series, Store, TIME_BOUNDS, label_name,
 };

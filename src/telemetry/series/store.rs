@@ -38,14 +38,14 @@ pub(crate) const STABLE_TIME_BOUNDS: &[f64] = &[
 ];
 
 /// The maximum number of series of one instrument. Further ones are counted together in one series.
-pub(crate) const MOST_SERIES: usize = 2000;
+pub(crate) const MAX_SERIES: usize = 2000;
 
 /// The maximum number of time series of one store, as Prometheus counts them: each bucket is one. A page with so many has
 /// about 25 MB.
-pub(crate) const MOST_LINES: usize = 100_000;
+pub(crate) const MAX_LINES: usize = 100_000;
 
 /// A larger limit of time series also raises the limit of each instrument, in this proportion.
-const LINES_PER_SERIES: usize = MOST_LINES / MOST_SERIES;
+const LINES_PER_SERIES: usize = MAX_LINES / MAX_SERIES;
 
 /// The label of the series that counts the excess.
 const OVERFLOW: &str = "otel.metric.overflow";
@@ -139,7 +139,7 @@ impl Store {
             size: size.iter().map(|bound| bound.round() as u64).collect(),
             overflowed: AtomicU64::new(0),
             since: SystemTime::now(),
-            most_lines: MOST_LINES,
+            most_lines: MAX_LINES,
         }
     }
 
@@ -177,7 +177,7 @@ impl Store {
         });
         let text = label_text(labels);
         let cost = self.lines(instrument.kind);
-        let most = MOST_SERIES.max(self.most_lines / LINES_PER_SERIES);
+        let most = MAX_SERIES.max(self.most_lines / LINES_PER_SERIES);
         let is_full = family.series.len() >= most || *lines + cost > self.most_for(instrument);
         let over = is_full && !family.known.contains_key(&text);
         let (text, attributes) = if over {
@@ -404,13 +404,13 @@ mod tests {
     #[test]
     fn series_beyond_the_limit_are_counted_together() {
         let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
-        for n in 0..MOST_SERIES + 10 {
+        for n in 0..MAX_SERIES + 10 {
             let labels = [("n".into(), Value::from(n.to_string()))];
             store.counter(&COUNTED, &labels).add(1);
         }
         let families = store.families();
         let series = &families[0].1;
-        assert_eq!(series.len(), MOST_SERIES + 1);
+        assert_eq!(series.len(), MAX_SERIES + 1);
         let last = series.last().unwrap();
         assert_eq!(last.labels, "otel_metric_overflow=\"true\"");
         let Numbers::Counter(counter) = &last.numbers else {

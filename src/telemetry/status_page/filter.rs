@@ -9,7 +9,7 @@ use super::write::escaped;
 /// The name of the parameter.
 const NAME: &str = "filter";
 /// A longer text finds nothing.
-const MOST_BYTES: usize = 256;
+const MAX_BYTES: usize = 256;
 
 /// A text that the first columns of a row must contain. An empty one shows every row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Filter {
         let mut found = pairs.filter_map(|pair| pair.strip_prefix(NAME)?.strip_prefix('='));
         let text = found.next().unwrap_or_default().replace('+', " ");
         let text = percent_decode_str(&text).decode_utf8_lossy();
-        let end = text.floor_char_boundary(MOST_BYTES);
+        let end = text.floor_char_boundary(MAX_BYTES);
         Filter(text.get(..end).unwrap_or_default().trim().to_owned())
     }
 
@@ -68,7 +68,7 @@ mod tests {
             assert_eq!(Filter::of_query(query).0, text, "{query:?}");
         }
         let long = format!("filter={}", "ä".repeat(1000));
-        assert_eq!(Filter::of_query(Some(&long)).0.len(), MOST_BYTES);
+        assert_eq!(Filter::of_query(Some(&long)).0.len(), MAX_BYTES);
     }
 
     #[test]

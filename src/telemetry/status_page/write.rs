@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::MOST_ROWS;
+use super::MAX_ROWS;
 use crate::telemetry::sanitize::push_html;
 
 /// A cell of a row: its class, and its text.
@@ -30,7 +30,7 @@ pub(super) fn table<R>(
         let _ = write!(out, "<th>{}</th>", escaped(column));
     }
     out.push_str("</tr></thead><tbody>");
-    for (_, shown) in rows.iter().take(MOST_ROWS) {
+    for (_, shown) in rows.iter().take(MAX_ROWS) {
         out.push_str("<tr>");
         for (class, text) in row(shown) {
             match class {
@@ -43,8 +43,8 @@ pub(super) fn table<R>(
         out.push_str("</tr>");
     }
     out.push_str("</tbody></table>");
-    if rows.len() > MOST_ROWS {
-        let more = rows.len() - MOST_ROWS;
+    if rows.len() > MAX_ROWS {
+        let more = rows.len() - MAX_ROWS;
         let _ = write!(
             out,
             "<p>and {more} more: enter a part of their name at the top</p>"

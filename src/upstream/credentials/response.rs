@@ -46,7 +46,7 @@ pub(crate) struct Sent {
 }
 
 /// The maximum number of bytes of a response that an error quotes.
-const MOST_QUOTED: usize = 1024;
+const MAX_QUOTED: usize = 1024;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -140,7 +140,7 @@ fn rejection(error: &str, fields: &Response) -> String {
 
 /// Only error responses are quoted: a successful one would put a token into the log.
 fn quoted(response: &SideResponse) -> String {
-    let shown = response.body.get(..MOST_QUOTED).unwrap_or(&response.body);
+    let shown = response.body.get(..MAX_QUOTED).unwrap_or(&response.body);
     format!(
         "oauth2: cannot fetch token: {}\nResponse: {}",
         response.status,

@@ -12,7 +12,7 @@ use super::request::{AuthStyle, ClientCredentials, token_request};
 use super::response::{Token, TokenError, token};
 use crate::telemetry::mask::without_values;
 use crate::upstream::shared_work::SharedWork;
-use crate::upstream::side::{MOST_TIME, SideClient};
+use crate::upstream::side::{MAX_TIME, SideClient};
 
 /// As in KrakenD, a token is no longer sent if its remaining life is shorter.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ impl TokenSource {
             return Err(error);
         }
         let asked = Instant::now();
-        if !self.shared_work.join(limit.min(2 * MOST_TIME)).await {
+        if !self.shared_work.join(limit.min(2 * MAX_TIME)).await {
             return Err(TokenError::Time);
         }
         // A token whose life is shorter than the margin is used only by the calls that waited for it.

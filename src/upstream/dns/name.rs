@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::resolver::Resolver;
-use super::table::{LONGEST_TTL, NEGATIVE_TTL};
+use super::table::{MAX_TTL, NEGATIVE_TTL};
 use crate::upstream::usage::NameState;
 
 /// A host name and the addresses of its last successful lookup.
@@ -165,7 +165,7 @@ impl Name {
     pub(super) fn due_at(&self) -> Instant {
         let now = Instant::now();
         if self.response.load().fixed {
-            return now + LONGEST_TTL;
+            return now + MAX_TTL;
         }
         let lookups = self.lookups();
         let Some(last) = lookups.last else {
@@ -173,8 +173,8 @@ impl Name {
         };
         let pause = match lookups.failed_in_a_row {
             _ if lookups.doubted => NEGATIVE_TTL,
-            0 => lookups.ttl.unwrap_or(LONGEST_TTL),
-            failures => LONGEST_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
+            0 => lookups.ttl.unwrap_or(MAX_TTL),
+            failures => MAX_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
         };
         last + pause
     }

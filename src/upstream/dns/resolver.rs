@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::Instant;
 
-use super::table::{LONGEST_TTL, LOOKUP_LIMIT, SHORTEST_TTL};
+use super::table::{LOOKUP_LIMIT, MAX_TTL, MIN_TTL};
 
 /// Names in this file are not looked up at name servers.
 const HOSTS_FILE: &str = "/etc/hosts";
@@ -81,18 +81,18 @@ impl Resolver {
         let direct = self.direct();
         let direct = direct.filter(|_| !listed.contains(&*host.to_ascii_lowercase()));
         let Some(direct) = direct else {
-            return system(host, LONGEST_TTL).await;
+            return system(host, MAX_TTL).await;
         };
         if !hurry {
             return match ask(&direct, host).await {
                 Ok(found) => Ok(found),
-                Err(_) => system(host, LONGEST_TTL).await,
+                Err(_) => system(host, MAX_TTL).await,
             };
         }
         // The system reports no TTL, so the direct way is tried again soon.
         let (asked, by_system) = (
             Box::pin(ask(&direct, host)),
-            Box::pin(system(host, SHORTEST_TTL)),
+            Box::pin(system(host, MIN_TTL)),
         );
         match select(asked, by_system).await {
             Either::Left((Ok(found), _)) | Either::Right((Ok(found), _)) => Ok(found),
@@ -153,7 +153,7 @@ async fn ask(direct: &TokioResolver, host: &str) -> Result<Found, String> {
     let ttl = records.iter().map(|record| record.ttl).min();
     checked(Found {
         addresses: found.iter().collect(),
-        ttl: ttl.map_or(LONGEST_TTL, |ttl| Duration::from_secs(ttl.into())),
+        ttl: ttl.map_or(MAX_TTL, |ttl| Duration::from_secs(ttl.into())),
     })
 }
 
@@ -181,7 +181,7 @@ fn checked(found: Found) -> Result<Found, String> {
     }
     Ok(Found {
         addresses,
-        ttl: found.ttl.clamp(SHORTEST_TTL, LONGEST_TTL),
+        ttl: found.ttl.clamp(MIN_TTL, MAX_TTL),
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use super::table::{LONGEST_TTL, NEGATIVE_TTL};
+use super::table::{MAX_TTL, NEGATIVE_TTL};
 use crate::upstream::usage::NameState;
 
 /// An SRV name and the targets of its last successful lookup.
@@ -36,7 +36,7 @@ impl Service {
             id,
             // As in KrakenD: shorter intervals would put too much load on the server.
             refresh: if refresh < Duration::from_secs(1) {
-                LONGEST_TTL
+                MAX_TTL
             } else {
                 refresh
             },

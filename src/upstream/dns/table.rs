@@ -21,15 +21,15 @@ use super::srv::{Service, SrvRecord, expand};
 use crate::upstream::registry::Registry;
 
 /// Addresses are used for as long as their record allows, within these limits. Without a TTL the longer time applies.
-pub(super) const SHORTEST_TTL: Duration = Duration::from_secs(1);
-pub(super) const LONGEST_TTL: Duration = Duration::from_secs(30);
+pub(super) const MIN_TTL: Duration = Duration::from_secs(1);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(30);
 /// How long a failed lookup is cached before the next request may trigger another one.
 pub(super) const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// A lookup that takes longer has failed. The waiting request has its own, usually shorter, deadline.
 pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Concurrent lookups in the background. Each lookup of a host name uses a thread of the system's resolver.
-const MOST_LOOKUPS: usize = 64;
+const MAX_LOOKUPS: usize = 64;
 
 /// Every host name of a host set with its addresses, and every SRV name with its targets.
 ///
@@ -87,7 +87,7 @@ impl DnsTable {
             let pause = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
             // A lookup that hangs does not delay other lookups.
             tokio::select! {
-                () = pause, if next.is_some() && lookups.len() < MOST_LOOKUPS => {}
+                () = pause, if next.is_some() && lookups.len() < MAX_LOOKUPS => {}
                 Some(ended) = lookups.next() => put(&mut agenda, ended),
                 () = self.wake.notified() => {}
                 changed = shutdown.changed() => {
@@ -162,7 +162,7 @@ impl DnsTable {
         agenda: &mut DueQueue<Entry>,
     ) {
         let now = Instant::now();
-        while lookups.len() < MOST_LOOKUPS
+        while lookups.len() < MAX_LOOKUPS
             && let Some(entry) = agenda.take(now)
         {
             // Another caller may have looked it up already. The due time is read before the clock, because an entry

@@ -8,9 +8,9 @@ use super::stream::Exchange;
 use crate::upstream::session::Session;
 
 /// A response body that is not needed is read up to this size to keep its connection.
-const MOST_SETTLED: usize = 2048;
+const MAX_SETTLED: usize = 2048;
 /// The maximum time for reading it.
-const LONGEST_SETTLING: Duration = Duration::from_millis(100);
+const MAX_SETTLING: Duration = Duration::from_millis(100);
 
 impl Exchange<'_> {
     /// Status and headers of the response, without a copy where that is possible. The headers may be empty afterwards.
@@ -34,13 +34,13 @@ impl Exchange<'_> {
             let mut read = 0;
             while let Ok(Some(chunk)) = self.read_body().await {
                 read += chunk.len();
-                if read > MOST_SETTLED {
+                if read > MAX_SETTLED {
                     return;
                 }
             }
         };
         // A new connection is cheaper than a longer wait.
-        let _ = tokio::time::timeout(LONGEST_SETTLING, is_short).await;
+        let _ = tokio::time::timeout(MAX_SETTLING, is_short).await;
         if self.body_done {
             self.release().await;
         }

@@ -23,13 +23,13 @@ pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarg
 /// The budget of memory has no space for the head.
 pub(super) const HEAD_UNBUFFERED: ErrorType = ErrorType::new("ResponseHeadUnbuffered");
 
-/// The head has more headers than [`MOST_FIELDS`].
+/// The head has more headers than [`MAX_FIELDS`].
 pub(super) const TOO_MANY_FIELDS: ErrorType = ErrorType::new("ResponseFieldsTooMany");
 
 /// The maximum number of headers in a response. `HeaderMap` has its own limit.
-pub(super) const MOST_FIELDS: usize = 10_000;
+pub(super) const MAX_FIELDS: usize = 10_000;
 /// The maximum number of headers that frame a response, all of which Pingora must parse.
-const MOST_FRAMING: usize = 100;
+const MAX_FRAMING: usize = 100;
 const READ_BYTES: usize = 16 * 1024;
 
 /// A head that is being read.
@@ -213,7 +213,7 @@ fn parse(read: &BytesMut, end: usize) -> Result<Parsed, Box<Error>> {
     let head = read.get(..end).unwrap_or_default();
     let lines = memchr::memchr_iter(b'\n', head).count();
     // The status line and the empty line are no headers.
-    if lines > MOST_FIELDS + 2 {
+    if lines > MAX_FIELDS + 2 {
         return Err(Error::new(TOO_MANY_FIELDS));
     }
     let mut found = vec![httparse::EMPTY_HEADER; lines];
@@ -243,7 +243,7 @@ fn parse(read: &BytesMut, end: usize) -> Result<Parsed, Box<Error>> {
         }
         fields.try_append(name, value).map_err(|_| invalid())?;
     }
-    if framing > MOST_FRAMING {
+    if framing > MAX_FRAMING {
         return Err(invalid());
     }
     if fields.contains_key(TRANSFER_ENCODING) {

@@ -11,13 +11,13 @@ use crate::upstream::error::CallError;
 use crate::upstream::host::{Candidate, Peers};
 
 /// How often a request is sent again because the peer reports that it did not process it.
-const MOST_REJECTED: u8 = 3;
+const MAX_REJECTED: u8 = 3;
 /// A stream that still sends data after this time has proved that its host is alive.
 const STREAMS_FOR: Duration = Duration::from_secs(1);
 /// A streamed body is kept until the response begins, so that it can be sent again. It is discarded with the first
 /// piece that begins beyond this limit. The piece that crosses the limit is kept: it fills the window of a peer that
 /// rejects the request without enlarging the window.
-const MOST_KEPT: usize = 64 << 10;
+const MAX_KEPT: usize = 64 << 10;
 
 /// The part of a body that an HTTP/2 connection received, kept in case the peer reports that it did not process the
 /// request.
@@ -38,7 +38,7 @@ pub(super) struct Kept {
 impl Kept {
     /// `free`: the bytes are in memory anyway and do not count.
     fn add(&mut self, piece: &Bytes, free: bool) {
-        if self.bytes > MOST_KEPT {
+        if self.bytes > MAX_KEPT {
             self.incomplete = true;
             self.pieces.clear();
         }
@@ -139,7 +139,7 @@ impl Exchange<'_> {
         if self.response().is_some() {
             return false;
         }
-        if is_unprocessed(error) && self.rejected < MOST_REJECTED && self.has_kept_body() {
+        if is_unprocessed(error) && self.rejected < MAX_REJECTED && self.has_kept_body() {
             self.rejected += 1;
             return true;
         }
@@ -152,7 +152,7 @@ impl Exchange<'_> {
 
     /// Whether the last attempt was rejected unprocessed. The last attempt of all uses a new connection.
     pub(super) fn may_reuse(&self) -> bool {
-        !self.retried && (1..MOST_REJECTED).contains(&self.rejected)
+        !self.retried && (1..MAX_REJECTED).contains(&self.rejected)
     }
 
     /// The response begins: the kept body is discarded.

@@ -9,7 +9,7 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
-use super::long_head::{HEAD_TOO_LARGE, HEAD_UNBUFFERED, MOST_FIELDS, TOO_MANY_FIELDS};
+use super::long_head::{HEAD_TOO_LARGE, HEAD_UNBUFFERED, MAX_FIELDS, TOO_MANY_FIELDS};
 use super::stream::Exchange;
 use crate::telemetry::mask::without_password;
 use crate::upstream::budget::Full;
@@ -92,7 +92,7 @@ impl Exchange<'_> {
         }
         if *error.etype() == TOO_MANY_FIELDS {
             let text =
-                format!("net/http: server response has more than {MOST_FIELDS} headers; aborted");
+                format!("net/http: server response has more than {MAX_FIELDS} headers; aborted");
             return CallError::new(CallErrorKind::TooLarge, text);
         }
         if is_unbuffered(error) {

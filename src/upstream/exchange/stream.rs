@@ -452,8 +452,8 @@ impl Exchange<'_> {
         let Some(next) = next else {
             return Ok(None);
         };
-        if requests >= redirect::MOST_REQUESTS {
-            let text = format!("stopped after {} redirects", redirect::MOST_REQUESTS);
+        if requests >= redirect::MAX_REQUESTS {
+            let text = format!("stopped after {} redirects", redirect::MAX_REQUESTS);
             let error = CallError::new(CallErrorKind::Redirects, text);
             return Err(error.of(&next.method, next.target));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The maximum number of remembered ids, because clients choose them.
-const MOST_IDS: usize = 10_000;
+const MAX_IDS: usize = 10_000;
 
 /// Remembers for a while which key ids do not exist (`failed_jwk_key_cooldown`), so that they trigger no refresh.
 #[derive(Debug)]
@@ -36,10 +36,10 @@ impl FailedKeys {
     pub fn insert(&self, id: &str) {
         let now = Instant::now();
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.len() >= MOST_IDS {
+        if ids.len() >= MAX_IDS {
             ids.retain(|_, until| *until > now);
         }
-        if ids.len() < MOST_IDS {
+        if ids.len() < MAX_IDS {
             ids.insert(id.into(), now + self.cooldown);
         }
     }
@@ -61,10 +61,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_ids_do_not_grow_the_memory() {
         let failed = FailedKeys::new(Duration::from_secs(60));
-        for id in 0..2 * MOST_IDS {
+        for id in 0..2 * MAX_IDS {
             failed.insert(&id.to_string());
         }
-        assert_eq!(failed.ids.lock().unwrap().len(), MOST_IDS);
+        assert_eq!(failed.ids.lock().unwrap().len(), MAX_IDS);
         tokio::time::advance(Duration::from_secs(61)).await;
         failed.insert("new");
         assert_eq!(failed.ids.lock().unwrap().len(), 1);

@@ -16,7 +16,7 @@ use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::SharedWork;
-use crate::upstream::side::{MOST_TIME, SideClient};
+use crate::upstream::side::{MAX_TIME, SideClient};
 
 /// The type that the document of a source is parsed into.
 pub trait KeyDocument: Sized + Send + Sync + 'static {
@@ -152,7 +152,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Returns immediately if there is a set.
     pub async fn ready(&self, limit: Duration) {
         if self.current.load().is_none() {
-            self.shared_work.join(limit.min(MOST_TIME)).await;
+            self.shared_work.join(limit.min(MAX_TIME)).await;
         }
     }
 
@@ -174,7 +174,7 @@ impl<S: KeyDocument> KeySource<S> {
         if !self.shared_work.is_pending() && !self.may_force() {
             return false;
         }
-        self.shared_work.join(limit.min(MOST_TIME)).await
+        self.shared_work.join(limit.min(MAX_TIME)).await
     }
 
     /// The state of this source.
@@ -214,7 +214,7 @@ impl<S: KeyDocument> KeySource<S> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase, &self.parts);
-        let outcome = match tokio::time::timeout(2 * MOST_TIME, fetch).await {
+        let outcome = match tokio::time::timeout(2 * MAX_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no response in time".to_owned())),
         };
@@ -337,7 +337,7 @@ impl<S: KeyDocument> KeySource<S> {
         log.last_failure = Some(now);
         log.not_before = error
             .retry_after()
-            .map(|after| now + after.min(life.max(Schedule::MOST_RETRY)));
+            .map(|after| now + after.min(life.max(Schedule::MAX_RETRY)));
         log.pause_without_keys = Schedule::pause_without_keys();
         log.last_error = Some(error.to_string());
         log.stale = aged;

@@ -15,7 +15,7 @@ use super::sealed::SealedFile;
 use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
-use crate::upstream::side::{MOST_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
+use crate::upstream::side::{MAX_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
 
 /// The content types of key sets. As in KrakenD, they are compared as case-sensitive prefixes.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
@@ -181,7 +181,7 @@ pub(super) fn local(
 /// The file cannot be read, or is larger than a key set may be.
 pub(crate) fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
-    let most = MOST_BYTES as u64;
+    let most = MAX_BYTES as u64;
     let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if read as u64 > most {
         return Err(std::io::Error::other(format!("larger than {most} bytes")));

@@ -17,7 +17,7 @@ use crate::upstream::shared_work::Sources;
 /// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 /// The number of concurrent fetches.
-const MOST_FETCHES: usize = 32;
+const MAX_FETCHES: usize = 32;
 /// How many of them are reserved for sources that a request waits for.
 const KEPT_FOR_WANTED: usize = 8;
 
@@ -46,15 +46,15 @@ impl Schedule {
     /// Requests wait for an attempt that comes within this time. It is shorter than requests wait for a first set.
     const NEAR: Duration = Duration::from_millis(250);
     /// The longest interval between two attempts while refreshes fail.
-    pub(super) const MOST_RETRY: Duration = Duration::from_secs(60);
+    pub(super) const MAX_RETRY: Duration = Duration::from_secs(60);
     /// A provider that sends `max-age=0` is not called more often than this.
-    const LEAST_LIFE: Duration = Duration::from_secs(10);
+    const MIN_LIFE: Duration = Duration::from_secs(10);
 
     /// 80 % of a set's life, varied by up to ten percent so that many gateways do not call at once. The provider's
     /// `max-age` can shorten the life but not prolong it.
     pub(super) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
         let life = match max_age {
-            Some(age) => self.life.min(age.max(Schedule::LEAST_LIFE)),
+            Some(age) => self.life.min(age.max(Schedule::MIN_LIFE)),
             None => self.life,
         };
         life.mul_f64(0.8).mul_f64(jitter())
@@ -62,13 +62,13 @@ impl Schedule {
 
     /// How long a provider may ask for a pause while there are no keys, varied like the rest.
     pub(super) fn pause_without_keys() -> Duration {
-        Schedule::MOST_RETRY.mul_f64(jitter())
+        Schedule::MAX_RETRY.mul_f64(jitter())
     }
 
     /// One second, doubled with each consecutive failure.
     pub(super) fn retry(&self, failures: u32) -> Duration {
         let seconds = 1_u64 << failures.saturating_sub(1).min(6);
-        let most = Schedule::MOST_RETRY.min(self.life.max(Duration::from_secs(1)));
+        let most = Schedule::MAX_RETRY.min(self.life.max(Duration::from_secs(1)));
         Duration::from_secs(seconds).min(most).mul_f64(jitter())
     }
 
@@ -183,7 +183,7 @@ struct FetchLimiter {
 impl Default for FetchLimiter {
     fn default() -> FetchLimiter {
         FetchLimiter {
-            due: Semaphore::new(MOST_FETCHES - KEPT_FOR_WANTED),
+            due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
         }
     }

@@ -11,7 +11,7 @@ use crate::upstream::host::Host;
 use crate::upstream::message::Outgoing;
 
 /// How many turns are passed over in search of a host that is available. Then the next one in the list is used.
-const MOST_DRAWS: usize = 64;
+const MAX_DRAWS: usize = 64;
 
 /// Chooses hosts for calls. There is no lock.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Balance {
         } else {
             &self.next_again
         };
-        for _ in 0..MOST_DRAWS {
+        for _ in 0..MAX_DRAWS {
             let ticket = next.fetch_add(1, Ordering::Relaxed);
             let index;
             (index, round) = match &self.schedule {

@@ -22,7 +22,7 @@ use crate::upstream::message::Outgoing;
 /// The first checks of many hosts are spread over this time, or over a tenth of the interval.
 const FIRST_SPREAD: Duration = Duration::from_millis(500);
 /// The maximum size of a response to a check over gRPC. It has seven bytes.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// Checks a host until it is no longer used.
 pub(super) async fn watch(
@@ -61,7 +61,7 @@ pub(super) async fn probe(hosts: &HostSet, check: &HealthCheck) -> Result<(), St
 
 async fn ask(hosts: &HostSet, check: &HealthCheck) -> Result<(), String> {
     let options = CallOptions {
-        max_body_bytes: MOST_BYTES as u64,
+        max_body_bytes: MAX_BYTES as u64,
         send_body_on_redirect: false,
         gunzip: false,
         follows: false,
@@ -153,7 +153,7 @@ async fn served(
     }
     let mut body = BytesMut::new();
     while let Ok(Some(piece)) = exchange.read_body().await {
-        if body.len() + piece.len() > MOST_BYTES {
+        if body.len() + piece.len() > MAX_BYTES {
             return Err("the response is too large".to_owned());
         }
         body.put(piece);

@@ -1,7 +1,7 @@
 //! Smooth weighted round robin, without a lock.
 
 /// Longer schedules are scaled down: a share of one in twenty thousand is exact enough.
-const MOST_TURNS: u64 = 20_000;
+const MAX_TURNS: u64 = 20_000;
 
 /// The turns of hosts, in an order that is calculated once.
 ///
@@ -45,9 +45,9 @@ fn reduced(weights: &[u32]) -> Vec<u64> {
     for weight in &mut weights {
         let exact = *weight / divisor;
         *weight = match total {
-            0..=MOST_TURNS => exact,
+            0..=MAX_TURNS => exact,
             // No weight may become 0.
-            _ => (exact * MOST_TURNS / total).max(exact.min(1)),
+            _ => (exact * MAX_TURNS / total).max(exact.min(1)),
         };
     }
     weights

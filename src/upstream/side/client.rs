@@ -18,13 +18,13 @@ use crate::upstream::handshake_signature;
 use crate::upstream::host_rules::{HostRules, Redirects};
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
-pub(crate) const MOST_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// The maximum size of a response to [`SideClient::call`].
-const MOST_CALL_BYTES: usize = 16 << 20;
+const MAX_CALL_BYTES: usize = 16 << 20;
 /// The maximum duration of a side call.
-pub(crate) const MOST_TIME: Duration = Duration::from_secs(5);
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(5);
 /// The maximum number of idle connections of [`SideClient::pooled`] to one host.
-const MOST_IDLE: usize = 250;
+const MAX_IDLE: usize = 250;
 
 /// A client for side calls. It respects `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ impl SideClient {
     /// As [`SideClient::new`].
     pub fn pooled(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
         SideClient::built(tls, user_agent, Redirects::None, |builder| {
-            builder.pool_max_idle_per_host(MOST_IDLE)
+            builder.pool_max_idle_per_host(MAX_IDLE)
         })
     }
 
@@ -158,7 +158,7 @@ impl SideClient {
                 .tls_backend_preconfigured((*client_config(tls)?).clone())
                 .user_agent(user_agent.clone())
                 .redirect(Policy::none())
-                .connect_timeout(MOST_TIME)
+                .connect_timeout(MAX_TIME)
                 .pool_idle_timeout(Duration::from_secs(90))
                 .pool_max_idle_per_host(2)
                 .http1_only();
@@ -195,7 +195,7 @@ impl SideClient {
     /// See `SideError`.
     pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideResponse, SideError> {
         let request = Request::new(Method::GET, HeaderMap::new(), None);
-        let response = self.send(request, "Get", url, MOST_TIME).await?;
+        let response = self.send(request, "Get", url, MAX_TIME).await?;
         if !response.status.is_success() {
             return Err(SideError::Status {
                 status: response.status,
@@ -251,7 +251,7 @@ impl SideClient {
             .entry(CONTENT_TYPE)
             .or_insert(HeaderValue::from_static(kind));
         let request = Request::new(Method::POST, headers, Some(body.into()));
-        self.send(request, "Post", url, MOST_TIME).await
+        self.send(request, "Post", url, MAX_TIME).await
     }
 
     /// Makes any call, for at most `limit`. A response with any status is returned.
@@ -285,7 +285,7 @@ impl SideClient {
     ) -> Result<SideResponse, SideError> {
         let verb = verb(&method);
         let request = Request::new(method, headers, (!body.is_empty()).then_some(body));
-        let response = self.exchange(request, verb, url, MOST_CALL_BYTES, rules);
+        let response = self.exchange(request, verb, url, MAX_CALL_BYTES, rules);
         match tokio::time::timeout(limit, response).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Late {
@@ -302,7 +302,7 @@ impl SideClient {
         url: &str,
         limit: Duration,
     ) -> Result<SideResponse, SideError> {
-        let response = self.exchange(request, method, url, MOST_BYTES, &self.rules);
+        let response = self.exchange(request, method, url, MAX_BYTES, &self.rules);
         match tokio::time::timeout(limit, response).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Time {

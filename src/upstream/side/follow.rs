@@ -10,7 +10,7 @@ use reqwest::{Response, Url};
 use super::client::{SideClient, SideError, failure};
 use crate::telemetry::mask::without_values;
 use crate::upstream::host_rules::HostRules;
-use crate::upstream::redirect::{self, Body, From, MOST_REQUESTS, Next};
+use crate::upstream::redirect::{self, Body, From, MAX_REQUESTS, Next};
 
 /// A request, which is sent again if it is redirected.
 pub(super) struct Request {
@@ -63,8 +63,8 @@ impl Request {
             if place.scheme() == "https" && !next.origin.starts_with("https:") {
                 return Err(broken("redirect from https to http".to_owned()));
             }
-            if requests >= MOST_REQUESTS {
-                return Err(broken(format!("stopped after {MOST_REQUESTS} redirects")));
+            if requests >= MAX_REQUESTS {
+                return Err(broken(format!("stopped after {MAX_REQUESTS} redirects")));
             }
             requests += 1;
             elsewhere |= !next.same_origin;

@@ -21,7 +21,7 @@ use crate::upstream::client::ClientError;
 use crate::upstream::head_writer::OUR_USER_AGENT;
 
 /// The maximum size of a response.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// A client for one server.
 #[derive(Debug)]
@@ -129,8 +129,8 @@ impl GrpcClient {
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|error| error.to_string())?;
             let _ = body.flow_control().release_capacity(piece.len());
-            if bytes.len() + piece.len() > MOST_BYTES {
-                return Err(format!("a response larger than {MOST_BYTES} bytes"));
+            if bytes.len() + piece.len() > MAX_BYTES {
+                return Err(format!("a response larger than {MAX_BYTES} bytes"));
             }
             bytes.extend_from_slice(&piece);
         }

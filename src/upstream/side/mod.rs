@@ -7,7 +7,7 @@ mod tls;
 mod vault;
 
 pub use client::SideClient;
-pub(crate) use client::{MOST_BYTES, MOST_TIME, SideError, SideResponse, retry_after};
+pub(crate) use client::{MAX_BYTES, MAX_TIME, SideError, SideResponse, retry_after};
 pub(crate) use grpc::{GrpcClient, GrpcResponse};
 pub use tls::SideTls;
 pub(super) use tls::client_config;

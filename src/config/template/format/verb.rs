@@ -187,7 +187,7 @@ fn real(value: f64, verb: char, flags: Flags) -> Option<Vec<u8>> {
         not_finite(magnitude).trim_start_matches('+').to_owned()
     } else {
         match verb {
-            'v' | 'g' | 'G' => general(magnitude, flags.precision, flags.sharp, SHORTEST_LIMIT),
+            'v' | 'g' | 'G' => general(magnitude, flags.precision, flags.sharp, MIN_LIMIT),
             'f' | 'F' => fixed(magnitude, flags.precision.unwrap_or(6)),
             'e' | 'E' => scientific(magnitude, flags.precision.unwrap_or(6)),
             'x' | 'X' => hexadecimal_float(magnitude, flags.precision),
@@ -334,7 +334,7 @@ fn go_syntax(out: &mut Vec<u8>, value: &Value, depth: usize) {
         Value::Missing | Value::Nil => out.extend_from_slice(b"interface {}(nil)"),
         Value::Text(text) => out.extend_from_slice(quoted(text).as_bytes()),
         Value::Float(value) => {
-            out.extend_from_slice(general(*value, None, false, SHORTEST_LIMIT).as_bytes());
+            out.extend_from_slice(general(*value, None, false, MIN_LIMIT).as_bytes());
         }
         Value::List(list) if list.items.is_none() => {
             out.extend_from_slice(format!("{}(nil)", value.type_name()).as_bytes());

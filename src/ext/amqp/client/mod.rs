@@ -38,8 +38,8 @@ pub(super) use properties::{Properties, Texts};
 use tasks::{Command, Open, Parcel};
 
 /// The most commands and messages that wait for the writing half.
-const MOST_COMMANDS: usize = 1024;
-const MOST_PARCELS: usize = 16;
+const MAX_COMMANDS: usize = 1024;
+const MAX_PARCELS: usize = 16;
 
 /// An open connection. It is closed when the last handle of it and of its channels is dropped.
 #[derive(Clone)]
@@ -55,8 +55,8 @@ struct Shared {
 /// Reads and writes in the background from now on.
 fn start(reader: Reader<Stream>, tuned: Tuned, broker: Arc<Broker>) -> Opened<Client> {
     let lines = Arc::new(Lines::new(tuned.channels));
-    let (commands, waiting) = mpsc::channel(MOST_COMMANDS);
-    let (parcels, letters) = mpsc::channel(MOST_PARCELS);
+    let (commands, waiting) = mpsc::channel(MAX_COMMANDS);
+    let (parcels, letters) = mpsc::channel(MAX_PARCELS);
     let (reader, writer) = reader.split(split);
     let open = Open {
         reader,

@@ -16,10 +16,10 @@ use super::{Client, failed, start};
 use crate::ext::broker::{Failed, Opened, Stream, dial, secured, without_brackets};
 
 /// The largest frames and the most channels that we ask for, as RabbitMQ offers them.
-const MOST_FRAME: u32 = 128 << 10;
-const MOST_CHANNELS: u16 = 2047;
+const MAX_FRAME: u32 = 128 << 10;
+const MAX_CHANNELS: u16 = 2047;
 /// The least that a broker must allow (AMQP 0-9-1, 4.2.3).
-const LEAST_FRAME: u32 = 4096;
+const MIN_FRAME: u32 = 4096;
 const PROTOCOL: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
 /// What both sides have agreed on.
@@ -52,7 +52,7 @@ async fn connect(
         let name = broker.server_name.as_deref().unwrap_or(host);
         stream = secured(stream, name, config).await?;
     }
-    let mut reader = Reader::new(stream, MOST_FRAME as usize, broker.connect);
+    let mut reader = Reader::new(stream, MAX_FRAME as usize, broker.connect);
     say(&mut reader, PROTOCOL).await?;
     answer(&mut reader, methods::START).await?;
     let login = method(0, methods::START_OK, |out| {
@@ -68,10 +68,10 @@ async fn connect(
     let tune = answer(&mut reader, methods::TUNE).await?;
     let offer = offer(&tune)?;
     let frame_max = match offer.frame_max {
-        0 => MOST_FRAME,
-        most => most.min(MOST_FRAME),
+        0 => MAX_FRAME,
+        most => most.min(MAX_FRAME),
     };
-    if frame_max < LEAST_FRAME {
+    if frame_max < MIN_FRAME {
         return Err(format!("frames of {frame_max} bytes are too small"));
     }
     // 0 means that the broker sets no limit, or needs no heartbeats. We need them.
@@ -82,7 +82,7 @@ async fn connect(
             offered.min(ours)
         }
     };
-    let channels = agreed(offer.channels, MOST_CHANNELS);
+    let channels = agreed(offer.channels, MAX_CHANNELS);
     let heartbeat = agreed(offer.heartbeat, broker.heartbeat);
     let mut opening = method(0, methods::TUNE_OK, |out| {
         out.extend(channels.to_be_bytes());

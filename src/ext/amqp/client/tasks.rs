@@ -24,7 +24,7 @@ const STUCK: Duration = Duration::from_secs(30);
 /// How long the end of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The most commands that are written at once.
-const MOST_AT_ONCE: usize = 64;
+const MAX_AT_ONCE: usize = 64;
 
 /// What the writing half does.
 pub(super) enum Command {
@@ -215,10 +215,10 @@ impl Writing<'_> {
     ) -> Result<(), String> {
         let mut beats = interval(beat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut several = Vec::with_capacity(MOST_AT_ONCE);
+        let mut several = Vec::with_capacity(MAX_AT_ONCE);
         loop {
             tokio::select! {
-                count = commands.recv_many(&mut several, MOST_AT_ONCE) => {
+                count = commands.recv_many(&mut several, MAX_AT_ONCE) => {
                     let mut is_over = count == 0;
                     for command in several.drain(..) {
                         match command {

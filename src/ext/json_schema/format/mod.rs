@@ -50,10 +50,10 @@ pub(super) const ALL: [(&str, Check); 19] = [
 ];
 
 /// Longer expressions are rejected: parsing a Unicode class takes tens of microseconds, and a body may contain many.
-const LONGEST_REGEX: usize = 1000;
+const MAX_REGEX: usize = 1000;
 
 fn regex(text: &str) -> Result<(), Reason> {
-    if text.len() > LONGEST_REGEX {
+    if text.len() > MAX_REGEX {
         return err("longer than 1000 bytes");
     }
     let translated = re2::translate(text, re2::Use::Text);

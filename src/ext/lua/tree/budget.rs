@@ -4,14 +4,14 @@ use super::{Node, TreeError};
 use crate::runtime::json::Value;
 
 /// The approximate maximum size of all objects and lists of one request.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// The size of a value without its text.
 pub(super) const VALUE_BYTES: usize = 64;
 
 /// Counts `bytes`.
 pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
     *spent = spent.saturating_add(bytes);
-    if *spent > MOST_BYTES {
+    if *spent > MAX_BYTES {
         Err(TreeError::Full)
     } else {
         Ok(())

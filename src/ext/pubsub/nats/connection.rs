@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The maximum number of commands that wait for the writing half, and that it writes at once.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Takes the messages of a subscription, `None` for one that was not kept. Must not block.
 pub(super) type Sink = Box<dyn Fn(Option<Message>) + Send + Sync>;
@@ -268,7 +268,7 @@ fn introduction(server: &Server, uses_tls: bool) -> serde_json::Value {
 
 /// A client of an open connection, and the work that keeps it open.
 fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
-    let (commands, waiting) = mpsc::channel(MOST_WAITING);
+    let (commands, waiting) = mpsc::channel(MAX_WAITING);
     let shared = Arc::new(Shared {
         commands: commands.clone(),
         max_payload: AtomicUsize::new(info.max_payload()),
@@ -406,10 +406,10 @@ async fn writing(
     let mut stream = BufWriter::new(stream);
     let mut ticks = interval(PING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut commands = Vec::with_capacity(MOST_WAITING);
+    let mut commands = Vec::with_capacity(MAX_WAITING);
     loop {
         let is_tick = tokio::select! {
-            count = waiting.recv_many(&mut commands, MOST_WAITING) => {
+            count = waiting.recv_many(&mut commands, MAX_WAITING) => {
                 if count == 0 {
                     return "it is no longer used".to_owned();
                 }

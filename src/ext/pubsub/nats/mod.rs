@@ -35,8 +35,8 @@ use crate::telemetry::queues::{MessageCounter, Result as Ended};
 pub(super) use compile::{subscription, topic};
 
 /// The most messages and bytes of one subscription that wait for a request. What comes after them is lost.
-const MOST_WAITING: usize = 256;
-const MOST_BYTES: usize = 16 << 20;
+const MAX_WAITING: usize = 256;
+const MAX_BYTES: usize = 16 << 20;
 
 /// A subject that messages are sent to.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Subscribed {
     fn new(link: Arc<Link<Client>>, counter: MessageCounter) -> Subscribed {
         Subscribed {
             link,
-            inbox: Inbox::new(MOST_WAITING, MOST_BYTES),
+            inbox: Inbox::new(MAX_WAITING, MAX_BYTES),
             counter,
             full: Calm::default(),
             alive: watch::Sender::new(()),

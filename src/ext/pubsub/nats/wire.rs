@@ -1,7 +1,7 @@
 //! The client protocol of NATS: lines of commands, some of them followed by a payload.
 //!
 //! The payload of a message is collected within a limit and the budget of the process. What is beyond it is skipped while
-//! it arrives. A line is never longer than [`MOST_LINE`].
+//! it arrives. A line is never longer than [`MAX_LINE`].
 
 use bytes::{Buf as _, Bytes};
 use serde::Deserialize;
@@ -13,9 +13,9 @@ use crate::upstream::budget::Budget;
 use crate::upstream::collect::{Collector, Overflow};
 
 /// The most bytes of a message that is sent, with its headers: the largest `max_payload` that a server can have.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// The most bytes of a line. `INFO` has the addresses of all servers.
-const MOST_LINE: usize = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 /// How much is read at once at least.
 const READ: usize = 16 << 10;
 /// `max_payload` of a server that names none.
@@ -43,8 +43,8 @@ impl Info {
         match usize::try_from(self.max_payload) {
             Ok(0) => USUAL_PAYLOAD,
             // A negative number means that there is no limit.
-            Err(_) => MOST_BYTES,
-            Ok(most) => most.min(MOST_BYTES),
+            Err(_) => MAX_BYTES,
+            Ok(most) => most.min(MAX_BYTES),
         }
     }
 }
@@ -180,7 +180,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 return self.payload(arriving);
             }
             let Some(end) = memchr::memmem::find(&self.input.buffer, b"\r\n") else {
-                if self.input.buffer.len() > MOST_LINE {
+                if self.input.buffer.len() > MAX_LINE {
                     return Err("the server has sent a line that does not end".to_owned());
                 }
                 return Ok(None);
@@ -320,7 +320,7 @@ mod tests {
     /// The frames of these bytes, which arrive in pieces of `step`.
     async fn frames(bytes: &[u8], step: usize) -> (Vec<Frame>, String) {
         let mut stream = tokio_stream(bytes, step);
-        let mut reader = Reader::new(&mut stream, MOST_BYTES as u64);
+        let mut reader = Reader::new(&mut stream, MAX_BYTES as u64);
         let mut frames = Vec::new();
         loop {
             match reader.next().await {
@@ -391,13 +391,13 @@ mod tests {
             );
             assert_ne!(why, "the server closed the connection", "{bytes:?}");
         }
-        let (_, why) = frames(&vec![b'x'; MOST_LINE + 10], 1 << 16).await;
+        let (_, why) = frames(&vec![b'x'; MAX_LINE + 10], 1 << 16).await;
         assert!(why.contains("a line that does not end"), "{why}");
     }
 
     #[tokio::test]
     async fn a_message_that_is_too_large_is_skipped() {
-        let size = MOST_BYTES + 1;
+        let size = MAX_BYTES + 1;
         let mut bytes = format!("MSG a 7 {size}\r\n").into_bytes();
         bytes.resize(bytes.len() + size, b'x');
         bytes.extend(b"\r\nMSG a 7 1\r\ny\r\n");

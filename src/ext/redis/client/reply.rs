@@ -11,7 +11,7 @@ pub(super) const MAX_DEPTH: usize = 8;
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
 /// The fewest bytes of an element of an array: `+\r\n`.
-const LEAST_ELEMENT: usize = 3;
+const MIN_ELEMENT: usize = 3;
 
 /// The maximum capacity that is reserved for elements before they arrive.
 const FIRST_ROOM: usize = 64;
@@ -149,7 +149,7 @@ impl Replies {
                 self.bulk = Some(length);
                 self.bulk_of(length)
             }
-            b'*' => match self.fitting(number(rest)?, LEAST_ELEMENT)? {
+            b'*' => match self.fitting(number(rest)?, MIN_ELEMENT)? {
                 0 => whole(Reply::Array(Vec::new())),
                 count => Ok(Some(Item::Array(count))),
             },

@@ -15,13 +15,13 @@ use crate::telemetry::timestamp;
 /// The first pause before a request is sent again. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
-const MOST_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest time for which a collector may ask for silence. Spans that come meanwhile wait in the queue.
-const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+const MAX_SILENCE: Duration = Duration::from_secs(300);
 
 /// How often the log repeats that a collector is unreachable.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl Sender {
         ending: &mut watch::Receiver<Option<Instant>>,
     ) {
         self.keep_silence(signal, ending).await;
-        let give_up = Instant::now() + MOST_TIMEOUT;
+        let give_up = Instant::now() + MAX_TIMEOUT;
         let mut pause = FIRST_PAUSE;
         loop {
             let end = *ending.borrow();
@@ -66,7 +66,7 @@ impl Sender {
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
             self.complain(signal, &reason);
             // A collector that always allows an immediate retry must not be called in a loop.
-            let wait = after.map_or(pause, |after| after.min(LONGEST_SILENCE).max(pause));
+            let wait = after.map_or(pause, |after| after.min(MAX_SILENCE).max(pause));
             let late = Instant::now() + wait >= until;
             let lost = lost.or(late.then_some(match end {
                 Some(_) => Lost::Shutdown,
@@ -82,13 +82,13 @@ impl Sender {
                 // At the end of the process there is less time.
                 _ = ending.wait_for(Option::is_some), if end.is_none() => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
     /// Stores how long the collector asked for no requests. This applies even if the current batch is dropped.
     fn be_silent(&self, signal: Signal, after: Option<Duration>) {
-        let until = after.map(|after| Instant::now() + after.min(LONGEST_SILENCE));
+        let until = after.map(|after| Instant::now() + after.min(MAX_SILENCE));
         self.silence()[signal as usize] = until;
     }
 

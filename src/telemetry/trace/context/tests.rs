@@ -100,14 +100,14 @@ fn the_lines_of_a_tracestate_are_joined_and_limited() {
     let many: Vec<String> = (0..40).map(|n| format!("k{n}=1")).collect();
     let parent = read(&[("traceparent", GOOD), ("tracestate", &many.join(","))]).unwrap();
     let kept = parent.state.unwrap();
-    assert_eq!(kept.to_str().unwrap().split(',').count(), w3c::MOST_MEMBERS);
+    assert_eq!(kept.to_str().unwrap().split(',').count(), w3c::MAX_MEMBERS);
     let two = [
         ("traceparent", GOOD),
         ("tracestate", "a=1, b=2"),
         ("tracestate", "c=3"),
     ];
     assert_eq!(read(&two).unwrap().state.unwrap(), "a=1,b=2,c=3");
-    let long = "x".repeat(w3c::MOST_STATE_BYTES);
+    let long = "x".repeat(w3c::MAX_STATE_BYTES);
     let two = [
         ("traceparent", GOOD),
         ("tracestate", "a=1"),

@@ -11,11 +11,11 @@ pub(super) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// The maximum number of members of `tracestate` (W3C Trace Context §3.3.1.1), and their size. The standard requires
 /// at least 512 bytes.
-pub(super) const MOST_MEMBERS: usize = 32;
-pub(super) const MOST_STATE_BYTES: usize = 4096;
+pub(super) const MAX_MEMBERS: usize = 32;
+pub(super) const MAX_STATE_BYTES: usize = 4096;
 /// The same for `baggage` (W3C Baggage §3.3.2).
-const MOST_BAGGAGE_MEMBERS: usize = 64;
-const MOST_BAGGAGE_BYTES: usize = 8192;
+const MAX_BAGGAGE_MEMBERS: usize = 64;
+const MAX_BAGGAGE_BYTES: usize = 8192;
 
 /// The client's `traceparent` with its `tracestate`.
 pub(super) fn trace_parent(headers: &HeaderMap) -> Option<Parent> {
@@ -67,12 +67,12 @@ fn byte(digits: &[u8]) -> Option<u8> {
 
 /// The members of all lines, in order. An excess is removed from the right.
 fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
-    joined(headers, &TRACESTATE, MOST_MEMBERS, MOST_STATE_BYTES)
+    joined(headers, &TRACESTATE, MAX_MEMBERS, MAX_STATE_BYTES)
 }
 
 /// The client's `baggage`, joined and limited.
 pub(crate) fn baggage(headers: &HeaderMap) -> Option<HeaderValue> {
-    joined(headers, &BAGGAGE, MOST_BAGGAGE_MEMBERS, MOST_BAGGAGE_BYTES)
+    joined(headers, &BAGGAGE, MAX_BAGGAGE_MEMBERS, MAX_BAGGAGE_BYTES)
 }
 
 fn joined(

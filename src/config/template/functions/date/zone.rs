@@ -17,16 +17,16 @@ pub(in crate::config::template) enum Zone {
 pub(in crate::config::template) struct FixedZone {
     offset: FixedOffset,
     /// ASCII, filled up with zeros.
-    abbreviation: [u8; MOST_LETTERS],
+    abbreviation: [u8; MAX_LETTERS],
 }
 
 /// The longest abbreviation of a zone, as in Go.
-const MOST_LETTERS: usize = 5;
+const MAX_LETTERS: usize = 5;
 
 impl FixedZone {
     /// A zone east of UTC by `seconds`. `None` if they are a day or more.
     pub(super) fn new(seconds: i32, name: &str) -> Option<FixedZone> {
-        let mut abbreviation = [0; MOST_LETTERS];
+        let mut abbreviation = [0; MAX_LETTERS];
         for (to, from) in abbreviation.iter_mut().zip(name.bytes()) {
             *to = from;
         }
