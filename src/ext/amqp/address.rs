@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::ext::broker::port;
+use crate::ext::broker::{port, without_secret};
 use crate::runtime::template::escape::strictly_decoded;
 
 /// 0 would leave a frozen broker unnoticed.
@@ -128,12 +128,7 @@ impl Broker {
 
     /// The broker's message, without the password in case the broker repeats it.
     pub(super) fn hides(&self, text: String) -> String {
-        if self.password.is_empty() {
-            return text;
-        }
-        let quoted = format!("{:?}", self.password);
-        let quoted = quoted.trim_matches('"');
-        text.replace(&self.password, "***").replace(quoted, "***")
+        without_secret(&text, &self.password)
     }
 
     /// The address without secrets.

@@ -1,6 +1,7 @@
 //! What the addresses of all brokers have in common.
 
 use http::uri::Authority;
+
 /// The port, if the address names one.
 ///
 /// # Errors
@@ -21,4 +22,14 @@ pub(in crate::ext) fn port(authority: &Authority) -> Result<Option<u16>, String>
 /// A host without the brackets of an IPv6 address.
 pub(in crate::ext) fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// What a broker says, without a secret that it repeats, as it is or as a quoted text.
+pub(in crate::ext) fn without_secret(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        return text.to_owned();
+    }
+    let quoted = format!("{secret:?}");
+    let quoted = quoted.trim_matches('"');
+    text.replace(secret, "***").replace(quoted, "***")
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::ext::context::{Compile, ServiceLimits};
 use crate::runtime::service::Options;
 
-pub(super) use address::{port, without_brackets};
+pub(super) use address::{port, without_brackets, without_secret};
 pub(super) use backoff::Backoff;
 #[cfg(feature = "nats")]
 pub(super) use calm::Calm;

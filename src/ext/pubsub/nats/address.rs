@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::ext::broker::{port, without_brackets};
+use crate::ext::broker::{port, without_brackets, without_secret};
 use crate::runtime::template::escape::strictly_decoded;
 
 const PORT: u16 = 4222;
@@ -15,6 +15,15 @@ pub(super) struct Credentials {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) token: Option<String>,
+}
+
+impl Credentials {
+    /// What the server says, without secrets that it repeats.
+    pub(super) fn hides(&self, text: String) -> String {
+        let secrets = [&self.password, &self.token];
+        let secrets = secrets.into_iter().flatten();
+        secrets.fold(text, |text, secret| without_secret(&text, secret))
+    }
 }
 
 /// A server.

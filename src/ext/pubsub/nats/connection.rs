@@ -214,6 +214,7 @@ async fn connect(
         Some(info) => info,
         None => info(reader.next().await?)?,
     };
+    reader.hide(&server.credentials);
     let greeting = format!("CONNECT {}\r\nPING\r\n", introduction(server, uses_tls));
     let stream = reader.stream();
     stream

@@ -7,6 +7,7 @@ use bytes::{Buf as _, Bytes};
 use serde::Deserialize;
 use tokio::io::AsyncRead;
 
+use super::address::Credentials;
 use crate::ext::broker::Input;
 use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Budget;
@@ -91,6 +92,9 @@ struct Announced {
     whole: usize,
 }
 
+/// The most characters of an error of the server.
+const MAX_ERROR: usize = 256;
+
 /// Reads frames from a stream.
 pub(super) struct Reader<S> {
     input: Input<S>,
@@ -100,6 +104,8 @@ pub(super) struct Reader<S> {
     arriving: Option<Arriving>,
     /// Bytes of a message that is not kept.
     skipped: usize,
+    /// What the server was told, and what its errors must not repeat.
+    told: Credentials,
 }
 
 struct Arriving {
@@ -117,7 +123,13 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             most,
             arriving: None,
             skipped: 0,
+            told: Credentials::default(),
         }
+    }
+
+    /// Errors of the server no longer contain these credentials.
+    pub(super) fn hide(&mut self, told: &Credentials) {
+        self.told = told.clone();
     }
 
     /// Whether nothing was read beyond the last frame.
@@ -188,6 +200,10 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             let line = self.input.buffer.split_to(end);
             self.input.buffer.advance(2);
             match read(&line)? {
+                Line::Whole(Frame::Error(text)) => {
+                    let text: String = self.told.hides(text).chars().take(MAX_ERROR).collect();
+                    return Ok(Some(Frame::Error(printable(&text).into_owned())));
+                }
                 Line::Whole(frame) => return Ok(Some(frame)),
                 Line::Message(announced) => {
                     let whole = announced.whole;
@@ -274,8 +290,7 @@ fn read(line: &[u8]) -> Result<Line, String> {
         b"+OK" => Frame::Ok,
         b"-ERR" => {
             let text = String::from_utf8_lossy(rest);
-            let text: String = text.trim().trim_matches('\'').chars().take(256).collect();
-            Frame::Error(printable(&text).into_owned())
+            Frame::Error(text.trim().trim_matches('\'').to_owned())
         }
         _ => return Err("the server does not speak the protocol of NATS".to_owned()),
     };
@@ -368,6 +383,19 @@ mod tests {
             assert!(matches!(&read[8], Frame::Message(message) if message.body.is_empty()));
             assert_eq!(why, "the server closed the connection");
         }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_a_server_repeats_are_hidden() {
+        let mut stream = tokio_stream(b"-ERR 'no {\"pass\":\"p\\\"w\"} p\"w t0k'\r\n", 100);
+        let mut reader = Reader::new(&mut stream, MAX_BYTES as u64);
+        reader.hide(&Credentials {
+            user: None,
+            password: Some("p\"w".to_owned()),
+            token: Some("t0k".to_owned()),
+        });
+        let told = "no {\"pass\":\"***\"} *** ***".to_owned();
+        assert_eq!(reader.next().await, Ok(Frame::Error(told)));
     }
 
     #[tokio::test]
