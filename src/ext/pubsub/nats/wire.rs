@@ -162,6 +162,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             most: self.most,
             arriving: self.arriving,
             skipped: self.skipped,
+            told: self.told,
         };
         (reader, write)
     }
