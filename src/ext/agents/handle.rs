@@ -196,10 +196,8 @@ impl AgentContext {
             log::error!("[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is lost");
             return;
         };
-        let failures = match message.earlier {
-            Some(earlier) => earlier.saturating_add(1),
-            None => self.failures.failed(message.key, message.redelivered),
-        };
+        let seen = self.failures.failed(message.key, message.redelivered);
+        let failures = seen.max(told_failures(message.earlier, message.redelivered));
         if self.discard || self.max_deliveries.is_some_and(|most| failures >= most) {
             self.counter.count(Ended::Rejected);
             self.failures.over(message.key);
@@ -249,6 +247,13 @@ struct Message {
     earlier: Option<u32>,
 }
 
+/// How often a message has failed as its queue counts, with this failure. A publisher can set the header of this count,
+/// too: at the first delivery it is not from the queue, and afterwards our own count may be higher.
+fn told_failures(earlier: Option<u32>, redelivered: bool) -> u32 {
+    let earlier = earlier.filter(|_| redelivered);
+    earlier.map_or(0, |earlier| earlier.saturating_add(1))
+}
+
 /// The pause before a message with this many failures is returned to the queue.
 fn pause(failures: u32) -> Duration {
     doubled(PAUSE, failures).min(MAX_PAUSE)
@@ -262,6 +267,14 @@ async fn ended(over: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_count_of_a_queue_is_believed_from_the_second_delivery_on() {
+        assert_eq!(told_failures(Some(u32::MAX), false), 0);
+        assert_eq!(told_failures(Some(3), true), 4);
+        assert_eq!(told_failures(Some(u32::MAX), true), u32::MAX);
+        assert_eq!(told_failures(None, true), 0);
+    }
 
     #[test]
     fn pauses_double_up_to_half_a_minute() {
