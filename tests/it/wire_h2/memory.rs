@@ -94,7 +94,7 @@ fn unread_bodies_share_the_budget() {
         connection
     };
     let first = open();
-    eventually("the first is held", LIMIT, || held(metrics) > 60_000);
+    eventually("the first is held", LIMIT, || held(metrics) > 90_000);
     let mut second = open();
     assert!(floods::ends(&mut second), "the second is not closed");
     drop(first);
