@@ -12,11 +12,14 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::upstream::budget::{Budget, Charge, Full, SMALL};
+use crate::upstream::http2_frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, HEAD_BYTES, HEADERS, PADDED, PRIORITY,
+    RST_STREAM,
+};
 use block::Block;
 
 /// The bytes before the first frame of a client (RFC 9113 §3.4).
 pub(super) const PREFACE_BYTES: usize = 24;
-const HEAD_BYTES: usize = 9;
 /// More streams than a client may open. Beyond this number they are not counted.
 const MOST: usize = 1000;
 /// The limits of the window of a connection: that of one stream (RFC 9113 §6.9.2), and that of several.
@@ -30,15 +33,6 @@ const UNFINISHED: usize = 128 * 1024;
 const STREAM: usize = 24 * 1024;
 /// What each of its headers takes: an entry in a map that may have doubled. Measured as 213 bytes.
 const FIELD: usize = 208;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
 
 /// Which streams are open, and their memory: requested, and neither completed nor reset.
 #[derive(Debug)]
@@ -177,17 +171,9 @@ impl Streams {
 
 /// A part of the bytes of one direction.
 enum Part<'a> {
-    Frame(Frame),
+    Frame(FrameHead),
     /// Of a frame of this kind.
     Payload(u8, &'a [u8]),
-}
-
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    /// Of its payload.
-    length: usize,
 }
 
 /// One direction of a connection.
@@ -242,18 +228,12 @@ impl Frames {
             self.have += take;
             bytes = rest;
             if self.have == HEAD_BYTES {
-                let [a, b, c, kind, flags, d, e, f, g] = self.head;
+                let frame = FrameHead::read(self.head);
                 self.have = 0;
-                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.length = self.skip;
-                self.kind = kind;
-                let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
-                found(Part::Frame(Frame {
-                    kind,
-                    flags,
-                    stream,
-                    length: self.length,
-                }));
+                self.skip = frame.length;
+                self.length = frame.length;
+                self.kind = frame.kind;
+                found(Part::Frame(frame));
             }
         }
     }
@@ -262,14 +242,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        bytes
-    }
+    use crate::upstream::http2_frame::frame;
 
     fn client(frames: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();

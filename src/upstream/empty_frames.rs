@@ -11,13 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
 
-const HEAD_BYTES: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
+use super::http2_frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, HEAD_BYTES, HEADERS, PADDED,
+};
 
 /// The first frames that the library sees: it also checks whether their streams are open.
 const SEEN: u32 = 50;
@@ -149,14 +145,19 @@ impl EmptyFrames {
 
     /// Whether to drop the frame with this header. Its payload follows.
     fn drops(&mut self, head: [u8; HEAD_BYTES]) -> bool {
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        let FrameHead {
+            kind,
+            flags,
+            stream,
+            length,
+        } = FrameHead::read(head);
+        self.skip = length;
         let was_in_block = self.in_block;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_block = flags & END_HEADERS == 0;
         }
-        let is_empty = kind == DATA && self.skip == 0 && flags & (END_STREAM | PADDED) == 0;
-        if !is_empty || was_in_block || stream == [0; 4] {
+        let is_empty = kind == DATA && length == 0 && flags & (END_STREAM | PADDED) == 0;
+        if !is_empty || was_in_block || stream == 0 {
             if matches!(kind, DATA | HEADERS) {
                 self.recent = self.recent.saturating_sub(WON_BACK);
             }
@@ -201,14 +202,7 @@ fn moved(bytes: &mut [u8], from: usize, to: usize, count: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        bytes
-    }
+    use crate::upstream::http2_frame::frame;
 
     fn empty(stream: u32) -> Vec<u8> {
         frame(DATA, 0, stream, b"")

@@ -30,7 +30,7 @@
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
 //! | `timer` | [`within`]: a cheap timeout |
-//! | `empty_frames` | removes empty DATA frames, which the HTTP/2 library would count |
+//! | `empty_frames`, `http2_frame` | removes empty DATA frames, which the HTTP/2 library would count; the header of a frame |
 //! | `error`, `handshake_error` | [`CallError`]: why a call failed, with the text for the log; why a TLS handshake failed |
 //! | `shared_work`, `registry` | work of a background task that requests wait for together; values that are shared by their key |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
@@ -58,6 +58,7 @@ mod host;
 mod host_rules;
 mod hosts;
 mod http1_fast_path;
+pub(crate) mod http2_frame;
 mod idle;
 pub(crate) mod keys;
 mod link;
