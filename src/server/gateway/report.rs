@@ -118,7 +118,7 @@ impl Gateway {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared
                     .metrics
-                    .rare_route(pattern, method)
+                    .rare_route(pattern, method, example.is_some())
                     .record_with(status, took, example);
             }
         }

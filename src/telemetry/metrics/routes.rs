@@ -29,7 +29,8 @@ pub(crate) struct RouteMetrics {
     classes: [IntCounter; 5],
     pub(super) duration: Histogram,
     in_flight: IntGauge,
-    examples: Arc<Examples>,
+    /// `None` if nothing that is recorded has one.
+    examples: Option<Arc<Examples>>,
 }
 
 impl RouteMetrics {
@@ -60,10 +61,9 @@ impl RouteMetrics {
         }
         let seconds = took.as_secs_f64();
         self.duration.observe(seconds);
-        if let Some(span) = example {
+        if let (Some(span), Some(examples)) = (example, &self.examples) {
             let bucket = SECONDS.partition_point(|end| *end < seconds);
-            self.examples
-                .put(bucket, SECONDS.len() + 1, span, nanos(took));
+            examples.put(bucket, SECONDS.len() + 1, span, nanos(took));
         }
     }
 }
@@ -88,15 +88,22 @@ impl Metrics {
 
     /// The handles for a route. The same pattern and method give the same series after a reload.
     pub(crate) fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
-        self.handles(pattern, method, Origin::Endpoint)
+        self.handles(pattern, method, Origin::Endpoint, true)
     }
 
-    /// The same for a request with a method that the endpoint does not have.
-    pub(crate) fn rare_route(&self, pattern: &str, method: &str) -> RouteMetrics {
-        self.handles(pattern, method, Origin::Request)
+    /// The handles for one request with a method that the endpoint does not have, and whether it is an example. They
+    /// are looked up for each of these requests, and without an example no lock is taken for it.
+    pub(crate) fn rare_route(&self, pattern: &str, method: &str, is_example: bool) -> RouteMetrics {
+        self.handles(pattern, method, Origin::Request, is_example)
     }
 
-    fn handles(&self, pattern: &str, method: &str, origin: Origin) -> RouteMetrics {
+    fn handles(
+        &self,
+        pattern: &str,
+        method: &str,
+        origin: Origin,
+        has_examples: bool,
+    ) -> RouteMetrics {
         let is_own = !pattern.is_empty() && self.per_endpoint();
         let pattern = if is_own && !self.admitted.admits(pattern, method, origin) {
             OTHER_ROUTES
@@ -114,7 +121,7 @@ impl Metrics {
             ],
             duration: self.duration.with_label_values(&[pattern, method]),
             in_flight: self.in_flight_of(pattern, method),
-            examples: self.examples_of(pattern, method),
+            examples: has_examples.then(|| self.examples_of(pattern, method)),
         }
     }
 
