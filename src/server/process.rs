@@ -397,8 +397,7 @@ impl Process {
             log::info!("Signal intercepted: {why}");
             // After an upgrade another process continues the service.
             notify(&[sd_notify::NotifyState::Stopping]);
-        }
-        if !stop {
+        } else {
             log::info!("[SERVICE: Gateway] Stopping: {why}");
             self.control = None;
         }
