@@ -1,7 +1,7 @@
 //! Reads files for requests: on a small number of threads, and for a short time each.
 //!
-//! Many clients may ask for large files at once, and a disk may hang. A thread for each of them would take more memory than
-//! the files. So each read waits for a turn, which holds no thread, and a client that does not read has no turn.
+//! Many clients may ask for large files at once, and a disk may hang. A thread for each of them would take more memory
+//! than the files. So each read waits for a turn, which holds no thread, and a client that does not read has no turn.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use once_cell::sync::Lazy;
 use tokio::sync::Semaphore;
 
 use crate::runtime::failure::{Failure, Kind};
-use crate::upstream::budget::{Budget, FREE};
+use crate::upstream::budget::{Budget, Charge, FREE};
 
 /// The size of one piece of a file.
 const PIECE: usize = 64 * 1024;
@@ -79,9 +79,7 @@ pub(crate) fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
     } else {
         FREE
     };
-    let mut piece = Vec::with_capacity(size);
-    read_into(file, &mut piece, size)?;
-    Ok(charge.hold(Bytes::from(piece)))
+    read_charged(file, size, charge)
 }
 
 /// Reads a small file at once. `None` if half of the budget is used. This belongs on a thread for blocking work.
@@ -94,9 +92,13 @@ pub(crate) fn read_small(file: &mut File, length: u64) -> io::Result<Option<Byte
     if size > FREE && !charge.reserve(size) {
         return Ok(None);
     }
-    let mut body = Vec::with_capacity(size);
-    read_into(file, &mut body, size)?;
-    Ok(Some(charge.hold(Bytes::from(body))))
+    read_charged(file, size, charge).map(Some)
+}
+
+fn read_charged(file: &mut File, size: usize, charge: Charge) -> io::Result<Bytes> {
+    let mut bytes = Vec::with_capacity(size);
+    read_into(file, &mut bytes, size)?;
+    Ok(charge.hold(Bytes::from(bytes)))
 }
 
 /// Appends exactly `size` bytes.
