@@ -9,11 +9,11 @@ use percent_encoding::percent_decode;
 use crate::runtime::request::Head;
 
 /// The thumbprint of the certificate in a header of a trusted proxy: `:base64:` of its DER (RFC 9440), PEM with or
-/// without percent encoding (nginx, AWS), only the base64 of its DER (HAProxy, Caddy, Traefik), `Hash=…` (Envoy), or the
-/// thumbprint itself, in hexadecimal digits or base64url.
+/// without percent encoding (nginx, AWS), only the base64 of its DER (HAProxy, Caddy, Traefik), `Hash=…` (Envoy), or
+/// the thumbprint itself, in hexadecimal digits or base64url.
 ///
-/// Proxies join several header lines with a comma, so a comma may mean that the client has sent a header of its own. Such
-/// a value is not used.
+/// Proxies join several header lines with a comma, so a comma may mean that the client has sent a header of its own.
+/// Such a value is not used.
 pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> {
     let mut lines = head.headers.get_all(header).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -21,10 +21,11 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
     };
     let text = percent_decode(line.as_bytes()).decode_utf8().ok()?;
     let text = text.trim();
+    let thumbprint = |der: &[u8]| URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der));
     let der = |base64: &str| {
         let base64: String = base64.split_ascii_whitespace().collect();
         let der = STANDARD.decode(base64).ok().filter(|der| !der.is_empty())?;
-        Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der)))
+        Some(thumbprint(&der))
     };
     if let Some(field) = text
         .strip_prefix(':')
@@ -37,8 +38,8 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
         let (certificate, chain) = pem.split_once("-----END CERTIFICATE-----")?;
         return der(certificate).filter(|_| !chain.contains(','));
     }
-    if is_bare_certificate(text) {
-        return der(text);
+    if let Some(der) = bare_certificate(text) {
+        return Some(thumbprint(&der));
     }
     let hash = match std::str::from_utf8(line.as_bytes()).ok()? {
         // Not the decoded text: an encoded quotation mark does not end a quoted value.
@@ -52,11 +53,11 @@ pub(super) fn in_header(head: &Head<'_>, header: &HeaderName) -> Option<String> 
     (bytes.len() == 32).then(|| URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Whether the text is the base64 of a certificate: a DER sequence that is longer than any thumbprint.
-fn is_bare_certificate(text: &str) -> bool {
+/// The certificate, if the text is its base64: a DER sequence that is longer than any thumbprint.
+fn bare_certificate(text: &str) -> Option<Vec<u8>> {
     const MAX_THUMBPRINT: usize = 64;
-    let der = STANDARD.decode(text).unwrap_or_default();
-    der.len() > MAX_THUMBPRINT && der.first() == Some(&0x30)
+    let der = STANDARD.decode(text).ok()?;
+    (der.len() > MAX_THUMBPRINT && der.first() == Some(&0x30)).then_some(der)
 }
 
 /// The `Hash` of a `X-Forwarded-Client-Cert` of Envoy: pairs of key and value, separated by `;`. A value with `,`, `;` or
