@@ -267,7 +267,7 @@ fn revoking(redis: &Redis, signer: &crate::support::Signer, backend: &Stub) -> (
     (gateway, port)
 }
 
-fn revoke(port: u16, id: &str) {
+pub(crate) fn revoke(port: u16, id: &str) {
     let body = json!({"key": "jti", "value": id}).to_string();
     let length = body.len().to_string();
     let headers = [

@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 
 use super::bound::{Holder, thumbprint_of};
 use super::{active, asking, echo, get, one, server};
-use crate::support::http::request;
+use crate::cluster::revoke;
 use crate::support::tls::Authority;
-use crate::support::{Client, Gateway, Signer, Stub, Upstream, ports, tokens};
+use crate::support::{Gateway, Signer, Stub, Upstream, ports, tokens};
 
 #[test]
 fn a_provider_that_redirects_or_sends_half_or_too_much_opens_nothing() {
@@ -428,17 +428,7 @@ fn a_revoked_token_is_rejected_although_its_answer_is_cached() {
     for token in ["one", "two"] {
         assert_eq!(get(&gateway, "/x", token).status, 200);
     }
-    let body = r#"{"key": "jti", "value": "one"}"#;
-    let length = body.len().to_string();
-    let headers = [
-        ("Authorization", "Bearer a secret of many letters"),
-        ("Content-Length", length.as_str()),
-    ];
-    let mut client = Client::connect(port).unwrap();
-    client
-        .send(request("POST", "/revoke", &headers) + body)
-        .unwrap();
-    assert_eq!(client.response("POST").unwrap().status, 200);
+    revoke(port, "one");
     assert_eq!(get(&gateway, "/x", "one").status, 401);
     assert_eq!(get(&gateway, "/x", "two").status, 200);
     assert_eq!(provider.calls(), 2, "both answers are cached");
