@@ -9,10 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Gateway, Stub, eventually};
+use crate::support::{Gateway, Stub, Upstream, eventually};
 
 const RESPONSES: &str = r#"[
-    {"path": "/slow", "delay_ms": 2000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
     {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}
 ]"#;
 
@@ -207,37 +206,45 @@ fn the_reload_command_reports_the_result() {
 
 #[test]
 fn a_draining_process_is_not_ready_on_open_connections() {
-    let stub = Stub::with(RESPONSES);
-    let endpoints = [
-        endpoint("/a", "/a", &stub, "json"),
-        endpoint("/slow", "/slow", &stub, "json"),
-    ];
-    let gateway = Gateway::start(&file(&endpoints, json!({})));
-    let mut probe = gateway.client();
-    probe.send(request("GET", "/__ready", &[])).unwrap();
-    assert_eq!(probe.response("GET").unwrap().status, 200);
+    // The backend responds when the test says so: the process drains for as long as the test needs it to.
+    let (respond, turn) = std::sync::mpsc::channel::<()>();
+    let turn = std::sync::Mutex::new(turn);
+    let upstream = Upstream::start(move |mut call| {
+        let turn = turn.lock().unwrap();
+        turn.recv_timeout(Duration::from_secs(60))
+            .map_err(std::io::Error::other)?;
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+    });
+    let slow = json!({ "endpoint": "/slow", "timeout": "60s",
+        "backend": [{ "host": [upstream.url()], "url_pattern": "/slow" }] });
+    let gateway = Gateway::start(&file(&[slow], json!({})));
     let mut slow = gateway.client();
     slow.send(request("GET", "/slow", &[])).unwrap();
-    eventually("the backend has it", Duration::from_secs(10), || {
-        !stub.take_seen().is_empty()
+    eventually("the backend has it", Duration::from_secs(20), || {
+        upstream.calls() == 1
     });
-    // Half a request prevents the connection from being treated as idle.
-    probe.send("GET /__ready HTTP/1.1\r\n").unwrap();
-    crate::support::pause(Duration::from_millis(100));
+    // The first half of the second request prevents the connection from being treated as idle. It comes in one segment
+    // with the first request: who has that one's response knows that the gateway has read both.
+    let mut probe = gateway.client();
+    let ready = request("GET", "/__ready", &[]);
+    let (half, rest) = ready.split_at(ready.find("\r\n").unwrap() + 2);
+    probe.send(format!("{ready}{half}")).unwrap();
+    assert_eq!(probe.response("GET").unwrap().status, 200);
     gateway.signal("TERM");
-    eventually("it drains", Duration::from_secs(10), || {
+    eventually("it drains", Duration::from_secs(20), || {
         gateway.output().contains("terminated")
     });
-    probe.send("Host: a\r\n\r\n").unwrap();
+    probe.send(rest).unwrap();
     let told = probe.response("GET").unwrap();
     assert_eq!(
         (told.status, told.header("connection")),
         (503, Some("close"))
     );
+    respond.send(()).unwrap();
     assert_eq!(slow.response("GET").unwrap().status, 200);
     assert!(
         gateway
-            .wait(Duration::from_secs(10))
+            .wait(Duration::from_secs(20))
             .expect("it ends")
             .success()
     );
