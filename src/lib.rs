@@ -13,9 +13,10 @@
 //! | `telemetry` | log lines, counters, traces, the access log |
 //! | `internals` | the hidden door of tests, benchmarks and fuzz targets |
 //!
-//! `ARCHITECTURE.md` says which file of a folder to open, and which folder may use which. Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
-//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module except `config` and `jose` may use `telemetry`.
-//! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
+//! `ARCHITECTURE.md` says which file of a folder to open, and which folder may use which. Dependencies have one
+//! direction: `cli → server → runtime → {upstream, jose}`, and `cli → compile → ext → {config, runtime, upstream,
+//! jose}`. Every module except `config` and `jose` may use `telemetry`. `tests/it/architecture.rs` fails on a
+//! dependency in the wrong direction.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

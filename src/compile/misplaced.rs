@@ -124,7 +124,8 @@ fn stray(name: &str, node: &Node<'_>, here: Level) {
     }
 }
 
-/// Looks for guards in a value that is not an `extra_config`: only whole names of guards count, because it may be any data.
+/// Looks for guards in a value that is not an `extra_config`: only whole names of guards count, because it may be any
+/// data.
 fn within(node: &Node<'_>) {
     node.items().iter().for_each(within);
     for (name, inner) in node.members() {

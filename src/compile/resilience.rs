@@ -45,8 +45,8 @@ pub(super) fn within_attempt(rules: HostRules, asked: &Asked) -> HostRules {
     }
 }
 
-/// The host set that `make` creates, with these rules. `key` contains everything else that it depends on. Equal ones are
-/// shared, also across reloads, and so are the states of hosts when only their list changes.
+/// The host set that `make` creates, with these rules. `key` contains everything else that it depends on. Equal ones
+/// are shared, also across reloads, and so are the states of hosts when only their list changes.
 pub(super) fn set(
     key: &str,
     asked: Asked,

@@ -55,7 +55,8 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// The clear meaning of a value where a boolean is required: `true` or `false`, in the spellings that KrakenD accepts at the core levels.
+/// The clear meaning of a value where a boolean is required: `true` or `false`, in the spellings that KrakenD accepts
+/// at the core levels.
 pub(super) fn boolean(value: &Value) -> Option<bool> {
     match &value.data {
         Data::Text(text) => match text.trim() {
@@ -86,7 +87,8 @@ pub(super) fn number(value: &Value) -> Option<&str> {
     }
 }
 
-/// The clear meaning of a text where a duration is required: only digits, which count as seconds, or spaces around a duration.
+/// The clear meaning of a text where a duration is required: only digits, which count as seconds, or spaces around a
+/// duration.
 pub(super) fn duration(text: &str) -> Option<String> {
     let trimmed = text.trim();
     let digits = !trimmed.is_empty() && trimmed.bytes().all(|byte| byte.is_ascii_digit());
@@ -97,7 +99,8 @@ pub(super) fn duration(text: &str) -> Option<String> {
     (is_padded && super::duration::parse(trimmed).is_ok()).then(|| trimmed.to_owned())
 }
 
-/// The clear meaning of a text where a word from a list is required: the word in any letter case, and with spaces around it.
+/// The clear meaning of a text where a word from a list is required: the word in any letter case, and with spaces
+/// around it.
 pub(super) fn choice(text: &str, allowed: &[&'static str]) -> Option<&'static str> {
     let text = text.trim();
     allowed

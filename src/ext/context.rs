@@ -238,8 +238,8 @@ impl<'a> Compile<'a> {
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
 
-    /// The TLS settings of our own calls where the server's certificate is always checked. For servers that say who may pass: a switch for the
-    /// certificates of backends must not open the gateway.
+    /// The TLS settings of our own calls where the server's certificate is always checked. For servers that say who may
+    /// pass: a switch for the certificates of backends must not open the gateway.
     pub(crate) fn verified_tls(&self) -> SideTls {
         SideTls {
             insecure: false,

@@ -61,8 +61,9 @@ pub(crate) struct EndpointExtension {
 pub(crate) enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
-    /// Steps that set these request headers (such as claims), check the credential in one, or let another service decide by
-    /// some. Headers of the client that a backend could confuse with them (`X_User` with `X-User`) do not pass.
+    /// Steps that set these request headers (such as claims), check the credential in one, or let another service
+    /// decide by some. Headers of the client that a backend could confuse with them (`X_User` with `X-User`) do not
+    /// pass.
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,

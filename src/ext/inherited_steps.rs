@@ -30,7 +30,8 @@ pub(super) fn imply(step: Arc<dyn EndpointStep>, cx: &mut Compile<'_>) {
     );
 }
 
-/// Adds a step that depends on a header to all endpoints that are compiled later. Endpoints where nothing but the client sets it give a warning at `node`.
+/// Adds a step that depends on a header to all endpoints that are compiled later. Endpoints where nothing but the
+/// client sets it give a warning at `node`.
 pub(super) fn imply_by_header(
     step: Arc<dyn EndpointStep>,
     header: HeaderName,

@@ -111,8 +111,8 @@ impl Heavy {
         }
     }
 
-    /// Checks the time before a step on `size` bytes, during which nothing can be checked: if they are many, the work leaves
-    /// the worker before the step.
+    /// Checks the time before a step on `size` bytes, during which nothing can be checked: if they are many, the work
+    /// leaves the worker before the step.
     ///
     /// # Errors
     /// The work must stop.
@@ -138,9 +138,9 @@ impl Heavy {
     }
 }
 
-/// Waits for a turn to call [`aside`] with `size` bytes. Only few pieces of such work have one, and wait for a lane on a
-/// thread. The others wait here, without one: the threads of hundreds of bodies would take more memory than the bodies.
-/// Work on few bytes needs no turn.
+/// Waits for a turn to call [`aside`] with `size` bytes. Only few pieces of such work have one, and wait for a lane on
+/// a thread. The others wait here, without one: the threads of hundreds of bodies would take more memory than the
+/// bodies. Work on few bytes needs no turn.
 ///
 /// # Errors
 /// The deadline has passed.
@@ -267,7 +267,8 @@ fn leave_worker<T>(wait: impl FnOnce() -> T) -> Option<T> {
     })
 }
 
-/// Waits until the worker is on another thread. Otherwise the runtime may return it to this one, which is about to block.
+/// Waits until the worker is on another thread. Otherwise the runtime may return it to this one, which is about to
+/// block.
 #[expect(
     clippy::disallowed_methods,
     reason = "called within block_in_place only: the worker is on its way to another thread"

@@ -36,7 +36,7 @@ const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an HTTP/2 connection may be idle between requests, as between those of HTTP/1.
 const H2_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an HTTP/2 connection with open streams may be silent, which may be silent because it waits for responses.
+/// How long an HTTP/2 connection with open streams may be silent. It may be waiting for responses.
 const H2_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that delivers one request at a time.

@@ -24,8 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
 /// others.
 const GRACE: u64 = 100;
-/// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a retry. Before this time its
-/// connection is not closed for others: it counts as handling a request.
+/// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a
+/// retry. Before this time its connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
 /// When clients have been waiting for places for this many milliseconds, connections are closed after the shortest
 /// silence. Waits with less than this time between them count as one.
@@ -187,8 +187,8 @@ impl ConnectionLimit {
         ConnectionLimit::weighing(0, places, others)
     }
 
-    /// Creates a limit where each connection may need this much memory, in bytes. While the memory of the process is short, only
-    /// [`FEW`] places can be taken.
+    /// Creates a limit where each connection may need this much memory, in bytes. While the memory of the process is
+    /// short, only [`FEW`] places can be taken.
     pub(super) fn weighing(weight: u64, places: usize, others: usize) -> Arc<ConnectionLimit> {
         Arc::new(ConnectionLimit {
             places: if places > others { usize::MAX } else { places },

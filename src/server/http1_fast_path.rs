@@ -1,8 +1,8 @@
 //! A client's request of the usual form: HTTP/1.1 without a body, an upgrade or `Expect`.
 //!
-//! Pingora's session checks a head again that the front loop has checked, keeps it in two maps, and is made anew for each
-//! request. For such a request that is a quarter of all the work. A [`FastSession`] is the session that Pingora gets
-//! instead. It uses the head as the front loop has left it. All other requests are read by Pingora's own session.
+//! Pingora's session checks a head again that the front loop has checked, keeps it in two maps, and is made anew for
+//! each request. For such a request that is a quarter of all the work. A [`FastSession`] is the session that Pingora
+//! gets instead. It uses the head as the front loop has left it. All other requests are read by Pingora's own session.
 
 mod wire;
 

@@ -12,9 +12,9 @@ const PAGE: usize = 1 << 20;
 /// The stack size of the main thread, for deeply nested configurations.
 const STACK: usize = 8 << 20;
 
-/// Declines transparent huge pages for this process. The allocator asks for them where the system grants them on request
-/// (`madvise`, the default of most distributions). Each use of a few kilobytes may then take 2 MiB, which no budget
-/// counts, and a container with 256 MiB is killed while its bodies take 100.
+/// Declines transparent huge pages for this process. The allocator asks for them where the system grants them on
+/// request (`madvise`, the default of most distributions). Each use of a few kilobytes may then take 2 MiB, which no
+/// budget counts, and a container with 256 MiB is killed while its bodies take 100.
 ///
 /// A system that rejects this (it is a Linux call) serves with the pages it has.
 pub(super) fn decline_huge_pages() {

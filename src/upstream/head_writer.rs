@@ -110,8 +110,8 @@ fn each_field(
 
 /// The head of an HTTP/1 request as bytes.
 ///
-/// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, and a target
-/// with characters that are unusual. The context of a trace replaces headers with the same names.
+/// `None` for what Pingora has to see or to check: the calls through a proxy, the last call of a connection, and a
+/// target with characters that are unusual. The context of a trace replaces headers with the same names.
 pub(super) fn prepared_head(
     head: &Outgoing,
     place: &Place,
@@ -249,8 +249,8 @@ fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderVal
     headers.iter().filter(|(name, value)| passes(name, value))
 }
 
-/// Whether a header of the call is written as it is. Headers of the connection, which a script may have set, are ours. An
-/// empty `User-Agent` is dropped: it carries no information, and some servers reject it.
+/// Whether a header of the call is written as it is. Headers of the connection, which a script may have set, are ours.
+/// An empty `User-Agent` is dropped: it carries no information, and some servers reject it.
 fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
     match *name {
         HOST | CONTENT_LENGTH | TRANSFER_ENCODING => false,

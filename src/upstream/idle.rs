@@ -115,7 +115,8 @@ impl Idle {
         }
     }
 
-    /// Whether the peer has as many idle connections as allowed. Looks at other shelves only if there are many connections.
+    /// Whether the peer has as many idle connections as allowed. Looks at other shelves only if there are many
+    /// connections.
     fn is_enough(&self, key: u64) -> bool {
         let most = self.limits.per_peer;
         self.count.load(Ordering::Relaxed) >= most

@@ -85,7 +85,8 @@ impl Tunnel {
         opened.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))
     }
 
-    /// Opens a tunnel through a proxy that is called over TLS. Pingora adds a second layer of TLS only to a socket, so the data passes a pair of sockets.
+    /// Opens a tunnel through a proxy that is called over TLS. Pingora adds a second layer of TLS only to a socket, so
+    /// the data passes a pair of sockets.
     async fn open_tls(&self, stream: TcpStream) -> io::Result<UnixStream> {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.proxy.name.to_string()).map_err(io::Error::other)?;

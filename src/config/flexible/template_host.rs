@@ -21,7 +21,8 @@ pub(super) struct TemplateHost<'e> {
     folder: Option<&'e str>,
     /// Each partial is read once, so that one rendering always sees the same content.
     partials: Mutex<BTreeMap<PathBuf, Option<Arc<str>>>>,
-    /// The partials by the name that a template writes, which costs no path: loops include a partial thousands of times.
+    /// The partials by the name that a template writes, which costs no path: loops include a partial thousands of
+    /// times.
     named: Mutex<BTreeMap<String, Option<Arc<str>>>>,
     secrets: Mutex<BTreeSet<String>>,
 }

@@ -127,8 +127,8 @@ impl Plan {
         };
         let (channel, name) = match channel.declare_queue(&self.queue, flags).await {
             Ok(name) => (channel, name),
-            // A queue with other arguments, such as a limit on the age of its messages, is used as it exists. The broker
-            // has closed the channel of the declaration.
+            // A queue with other arguments, such as a limit on the age of its messages, is used as it exists. The
+            // broker has closed the channel of the declaration.
             Err(why) if why.starts_with(DIFFERENT) => {
                 if !self.told.swap(true, Ordering::Relaxed) {
                     log::warn!(

@@ -160,8 +160,8 @@ impl Binding {
         }
     }
 
-    /// Removes the header with the certificate from what a client sends itself, in every spelling that a backend may read
-    /// as the same header (RFC 9440 §2.4).
+    /// Removes the header with the certificate from what a client sends itself, in every spelling that a backend may
+    /// read as the same header (RFC 9440 §2.4).
     pub(super) fn keep_only_of_proxies(&self, head: &Head<'_>, notes: &mut Notes) {
         let Some(header) = &self.header else {
             return;

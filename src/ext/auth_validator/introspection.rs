@@ -175,8 +175,8 @@ impl fmt::Debug for Introspection {
 
 /// Whether the provider says that the token is not an access token.
 ///
-/// A provider finds tokens of all kinds, whatever the hint says (RFC 7662 §2.1). A refresh token is active, too, but it is
-/// for the provider alone. The members are those of Ory Hydra (`token_use`), of other servers (`token_type`) and of
+/// A provider finds tokens of all kinds, whatever the hint says (RFC 7662 §2.1). A refresh token is active, too, but it
+/// is for the provider alone. The members are those of Ory Hydra (`token_use`), of other servers (`token_type`) and of
 /// Keycloak (`typ`).
 fn is_of_another_kind(claims: &Claims) -> bool {
     const KINDS: [&str; 6] = [

@@ -39,7 +39,8 @@ struct Documents {
     terms: BTreeMap<String, Terms>,
 }
 
-/// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file, and how tokens are bound.
+/// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file, and how tokens are
+/// bound.
 #[derive(Debug, Default, Clone)]
 struct Terms {
     issuers: Vec<String>,

@@ -5,8 +5,8 @@ use super::runtime::{Provider, Validator};
 use crate::config::{ConfigError, Data, Node, OneOrMany};
 use crate::jose::Rules;
 
-/// Warns about a validator that accepts tokens for any audience, or from any issuer. With `typ`, it is an error: RFC 9068
-/// requires both checks (§4).
+/// Warns about a validator that accepts tokens for any audience, or from any issuer. With `typ`, it is an error: RFC
+/// 9068 requires both checks (§4).
 pub(super) fn trusts_many(node: &Node<'_>, validator: &Validator) {
     let lacks =
         |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));

@@ -39,7 +39,8 @@ pub(crate) struct Attempts {
     clients: Clients,
     /// Comparisons of each client that did not succeed, including those in progress.
     tried: RecentMap<u32>,
-    /// Failed comparisons for each name. A flood for one name, from addresses that change, must not delay the users of others.
+    /// Failed comparisons for each name. A flood for one name, from addresses that change, must not delay the users of
+    /// others.
     named: RecentMap<u32>,
     clock: Clock,
 }

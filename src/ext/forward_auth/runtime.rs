@@ -237,8 +237,8 @@ impl Guard {
     }
 }
 
-/// Whether a negative status is a decision about the client. Others, such as 400, 429 and 431, are about the form or the
-/// time of one request: with `cache_key`, anyone could cause them for others.
+/// Whether a negative status is a decision about the client. Others, such as 400, 429 and 431, are about the form or
+/// the time of one request: with `cache_key`, anyone could cause them for others.
 fn is_decision(status: StatusCode) -> bool {
     status.is_redirection()
         || matches!(
@@ -247,8 +247,8 @@ fn is_decision(status: StatusCode) -> bool {
         )
 }
 
-/// How long an answer is kept, at most `longest`. One that sets a cookie, or that a shared cache must not store, is for one
-/// request only (RFC 9111 §5.2.2).
+/// How long an answer is kept, at most `longest`. One that sets a cookie, or that a shared cache must not store, is for
+/// one request only (RFC 9111 §5.2.2).
 fn keep(headers: &HeaderMap, longest: Duration) -> Duration {
     if headers.contains_key(SET_COOKIE) {
         return Duration::ZERO;

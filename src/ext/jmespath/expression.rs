@@ -63,7 +63,8 @@ impl Expression {
     /// Applies the expression. The charge is for the result.
     ///
     /// # Errors
-    /// The process holds too much, a function got a value that it cannot take, the result is too large, or the deadline has passed.
+    /// The process holds too much, a function got a value that it cannot take, the result is too large, or the deadline
+    /// has passed.
     pub(in crate::ext) fn apply(
         &self,
         value: &Value,

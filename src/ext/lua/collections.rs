@@ -142,7 +142,8 @@ fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Re
 ///
 /// At the outermost level a native table is an object, whatever its keys are. Within it, a sequence is a list.
 ///
-/// The function calls itself for each level of the table, so what it needs for anything else is in functions of its own.
+/// The function calls itself for each level of the table, so what it needs for anything else is in functions of its
+/// own.
 fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
     match value {
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),

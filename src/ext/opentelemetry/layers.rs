@@ -94,8 +94,8 @@ pub(super) fn attributes(block: &Block<'_>, key: &str) -> Vec<Attribute> {
     named(block, key, |_, name| name)
 }
 
-/// Static attributes of series, where the names are labels of Prometheus. One that is taken gets the prefix that Prometheus uses
-/// for this: the page must stay readable.
+/// Static attributes of series, where the names are labels of Prometheus. One that is taken gets the prefix that
+/// Prometheus uses for this: the page must stay readable.
 pub(super) fn labels(block: &Block<'_>, key: &str) -> Vec<Attribute> {
     named(block, key, |node, name| {
         let label = label_name(&name);

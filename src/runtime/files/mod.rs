@@ -10,8 +10,8 @@
 //! | `listing` | a folder as a page |
 //! | `reading` | reads files on a small number of threads |
 //!
-//! All functions here read the file system: except for those of `reading` that wait, they belong on a thread for blocking
-//! work.
+//! All functions here read the file system: except for those of `reading` that wait, they belong on a thread for
+//! blocking work.
 
 mod condition;
 mod folder;

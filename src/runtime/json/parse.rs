@@ -32,8 +32,8 @@ pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
     parse_within(body, depth, &mut Growth::default())
 }
 
-/// Parses like `parse`. `growth` counts what is built beside the slices, and charges it as long as it lives. A full tree is
-/// not counted: its weight is known before ([`super::charge`]).
+/// Parses like `parse`. `growth` counts what is built beside the slices, and charges it as long as it lives. A full
+/// tree is not counted: its weight is known before ([`super::charge`]).
 ///
 /// # Errors
 /// As [`parse`].

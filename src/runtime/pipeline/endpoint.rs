@@ -57,8 +57,8 @@ pub enum Ending {
     Broken,
 }
 
-/// How the work of an endpoint ended, in the terms of `telemetry/metrics`. `complete` and `error` are independent, except that a response with an error is never
-/// complete.
+/// How the work of an endpoint ended, in the terms of `telemetry/metrics`. `complete` and `error` are independent,
+/// except that a response with an error is never complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub complete: bool,

@@ -148,7 +148,8 @@ pub(super) fn has_nameless(path: &str) -> bool {
         .any(|part| !part.is_empty() && trimmed(before_parameters(part)).is_empty())
 }
 
-/// The path without such segments and empty ones: with the other segments as they are, and as [`read_again`] trims them.
+/// The path without such segments and empty ones: with the other segments as they are, and as [`read_again`] trims
+/// them.
 pub(super) fn without_nameless(path: &str) -> [String; 2] {
     let (mut raw, mut short) = (String::new(), String::new());
     for part in path.split('/') {

@@ -61,8 +61,8 @@ impl Tree {
         self.capitals || path.bytes().any(odd)
     }
 
-    /// Calls `tell` with each route that takes paths from another route: without their dots, blanks or parameters, or in
-    /// another letter case, these paths would match the other route.
+    /// Calls `tell` with each route that takes paths from another route: without their dots, blanks or parameters, or
+    /// in another letter case, these paths would match the other route.
     pub(super) fn contested(&self, tell: &mut impl FnMut(u32)) {
         self.contested_below(0, false, tell);
     }

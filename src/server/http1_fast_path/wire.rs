@@ -49,8 +49,8 @@ impl Rest {
     }
 }
 
-/// A connection and its current response. The session of a request and the pipeline both write to it, one after the other:
-/// Pingora gives a session of another kind only whole buffers, and the pipeline lends its own.
+/// A connection and its current response. The session of a request and the pipeline both write to it, one after the
+/// other: Pingora gives a session of another kind only whole buffers, and the pipeline lends its own.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct Wire(Arc<Shared>);
 

@@ -178,7 +178,8 @@ impl Exchange<'_> {
         });
     }
 
-    /// The response is complete, or was read for so long that the host is alive: it counts as healthy. A head alone does not clear failures: a host may hang after every head.
+    /// The response is complete, or was read for so long that the host is alive: it counts as healthy. A head alone
+    /// does not clear failures: a host may hang after every head.
     pub(in crate::upstream) fn is_healthy(&mut self) {
         if std::mem::replace(&mut self.is_judged, true) {
             return;
