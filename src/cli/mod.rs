@@ -100,7 +100,12 @@ enum Command {
     /// Print the version
     Version,
     /// Print shell completions
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+        /// The name of the command to complete: a link to the program may have another one
+        #[arg(long, default_value = "portcullis", value_parser = command_name)]
+        name: String,
+    },
     /// Print the man page, or write the man pages of all commands to a folder
     Man {
         /// The folder for the man pages of all commands
@@ -357,9 +362,9 @@ pub fn main() -> ExitCode {
         Some(Command::Schema) => schema(),
         Some(Command::Openapi(args)) => openapi::openapi(&args),
         Some(Command::Version) => version(),
-        Some(Command::Completions { shell }) => {
+        Some(Command::Completions { shell, name }) => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut shown(Cli::command()), "portcullis", &mut text);
+            clap_complete::generate(shell, &mut shown(Cli::command()), name, &mut text);
             say(&String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
@@ -369,6 +374,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The name becomes part of a shell script.
+fn command_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if text.is_empty() || text.starts_with('-') || !text.bytes().all(plain) {
+        return Err("letters, digits, -, _ and . only".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// The command without its hidden subcommands, which completions would offer.

@@ -131,7 +131,9 @@ fn finding(path: &Path, at: Position, reason: String) -> Finding {
         pointer: path.pointer(),
         at,
         config_error: ConfigError::invalid(reason),
-        hint: Some("a literal \"${\" is written \"$${\"".into()),
+        hint: Some(
+            "provide the value before the start; a literal \"${\" is written \"$${\"".into(),
+        ),
     }
 }
 

@@ -1,22 +1,19 @@
 //! A strict JSON parser that keeps positions, the text of numbers, and the order of keys.
 
 mod hints;
-
-use std::collections::HashMap;
-
-use ahash::RandomState;
+mod members;
 
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
 use hints::{
-    comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma, unclosed,
+    comment, in_place_of_comma, in_place_of_key, in_place_of_value, trailing_comma, typographic,
+    unclosed,
 };
+use members::Members;
 
 /// Deeper nesting is rejected, so that a malicious file cannot exhaust the stack.
 const MAX_DEPTH: usize = 128;
-/// In objects with more members, names are looked up in a table.
-const FEW: usize = 16;
 
 /// Parses a text. Duplicate keys give a warning, and the last one wins.
 ///
@@ -64,36 +61,6 @@ impl Trail<'_> {
             Trail::Key(parent, name) => parent.path().key(name),
             Trail::Index(parent, index) => parent.path().index(*index),
         }
-    }
-}
-
-/// The members of an object while it is read.
-#[derive(Default)]
-struct Members {
-    list: Vec<Member>,
-    /// The index of each name, once there are more than [`FEW`].
-    table: HashMap<Box<str>, usize, RandomState>,
-}
-
-impl Members {
-    fn index_of(&self, name: &str) -> Option<usize> {
-        if self.table.is_empty() {
-            return self.list.iter().position(|member| *member.name == *name);
-        }
-        self.table.get(name).copied()
-    }
-
-    fn push(&mut self, member: Member) {
-        self.list.push(member);
-        let count = self.list.len();
-        let new = match count {
-            0..=FEW => return,
-            count if self.table.is_empty() => 0..count,
-            count => count - 1..count,
-        };
-        let names = self.list[new.clone()].iter();
-        let names = names.map(|member| member.name.clone());
-        self.table.extend(names.zip(new));
     }
 }
 
@@ -180,8 +147,7 @@ impl Parser<'_> {
                 return Ok(Data::Object(members.list));
             }
             if !self.take(b',') {
-                let hint = in_place_of_comma(self.peek());
-                return Err(self.unexpected("after object key:value pair", hint));
+                return Err(self.no_comma("after object key:value pair"));
             }
         }
     }
@@ -207,10 +173,18 @@ impl Parser<'_> {
                 return Ok(Data::List(items));
             }
             if !self.take(b',') {
-                let hint = in_place_of_comma(self.peek());
-                return Err(self.unexpected("after array element", hint));
+                return Err(self.no_comma("after array element"));
             }
         }
+    }
+
+    /// What stands where a comma or the closing bracket is expected.
+    fn no_comma(&self, place: &str) -> SyntaxError {
+        let mut error = self.unexpected(place, in_place_of_comma(self.peek()));
+        if matches!(self.peek(), Some(b'}' | b']')) {
+            error.hint = unclosed(&self.text[..self.offset]).map(Into::into);
+        }
+        error
     }
 
     fn word(&mut self, word: &str, data: Data) -> Result<Data, SyntaxError> {
@@ -374,15 +348,13 @@ impl Parser<'_> {
     }
 
     fn unexpected(&self, place: &str, hint: Option<&'static str>) -> SyntaxError {
-        let text = match self
-            .text
-            .get(self.offset..)
-            .and_then(|rest| rest.chars().next())
-        {
+        let rest = self.text.get(self.offset..);
+        let found = rest.and_then(|rest| rest.chars().next());
+        let text = match found {
             None => "unexpected end of JSON input".to_owned(),
             Some(c) => format!("invalid character {c:?} {place}"),
         };
-        self.error(&text, hint)
+        self.error(&text, typographic(found).or(hint))
     }
 
     fn error(&self, text: &str, hint: Option<&'static str>) -> SyntaxError {
@@ -398,6 +370,7 @@ impl Parser<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::members::FEW;
     use super::*;
 
     fn error(text: &str) -> String {

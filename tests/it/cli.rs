@@ -336,7 +336,15 @@ fn completions_and_the_man_page_name_the_commands() {
         let (code, out, _) = run(&["completions", shell]);
         assert_eq!(code, 0);
         assert!(out.contains("healthcheck"), "{shell}");
+        let (code, other, _) = run(&["completions", shell, "--name", "krakend"]);
+        assert_eq!(code, 0);
+        assert!(
+            other.contains("krakend") && !other.contains("_portcullis"),
+            "{shell}: {other}"
+        );
     }
+    let (code, _, err) = run(&["completions", "bash", "--name", "a;b"]);
+    assert_eq!(code, 2, "{err}");
     let (code, out, _) = run(&["man"]);
     assert_eq!(code, 0);
     assert!(out.contains(".TH portcullis"), "{out}");

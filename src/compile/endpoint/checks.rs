@@ -71,7 +71,10 @@ pub(super) fn check_backends(file: &Endpoint<'_>, streams: bool) {
         .unwrap_or_else(|| file.block.node().clone());
     if file.backend.is_empty() {
         let (method, path) = written(file);
-        node.config_error(ConfigError::NoBackends { method, path });
+        node.config_error_hint(
+            ConfigError::NoBackends { method, path },
+            "give it a backend, or remove the endpoint",
+        );
     }
     if streams && file.backend.len() > 1 {
         node.config_error_hint(

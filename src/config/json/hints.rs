@@ -7,6 +7,13 @@ pub(super) fn comment(found: Option<u8>) -> Option<&'static str> {
     matches!(found, Some(b'/' | b'#')).then_some(COMMENT)
 }
 
+/// A hint about a character that some editors and chat programs put in place of a quote.
+pub(super) fn typographic(found: Option<char>) -> Option<&'static str> {
+    matches!(found?, '“' | '”' | '„' | '‘' | '’' | '«' | '»').then_some(
+        "this is a typographic quotation mark: write \"straight quotes\" in the whole file",
+    )
+}
+
 /// A hint about a byte that is found where a value is expected.
 pub(super) fn in_place_of_value(found: Option<u8>) -> Option<&'static str> {
     match found? {
@@ -73,6 +80,8 @@ pub(super) fn unclosed(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::json::parse;
+    use crate::config::report::Report;
 
     #[test]
     fn the_innermost_open_bracket_is_named() {
@@ -91,6 +100,24 @@ mod tests {
             ("tru", None),
         ] {
             assert_eq!(unclosed(text).as_deref(), hint, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_character_has_a_hint() {
+        for (text, hint) in [
+            ("{\n\"a\": [1\n}", "the [ of line 2 is not closed"),
+            ("{\"a\":\n{\"b\": 1]", "the { of line 2 is not closed"),
+            ("{\"a\": {}]", "the { of line 1 is not closed"),
+            ("{\"a\": [1}", "the [ of line 1 is not closed"),
+            ("{“a”: 1}", "typographic"),
+            ("{\"a\": «b»}", "typographic"),
+            ("{\"a”: 1}", "the last string has no closing quote"),
+            ("{\"a\": 1 \"b\": 2}", "a comma is missing before it"),
+        ] {
+            let found = parse(text, &Report::new()).unwrap_err();
+            let shown = found.hint.unwrap_or_default();
+            assert!(shown.contains(hint), "{text:?}: {shown}");
         }
     }
 }
