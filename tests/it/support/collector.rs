@@ -161,7 +161,7 @@ impl Collector {
 
     /// Waits for this number of spans and returns them.
     pub fn wait_for_spans(&self, count: usize) -> Vec<Span> {
-        eventually("spans", Duration::from_secs(20), || {
+        eventually("spans", Duration::from_secs(30), || {
             self.spans().len() >= count
         });
         self.check();
@@ -170,7 +170,7 @@ impl Collector {
 
     /// Waits until a metric with this name was received.
     pub fn wait_for_metric(&self, name: &str) -> Vec<Metric> {
-        eventually(name, Duration::from_secs(20), || {
+        eventually(name, Duration::from_secs(30), || {
             self.metrics().iter().any(|metric| metric.name == name)
         });
         self.check();

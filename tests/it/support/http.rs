@@ -4,6 +4,9 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+/// The time in which a read or write must make progress. Only a connection that hangs exceeds it.
+const LONG: Duration = Duration::from_secs(40);
+
 /// A response as it was received.
 #[derive(Debug, Clone, Default)]
 pub struct Response {
@@ -49,8 +52,8 @@ pub struct Client {
 impl Client {
     pub fn connect(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(15)))?;
+        stream.set_read_timeout(Some(LONG))?;
+        stream.set_write_timeout(Some(LONG))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             reader: BufReader::new(stream),

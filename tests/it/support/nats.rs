@@ -59,7 +59,7 @@ impl Nats {
             .spawn()
             .unwrap();
         *self.process.lock().unwrap() = Some(process);
-        eventually("nats-server listens", Duration::from_secs(20), || {
+        eventually("nats-server listens", Duration::from_secs(30), || {
             TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{eventually, ports};
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// A started server; it is killed when this value is dropped.
 pub struct Redis {

@@ -124,7 +124,7 @@ impl Speaker {
         };
         config.alpn_protocols.clone_from(&self.alpn);
         let socket = TcpStream::connect(("127.0.0.1", port))?;
-        socket.set_read_timeout(Some(Duration::from_secs(15)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(40)))?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = StreamOwned::new(session, socket);
