@@ -350,13 +350,13 @@ mod tests {
     #[tokio::test]
     async fn a_closed_connection_is_detected_while_it_is_idle() {
         let listener = listener().await;
-        let idle = Idle::new(limits(8, 8), Duration::from_millis(800));
+        let idle = Idle::new(limits(8, 8), LONG);
         let (one, its_end) = connection(&listener).await;
         idle.put(1, one);
         drop(its_end);
         let began = std::time::Instant::now();
         while idle.count.load(Ordering::Relaxed) > 0 {
-            assert!(began.elapsed() < Duration::from_millis(700));
+            assert!(began.elapsed() < LONG / 3);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -216,19 +216,22 @@ mod tests {
     #[test]
     fn a_large_document_ends_at_its_deadline() {
         let text = "- {a: 1, b: [x, y, z], c: 'some text'}\n".repeat(40_000);
-        let began = Instant::now();
-        decode(text.as_bytes()).unwrap();
-        let whole = began.elapsed();
-        let began = Instant::now();
-        let cut = aside(text.len(), began + whole / 20, || {
-            decode(text.as_bytes()).is_ok()
+        // The shortest of several times: a machine that stalls makes some of them long.
+        let shortest = |work: &dyn Fn()| {
+            let times = (0..3).map(|_| {
+                let began = Instant::now();
+                work();
+                began.elapsed()
+            });
+            times.min().unwrap()
+        };
+        let whole = shortest(&|| drop(decode(text.as_bytes()).unwrap()));
+        let cut = shortest(&|| {
+            let end = Instant::now() + whole / 20;
+            let cut = aside(text.len(), end, || decode(text.as_bytes()).is_ok());
+            assert_eq!(cut, Err(Cut::Deadline));
         });
-        assert_eq!(cut, Err(Cut::Deadline));
-        assert!(
-            began.elapsed() < whole / 2,
-            "{:?} of {whole:?}",
-            began.elapsed()
-        );
+        assert!(cut < whole / 2, "{cut:?} of {whole:?}");
     }
 
     #[test]

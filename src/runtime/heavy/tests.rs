@@ -51,18 +51,18 @@ fn long_work_lets_waiting_work_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn heavy_work_does_not_block_the_only_worker() {
     let heavy = tokio::spawn(async {
-        let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(800));
+        let mut heavy = Heavy::until(Instant::now() + Duration::from_secs(3));
         while heavy.look().is_ok() {
             std::hint::black_box((0..10_000).sum::<u64>());
         }
     });
-    let mut worst = Duration::ZERO;
+    // A blocked worker gives a turn to one or two of them, and a machine that stalls still to thousands.
+    let mut others = 0;
     while !heavy.is_finished() {
-        let asked = Instant::now();
         tokio::spawn(async {}).await.unwrap();
-        worst = worst.max(asked.elapsed());
+        others += 1;
     }
-    assert!(worst < Duration::from_millis(400), "{worst:?}");
+    assert!(others > 100, "{others}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -197,7 +197,7 @@ async fn scripts_are_limited() {
         let began = Instant::now();
         let failure = pre(&*pipe, &mut request).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Deadline, "{script}: {failure}");
-        assert!(began.elapsed() < Duration::from_secs(3), "{script}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{script}");
     }
     let greedy = [
         "local t = {} while true do t[#t + 1] = {} end",
