@@ -43,8 +43,8 @@ fn config(stub: &Stub, port: u16, metrics: u16, allow: bool) -> String {
     json!({
         "version": 3,
         "extra_config": {
-            "redis": { "connection_pools": [{ "name": "p", "address": format!("127.0.0.1:{port}"), "pool_size": 2 }] },
-            "portcullis/redis": { "url": format!("redis://127.0.0.1:{port}"), "on_failure": ours },
+            "redis": { "connection_pools": [{ "name": "p", "address": format!("127.0.0.1:{port}"), "pool_size": 2, "timeout": "10s" }] },
+            "portcullis/redis": { "url": format!("redis://127.0.0.1:{port}"), "on_failure": ours, "timeout": "10s" },
             "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") }
         },
         "endpoints": [
