@@ -75,7 +75,7 @@ fn an_ip_filter_of_the_service_runs_before_the_router() {
         );
     }
     assert_eq!(stub.take_seen().len(), 1);
-    eventually("the access line", Duration::from_secs(10), || {
+    eventually("the access line", Duration::from_secs(30), || {
         gateway.output().contains("| 403 |")
     });
 }

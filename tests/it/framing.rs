@@ -38,7 +38,7 @@ fn config(backend: &str) -> Value {
         endpoint["backend"][0]["method"] = json!("HEAD");
         endpoints.push(endpoint);
     }
-    json!({ "version": 3, "timeout": "5s", "endpoints": endpoints, "extra_config": { "telemetry/logging": { "level": "WARNING", "stdout": true } } })
+    json!({ "version": 3, "timeout": "20s", "endpoints": endpoints, "extra_config": { "telemetry/logging": { "level": "WARNING", "stdout": true } } })
 }
 
 fn start(backend: &Upstream) -> Gateway {
@@ -188,7 +188,7 @@ fn a_body_of_known_length_is_sent_with_its_length() {
 /// Waits until the gateway's log has `count` lines with `text`, without those of the access log, which has its own
 /// writer thread.
 fn logs(gateway: &Gateway, text: &str, count: usize) {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(30);
     let found = || {
         let output = gateway.output();
         let lines = output.lines().filter(|line| line.contains('▶'));
@@ -243,7 +243,7 @@ fn an_upload_of_known_length_reaches_its_backend_piece_by_piece() {
     for (count, piece) in [(1, "b"), (2, "c")] {
         eventually(
             "the backend sees each piece",
-            Duration::from_secs(3),
+            Duration::from_secs(15),
             || seen.lock().unwrap().len() == count,
         );
         client.send(piece).unwrap();
@@ -268,7 +268,7 @@ fn a_response_of_known_length_reaches_its_client_piece_by_piece() {
         Ok(())
     });
     let gateway = start(&backend);
-    let mut client = gateway.client().timeout(Duration::from_secs(3));
+    let mut client = gateway.client().timeout(Duration::from_secs(15));
     client.send(request("GET", "/n", &[])).unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     for piece in [b"a", b"b", b"c"] {

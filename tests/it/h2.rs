@@ -257,7 +257,7 @@ fn grpc_clients_get_rejections_in_grpc() {
             { "alg": "RS256", "jwk_local_path": "jwks.json", "disable_jwk_security": true } });
         let mut scarce = h2_endpoint("/scarce", port);
         scarce["extra_config"] = json!({ "qos/ratelimit/router": { "client_max_rate": 0.001, "client_capacity": 1, "strategy": "ip" } });
-        let down = h2_endpoint("/down", crate::support::ports::free());
+        let down = h2_endpoint("/down", 1);
         let paths = ["/only"].iter().map(|path| h2_endpoint(path, port));
         let endpoints: Vec<Value> = paths
             .chain([guarded, scarce, down, h2_endpoint("/reset", port)])
@@ -287,7 +287,7 @@ fn grpc_clients_get_rejections_in_grpc() {
         assert_eq!(code("/down").await, "14");
         assert_eq!(code("/reset").await, "13");
         // The log has the gateway's own message, and clients without gRPC get it too.
-        eventually("the log says 401", Duration::from_secs(10), || {
+        eventually("the log says 401", Duration::from_secs(30), || {
             gateway.output().contains("| 401 |")
         });
         let told = send(
@@ -382,7 +382,7 @@ fn a_stop_says_goaway_and_lets_streams_finish() {
         let mut client = client.ready().await.unwrap();
         let request = ask(gateway.port(), "POST", "/raw", &[]);
         let (response, _) = client.send_request(request, true).unwrap();
-        eventually("the backend has it", Duration::from_secs(10), || {
+        eventually("the backend has it", Duration::from_secs(30), || {
             !stub.take_seen().is_empty()
         });
         gateway.signal("TERM");
@@ -392,17 +392,17 @@ fn a_stop_says_goaway_and_lets_streams_finish() {
         connection.await.unwrap().unwrap();
         drop(client);
     });
-    let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
+    let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
     assert!(ended.success());
 }
 
 #[test]
 fn a_connection_that_opens_during_the_shutdown_delay_is_closed_in_time() {
     let stub = Stub::with(ECHO);
-    let extra = json!({ "portcullis/server": { "shutdown_delay": "2s" } });
+    let extra = json!({ "portcullis/server": { "shutdown_delay": "6s" } });
     let gateway = plain_gateway(&stub, &[("extra_config", extra)]);
     gateway.signal("TERM");
-    eventually("it is not ready", Duration::from_secs(10), || {
+    eventually("it is not ready", Duration::from_secs(30), || {
         gateway.get("/__ready").status == 503
     });
     block_on(async {
@@ -416,13 +416,13 @@ fn a_connection_that_opens_during_the_shutdown_delay_is_closed_in_time() {
         let (response, _) = client.send_request(request, true).unwrap();
         assert_eq!(read(response.await.unwrap()).await.status, 200);
         // The client keeps the connection. It ends with GOAWAY without an error.
-        let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+        let ended = tokio::time::timeout(Duration::from_secs(30), connection).await;
         ended.expect("the gateway ends it").unwrap().unwrap();
         drop(client);
     });
     assert!(
         gateway
-            .wait(Duration::from_secs(10))
+            .wait(Duration::from_secs(30))
             .is_some_and(|end| end.success())
     );
 }
@@ -488,7 +488,7 @@ fn the_access_log_has_the_status_of_grpc() {
             r#"{"path":"/nowhere","status":404,"grpc_status":12}"#,
             r#"{"path":"/plain","status":404}"#,
         ] {
-            eventually(line, Duration::from_secs(10), || {
+            eventually(line, Duration::from_secs(30), || {
                 gateway.output().lines().any(|found| found == line)
             });
         }

@@ -242,33 +242,45 @@ fn no_request_waits_for_a_response_that_cannot_be_cached() {
 
 #[test]
 fn no_request_waits_longer_than_max_wait() {
-    let backend = numbered(0, cacheable);
+    // The first response comes only when there is a second call.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let begun = Arc::clone(&calls);
+    let backend = Upstream::start(move |mut call| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        eventually("another call", LIMIT, || begun.load(Ordering::SeqCst) > 1);
+        call.send(cacheable("{}"))
+    });
     let gateway = with_time(&backend, &json!({ "max_wait": "0s" }), "60s");
     at_once(&gateway, "/a", 5);
-    assert!(backend.calls() > 1);
+    assert!(calls.load(Ordering::SeqCst) > 1);
 }
 
 #[test]
 fn a_slow_first_call_is_cached_for_requests_that_stopped_waiting() {
-    let backend = Upstream::start(|mut call| {
-        pause(Duration::from_millis(3600));
+    // The first call gets its response when the others no longer wait for it. Their own calls get none.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let backend = Upstream::start(move |mut call| {
+        if calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            call.sees_hang_up(LIMIT);
+            return Ok(());
+        }
+        eventually("another call", LIMIT, || calls.load(Ordering::SeqCst) > 1);
         call.send(cacheable(r#"{"n":1}"#))
     });
-    // After three seconds the others make their own calls, which would end too late.
-    let gateway = with_time(&backend, &json!({}), "6s");
+    let gateway = with_time(&backend, &json!({ "max_wait": "1s" }), "60s");
     let bodies = at_once(&gateway, "/a", 10);
     assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
 }
 
 #[test]
 fn the_call_of_a_disconnected_client_is_made_for_the_next_one() {
-    let backend = Upstream::start(|mut call| {
-        if call.head.contains("X-Forwarded-For: 127.0.0.1")
-            && !call.sees_hang_up(Duration::from_millis(1500))
-        {
-            return call.send(cacheable(r#"{"n":1}"#));
+    let first = AtomicBool::new(true);
+    let backend = Upstream::start(move |mut call| {
+        if first.swap(false, Ordering::SeqCst) {
+            call.sees_hang_up(LIMIT);
+            return Ok(());
         }
-        Ok(())
+        call.send(cacheable(r#"{"n":1}"#))
     });
     let gateway = with_time(&backend, &json!({}), "60s");
     let mut first = gateway.client();
@@ -294,16 +306,16 @@ fn the_connection_of_an_unread_error_body_is_not_kept() {
     assert_eq!(backend.calls(), 2);
 }
 
-/// A gateway whose endpoint `/a` passes on what `backend` sends, through a cache, with a timeout of 1.5 seconds.
+/// A gateway whose endpoint `/a` passes on what `backend` sends, through a cache, with a timeout of three seconds.
 fn passing_on(backend: &Upstream, block: &Value) -> Gateway {
-    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "1500ms",
+    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "3s",
         "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": "no-op",
             "extra_config": { "qos/http-cache": block } }] });
     Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string())
 }
 
 /// The time between two pieces, longer than the timeout of the endpoint.
-const BETWEEN: Duration = Duration::from_millis(2500);
+const BETWEEN: Duration = Duration::from_secs(4);
 
 /// A response in two pieces. The second one comes after the timeout of the endpoint.
 fn in_two_pieces(fields: &'static str) -> Upstream {

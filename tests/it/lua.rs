@@ -14,7 +14,7 @@ use crate::support::{Gateway, Stub, Upstream, eventually};
 fn config(url: &str, encoding: &str, extra: Value, backend_extra: Value) -> Value {
     json!({
         "version": 3,
-        "timeout": "2s",
+        "timeout": "20s",
         "extra_config": { "router": { "return_error_msg": true } },
         "endpoints": [{
             "endpoint": "/m/{id}",
@@ -139,7 +139,7 @@ fn a_script_that_reads_only_the_head_lets_the_body_stream() {
         call.send("HTTP/1.1 200 OK\r\nX-From: b\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         call.chunk("one")?;
         // A client that waits for the whole response would never see its first part.
-        call.sees_hang_up(Duration::from_secs(20));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let gateway = Gateway::start(
@@ -290,7 +290,7 @@ fn scripts_that_run_wild_cost_their_own_request() {
             let mut file = config(&stub.url(), "json", block, json!({}));
             file["timeout"] = "500ms".into();
             file["endpoints"].as_array_mut().unwrap().push(json!({
-                "endpoint": "/tame",
+                "endpoint": "/tame", "timeout": "20s",
                 "backend": [{ "host": [stub.url()], "url_pattern": "/tame" }]
             }));
             let gateway = Gateway::start(&file.to_string());
@@ -331,7 +331,7 @@ fn print_goes_to_standard_output() {
     let script = json!({ "modifier/lua-proxy": { "pre": "print('from lua', 1, nil, 2.5)" } });
     let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
     assert_eq!(post(&gateway, "/m/7", "").status, 200);
-    eventually("the line is there", Duration::from_secs(5), || {
+    eventually("the line is there", Duration::from_secs(30), || {
         gateway
             .output()
             .lines()
@@ -353,12 +353,12 @@ fn a_reload_reads_the_sources_again_and_rejects_invalid_ones() {
     fs::write(&path, "function version() return 2 end").unwrap();
     assert_eq!(version(), 1);
     gateway.signal("HUP");
-    eventually("the new source counts", Duration::from_secs(10), || {
+    eventually("the new source counts", Duration::from_secs(30), || {
         version() == 2
     });
     fs::write(&path, "function version( return 3 end").unwrap();
     gateway.signal("HUP");
-    eventually("the refusal is logged", Duration::from_secs(10), || {
+    eventually("the refusal is logged", Duration::from_secs(30), || {
         gateway.output().contains("lib.lua:L1")
     });
     assert_eq!(version(), 2);
@@ -389,7 +389,7 @@ fn heavy_scripts_do_not_hold_the_worker() {
                 })
             })
         })
-        .chain([json!({ "endpoint": "/light", "backend": [{ "url_pattern": "/light" }] })])
+        .chain([json!({ "endpoint": "/light", "timeout": "20s", "backend": [{ "url_pattern": "/light" }] })])
         .collect();
     let file = json!({
         "version": 3, "host": [stub.url()], "timeout": "3s", "endpoints": endpoints,

@@ -366,15 +366,15 @@ fn calls_are_made_without_a_broken_definition() {
     let broken = json!({ "fifo.Group": { "modifiers": [{ "header.Nope": {} }] } });
     fs::write(gateway.config_path(), file(&broken)).unwrap();
     gateway.signal("HUP");
-    eventually("the warning", Duration::from_secs(10), || {
+    eventually("the warning", Duration::from_secs(30), || {
         gateway.output().contains("unknown modifier: header.Nope")
     });
-    eventually("the new file", Duration::from_secs(10), || {
+    eventually("the new file", Duration::from_secs(30), || {
         version().is_none()
     });
     fs::write(gateway.config_path(), file(&header("X-V", "2", "request"))).unwrap();
     gateway.signal("HUP");
-    eventually("the repaired file", Duration::from_secs(10), || {
+    eventually("the repaired file", Duration::from_secs(30), || {
         version().as_deref() == Some("2")
     });
 }
@@ -385,7 +385,7 @@ fn a_tunnel_has_the_fields_that_were_set() {
         call.send(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         )?;
-        call.sees_hang_up(Duration::from_secs(10));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let mut config = config(

@@ -11,9 +11,13 @@ use crate::support::upstream::Call;
 use crate::support::{Gateway, Upstream, eventually};
 
 fn gateway(upstream: &Upstream, method: &str) -> Gateway {
+    with_timeout(upstream, method, "20s")
+}
+
+fn with_timeout(upstream: &Upstream, method: &str, timeout: &str) -> Gateway {
     let config = json!({
         "version": 3,
-        "timeout": "2s",
+        "timeout": timeout,
         "endpoints": [{
             "endpoint": "/s",
             "method": method,
@@ -88,7 +92,7 @@ fn an_upload_streams_while_the_response_streams() {
         .unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     assert_eq!(client.chunk().unwrap().unwrap(), b"ready");
-    let wait = Duration::from_secs(10);
+    let wait = Duration::from_secs(30);
     assert_eq!(parts.recv_timeout(wait).unwrap(), "one");
     for (chunk, part) in [("3\r\ntwo\r\n", "two"), ("5\r\nthree\r\n", "three")] {
         client.send(chunk).unwrap();
@@ -128,7 +132,7 @@ fn a_client_that_disconnects_ends_the_call() {
     let upstream = Upstream::start(move |mut call| {
         call.send(EVENTS)?;
         call.chunk("data: 0\n\n")?;
-        let gone = call.sees_hang_up(Duration::from_secs(15));
+        let gone = call.sees_hang_up(Duration::from_secs(60));
         let _ = left.lock().unwrap().send(gone);
         Ok(())
     });
@@ -139,7 +143,7 @@ fn a_client_that_disconnects_ends_the_call() {
     client.chunk().unwrap();
     drop(client);
     assert!(
-        noticed.recv_timeout(Duration::from_secs(20)).unwrap(),
+        noticed.recv_timeout(Duration::from_secs(60)).unwrap(),
         "the upstream call goes on"
     );
 }
@@ -148,14 +152,14 @@ fn a_client_that_disconnects_ends_the_call() {
 fn a_stream_that_is_alive_outlives_the_timeout_of_its_endpoint() {
     let upstream = Upstream::start(|mut call| {
         call.send(EVENTS)?;
-        // Eight parts, 400 ms apart: longer than the endpoint's 2 s.
+        // Eight parts, 600 ms apart: longer than the endpoint's 4 s.
         for i in 0..8 {
             call.chunk(&format!("{i}"))?;
-            crate::support::pause(Duration::from_millis(400));
+            crate::support::pause(Duration::from_millis(600));
         }
         call.send("0\r\n\r\n")
     });
-    let response = gateway(&upstream, "GET").get("/s");
+    let response = with_timeout(&upstream, "GET", "4s").get("/s");
     assert_eq!(response.text(), "01234567");
 }
 
@@ -219,7 +223,7 @@ fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
         client.chunk().is_err(),
         "the stream ended as if it were whole"
     );
-    eventually("the gateway serves on", Duration::from_secs(5), || {
+    eventually("the gateway serves on", Duration::from_secs(30), || {
         gateway.get("/__health").status == 200
     });
 }
@@ -248,7 +252,7 @@ fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
         call.send(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         )?;
-        call.sees_hang_up(Duration::from_secs(10));
+        call.sees_hang_up(Duration::from_secs(60));
         Ok(())
     });
     let config = json!({

@@ -80,7 +80,7 @@ fn echo(mut call: Call) -> io::Result<()> {
 
 fn endpoint(path: &str, upstream: &Upstream, stream: Value) -> Value {
     json!({
-        "endpoint": path, "output_encoding": "no-op", "timeout": "2s", "input_headers": ["X-Seen"],
+        "endpoint": path, "output_encoding": "no-op", "timeout": "20s", "input_headers": ["X-Seen"],
         "backend": [{ "host": [upstream.url()], "url_pattern": path }],
         "extra_config": { "portcullis/stream": stream }
     })
@@ -144,7 +144,7 @@ fn frames_pass_both_ways_until_one_side_closes() {
         "{sent}"
     );
     assert!(sent.contains("sec-websocket-protocol: chat"), "{sent}");
-    eventually("the access log has it", Duration::from_secs(10), || {
+    eventually("the access log has it", Duration::from_secs(30), || {
         gateway.output().contains("| 101 |")
     });
 }
@@ -161,7 +161,7 @@ fn the_token_is_checked_at_the_handshake() {
     assert_eq!((rejected.status, upstream.calls()), (401, 0));
     let bearer = format!(
         "Bearer {}",
-        signer.token(&json!({ "exp": tokens::now() + 60 }))
+        signer.token(&json!({ "exp": tokens::now() + 600 }))
     );
     let (mut client, head) = open(&gateway, "/ws", &[("Authorization", &bearer)]);
     assert_eq!(head.status, 101);
@@ -183,7 +183,7 @@ fn an_expired_token_ends_the_connection_where_the_file_says_so() {
     let gateway = gateway(&[ends, lasts], "60s", &[("jwks.json", &signer.jwks())]);
     let bearer = format!(
         "Bearer {}",
-        signer.token(&json!({ "exp": tokens::now() + 3 }))
+        signer.token(&json!({ "exp": tokens::now() + 10 }))
     );
     let (mut ends, head) = open(&gateway, "/ends", &[("Authorization", &bearer)]);
     assert_eq!(head.status, 101);
@@ -207,20 +207,22 @@ fn a_tunnel_ends_only_if_both_sides_are_silent() {
     });
     let gateway = gateway(
         &[endpoint("/ws", &upstream, json!({ "upgrade": true }))],
-        "1s",
+        "4s",
         &[],
     );
     let (mut client, head) = open(&gateway, "/ws", &[]);
     assert_eq!(head.status, 101);
-    for _ in 0..8 {
-        pause(Duration::from_millis(300));
+    // Together longer than the timeout, and each pause much shorter.
+    let mut last = Instant::now();
+    for _ in 0..5 {
+        pause(Duration::from_secs(1));
+        last = Instant::now();
         client.send(masked(TEXT, b"tick")).unwrap();
     }
-    let start = Instant::now();
     assert!(client.is_closed_by_peer());
-    let took = start.elapsed();
+    let took = last.elapsed();
     assert!(
-        took > Duration::from_millis(700),
+        took > Duration::from_millis(3700),
         "cut while the client talked: {took:?}"
     );
 }
@@ -229,11 +231,11 @@ fn a_tunnel_ends_only_if_both_sides_are_silent() {
 fn a_tunnel_may_be_quiet_for_longer_than_the_endpoints_timeout() {
     let upstream = Upstream::start(echo);
     let mut patient = endpoint("/ws", &upstream, json!({ "upgrade": true }));
-    patient["timeout"] = json!("500ms");
+    patient["timeout"] = json!("4s");
     let gateway = gateway(&[patient], "60s", &[]);
     let (mut client, _) = open(&gateway, "/ws", &[]);
     assert_eq!(receive(&mut client).unwrap().1, b"hello");
-    pause(Duration::from_millis(1500));
+    pause(Duration::from_secs(5));
     client.send(masked(TEXT, b"late")).unwrap();
     assert_eq!(receive(&mut client).unwrap().1, b"late");
 }
@@ -241,7 +243,7 @@ fn a_tunnel_may_be_quiet_for_longer_than_the_endpoints_timeout() {
 #[test]
 fn a_handshake_without_a_response_ends_at_the_timeout() {
     let upstream = Upstream::start(|mut call| {
-        call.sees_hang_up(Duration::from_secs(20));
+        call.sees_hang_up(Duration::from_secs(60));
         Ok(())
     });
     let mut short = endpoint("/ws", &upstream, json!({ "upgrade": true }));
@@ -250,7 +252,7 @@ fn a_handshake_without_a_response_ends_at_the_timeout() {
     let start = Instant::now();
     let (_, head) = open(&gateway, "/ws", &[]);
     assert_eq!(head.status, 500);
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn connections_are_counted_and_given_back() {
     let (_, head) = open(&gateway, "/ws", &[]);
     assert_eq!(head.status, 503);
     drop(first);
-    eventually("the place is free again", Duration::from_secs(10), || {
+    eventually("the place is free again", Duration::from_secs(30), || {
         open(&gateway, "/ws", &[]).1.status == 101
     });
 }
@@ -346,11 +348,9 @@ fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
     let waits = Arc::clone(&seen);
     let upstream = Upstream::start(move |mut call| {
         call.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhello")?;
-        eventually(
-            "the client has the head",
-            std::time::Duration::from_secs(10),
-            || waits.load(Ordering::SeqCst),
-        );
+        eventually("the client has the head", Duration::from_secs(30), || {
+            waits.load(Ordering::SeqCst)
+        });
         call.send("world")
     });
     let gateway = gateway(
@@ -367,7 +367,7 @@ fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
 #[test]
 fn a_tunnel_ends_with_the_process_that_stops() {
     let upstream = Upstream::start(echo);
-    let mut file = json!({ "version": 3, "max_shutdown_wait_time": "1s",
+    let mut file = json!({ "version": 3, "max_shutdown_wait_time": "5s",
         "endpoints": [endpoint("/ws", &upstream, json!({ "upgrade": true }))] });
     file["extra_config"] = json!({ "portcullis/stream": { "idle_timeout": "60s" } });
     let gateway = Gateway::start(&file.to_string());
@@ -377,7 +377,7 @@ fn a_tunnel_ends_with_the_process_that_stops() {
     gateway.signal("TERM");
     client.send(masked(TEXT, b"last")).unwrap();
     assert_eq!(receive(&mut client).unwrap().1, b"last");
-    let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
+    let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
     assert!(ended.success());
     assert!(client.is_closed_by_peer());
 }

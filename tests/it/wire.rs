@@ -17,7 +17,7 @@ fn config(backend: &str) -> Value {
     let streamed = json!([{ "host": [backend], "url_pattern": "/stream", "encoding": "no-op" }]);
     json!({
         "version": 3,
-        "timeout": "3s",
+        "timeout": "20s",
         "endpoints": [
             { "endpoint": "/get", "input_headers": ["*"], "input_query_strings": ["*"], "backend": to("/get") },
             { "endpoint": "/json", "method": "POST", "input_headers": ["*"], "backend":
@@ -229,7 +229,7 @@ fn a_head_too_large_is_431() {
 fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
     let stub = Stub::with(ANY);
     let mut file = config(&stub.url());
-    file["read_header_timeout"] = json!("300ms");
+    file["read_header_timeout"] = json!("3s");
     let gateway = Gateway::start(&file.to_string());
     let start = Instant::now();
     let mut slow: Vec<Client> = (0..50).map(|_| gateway.client()).collect();
@@ -249,7 +249,7 @@ fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
         }
     }
     assert!(
-        start.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(20),
         "{:?}",
         start.elapsed()
     );

@@ -39,7 +39,7 @@ fn an_http_circuit_breaker_counts_unexpected_statuses_also_for_no_op() {
     // A streamed call is counted after its end, and its client may send the next request a moment before that.
     let calls = || statuses(&gateway, "/broken/no-op", &[], 1)[0] == 503;
     assert!(calls() && calls());
-    eventually("the circuit is open", Duration::from_secs(10), || !calls());
+    eventually("the circuit is open", Duration::from_secs(30), || !calls());
     assert!(!calls());
     stub.take_seen();
     assert_eq!(statuses(&gateway, "/broken/no-op", &[], 2), [500; 2]);

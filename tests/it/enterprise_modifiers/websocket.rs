@@ -172,10 +172,10 @@ fn a_closed_backend_and_a_silent_one_have_their_reasons() {
     );
     let silent = gateway(
         &upstream,
-        json!({ "enable_direct_communication": true, "timeout": "300ms" }),
+        json!({ "enable_direct_communication": true, "timeout": "4s" }),
     );
     let (client, _) = open(&silent, &[]);
-    let mut client = client.timeout(Duration::from_secs(10));
+    let mut client = client.timeout(Duration::from_secs(40));
     receive(&mut client);
     assert_eq!(
         receive(&mut client),

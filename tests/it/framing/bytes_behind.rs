@@ -22,7 +22,7 @@ fn bytes_after_the_rejection_of_a_websocket_do_not_affect_it() {
     let rejection = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\n\r\n";
     let backend = Upstream::start(move |mut call| {
         call.send(rejection)?;
-        call.sees_hang_up(Duration::from_secs(5));
+        call.sees_hang_up(Duration::from_secs(60));
         Ok(())
     });
     let mut file = config(&backend.url());

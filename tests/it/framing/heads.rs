@@ -41,7 +41,7 @@ fn hundreds_of_fields_pass_and_the_bound_is_in_bytes() {
             }
         }
         // A connection is returned to the pool just after its response was sent.
-        eventually("the connection is kept", Duration::from_secs(20), || {
+        eventually("the connection is kept", Duration::from_secs(30), || {
             let before = backend.calls();
             gateway.get("/n").status == 200 && backend.calls() == before
         });

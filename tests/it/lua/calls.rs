@@ -10,7 +10,7 @@ use crate::support::{Gateway, Stub, Upstream, eventually, ports};
 #[test]
 fn calls_of_scripts_wait_without_a_thread() {
     let slow = Stub::with(
-        r#"[{"path": "/slow", "delay_ms": 600, "status": 201, "headers": {"X-A": "b"}, "body": "late"}]"#,
+        r#"[{"path": "/slow", "delay_ms": 3000, "status": 201, "headers": {"X-A": "b"}, "body": "late"}]"#,
     );
     let stub = echo();
     // More at once than there are threads, each in a protected call in a coroutine.
@@ -25,7 +25,9 @@ fn calls_of_scripts_wait_without_a_thread() {
         slow.url()
     );
     let script = json!({ "modifier/lua-endpoint": { "pre": script, "allow_open_libs": true } });
-    let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
+    let mut file = config(&stub.url(), "json", script, json!({}));
+    file["timeout"] = "60s".into();
+    let gateway = Gateway::start(&file.to_string());
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..20 {
@@ -37,7 +39,7 @@ fn calls_of_scripts_wait_without_a_thread() {
         }
     });
     assert!(
-        began.elapsed() < Duration::from_secs(6),
+        began.elapsed() < Duration::from_secs(15),
         "{:?}",
         began.elapsed()
     );
@@ -52,7 +54,8 @@ fn calls_of_scripts_wait_without_a_thread() {
 #[test]
 fn a_call_that_fails_is_an_error_of_the_script() {
     let stub = echo();
-    let closed = format!("http://127.0.0.1:{}/x", ports::free());
+    let nobody = ports::Closed::new();
+    let closed = format!("http://127.0.0.1:{}/x", nobody.port());
     let failing = |pre: String| {
         let script = json!({ "modifier/lua-proxy": { "pre": pre } });
         let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
@@ -78,7 +81,7 @@ fn a_call_that_fails_is_an_error_of_the_script() {
 #[test]
 fn a_call_without_a_response_ends_with_its_request() {
     let silent = Upstream::start(|mut call| {
-        call.sees_hang_up(Duration::from_secs(20));
+        call.sees_hang_up(Duration::from_secs(60));
         Ok(())
     });
     let stub = echo();
@@ -88,9 +91,9 @@ fn a_call_without_a_response_ends_with_its_request() {
     let gateway = Gateway::start(&file.to_string());
     let began = Instant::now();
     assert_eq!(post(&gateway, "/m/7", "").status, 500);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
     let log = "deadline";
-    eventually("the log says why", Duration::from_secs(5), || {
+    eventually("the log says why", Duration::from_secs(30), || {
         gateway.output().contains(log)
     });
 }

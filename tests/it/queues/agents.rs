@@ -198,7 +198,7 @@ fn cases_19_and_21_messages_are_confirmed_after_the_backend_has_responded() {
         pause(Duration::from_millis(20));
     }
     assert_eq!(calls, 2, "{}", gateway.output());
-    eventually("the third call", Duration::from_secs(5), || {
+    eventually("the third call", Duration::from_secs(30), || {
         stub.take_seen().iter().any(|call| call.path == "/again")
     });
     assert!(first.elapsed() >= Duration::from_millis(2500));
@@ -247,8 +247,8 @@ fn case_20_a_dead_agent_stops_no_other_and_is_shown() {
     };
     let client = rabbit.client();
     let stub = Stub::with(&json!([{ "body": {} }]).to_string());
-    let nowhere = format!("amqp://guest:hidden@127.0.0.1:{}", ports::free());
-    let mut dead = agent("dead", &nowhere, &stub, json!({}));
+    let nowhere = "amqp://guest:hidden@127.0.0.1:1";
+    let mut dead = agent("dead", nowhere, &stub, json!({}));
     dead["connection"] = json!({ "max_retries": 1 });
     let gateway = gateway(&[dead, agent("live", &rabbit.url(), &stub, json!({}))]);
     ready(&gateway, "live");

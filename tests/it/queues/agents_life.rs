@@ -35,7 +35,7 @@ fn cases_22_and_23_a_stop_finishes_messages_in_progress_and_returns_the_rest() {
         seen.len() == 2
     });
     let started = Instant::now();
-    let status = gateway.stop(Duration::from_secs(20)).unwrap();
+    let status = gateway.stop(Duration::from_secs(30)).unwrap();
     assert!(status.success(), "{}", gateway.output());
     assert!(started.elapsed() >= Duration::from_millis(500));
     seen.extend(stub.take_seen());
@@ -221,7 +221,7 @@ fn a_broker_that_sends_garbage_does_not_affect_others() {
     }
     assert!(gateway.processor_ticks() - ticks < 200);
     assert_eq!(gateway.get("/__health").json()["stopped"], json!(["bad"]));
-    let status = gateway.stop(Duration::from_secs(10)).unwrap();
+    let status = gateway.stop(Duration::from_secs(30)).unwrap();
     assert!(status.success());
     assert!(!gateway.output().contains("hidden"), "{}", gateway.output());
 }

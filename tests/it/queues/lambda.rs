@@ -14,7 +14,7 @@ fn function(path: &str, method: &str, stub: &Stub, block: Value) -> Value {
     for (key, value) in block.as_object().unwrap() {
         lambda[key] = value.clone();
     }
-    json!({ "endpoint": path, "method": method, "timeout": "1500ms",
+    json!({ "endpoint": path, "method": method, "timeout": "20s",
         "backend": [{ "url_pattern": "/ignored", "extra_config": { "backend/lambda": lambda } }] })
 }
 
@@ -108,7 +108,7 @@ fn case_3_an_error_of_the_function_is_not_a_success() {
     assert_eq!(response.status, 500);
     assert!(!response.text().contains("boom"), "{}", response.text());
     assert_eq!(stub.take_seen().len(), 1);
-    eventually("the line in the log", Duration::from_secs(10), || {
+    eventually("the line in the log", Duration::from_secs(30), || {
         gateway.output().contains("Unhandled Oops")
     });
     let response = gateway.get("/pass");
@@ -239,11 +239,7 @@ fn case_7_a_parameter_names_the_function() {
     assert_eq!(gateway.get("/f/%c3%a4").status, 400);
     assert_eq!(gateway.get("/g/other").status, 404);
     assert!(stub.take_seen().is_empty());
-    assert!(
-        gateway.output().contains("clients name the function"),
-        "{}",
-        gateway.output()
-    );
+    gateway.tells("clients name the function");
 }
 
 #[test]
@@ -281,19 +277,21 @@ fn throttled_calls_are_repeated_and_then_429() {
 
 #[test]
 fn a_cut_connection_is_not_repeated_and_a_slow_function_ends_at_the_timeout() {
-    let stub = stub(json!({ "cut": { "close": true }, "slow": { "delay_ms": 4000, "body": {} } }));
+    let stub = stub(json!({ "cut": { "close": true }, "slow": { "delay_ms": 60000, "body": {} } }));
+    let mut slow = function("/slow", "GET", &stub, json!({ "function_name": "slow" }));
+    slow["timeout"] = json!("1500ms");
     let gateway = gateway(
         &KEYS,
         &[
             function("/cut", "GET", &stub, json!({ "function_name": "cut" })),
-            function("/slow", "GET", &stub, json!({ "function_name": "slow" })),
+            slow,
         ],
     );
     assert_eq!(gateway.get("/cut").status, 500);
     assert_eq!(stub.take_seen().len(), 1);
     let started = Instant::now();
     assert_eq!(gateway.get("/slow").status, 500);
-    assert!(started.elapsed() < Duration::from_millis(3500));
+    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

@@ -11,14 +11,14 @@ use crate::support::{Stub, eventually};
 
 /// An endpoint that sends its body to a topic.
 pub(super) fn publisher(path: &str, host: &str, topic: &str) -> Value {
-    json!({ "endpoint": path, "method": "POST", "timeout": "2s", "input_headers": ["X-A", "Content-Type", "X-Empty"],
+    json!({ "endpoint": path, "method": "POST", "timeout": "20s", "input_headers": ["X-A", "Content-Type", "X-Empty"],
         "backend": [{ "host": [host], "url_pattern": path, "disable_host_sanitize": true,
             "extra_config": { "backend/pubsub/publisher": { "topic_url": topic } } }] })
 }
 
 /// An endpoint that takes messages from a queue.
 pub(super) fn subscriber(path: &str, host: &str, subscription: &str) -> Value {
-    json!({ "endpoint": path, "timeout": "1500ms",
+    json!({ "endpoint": path, "timeout": "20s",
         "backend": [{ "host": [host], "url_pattern": path, "disable_host_sanitize": true,
             "extra_config": { "backend/pubsub/subscriber": { "subscription_url": subscription } } }] })
 }
@@ -60,7 +60,7 @@ pub(super) fn target(seen: &Seen) -> &str {
 /// Waits for this action and returns its body.
 pub(super) fn waits_for(stub: &Stub, name: &str) -> Value {
     let mut found = None;
-    eventually(name, Duration::from_secs(10), || {
+    eventually(name, Duration::from_secs(30), || {
         let mut seen = stub.take_seen().into_iter();
         found = found
             .take()
@@ -96,7 +96,7 @@ fn case_17_a_message_of_sns_is_unwrapped_and_deleted_afterwards() {
     );
     assert_eq!(response.header("x-krakend-completed"), Some("true"));
     let mut received = None;
-    eventually("both calls", Duration::from_secs(10), || {
+    eventually("both calls", Duration::from_secs(30), || {
         let seen = stub.take_seen();
         for call in &seen {
             verify(call, "eu-west-1", "sqs");
@@ -207,7 +207,7 @@ fn only_a_confirmation_of_the_queue_is_success() {
 fn a_queue_that_does_not_respond_is_not_treated_as_empty() {
     let stub = sqs(&[action(
         "ReceiveMessage",
-        json!([{ "body": {}, "delay_ms": 3000 }]),
+        json!([{ "body": {}, "delay_ms": 60000 }]),
     )]);
     let mut endpoint = subscriber("/s", "awssqs://", &sqs_url(&stub));
     endpoint["timeout"] = json!("400ms");
@@ -233,7 +233,7 @@ fn a_message_without_data_is_returned_once() {
     let empty = gateway.get("/s");
     assert_eq!((empty.status, empty.text().as_str()), (200, "null"));
     let mut names: Vec<String> = Vec::new();
-    eventually("the deletion", Duration::from_secs(10), || {
+    eventually("the deletion", Duration::from_secs(30), || {
         names.extend(stub.take_seen().iter().map(|seen| target(seen).to_owned()));
         names.iter().any(|name| name == "DeleteMessageBatch")
     });
@@ -243,9 +243,7 @@ fn a_message_without_data_is_returned_once() {
             .any(|name| name == "ChangeMessageVisibilityBatch"),
         "{names:?}"
     );
-    eventually("the reason", Duration::from_secs(20), || {
-        gateway.output().contains("a message of 7 bytes")
-    });
+    gateway.tells("a message of 7 bytes");
     assert!(!gateway.output().contains("notjson"));
 }
 
@@ -257,7 +255,7 @@ fn case_9_an_empty_queue_opens_no_breaker() {
     endpoint["backend"][0]["extra_config"]["qos/circuit-breaker"] =
         json!({ "interval": 60, "timeout": 60, "max_errors": 2 });
     let mut no_content = subscriber("/n", "awssqs://", &sqs_url(&stub));
-    no_content["timeout"] = json!("300ms");
+    no_content["timeout"] = json!("2s");
     no_content["backend"][0]["extra_config"]["backend/pubsub/subscriber"]["empty_status"] =
         json!(204);
     let gateway = gateway(&KEYS, &[endpoint, no_content]);
@@ -274,7 +272,7 @@ fn case_9_an_empty_queue_opens_no_breaker() {
     assert_eq!(response.status, 204);
     // The queue is asked again and again, but not in a hot loop.
     let asked = stub.take_seen().len();
-    assert!((5..=15).contains(&asked), "{asked}");
+    assert!((5..=25).contains(&asked), "{asked}");
 }
 
 #[test]

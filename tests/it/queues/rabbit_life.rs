@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::closed_clients::{leave, slow, slow_stub};
+use super::closed_clients::{leave_when, slow, slow_stub};
 use super::rabbit::{LIMIT, consumer, delivered, post, producer, ready};
 use super::{gateway, gateway_with};
 use crate::support::rabbit::Rabbit;
@@ -176,13 +176,14 @@ fn a_message_is_returned_if_its_client_disconnects_while_other_backends_work() {
     let client = rabbit.client();
     let stub = slow_stub();
     let mut both = consumer("/both", &url, json!({}));
+    both["timeout"] = json!("20s");
     both["backend"].as_array_mut().unwrap().push(slow(&stub));
     let gateway = gateway(&[], &[both]);
     ready(&gateway, "both");
     for round in 0..3 {
         client.publish("both", b"{\"v\":1}");
         delivered(&client, "both");
-        leave(&gateway, "/both", Duration::from_millis(300));
+        leave_when(&gateway, "/both", || !stub.take_seen().is_empty());
         let response = gateway.get("/both");
         assert_eq!(response.json(), json!({ "slow": 1, "v": 1 }), "{round}");
     }

@@ -154,7 +154,7 @@ fn reloads_and_a_stop_under_load_lose_no_message() {
     }
     assert!(client.ready("load") > 0, "there is no load any more");
     let started = Instant::now();
-    let status = gateway.stop(Duration::from_secs(20)).unwrap();
+    let status = gateway.stop(Duration::from_secs(30)).unwrap();
     assert!(status.success(), "{}", gateway.output());
     assert!(started.elapsed() < Duration::from_secs(10));
     seen.extend(stub.take_seen());

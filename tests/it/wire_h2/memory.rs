@@ -4,17 +4,17 @@ use super::*;
 use crate::support::http::request;
 use crate::support::{eventually, ports};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A gateway whose backend does not respond for a while, and the port of its metrics.
 fn slow(buffered: &str) -> (Upstream, Gateway, u16) {
     let backend = Upstream::start(|mut call| {
-        call.sees_hang_up(Duration::from_secs(20));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let metrics = ports::free();
     let endpoint = |path: &str, method: &str, encoding: &str| {
-        json!({ "endpoint": path, "method": method, "output_encoding": encoding, "timeout": "30s",
+        json!({ "endpoint": path, "method": method, "output_encoding": encoding, "timeout": "120s",
             "input_headers": ["*"],
             "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": encoding }] })
     };
