@@ -147,6 +147,11 @@ fn post_quantum_tokens_pass() {
 
 /// A gateway that asks `provider` about tokens, with these more members of the block.
 fn asking(provider: &str, backend: &Stub, more: &Value) -> Gateway {
+    Gateway::start(&asks(provider, backend, more).to_string())
+}
+
+/// The file of such a gateway.
+fn asks(provider: &str, backend: &Stub, more: &Value) -> Value {
     let mut introspection = json!({
         "url": format!("{provider}/introspect"), "allow_insecure": true,
         "client_id": "gateway", "client_secret": "s3cret",
@@ -158,7 +163,7 @@ fn asking(provider: &str, backend: &Stub, more: &Value) -> Gateway {
         "issuer": "https://as.example", "audience": ["api"], "introspection": introspection,
         "roles_key": "scope", "roles": ["read"], "propagate_claims": [["sub", "X-User"]],
     });
-    Gateway::start(&one(&backend.url(), &json!({"auth/validator": block})).to_string())
+    one(&backend.url(), &json!({"auth/validator": block}))
 }
 
 fn active(more: Value) -> String {
@@ -262,7 +267,7 @@ fn a_failing_provider_rejects_all_and_is_not_called_for_a_while() {
         ),
         3 => (401, r#"{"error":"invalid_client"}"#.to_owned()),
         _ => {
-            crate::support::pause(Duration::from_secs(5));
+            crate::support::pause(Duration::from_secs(60));
             (200, active(json!({})))
         }
     });
@@ -276,7 +281,7 @@ fn a_failing_provider_rejects_all_and_is_not_called_for_a_while() {
             401,
             "{kind}"
         );
-        assert!(began.elapsed() < Duration::from_secs(3), "{kind}");
+        assert!(began.elapsed() < Duration::from_secs(15), "{kind}");
     }
     broken.store(0, Ordering::SeqCst);
     for number in 0..5 {
@@ -461,9 +466,11 @@ fn errors_of_the_token_server_have_their_status_and_reach_no_backend() {
         assert_eq!(get(&gateway, "/x", &token).status, status, "{answer:?}");
     }
     assert!(backend.take_seen().is_empty());
-    crate::support::eventually("the log names the exchange", Duration::from_secs(5), || {
-        gateway.output().contains("token exchange")
-    });
+    crate::support::eventually(
+        "the log names the exchange",
+        Duration::from_secs(30),
+        || gateway.output().contains("token exchange"),
+    );
     assert!(!gateway.output().contains("s3cret"));
 }
 

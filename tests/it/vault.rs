@@ -13,7 +13,7 @@ use crate::support::sealed::{seal, seal_box};
 use crate::support::tls::Authority;
 use crate::support::{Gateway, Json, Signer, Stub, eventually, ports, tokens};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 const TOKEN: &str = "hvs.CAESIJ-the-token";
 const PASSPHRASE: &str = "correct horse battery staple";
 const CIPHERTEXT: &str = "vault:v1:8SDd3WHDOjf7mq69CyCqYjBXAiQQAVZRkFM13ok481zoCmHnSeDX9vyf";
@@ -122,11 +122,12 @@ fn assert_quiet(text: &str) {
 #[test]
 fn tokens_are_verified_and_signed_with_keys_that_vault_opened() {
     let (site, vault) = (Site::new(), Stub::with(&decrypts().to_string()));
-    let gateway = site.start(&format!("{}/", vault.url()), TOKEN);
+    let gateway = site.start(&format!("{}/", vault.url()), TOKEN).ready();
     assert_eq!(site.me(&gateway), 200, "{}", gateway.output());
     let stranger = Signer::es256("k").token(&tokens::claims("api"));
     assert_eq!(status(&gateway, "/me", &stranger), 401);
 
+    eventually("a signature", LIMIT, || gateway.get("/sign").status == 200);
     let response = gateway.get("/sign");
     assert_eq!(response.status, 200, "{}", gateway.output());
     let token = response.json()["token"].as_str().unwrap().to_owned();
@@ -164,9 +165,9 @@ fn a_gateway_starts_without_vault_and_serves_once_it_is_there() {
 #[test]
 fn a_reload_reads_the_files_again_without_vault() {
     let (site, vault) = (Site::new(), Stub::with(&decrypts().to_string()));
-    let gateway = site.start(&vault.url(), TOKEN);
+    let gateway = site.start(&vault.url(), TOKEN).ready();
     assert_eq!(site.me(&gateway), 200, "{}", gateway.output());
-    assert_eq!(gateway.get("/sign").status, 200);
+    eventually("a signature", LIMIT, || gateway.get("/sign").status == 200);
     drop(vault);
 
     let next = Signer::es256("next");
@@ -204,8 +205,11 @@ fn a_token_that_vault_rejects_does_not_open_the_file() {
     assert_eq!(site.me(&gateway), 401);
     assert_eq!(gateway.get("/sign").status, 401);
     assert_eq!(gateway.get("/__health").status, 200);
+    eventually("the reason in the log", LIMIT, || {
+        let log = gateway.output();
+        log.contains("Vault responds with 403 Forbidden")
+    });
     let log = gateway.output();
-    assert!(log.contains("Vault responds with 403 Forbidden"), "{log}");
     assert!(!log.contains("hvs.expired"), "{log}");
     // Vault's error messages may contain anything, and are not logged.
     assert_quiet(&log);
@@ -226,23 +230,30 @@ fn a_response_that_is_not_from_vault_does_not_open_the_file() {
         json!([{ "close": true }]),
     ];
     // A gateway for each, because one that fails asks again less and less often.
-    let try_one = |wrong: &Value| {
+    let mut asked = 0;
+    let mut try_one = |wrong: &Value| {
         say(&vault, wrong);
         let gateway = site.start(&vault.url(), TOKEN);
+        eventually("Vault is asked for both files", LIMIT, || {
+            asked += vault.take_seen().len();
+            asked >= 2
+        });
+        asked = 0;
         assert_eq!(site.me(&gateway), 401, "{wrong}");
         assert_eq!(gateway.get("/__health").status, 200);
         gateway
     };
-    let logs = wrongs.iter().map(|wrong| try_one(wrong).output());
-    let log = logs.collect::<String>();
+    let gateways: Vec<Gateway> = wrongs.iter().map(&mut try_one).collect();
+    let log = || gateways.iter().map(Gateway::output).collect::<String>();
     for words in [
         "has no plaintext",
         "not encrypted with the passphrase",
         "larger than",
     ] {
-        assert!(log.contains(words), "{words}: {log}");
+        eventually(words, LIMIT, || log().contains(words));
     }
-    assert_quiet(&log);
+    assert_quiet(&log());
+    drop(gateways);
     let gateway = try_one(&wrongs[0]);
     say(&vault, &decrypts());
     eventually("a token", LIMIT, || site.me(&gateway) == 200);
@@ -252,7 +263,10 @@ fn a_response_that_is_not_from_vault_does_not_open_the_file() {
 fn a_silent_vault_delays_neither_the_start_nor_other_files() {
     let (site, vault) = (Site::new(), Stub::with(r#"[{"delay_ms": 60000}]"#));
     let started = Instant::now();
-    let gateway = site.start(&vault.url(), TOKEN);
+    let (url, mut file) = (vault.url(), site.config());
+    file["timeout"] = json!("2s");
+    let variables = [("VAULT_SERVER_URL", &*url), ("VAULT_SERVER_TOKEN", TOKEN)];
+    let gateway = Gateway::start_in(&variables, &file.to_string());
     assert_eq!(gateway.get("/__health").status, 200);
     // As long as the endpoint's timeout of two seconds, and no longer.
     assert_eq!(site.me(&gateway), 401);
@@ -301,9 +315,9 @@ fn the_certificate_of_vault_is_verified() {
         variables[1],
         ("VAULT_CACERT", ca.to_str().unwrap()),
     ];
-    let gateway = Gateway::start_in(&trusting, &config.to_string());
+    let gateway = Gateway::start_in(&trusting, &config.to_string()).ready();
     assert_eq!(site.me(&gateway), 200, "{}", gateway.output());
-    assert_eq!(gateway.get("/sign").status, 200, "{}", gateway.output());
+    eventually("a signature", LIMIT, || gateway.get("/sign").status == 200);
 }
 
 /// Runs a command with this configuration and returns the exit code and the output.

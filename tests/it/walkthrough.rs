@@ -16,11 +16,11 @@ fn start(provider: &str) -> Gateway {
         );
     let gateway = Gateway::spawn(port, &config, &[], &["-p", &port.to_string()]);
     assert!(
-        gateway.listens(Duration::from_secs(20)),
+        gateway.listens(Duration::from_secs(30)),
         "{}",
         gateway.output()
     );
-    gateway
+    gateway.ready()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_guide_holds_step_by_step() {
     ] {
         eventually(
             &format!("a log line with {words:?}"),
-            Duration::from_secs(5),
+            Duration::from_secs(30),
             || logged(words),
         );
     }

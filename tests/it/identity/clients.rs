@@ -163,7 +163,7 @@ fn a_certificate_proves_who_the_client_is() {
                 "method": "POST", "encoding": "no-op"}]}]});
     let port = ports::free();
     let front = Gateway::spawn(port, &front.to_string(), &[], &["-p", &port.to_string()]);
-    assert!(front.listens(Duration::from_secs(20)), "{}", front.output());
+    assert!(front.listens(Duration::from_secs(30)), "{}", front.output());
     let status = |client: Value| {
         let mut block =
             json!({"url": format!("https://127.0.0.1:{port}/introspect"), "client_id": "gateway"});

@@ -138,7 +138,7 @@ fn decisions_are_cached_by_everything_sent_or_by_the_cache_key() {
 #[test]
 fn a_silent_or_stopped_service_rejects_all_requests() {
     let service = Upstream::start(|_| {
-        crate::support::pause(Duration::from_secs(4));
+        crate::support::pause(Duration::from_secs(60));
         Ok(())
     });
     let backend = echo();
@@ -149,7 +149,7 @@ fn a_silent_or_stopped_service_rejects_all_requests() {
     );
     let began = Instant::now();
     assert_eq!(get(&gateway, "/x", "ada").status, 503);
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(15));
     let gone = guarded("http://127.0.0.1:1", &backend, &json!({}));
     for _ in 0..10 {
         assert_eq!(get(&gone, "/x", "ada").status, 503);

@@ -68,7 +68,7 @@ fn a_provider_that_redirects_or_sends_half_or_too_much_opens_nothing() {
         }
     });
     let backend = echo();
-    let gateway = asking(&provider.url(), &backend, &json!({"timeout": "1s"}));
+    let gateway = asking(&provider.url(), &backend, &json!({"timeout": "3s"}));
     for (number, kind) in [
         "moved-302",
         "moved-307",
@@ -88,7 +88,7 @@ fn a_provider_that_redirects_or_sends_half_or_too_much_opens_nothing() {
     {
         let began = Instant::now();
         assert_eq!(get(&gateway, "/x", kind).status, 401, "{kind}");
-        assert!(began.elapsed() < Duration::from_secs(4), "{kind}");
+        assert!(began.elapsed() < Duration::from_secs(15), "{kind}");
         let good = format!("good{number}");
         assert_eq!(get(&gateway, "/x", &good).status, 200, "after {kind}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{active, asking, echo, get, server};
+use super::{active, asking, asks, echo, get, server};
 use crate::support::{Gateway, Upstream};
 
 const NOT_ACTIVE: &str = r#"{"active":false}"#;
@@ -80,9 +80,11 @@ fn a_flood_of_invented_tokens_does_not_block_other_clients() {
 
 #[test]
 fn a_full_queue_is_503_and_names_no_token_as_wrong() {
-    // The time of the endpoint, two seconds, is over before that of the calls.
-    let (provider, backend) = (provider(Duration::from_secs(5)), echo());
-    let gateway = asking(&provider.url(), &backend, &json!({"timeout": "4s"}));
+    // The time of the endpoint is over before that of the calls.
+    let (provider, backend) = (provider(Duration::from_secs(60)), echo());
+    let mut file = asks(&provider.url(), &backend, &json!({"timeout": "20s"}));
+    file["timeout"] = json!("2s");
+    let gateway = Gateway::start(&file.to_string());
     let responses: Vec<_> = std::thread::scope(|scope| {
         let flood: Vec<_> = (0..60)
             .map(|number| {
@@ -107,7 +109,7 @@ fn hasty(extra: &Value, backend: &str) -> Gateway {
             "backend": [{"url_pattern": "/b"}]})
     };
     let config = json!({"version": 3, "host": [backend], "endpoints":
-        [endpoint("/short", "100ms"), endpoint("/long", "4s")]});
+        [endpoint("/short", "100ms"), endpoint("/long", "20s")]});
     Gateway::start(&config.to_string())
 }
 
@@ -127,7 +129,7 @@ fn an_endpoint_with_little_time_closes_no_other_one() {
     // The calls went on, and what they brought is kept.
     let calls = provider.calls();
     crate::support::pause(Duration::from_millis(700));
-    assert_eq!(get(&gateway, "/short", "bad6").status, 401);
+    assert_eq!(get(&gateway, "/long", "bad6").status, 401);
     assert_eq!(provider.calls(), calls);
 }
 

@@ -51,7 +51,7 @@ fn a_proof_is_used_once_in_a_fleet_and_not_at_all_without_redis() {
     assert_eq!(status(&three, &used), 401);
     assert_eq!(status(&two, &proof()), 200);
     redis.end();
-    eventually("Redis is gone", Duration::from_secs(10), || {
+    eventually("Redis is gone", Duration::from_secs(30), || {
         status(&one, &proof()) == 503
     });
     assert_eq!(status(&three, &proof()), 200, "as configured");
