@@ -48,7 +48,7 @@ fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, St
         .unwrap();
     assert_eq!(client.response("GET").unwrap().status, 200);
     let seen = stub.take_seen().pop().unwrap();
-    eventually("the access line", Duration::from_secs(10), || {
+    eventually("the access line", Duration::from_secs(30), || {
         gateway.output_since(before).contains("| 200 |")
     });
     let output = gateway.output_since(before);
@@ -137,7 +137,7 @@ fn a_changed_file_is_applied_with_watch() {
         &["-p", &port.to_string(), "--watch"],
     );
     assert!(
-        gateway.listens(Duration::from_secs(20)),
+        gateway.listens(Duration::from_secs(30)),
         "{}",
         gateway.output()
     );
@@ -145,14 +145,14 @@ fn a_changed_file_is_applied_with_watch() {
     // Half a file is not applied, the complete one is. A file may also be replaced by renaming.
     let whole = text(&["/a", "/b"]);
     fs::write(gateway.config_path(), &whole[..whole.len() / 2]).unwrap();
-    eventually("the refusal is told", Duration::from_secs(20), || {
+    eventually("the refusal is told", Duration::from_secs(30), || {
         gateway.output().contains("Reload rejected")
     });
     assert_eq!(gateway.get("/a").status, 200);
     let beside = gateway.dir().join("new.json");
     fs::write(&beside, whole).unwrap();
     fs::rename(beside, gateway.config_path()).unwrap();
-    eventually("the new file rules", Duration::from_secs(20), || {
+    eventually("the new file rules", Duration::from_secs(30), || {
         gateway.get("/b").status == 200
     });
 }
@@ -220,7 +220,7 @@ fn a_draining_process_is_not_ready_on_open_connections() {
     let gateway = Gateway::start(&file(&[slow], json!({})));
     let mut slow = gateway.client();
     slow.send(request("GET", "/slow", &[])).unwrap();
-    eventually("the backend has it", Duration::from_secs(20), || {
+    eventually("the backend has it", Duration::from_secs(30), || {
         upstream.calls() == 1
     });
     // The first half of the second request prevents the connection from being treated as idle. It comes in one segment
@@ -231,7 +231,7 @@ fn a_draining_process_is_not_ready_on_open_connections() {
     probe.send(format!("{ready}{half}")).unwrap();
     assert_eq!(probe.response("GET").unwrap().status, 200);
     gateway.signal("TERM");
-    eventually("it drains", Duration::from_secs(20), || {
+    eventually("it drains", Duration::from_secs(30), || {
         gateway.output().contains("terminated")
     });
     probe.send(rest).unwrap();
@@ -244,7 +244,7 @@ fn a_draining_process_is_not_ready_on_open_connections() {
     assert_eq!(slow.response("GET").unwrap().status, 200);
     assert!(
         gateway
-            .wait(Duration::from_secs(20))
+            .wait(Duration::from_secs(30))
             .expect("it ends")
             .success()
     );

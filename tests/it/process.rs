@@ -32,7 +32,7 @@ fn with_metrics(mut file: Value, port: u16) -> Value {
 fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
     let stub = Stub::with(OK);
     let mut file = config(&stub.url());
-    file["extra_config"]["portcullis/server"]["shutdown_delay"] = json!("1500ms");
+    file["extra_config"]["portcullis/server"]["shutdown_delay"] = json!("6s");
     let gateway = Gateway::start(&file.to_string());
     assert_eq!(gateway.get("/__ready").status, 200);
     let mut kept = gateway.client();
@@ -43,7 +43,7 @@ fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
     );
     let began = Instant::now();
     gateway.signal("TERM");
-    eventually("it is not ready", Duration::from_secs(5), || {
+    eventually("it is not ready", Duration::from_secs(30), || {
         gateway.get("/__ready").status == 503
     });
     kept.send(request("GET", "/a", &[])).unwrap();
@@ -52,15 +52,12 @@ fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
         (response.status, response.header("connection")),
         (200, Some("close"))
     );
-    let mut new = 0;
-    while began.elapsed() < Duration::from_millis(1000) {
+    for _ in 0..10 {
         assert_eq!(gateway.get("/a").status, 200);
-        new += 1;
     }
-    assert!(new > 0);
-    let ended = gateway.wait(Duration::from_secs(20)).unwrap();
+    let ended = gateway.wait(Duration::from_secs(30)).unwrap();
     assert!(ended.success());
-    assert!(began.elapsed() >= Duration::from_millis(1500));
+    assert!(began.elapsed() >= Duration::from_secs(6));
     assert!(Client::connect(gateway.port()).is_err());
 }
 
@@ -71,11 +68,11 @@ fn a_second_signal_ends_the_delay() {
     file["extra_config"]["portcullis/server"]["shutdown_delay"] = json!("60s");
     let gateway = Gateway::start(&file.to_string());
     gateway.signal("TERM");
-    eventually("it is not ready", Duration::from_secs(5), || {
+    eventually("it is not ready", Duration::from_secs(30), || {
         gateway.get("/__ready").status == 503
     });
     gateway.signal("TERM");
-    assert!(gateway.wait(Duration::from_secs(10)).is_some());
+    assert!(gateway.wait(Duration::from_secs(30)).is_some());
 }
 
 #[test]
@@ -94,7 +91,7 @@ fn admin_listeners_limit_their_connections_and_the_time_for_a_head() {
         }
     };
     scrape();
-    eventually("most are closed", Duration::from_secs(10), || {
+    eventually("most are closed", Duration::from_secs(30), || {
         open_files(&gateway) < before + 100
     });
     scrape();
@@ -136,7 +133,7 @@ fn lines_of_the_start_and_of_reloads_obey_the_settings_for_logging() {
     std::fs::write(gateway.config_path(), file.to_string()).unwrap();
     let before = gateway.mark();
     gateway.signal("HUP");
-    eventually("it tells of the new file", Duration::from_secs(20), || {
+    eventually("it tells of the new file", Duration::from_secs(30), || {
         gateway
             .output_since(before)
             .contains("Configuration reloaded")
@@ -194,7 +191,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         line.unwrap().parse().unwrap()
     };
     let control = format!("portcullis-{}.sock", gateway.port());
-    eventually("it takes orders", Duration::from_secs(20), || {
+    eventually("it takes orders", Duration::from_secs(30), || {
         gateway.dir().join(&control).exists()
     });
     // The start is the last time that a configuration was applied.
@@ -226,7 +223,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         let said = String::from_utf8_lossy(&reload.stderr).into_owned();
         assert_eq!(reload.status.code(), Some(1), "{said}");
         assert!(!said.trim().is_empty());
-        eventually("the log tells of it", Duration::from_secs(20), || {
+        eventually("the log tells of it", Duration::from_secs(30), || {
             gateway.output_since(before).contains("Reload rejected")
         });
         let log = gateway.output_since(before);
@@ -250,12 +247,12 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
 #[test]
 fn labels_name_the_method_and_the_route() {
     let stub = Stub::with(OK);
-    let closed = ports::free();
+    let closed = ports::Closed::new();
     let metrics = ports::free();
     let mut file = with_metrics(config(&stub.url()), metrics);
     file["endpoints"].as_array_mut().unwrap().extend([
         json!({ "endpoint": "/away", "backend": [
-            { "host": [format!("http://127.0.0.1:{closed}")], "url_pattern": "/" } ] }),
+            { "host": [format!("http://127.0.0.1:{}", closed.port())], "url_pattern": "/" } ] }),
         json!({ "endpoint": "/few", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
             "extra_config": { "qos/ratelimit/router": { "max_rate": 1, "capacity": 1, "every": "1h" } } }),
     ]);
@@ -284,7 +281,7 @@ fn labels_name_the_method_and_the_route() {
         "portcullis_upstream_errors_total{kind=\"connect\",route=\"/away\"} 1\n".to_owned(),
     ];
     // A request is counted after its response was sent.
-    eventually("all are counted", Duration::from_secs(10), || {
+    eventually("all are counted", Duration::from_secs(30), || {
         let mut page = Client::connect(metrics).unwrap();
         page.send(request("GET", "/metrics", &[])).unwrap();
         let page = page.response("GET").unwrap().text();
@@ -299,13 +296,15 @@ fn labels_name_the_method_and_the_route() {
 #[test]
 fn gateways_distinguish_their_own_failures_if_configured() {
     let stub = Stub::with(
-        r#"[{"path": "/slow", "delay_ms": 5000, "headers": {"Content-Type": "application/json"}, "body": {}},
+        r#"[{"path": "/slow", "delay_ms": 60000, "headers": {"Content-Type": "application/json"}, "body": {}},
             {"status": 418, "body": {}}]"#,
     );
-    let closed = format!("http://127.0.0.1:{}", ports::free());
+    let nobody = ports::Closed::new();
+    let closed = format!("http://127.0.0.1:{}", nobody.port());
     let endpoint = |path: &str, host: &str, pattern: &str, encoding: &str| {
+        let timeout = if pattern == "/slow" { "300ms" } else { "20s" };
         json!({
-            "endpoint": format!("{path}-{encoding}"), "timeout": "300ms", "output_encoding": encoding,
+            "endpoint": format!("{path}-{encoding}"), "timeout": timeout, "output_encoding": encoding,
             "backend": [{ "host": [host], "url_pattern": pattern, "encoding": encoding,
                 "extra_config": { "qos/circuit-breaker": { "interval": 60, "timeout": 60, "max_errors": 1 } } }]
         })
@@ -357,7 +356,7 @@ fn reloads_do_not_add_up() {
             gateway.get(&path).status == 200
         });
     }
-    eventually("memory goes back", Duration::from_secs(20), || {
+    eventually("memory goes back", Duration::from_secs(30), || {
         gateway.resident_kib() < first + first / 4
     });
 }

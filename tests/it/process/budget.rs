@@ -15,7 +15,7 @@ fn bodies_in_flight_share_a_budget() {
     let mut file = with_metrics(config(&stub.url()), metrics);
     file["extra_config"]["portcullis/limits"] = json!({ "buffered": "2MiB" });
     file["endpoints"].as_array_mut().unwrap().push(json!({
-        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "endpoint": "/up", "method": "POST", "timeout": "120s",
         "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
     }));
     let gateway = Gateway::start(&file.to_string());
@@ -36,7 +36,7 @@ fn bodies_in_flight_share_a_budget() {
             .find_map(|line| line.strip_prefix("portcullis_buffered_bytes "));
         value.unwrap().parse::<u64>().unwrap()
     };
-    eventually("the first is held", Duration::from_secs(10), || {
+    eventually("the first is held", Duration::from_secs(30), || {
         held() > 1_400_000
     });
     let mut second = gateway.client();
@@ -47,7 +47,7 @@ fn bodies_in_flight_share_a_budget() {
     assert_eq!(gateway.get("/a").status, 200);
     first.send(vec![b'x'; 100_000]).unwrap();
     assert_eq!(first.response("POST").unwrap().status, 200);
-    eventually("it is given back", Duration::from_secs(10), || held() == 0);
+    eventually("it is given back", Duration::from_secs(30), || held() == 0);
     assert!(page().contains("portcullis_buffered_refused_total 1"));
     assert!(
         page().contains("reason=\"buffers_full\",route=\"/up\"} 1"),
@@ -75,14 +75,14 @@ fn unfinished_heads_share_the_budget() {
     );
     let mut first = gateway.client();
     first.send(&head).unwrap();
-    eventually("the first is held", Duration::from_secs(10), || !is_free());
+    eventually("the first is held", Duration::from_secs(30), || !is_free());
     let mut second = gateway.client();
     second.send(&head).unwrap();
     assert_eq!(second.response("GET").unwrap().status, 503);
     assert_eq!(gateway.get("/a").status, 200);
     first.send("\r\n").unwrap();
     assert_eq!(first.response("GET").unwrap().status, 200);
-    eventually("it is given back", Duration::from_secs(10), is_free);
+    eventually("it is given back", Duration::from_secs(30), is_free);
     let page = page();
     assert!(page.contains("{reason=\"buffers_full\"} 1"), "{page}");
 }
@@ -95,7 +95,7 @@ fn small_bodies_and_complete_heads_share_the_budget() {
     let mut file = with_metrics(config(&stub.url()), metrics);
     file["extra_config"]["portcullis/limits"] = json!({ "buffered": "100KiB" });
     file["endpoints"].as_array_mut().unwrap().push(json!({
-        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "endpoint": "/up", "method": "POST", "timeout": "120s",
         "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
     }));
     let gateway = Gateway::start(&file.to_string());
@@ -120,7 +120,7 @@ fn small_bodies_and_complete_heads_share_the_budget() {
             let mut client = gateway.client();
             client.send(&head).unwrap();
             open.push(client);
-            eventually("it is held", Duration::from_secs(10), || {
+            eventually("it is held", Duration::from_secs(30), || {
                 held() >= count * each
             });
         }
@@ -134,7 +134,7 @@ fn small_bodies_and_complete_heads_share_the_budget() {
         first.send("x".repeat(missing)).unwrap();
         assert_eq!(first.response("POST").unwrap().status, 200);
         drop(open);
-        eventually("it is given back", Duration::from_secs(10), || held() == 0);
+        eventually("it is given back", Duration::from_secs(30), || held() == 0);
     }
 }
 
@@ -230,7 +230,7 @@ fn responses_in_flight_share_the_budget_and_streams_continue() {
         ] });
     let gateway = Gateway::start(&file.to_string());
     assert_eq!(gateway.get("/whole").status, 503, "{}", gateway.output());
-    eventually("the reason in the log", Duration::from_secs(20), || {
+    eventually("the reason in the log", Duration::from_secs(30), || {
         let reason = "too many bytes of bodies are buffered";
         gateway.output().contains(reason)
     });
@@ -257,7 +257,7 @@ fn data_made_of_bodies_is_within_the_budget() {
         let url = text.url();
         format!("local kept = {{}} for i = 1, {count} do kept[i] = http_response.new('{url}/') end")
     };
-    let file = json!({ "version": 3, "timeout": "30s",
+    let file = json!({ "version": 3, "timeout": "120s",
         "extra_config": {
             "portcullis/limits": { "buffered": "8MiB" },
             "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") }
@@ -297,7 +297,7 @@ fn data_made_of_bodies_is_within_the_budget() {
             || gateway.get("/few").status == 200,
         );
     }
-    eventually("it is given back", Duration::from_secs(10), || {
+    eventually("it is given back", Duration::from_secs(30), || {
         let mut client = Client::connect(metrics).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
         let page = client.response("GET").unwrap().text();
@@ -365,7 +365,7 @@ fn what_steps_make_of_data_is_charged_while_it_is_made() {
         let response = gateway.get(path);
         assert_eq!(response.status, status, "{path}: {}", gateway.output());
     }
-    eventually("it is given back", Duration::from_secs(10), || {
+    eventually("it is given back", Duration::from_secs(30), || {
         let mut client = Client::connect(metrics).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
         let page = client.response("GET").unwrap().text();

@@ -18,7 +18,8 @@ pub(super) fn silent(port: u16, count: usize) -> Vec<TcpStream> {
 /// Whether the other end closes within `limit`.
 fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
     stream.set_read_timeout(Some(limit)).unwrap();
-    matches!(stream.read(&mut [0; 1]), Ok(0))
+    let ended = stream.read_exact(&mut [0; 1]);
+    ended.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 #[test]
@@ -97,16 +98,23 @@ fn a_new_client_behind_many_quiet_ones_waits_for_about_a_second() {
             8,
         ),
     ] {
-        let clients = silent(gateway.port(), 600);
-        for mut client in &clients {
-            let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+        let waits = || {
+            let clients = silent(gateway.port(), 600);
+            for mut client in &clients {
+                let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+            }
+            let began = Instant::now();
+            let mut client = gateway.client();
+            client.send(request("GET", "/a", &[])).unwrap();
+            assert_eq!(client.response("GET").unwrap().status, 200, "{begun}");
+            began.elapsed()
+        };
+        // The shortest of three: a machine that stalls makes some of them long.
+        let mut times = Vec::new();
+        while times.iter().all(|took| *took >= Duration::from_secs(limit)) {
+            assert!(times.len() < 3, "{begun}: {times:?}");
+            times.push(waits());
         }
-        let began = Instant::now();
-        let mut client = gateway.client().timeout(Duration::from_secs(30));
-        client.send(request("GET", "/a", &[])).unwrap();
-        assert_eq!(client.response("GET").unwrap().status, 200, "{begun}");
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(limit), "{begun}: {took:?}");
     }
 }
 
@@ -193,17 +201,17 @@ fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
 fn a_silent_client_gets_the_header_timeout_and_not_the_idle_timeout() {
     let stub = Stub::with(OK);
     let mut file = config(&stub.url());
-    file["read_header_timeout"] = json!("300ms");
+    file["read_header_timeout"] = json!("2s");
     file["idle_timeout"] = json!("60s");
     let gateway = Gateway::start(&file.to_string());
     let stream = silent(gateway.port(), 1).remove(0);
-    assert!(closes(&stream, Duration::from_secs(10)));
+    assert!(closes(&stream, Duration::from_secs(30)));
     // A client that has sent a request may pause for longer.
     let mut client = gateway.client();
     for _ in 0..2 {
         client.send(request("GET", "/a", &[])).unwrap();
         assert_eq!(client.response("GET").unwrap().status, 200);
-        pause(Duration::from_millis(700));
+        pause(Duration::from_millis(2500));
     }
 }
 

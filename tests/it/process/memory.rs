@@ -8,7 +8,7 @@ use super::with_metrics;
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Upstream, eventually, pause, ports};
 
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The value of a metric without labels.
 pub(super) fn metric(port: u16, name: &str) -> u64 {
@@ -28,7 +28,7 @@ pub(super) fn held(port: u16) -> u64 {
 /// A gateway with this budget and these endpoints, and the port of its metrics.
 pub(super) fn gateway(buffered: &str, endpoints: Value) -> (Gateway, u16) {
     let metrics = ports::free();
-    let file = json!({ "version": 3, "timeout": "30s",
+    let file = json!({ "version": 3, "timeout": "120s",
         "extra_config": { "portcullis/limits": { "buffered": buffered } },
         "endpoints": endpoints });
     let file = with_metrics(file, metrics);
@@ -77,7 +77,7 @@ fn many_short_headers_are_charged_by_what_they_take() {
 #[test]
 fn calls_that_wait_are_charged() {
     let backend = Upstream::start(|mut call| {
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let backends = |count: usize, steps: Value| -> Vec<Value> {
@@ -142,7 +142,7 @@ fn heads_of_backends_share_the_budget() {
                     .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
             }
             call.send(&head)?;
-            call.sees_hang_up(Duration::from_secs(30));
+            call.sees_hang_up(Duration::from_secs(120));
             Ok(())
         });
         let (gateway, metrics) = gateway(
@@ -185,7 +185,7 @@ fn unfinished_small_bodies_of_backends_share_the_budget() {
     let backend = Upstream::start(|mut call| {
         call.send("HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n")?;
         call.send(" ".repeat(15_900))?;
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let (gateway, metrics) = gateway("100KiB", json!([endpoint("/a", "GET", "json", &backend)]));
@@ -243,11 +243,11 @@ fn encoders_of_streams_share_the_budget() {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n",
         )?;
         call.chunk(&"text ".repeat(1000))?;
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let metrics = ports::free();
-    let file = json!({ "version": 3, "timeout": "30s",
+    let file = json!({ "version": 3, "timeout": "120s",
         "extra_config": {
             "portcullis/limits": { "buffered": "8MiB" },
             "portcullis/compression": { "algorithms": ["br"] }
@@ -294,7 +294,7 @@ fn storing_leaves_the_budget_to_requests() {
         };
         call.send(storable(length))?;
         call.send("x".repeat(length - 1))?;
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let endpoints = json!([

@@ -29,7 +29,7 @@ fn interpreters_share_the_budget() {
                 .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
         }
         begun.fetch_add(1, Ordering::Relaxed);
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let mut endpoints = json!([
@@ -105,7 +105,7 @@ fn interpreters_share_the_budget() {
 #[test]
 fn interpreters_that_wait_are_charged() {
     let backend = Upstream::start(|mut call| {
-        call.sees_hang_up(Duration::from_secs(30));
+        call.sees_hang_up(Duration::from_secs(120));
         Ok(())
     });
     let endpoints = json!([waiting("/a", "local r = request.load()", &backend)]);
