@@ -262,7 +262,7 @@ fn run_prints_what_it_serves() {
         "1 endpoint, 0 key sets".to_owned(),
         "Listening on http://".to_owned(),
     ] {
-        crate::support::eventually(&line, std::time::Duration::from_secs(5), || {
+        crate::support::eventually(&line, std::time::Duration::from_secs(30), || {
             gateway.output().lines().any(|said| said.starts_with(&line))
         });
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::tls::Authority;
 use crate::support::{Client, Collector, Gateway, Stub, eventually, pause, ports};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(90);
 
 struct Rig {
     gateway: Gateway,
@@ -58,20 +58,28 @@ impl Rig {
 
     /// Requests are answered at once, whatever the collector does.
     fn is_fast(&self) {
-        let began = Instant::now();
-        for _ in 0..10 {
-            assert_eq!(self.gateway.get("/a").status, 200);
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            began.elapsed()
-        );
+        let mut times: Vec<Duration> = (0..10)
+            .map(|_| {
+                let began = Instant::now();
+                assert_eq!(self.gateway.get("/a").status, 200);
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        // A machine that stalls makes a few of them slow; a gateway that waits for its collector makes all slow.
+        assert!(times[5] < Duration::from_millis(500), "{times:?}");
     }
 }
 
 fn exporter(host: &str, port: u16, use_http: bool) -> Value {
     json!({"name": "t", "host": host, "port": port, "use_http": use_http})
+}
+
+/// The same for spans alone. There is one line a minute for both, which could be about the metrics.
+fn of_spans(host: &str, port: u16, use_http: bool) -> Value {
+    let mut exporter = exporter(host, port, use_http);
+    exporter["disable_metrics"] = json!(true);
+    exporter
 }
 
 #[test]
@@ -109,7 +117,7 @@ fn a_collector_with_an_untrusted_certificate_gets_nothing() {
         (false, collector.grpc(), "h2"),
     ] {
         let port = collector.over_tls(to, &pair, &[alpn]);
-        let rig = start(exporter("https://localhost", port, use_http), &[]);
+        let rig = start(of_spans("https://localhost", port, use_http), &[]);
         rig.is_fast();
         eventually("a line", LIMIT, || {
             rig.gateway
@@ -165,7 +173,7 @@ fn failing_collectors_lose_only_their_spans() {
     for (what, act) in kinds {
         for use_http in [true, false] {
             let port = server(act);
-            let rig = start(exporter("127.0.0.1", port, use_http), &[]);
+            let rig = start(of_spans("127.0.0.1", port, use_http), &[]);
             rig.is_fast();
             eventually(what, LIMIT, || {
                 rig.gateway
@@ -195,7 +203,7 @@ fn a_collector_over_tls_may_die_within_the_handshake() {
     let soon = [("OTEL_EXPORTER_OTLP_TIMEOUT", "500")];
     for act in [dies, hangs] {
         for use_http in [true, false] {
-            let rig = start(exporter("https://127.0.0.1", server(act), use_http), &soon);
+            let rig = start(of_spans("https://127.0.0.1", server(act), use_http), &soon);
             rig.is_fast();
             eventually("a line", LIMIT, || {
                 rig.gateway
@@ -258,7 +266,8 @@ fn a_busy_collector_is_called_when_it_says_and_not_in_a_loop() {
         1,
         "it wants silence for an hour"
     );
-    eventually("dropped", LIMIT, || rig.dropped("traces", "timeout") >= 5.0);
+    // The spans of the first request, or some of them: the others may be in the next batch, which waits for an hour.
+    eventually("dropped", LIMIT, || rig.dropped("traces", "timeout") > 0.0);
 }
 
 /// Long values of headers make large spans: no request for a collector is larger than it takes.

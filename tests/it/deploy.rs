@@ -204,7 +204,7 @@ fn the_gateway_of_the_manifests_responds_to_probes_and_serves_metrics() {
     let container = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"]["containers"][0];
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let path = container[probe]["httpGet"]["path"].as_str().unwrap();
-        crate::support::eventually(path, Duration::from_secs(10), || {
+        crate::support::eventually(path, Duration::from_secs(30), || {
             gateway.get(path).status == 200
         });
     }

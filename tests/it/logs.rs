@@ -11,7 +11,7 @@ use crate::support::http::request;
 use crate::support::{Gateway, Signer, Stub, eventually, ports, tokens};
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The log once it has the line of a last request and satisfies `enough`: a request's line is written after its
 /// response, and lines of other connections may come later still.

@@ -106,7 +106,7 @@ fn each_rejection_is_counted_under_its_reason() {
         200
     );
     for reason in ["missing", "wrong_audience"] {
-        eventually(reason, Duration::from_secs(5), || {
+        eventually(reason, Duration::from_secs(30), || {
             samples(&s.page()).iter().any(|l| {
                 let named = l.starts_with("portcullis_jwt_rejected_total{");
                 named && l.contains(&format!("reason=\"{reason}\"")) && l.ends_with(" 1")
@@ -338,7 +338,7 @@ fn rejections_by_guards_are_not_errors_of_backends() {
         let line = format!(
             "portcullis_requests_refused_total{{reason=\"{reason}\",route=\"{path}\"}} 1\n"
         );
-        eventually(&line, Duration::from_secs(10), || {
+        eventually(&line, Duration::from_secs(30), || {
             scraped.page().contains(&line)
         });
     }
@@ -361,7 +361,7 @@ fn a_call_above_the_limit_of_its_backend_is_a_rejection() {
     };
     assert_eq!((send(), send()), (200, 500));
     let line = "portcullis_requests_refused_total{reason=\"rate_limited\",route=\"/limited\"} 1\n";
-    eventually(line, Duration::from_secs(10), || {
+    eventually(line, Duration::from_secs(30), || {
         scraped.page().contains(line)
     });
     let page = scraped.page();
@@ -398,7 +398,7 @@ fn a_stream_that_its_client_closes_is_not_a_rejection() {
         let counts = line.starts_with("portcullis_http_requests_total{");
         counts && line.contains("\"/events\"") && line.ends_with(" 1")
     };
-    eventually("the request is counted", Duration::from_secs(10), || {
+    eventually("the request is counted", Duration::from_secs(30), || {
         scraped.page().lines().any(ended)
     });
     let page = scraped.page();
@@ -418,7 +418,7 @@ fn a_rejection_of_one_call_of_several_is_not_one_of_the_request() {
     assert_eq!(scraped.gateway.get("/one").status, 200);
     assert_eq!(scraped.gateway.get("/none").status, 500);
     let none = "portcullis_requests_refused_total{reason=\"cel\",route=\"/none\"} 1\n";
-    eventually(none, Duration::from_secs(10), || {
+    eventually(none, Duration::from_secs(30), || {
         scraped.page().contains(none)
     });
     let page = scraped.page();

@@ -23,7 +23,7 @@ fn asked(port: u16, path: &str) -> Response {
 }
 
 fn file(stub: &Stub, extra: Value) -> String {
-    let closed = format!("http://127.0.0.1:{}", ports::free());
+    let closed = "http://127.0.0.1:1";
     json!({
         "version": 3, "host": [stub.url()], "extra_config": extra,
         "endpoints": [
@@ -69,7 +69,7 @@ fn each_backend_and_host_has_metrics() {
             r#"portcullis_upstream_request_duration_seconds_count{{backend="/s",host="{host}",route="/stream"}} 1"#
         ),
     ];
-    eventually("the series", Duration::from_secs(10), || {
+    eventually("the series", Duration::from_secs(30), || {
         let page = asked(port, "/metrics").text();
         wanted
             .iter()
@@ -105,7 +105,7 @@ fn exporters_are_counted_on_the_page() {
     let gateway = Gateway::start_in(&soon, &file(&stub, extra));
     assert_eq!(gateway.get("/a/1").status, 200);
     let line = r#"portcullis_otlp_exports_total{exporter="c",signal="traces",result="success"} "#;
-    eventually("an export", Duration::from_secs(20), || {
+    eventually("an export", Duration::from_secs(30), || {
         let page = asked(port, "/metrics").text();
         let found = page
             .lines()
@@ -125,7 +125,7 @@ fn the_status_page_is_served_if_the_file_enables_it() {
     let gateway = Gateway::start(&text);
     assert_eq!(gateway.get("/a/1?token=topsecret").status, 200);
     assert_eq!(gateway.get("/bad").status, 500);
-    eventually("the page", Duration::from_secs(10), || {
+    eventually("the page", Duration::from_secs(30), || {
         let page = asked(port, "/").text();
         page.contains("GET /a/{id}") && page.contains("GET /bad") && page.contains(&stub.url())
     });
@@ -215,7 +215,7 @@ fn json_line(gateway: &Gateway, path: &str) -> Value {
         let mut lines = lines.filter(|line| line["path"] == path);
         lines.next()
     };
-    eventually("the line", Duration::from_secs(10), || find().is_some());
+    eventually("the line", Duration::from_secs(30), || find().is_some());
     find().unwrap()
 }
 
@@ -285,22 +285,23 @@ fn a_graylog_that_becomes_unreachable_delays_no_request() {
         .unwrap();
     let mut first = Vec::new();
     let mut byte = [0];
-    while stream.read(&mut byte).unwrap() == 1 && byte[0] != 0 {
+    while stream.read_exact(&mut byte).is_ok() && byte[0] != 0 {
         first.push(byte[0]);
     }
     let message: Value = serde_json::from_slice(&first).unwrap();
     assert_eq!(message["version"], "1.1");
     drop(stream);
     drop(listener);
-    let began = Instant::now();
-    for _ in 0..5 {
-        assert_eq!(gateway.get("/a/1").status, 200);
-    }
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    let mut times: Vec<Duration> = (0..9)
+        .map(|_| {
+            let began = Instant::now();
+            assert_eq!(gateway.get("/a/1").status, 200);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    // A machine that stalls makes a few of them slow.
+    assert!(times[4] < Duration::from_millis(500), "{times:?}");
 }
 
 /// T18.
@@ -319,7 +320,7 @@ fn influx_gets_the_counters_of_krakend() {
     );
     let mut seen = Vec::new();
     let mut line = None;
-    eventually("two requests in one push", Duration::from_secs(20), || {
+    eventually("two requests in one push", Duration::from_secs(30), || {
         seen.extend(sink.take_seen());
         let texts = seen
             .iter()
@@ -375,9 +376,9 @@ fn a_push_that_influx_rejects_does_not_hold_up_the_next_ones() {
         let gateway = Gateway::start(&file(&stub, extra));
         let began = Instant::now();
         assert_eq!(gateway.get("/a/1").status, 200);
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(15));
         let mut bodies: Vec<Vec<u8>> = Vec::new();
-        eventually("three pushes", Duration::from_secs(20), || {
+        eventually("three pushes", Duration::from_secs(30), || {
             let posts = sink.take_seen().into_iter();
             bodies.extend(posts.filter(|it| it.method == "POST").map(|it| it.body));
             bodies.len() >= 3
@@ -388,7 +389,7 @@ fn a_push_that_influx_rejects_does_not_hold_up_the_next_ones() {
         let told = format!("Couldn't write to server: status {status}");
         assert_eq!(lines.matches(&told).count(), 1, "{lines}");
         assert!(!lines.contains("hush"), "{lines}");
-        assert!(gateway.stop(Duration::from_secs(20)).unwrap().success());
+        assert!(gateway.stop(Duration::from_secs(30)).unwrap().success());
     }
 }
 
@@ -421,7 +422,7 @@ fn a_line_of_any_shape_survives_what_clients_send() {
             client.response("GET").unwrap();
         }
         assert_eq!(gateway.get("/a/last").status, 200);
-        eventually("the last line", Duration::from_secs(10), || {
+        eventually("the last line", Duration::from_secs(30), || {
             gateway.output().contains("/a/last")
         });
         let log = gateway.output();
@@ -449,7 +450,7 @@ fn the_access_log_has_the_shape_that_the_file_asks_for() {
     let sent = [("User-Agent", "a\"b")];
     assert_eq!(gateway.get_with("/a/1?token=secret", &sent).status, 200);
     let wanted = r#"AL GET /a/1?token=*** 200 "a\x22b" -"#;
-    eventually("the line", Duration::from_secs(10), || {
+    eventually("the line", Duration::from_secs(30), || {
         gateway.output().lines().any(|line| line == wanted)
     });
     assert!(!gateway.output().contains("[GIN]"));
@@ -459,7 +460,7 @@ fn the_access_log_has_the_shape_that_the_file_asks_for() {
     let gateway = Gateway::spawn(ports::free(), &file(&stub, extra), &[], &[]);
     assert!(
         !gateway
-            .wait(Duration::from_secs(20))
+            .wait(Duration::from_secs(30))
             .expect("it starts")
             .success()
     );

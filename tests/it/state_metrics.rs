@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::{Client, Collector, Gateway, Stub, Upstream, eventually, pause, ports};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
 struct Rig {
     gateway: Gateway,
@@ -41,7 +41,8 @@ impl Rig {
 
     fn wait_for(&self, line: &str) {
         let mut page = String::new();
-        for _ in 0..400 {
+        let end = std::time::Instant::now() + LIMIT;
+        while std::time::Instant::now() < end {
             page = self.ask("/metrics");
             if page.lines().any(|found| found == line) {
                 return;
@@ -55,12 +56,16 @@ impl Rig {
 #[test]
 fn an_open_circuit_shows_and_so_does_a_closed_one() {
     let stub = Stub::with(&json!([{"path": "/b", "status": 500, "body": "no"}, {"headers": {"Content-Type": "application/json"}, "body": "{}"}]).to_string());
-    let endpoint = |path: &str, to: &str| {
+    let endpoint = |path: &str, to: &str, timeout: u8| {
         json!({"endpoint": path, "backend": [{"host": [stub.url()], "url_pattern": to, "extra_config": {
-            "qos/circuit-breaker": {"interval": 60, "timeout": 1, "max_errors": 1, "name": "cb"}}}]})
+            "qos/circuit-breaker": {"interval": 60, "timeout": timeout, "max_errors": 1, "name": "cb"}}}]})
     };
     let rig = Rig::new(
-        &[endpoint("/bad", "/b"), endpoint("/good", "/g")],
+        &[
+            endpoint("/bad", "/b", 60),
+            endpoint("/soon", "/b", 1),
+            endpoint("/good", "/g", 1),
+        ],
         json!({}),
     );
     let line = |route: &str, backend: &str, state: u8| {
@@ -71,6 +76,7 @@ fn an_open_circuit_shows_and_so_does_a_closed_one() {
     assert!(rig.has(&line("/bad", "/b", 0)) && rig.has(&line("/good", "/g", 0)));
     for _ in 0..3 {
         rig.gateway.get("/bad");
+        rig.gateway.get("/soon");
     }
     rig.wait_for(&line("/bad", "/b", 2));
     assert!(rig.has(&line("/good", "/g", 0)));
@@ -80,7 +86,7 @@ fn an_open_circuit_shows_and_so_does_a_closed_one() {
         "{people}"
     );
     // After its pause, the next call may try.
-    rig.wait_for(&line("/bad", "/b", 1));
+    rig.wait_for(&line("/soon", "/b", 1));
 }
 
 #[test]
@@ -98,7 +104,7 @@ fn connections_are_open_until_they_close_and_idle_between_calls() {
         client.send(head).unwrap();
         said.recv_timeout(LIMIT).unwrap();
     });
-    let endpoint = json!({"endpoint": "/a", "timeout": "20s",
+    let endpoint = json!({"endpoint": "/a", "timeout": "60s",
         "backend": [{"host": [host], "url_pattern": "/a"}]});
     let rig = Rig::new(&[endpoint], json!({}));
     let line = |kind: &str, count: usize| {
@@ -122,10 +128,10 @@ fn connections_are_open_until_they_close_and_idle_between_calls() {
 #[test]
 fn a_request_in_flight_ends_with_its_client() {
     let slow = Upstream::start(|_| {
-        pause(Duration::from_secs(3));
+        pause(Duration::from_secs(60));
         Ok(())
     });
-    let endpoint = json!({"endpoint": "/a", "timeout": "20s",
+    let endpoint = json!({"endpoint": "/a", "timeout": "60s",
         "backend": [{"host": [slow.url()], "url_pattern": "/a"}]});
     let rig = Rig::new(&[endpoint], json!({}));
     let mut client = rig.gateway.client();
@@ -210,8 +216,12 @@ fn the_configuration_has_a_hash_that_a_reload_changes() {
     let first = hash();
     assert_eq!(first.len(), 12);
     assert!(rig.ask("/").contains(&first));
+    let before = rig.gateway.mark();
     rig.gateway.signal("HUP");
-    pause(Duration::from_millis(300));
+    eventually("it reloads", LIMIT, || {
+        let new = rig.gateway.output_since(before);
+        new.contains("Configuration reloaded")
+    });
     assert_eq!(hash(), first, "the same file");
     let path = rig.gateway.config_path();
     let text = std::fs::read_to_string(&path).unwrap();

@@ -72,7 +72,7 @@ impl Counted {
     /// Counters are incremented after the response is sent.
     fn becomes(&self, layer: &str, name: &str, expected: &[(bool, bool, u64)]) {
         let what = format!("{layer} of {name} is {expected:?}");
-        eventually(&what, Duration::from_secs(5), || {
+        eventually(&what, Duration::from_secs(30), || {
             self.ends(layer, name) == expected
         });
     }
@@ -106,7 +106,7 @@ fn a_request_that_is_rejected_before_the_pipe_is_not_counted_there() {
     assert_eq!(counted.gateway.get("/few").status, 429);
     counted.becomes("pipe", "/few", &[(true, false, 1)]);
     let responses = "krakend.router.response./few.status.429.count";
-    eventually("429 is counted", Duration::from_secs(5), || {
+    eventually("429 is counted", Duration::from_secs(30), || {
         counted.page().get(responses) == Some(&json!(1))
     });
     counted.becomes("pipe", "/few", &[(true, false, 1)]);

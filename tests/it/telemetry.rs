@@ -57,11 +57,10 @@ impl Rig {
         let file = json!({
             "version": 3, "host": ["{{BACKEND}}"], "extra_config": all, "endpoints": endpoints
         });
-        let closed = ports::free();
         let text = file
             .to_string()
             .replace("{{BACKEND}}", &stub.url())
-            .replace("{{CLOSED}}", &format!("http://127.0.0.1:{closed}"))
+            .replace("{{CLOSED}}", "http://127.0.0.1:1")
             .replace("\"{{OTLP_GRPC}}\"", &collector.grpc().to_string())
             .replace("\"{{OTLP_HTTP}}\"", &collector.http().to_string())
             .replace("\"{{PROM}}\"", &page.to_string());
@@ -105,7 +104,7 @@ impl Rig {
 
     /// The page once `done` is true for it: the series of a request appear shortly after its response.
     fn page_when(&self, what: &str, done: impl Fn(&Page) -> bool) -> Page {
-        eventually(what, Duration::from_secs(10), || done(&self.scrape()));
+        eventually(what, Duration::from_secs(30), || done(&self.scrape()));
         self.scrape()
     }
 }

@@ -33,7 +33,7 @@ fn gateway(endpoints: &Value) -> Gateway {
 /// The page has this text, and the log gets it.
 fn is_explained_and_logged(gateway: &Gateway, text: &str) {
     assert!(PAGE.contains(text), "the page lacks {text}");
-    eventually(text, Duration::from_secs(10), || {
+    eventually(text, Duration::from_secs(30), || {
         gateway.output().contains(text)
     });
 }
@@ -216,7 +216,7 @@ fn one_request_can_be_found_in_logs_that_are_json() {
             .find(|line| line.contains(&id) && line.contains("\"duration_ms\""));
         found.map(str::to_owned)
     };
-    eventually("the access log has the id", Duration::from_secs(10), || {
+    eventually("the access log has the id", Duration::from_secs(30), || {
         line().is_some()
     });
     let line: Value = serde_json::from_str(&line().unwrap()).unwrap();

@@ -370,12 +370,12 @@ fn a_reload_applies_new_expressions_and_rejects_invalid_ones() {
     assert_eq!(gateway.get("/r").status, 500);
     std::fs::write(gateway.config_path(), config("req_method == 'GET'")).unwrap();
     gateway.signal("HUP");
-    eventually("the new expression", Duration::from_secs(10), || {
+    eventually("the new expression", Duration::from_secs(30), || {
         gateway.get("/r").status == 200
     });
     std::fs::write(gateway.config_path(), config("req_method == ")).unwrap();
     gateway.signal("HUP");
-    eventually("the refusal", Duration::from_secs(10), || {
+    eventually("the refusal", Duration::from_secs(30), || {
         gateway.output().contains("Syntax error")
     });
     assert_eq!(gateway.get("/r").status, 200);

@@ -47,7 +47,7 @@ fn healthcheck_of_a_file_sends_the_proxy_protocol_if_required() {
         ));
         let output = checked(&gateway);
         assert!(output.status.success(), "{peers}: {output:?}");
-        gateway.stop(Duration::from_secs(20));
+        gateway.stop(Duration::from_secs(30));
         assert!(!checked(&gateway).status.success(), "{peers}");
     }
 }
@@ -59,7 +59,7 @@ fn healthcheck_of_a_gateway_that_rejects_this_machine_asks_the_control_socket() 
             "extra_config": {"security/ip-filter": {"allow": true, "CIDR": ["10.0.0.0/8"]}}}"#,
     );
     assert_eq!(gateway.get("/__health").status, 403);
-    eventually("it is well", Duration::from_secs(20), || {
+    eventually("it is well", Duration::from_secs(30), || {
         checked(&gateway).status.success()
     });
     // Without the socket the response counts.
@@ -80,7 +80,7 @@ fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_sock
         "enable_mtls": true, "ca_certs": ["cert.pem"], "disable_system_ca_pool": true}}"#;
     let files = [("cert.pem", cert.as_str()), ("key.pem", key.as_str())];
     let gateway = Gateway::start_with(config, &files);
-    eventually("it is well", Duration::from_secs(20), || {
+    eventually("it is well", Duration::from_secs(30), || {
         checked(&gateway).status.success()
     });
     gateway.signal("STOP");
@@ -91,7 +91,7 @@ fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_sock
     gateway.signal("CONT");
     // During `shutdown_delay` it still serves.
     gateway.signal("TERM");
-    eventually("it is stopping", Duration::from_secs(20), || {
+    eventually("it is stopping", Duration::from_secs(30), || {
         gateway.output().contains("No longer ready")
     });
     let output = checked(&gateway);
@@ -101,7 +101,7 @@ fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_sock
     assert!(!output.status.success());
     assert_eq!(text.trim(), "the gateway is stopping");
     gateway.signal("TERM");
-    assert!(gateway.wait(Duration::from_secs(20)).is_some());
+    assert!(gateway.wait(Duration::from_secs(30)).is_some());
     let output = checked(&gateway);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("requires a client certificate"), "{text}");

@@ -137,7 +137,7 @@ fn the_health_check_of_a_container_follows_the_first_process() {
             .unwrap()
     };
     let mut last = String::new();
-    eventually("the gateway is well", Duration::from_secs(20), || {
+    eventually("the gateway is well", Duration::from_secs(30), || {
         let output = ask();
         last = text_of(&output);
         output.status.success()

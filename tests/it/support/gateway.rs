@@ -247,6 +247,16 @@ impl Gateway {
         self.output_since(Mark::default())
     }
 
+    /// Waits until this is written. A log line is written by a thread of its own, maybe after the response that it is about.
+    pub fn tells(&self, words: &str) {
+        let end = Instant::now() + START;
+        while !self.output().contains(words) {
+            let late = Instant::now() >= end;
+            assert!(!late, "{words:?} is not in the log:\n{}", self.output());
+            pause(Duration::from_millis(5));
+        }
+    }
+
     /// The place in both outputs that has been reached so far.
     pub fn mark(&self) -> Mark {
         let [out, err] = self.outputs().map(|bytes| bytes.len());

@@ -203,7 +203,13 @@ impl Client {
 
     /// Reads up to `buffer.len()` bytes as they are, with the framing.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
+        loop {
+            match self.reader.read(buffer) {
+                // A process that was stopped continues.
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
     }
 
     pub fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {

@@ -58,6 +58,8 @@ impl Call {
                     let n = more.len();
                     self.reader.consume(n);
                 }
+                // A process that was stopped continues.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return e.kind() == io::ErrorKind::ConnectionReset,
             }
         }

@@ -47,7 +47,7 @@ fn a_host_without_a_connection_is_named() {
     for path in ["/closed", "/unknown", "/silent", "/tls"] {
         assert_eq!(rig.get(path, &[]), 500, "{path}");
     }
-    eventually("four round trips", Duration::from_secs(20), || {
+    eventually("four round trips", Duration::from_secs(30), || {
         let spans = rig.collector.spans();
         spans.iter().filter(|span| span.kind == CLIENT).count() == 4
     });
@@ -117,7 +117,7 @@ fn each_host_that_did_not_accept_is_a_round_trip() {
         let line = format!("host=\"{host}\",route=\"/one\",status=\"{status}\"}}");
         page.lines().any(|known| known.contains(&line))
     };
-    eventually("both hosts", Duration::from_secs(10), || {
+    eventually("both hosts", Duration::from_secs(30), || {
         let page = get(metrics, "/metrics");
         has(&page, &rig.stub.url(), "2xx")
             && values(&page, "portcullis_upstream_requests_total", "host").len() == 2
@@ -131,6 +131,9 @@ fn each_host_that_did_not_accept_is_a_round_trip() {
         .cloned();
     let failed = failed.unwrap_or_else(|| find(&rig.collector.spans(), "/z", CLIENT).clone());
     assert_eq!(failed.attributes["error.type"], "connect_refused");
+    for path in ["/one", "/none"] {
+        rig.gateway.tells(&format!("\"path\":\"{path}\""));
+    }
     let output = rig.gateway.output();
     let line = |path: &str| {
         output

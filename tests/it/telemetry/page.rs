@@ -203,7 +203,7 @@ fn the_stable_convention_has_its_own_names() {
         (200, 500)
     );
     assert_eq!(rig.get("/nowhere", &[]), 404);
-    eventually("spans", Duration::from_secs(20), || {
+    eventually("spans", Duration::from_secs(30), || {
         rig.collector.spans().len() >= 10
     });
     rig.collector.check();

@@ -18,7 +18,7 @@ fn the_switches_of_a_backend_layer_switch() {
         let rig = Rig::of(block, json!([a()]));
         assert_eq!(rig.get("/a", &[]), 200);
         let page = rig.page_when("the request", |page| page.has("http_server_duration_count"));
-        eventually("spans", Duration::from_secs(10), || {
+        eventually("spans", Duration::from_secs(30), || {
             rig.collector.spans().iter().any(|span| span.kind == SERVER)
         });
         let stages = rig.collector.spans();
@@ -131,7 +131,7 @@ fn unreadable_keys_are_reported_and_the_rest_works() {
             gateway.output()
         );
         let strict = Gateway::spawn(ports::free(), &at(block), &[], &["--strict"]);
-        let ended = strict.wait(Duration::from_secs(20)).expect("it starts");
+        let ended = strict.wait(Duration::from_secs(30)).expect("it starts");
         assert!(!ended.success());
     }
 }
@@ -187,12 +187,8 @@ fn opencensus_is_mapped() {
         client.send(request("GET", "/metrics", &[])).unwrap();
         client.response("GET").unwrap().text()
     };
-    eventually("the request", Duration::from_secs(10), || {
+    eventually("the request", Duration::from_secs(30), || {
         read().contains("http_server_duration_count{")
     });
-    assert!(
-        gateway.output().contains("not supported: zipkin"),
-        "{}",
-        gateway.output()
-    );
+    gateway.tells("not supported: zipkin");
 }

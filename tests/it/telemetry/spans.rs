@@ -254,7 +254,7 @@ fn each_call_of_a_request_has_a_span_below_its_work() {
             .filter(|span| span.attributes["krakend.stage"] == name)
             .collect()
     };
-    eventually("all calls", Duration::from_secs(20), || {
+    eventually("all calls", Duration::from_secs(30), || {
         stage("backend").len() == 7 && stage("proxy").len() == 4
     });
     let proxies = stage("proxy");

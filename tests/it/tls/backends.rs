@@ -166,7 +166,7 @@ fn the_log_has_the_reason_why_a_backends_certificate_is_rejected() {
         let file = calling(serve(&pair, None), &tls);
         let gateway = Gateway::start_with(&file.to_string(), &[("ca.crt", &authority.pem())]);
         assert_eq!(gateway.get("/a").status, 500);
-        eventually("the log says why", Duration::from_secs(5), || {
+        eventually("the log says why", Duration::from_secs(30), || {
             gateway.output().contains(words)
         });
     }

@@ -19,7 +19,7 @@ fn a_renewed_certificate_is_served_after_the_signal_and_old_connections_live() {
     authority.write(&gateway.dir(), "a", "a.test");
     assert_eq!(shown(&gateway, &authority), before, "nobody asked yet");
     gateway.signal("HUP");
-    eventually("the new one is shown", Duration::from_secs(20), || {
+    eventually("the new one is shown", Duration::from_secs(30), || {
         shown(&gateway, &authority) != before
     });
     assert!(old.get("/__health").unwrap().starts_with("HTTP/1.1 200"));
@@ -44,7 +44,7 @@ fn a_failed_renewal_keeps_the_old_certificate_and_is_reported() {
     let told = String::from_utf8_lossy(&reload.stderr).into_owned();
     assert!(told.contains("a.key"), "{told}");
     gateway.signal("HUP");
-    eventually("the log says so", Duration::from_secs(10), || {
+    eventually("the log says so", Duration::from_secs(30), || {
         gateway.output().contains("Reload rejected")
     });
     assert_eq!(shown(&gateway, &authority), before);
@@ -59,7 +59,7 @@ fn with_watch_a_renewed_certificate_needs_no_signal() {
     let (certificate, key) = authority.pair("a.test");
     fs::write(gateway.dir().join("a.key"), key).unwrap();
     fs::write(gateway.dir().join("a.crt"), certificate).unwrap();
-    eventually("the new one is shown", Duration::from_secs(20), || {
+    eventually("the new one is shown", Duration::from_secs(30), || {
         shown(&gateway, &authority) != before
     });
 }

@@ -40,7 +40,7 @@ pub(super) fn resumes(client: &Arc<ClientConfig>, port: u16) -> std::io::Result<
 pub(super) fn reload(gateway: &Gateway) {
     let before = gateway.output().matches("Configuration reloaded").count();
     gateway.signal("HUP");
-    eventually("it is reloaded", Duration::from_secs(20), || {
+    eventually("it is reloaded", Duration::from_secs(30), || {
         gateway.output().matches("Configuration reloaded").count() > before
     });
 }
@@ -69,12 +69,12 @@ fn sessions_are_resumed_after_a_reload_and_after_an_upgrade() {
         Running(run.spawn().unwrap())
     };
     let old = run("old.log", &[]);
-    eventually("it listens", Duration::from_secs(20), || {
+    eventually("it listens", Duration::from_secs(30), || {
         resumes(&client, port).is_ok()
     });
     assert!(resumes(&client, port).unwrap(), "{}", log("old.log"));
     old.signal("HUP");
-    eventually("it is reloaded", Duration::from_secs(20), || {
+    eventually("it is reloaded", Duration::from_secs(30), || {
         log("old.log").contains("Configuration reloaded")
     });
     assert!(resumes(&client, port).unwrap(), "after a reload");
@@ -82,7 +82,7 @@ fn sessions_are_resumed_after_a_reload_and_after_an_upgrade() {
     let socket = folder
         .path()
         .join(format!("portcullis-{port}-upgrade.sock"));
-    eventually("the new process waits", Duration::from_secs(20), || {
+    eventually("the new process waits", Duration::from_secs(30), || {
         socket.exists()
     });
     old.signal("QUIT");
@@ -129,7 +129,7 @@ fn gateways_with_one_file_of_ticket_keys_resume_each_others_sessions() {
         let number = port.to_string();
         let gateway = Gateway::spawn(port, &file.to_string(), &files, &["-p", &number]);
         assert!(
-            gateway.listens(Duration::from_secs(20)),
+            gateway.listens(Duration::from_secs(30)),
             "{}",
             gateway.output()
         );
@@ -151,7 +151,7 @@ fn gateways_with_one_file_of_ticket_keys_resume_each_others_sessions() {
     );
     fs::write(here.dir().join("t"), "no key").unwrap();
     here.signal("HUP");
-    eventually("the reload is refused", Duration::from_secs(20), || {
+    eventually("the reload is refused", Duration::from_secs(30), || {
         here.output()
             .contains("t: line 1: is neither hexadecimal nor base64")
     });
@@ -180,14 +180,14 @@ fn gateways_with_one_redis_agree_on_ticket_keys() {
         let number = port.to_string();
         let gateway = Gateway::spawn(port, &file.to_string(), &files, &["-p", &number]);
         assert!(
-            gateway.listens(Duration::from_secs(20)),
+            gateway.listens(Duration::from_secs(30)),
             "{}",
             gateway.output()
         );
         gateway
     };
     let (here, there) = (start(), start());
-    eventually("they agree", Duration::from_secs(20), || {
+    eventually("they agree", Duration::from_secs(30), || {
         let client = returning(None);
         resumes(&client, here.port()).unwrap();
         resumes(&client, there.port()).unwrap()

@@ -27,7 +27,7 @@ fn a_response_of_the_authority_is_stapled() {
         &["-p", &number],
     );
     assert!(
-        gateway.listens(Duration::from_secs(20)),
+        gateway.listens(Duration::from_secs(30)),
         "{}",
         gateway.output()
     );
