@@ -427,7 +427,7 @@ fn a_watched_template_follows_settings_and_partials_but_not_its_output() {
     let before = reloads();
     write(&gateway, "settings/more.json", "{}");
     eventually("the new file is read", SEEN, || reloads() > before);
-    support::pause(Duration::from_secs(1));
+    support::pause(Duration::from_secs(3));
     let settled = reloads();
     write(&gateway, "out.json", "{}");
     support::pause(Duration::from_secs(1));
