@@ -29,6 +29,7 @@
 //! | [`collect`] | bodies that are read whole, within a limit and the budget |
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
+//! | `cache_control` | [`CacheControl`](cache_control::CacheControl): the directives of `Cache-Control` |
 //! | `timer` | [`within`]: a cheap timeout |
 //! | `empty_frames`, `http2_frame` | removes empty DATA frames, which the HTTP/2 library would count; the header of a frame |
 //! | `error`, `handshake_error` | [`CallError`]: why a call failed, with the text for the log; why a TLS handshake failed |
@@ -38,6 +39,7 @@
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
 pub(crate) mod budget;
+pub(crate) mod cache_control;
 mod call;
 mod certificate;
 mod client;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE};
+use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -14,6 +14,7 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::cache_control::CacheControl;
 use crate::upstream::{SideClient, SideResponse};
 
 /// The maximum body of a negative response that is sent to the client.
@@ -253,21 +254,13 @@ fn keep(headers: &HeaderMap, longest: Duration) -> Duration {
     if headers.contains_key(SET_COOKIE) {
         return Duration::ZERO;
     }
-    let lines = headers.get_all(CACHE_CONTROL).iter();
-    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    parts.fold(longest, |keep, part| {
-        let text = String::from_utf8_lossy(part).to_ascii_lowercase();
-        let (name, value) = text.split_once('=').unwrap_or((&text, ""));
-        match name.trim() {
-            // What must be validated before it is used again cannot be used again here.
-            "no-store" | "private" | "no-cache" => Duration::ZERO,
-            "max-age" | "s-maxage" => {
-                let seconds = value.trim().trim_matches('"').parse().unwrap_or(0);
-                keep.min(Duration::from_secs(seconds))
-            }
-            _ => keep,
-        }
-    })
+    let said = CacheControl::of(headers);
+    // What must be validated before it is used again cannot be used again here.
+    if said.no_store || said.private || said.no_cache {
+        return Duration::ZERO;
+    }
+    let ages = [said.max_age, said.s_maxage].into_iter().flatten();
+    ages.map(Duration::from_secs).fold(longest, Duration::min)
 }
 
 fn client(address: IpAddr) -> String {
@@ -276,6 +269,8 @@ fn client(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::CACHE_CONTROL;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `directives` | `Cache-Control` and freshness |
+//! | `directives` | freshness |
 //! | `entries` | the store, limited in bytes and in number |
 //! | `key` | the cache keys |
 //! | `config`, `compile`, `runtime` | the block, its compilation, the cache |

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::directives::{Directives, Freshness, freshness, may_be_fresh, may_stand_in};
+use super::directives::{Freshness, freshness, may_be_fresh, may_stand_in};
 use super::entries::{Entries, Entry, Varied};
 use super::key::{KeyRules, digest_of};
 use crate::runtime::clock::Clock;
@@ -17,6 +17,7 @@ use crate::runtime::response::Fields;
 use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::{CacheKey, CacheUsage, Lookup, ResponseCache};
 use crate::upstream::budget::Budget;
+use crate::upstream::cache_control::CacheControl;
 use crate::upstream::{Incoming, Outgoing, content_length};
 
 /// Stored responses of one backend, or of all backends with `shared`.
@@ -67,7 +68,7 @@ impl ResponseCache for Cache {
 
     fn lookup(&self, key: &CacheKey, sent: &HeaderMap) -> Lookup {
         let Some(entry) = self.find(key, sent) else {
-            let asked = Directives::of(sent);
+            let asked = CacheControl::of(sent);
             return if asked.only_if_cached {
                 Lookup::Rejected
             } else if asked.no_store {
@@ -105,7 +106,7 @@ impl ResponseCache for Cache {
             self.entries.remove(&key.digest);
             return;
         };
-        let public = Directives::of(&response.headers).public;
+        let public = CacheControl::of(&response.headers).public;
         let mut response = response.clone();
         strip(&mut response.headers);
         // A cookie is only for the client that it was sent to, whatever the other headers say (RFC 9111 §7.3).
@@ -162,7 +163,7 @@ impl ResponseCache for Cache {
 
 /// The headers that a response with this head depends on. `None` if it must not be stored.
 fn admitted(sent: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> Option<Varied> {
-    let (asked, given) = (Directives::of(sent), Directives::of(headers));
+    let (asked, given) = (CacheControl::of(sent), CacheControl::of(headers));
     let personal = carries_credentials(sent) || headers.contains_key(SET_COOKIE);
     let rejected = asked.no_store
         || given.no_store

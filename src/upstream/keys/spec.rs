@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue};
+use http::header::HeaderValue;
 use serde::Deserialize;
 
 use super::sealed::SealedFile;
 use super::union::Parts;
 use crate::jose::sealed::Passphrase;
+use crate::upstream::cache_control::CacheControl;
 use crate::upstream::client::ClientError;
 use crate::upstream::side::{MAX_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
 
@@ -198,7 +199,9 @@ pub(super) async fn key_set(side: &SideClient, url: &str) -> Result<Document, Fe
         }
     })?;
     Ok(Document {
-        max_age: max_age(&response.headers),
+        max_age: CacheControl::of(&response.headers)
+            .max_age
+            .map(Duration::from_secs),
         bytes: response.body,
     })
 }
@@ -254,17 +257,6 @@ async fn authorization_server(side: &SideClient, issuer: &str) -> Result<SideRes
     side.get(&url, &[]).await
 }
 
-fn max_age(headers: &HeaderMap) -> Option<Duration> {
-    let fields = headers.get_all(CACHE_CONTROL).iter();
-    fields
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .filter_map(|part| part.trim().split_once('='))
-        .filter(|(name, _)| name.eq_ignore_ascii_case("max-age"))
-        .find_map(|(_, seconds)| seconds.trim_matches('"').parse().ok())
-        .map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,14 +265,5 @@ mod tests {
     fn a_label_shows_neither_credentials_nor_query() {
         let url = Location::Url("https://u:p@h/keys?token=x".to_owned());
         assert_eq!(url.label(), "https://h/keys");
-    }
-
-    #[test]
-    fn max_age_is_found_among_other_directives() {
-        let headers = HeaderMap::from_iter([(
-            CACHE_CONTROL,
-            http::HeaderValue::from_static("public, max-age=60, must-revalidate"),
-        )]);
-        assert_eq!(max_age(&headers), Some(Duration::from_secs(60)));
     }
 }
