@@ -36,7 +36,7 @@ const MAX_WAITING: usize = 128;
 /// The same in a small container: one for so much memory. The allocator keeps some megabytes for each thread.
 const MEMORY_PER_WAITING: u64 = 8 << 20;
 /// A body of at least this size is parsed outside the worker. Parsing it takes about two milliseconds.
-const LARGE: usize = 256 * 1024;
+pub(crate) const LARGE: usize = 256 * 1024;
 /// How often [`is_late`] is called between two checks of the clock: some tens of microseconds.
 const CALLS_PER_LOOK: u32 = 256;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::runtime::decode::{feed, xml, yaml};
 use crate::runtime::failure::{self, Failure};
+use crate::runtime::heavy;
 use crate::runtime::json::{self, Depth, Growth, Object, Value};
 use crate::upstream::budget::{Charge, Full};
 
@@ -53,6 +54,17 @@ impl Decoder {
         let mut growth = Growth::default();
         let value = self.value(body, depth, &mut growth)?;
         Ok((value, known.unwrap_or_else(|| growth.into_charge())))
+    }
+
+    /// The size of the work of decoding `body`, as [`heavy`] counts it: that of the body. A few bytes of YAML with aliases
+    /// may repeat others thousands of times, so they count as a large body.
+    #[inline]
+    pub(crate) fn work(&self, body: &Bytes) -> usize {
+        if self.encoding == Kind::Yaml && memchr::memchr(b'*', body).is_some() {
+            body.len().max(heavy::LARGE)
+        } else {
+            body.len()
+        }
     }
 
     fn value(&self, body: &Bytes, depth: Depth, growth: &mut Growth) -> Result<Value, Failure> {

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::runtime::heavy::LARGE;
 use crate::runtime::json::{Depth, Style, Value, to_bytes};
 
 /// The decoded value as JSON, or the text of the error.
@@ -270,4 +271,18 @@ proptest! {
         let want = Value::Object([("root".into(), Value::Object(trimmed.into_iter().collect()))].into());
         prop_assert_eq!(again.as_bytes(), &to_bytes(&want, Style::Canonical)[..]);
     }
+}
+
+#[test]
+fn yaml_that_may_repeat_itself_counts_as_a_large_body() {
+    let work = |encoding: Kind, body: &'static [u8]| {
+        let decoder = Decoder {
+            encoding,
+            is_collection: false,
+        };
+        decoder.work(&Bytes::from_static(body))
+    };
+    assert_eq!(work(Kind::Yaml, b"a: 1"), 4);
+    assert_eq!(work(Kind::Yaml, b"a: &a 1\nb: *a"), LARGE);
+    assert_eq!(work(Kind::Json, b"{\"a\": \"*\"}"), 10);
 }

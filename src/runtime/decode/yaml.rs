@@ -28,6 +28,7 @@ pub(super) fn decode(body: &[u8]) -> Result<(Value, Charge), String> {
             max_depth: 128,
             max_events: 8_000_000,
             max_nodes: 4_000_000,
+            max_merge_keys: 1_000,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         duplicate_keys: DuplicateKeyPolicy::Error,
@@ -41,7 +42,12 @@ pub(super) fn decode(body: &[u8]) -> Result<(Value, Charge), String> {
     });
     let value = decoded.map_err(|error| {
         let text = error.to_string();
-        format!("yaml: {}", text.lines().next().unwrap_or_default())
+        let line = text.lines().next().unwrap_or_default();
+        if line.contains("budget breached") {
+            "yaml: the document nests, repeats or merges too much".to_owned()
+        } else {
+            format!("yaml: {line}")
+        }
     })?;
     Ok((value, used.charge.take().unwrap_or_default()))
 }
@@ -243,10 +249,24 @@ mod tests {
             "x".repeat(1 << 20),
             vec!["*a"; 2000].join(",")
         );
-        for text in ["a: [", "a: 1\na: 2\n", "\u{1}", &deep, laughs, &long] {
+        let mut merges = "a0: &a0 {x: 1}\n".to_owned();
+        for n in 1..20 {
+            let all: Vec<String> = (0..n).map(|m| format!("*a{m}")).collect();
+            merges += &format!("a{n}: &a{n} {{<<: [{}]}}\n", all.join(","));
+        }
+        for text in [
+            "a: [",
+            "a: 1\na: 2\n",
+            "\u{1}",
+            &deep,
+            laughs,
+            &long,
+            &merges,
+        ] {
             let error = json(text).unwrap_err();
             assert!(error.starts_with("yaml: "), "{error}");
             assert!(error.len() < 300, "{error}");
+            assert!(!error.contains("MergeKeys"), "{error}");
         }
     }
 }

@@ -289,7 +289,7 @@ async fn plain<C: Transport>(
     let (method, target) = (out.method.clone(), out.target.clone());
     let incoming = whole(transport, most_bytes, backend, Call::whole(out), limit).await?;
     let status = incoming.status;
-    let _turn = turn(incoming.body.len(), limit.end()).await?;
+    let _turn = turn(backend.decoder.work(&incoming.body), limit.end()).await?;
     answered(read(backend, incoming, &method, &target, limit), status)
 }
 
@@ -338,7 +338,7 @@ pub(super) fn read(
 
 /// The decoded body in the backend's shape, and its charge. A large body takes longer than a worker should be held.
 fn shaped(backend: &Backend, body: &Bytes, limit: &TimeLimit) -> Result<(Value, Charge), Failure> {
-    aside(body.len(), limit.end().into_std(), || {
+    aside(backend.decoder.work(body), limit.end().into_std(), || {
         let (data, held) = backend.decoder.decode(body, backend.shape.depth())?;
         Ok((backend.shape.apply(data), held))
     })?

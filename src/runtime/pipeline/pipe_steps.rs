@@ -272,7 +272,8 @@ async fn made(
         let reply =
             (streamed && !backend.pipes.is_empty()).then(|| incoming.clone().map_body(Some));
         let (method, target) = (&around.request.method, around.request.target());
-        let _turn = turn(incoming.body.len(), limit.end()).await?;
+        let work = backend.decoder.work(&incoming.body);
+        let _turn = turn(work, limit.end()).await?;
         (read(backend, incoming, method, &target, limit)?, reply)
     };
     left(backend, around, part, reply).await
