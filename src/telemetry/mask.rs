@@ -51,8 +51,8 @@ const SECRET_NAMES: [&str; 12] = [
     "key", "auth", "bearer", "sig", "pass", "pwd", "code", "sid", "session", "pin", "appid", "sas",
 ];
 
-/// Parameters and headers that are configured as the place of a credential. Names are added but never removed, so
-/// that a reload does not reveal the values of requests in progress.
+/// The [`letters`] of parameters and headers that are configured as the place of a credential. Names are added but never
+/// removed, so that a reload does not reveal the values of requests in progress.
 static NAMED: Lazy<ArcSwap<Vec<Box<str>>>> = Lazy::new(ArcSwap::default);
 
 /// Adds a name of query parameters and headers whose values are masked from now on.
@@ -62,7 +62,7 @@ pub(crate) fn add_secret_name(name: &str) {
     }
     NAMED.rcu(|known| {
         let mut more = Vec::clone(known);
-        more.push(name.into());
+        more.push(letters(name).map(char::from).collect());
         Arc::new(more)
     });
 }
@@ -316,18 +316,20 @@ pub(crate) fn is_secret(name: &str) -> bool {
         || NAMED
             .load()
             .iter()
-            .any(|named| named.eq_ignore_ascii_case(&decoded))
+            .any(|named| letters(&decoded).eq(named.bytes()))
 }
 
-/// Whether the letters of `name` end with `word`, or equal it if `whole` is set. Case, separators and numbers at the
-/// end are ignored: `Access-Token`, `token[0]`.
-fn ends_with(name: &str, word: &str, whole: bool) -> bool {
-    let mut letters = name
-        .bytes()
-        .rev()
-        .filter(u8::is_ascii_alphanumeric)
+/// The letters of a name, from its end. Case, separators and numbers at the end are ignored: `Access-Token`, `token[0]`.
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    let bytes = name.bytes().rev().filter(u8::is_ascii_alphanumeric);
+    bytes
         .skip_while(u8::is_ascii_digit)
-        .map(|byte| byte.to_ascii_lowercase());
+        .map(|byte| byte.to_ascii_lowercase())
+}
+
+/// Whether the letters of `name` end with `word`, or equal it if `whole` is set.
+fn ends_with(name: &str, word: &str, whole: bool) -> bool {
+    let mut letters = letters(name);
     word.bytes().rev().all(|byte| letters.next() == Some(byte))
         && (!whole || letters.next().is_none())
 }

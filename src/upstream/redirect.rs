@@ -10,6 +10,7 @@ use super::error::{CallError, CallErrorKind};
 use super::host_rules::{HostRules, Redirects};
 use super::hosts::HostSet;
 use super::message::Outgoing;
+use crate::telemetry::mask;
 
 /// The maximum number of requests in one chain, including the first, as in Go.
 pub(super) const MAX_REQUESTS: u32 = 10;
@@ -189,10 +190,12 @@ fn harmless(old: &HeaderMap, with_body: bool) -> HeaderMap {
     headers
 }
 
-/// Whether a header carries credentials, judged by its name, or reveals the network behind the gateway.
+/// Whether a header carries credentials, judged by its name or because the file says so, or reveals the network behind the
+/// gateway.
 fn is_secret(name: &HeaderName) -> bool {
     let name = name.as_str();
-    SECRET_NAMES.contains(&name)
+    mask::is_secret(name)
+        || SECRET_NAMES.contains(&name)
         || name.starts_with("x-forwarded")
         || name.starts_with("proxy-")
         // `x-key`, `ocp-apim-subscription-key`.

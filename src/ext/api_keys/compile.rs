@@ -57,6 +57,10 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let (Some(ring), true) = (ring, cx.report.config_errors() == before) else {
         return ServicePart::Nothing;
     };
+    // Clients may send their key to any endpoint.
+    if let Some(name) = &block.place.identifier {
+        add_secret_name(name);
+    }
     cx.set_fact(Arc::new(Keys {
         ring: Arc::new(ring),
         roles: block

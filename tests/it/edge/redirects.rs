@@ -123,6 +123,39 @@ fn credentials_that_a_step_checked_do_not_follow_a_redirect_to_another_origin() 
     }
 }
 
+/// A client may send its key or token to every endpoint.
+#[test]
+fn credentials_that_another_endpoint_checks_do_not_follow_a_redirect_to_another_origin() {
+    let (stub, there) = redirecting();
+    let mut open = endpoint("/open", "/away", &stub, "no-op");
+    open["input_headers"] = json!(["*"]);
+    let mut listed = endpoint("/listed", "/away", &stub, "json");
+    listed["input_headers"] = json!(["X-Plain", "X-Door", "X-Badge"]);
+    let mut checked = endpoint("/checked", "/b", &stub, "json");
+    checked["extra_config"] = json!({ "auth/validator": { "alg": "ES256", "auth_header_name": "X-Badge",
+        "jwk_url": format!("{}/b", stub.url()), "disable_jwk_security": true } });
+    let keys = json!({ "auth/api-keys": { "identifier": "X-Door", "keys": [{ "key": "k1", "roles": ["user"] }] } });
+    let gateway = Gateway::start(&file(&[open, listed, checked], keys));
+    for path in ["/open", "/listed"] {
+        let sent = [
+            ("X-Plain", "1"),
+            ("X-Door", "k1"),
+            ("X_Door", "k1"),
+            ("X-Badge", "t"),
+        ];
+        assert_eq!(gateway.get_with(path, &sent).status, 200);
+        let calls = stub.take_seen();
+        let first = calls.iter().find(|call| call.path == "/away").unwrap();
+        assert_eq!(first.header("x-door"), Some("k1"), "{path}");
+        assert_eq!(first.header("x-badge"), Some("t"), "{path}");
+        let second = there.take_seen().pop().unwrap();
+        assert_eq!(second.header("x-plain"), Some("1"), "{path}");
+        for name in ["x-door", "x_door", "x-badge"] {
+            assert_eq!(second.header(name), None, "{path}: {name}");
+        }
+    }
+}
+
 #[test]
 fn backends_are_called_through_the_proxy_of_the_environment() {
     let proxy = Stub::with(RESPONSES);
