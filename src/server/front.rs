@@ -28,7 +28,9 @@ use crate::server::head::{BadHead, BodyFraming, HeadFacts};
 use crate::server::http1_fast_path::Wire;
 use crate::server::rewrite::usual_form;
 use crate::server::tls::Certificates;
-use crate::server::{health_fast_path, http1_driver, http1_fast_path, proxy_protocol, socket};
+use crate::server::{
+    health_fast_path, http1_driver, http1_fast_path, large_head, proxy_protocol, socket,
+};
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use head::{Pause, Wait};
@@ -132,7 +134,7 @@ impl Front {
             if !begins {
                 return None;
             }
-            self.http2(conn.into_h2(), shutdown).await;
+            self.http2(conn, shutdown).await;
             return None;
         }
         self.http1(Box::new(conn), place, shutdown).await
@@ -151,7 +153,7 @@ impl Front {
             let facts = match self.next_head(&mut conn, &mut pause).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
-                    self.http2(conn.into_h2(), shutdown).await;
+                    self.http2(*conn, shutdown).await;
                     return None;
                 }
                 Wait::Over => return None,
@@ -202,12 +204,23 @@ impl Front {
                 }
                 Err(request) => request,
             };
+            let Some((request, aside)) = large_head::set_aside(request) else {
+                let bad = BadHead::TooLarge;
+                self.shared.metrics.bad_request(bad.as_str());
+                self.reject(&mut conn, bad.status_line(), bad.as_str())
+                    .await;
+                return None;
+            };
             let mut session = Session::new_h1(conn);
             session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);
             session.set_total_drain_timeout(Some(self.limits.read));
             session.set_pipelined_prefix(request);
+            if !http1_driver::has_request(&mut session, aside).await {
+                Box::pin(self.unreadable(session)).await;
+                return None;
+            }
             conn = http1_driver::serve(&self.gateway, session).await?;
         }
     }

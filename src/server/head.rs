@@ -9,6 +9,8 @@ use crate::upstream::budget::SMALL;
 
 /// The maximum length of a target in the `http` crate.
 const MAX_TARGET_BYTES: usize = 65_534;
+/// The maximum length of a header's name in the `http` crate.
+const MAX_NAME_BYTES: usize = 65_535;
 
 /// Why a head was rejected. It is the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub enum BadHead {
     TooLarge,
     /// More headers than `max_fields` allows.
     TooMany,
+    /// The session of the HTTP library does not read what passed these checks.
+    Unreadable,
 }
 
 impl BadHead {
@@ -58,6 +62,7 @@ impl BadHead {
             BadHead::TransferEncoding => "transfer_encoding",
             BadHead::TooLarge => "too_large",
             BadHead::TooMany => "too_many",
+            BadHead::Unreadable => "unreadable",
         }
     }
 
@@ -237,6 +242,9 @@ impl HeadReader {
         let colon = memchr(b':', line).ok_or(BadHead::Field)?;
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default();
+        if name.len() > MAX_NAME_BYTES {
+            return Err(BadHead::TooLarge);
+        }
         if !is_name(name) {
             return Err(BadHead::Field);
         }

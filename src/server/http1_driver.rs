@@ -4,18 +4,16 @@
 //! that the gateway does not take, and they are copied into the box. HTTP/2 uses Pingora's driver, because Pingora reads
 //! those connections itself.
 
-use pingora_core::{Error, ErrorType};
+use http::HeaderMap;
+use pingora_core::Error;
 use pingora_proxy::{ProxyHttp, Session};
 
 use super::conn::Conn;
 use super::gateway::{Ctx, Gateway};
 use super::http1_fast_path::{self, Wire};
 
-/// Serves the request whose bytes the session has been given. Returns the connection if another request may follow.
+/// Serves the request that the session has read. Returns the connection if another request may follow.
 pub(super) async fn serve(gateway: &Gateway, mut session: Session) -> Option<Box<Conn>> {
-    if !has_request(&mut session).await {
-        return None;
-    }
     run(gateway, &mut session, None).await?;
     let reusable = session.downstream_session.finish().await.ok().flatten()?;
     let (stream, _) = reusable.into_parts();
@@ -51,20 +49,24 @@ async fn run(gateway: &Gateway, session: &mut Session, wire: Option<&Wire>) -> O
     }
 }
 
-/// Whether Pingora reads the head as a request. The front loop has checked it before, so this seldom fails.
-async fn has_request(session: &mut Session) -> bool {
-    let error = match session.read_request().await {
-        Ok(has_request) => return has_request,
-        Err(error) => error,
-    };
-    log::debug!("a request could not be read: {error}");
-    if *error.etype() == ErrorType::InvalidHTTPHeader
-        && let Err(error) = session.respond_error(400).await
-    {
-        log::debug!("the client closed the connection before its error response: {error}");
+/// Whether Pingora reads the head as a request, which then gets the headers that were set aside. The front loop has
+/// checked the head before, so this should not fail.
+pub(super) async fn has_request(session: &mut Session, aside: Option<Box<HeaderMap>>) -> bool {
+    match session.read_request().await {
+        Ok(false) => return false,
+        Ok(true) => {}
+        Err(error) => {
+            log::debug!("a request could not be read: {error}");
+            return false;
+        }
     }
-    session.downstream_session.shutdown().await;
-    false
+    let Some(aside) = aside else {
+        return true;
+    };
+    let head = session.req_header_mut();
+    aside
+        .iter()
+        .all(|(name, value)| head.append_header(name, value).is_ok())
 }
 
 /// Reports a request that ended with an error. Its connection is closed.

@@ -2,6 +2,7 @@
 
 mod backends;
 mod bodies;
+mod heads;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Response, Signer, Stub, Upstream, pause, tokens};
+use crate::support::{
+    Client, Gateway, Response, Signer, Stub, Upstream, eventually, pause, tokens,
+};
 
 /// A composed and a streamed endpoint, one with a parameter, one that needs a token.
 fn config(backend: &str) -> Value {

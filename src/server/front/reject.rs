@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use pingora_core::Error;
 use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
 use super::{FAREWELL, Front};
@@ -11,6 +16,7 @@ use crate::runtime::errors::ErrorBodies;
 use crate::runtime::request::RequestId;
 use crate::runtime::response::Response;
 use crate::server::conn::Conn;
+use crate::server::head::BadHead;
 use crate::telemetry::request_id;
 
 /// How long a rejected client has to read the response before the connection is closed.
@@ -21,6 +27,30 @@ impl Front {
     ///
     /// There is no line in the access log. If the client gets an id, it is in a line of the log.
     pub(super) async fn reject(&self, conn: &mut Conn, status: &str, reason: &str) {
+        let (response, id) = self.rejection(&peer(conn), status, reason);
+        let (kind, body) = match response.fields.first() {
+            Some((_, kind)) => (kind.as_bytes(), &*response.body),
+            None => (PLAIN, status.as_bytes()),
+        };
+        reject_with(conn, status, kind, id.as_ref(), body).await;
+    }
+
+    /// Rejects a head that the session cannot read. The response is written by the session, which has the connection.
+    pub(super) async fn unreadable(&self, mut session: Session) {
+        let bad = BadHead::Unreadable;
+        self.shared.metrics.bad_request(bad.as_str());
+        let peer = session.client_addr().map(ToString::to_string);
+        let peer = peer.unwrap_or_default();
+        let (response, id) = self.rejection(&peer, bad.status_line(), bad.as_str());
+        let written = write_unread(&mut session, response, bad.status_line(), id);
+        if let Err(error) = written.await {
+            log::debug!("the client closed the connection before its error response: {error}");
+        }
+        session.downstream_session.shutdown().await;
+    }
+
+    /// The response to what is not a request, and the id that the client gets. Logs the reason.
+    fn rejection(&self, peer: &str, status: &str, reason: &str) -> (Response, Option<RequestId>) {
         let active = self.shared.active.load_full();
         let errors = active.service.errors.as_deref();
         let given = active.service.new_id();
@@ -32,27 +62,47 @@ impl Front {
         match (&id, shown) {
             (Some(id), Some(shown)) => request_id::within_sync(id.clone(), || {
                 log::info!(
-                    "[SERVICE: Gateway] rejected a request from {}: {reason}, request id {shown}",
-                    peer(conn)
+                    "[SERVICE: Gateway] rejected a request from {peer}: {reason}, request id {shown}"
                 );
             }),
-            _ => log::info!(
-                "[SERVICE: Gateway] rejected a request from {}: {reason}",
-                peer(conn)
-            ),
+            _ => log::info!("[SERVICE: Gateway] rejected a request from {peer}: {reason}"),
         }
         let code = status.split(' ').next().unwrap_or_default();
         let response = match (errors, code.parse()) {
             (Some(errors), Ok(code)) => errors.dress(Response::empty(code), Some(reason), shown),
             _ => Response::empty(StatusCode::BAD_REQUEST),
         };
-        let (kind, body) = match response.fields.first() {
-            Some((_, kind)) => (kind.as_bytes(), &*response.body),
-            None => (PLAIN, status.as_bytes()),
-        };
-        let header = given.filter(|given| given.respond).map(|given| given.id);
-        reject_with(conn, status, kind, header.as_ref(), body).await;
+        let id = given.filter(|given| given.respond).map(|given| given.id);
+        (response, id)
     }
+}
+
+/// Writes a response on a session that has not read its request.
+async fn write_unread(
+    session: &mut Session,
+    response: Response,
+    status: &'static str,
+    id: Option<RequestId>,
+) -> Result<(), Box<Error>> {
+    let mut header = ResponseHeader::build(response.status, Some(4))?;
+    let body = match response.fields.first() {
+        Some((_, kind)) => {
+            header.insert_header(CONTENT_TYPE, kind)?;
+            response.body
+        }
+        None => {
+            header.insert_header(CONTENT_TYPE, PLAIN)?;
+            Bytes::from_static(status.as_bytes())
+        }
+    };
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    if let Some(id) = id {
+        header.insert_header(id.header, id.value)?;
+    }
+    session
+        .as_downstream_mut()
+        .write_error_response(header, body)
+        .await
 }
 
 /// Resolves after a stop, when clients have had time to notice it.

@@ -1,6 +1,12 @@
+use std::io::Cursor;
+
+use bytes::BytesMut;
+use futures::FutureExt as _;
+use pingora_proxy::Session;
 use proptest::prelude::*;
 
 use super::*;
+use crate::server::rewrite::usual_form;
 
 fn read(head: &str) -> Result<Option<HeadFacts>, BadHead> {
     HeadReader::new(16 * 1024, 256).advance(head.as_bytes())
@@ -131,6 +137,54 @@ proptest! {
         let first = reader.advance(&bytes[..cut.min(bytes.len())]);
         if let Ok(None) = first {
             prop_assert_eq!(reader.advance(&bytes), whole);
+        }
+    }
+}
+
+/// What the session reads of a request that the front loop has accepted, if it accepts it.
+fn session_reads(request: &[u8]) -> Option<(String, bool)> {
+    let facts = HeadReader::new(16 * 1024, 256).advance(request).ok()??;
+    let usual = usual_form(request.get(..facts.length)?, &facts);
+    let request = usual.as_deref().unwrap_or(request);
+    let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
+    session.set_pipelined_prefix(BytesMut::from(request));
+    let read = session.read_request().now_or_never();
+    let is_read = matches!(read, Some(Ok(true)));
+    Some((String::from_utf8_lossy(request).into_owned(), is_read))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Otherwise a client would get the response of the HTTP library.
+    #[test]
+    fn a_head_that_passes_is_read_by_the_session(
+        method in prop_oneof![
+            4 => "GET|POST", 1 => "CONNECT|OPTIONS", 1 => "[!#-'A-Z^-z]{1,30}"
+        ],
+        target in prop_oneof![
+            4 => "/[ -~]{0,20}",
+            2 => "//?[/\\\\a:@.*]{0,12}",
+            2 => "https?:/{0,3}[a-z:@.\\[\\]%/\\\\*]{0,12}",
+            1 => Just("*".to_owned()),
+            2 => "/\\PC{0,10}",
+        ],
+        version in prop_oneof![4 => Just("1.1"), 1 => Just("1.0")],
+        host in prop_oneof![4 => Just("a".to_owned()), 2 => "[a-z:.\\[\\]%*@/]{0,12}", 1 => "\\PC{0,6}"],
+        fields in proptest::collection::vec(
+            prop_oneof![
+                "[!#-'*+.^-z|~A-Z0-9-]{1,12}:[ -~\t]{0,20}",
+                "[a-z]{1,4}: \\PC{0,8}",
+                "(Content-Length|Transfer-Encoding|Connection|Upgrade|Expect|TE|Trailer): ?[a-z0-9, -]{0,14}",
+                "(content-length: 0?[0-9]{1,3}|transfer-encoding: chunked|connection: upgrade)",
+            ],
+            0..4,
+        ),
+    ) {
+        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        let head = format!("{method} {target} HTTP/{version}\r\nHost: {host}\r\n{fields}\r\n");
+        if let Some((request, is_read)) = session_reads(head.as_bytes()) {
+            prop_assert!(is_read, "{request:?}");
         }
     }
 }
