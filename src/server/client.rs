@@ -1,6 +1,7 @@
 //! A client's session, as the pipeline sees it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -29,6 +30,8 @@ pub(super) struct Client<'s> {
     pub(super) wire: Option<&'s Wire>,
     pub(super) address: Option<IpAddr>,
     pub(super) active: &'s Active,
+    /// The maximum time between two pieces of a body over HTTP/2, before the response has begun.
+    pub(super) silence: Option<Duration>,
     /// Whether the whole body was read. The session does not always know it: over HTTP/2, unread trailers may follow.
     pub(super) has_body: bool,
     /// Headers that steps set for any response to the client.
@@ -92,8 +95,17 @@ impl Source for Client<'_> {
             if let Some(wire) = self.wire {
                 return Err(unread(&*wire.closed().await));
             }
+            // Once the response has begun, both sides may pause, as gRPC does. `portcullis/stream` limits that.
+            let silence = self.silence.filter(|_| !self.has_body && !self.has_head());
             let downstream = self.session.as_downstream_mut();
-            let piece = downstream.read_body_or_idle(self.has_body).await;
+            let piece = match silence {
+                None => downstream.read_body_or_idle(self.has_body).await,
+                // Boxed, so that other requests do not carry its state.
+                Some(silence) => {
+                    let read = downstream.read_body_or_idle(false);
+                    Box::pin(body::in_time(silence, read)).await
+                }
+            };
             let bytes = piece.map_err(|error| unread(&error))?;
             self.has_body = bytes.is_none() || downstream.is_body_done();
             let taken = self
@@ -126,7 +138,7 @@ impl Downstream for Client<'_> {
     }
 
     async fn read_whole(&mut self, most: u64) -> Result<Bytes, Failure> {
-        let body = body::read(self.session, most).await?;
+        let body = body::read(self.session, most, self.silence).await?;
         self.has_body = true;
         if self.streamed_body.is_coded() {
             streamed_body::decoded(&body, most)

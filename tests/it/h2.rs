@@ -1,6 +1,7 @@
 //! HTTP/2 and gRPC through the gateway: bodies, trailers, rejections, the end of a connection.
 
 mod empty_frames;
+mod silence;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -37,6 +37,8 @@ pub(crate) struct Ctx {
     pub(super) silent: bool,
     /// Preflights and health: responses that are not finished (see [`Ctx::finishing`]).
     pub(super) bare: bool,
+    /// The maximum time between two pieces of the body over HTTP/2. The session of HTTP/1 has its own.
+    pub(in crate::server) silence: Option<Duration>,
     /// For the memory of a large head over HTTP/2. The front loop holds that of HTTP/1.
     pub(super) held: Charge,
     /// Counts the request until it ends, also when its task is dropped.
@@ -65,6 +67,7 @@ impl Ctx {
             answered: None,
             silent: false,
             bare: false,
+            silence: None,
             held: Charge::default(),
             _in_flight: in_flight,
             counted: false,

@@ -15,6 +15,7 @@ use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
 use crate::runtime::step::ServiceStep;
+use crate::server::body::{self, Expectation};
 use crate::server::{builtin, files};
 use crate::telemetry::request_id;
 
@@ -249,9 +250,7 @@ fn as_shown<'r>(
 
 /// The decision about a request that has no route whatever the configuration is.
 fn without_route(head: &Head<'_>) -> Option<Decision> {
-    let expects = head.headers.get(header::EXPECT);
-    if expects.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        // RFC 9110 §10.1.1: an expectation that the gateway cannot meet.
+    if body::expectation(head.headers) == Expectation::Unknown {
         let response = text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed");
         return Some(Decision::Response(response));
     }

@@ -27,7 +27,7 @@ pub(super) enum Gated {
 impl Gateway {
     /// The whole body for `/__debug/` and `/__echo/`, which have no timeout of their own.
     pub(super) async fn body_in_time(&self, session: &mut Session, most: u64) -> Bytes {
-        let read = body::read(session, most);
+        let read = body::read(session, most, None);
         match pingora_timeout::timeout(self.limits.read, read).await {
             Ok(body) => body.unwrap_or_default(),
             Err(_) => {
@@ -127,7 +127,7 @@ impl Gateway {
         if ctx.notes.body.is_some() {
             return Ok(());
         }
-        let read = body::read(session, most);
+        let read = body::read(session, most, ctx.silence);
         let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
             // The deadline of an endpoint applies, whatever the time was spent on.

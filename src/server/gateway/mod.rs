@@ -195,11 +195,15 @@ impl Gateway {
     /// limit. Returns the response to a head with too many headers, or for which there is no memory.
     fn limit_http2(&self, session: &mut Session, ctx: &mut Ctx) -> Option<Response> {
         let downstream = session.as_downstream_mut();
+        ctx.silence = Some(self.limits.read);
         downstream.set_write_timeout(self.limits.write);
         downstream.set_total_drain_timeout(Some(self.limits.read));
+        let peer = downstream.client_addr().cloned();
         let head = downstream.req_header();
         let rejected = |reason, status| {
             self.shared.metrics.bad_request(reason);
+            let peer = peer.as_ref().map(ToString::to_string).unwrap_or_default();
+            log::info!("[SERVICE: Gateway] rejected a request from {peer}: {reason}");
             Some(Response::empty(status))
         };
         // The client's table of headers makes a few bytes on the wire a head of 64 KiB.

@@ -217,6 +217,7 @@ async fn work(
         wire: ctx.wire.as_ref(),
         address: ctx.client,
         active: &ctx.active,
+        silence: ctx.silence,
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,
         response_edits: ctx.response_edits(),
