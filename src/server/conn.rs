@@ -23,7 +23,8 @@ use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 use crate::server::connection_limit::StallWatch;
-use crate::server::http2_streams::{PREFACE_BYTES, Streams};
+use crate::server::http2_streams::{ErrorFrames, PREFACE_BYTES, Streams};
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::{EmptyFrames, read_buffer};
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
@@ -64,6 +65,9 @@ pub(crate) struct Conn {
     timeout: Option<Duration>,
     /// The open streams of HTTP/2.
     streams: Option<Box<Streams>>,
+    /// The incomplete head of HTTP/2, and the time at which it must be complete.
+    head: Option<(u32, Pin<Box<Sleep>>)>,
+    head_timeout: Duration,
     /// Drops empty DATA frames of HTTP/2.
     empty_frames: Option<Box<EmptyFrames>>,
     /// The last read had to wait for the client.
@@ -103,6 +107,8 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            head: None,
+            head_timeout: Duration::MAX,
             empty_frames: None,
             reads: false,
         }
@@ -142,6 +148,8 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            head: None,
+            head_timeout: Duration::MAX,
             empty_frames: None,
             reads: false,
         }
@@ -152,12 +160,23 @@ impl Conn {
         self.alpn == Some(ALPN::H2)
     }
 
-    /// The client uses HTTP/2 without TLS: everything that was read, and everything that follows, belongs to it.
-    pub(crate) fn into_h2(mut self) -> Conn {
+    /// The connection below TLS: everything that was read, and everything that follows, belongs to TLS.
+    pub(crate) fn into_opaque(mut self) -> Conn {
+        // Closing does not wait for the client here. The connection above does.
+        self.alpn = Some(ALPN::H2);
+        self.budget = u64::MAX;
+        self
+    }
+
+    /// The client uses HTTP/2: everything that was read, and everything that follows, belongs to it. `metrics` count
+    /// the errors that the gateway reports to the client. Each head must be complete within `head`.
+    pub(crate) fn into_h2(mut self, metrics: Arc<Metrics>, head: Duration) -> Conn {
+        self.head_timeout = head;
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self.timeout = Some(H2_TIMEOUT);
-        self.streams = Some(Box::default());
+        let errors = ErrorFrames::new(metrics, self.socket.clone());
+        self.streams = Some(Box::new(Streams::new(errors)));
         let filter = EmptyFrames::after(PREFACE_BYTES, "a client");
         self.empty_frames = Some(Box::new(filter));
         self
@@ -313,6 +332,23 @@ impl Conn {
         })
     }
 
+    /// Resolves if a client of HTTP/2 takes too long for a head. Called while nothing comes from the client.
+    fn poll_slow_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let streams = self.streams.as_ref();
+        let Some(number) = streams.and_then(|streams| streams.incomplete_head()) else {
+            self.head = None;
+            return Poll::Pending;
+        };
+        let (_, timer) = match self.head.take() {
+            Some((known, timer)) if known == number => self.head.insert((known, timer)),
+            _ => {
+                let timer = Box::pin(tokio::time::sleep(self.head_timeout));
+                self.head.insert((number, timer))
+            }
+        };
+        timer.as_mut().poll(cx)
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
             if self.budget >= buf.remaining() as u64 {
@@ -355,16 +391,36 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::upstream::http2_frame::{DATA, frame};
+
+    /// A client, and the connection that was accepted from it.
+    async fn connected() -> (TcpStream, Conn) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let client = client.await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let stream: pingora_core::protocols::l4::stream::Stream = accepted.into();
+        (client, Conn::plain(Box::new(stream)))
+    }
+
+    #[tokio::test]
+    async fn below_tls_no_byte_is_taken_for_a_frame() {
+        let (mut client, conn) = connected().await;
+        let mut conn = conn.into_opaque();
+        // As frames of HTTP/2 these would be empty, and the last one incomplete.
+        let empty = frame(DATA, 0, 1, b"");
+        let sent = [&[0; PREFACE_BYTES][..], &empty.repeat(100), &empty[..5]].concat();
+        client.write_all(&sent).await.unwrap();
+        let mut received = vec![0; sent.len()];
+        let read = conn.read_exact(&mut received);
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+        assert_eq!(read.expect("all bytes arrive").unwrap(), sent.len());
+        assert_eq!(received, sent);
+    }
 
     #[tokio::test]
     async fn closing_waits_for_an_unread_body() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        let stream: pingora_core::protocols::l4::stream::Stream = accepted.into();
-        let mut conn = Conn::plain(Box::new(stream));
+        let (mut client, mut conn) = connected().await;
         client.write_all(&[b'x'; 50_000]).await.unwrap();
         conn.fill().await.unwrap();
         conn.begin_request(10, Body::Length(100_000)).unwrap();

@@ -42,7 +42,7 @@ impl TlsSide<'_> {
         let conn = self.not_plain(conn, place).await?;
         let socket = GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(self.certificates.server_config());
-        let stream: Stream = Box::new(conn.into_h2());
+        let stream: Stream = Box::new(conn.into_opaque());
         let accept = self.limiter.take(acceptor.accept(stream));
         place.waits_for_client();
         let accepted = tokio::select! {

@@ -7,6 +7,7 @@
 //! handled, so they are charged here, where their bytes arrive.
 
 mod block;
+mod errors;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,9 +15,11 @@ use std::sync::OnceLock;
 use crate::upstream::budget::{Budget, Charge, Full, SMALL};
 use crate::upstream::http2_frame::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, HEAD_BYTES, HEADERS, PADDED, PRIORITY,
-    RST_STREAM,
+    RST_STREAM, SETTINGS,
 };
 use block::Block;
+
+pub(super) use errors::ErrorFrames;
 
 /// The bytes before the first frame of a client (RFC 9113 §3.4).
 pub(super) const PREFACE_BYTES: usize = 24;
@@ -49,11 +52,17 @@ pub(super) struct Streams {
     last: u32,
     /// A header block is incomplete.
     unfinished: bool,
+    /// The number of header blocks that are complete, as far as their frames are announced.
+    heads: u32,
+    /// The client has sent the header of a frame.
+    began: bool,
     /// The bytes of bodies since there was no open stream. How many of them were read is unknown.
     bodies: usize,
     /// The maximum of `bodies`.
     window: usize,
     charge: Charge,
+    /// For the errors that are sent.
+    errors: Option<ErrorFrames>,
 }
 
 /// The bytes of bodies that a client may send on one connection before they are read. If the memory allows it, there is
@@ -79,17 +88,42 @@ impl Default for Streams {
             stream: 0,
             last: 0,
             unfinished: false,
+            heads: 0,
+            began: false,
             bodies: 0,
             window: window(),
             charge: Charge::default(),
+            errors: None,
         }
     }
 }
 
 impl Streams {
+    /// The streams of a new connection, whose errors go to `errors`.
+    pub(super) fn new(errors: ErrorFrames) -> Streams {
+        Streams {
+            errors: Some(errors),
+            ..Streams::default()
+        }
+    }
+
     /// Whether no request is open.
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// The number of the head that the client has not sent completely: that of a request, or the settings of the
+    /// connection.
+    pub(super) fn incomplete_head(&self) -> Option<u32> {
+        let is_cut = self.received.lacks(&[HEADERS, CONTINUATION, SETTINGS]);
+        (!self.began || self.unfinished || is_cut).then_some(self.heads)
+    }
+
+    /// The client took too long for a head.
+    pub(super) fn slow_head(&mut self) {
+        if let Some(errors) = &mut self.errors {
+            errors.slow_head();
+        }
     }
 
     /// Looks at bytes of the client, in the order in which they came.
@@ -99,6 +133,7 @@ impl Streams {
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let (open, taken) = (&mut self.open, &mut self.taken);
         let (last, unfinished) = (&mut self.last, &mut self.unfinished);
+        let (heads, began) = (&mut self.heads, &mut self.began);
         let (block, stream) = (&mut self.block, &mut self.stream);
         let bodies = &mut self.bodies;
         let window = self.window;
@@ -115,8 +150,10 @@ impl Streams {
                 }
                 Part::Payload(..) => return,
             };
+            *began = true;
             if matches!(frame.kind, HEADERS | CONTINUATION) {
                 *unfinished = frame.flags & END_HEADERS == 0;
+                *heads = heads.wrapping_add(u32::from(!*unfinished));
             }
             match frame.kind {
                 HEADERS => {
@@ -151,8 +188,20 @@ impl Streams {
     pub(super) fn send(&mut self, bytes: &[u8]) {
         let (open, taken) = (&mut self.open, &mut self.taken);
         let before = open.len();
+        let mut errors = self.errors.as_mut();
         self.sent.scan(bytes, |part| {
-            let Part::Frame(frame) = part else { return };
+            let frame = match part {
+                Part::Frame(frame) => frame,
+                Part::Payload(_, bytes) => {
+                    if let Some(errors) = &mut errors {
+                        errors.payload(bytes);
+                    }
+                    return;
+                }
+            };
+            if let Some(errors) = &mut errors {
+                errors.begin(frame);
+            }
             let is_end = matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0;
             if is_end || frame.kind == RST_STREAM {
                 *taken -= open.remove(&frame.stream).unwrap_or_default();
@@ -198,6 +247,11 @@ impl Frames {
             head: [0; HEAD_BYTES],
             have: 0,
         }
+    }
+
+    /// Whether the payload of a frame of one of these kinds is incomplete.
+    fn lacks(&self, kinds: &[u8]) -> bool {
+        self.skip > 0 && kinds.contains(&self.kind)
     }
 
     /// What has come of a frame that is not complete.

@@ -1,5 +1,6 @@
 //! Hostile frames: HTTP/2 by hand, with prior knowledge on a listener without TLS.
 
+mod errors;
 mod floods;
 mod memory;
 mod suite;

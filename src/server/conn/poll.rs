@@ -53,6 +53,13 @@ impl AsyncRead for Conn {
             }
         }
         this.reads = read.is_pending();
+        if this.reads && this.streams.is_some() && this.poll_slow_head(cx).is_ready() {
+            if let Some(streams) = &mut this.streams {
+                streams.slow_head();
+            }
+            let error = io::Error::new(io::ErrorKind::TimedOut, "a head is too slow");
+            return Poll::Ready(Err(error));
+        }
         this.watched(cx, read)
     }
 }

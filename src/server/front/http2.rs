@@ -1,5 +1,7 @@
 //! HTTP/2 connections: their limits, and how they are recognised.
 
+use std::sync::Arc;
+
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::ShutdownWatch;
@@ -34,6 +36,7 @@ impl Front {
     }
 
     pub(super) async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
+        let conn = conn.into_h2(Arc::clone(&self.shared.metrics), self.limits.head);
         // A client that connects although the process is stopping has found no other gateway yet.
         let shutdown = if *self.leaving.borrow() {
             shutdown.clone()
