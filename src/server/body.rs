@@ -102,8 +102,19 @@ pub(super) enum Expectation {
     Unknown,
 }
 
-/// Reads `Expect`, which is a list (RFC 9110 §10.1.1). Empty members count for nothing (§5.6.1.2).
+/// Reads `Expect`, which few requests have.
+#[inline]
 pub(super) fn expectation(headers: &HeaderMap) -> Expectation {
+    if headers.contains_key(header::EXPECT) {
+        listed(headers)
+    } else {
+        Expectation::Nothing
+    }
+}
+
+/// `Expect` is a list (RFC 9110 §10.1.1). Empty members count for nothing (§5.6.1.2).
+#[cold]
+fn listed(headers: &HeaderMap) -> Expectation {
     let values = headers.get_all(header::EXPECT).iter();
     let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let mut found = Expectation::Nothing;
