@@ -20,6 +20,7 @@ use tokio::time::timeout_at;
 
 use super::failure::{Failure, Guard, Kind};
 use crate::upstream::budget::Memory;
+use crate::upstream::processors;
 
 /// How long work may block a worker.
 const INLINE: Duration = Duration::from_millis(2);
@@ -281,10 +282,8 @@ fn settle() {
     let _ = seen.recv_timeout(MAX_SETTLING);
 }
 
-static LANES: Lazy<Lanes> = Lazy::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Lanes::new(processors.saturating_sub(1).max(1))
-});
+static LANES: Lazy<Lanes> =
+    Lazy::new(|| Lanes::new(processors::granted().saturating_sub(1).max(1)));
 
 /// One more than the lanes, so that there is always work for a lane.
 static TURNS: Lazy<Semaphore> = Lazy::new(|| Semaphore::new(LANES.number + 1));

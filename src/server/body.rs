@@ -66,6 +66,8 @@ pub(super) fn too_large() -> Failure {
 impl Pieces for ClientBody<'_> {
     type Error = Failure;
 
+    const KEEPS_BUFFER: bool = true;
+
     /// Thousands of clients may each send a few kilobytes and stop. What they have sent is also in the buffer of their
     /// connection.
     fn charged(length: usize, _: usize) -> usize {

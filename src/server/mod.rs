@@ -2,7 +2,6 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `processors` | the number of worker threads |
 //! | [`start`], [`process`], `signals`, [`new_process`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
 //! | `listeners`, `socket_transfer`, `control_folder` | the listening sockets, how they are passed on, and the folder of control sockets |
 //! | `accept`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the limit of connections and which of them are idle, file descriptors, a client's socket |
@@ -45,7 +44,6 @@ mod memory;
 pub(crate) mod new_process;
 pub(crate) mod pages;
 pub(crate) mod process;
-mod processors;
 pub(crate) mod proxy_protocol;
 mod respond;
 mod response_edits;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use crate::runtime::compression::{Choice, Coding, Encoder, encode};
 use crate::runtime::failure::Failure;
 use crate::runtime::heavy::turn;
-use crate::runtime::response::{X_KRAKEND, X_KRAKEND_COMPLETED};
+use crate::runtime::response::has_one_value;
 use crate::runtime::response_edits::{HeaderEdits, Name, ResponseEdits};
-use crate::upstream::{budget, content_length};
+use crate::upstream::content_length;
 
 /// Fields that describe the bytes of a body, and are wrong about an encoded one.
 const OF_PLAIN_BODY: [HeaderName; 5] = [
@@ -60,13 +60,13 @@ pub(super) async fn whole(
         return Ok(body);
     };
     let encoded = encode(setting, &body).or_err(ErrorType::InternalError, "compression failed")?;
-    if encoded.len() >= body.len() {
+    let Some(encoded) = encoded else {
         describe(header, Choice::Varies)?;
         return Ok(body);
-    }
+    };
     describe(header, choice)?;
     header.insert_header(header::CONTENT_LENGTH, encoded.len())?;
-    Ok(budget::charged(encoded))
+    Ok(encoded)
 }
 
 /// Finishes the head of a response that is streamed, and returns the encoder of its body. `alone`: there is no body.
@@ -190,9 +190,8 @@ fn edit(edits: &HeaderEdits, header: &mut ResponseHeader) -> Result<()> {
         append(header, name, values)?;
     }
     for (name, values) in &edits.add {
-        // What the gateway has set itself has one value.
-        let is_own = [X_KRAKEND, X_KRAKEND_COMPLETED].contains(&name.name);
-        if is_own && header.headers.contains_key(&name.name) {
+        // `replace` is for a header that has one value, and has it already.
+        if has_one_value(&name.name) && header.headers.contains_key(&name.name) {
             continue;
         }
         append(header, name, values)?;

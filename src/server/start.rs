@@ -377,7 +377,7 @@ fn memory_share(half: u64) -> usize {
 pub(crate) fn workers(listen: &Listen) -> usize {
     listen
         .threads
-        .unwrap_or_else(crate::server::processors::granted)
+        .unwrap_or_else(crate::upstream::processors::granted)
 }
 
 fn server_conf(listen: &Listen) -> ServerConf {

@@ -11,22 +11,23 @@
 
 mod memory;
 mod stores;
+mod system;
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+use super::large_buffer::{LARGE, LargeBuffer};
+
 pub(crate) use memory::Memory;
 pub(crate) use stores::{Store, register, register_copy};
+
+pub(crate) use system::{available, half_of_memory};
 
 /// What a client or a backend sends of one head or body is not charged up to this size.
 pub(crate) const SMALL: usize = 4 * 1024;
 /// What is made of a body is not charged up to this size.
 pub(crate) const FREE: usize = 16 * 1024;
-/// The limit if neither the system nor the configuration gives one.
-const UNKNOWN: u64 = 1 << 30;
 
 static PROCESS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static STORES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
@@ -200,11 +201,16 @@ impl Charge {
     /// Raises the charge by this many bytes for something optional, which may use half of the limit. `false` if that is
     /// reached, which does not count as a rejection.
     pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
-        let bytes = bytes as u64;
-        let is_free = self.budget.used().saturating_add(bytes) <= self.budget.limit() / 2;
-        let taken = is_free && self.budget.take(bytes);
+        let after = self.budget.used().saturating_add(bytes as u64);
+        after <= self.budget.limit() / 2 && self.try_more(bytes)
+    }
+
+    /// Raises the charge by this many bytes for something optional that does not last. `false` if the limit is reached,
+    /// which does not count as a rejection.
+    pub(crate) fn try_more(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.take(bytes as u64);
         if taken {
-            self.bytes += bytes;
+            self.bytes += bytes as u64;
         }
         taken
     }
@@ -229,7 +235,7 @@ impl Charge {
     }
 
     /// Releases what exceeds `bytes`.
-    fn lower(&mut self, bytes: u64) {
+    pub(crate) fn lower(&mut self, bytes: u64) {
         let over = self.bytes.saturating_sub(bytes);
         if over > 0 {
             self.budget.release(over);
@@ -250,6 +256,22 @@ impl Charge {
         }
         self.lower(body.capacity() as u64);
         self.hold(body.freeze())
+    }
+
+    /// As [`Charge::settle`].
+    pub(crate) fn settle_large(mut self, body: LargeBuffer) -> Bytes {
+        self.lower(body.len() as u64);
+        self.hold(body.into_bytes())
+    }
+
+    /// A copy of this body, for which this charge is.
+    pub(crate) fn hold_copy(self, body: &[u8]) -> Bytes {
+        if body.len() < LARGE {
+            return self.hold(Bytes::copy_from_slice(body));
+        }
+        let mut copy = LargeBuffer::new(body.len());
+        copy.push(body);
+        self.hold(copy.into_bytes())
     }
 
     /// The body that this charge is for, which stays charged until its last copy is dropped.
@@ -317,66 +339,6 @@ pub(crate) fn has_space(bytes: u64) -> bool {
         }
     }
     true
-}
-
-/// Half of the memory available to this process.
-pub(crate) fn half_of_memory() -> u64 {
-    available() / 2
-}
-
-/// The memory available to this process: of its control group, or of the machine.
-// On 32-bit systems these fields are narrower.
-#[allow(clippy::useless_conversion)]
-pub(crate) fn available() -> u64 {
-    let machine = rustix::system::sysinfo();
-    let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
-    let group = fs::read_to_string("/proc/self/cgroup")
-        .ok()
-        .and_then(|groups| group_limit(Path::new("/sys/fs/cgroup"), &groups));
-    match group.unwrap_or(u64::MAX).min(total) {
-        0 => UNKNOWN,
-        bytes => bytes,
-    }
-}
-
-/// The smallest limit of the control groups in `groups`, which is the text of `/proc/self/cgroup` (cgroups(7)):
-/// version 2 uses the line `0::/path`, version 1 the line with `memory`. In a container the path may not exist; its
-/// own group is then the root.
-fn group_limit(root: &Path, groups: &str) -> Option<u64> {
-    groups
-        .lines()
-        .filter_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (parts.next()?, parts.next()?);
-            let path = path.trim_start_matches('/');
-            match controllers {
-                "" => least(root, path, "memory.max"),
-                _ if controllers.split(',').any(|name| name == "memory") => {
-                    least(&root.join("memory"), path, "memory.limit_in_bytes")
-                }
-                _ => None,
-            }
-        })
-        .min()
-}
-
-/// The smallest number in the files called `name` in the directories from `root`/`path` up to `root`.
-fn least(root: &Path, path: &str, name: &str) -> Option<u64> {
-    let mut folder: PathBuf = root.join(path);
-    let mut least = None;
-    loop {
-        // "max" does not parse as a number and means no limit.
-        let limit = fs::read_to_string(folder.join(name))
-            .ok()
-            .and_then(|text| text.trim().parse::<u64>().ok());
-        least = match (least, limit) {
-            (Some(one), Some(other)) => Some(u64::min(one, other)),
-            (one, other) => one.or(other),
-        };
-        if folder == root || !folder.pop() {
-            return least;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -467,27 +429,5 @@ mod tests {
         assert!(!one.reserve(1));
         drop((one, two));
         assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn the_smallest_limit_of_all_groups_is_used() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |path: &str, text: &str| {
-            let file = root.path().join(path);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        };
-        at("a/memory.max", "1000\n");
-        at("a/b/memory.max", "max\n");
-        at("memory/x/memory.limit_in_bytes", "500\n");
-        at("memory/memory.limit_in_bytes", "9223372036854771712\n");
-        let limit = |groups| group_limit(root.path(), groups);
-        assert_eq!(limit("0::/a/b\n"), Some(1000));
-        assert_eq!(limit("0::/c\n"), None);
-        assert_eq!(limit("12:cpu,memory:/x\n0::/a/b\n"), Some(500));
-        // What a container sees.
-        at("memory.max", "300");
-        assert_eq!(limit("0::/not/there\n"), Some(300));
-        assert!(half_of_memory() > 0);
     }
 }

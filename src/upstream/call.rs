@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 
 use super::budget::Full;
 use super::client::Client;
-use super::collect::{Collector, Overflow, Pieces, whole};
+use super::collect::{Collector, Overflow, Pieces, charged, whole};
 use super::error::CallError;
 use super::exchange::{Exchange, RequestBody};
 use super::gunzip::{Gunzip, is_gzip};
@@ -317,6 +317,18 @@ impl Exchange<'_> {
 impl Pieces for Exchange<'_> {
     type Error = CallError;
 
+    const KEEPS_BUFFER: bool = false;
+
+    /// While a body is read, its connection has a buffer.
+    fn charged(length: usize, copies: usize) -> usize {
+        let body = charged(length, copies);
+        if body > 0 {
+            body + length.min(CONNECTION_BUFFER)
+        } else {
+            0
+        }
+    }
+
     fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send {
         self.read_body()
     }
@@ -346,6 +358,8 @@ fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
     }
 }
 
+/// The size of the buffer that a connection reads bodies into.
+const CONNECTION_BUFFER: usize = 64 * 1024;
 /// The budget is charged twice for a body, because its decoded form exists at the same time.
 const COPIES: usize = 2;
 

@@ -4,15 +4,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use memmap2::MmapMut;
 
 use super::budget::{Budget, Charge, SMALL, Store, register_copy};
+use super::large_buffer::{LARGE, LargeBuffer};
 
-/// Larger bodies are collected in [`Block`]s of this size. A single buffer that doubles would hold up to three times the
-/// body while it grows, unknown to the budget.
+/// The size of the parts in which larger bodies are collected. A single buffer that doubles would hold up to three times
+/// the body while it grows, unknown to the budget.
 const BLOCK: usize = 1 << 20;
-/// A body of unknown length is collected in one buffer up to this size.
-const MAX_GROWN: usize = 256 << 10;
 
 /// Why a body cannot be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +25,11 @@ pub(crate) enum Overflow {
 pub(crate) trait Pieces: Send {
     type Error;
 
+    /// Whether what is charged in addition to the body lasts as long as the body.
+    const KEEPS_BUFFER: bool;
+
     /// The memory that is charged for `length` bytes of a body.
-    fn charged(length: usize, copies: usize) -> usize {
-        charged(length, copies)
-    }
+    fn charged(length: usize, copies: usize) -> usize;
 
     /// The next piece; `None` after the last one.
     fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Error>> + Send;
@@ -67,6 +66,9 @@ pub(crate) async fn whole<P: Pieces>(
         charge.cover(charged).map_err(|_| full(Overflow::Full))?;
     }
     let Some(second) = from.piece().await? else {
+        if !P::KEEPS_BUFFER {
+            charge.lower((first.len() * copies) as u64);
+        }
         return Ok(charge.hold(first));
     };
     let expected = announced.and_then(|length| usize::try_from(length).ok());
@@ -95,51 +97,18 @@ pub(crate) struct Collector {
     first: BytesMut,
     /// The maximum size of the first buffer.
     most_first: usize,
-    blocks: Vec<Block>,
+    /// The rest, or the whole body if it is large.
+    blocks: Vec<LargeBuffer>,
+    /// The size of the first block.
+    first_block: usize,
     length: usize,
     charge: Charge,
     /// See [`Pieces::charged`].
     charged: fn(usize, usize) -> usize,
 }
 
-/// A part of a large body, in memory of its own that the system gets back at once when it is dropped.
-///
-/// An allocator keeps freed memory for a while. If many large bodies end at the same time, it would hold all of them
-/// twice: in their parts, and as a whole.
-#[derive(Debug)]
-struct Block {
-    memory: MmapMut,
-    filled: usize,
-}
-
-impl Block {
-    fn new() -> Result<Block, Overflow> {
-        let memory = MmapMut::map_anon(BLOCK).map_err(|_| Overflow::Full)?;
-        // What is not filled must not take memory: a large page would. Where there are none, this is an error.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(memmap2::Advice::NoHugePage);
-        Ok(Block { memory, filled: 0 })
-    }
-
-    /// Appends what fits, and returns the rest.
-    fn push<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
-        let room = self.memory.get_mut(self.filled..).unwrap_or_default();
-        let count = room.len().min(piece.len());
-        let (fits, rest) = piece.split_at(count);
-        if let Some(room) = room.get_mut(..count) {
-            room.copy_from_slice(fits);
-        }
-        self.filled += count;
-        rest
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.memory.get(..self.filled).unwrap_or_default()
-    }
-}
-
 /// The memory that is charged for `length` bytes, unless a body is charged otherwise.
-fn charged(length: usize, copies: usize) -> usize {
+pub(crate) fn charged(length: usize, copies: usize) -> usize {
     if length > SMALL {
         length.saturating_mul(copies)
     } else {
@@ -148,14 +117,14 @@ fn charged(length: usize, copies: usize) -> usize {
 }
 
 impl Collector {
-    /// Collects at most `most` bytes, with initial space for `expected` of them, unless they are more than a block: an
+    /// Collects at most `most` bytes, with initial space for `expected` of them, but not for more than a block: an
     /// announced length is not yet received data. `copies` is the number of times that each byte is charged: more than
     /// once if something of the same size will be made from the body.
     pub(crate) fn new(expected: usize, most: u64, copies: usize) -> Collector {
-        let (space, most_first) = if expected > BLOCK {
-            (0, 0)
-        } else {
-            (expected, expected.max(MAX_GROWN))
+        let (space, most_first, first_block) = match expected {
+            0..LARGE => (expected, LARGE, BLOCK),
+            LARGE..=BLOCK => (0, 0, expected),
+            _ => (0, 0, BLOCK),
         };
         Collector {
             most,
@@ -163,6 +132,7 @@ impl Collector {
             first: BytesMut::with_capacity(space),
             most_first,
             blocks: Vec::new(),
+            first_block,
             length: 0,
             charge: Budget::process().charge(),
             charged,
@@ -189,7 +159,12 @@ impl Collector {
             None => piece,
         };
         while !rest.is_empty() {
-            let mut next = Block::new()?;
+            let size = if self.blocks.is_empty() {
+                self.first_block
+            } else {
+                BLOCK
+            };
+            let mut next = LargeBuffer::new(size);
             rest = next.push(rest);
             self.blocks.push(next);
         }
@@ -197,17 +172,25 @@ impl Collector {
     }
 
     /// The whole body. Each block is freed as soon as it is copied.
-    pub(crate) fn done(self) -> Bytes {
+    pub(crate) fn done(mut self) -> Bytes {
         if self.blocks.is_empty() {
             return self.charge.settle(self.first);
         }
-        let mut whole = BytesMut::with_capacity(self.length);
-        whole.extend_from_slice(&self.first);
-        drop(self.first);
-        for block in self.blocks {
-            whole.extend_from_slice(block.bytes());
-        }
-        self.charge.settle(whole)
+        let only = if self.first.is_empty() && self.blocks.len() == 1 {
+            self.blocks.pop()
+        } else {
+            None
+        };
+        let whole = only.unwrap_or_else(|| {
+            let mut whole = LargeBuffer::new(self.length);
+            whole.push(&self.first);
+            drop(self.first);
+            for block in self.blocks {
+                whole.push(block.as_ref());
+            }
+            whole
+        });
+        self.charge.settle_large(whole)
     }
 }
 
@@ -288,7 +271,8 @@ mod tests {
 
     #[test]
     fn pieces_of_any_size_are_joined() {
-        for size in [1_000, 70_000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
+        let sizes = [1_000, 70_000, LARGE, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK];
+        for size in sizes {
             let mut collector = Collector::new(0, u64::MAX, 1);
             let mut want = Vec::new();
             for number in 0..5_u8 {
@@ -296,14 +280,20 @@ mod tests {
                 collector.push(&piece).unwrap();
                 want.extend_from_slice(&piece);
             }
-            assert!(collector.first.len() <= MAX_GROWN);
+            assert!(collector.first.len() <= LARGE);
             assert!(collector.done() == want, "{size}");
         }
     }
 
     #[test]
     fn an_announced_body_has_one_buffer_unless_it_is_large() {
-        for (announced, blocks) in [(BLOCK - 7, 0), (BLOCK, 0), (BLOCK + 1, 2), (3 * BLOCK, 3)] {
+        for (announced, blocks) in [
+            (LARGE - 1, 0),
+            (LARGE, 1),
+            (BLOCK, 1),
+            (BLOCK + 1, 2),
+            (3 * BLOCK, 3),
+        ] {
             let mut collector = Collector::new(announced, u64::MAX, 1);
             let want: Vec<u8> = (0..announced).map(|n| (n % 251) as u8).collect();
             for piece in want.chunks(60_000) {

@@ -14,6 +14,8 @@ use futures::FutureExt;
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use super::processors;
+
 /// How often connections are looked through within the idle timeout.
 const LOOKS: u32 = 16;
 /// The limits of the time between two looks. A connection that its server has closed is found at the next look, or when
@@ -56,7 +58,7 @@ struct Waiting {
 impl Idle {
     /// Keeps each connection for `timeout`.
     pub(super) fn new(limits: Limits, timeout: Duration) -> Arc<Idle> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = processors::granted();
         Arc::new(Idle {
             shelves: (0..threads.min(MAX_SHELVES))
                 .map(|_| Shelf::default())

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
 //! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
+//! | `processors` | the number of processors that are available |
 //! | `idle` | connections that wait for their next call |
 //! | `usage` | the connections to each host and their state, for metrics |
 //! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
@@ -27,6 +28,7 @@
 //! | `link` | a connection that flushes before it waits, can return data that was read, and writes a prepared head |
 //! | `call` | [`Call`]: one call with its redirects; its response is streamed, or collected up to a limit |
 //! | [`collect`] | bodies that are read whole, within a limit and the budget |
+//! | [`large_buffer`] | large buffers, whose memory goes back to the system at once |
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
 //! | `cache_control` | [`CacheControl`](cache_control::CacheControl): the directives of `Cache-Control` |
@@ -63,11 +65,13 @@ mod http1_fast_path;
 pub(crate) mod http2_frame;
 mod idle;
 pub(crate) mod keys;
+pub(crate) mod large_buffer;
 mod link;
 mod message;
 mod multiplex;
 mod peer;
 mod pool;
+pub(crate) mod processors;
 mod proxy;
 pub(crate) mod read_buffer;
 mod redirect;

@@ -18,6 +18,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::processors;
 
 /// How many passwords of a client are compared: this many at once, then one per second. A right password is compared
 /// only once.
@@ -87,8 +88,7 @@ fn one_more(counts: &RecentMap<u32>, key: &str, now: Duration) -> u32 {
 /// The number of concurrent bcrypt computations, each on a thread of the blocking pool: half of the processors stay
 /// free for other work.
 fn at_once() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (processors / 2).clamp(2, 8)
+    (processors::granted() / 2).clamp(2, 8)
 }
 
 /// `auth/basic` of one endpoint.

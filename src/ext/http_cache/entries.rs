@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::runtime::single_flights::{Digest, SingleFlights};
@@ -213,7 +212,7 @@ fn size(key: &CacheKey, entry: &Entry) -> usize {
 
 /// A copy of the entry in its own memory, which is charged until its last reader is done.
 fn copied(mut entry: Entry, charge: Charge) -> Entry {
-    entry.response.body = charge.hold(Bytes::copy_from_slice(&entry.response.body));
+    entry.response.body = charge.hold_copy(&entry.response.body);
     let mut headers = HeaderMap::with_capacity(entry.response.headers.len());
     for (name, value) in &entry.response.headers {
         // Valid, because it is a copy of a valid one.

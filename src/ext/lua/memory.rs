@@ -9,6 +9,7 @@ use mlua::Lua;
 use once_cell::sync::Lazy;
 
 use crate::upstream::budget::{Budget, Charge, Full};
+use crate::upstream::processors;
 
 /// The memory limit of one interpreter, whatever it runs.
 pub(super) const MAX_MEMORY: usize = 64 << 20;
@@ -22,10 +23,7 @@ const STEP: usize = 64 << 10;
 const MIN_HEADROOM: usize = 128 << 10;
 
 /// The number of scripts that may run at the same moment: on all workers, and outside of them.
-static RUNNING: Lazy<u64> = Lazy::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (2 * processors as u64).max(8)
-});
+static RUNNING: Lazy<u64> = Lazy::new(|| (2 * processors::granted() as u64).max(8));
 
 /// The charge for an interpreter without the data of a request.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use flate2::write::GzEncoder;
 
 use super::{Coding, Setting};
 use crate::runtime::heavy::aside_whole;
-use crate::upstream::budget::Charge;
+use crate::upstream::budget::{Charge, charged};
+use crate::upstream::large_buffer::{LARGE, LargeBuffer};
 
 /// The window of the encoders, as a power of two: it bounds the memory that one response takes.
 const WINDOW: u32 = 18;
@@ -67,12 +68,7 @@ impl Encoder {
                 let writer = brotli::CompressorWriter::new(Vec::new(), BUFFER, level, WINDOW);
                 Kind::Brotli(Box::new(writer))
             }
-            Coding::Zstd => {
-                let level = i32::try_from(level).unwrap_or_default();
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
-                encoder.window_log(WINDOW)?;
-                Kind::Zstd(Box::new(encoder))
-            }
+            Coding::Zstd => Kind::Zstd(Box::new(zstd_writer(Vec::new(), level)?)),
         })
     }
 
@@ -137,16 +133,82 @@ fn state_bytes(setting: Setting) -> usize {
     }
 }
 
-/// A whole body, encoded.
+/// A whole body, encoded. `None`: it would not be smaller, or requests need the memory.
 ///
 /// # Errors
 /// The encoder failed.
-pub(crate) fn encode(setting: Setting, body: &[u8]) -> io::Result<Bytes> {
-    aside_whole(body.len(), || {
-        let mut encoder = Encoder::new(setting, Charge::default())?;
-        encoder.writer().write_all(body)?;
-        encoder.finish()
-    })
+pub(crate) fn encode(setting: Setting, body: &[u8]) -> io::Result<Option<Bytes>> {
+    let mut held = Charge::default();
+    if !held.try_more(state_bytes(setting) + body.len()) {
+        return Ok(None);
+    }
+    if body.len() < LARGE {
+        let text = Shorter::than(body.len(), Vec::new());
+        let text = encode_to(text, setting, body)?;
+        return Ok(text.map(|text| charged(Bytes::from(text))));
+    }
+    let text = Shorter::than(body.len(), LargeBuffer::new(body.len()));
+    let text = aside_whole(body.len(), || encode_to(text, setting, body))?;
+    Ok(text.map(|text| held.settle_large(text)))
+}
+
+fn encode_to<W: Write>(out: Shorter<W>, setting: Setting, body: &[u8]) -> io::Result<Option<W>> {
+    let written = match setting.coding {
+        Coding::Gzip => {
+            let mut writer = GzEncoder::new(out, flate2::Compression::new(setting.level));
+            writer.write_all(body).and_then(|()| writer.try_finish())?;
+            writer.finish()?
+        }
+        Coding::Brotli => {
+            let mut writer = brotli::CompressorWriter::new(out, BUFFER, setting.level, WINDOW);
+            writer.write_all(body)?;
+            // This writes the end of the stream.
+            writer.into_inner()
+        }
+        Coding::Zstd => {
+            let mut writer = zstd_writer(out, setting.level)?;
+            writer.write_all(body)?;
+            writer.finish()?
+        }
+    };
+    Ok((written.left > 0).then_some(written.out))
+}
+
+fn zstd_writer<W: Write>(
+    out: W,
+    level: u32,
+) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
+    let level = i32::try_from(level).unwrap_or_default();
+    let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+    encoder.window_log(WINDOW)?;
+    Ok(encoder)
+}
+
+/// Takes fewer bytes than the plain body has, and discards the rest: such a text is not used.
+struct Shorter<W> {
+    out: W,
+    /// 0 if the text became too long.
+    left: usize,
+}
+
+impl<W> Shorter<W> {
+    fn than(length: usize, out: W) -> Shorter<W> {
+        Shorter { out, left: length }
+    }
+}
+
+impl<W: Write> Write for Shorter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.saturating_sub(bytes.len());
+        if self.left > 0 {
+            self.out.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +265,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_whole_body_is_encoded_if_that_makes_it_shorter() {
+        let text: String = (0..60_000).map(|n| n.to_string()).collect();
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        })
+        .take(300_000)
+        .collect();
+        for coding in ALL {
+            let setting = Setting { coding, level: 4 };
+            for body in [&text.as_bytes()[..3000], text.as_bytes()] {
+                let whole = encode(setting, body).unwrap().unwrap();
+                assert_eq!(decoded(coding, &whole), body, "{coding:?}");
+            }
+            for body in [&noise[..], &noise[..100], b"x", b""] {
+                let whole = encode(setting, body).unwrap();
+                assert!(whole.is_none(), "{coding:?} {}", body.len());
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
@@ -218,8 +305,10 @@ mod tests {
             sent.extend_from_slice(&encoder.finish().unwrap());
             let plain = pieces.concat();
             prop_assert_eq!(decoded(setting.coding, &sent), plain.clone());
-            let whole = encode(setting, &plain).unwrap();
-            prop_assert_eq!(decoded(setting.coding, &whole), plain);
+            if let Some(whole) = encode(setting, &plain).unwrap() {
+                prop_assert!(whole.len() < plain.len());
+                prop_assert_eq!(decoded(setting.coding, &whole), plain);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::runtime::json::{self, Count, Object, Out, Style, Value};
 use crate::upstream::budget::{self, FREE, Full};
+use crate::upstream::large_buffer::{LARGE, LargeBuffer};
 
 use super::{xml, yaml};
 
@@ -35,6 +36,11 @@ impl Document<'_> {
         let mut count = Count::default();
         self.write(&mut count);
         let charge = json::charge_bytes(count.size())?;
+        if count.size() >= LARGE {
+            let mut text = LargeBuffer::new(count.size());
+            self.write(&mut text);
+            return Ok(charge.hold(text.into_bytes()));
+        }
         let mut text = Vec::with_capacity(count.size());
         self.write(&mut text);
         Ok(charge.hold(Bytes::from(text)))

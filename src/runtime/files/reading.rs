@@ -12,6 +12,8 @@ use tokio::sync::Semaphore;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::upstream::budget::{Budget, Charge, FREE};
+use crate::upstream::large_buffer::LargeBuffer;
+use crate::upstream::processors;
 
 /// The size of one piece of a file.
 const PIECE: usize = 64 * 1024;
@@ -19,10 +21,8 @@ const PIECE: usize = 64 * 1024;
 const STEP: usize = 1 << 20;
 
 /// The number of concurrent reads. Reads from the page cache keep a processor busy; others wait for a disk.
-static TURNS: Lazy<Semaphore> = Lazy::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new((2 * processors).clamp(4, 32))
-});
+static TURNS: Lazy<Semaphore> =
+    Lazy::new(|| Semaphore::new((2 * processors::granted()).clamp(4, 32)));
 
 /// Does short work with files on a thread for blocking work, when it is its turn. The caller limits the time. Work that
 /// the caller no longer waits for keeps its turn until it ends.
@@ -49,11 +49,11 @@ pub(crate) async fn read_whole(mut file: File, length: u64) -> Result<Bytes, Fai
     let size = usize::try_from(length).map_err(|_| unreadable())?;
     let mut charge = Budget::process().charge();
     charge.cover(size).map_err(|_| Failure::full())?;
-    let mut body = Vec::with_capacity(size);
+    let mut body = LargeBuffer::new(size);
     while body.len() < size {
         let step = STEP.min(size - body.len());
         let reading = move || {
-            let read = read_into(&mut file, &mut body, step);
+            let read = read_large(&mut file, &mut body, step);
             (read, file, body)
         };
         let read;
@@ -63,7 +63,7 @@ pub(crate) async fn read_whole(mut file: File, length: u64) -> Result<Bytes, Fai
             unreadable()
         })?;
     }
-    Ok(charge.hold(Bytes::from(body)))
+    Ok(charge.hold(body.into_bytes()))
 }
 
 /// Reads the next piece of a file of which `left` bytes are left, charged until its last copy is dropped. The piece is
@@ -102,12 +102,25 @@ fn read_charged(file: &mut File, size: usize, charge: Charge) -> io::Result<Byte
 }
 
 /// Appends exactly `size` bytes.
+fn read_large(file: &mut File, into: &mut LargeBuffer, size: usize) -> io::Result<()> {
+    let read = io::copy(&mut file.take(size as u64), into)?;
+    if read < size as u64 {
+        return Err(truncated());
+    }
+    Ok(())
+}
+
+/// Appends exactly `size` bytes.
 fn read_into(file: &mut File, into: &mut Vec<u8>, size: usize) -> io::Result<()> {
     let read = file.take(size as u64).read_to_end(into)?;
     if read < size {
-        return Err(io::Error::other("it was truncated while it was read"));
+        return Err(truncated());
     }
     Ok(())
+}
+
+fn truncated() -> io::Error {
+    io::Error::other("it was truncated while it was read")
 }
 
 fn unreadable() -> Failure {

@@ -1,5 +1,7 @@
 //! Where a writer puts its text.
 
+use crate::upstream::large_buffer::LargeBuffer;
+
 /// A buffer, or a counter that measures a text before it is written.
 pub(crate) trait Out {
     /// Appends `bytes`.
@@ -23,6 +25,22 @@ impl Out for Vec<u8> {
 
     fn shorten(&mut self, size: usize) {
         self.truncate(size);
+    }
+}
+
+/// For a text whose size is known.
+impl Out for LargeBuffer {
+    fn put(&mut self, bytes: &[u8]) {
+        let rest = self.push(bytes);
+        debug_assert!(rest.is_empty());
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn shorten(&mut self, size: usize) {
+        LargeBuffer::shorten(self, size);
     }
 }
 

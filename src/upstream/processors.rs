@@ -6,12 +6,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use once_cell::sync::Lazy;
+
 /// Where the kernel shows the control groups.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// The number of worker threads that uses all available processors: machine, affinity, and the quota of the control
-/// group, rounded up.
-pub(super) fn granted() -> usize {
+/// The processors that are available: machine, affinity, and the quota of the control group, rounded up. All that
+/// follows from their number uses this one: the worker threads, and what may run at a time. It is at least 1, and does
+/// not change while the process runs.
+pub(crate) fn granted() -> usize {
+    *GRANTED
+}
+
+static GRANTED: Lazy<usize> = Lazy::new(|| {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     match quota(Path::new(ROOT), &groups) {
@@ -19,7 +26,7 @@ pub(super) fn granted() -> usize {
         Some(quota) => machine.max(quota.min(affinity())),
         None => machine,
     }
-}
+});
 
 /// The processors that this process may run on.
 fn affinity() -> usize {
