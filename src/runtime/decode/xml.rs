@@ -55,21 +55,35 @@ pub(super) enum Content {
 
 /// Decodes a document to an object whose only member is the root element. As in KrakenD, all values are strings.
 pub(super) fn decode(body: &Bytes) -> Result<Value, Error> {
-    let root = root(body)?;
-    let name = root.name.clone();
-    Ok(Value::Object(Object::from([(name, value(root))])))
+    let (name, value) = bounded::<Members>(body, MAX_PARTS)?;
+    Ok(Value::Object(Object::from([(name, value)])))
 }
 
 /// Decodes the first element of a document. The rest is ignored.
 pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
-    bounded(body, MAX_PARTS)
+    bounded::<Element>(body, MAX_PARTS)
 }
 
-fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
+/// An element that is open, and what it becomes when it ends. A document that becomes members is never an [`Element`],
+/// which takes many times as much memory.
+trait Open: Sized {
+    type Closed;
+
+    fn open(start: &BytesStart<'_>, attributes: Vec<(Box<str>, Box<str>)>) -> Self;
+
+    /// Adds a piece of text. Pieces that are separated only by comments or references form one text.
+    fn add_text(&mut self, text: &str);
+
+    fn add_child(&mut self, child: Self::Closed);
+
+    fn close(self) -> Self::Closed;
+}
+
+fn bounded<O: Open>(body: &[u8], mut left: usize) -> Result<O::Closed, Error> {
     let text = charset::text(body).map_err(Error::Charset)?;
     let mut reader = Reader::from_str(&text);
     reader.config_mut().check_end_names = true;
-    let mut open: Vec<Element> = Vec::new();
+    let mut open: Vec<O> = Vec::new();
     loop {
         if is_late() {
             return Err(Error::Late);
@@ -80,12 +94,12 @@ fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
         {
             Event::Start(_) if open.len() >= MAX_DEPTH => return Err(Error::TooDeep),
             Event::Start(start) => {
-                open.push(element(&start, &mut left)?);
+                open.push(opened(&start, &mut left)?);
                 None
             }
-            Event::Empty(start) => close(&mut open, element(&start, &mut left)?),
+            Event::Empty(start) => closed(&mut open, opened(&start, &mut left)?),
             Event::End(_) => match open.pop() {
-                Some(element) => close(&mut open, element),
+                Some(element) => closed(&mut open, element),
                 None => return Err(Error::Syntax("unexpected end element".to_owned())),
             },
             Event::Text(text) => add_text(&mut open, &text.xml10_content()),
@@ -111,7 +125,7 @@ fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
 }
 
 /// Opens an element and subtracts its cost from `left`.
-fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
+fn opened<O: Open>(start: &BytesStart<'_>, left: &mut usize) -> Result<O, Error> {
     let mut spend = || {
         *left = left.checked_sub(1).ok_or(Error::TooMany)?;
         Ok::<_, Error>(())
@@ -132,83 +146,129 @@ fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
         let name = attribute.key.local_name();
         attributes.push((name.as_ref().into(), value.as_ref().into()));
     }
-    let name = start.name();
-    Ok(Element {
-        prefix: name
-            .prefix()
-            .map_or("", |prefix| prefix.into_inner())
-            .into(),
-        name: start.local_name().as_ref().into(),
-        attributes,
-        content: Vec::new(),
-    })
+    Ok(O::open(start, attributes))
 }
 
 /// Adds a finished element to its parent. The root is returned.
-fn close(open: &mut [Element], element: Element) -> Option<Element> {
+fn closed<O: Open>(open: &mut [O], element: O) -> Option<O::Closed> {
     match open.last_mut() {
         Some(parent) => {
-            parent.content.push(Content::Element(element));
+            parent.add_child(element.close());
             None
         }
-        None => Some(element),
+        None => Some(element.close()),
     }
 }
 
-/// Text outside the root is ignored. Pieces that are separated only by comments or references form one text.
-fn add_text(open: &mut [Element], text: &str) -> Option<Element> {
-    let content = &mut open.last_mut()?.content;
-    match content.last_mut() {
-        Some(Content::Text(known)) => known.push_str(text),
-        _ => content.push(Content::Text(text.to_owned())),
-    }
+/// Text outside the root is ignored.
+fn add_text<O: Open>(open: &mut [O], text: &str) -> Option<O::Closed> {
+    open.last_mut()?.add_text(text);
     None
 }
 
-fn value(element: Element) -> Value {
-    let mut members = Object::new();
-    for (name, value) in element.attributes {
-        members.insert(format!("-{name}").into(), Value::String(value));
-    }
-    let mut alone = None;
-    for content in element.content {
-        if is_late() {
-            break;
-        }
-        match content {
-            Content::Text(text) => match trimmed(&text) {
-                "" => {}
-                text if members.is_empty() => alone = Some(Value::string(text)),
-                text => {
-                    members.insert("#text".into(), Value::string(text));
-                }
-            },
-            Content::Element(child) => add_child(&mut members, child),
+/// The name of an element, without its prefix.
+fn name_of(start: &BytesStart<'_>) -> Box<str> {
+    start.local_name().as_ref().into()
+}
+
+impl Open for Element {
+    type Closed = Element;
+
+    fn open(start: &BytesStart<'_>, attributes: Vec<(Box<str>, Box<str>)>) -> Element {
+        let prefix = start.name();
+        let prefix = prefix.prefix().map_or("", |prefix| prefix.into_inner());
+        Element {
+            prefix: prefix.into(),
+            name: name_of(start),
+            attributes,
+            content: Vec::new(),
         }
     }
-    match alone {
-        text if members.is_empty() => text.unwrap_or_else(|| Value::string("")),
-        Some(text) => {
-            members.insert("#text".into(), text);
-            Value::Object(members)
+
+    fn add_text(&mut self, text: &str) {
+        match self.content.last_mut() {
+            Some(Content::Text(known)) => known.push_str(text),
+            _ => self.content.push(Content::Text(text.to_owned())),
         }
-        None => Value::Object(members),
+    }
+
+    fn add_child(&mut self, child: Element) {
+        self.content.push(Content::Element(child));
+    }
+
+    fn close(self) -> Element {
+        self
     }
 }
 
-/// The value of an element is never an array, so an array always holds earlier elements of the same name.
-fn add_child(members: &mut Object, child: Element) {
-    let name = child.name.clone();
-    let new = value(child);
-    match members.get_mut(&name) {
-        None => {
-            members.insert(name, new);
+/// The members that an element becomes.
+#[derive(Default)]
+struct Members {
+    name: Box<str>,
+    members: Object,
+    /// A text before any member.
+    alone: Option<Box<str>>,
+    /// The text since the last element.
+    text: String,
+}
+
+impl Members {
+    fn end_text(&mut self) {
+        match trimmed(&self.text) {
+            "" => {}
+            text if self.members.is_empty() => self.alone = Some(text.into()),
+            text => {
+                self.members.insert("#text".into(), Value::string(text));
+            }
         }
-        Some(Value::Array(known)) => known.push(new),
-        Some(known) => {
-            let first = std::mem::take(known);
-            *known = Value::Array(vec![first, new]);
+        self.text.clear();
+    }
+}
+
+impl Open for Members {
+    type Closed = (Box<str>, Value);
+
+    fn open(start: &BytesStart<'_>, attributes: Vec<(Box<str>, Box<str>)>) -> Members {
+        let attributes = attributes.into_iter();
+        let members =
+            attributes.map(|(name, value)| (format!("-{name}").into(), Value::String(value)));
+        Members {
+            name: name_of(start),
+            members: members.collect(),
+            ..Members::default()
         }
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// The value of an element is never an array, so an array always holds earlier elements of the same name.
+    fn add_child(&mut self, (name, new): (Box<str>, Value)) {
+        self.end_text();
+        match self.members.get_mut(&name) {
+            None => {
+                self.members.insert(name, new);
+            }
+            Some(Value::Array(known)) => known.push(new),
+            Some(known) => {
+                let first = std::mem::take(known);
+                *known = Value::Array(vec![first, new]);
+            }
+        }
+    }
+
+    fn close(mut self) -> (Box<str>, Value) {
+        self.end_text();
+        let value = match self.alone {
+            alone if self.members.is_empty() => Value::String(alone.unwrap_or_default()),
+            Some(text) => {
+                self.members.insert("#text".into(), Value::String(text));
+                Value::Object(self.members)
+            }
+            None => Value::Object(self.members),
+        };
+        (self.name, value)
     }
 }
 
@@ -253,7 +313,8 @@ mod tests {
     #[test]
     fn the_number_of_parts_is_limited() {
         let body = b"<a k='1'><b/><b k='2'/></a>";
-        assert!(bounded(body, 5).is_ok());
-        assert!(matches!(bounded(body, 4), Err(Error::TooMany)));
+        assert!(bounded::<Element>(body, 5).is_ok());
+        assert!(bounded::<Members>(body, 5).is_ok());
+        assert!(matches!(bounded::<Members>(body, 4), Err(Error::TooMany)));
     }
 }

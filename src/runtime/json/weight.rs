@@ -14,12 +14,28 @@ const OBJECT: usize = 640;
 const LIST: usize = 176;
 /// An element or a member, with room for the growth of what holds it.
 const ITEM: usize = 160;
-/// An element of XML with its text, until it has become a value.
-const ELEMENT: usize = 560;
-/// What an element takes in addition if it becomes a map, because it has attributes or elements.
-const ELEMENT_MAP: usize = OBJECT + 128;
-/// What an item of a feed takes in addition: the members that its element does not have.
-const FEED_ELEMENT: usize = 400;
+/// What the elements of a document take.
+#[derive(Clone, Copy)]
+struct Elements {
+    /// An element, with its text and a place in a list that grows.
+    each: usize,
+    /// What an element takes in addition if it has attributes or elements.
+    map: usize,
+    attribute: usize,
+}
+
+/// Members of an object: an element without attributes and elements is a text, others have a map.
+const MEMBERS: Elements = Elements {
+    each: 128,
+    map: OBJECT,
+    attribute: 128,
+};
+/// A feed is read as elements first, and its items have members that their elements do not have.
+const FEED: Elements = Elements {
+    each: 960,
+    map: OBJECT + 128,
+    attribute: ITEM,
+};
 /// What a growing tree is charged in advance, so that the budget is not asked for each member.
 const STEP: usize = 64 * 1024;
 /// No single tree may take more than this, because it takes time to free, too.
@@ -43,7 +59,7 @@ pub(crate) fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As `charge`.
 pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
-    charge_elements(text, 0)
+    charge_elements(text, MEMBERS)
 }
 
 /// Charges the tree that is about to be built from a feed.
@@ -51,16 +67,16 @@ pub(crate) fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As `charge`.
 pub(crate) fn charge_feed(text: &[u8]) -> Result<Charge, Full> {
-    charge_elements(text, FEED_ELEMENT)
+    charge_elements(text, FEED)
 }
 
-fn charge_elements(text: &[u8], more: usize) -> Result<Charge, Full> {
+fn charge_elements(text: &[u8], take: Elements) -> Result<Charge, Full> {
     // Most short texts are small whatever they contain.
-    let each = ELEMENT + ELEMENT_MAP + ITEM + more;
+    let each = take.each + take.map + take.attribute;
     if text.len() <= FREE && each * count(text, b'<') <= FREE {
         charge_bytes(0)
     } else {
-        covered(text.len() + elements_weight(text, more))
+        covered(text.len() + elements_weight(text, take))
     }
 }
 
@@ -217,7 +233,7 @@ fn end_of_string(text: &[u8], at: usize) -> usize {
 }
 
 /// What the elements of a text become, roughly: the tags are not parsed.
-fn elements_weight(text: &[u8], more: usize) -> usize {
+fn elements_weight(text: &[u8], take: Elements) -> usize {
     let mut bytes: usize = 0;
     // Whether the last tag was a start tag, so that its element contains no other one yet.
     let mut is_open = false;
@@ -229,16 +245,16 @@ fn elements_weight(text: &[u8], more: usize) -> usize {
         rest = after;
         if tag.starts_with(b"/") {
             if !is_open {
-                bytes = bytes.saturating_add(ELEMENT_MAP);
+                bytes = bytes.saturating_add(take.map);
             }
             is_open = false;
             continue;
         }
         is_open = !tag.ends_with(b"/");
-        bytes = bytes.saturating_add(ELEMENT + more);
+        bytes = bytes.saturating_add(take.each);
         let attributes = count(tag, b'=');
         if attributes > 0 {
-            bytes = bytes.saturating_add(ELEMENT_MAP + ITEM * attributes);
+            bytes = bytes.saturating_add(take.map + take.attribute * attributes);
         }
     }
     bytes
@@ -251,6 +267,7 @@ mod tests {
     use super::super::value::Raw;
     use super::super::{Depth, parse, parse_within};
     use super::*;
+    use crate::runtime::decode::{Kind, decode_anything};
 
     /// What a tree holds: nodes of maps with eleven places, lists with their capacity, texts in pieces of 16 bytes.
     fn held(value: &Value) -> usize {
@@ -299,8 +316,37 @@ mod tests {
         assert!(charge(many.as_bytes()).unwrap().bytes() > 300_000);
         assert_eq!(charge(br#"{"a":[1,{"b":2}]}"#).unwrap().bytes(), 0);
         let many = "<a/>".repeat(500);
-        assert!(charge_xml(many.as_bytes()).unwrap().bytes() >= 200_000);
+        assert!(charge_xml(many.as_bytes()).unwrap().bytes() >= 64_000);
+        assert!(charge_feed(many.as_bytes()).unwrap().bytes() >= 480_000);
         assert_eq!(charge_xml(b"<a><b/></a>").unwrap().bytes(), 0);
+    }
+
+    #[test]
+    fn the_estimate_is_not_below_the_memory_of_a_document() {
+        let names: String = (0..5000).map(|n| format!("<e{n}/>")).collect();
+        let attributes: String = (0..5000).map(|n| format!(" e{n}='1'")).collect();
+        for text in [
+            "<a/>".repeat(5000),
+            "<a>text</a>".repeat(5000),
+            r#"<a b="1">t</a>"#.repeat(5000),
+            "<a><b><c>1</c></b></a>".repeat(5000),
+            "<a><b/><b/><b/></a>".repeat(5000),
+            names,
+            format!("<a{attributes}/>"),
+        ] {
+            let text = format!("<r>{text}</r>");
+            let tree = decode_anything(Kind::Xml, text.as_bytes()).unwrap();
+            let told = charge_xml(text.as_bytes()).unwrap().bytes();
+            assert!(told >= held(&tree), "{}: {told}", &text[..30]);
+        }
+    }
+
+    #[test]
+    fn a_document_of_a_megabyte_has_space_in_a_small_container() {
+        let text = format!("<r>{}</r>", "<a>text</a>".repeat(95_000));
+        assert!(charge_xml(text.as_bytes()).unwrap().bytes() < 14 << 20);
+        let text = format!("<r>{}</r>", r#"<a b="1">t</a>"#.repeat(75_000));
+        assert!(charge_xml(text.as_bytes()).unwrap().bytes() < 70 << 20);
     }
 
     #[test]
@@ -351,7 +397,7 @@ mod tests {
         let text = vec![b'{'; MOST / OBJECT + 1];
         assert_eq!(charge(&text).unwrap_err(), Full);
         assert!(charge(b"{}").is_ok());
-        let text = b"<a>".repeat(MOST / ELEMENT + 1);
+        let text = b"<a>".repeat(MOST / MEMBERS.each + 1);
         assert_eq!(charge_xml(&text).unwrap_err(), Full);
     }
 }
