@@ -9,14 +9,16 @@ use http::{HeaderValue, StatusCode};
 use crate::jose::Reason;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::step::Answer;
-use crate::telemetry::observe::{self, ErrorType};
+use crate::telemetry::observe::{self, ErrorType, Wait};
 use crate::telemetry::url_secrets::UrlSecrets;
 use crate::upstream::ConnectFailure;
 use crate::upstream::budget::Full;
 
 mod guard;
+mod statuses;
 
 pub(crate) use guard::Guard;
+use statuses::Statuses;
 
 /// Why a request got no response from its backends.
 ///
@@ -50,6 +52,8 @@ pub struct Failure {
 pub enum Kind {
     /// `context deadline exceeded`
     Deadline,
+    /// The same in a call, or a limit of the call passed: it was waiting for this.
+    Late(Wait),
     /// The client closed its connection: `context canceled`.
     ClientGone,
     /// The client's body is not framed as HTTP.
@@ -68,8 +72,10 @@ pub enum Kind {
     Connect(ConnectFailure),
     /// The connection broke, or the response is not HTTP or ended early.
     Broken,
-    /// The connection broke or was silent after a part of the response was sent to the client.
+    /// The connection broke after a part of the response was sent to the client.
     CutOff,
+    /// The upstream fell silent after a part of the response was sent to the client.
+    Silent,
     /// The status of the upstream counts as a failure.
     Status,
     /// The response could not be decoded.
@@ -126,6 +132,10 @@ impl Kind {
     pub fn report(self) -> Report {
         match self {
             Kind::Deadline => Report::Upstream("deadline"),
+            Kind::Late(wait) | Kind::Connect(ConnectFailure::Timeout(wait)) => {
+                Report::Upstream(wait.reason())
+            }
+            Kind::Silent => Report::Upstream(Wait::Body.reason()),
             Kind::ClientGone => Report::Note(CLIENT_GONE),
             Kind::BodyMalformed => Report::BadRequest("body"),
             Kind::BodySlow => Report::BadRequest("slow_body"),
@@ -156,6 +166,8 @@ impl Kind {
     fn error_type(self) -> ErrorType {
         match self {
             Kind::Deadline => ErrorType::Timeout,
+            Kind::Late(wait) => wait.into(),
+            Kind::Silent => ErrorType::BodyTimeout,
             Kind::ClientGone
             | Kind::BodyMalformed
             | Kind::BodySlow
@@ -200,13 +212,13 @@ impl Kind {
             Kind::Full => {
                 Statuses::of(StatusCode::SERVICE_UNAVAILABLE).grpc(StatusCode::SERVICE_UNAVAILABLE)
             }
-            Kind::Deadline => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+            Kind::Deadline | Kind::Late(_) => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
                 .gateway(StatusCode::GATEWAY_TIMEOUT)
                 .grpc(StatusCode::GATEWAY_TIMEOUT),
             Kind::Connect(_) | Kind::NoHosts => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
                 .gateway(StatusCode::BAD_GATEWAY)
                 .grpc(StatusCode::SERVICE_UNAVAILABLE),
-            Kind::Broken | Kind::CutOff => {
+            Kind::Broken | Kind::CutOff | Kind::Silent => {
                 Statuses::of(StatusCode::INTERNAL_SERVER_ERROR).gateway(StatusCode::BAD_GATEWAY)
             }
             Kind::Busy | Kind::Guarded(Guard::RateLimit) => {
@@ -236,10 +248,11 @@ impl Kind {
             }
             // A response before the end of a body closes the connection anyway, unless little is left of it.
             Kind::BodyTooLarge | Kind::Origin | Kind::Tunnels => (Side::Client, Rest::Read),
-            Kind::Deadline => (Side::Upstream, Rest::Abandoned),
+            Kind::Deadline | Kind::Late(_) => (Side::Upstream, Rest::Abandoned),
             Kind::Connect(_)
             | Kind::Broken
             | Kind::CutOff
+            | Kind::Silent
             | Kind::Status
             | Kind::Decode
             | Kind::TooLarge
@@ -258,6 +271,11 @@ impl Kind {
         }
     }
 
+    /// Whether the time was too short.
+    pub(crate) fn is_late(self) -> bool {
+        matches!(self, Kind::Deadline | Kind::Late(_))
+    }
+
     /// Whether the client caused it. Such a failure says nothing about the upstream, and static data do not replace
     /// the response.
     pub fn is_of_client(self) -> bool {
@@ -267,36 +285,6 @@ impl Kind {
     /// Whether the rest of the client's body is not read: its connection is closed after the response.
     pub fn abandons_body(self) -> bool {
         matches!(self.cause(), (_, Rest::Abandoned))
-    }
-}
-
-/// The statuses of a kind of failure.
-struct Statuses {
-    usual: StatusCode,
-    /// If the configuration asks for the statuses of a gateway (RFC 9110 §15.6). `None`: the usual one.
-    gateway: Option<StatusCode>,
-    /// The status whose gRPC code a gRPC client gets, because gRPC distinguishes failures of the call from those of
-    /// the gateway. `None`: the status of the failure.
-    grpc: Option<StatusCode>,
-}
-
-impl Statuses {
-    fn of(usual: StatusCode) -> Statuses {
-        Statuses {
-            usual,
-            gateway: None,
-            grpc: None,
-        }
-    }
-
-    fn gateway(mut self, status: StatusCode) -> Statuses {
-        self.gateway = Some(status);
-        self
-    }
-
-    fn grpc(mut self, status: StatusCode) -> Statuses {
-        self.grpc = Some(status);
-        self
     }
 }
 
@@ -336,9 +324,11 @@ impl Failure {
         match self.kind {
             _ if self.by_step => Answer::NotAsked,
             Kind::Deadline
+            | Kind::Late(_)
             | Kind::Connect(_)
             | Kind::Broken
             | Kind::CutOff
+            | Kind::Silent
             | Kind::Status
             | Kind::Decode
             | Kind::TooLarge
@@ -428,6 +418,16 @@ impl Failure {
         Failure::new(Kind::Deadline, "context deadline exceeded")
     }
 
+    /// The endpoint's deadline has passed, and its call was dropped directly before this.
+    pub(crate) fn late() -> Failure {
+        let kind = Wait::noted().map_or(Kind::Deadline, Kind::Late);
+        Wait::forget();
+        Failure {
+            kind,
+            ..Failure::deadline()
+        }
+    }
+
     /// The process holds as many bytes of bodies as it may.
     pub fn full() -> Failure {
         Failure::new(Kind::Full, Full.to_string())
@@ -465,7 +465,7 @@ impl Failure {
             return observe::Outcome::Canceled;
         }
         match self.kind {
-            Kind::CutOff => observe::Outcome::Answered(true),
+            Kind::CutOff | Kind::Silent => observe::Outcome::Answered(true),
             kind => observe::Outcome::Failed(kind.error_type()),
         }
     }

@@ -8,7 +8,7 @@ use pingora_core::{Error, ErrorType};
 
 use super::budget::Full;
 use super::handshake_error;
-use crate::telemetry::observe::ErrorType as Observed;
+use crate::telemetry::observe::{ErrorType as Observed, Wait};
 use crate::telemetry::sanitize::masked;
 
 /// Why a call gave no response.
@@ -35,8 +35,8 @@ pub enum CallErrorKind {
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
     Full,
-    /// `response_header_timeout` passed.
-    HeaderTimeout,
+    /// A limit of the call itself passed, such as `response_header_timeout`.
+    Late(Wait),
     /// More than ten requests in a chain of redirects.
     Redirects,
     /// The call cannot be written as a request: it has no scheme, or its target contains spaces.
@@ -47,7 +47,8 @@ pub enum CallErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectFailure {
     Refused,
-    Timeout,
+    /// This took too long.
+    Timeout(Wait),
     /// The name of the host has no address.
     Dns,
     /// The TLS handshake.
@@ -55,11 +56,26 @@ pub enum ConnectFailure {
     Other,
 }
 
+/// The proxy did not open the connection in time.
+pub(super) const PROXY_TIMEOUT: ErrorType = ErrorType::Custom("ProxyTimeout");
+/// The peer of a new HTTP/2 connection was silent.
+pub(super) const HTTP2_TIMEOUT: ErrorType = ErrorType::Custom("Http2Timeout");
+
+/// The error of a connection that was given up while it waited for this.
+pub(super) fn late(wait: Option<Wait>) -> ErrorType {
+    match wait {
+        Some(Wait::Proxy) => PROXY_TIMEOUT,
+        Some(Wait::Tls) => ErrorType::TLSHandshakeTimedout,
+        Some(Wait::Http2) => HTTP2_TIMEOUT,
+        _ => ErrorType::ConnectTimedout,
+    }
+}
+
 impl ConnectFailure {
     pub(crate) fn observed(self) -> Observed {
         match self {
             ConnectFailure::Refused => Observed::ConnectRefused,
-            ConnectFailure::Timeout => Observed::ConnectTimeout,
+            ConnectFailure::Timeout(wait) => wait.into(),
             ConnectFailure::Dns => Observed::Dns,
             ConnectFailure::Tls => Observed::Tls,
             ConnectFailure::Other => Observed::Connect,
@@ -76,7 +92,7 @@ impl CallError {
             CallErrorKind::Broken | CallErrorKind::Redirects => Observed::Reset,
             CallErrorKind::TooLarge => Observed::BodyTooLarge,
             CallErrorKind::Full => Observed::BuffersFull,
-            CallErrorKind::HeaderTimeout => Observed::Timeout,
+            CallErrorKind::Late(wait) => wait.into(),
             CallErrorKind::Request => Observed::Request,
         }
     }
@@ -140,7 +156,17 @@ impl CallError {
             ErrorType::ConnectNoRoute => {
                 (ConnectFailure::Other, "connect: no route to host".into())
             }
-            ErrorType::ConnectTimedout => (ConnectFailure::Timeout, "i/o timeout".into()),
+            ErrorType::ConnectTimedout => {
+                (ConnectFailure::Timeout(Wait::Connect), "i/o timeout".into())
+            }
+            kind if *kind == PROXY_TIMEOUT => {
+                let text = "the proxy has not responded to CONNECT in time";
+                return CallError::no_connection(ConnectFailure::Timeout(Wait::Proxy), text);
+            }
+            kind if *kind == HTTP2_TIMEOUT => {
+                let text = "http2: the backend has not sent its settings in time";
+                return CallError::no_connection(ConnectFailure::Timeout(Wait::Http2), text);
+            }
             // The response of the proxy. `through` adds the rest.
             ErrorType::ConnectProxyFailure => {
                 let text = error.root_cause().to_string();
@@ -148,7 +174,7 @@ impl CallError {
             }
             ErrorType::TLSHandshakeTimedout => {
                 let text = "net/http: TLS handshake timeout";
-                return CallError::no_connection(ConnectFailure::Tls, text);
+                return CallError::no_connection(ConnectFailure::Timeout(Wait::Tls), text);
             }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
                 let text = handshake_error::reason(error);
@@ -176,7 +202,7 @@ impl CallError {
             ErrorType::ConnectionClosed => "EOF".into(),
             ErrorType::ReadTimedout => {
                 return CallError::new(
-                    CallErrorKind::HeaderTimeout,
+                    CallErrorKind::Late(Wait::Header),
                     "net/http: timeout awaiting response headers",
                 );
             }
@@ -193,7 +219,9 @@ impl CallError {
     /// Why reading the body failed. Any end before the announced one counts as truncation.
     pub(super) fn body(error: &Error) -> CallError {
         match error.root_etype() {
-            ErrorType::ReadTimedout => CallError::new(CallErrorKind::Broken, "i/o timeout"),
+            ErrorType::ReadTimedout => {
+                CallError::new(CallErrorKind::Late(Wait::Body), "i/o timeout")
+            }
             _ => CallError::truncated(),
         }
     }
@@ -243,7 +271,9 @@ mod tests {
             (ErrorType::ConnectNoRoute, Observed::Connect),
             (ErrorType::ConnectRefused, Observed::ConnectRefused),
             (ErrorType::ConnectTimedout, Observed::ConnectTimeout),
-            (ErrorType::TLSHandshakeTimedout, Observed::Tls),
+            (ErrorType::TLSHandshakeTimedout, Observed::TlsTimeout),
+            (PROXY_TIMEOUT, Observed::ProxyTimeout),
+            (HTTP2_TIMEOUT, Observed::Http2Timeout),
             (ErrorType::TLSHandshakeFailure, Observed::Tls),
         ] {
             for host in ["tls-gateway", "lookup-service", "refused-claims", "a"] {

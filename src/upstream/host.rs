@@ -20,6 +20,7 @@ use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
 use super::resilience::{HostHealth, HostResilience};
 use super::usage::{HostStates, Usage};
+use crate::telemetry::observe::Wait;
 
 /// A host string, parsed once.
 #[derive(Debug)]
@@ -192,7 +193,7 @@ impl Place {
             return Ok(peers);
         }
         // Boxed, because a call seldom waits for a lookup.
-        Box::pin(client.dns.ready(&self.entry)).await;
+        Box::pin(Wait::Dns.during(client.dns.ready(&self.entry))).await;
         self.known_peers(client).ok_or_else(|| {
             let name = self.route.proxy().map_or(&self.name, |proxy| &proxy.name);
             let text = format!("dial tcp: lookup {name}: no such host");

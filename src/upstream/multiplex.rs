@@ -157,24 +157,28 @@ impl Multiplexed {
     ///
     /// The same holds for other connections to this peer that were silent as long: if the peer is gone, each of them
     /// would cost a request its deadline.
-    pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) {
+    ///
+    /// Returns whether the peer has ever sent anything on the connection.
+    pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) -> bool {
         let connections = self.shared.lock();
         let Some(list) = connections.get(&key) else {
-            return;
+            return true;
         };
         let id = session.conn.id();
         let Some(found) = list.iter().find(|found| found.streams.id() == id) else {
-            return;
+            return true;
         };
+        let has_heard = found.life.heard.load(Ordering::Relaxed) > 0;
         let silence = asked.elapsed() / 2;
         if found.life.since_heard() < silence {
-            return;
+            return has_heard;
         }
         let silent = list.iter().map(|other| &other.life);
         for life in silent.filter(|life| life.since_heard() >= silence) {
             life.doubted.store(life.now().max(1), Ordering::Relaxed);
             life.wake.notify_one();
         }
+        has_heard
     }
 }
 
@@ -424,7 +428,7 @@ impl AsyncRead for ReadMonitor {
             let before = buffer.filled().len();
             let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer));
             if buffer.filled().len() > before {
-                life.heard.store(life.now(), Ordering::Relaxed);
+                life.heard.store(life.now().max(1), Ordering::Relaxed);
             }
             Poll::Ready(read)
         })

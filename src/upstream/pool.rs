@@ -16,11 +16,13 @@ use pingora_core::{Error, ErrorType};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
+use super::error::late;
 use super::idle::{Idle, Limits};
 use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
 use super::session::Session;
+use crate::telemetry::observe::Wait;
 
 /// The connections of one client.
 pub(super) enum Pool {
@@ -84,7 +86,7 @@ impl Pool {
         peer: &PooledPeer,
         limit: Option<Duration>,
     ) -> Result<Session, Box<Error>> {
-        let dial = Box::pin(async {
+        let mut dial = Box::pin(async {
             match self {
                 Pool::Http1(pool) => over_http1(pool.dial(peer).await?),
                 Pool::Any(pool) => pool.dial(peer).await,
@@ -92,9 +94,9 @@ impl Pool {
         });
         match limit {
             None => dial.await,
-            Some(limit) => match tokio::time::timeout(limit, dial).await {
+            Some(limit) => match tokio::time::timeout(limit, dial.as_mut()).await {
                 Ok(found) => found,
-                Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "no connection in time"),
+                Err(_) => Error::e_explain(late(Wait::cut(dial)), "no connection in time"),
             },
         }
     }
@@ -114,13 +116,15 @@ impl Pool {
         }
     }
 
-    /// Gives up a session that has waited for a response since `asked`.
-    pub(super) fn abandon(&self, session: &Session, peer: &PooledPeer, asked: Instant) {
+    /// Gives up a session that has waited for a response since `asked`. `false`: the peer has never sent anything on its
+    /// HTTP/2 connection, not even its settings.
+    pub(super) fn abandon(&self, session: &Session, peer: &PooledPeer, asked: Instant) -> bool {
         if let (Pool::Any(pool), Session::Pingora(session)) = (self, session)
             && let HttpSession::H2(session) = &**session
         {
-            pool.multiplexed.doubt(session, peer.reuse_hash(), asked);
+            return pool.multiplexed.doubt(session, peer.reuse_hash(), asked);
         }
+        true
     }
 }
 
@@ -149,7 +153,8 @@ impl AnyVersion {
             }
         };
         if is_http2 {
-            let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
+            let begun = self.multiplexed.begin(stream, peer.reuse_hash());
+            let session = Wait::Http2.during(begun).await?;
             Ok(Session::http2(session))
         } else {
             over_http1(stream)
@@ -187,20 +192,23 @@ impl Dialler {
     /// and once to TLS.
     async fn dial(&self, peer: &PooledPeer) -> Result<Stream, Box<Error>> {
         if !peer.tls() {
-            return self.transport.new_stream(peer).await;
+            return Wait::Connect.during(self.transport.new_stream(peer)).await;
         }
-        let stream = self.transport.new_stream(&peer.bare()).await?;
+        let bare = peer.bare();
+        let connecting = self.transport.new_stream(&bare);
+        let stream = Wait::Connect.during(connecting).await?;
         let Ok(stream) = stream.into_any().downcast::<TcpStream>() else {
             return Error::e_explain(ErrorType::InternalError, "no TCP connection below TLS");
         };
         let handshake = tls::client::handshake(self.tls(peer), peer.sni(), *stream);
+        let handshake = Wait::Tls.during(handshake);
         let stream = match peer.connection_timeout() {
             None => handshake.await?,
             Some(limit) => match pingora_timeout::timeout(limit, handshake).await {
                 Ok(outcome) => outcome?,
                 Err(_) => {
                     let what = format!("connecting to server {peer}, timeout {limit:?}");
-                    return Error::e_explain(ErrorType::ConnectTimedout, what);
+                    return Error::e_explain(ErrorType::TLSHandshakeTimedout, what);
                 }
             },
         };

@@ -17,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split}
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::error::late;
 use super::proxy::{ProxyScheme, ProxyUrl};
+use crate::telemetry::observe::Wait;
 
 /// The maximum size of the head of a response to `CONNECT`.
 const MAX_HEAD: usize = 16 << 10;
@@ -51,12 +53,12 @@ impl Connect for Tunnel {
         let SocketAddr::Inet(address) = address else {
             return Error::e_explain(ErrorType::InternalError, "a proxy has an IP address");
         };
-        let opening = self.open(*address);
+        let mut opening = Box::pin(self.open(*address));
         match self.timeout {
             None => opening.await,
-            Some(limit) => match tokio::time::timeout(limit, opening).await {
+            Some(limit) => match tokio::time::timeout(limit, opening.as_mut()).await {
                 Ok(opened) => opened,
-                Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "proxy"),
+                Err(_) => Error::e_explain(late(Wait::cut(opening)), "proxy"),
             },
         }
     }
@@ -76,11 +78,14 @@ impl Tunnel {
             };
             Error::because(kind, "proxy", error)
         })?;
-        let opened = match self.proxy.scheme {
-            ProxyScheme::Socks5 => self.socks(&mut stream).await.map(|()| stream.into()),
-            ProxyScheme::Http => self.ask(&mut stream).await.map(|()| stream.into()),
-            ProxyScheme::Https => self.open_tls(stream).await.map(Stream::from),
+        let opening = async {
+            match self.proxy.scheme {
+                ProxyScheme::Socks5 => self.socks(&mut stream).await.map(|()| stream.into()),
+                ProxyScheme::Http => self.ask(&mut stream).await.map(|()| stream.into()),
+                ProxyScheme::Https => self.open_tls(stream).await.map(Stream::from),
+            }
         };
+        let opened = Wait::Proxy.during(opening).await;
         // This text appears in the log. It contains the proxy's words, never ours.
         opened.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))
     }

@@ -36,6 +36,7 @@ mod health;
 mod hostile;
 mod http_cache;
 mod identity;
+mod late_backends;
 mod lenient;
 mod logs;
 #[cfg(feature = "lua")]

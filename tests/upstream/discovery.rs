@@ -119,7 +119,7 @@ fn respond(question: &[u8], records: &[Record]) -> Vec<u8> {
     response
 }
 
-fn table(port: u16) -> Arc<DnsTable> {
+pub(crate) fn table(port: u16) -> Arc<DnsTable> {
     let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
     server.connections[0].port = port;
     let config = ResolverConfig::from_name_servers(vec![server]);

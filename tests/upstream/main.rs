@@ -17,3 +17,4 @@ mod start;
 mod streams;
 mod stub;
 mod tls;
+mod waits;

@@ -229,7 +229,7 @@ async fn outcome(calls: impl Future<Output = Result<(), Failure>>) -> Result<(),
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => {
             let ended = match failure.kind {
-                Kind::Deadline => Ended::Timeout,
+                kind if kind.is_late() => Ended::Timeout,
                 _ => Ended::Error,
             };
             Err((printable(&failure.text).into_owned(), ended))

@@ -222,7 +222,7 @@ fn ended(outcome: &Result<SideResponse, AwsError>) -> Ended {
         }
         Ok(response) if response.status.is_client_error() => Ended::Rejected,
         Ok(_) => Ended::Error,
-        Err(error) if error.kind == Kind::Deadline => Ended::Timeout,
+        Err(error) if error.kind.is_late() => Ended::Timeout,
         Err(_) => Ended::Error,
     }
 }

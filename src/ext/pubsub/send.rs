@@ -103,7 +103,7 @@ async fn sent(work: Sending<'_>, counter: &MessageCounter, log: &str) -> Result<
 
 pub(super) fn ended(failure: &Failure) -> Ended {
     match failure.kind {
-        Kind::Deadline | Kind::Empty => Ended::Timeout,
+        Kind::Deadline | Kind::Late(_) | Kind::Empty => Ended::Timeout,
         Kind::Status | Kind::BodyTooLarge | Kind::Request | Kind::Guarded(_) => Ended::Rejected,
         _ => Ended::Error,
     }

@@ -149,9 +149,9 @@ async fn compose<C: Transport>(
             Merged::idle()
         }
         ([one], _) => {
-            let call = pin!(get(&cx, one, Earlier::default(), &limit));
-            let result = limit.wait(call).await;
-            Merged::single(result.unwrap_or_else(|| Err(Failure::deadline())))
+            let call = get(&cx, one, Earlier::default(), &limit);
+            let result = limit.wait(pin!(call)).await;
+            Merged::single(result.unwrap_or_else(|| Err(Failure::late())))
         }
         (several, Order::Parallel) => parallel::run(&cx, several, &limit).await,
         (several, Order::Fallback) => fallback::run(&cx, several, &limit).await,

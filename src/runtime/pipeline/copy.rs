@@ -13,7 +13,7 @@ use super::response_cache::Filling;
 use super::time_limit::TimeLimit;
 use super::trailers::Announced;
 use super::transport::OpenResponse;
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::service::Options;
 use crate::upstream::{Gunzip, Piece, within};
 
@@ -66,7 +66,8 @@ pub(super) struct Copy<'c, D, A> {
 }
 
 fn silent() -> Failure {
-    Failure::cut_off("the response ended early: the upstream was silent")
+    let text = "the response ended early: the upstream was silent";
+    Failure::new(Kind::Silent, text)
 }
 
 fn ended_early<E>(_: E) -> Failure {

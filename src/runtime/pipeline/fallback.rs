@@ -22,11 +22,10 @@ pub(super) async fn run<C: Transport>(
         let others = backends.len() - index;
         let share = limit.remaining() / u32::try_from(others).unwrap_or(u32::MAX);
         let step = TimeLimit::at(limit.end() - limit.remaining() + share);
-        let call = pin!(get(cx, backend, Earlier::default(), &step));
-        last = step
-            .wait(call)
-            .await
-            .unwrap_or_else(|| Err(Failure::deadline()))
+        let call = get(cx, backend, Earlier::default(), &step);
+        let result = step.wait(pin!(call)).await;
+        last = result
+            .unwrap_or_else(|| Err(Failure::late()))
             .map_err(|failure| failure.of_backend(backend.index));
         match &last {
             Ok(part) if part.complete => break,

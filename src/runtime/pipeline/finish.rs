@@ -371,6 +371,11 @@ fn line(failure: &Failure, backends: &[Backend]) -> Cow<'static, str> {
     let failed = failure.backend;
     let failed = failed.and_then(|index| backends.iter().find(|backend| backend.index == index));
     let text = printable(&failure.text);
+    let text = match failure.kind {
+        // KrakenD's text does not say what was late.
+        Kind::Late(wait) => format!("{text} ({})", wait.reason()).into(),
+        _ => text,
+    };
     match (failed, text) {
         (Some(backend), text) => format!("{text} ({})", backend.shown()).into(),
         // Borrowed means that the text did not change.

@@ -17,6 +17,17 @@ use crate::runtime::service::Backend;
 /// The response of one backend so far.
 type Slot = Option<(usize, Result<Part, Failure>)>;
 
+/// The slot of a call. If the limit drops the call, it is late.
+struct InTime<'s>(&'s mut Slot);
+
+impl Drop for InTime<'_> {
+    fn drop(&mut self) {
+        if self.0.is_none() {
+            *self.0 = Some((usize::MAX, Err(Failure::late())));
+        }
+    }
+}
+
 /// Calls all backends and merges the responses that arrived before the limit.
 pub(super) async fn run<C: Transport>(
     cx: &Context<'_, C>,
@@ -35,8 +46,9 @@ pub(super) async fn run<C: Transport>(
             .iter()
             .zip(slots.iter_mut())
             .map(|(backend, slot)| async move {
+                let place = InTime(slot);
                 let result = get(cx, backend, Earlier::default(), limit).await;
-                *slot = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
+                *place.0 = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
             });
         limit.wait(pin!(join_all(calls))).await;
     }

@@ -48,7 +48,7 @@ pub(super) async fn run<C: Transport>(
         .await
         .is_some();
     if !in_time {
-        let failure = Failure::deadline();
+        let failure = Failure::late();
         // Each backend before the one in progress has left a response.
         chain.failure = Some(match backends.get(chain.responses.len()) {
             Some(backend) => failure.of_backend(backend.index),
@@ -88,10 +88,9 @@ impl Chain {
                 0 | 1 => get(cx, backend, earlier, limit).await,
                 _ => {
                     let step = limit.step(timeout);
-                    let call = pin!(get(cx, backend, earlier, &step));
-                    step.wait(call)
-                        .await
-                        .unwrap_or_else(|| Err(Failure::deadline()))
+                    let call = get(cx, backend, earlier, &step);
+                    let result = step.wait(pin!(call)).await;
+                    result.unwrap_or_else(|| Err(Failure::late()))
                 }
             };
             match result {

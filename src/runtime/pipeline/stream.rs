@@ -225,7 +225,7 @@ impl<'r, C: Transport> Stream<'r, C> {
         }
         let opening = self.open(client, call);
         let response = self.limit.wait(pin!(opening)).await;
-        let response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
+        let response = response.unwrap_or_else(|| Err(Failure::late()))?;
         self.pass(client, response, None, gunzip, response_steps)
             .await
     }
@@ -238,15 +238,17 @@ impl<'r, C: Transport> Stream<'r, C> {
         (call, gunzip): (Call, bool),
         response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
-        let opening = pin!(through_cache(
-            self.transport,
-            &self.work.backend,
-            cache,
-            call,
-            self.limit
-        ));
-        let opened = self.limit.wait(pin!(watched(client, opening))).await;
-        match opened.unwrap_or_else(|| Err(Failure::deadline()))? {
+        let opened = {
+            let opening = pin!(through_cache(
+                self.transport,
+                &self.work.backend,
+                cache,
+                call,
+                self.limit
+            ));
+            self.limit.wait(pin!(watched(client, opening))).await
+        };
+        match opened.unwrap_or_else(|| Err(Failure::late()))? {
             Opened::Stored(incoming) => {
                 self.local(client, incoming.map_body(Some), response_steps)
                     .await
@@ -315,15 +317,17 @@ impl<'r, C: Transport> Stream<'r, C> {
         response_steps: ResponseSteps<'r>,
     ) -> Result<StatusCode, Failure> {
         let most = self.options.max_upstream_body_bytes;
-        let getting = pin!(whole(
-            self.transport,
-            most,
-            &self.work.backend,
-            call,
-            self.limit
-        ));
-        let incoming = self.limit.wait(pin!(watched(client, getting))).await;
-        let incoming = incoming.unwrap_or_else(|| Err(Failure::deadline()))?;
+        let incoming = {
+            let getting = pin!(whole(
+                self.transport,
+                most,
+                &self.work.backend,
+                call,
+                self.limit
+            ));
+            self.limit.wait(pin!(watched(client, getting))).await
+        };
+        let incoming = incoming.unwrap_or_else(|| Err(Failure::late()))?;
         self.local(client, incoming.map_body(Some), response_steps)
             .await
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::runtime::service::{Composition, Order};
+use crate::telemetry::observe::Wait;
 
 /// The end of a group of calls. Calls that are dropped after the end have failed. Calls that are dropped before it
 /// were cancelled by the client, or lost a race, and count for nothing.
@@ -43,17 +44,20 @@ impl TimeLimit {
         TimeLimit::at(self.at.min(Instant::now() + timeout * 75 / 100))
     }
 
-    /// Waits for `work` until the limit. What `work` borrows is free again when the caller drops it.
+    /// Waits for `work` until the limit. What `work` borrows is free again when the caller drops it. After that,
+    /// [`Failure::late`](crate::runtime::failure::Failure::late) knows what it was waiting for.
     pub(super) async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
         // A timer that is due fires at the next tick, and a response could arrive until then.
         if Instant::now() >= self.at {
             self.passed.store(true, Ordering::Relaxed);
+            Wait::forget();
             return None;
         }
         match timeout_at(self.at, work).await {
             Ok(output) => Some(output),
             Err(_) => {
                 self.passed.store(true, Ordering::Relaxed);
+                Wait::forget();
                 None
             }
         }

@@ -177,7 +177,7 @@ impl From<CallError> for Failure {
             CallErrorKind::Broken | CallErrorKind::Redirects => Kind::Broken,
             CallErrorKind::TooLarge => Kind::TooLarge,
             CallErrorKind::Full => return Failure::full(),
-            CallErrorKind::HeaderTimeout => Kind::Deadline,
+            CallErrorKind::Late(wait) => Kind::Late(wait),
             CallErrorKind::Request => Kind::Request,
         };
         Failure::new(kind, error.to_string())

@@ -65,7 +65,7 @@ pub(crate) async fn open_tunnel(
     };
     let opened = limit.wait(pin!(opening)).await;
     let opened = opened
-        .unwrap_or_else(|| Err(Failure::deadline()))
+        .unwrap_or_else(|| Err(Failure::late()))
         .map_err(|failure| failure.hiding(work.backend.url.hidden()));
     match rules {
         Some(rules) => agreed(opened, rules),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use super::Wait;
 use super::request::header_attributes;
 use super::{
     BackendObserver, CURRENT, Convention, Current, ErrorType, Parts, Request, outcome_labels,
@@ -274,7 +275,8 @@ impl Drop for Call {
         if !self.ended {
             let late = Instant::now() >= self.under.deadline;
             self.report(if late {
-                Outcome::Failed(ErrorType::Timeout)
+                let late = Wait::noted().map_or(ErrorType::Timeout, ErrorType::from);
+                Outcome::Failed(late)
             } else {
                 Outcome::Canceled
             });

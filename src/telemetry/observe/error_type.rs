@@ -3,9 +3,17 @@
 /// `docs/observability.md` has the same list; a test compares both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorType {
+    /// The deadline passed in a wait that has no name of its own.
     Timeout,
     ConnectRefused,
+    DnsTimeout,
     ConnectTimeout,
+    ProxyTimeout,
+    TlsTimeout,
+    Http2Timeout,
+    SendTimeout,
+    HeaderTimeout,
+    BodyTimeout,
     /// No connection, for another reason.
     Connect,
     Dns,
@@ -33,7 +41,14 @@ impl ErrorType {
         match self {
             ErrorType::Timeout => "timeout",
             ErrorType::ConnectRefused => "connect_refused",
+            ErrorType::DnsTimeout => "dns_timeout",
             ErrorType::ConnectTimeout => "connect_timeout",
+            ErrorType::ProxyTimeout => "proxy_timeout",
+            ErrorType::TlsTimeout => "tls_timeout",
+            ErrorType::Http2Timeout => "http2_timeout",
+            ErrorType::SendTimeout => "send_timeout",
+            ErrorType::HeaderTimeout => "header_timeout",
+            ErrorType::BodyTimeout => "body_timeout",
             ErrorType::Connect => "connect",
             ErrorType::Dns => "dns",
             ErrorType::Tls => "tls",
@@ -54,6 +69,40 @@ impl ErrorType {
             ErrorType::Status => "status",
         }
     }
+
+    /// Whether something did not happen in time.
+    pub(crate) fn is_timeout(self) -> bool {
+        match self {
+            ErrorType::Timeout
+            | ErrorType::DnsTimeout
+            | ErrorType::ConnectTimeout
+            | ErrorType::ProxyTimeout
+            | ErrorType::TlsTimeout
+            | ErrorType::Http2Timeout
+            | ErrorType::SendTimeout
+            | ErrorType::HeaderTimeout
+            | ErrorType::BodyTimeout => true,
+            ErrorType::ConnectRefused
+            | ErrorType::Connect
+            | ErrorType::Dns
+            | ErrorType::Tls
+            | ErrorType::Reset
+            | ErrorType::BodyInvalid
+            | ErrorType::BodyTooLarge
+            | ErrorType::CircuitOpen
+            | ErrorType::RateLimited
+            | ErrorType::Policy
+            | ErrorType::Canceled
+            | ErrorType::NoHosts
+            | ErrorType::Empty
+            | ErrorType::Credentials
+            | ErrorType::Request
+            | ErrorType::Script
+            | ErrorType::BuffersFull
+            | ErrorType::Internal
+            | ErrorType::Status => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,10 +110,17 @@ mod tests {
     use super::ErrorType::{self, *};
 
     /// All of them, in the order of their declaration.
-    const ALL: [ErrorType; 21] = [
+    const ALL: [ErrorType; 28] = [
         Timeout,
         ConnectRefused,
+        DnsTimeout,
         ConnectTimeout,
+        ProxyTimeout,
+        TlsTimeout,
+        Http2Timeout,
+        SendTimeout,
+        HeaderTimeout,
+        BodyTimeout,
         Connect,
         Dns,
         Tls,

@@ -22,6 +22,7 @@ mod request;
 mod round_trip;
 pub(crate) mod settings;
 mod step;
+mod wait;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -39,6 +40,7 @@ pub(crate) use settings::{
     BackendLayer, Convention, Exemplars, Layer, Layers, Parts, Settings, Trust,
 };
 pub(crate) use step::step;
+pub use wait::Wait;
 
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::series::{AppendList, Counter, Histogram, Store};

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::call::CallContext;
 use super::request::{agent, header_attributes};
-use super::{CURRENT, ErrorType, Parts, status_error};
+use super::{CURRENT, ErrorType, Parts, Wait, status_error};
 use crate::telemetry::trace::context::Outbound;
 use crate::telemetry::trace::{Attribute, SpanId, Value};
 
@@ -246,7 +246,7 @@ impl RoundTrip {
         if self.answered.is_none() && self.error.is_none() {
             let late = Instant::now() >= self.under.deadline;
             self.error = Some(if late {
-                ErrorType::Timeout
+                Wait::noted().map_or(ErrorType::Timeout, ErrorType::from)
             } else {
                 ErrorType::Canceled
             });

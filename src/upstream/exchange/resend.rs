@@ -7,6 +7,7 @@ use pingora_core::{Error, RetryType};
 
 use super::response_head::is_unbuffered;
 use super::stream::Exchange;
+use crate::telemetry::observe::Wait;
 use crate::upstream::error::CallError;
 use crate::upstream::host::{Candidate, Peers};
 
@@ -249,9 +250,15 @@ impl Drop for Exchange<'_> {
             place.usage.end_call();
         }
         let Some(asked) = self.asked.filter(|_| !self.has_verdict) else {
+            if !self.has_verdict {
+                Wait::Send.note();
+            }
             return;
         };
         if self.header_seen {
+            if self.collecting {
+                Wait::Body.note();
+            }
             let is_late = || asked.elapsed() >= self.rules.long_wait();
             if self.broke || (self.collecting && is_late()) {
                 self.has_broken_off();
@@ -259,7 +266,8 @@ impl Drop for Exchange<'_> {
             return;
         }
         if let (Some(session), Some(candidate)) = (self.session.as_ref(), self.candidate()) {
-            self.client.pool.abandon(session, &candidate.peer, asked);
+            let has_heard = self.client.pool.abandon(session, &candidate.peer, asked);
+            (if has_heard { Wait::Header } else { Wait::Http2 }).note();
         }
         if asked.elapsed() >= self.rules.long_wait() {
             self.is_unanswered();

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::rules::{Hedge, RetryOn};
 use super::{Pick, Retry, Tried};
+use crate::telemetry::observe::Wait;
 use crate::upstream::call::{Call, Piece, Source, Unwatched};
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::exchange::{Exchange, RequestBody};
@@ -117,7 +118,7 @@ impl<'a> Work<'_, 'a> {
             Err(AttemptError::Call(error)) => match error.kind {
                 // Nothing was sent, so the method does not matter.
                 CallErrorKind::Connect(_) => self.retry.rules.on.connect,
-                CallErrorKind::Broken | CallErrorKind::HeaderTimeout => {
+                CallErrorKind::Broken | CallErrorKind::Late(_) => {
                     self.retry.rules.on.reset && self.is_idempotent()
                 }
                 CallErrorKind::NoHosts
@@ -148,9 +149,10 @@ impl<'a> Work<'_, 'a> {
         let Some(limit) = self.retry.rules.per_try_timeout else {
             return attempt.await;
         };
-        match tokio::time::timeout(limit, attempt).await {
+        let mut attempt = Box::pin(attempt);
+        match tokio::time::timeout(limit, attempt.as_mut()).await {
             Ok(result) => result,
-            Err(_) => Err(AttemptError::Call(self.too_late())),
+            Err(_) => Err(AttemptError::Call(self.too_late(Wait::cut(attempt)))),
         }
     }
 
@@ -170,9 +172,10 @@ impl<'a> Work<'_, 'a> {
         }
     }
 
-    fn too_late(&self) -> CallError {
+    /// `per_try_timeout` has passed in this wait.
+    fn too_late(&self, wait: Option<Wait>) -> CallError {
         let text = "net/http: timeout awaiting response headers";
-        let error = CallError::new(CallErrorKind::HeaderTimeout, text);
+        let error = CallError::new(CallErrorKind::Late(wait.unwrap_or(Wait::Header)), text);
         let set = self.call.elsewhere.as_deref().unwrap_or(self.set);
         let url = format!("{}{}", set.name(), self.call.out.target);
         error.of(&self.call.out.method, url)

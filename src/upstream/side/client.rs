@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use super::follow::Request;
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
+use crate::telemetry::observe::Wait;
 use crate::upstream::budget::Full;
 use crate::upstream::client::ClientError;
 use crate::upstream::collect::{Collector, Overflow};
@@ -378,7 +379,7 @@ fn connect_failure(cause: &(dyn std::error::Error + 'static)) -> ConnectFailure 
     }
     match cause.downcast_ref().map(std::io::Error::kind) {
         Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::Refused,
-        Some(std::io::ErrorKind::TimedOut) => ConnectFailure::Timeout,
+        Some(std::io::ErrorKind::TimedOut) => ConnectFailure::Timeout(Wait::Connect),
         _ => ConnectFailure::Other,
     }
 }

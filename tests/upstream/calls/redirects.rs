@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use portcullis::internals::upstream::{CallErrorKind, CallOptions, HostSet, Settings};
+use portcullis::internals::upstream::{CallErrorKind, CallOptions, HostSet, Settings, Wait};
 
 use crate::stub::{OPTIONS, Reply, Stub, call, client, dead_port, get, ok, response};
 
@@ -158,7 +158,7 @@ async fn the_call_to_a_silent_upstream_ends_at_the_header_timeout() {
     };
     let hosts = HostSet::fixed(&client(settings), &[stub.url()]);
     let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
-    assert_eq!(error.kind, CallErrorKind::HeaderTimeout);
+    assert_eq!(error.kind, CallErrorKind::Late(Wait::Header));
     assert!(
         error
             .to_string()

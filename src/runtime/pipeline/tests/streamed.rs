@@ -295,10 +295,15 @@ async fn a_response_without_a_body_is_only_a_head() {
 async fn a_truncated_response_closes_the_connection() {
     let mut options = options();
     options.stream_idle_timeout = Duration::from_millis(20);
-    for (end, why) in [
-        (End::Early, "the response ended early: unexpected EOF"),
+    for (end, kind, why) in [
+        (
+            End::Early,
+            Kind::CutOff,
+            "the response ended early: unexpected EOF",
+        ),
         (
             End::Silence,
+            Kind::Silent,
             "the response ended early: the upstream was silent",
         ),
     ] {
@@ -306,7 +311,7 @@ async fn a_truncated_response_closes_the_connection() {
         let fake = streaming(FakeResponse::new(200, &["ab"], end));
         let outcome = play(&fake, &mut client, &plain(), &options).await;
         assert!(matches!(outcome.ending, Ending::Broken));
-        assert_eq!(outcome.failure, Some(Kind::CutOff));
+        assert_eq!(outcome.failure, Some(kind));
         assert_eq!(outcome.ended, Some(Ended::WHOLE));
         assert_eq!(outcome.errors[0], why);
         assert_eq!((client.body().as_str(), client.ended), ("ab", false));

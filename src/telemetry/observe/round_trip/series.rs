@@ -107,7 +107,7 @@ impl RoundTrip {
         let names = ClientNames::of(convention);
         let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
         let krakend = convention == Convention::Krakend;
-        let timed_out = self.error == Some(ErrorType::Timeout);
+        let timed_out = self.error.is_some_and(ErrorType::is_timeout);
         let ended = match self.error {
             Some(ErrorType::Canceled) => Some(names::CANCELED),
             Some(_) => Some(names::FAILED),

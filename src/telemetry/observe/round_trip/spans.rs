@@ -144,8 +144,8 @@ impl RoundTrip {
 /// KrakenD's words, if it has any.
 fn text_of(error: ErrorType) -> &'static str {
     match error {
-        ErrorType::Timeout => "context deadline exceeded",
         ErrorType::Canceled => "context canceled",
+        late if late.is_timeout() => "context deadline exceeded",
         other => other.as_str(),
     }
 }
