@@ -1,5 +1,6 @@
 //! A thin client over reqwest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
 use super::follow::Request;
+use super::renewed::Renewed;
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
 use crate::telemetry::observe::Wait;
@@ -30,9 +32,9 @@ const MAX_IDLE: usize = 250;
 /// A client for side calls. It respects `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 #[derive(Debug, Clone)]
 pub struct SideClient {
-    http: reqwest::Client,
+    http: Arc<Renewed>,
     /// The same without our certificate, for the target of a redirect. `None` if there is no certificate.
-    anonymous: Option<reqwest::Client>,
+    anonymous: Option<Arc<Renewed>>,
     /// The rules of calls that have no rules of their own.
     rules: HostRules,
 }
@@ -152,21 +154,11 @@ impl SideClient {
         tls: &SideTls,
         user_agent: &HeaderValue,
         redirects: Redirects,
-        more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        more: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<SideClient, ClientError> {
         let client = |tls: &SideTls| {
-            let builder = reqwest::Client::builder()
-                .tls_backend_preconfigured((*client_config(tls)?).clone())
-                .user_agent(user_agent.clone())
-                .redirect(Policy::none())
-                .connect_timeout(MAX_TIME)
-                .pool_idle_timeout(Duration::from_secs(90))
-                .pool_max_idle_per_host(2)
-                .http1_only();
-            let built = more(builder).build();
-            built.map_err(|error| ClientError::Side {
-                reason: error.to_string(),
-            })
+            let (config, user_agent) = (client_config(tls)?, user_agent.clone());
+            Renewed::new(move || made(&config, &user_agent, more))
         };
         let shows_certificate = redirects != Redirects::None && tls.client_cert.is_some();
         let without = SideTls {
@@ -184,9 +176,9 @@ impl SideClient {
     }
 
     /// The client for a request: without our certificate, if a redirect led to another origin.
-    pub(super) fn http(&self, elsewhere: bool) -> &reqwest::Client {
+    pub(super) fn http(&self, elsewhere: bool) -> Arc<reqwest::Client> {
         let anonymous = self.anonymous.as_ref().filter(|_| elsewhere);
-        anonymous.unwrap_or(&self.http)
+        anonymous.unwrap_or(&self.http).client()
     }
 
     /// Fetches `url`. Any status except 2xx is an error. If `types` is not empty, the `Content-Type` must begin with
@@ -343,6 +335,25 @@ impl SideClient {
             body: body.done(),
         })
     }
+}
+
+/// A client with no connections.
+fn made(
+    config: &rustls::ClientConfig,
+    user_agent: &HeaderValue,
+    more: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, ClientError> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(config.clone())
+        .user_agent(user_agent.clone())
+        .redirect(Policy::none())
+        .connect_timeout(MAX_TIME)
+        .pool_idle_timeout(Duration::from_secs(90))
+        .pool_max_idle_per_host(2)
+        .http1_only();
+    more(builder).build().map_err(|error| ClientError::Side {
+        reason: error.to_string(),
+    })
 }
 
 /// Describes an error in KrakenD's words if it has any for it, else in those of the innermost cause.

@@ -3,6 +3,7 @@
 mod client;
 mod follow;
 mod grpc;
+mod renewed;
 mod tls;
 mod vault;
 
