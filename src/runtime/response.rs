@@ -1,12 +1,40 @@
 //! A response made by the gateway itself.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 
 /// The gateway's own headers. Like all headers that Pingora does not know, HTTP/1 clients receive them in lower case.
 pub(crate) const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
 pub(crate) const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
+
+/// Whether a response has at most one line of this header. Clients take two lines for an error, or one of them at random.
+pub(crate) fn has_one_value(name: &HeaderName) -> bool {
+    const SINGLE: [HeaderName; 21] = [
+        X_KRAKEND,
+        X_KRAKEND_COMPLETED,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_MAX_AGE,
+        header::AGE,
+        header::CONTENT_LENGTH,
+        header::CONTENT_LOCATION,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::DATE,
+        header::ETAG,
+        header::EXPIRES,
+        header::LAST_MODIFIED,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        header::SERVER,
+        header::STRICT_TRANSPORT_SECURITY,
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::X_FRAME_OPTIONS,
+        HeaderName::from_static("x-request-id"),
+    ];
+    SINGLE.contains(name)
+}
 
 /// A few headers, in the order in which they are written. A name may occur several times.
 pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;

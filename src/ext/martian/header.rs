@@ -13,6 +13,7 @@ use super::url_authority;
 use crate::runtime::failure::{Failure, Kind as Why};
 use crate::runtime::forward::{remove_alike, set_alone};
 use crate::runtime::pipe::PipeRequest;
+use crate::runtime::response::has_one_value;
 use crate::upstream::is_of_connection;
 
 /// A header name, and its special role.
@@ -154,10 +155,10 @@ impl Header {
         }
     }
 
-    /// Adds `value` to the response.
+    /// Adds `value` to the response. It replaces that of a header that has only one.
     pub(crate) fn add_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
-            Kind::Plain => {
+            Kind::Plain if !has_one_value(&self.name) => {
                 headers.append(&self.name, value);
             }
             _ => self.set_response(headers, value),

@@ -87,6 +87,84 @@ fn the_gateways_own_headers_have_one_value() {
 }
 
 #[test]
+fn a_header_with_one_value_is_not_added_twice() {
+    const NAMES: [&str; 8] = [
+        "Content-Type",
+        "Access-Control-Allow-Origin",
+        "Access-Control-Allow-Credentials",
+        "Date",
+        "ETag",
+        "X-Frame-Options",
+        "X-Content-Type-Options",
+        "X-Request-Id",
+    ];
+    let stub = plain();
+    let script = NAMES
+        .map(|name| format!("r:headers('{name}', 'evil') "))
+        .concat();
+    let script =
+        json!({ "modifier/lua-proxy": { "post": format!("local r = response.load() {script}") } });
+    let append = NAMES.map(
+        |name| json!({ "header.Append": { "scope": ["response"], "name": name, "value": "evil" } }),
+    );
+    let martian = json!({ "modifier/martian": { "fifo.Group": { "scope": ["response"], "modifiers": append } } });
+    let add: serde_json::Map<_, _> = NAMES
+        .iter()
+        .map(|name| ((*name).to_owned(), json!(["evil"])))
+        .collect();
+    let add = json!({ "modifier/response-headers": { "add": add } });
+    let mut endpoints = Vec::new();
+    for encoding in ["json", "no-op"] {
+        for (name, endpoint, backend) in [
+            ("script", &script, &json!({})),
+            ("martian", &json!({}), &martian),
+            ("add", &add, &json!({})),
+        ] {
+            endpoints.push(json!({
+                "endpoint": format!("/{encoding}/{name}"), "output_encoding": encoding, "extra_config": endpoint,
+                "backend": [{ "url_pattern": "/base", "encoding": encoding, "extra_config": backend }]
+            }));
+        }
+    }
+    let gateway = Gateway::start(
+        &json!({
+            "version": 3, "host": [stub.url()], "endpoints": endpoints,
+            "extra_config": {
+                "security/cors": { "allow_origins": ["http://o"], "allow_credentials": true },
+                "security/http": { "frame_deny": true, "content_type_nosniff": true },
+                "portcullis/request-id": {}
+            }
+        })
+        .to_string(),
+    );
+    for endpoint in &endpoints {
+        let path = endpoint["endpoint"].as_str().unwrap();
+        let mut client = gateway.client();
+        client
+            .send(format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\nOrigin: http://o\r\nConnection: close\r\n\r\n"
+            ))
+            .unwrap();
+        let response = String::from_utf8(client.rest().unwrap()).unwrap();
+        let head = response.split("\r\n\r\n").next().unwrap();
+        let lines: Vec<_> = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .collect();
+        for name in NAMES.iter().chain(&["Content-Length", "Connection"]) {
+            let values = lines
+                .iter()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            assert!(values.count() <= 1, "{path}: {name}: {response}");
+        }
+        let origin = lines
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(NAMES[1]));
+        assert_eq!(origin.unwrap().1, "http://o", "{path}");
+    }
+}
+
+#[test]
 fn headers_of_a_post_script_reach_the_client_with_composed_data() {
     let stub = plain();
     let set = "local r = response.load() r:headers('X-Post', 'v') r:headers('Set-Cookie', 'a=b') r:headers('Cache-Control', 'no-store') r:headers('Content-Length', '3')";
