@@ -15,7 +15,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf;
 use aws_lc_rs::rand;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rustls::server::ProducesTickets;
 
 use crate::runtime::listen::{SharedSecret, SharedSecrets};
@@ -320,12 +320,14 @@ fn read(path: &Path) -> Result<Ring, PemError> {
     }
 }
 
-/// 32 bytes in hexadecimal or base64. An error never contains them.
+/// 32 bytes in hexadecimal or base64, of either alphabet and with or without padding. An error never contains them.
 fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
-    let bytes = if text.len() == 2 * SECRET_BYTES {
+    // No key in base64 has hexadecimal digits only, except by a very small chance.
+    let bytes = if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         hex::decode(text).ok()
     } else {
-        STANDARD.decode(text).ok()
+        let usual = text.replace('-', "+").replace('_', "/");
+        STANDARD_NO_PAD.decode(usual.trim_end_matches('=')).ok()
     };
     let bytes = bytes.ok_or("is neither hexadecimal nor base64")?;
     let length = bytes.len();
@@ -336,6 +338,8 @@ fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     const HOUR: u64 = 3600;
@@ -433,6 +437,13 @@ mod tests {
             Tickets::of_file(&path).map_err(|error| error.reason)
         };
         let (one, two) = ("11".repeat(32), STANDARD.encode([2; 32]));
+        for other in [
+            two.trim_end_matches('=').to_owned(),
+            "-_".repeat(21) + "8=",
+            "-_".repeat(21) + "8",
+        ] {
+            assert!(of(&other).is_ok(), "{other}");
+        }
         let here = of(&format!("# first\n{one}\n")).unwrap();
         let there = of(&format!("{one}\n\n{two}\n")).unwrap();
         let ticket = here.seal(&MTLS, b"session", NOW).unwrap();
@@ -448,7 +459,10 @@ mod tests {
             ("# nothing\n", "it has no key"),
             ("secret!\n", "line 1: is neither hexadecimal nor base64"),
             ("c2hvcnQ=\n", "a key has 32 bytes, this one has 5"),
-            ("11\n", "line 1: is neither"),
+            ("11\n", "a key has 32 bytes, this one has 1"),
+            ("111\n", "line 1: is neither"),
+            (&*"11".repeat(31), "a key has 32 bytes, this one has 31"),
+            (&*"11".repeat(64), "a key has 32 bytes, this one has 64"),
             (&*format!("{one}\n").repeat(17), "it has 17 keys"),
         ] {
             let error = of(text).unwrap_err();
