@@ -98,7 +98,10 @@ fn a_hostile_redis_ends_its_connection_and_nothing_else() {
                 assert_eq!(gateway.get("/pool").status, expected, "{name}");
                 assert_eq!(gateway.get("/ours").status, expected, "{name}");
             }
+            // A request is what it is logged for, and after another reason not at once.
             eventually("the reason is logged", LIMIT, || {
+                gateway.get("/pool");
+                gateway.get("/ours");
                 gateway.output().contains(why)
             });
             let counter =

@@ -337,13 +337,14 @@ fn a_new_process_binds_itself_if_the_old_one_is_killed() {
 fn a_stopped_process_is_replaced_after_a_while_and_one_that_responds_is_not() {
     let stub = Stub::with(OK);
     let mut file = config(&stub.url(), &[]);
-    file["extra_config"] = json!({ "portcullis/server": { "upgrade_wait": "1s" } });
+    file["extra_config"] = json!({ "portcullis/server": { "upgrade_wait": "4s" } });
     let old = Gateway::start(&file.to_string());
     let mut later = config(&stub.url(), &["/b"]);
     later["extra_config"] = file["extra_config"].clone();
     fs::write(old.config_path(), later.to_string()).unwrap();
     let new = Successor::start(&old);
-    pause(Duration::from_secs(3));
+    // Longer than that.
+    pause(Duration::from_secs(6));
     assert_eq!(old.get("/a").status, 200, "{}", old.output());
     assert!(old.ended().is_none(), "nobody told it to hand over");
     old.signal("STOP");

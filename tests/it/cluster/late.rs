@@ -136,6 +136,8 @@ pub(super) fn unless_stalled<T>(
             }
             longest
         });
+        // A stall that began before is seen, too.
+        pause(Duration::from_secs(1));
         let result = work();
         done.store(true, Ordering::SeqCst);
         (result, watch.join().unwrap())

@@ -219,6 +219,7 @@ fn unusable_variables_are_reported() {
         assert_eq!(rig.get("/a", &[]), 200);
         let sent = rig.one_seen().header("traceparent").unwrap().to_owned();
         assert!(sent.ends_with("-01"), "{sent}");
+        rig.gateway.tells(reason);
         let output = rig.gateway.output();
         assert_eq!(output.matches(reason).count(), 1, "{output}");
         assert!(!output.contains("bogus-1"), "{output}");
@@ -252,6 +253,9 @@ fn variables_without_effect_and_bad_values_are_reported() {
         .collect();
     let rig = Rig::with(&bad, grpc(), json!({}), json!([a()]));
     assert_eq!(rig.get("/a", &[]), 200);
+    for (name, _) in &bad {
+        rig.gateway.tells(&format!("{name} "));
+    }
     let output = rig.gateway.output();
     for (name, _) in &bad {
         let told = output
