@@ -234,16 +234,19 @@ pub(super) async fn exchange<C: Transport>(
 ) -> Result<Part, Failure> {
     let observer = backend.observer.as_ref();
     let call = observe::Call::begin(observer, limit.end().into_std(), &prepared.out.headers);
-    // Pinned here, because a copy of it would cost more than the rest of the observation.
+    // Pinned here, because a copy of it would cost more than the rest of the observation. It is dropped before the call,
+    // which reports what it was waiting for.
     let work = pin!(guarded(transport, most_bytes, backend, prepared, limit));
-    let Some(call) = call else {
+    let Some(observed) = &call else {
         return work.await;
     };
-    let result = call.run(work).await;
-    call.end(match &result {
-        Ok(part) => observe::Outcome::Answered(part.complete),
-        Err(failure) => failure.observed(),
-    });
+    let result = observed.run(work).await;
+    if let Some(call) = call {
+        call.end(match &result {
+            Ok(part) => observe::Outcome::Answered(part.complete),
+            Err(failure) => failure.observed(),
+        });
+    }
     result
 }
 
