@@ -20,6 +20,7 @@ use crate::cli::DemoArgs;
 use crate::cli::run::{Extras, serve_text};
 use crate::jose;
 use crate::server::admin::{AdminListener, AdminRequest, Handler};
+use crate::server::pages::Body;
 use issuer::{AUDIENCE, CLIENT, Issuer, json_response};
 
 /// The ports that are used if no others are requested and these are free.
@@ -334,7 +335,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// The sample backend: two resources about one entity.
-fn sample(request: &AdminRequest) -> Response<Vec<u8>> {
+fn sample(request: &AdminRequest) -> Response<Body> {
     let mut parts = request.path.trim_matches('/').splitn(2, '/');
     let body = match (parts.next(), parts.next()) {
         (Some("items"), Some(id)) => {

@@ -145,7 +145,8 @@ impl GatewayState {
         self.metrics.series_overflow(self.overflowed());
         drop(access);
         let budget = Budget::process();
-        let rejected = budget.rejected() + Budget::calls().rejected();
+        let others = Budget::calls().rejected() + Budget::pages().rejected();
+        let rejected = budget.rejected() + others;
         let told = &self.metrics.memory;
         told.buffered(budget.used(), budget.limit(), rejected);
         let memory = Memory::process();

@@ -7,14 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use pingora_core::apps::HttpServerApp;
-use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
-use tokio::sync::Semaphore;
+use pingora_http::ResponseHeader;
+use tokio::sync::{Semaphore, watch};
 
 use crate::runtime::listen::{MAX_FIELDS, ServerTls};
 use crate::server::accept::{Accepted, App};
@@ -23,7 +21,7 @@ use crate::server::connection_limit::ConnectionSlot;
 use crate::server::front::{HANDSHAKE_TIMEOUT, reject, take_request};
 use crate::server::handshakes::{HandshakeLimiter, TlsSide};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
-use crate::server::pages::Page;
+use crate::server::pages::{Body, Page, SharedPages};
 use crate::server::socket;
 use crate::server::tls::Certificates;
 
@@ -48,7 +46,7 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Responses that are made at the same time. A page can take many megabytes.
+/// Responses that are made at the same time. Making a page can take many megabytes.
 const MAX_BUILDING: usize = 2;
 
 /// A request.
@@ -70,7 +68,7 @@ pub(crate) enum Admission {
     /// Anyone may send this request.
     Anyone,
     /// The response, for which the body is not needed.
-    Rejected(Response<Vec<u8>>),
+    Rejected(Response<Body>),
 }
 
 /// Handles the requests of an admin listener. A function from a request to its response is one.
@@ -86,11 +84,11 @@ pub(crate) trait Handle: Send + Sync {
     }
 
     /// Makes the response, on a thread for blocking work.
-    fn respond(&self, asked: &AdminRequest) -> Response<Vec<u8>>;
+    fn respond(&self, asked: &AdminRequest) -> Response<Body>;
 }
 
-impl<F: Fn(&AdminRequest) -> Response<Vec<u8>> + Send + Sync> Handle for F {
-    fn respond(&self, asked: &AdminRequest) -> Response<Vec<u8>> {
+impl<F: Fn(&AdminRequest) -> Response<Body> + Send + Sync> Handle for F {
+    fn respond(&self, asked: &AdminRequest) -> Response<Body> {
         self(asked)
     }
 }
@@ -124,13 +122,10 @@ pub(crate) fn page(
     content_type: &'static str,
     render: impl Fn(&mut Page) + Send + Sync + 'static,
 ) -> Handler {
+    let pages = SharedPages::default();
     Arc::new(
         move |asked: &AdminRequest| match (asked.path == path, asked.method == Method::GET) {
-            (true, true) => {
-                let mut page = Page::asked_by(&asked.headers);
-                render(&mut page);
-                page.response(content_type)
-            }
+            (true, true) => pages.response((), &asked.headers, content_type, &render),
             (true, false) => not_allowed(),
             (false, _) => plain(StatusCode::NOT_FOUND, "404 page not found"),
         },
@@ -138,7 +133,7 @@ pub(crate) fn page(
 }
 
 /// The response to a method that a page does not have (RFC 9110 §15.5.6).
-pub(crate) fn not_allowed() -> Response<Vec<u8>> {
+pub(crate) fn not_allowed() -> Response<Body> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed");
     let allowed = HeaderValue::from_static("GET, HEAD");
     response.headers_mut().insert(header::ALLOW, allowed);
@@ -146,7 +141,7 @@ pub(crate) fn not_allowed() -> Response<Vec<u8>> {
 }
 
 /// A response in plain text.
-pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
+pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Body> {
     whole(
         status,
         "text/plain; charset=utf-8",
@@ -155,12 +150,12 @@ pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
 }
 
 /// A response with this body.
-pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Vec<u8>> {
+pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Body> {
     let response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, content_type)
         .header(header::CONTENT_LENGTH, body.len())
-        .body(body);
+        .body(Body::from(body));
     response.unwrap_or_default()
 }
 
@@ -199,10 +194,10 @@ impl AdminServer {
             mut closing,
         } = accepted;
         let place = Arc::new(place);
-        let pages = Arc::new(HttpServer::new_app(Pages {
+        let pages = Pages {
             shared: Arc::clone(&self.shared),
             place: Arc::clone(&place),
-        }));
+        };
         let stop = closing.clone();
         let mut conn = Box::new(match &self.certificates {
             None => Conn::plain(socket::plain(tcp, peer)),
@@ -241,13 +236,11 @@ impl AdminServer {
             session.set_write_timeout(Some(TIMEOUT));
             session.set_total_drain_timeout(Some(ANONYMOUS_BODY));
             session.set_pipelined_prefix(request);
-            let answered = pages.process_new_http(session, &stop);
-            let reused = tokio::select! {
+            let answered = pages.serve(session, &stop);
+            conn = tokio::select! {
                 reused = pingora_timeout::timeout(EXCHANGE, answered) => reused.ok()??,
                 () = place.is_needed() => return None,
             };
-            let (stream, _) = reused.consume();
-            conn = stream.into_any().downcast::<Conn>().ok()?;
             idle = IDLE;
         }
     }
@@ -289,15 +282,36 @@ impl App for AdminServer {
     }
 }
 
-/// A handler as a Pingora application, for one connection.
+/// A handler, for one connection.
 struct Pages {
     shared: Arc<Shared>,
     place: Arc<ConnectionSlot>,
 }
 
-#[async_trait]
-impl ServeHttp for Pages {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+impl Pages {
+    /// Serves the request whose bytes the session has been given. Returns the connection if another request may follow.
+    async fn serve(
+        &self,
+        mut session: ServerSession,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<Box<Conn>> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let is_stopping = *stop.borrow();
+        session.set_keepalive((!is_stopping).then_some(IDLE.as_secs()));
+        let (head, body) = self.response(&mut session).await.into_parts();
+        let written = write(&mut session, head.into(), &body).await;
+        if let Err(error) = written {
+            log::debug!("the client closed the connection before the end of the page: {error}");
+            return None;
+        }
+        let reusable = session.finish().await.ok().flatten()?;
+        let (stream, _) = reusable.into_parts();
+        stream.into_any().downcast::<Conn>().ok()
+    }
+
+    async fn response(&self, session: &mut ServerSession) -> Response<Body> {
         let request = session.req_header();
         let is_head = request.method == Method::HEAD;
         let mut asked = AdminRequest {
@@ -329,7 +343,7 @@ impl ServeHttp for Pages {
         self.place.is_active();
         let mut response = self.shared.respond(asked).await;
         if is_head {
-            response.body_mut().clear();
+            *response.body_mut() = Body::default();
         }
         if !is_trusted {
             self.place.serves_anyone(RESPONSE_GRACE);
@@ -339,7 +353,7 @@ impl ServeHttp for Pages {
 }
 
 impl Shared {
-    async fn respond(&self, asked: AdminRequest) -> Response<Vec<u8>> {
+    async fn respond(&self, asked: AdminRequest) -> Response<Body> {
         let Ok(_turn) = self.building.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable");
         };
@@ -350,7 +364,20 @@ impl Shared {
     }
 }
 
-async fn whole_body(session: &mut ServerSession) -> Result<Bytes, Response<Vec<u8>>> {
+/// Writes a response piece by piece, so that a slow client has no copy of the page.
+async fn write(
+    session: &mut ServerSession,
+    head: ResponseHeader,
+    body: &Body,
+) -> pingora_core::Result<()> {
+    session.write_response_header(Box::new(head)).await?;
+    for piece in body.pieces() {
+        session.write_response_body(piece.clone(), false).await?;
+    }
+    session.write_response_body(Bytes::new(), true).await
+}
+
+async fn whole_body(session: &mut ServerSession) -> Result<Bytes, Response<Body>> {
     let mut body = BytesMut::new();
     loop {
         match session.read_request_body().await {

@@ -6,7 +6,7 @@
 //! What is small is not charged: the limit on connections bounds it. Streams are not charged either, because each holds
 //! only a few kilobytes.
 //!
-//! Stored responses have a budget of their own, so that storing never takes what a request needs. Calls to backends have
+//! Stored responses and pages of admin listeners have budgets of their own, so that they never take what a request needs. Calls to backends have
 //! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
 
 mod memory;
@@ -31,6 +31,7 @@ pub(crate) const FREE: usize = 16 * 1024;
 
 static PROCESS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static STORES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
+static PAGES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static CALLS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 
 /// The bytes that are held, and the limit.
@@ -74,6 +75,11 @@ impl Budget {
         &STORES
     }
 
+    /// The budget of the pages of admin listeners: half of what requests may use, also if requests use all of theirs.
+    pub(crate) fn pages() -> &'static Budget {
+        &PAGES
+    }
+
     /// What is made of the heads of requests, and calls to backends: only the memory of the process limits them.
     pub(crate) fn calls() -> &'static Budget {
         &CALLS
@@ -83,6 +89,7 @@ impl Budget {
     pub(crate) fn set_limits(bytes: u64) {
         PROCESS.limit.store(bytes, Ordering::Relaxed);
         STORES.limit.store(bytes / 2, Ordering::Relaxed);
+        PAGES.limit.store(bytes / 2, Ordering::Relaxed);
     }
 
     pub(crate) fn limit(&self) -> u64 {

@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::server::admin::{AdminRequest, whole};
+use crate::server::pages::Body;
 
 /// The audience of its tokens, if the client requests no other.
 pub(super) const AUDIENCE: &str = "http://api.example.com";
@@ -57,7 +58,7 @@ impl Issuer {
         })
     }
 
-    pub(super) fn response(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+    pub(super) fn response(&self, request: &AdminRequest) -> Response<Body> {
         match (&request.method, request.path.as_str()) {
             (&Method::GET, "/.well-known/jwks.json") => {
                 json_response(StatusCode::OK, &self.key_set)
@@ -82,7 +83,7 @@ impl Issuer {
         })
     }
 
-    fn token(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+    fn token(&self, request: &AdminRequest) -> Response<Body> {
         let form = form(&request.body);
         let field = |name| field(&form, name);
         if field("grant_type") != "client_credentials" {
@@ -108,7 +109,7 @@ impl Issuer {
     }
 
     /// The token alone, so that a shell needs no JSON parser.
-    fn plain_token(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+    fn plain_token(&self, request: &AdminRequest) -> Response<Body> {
         match self.signed(&form(&request.body)) {
             Ok(token) => whole(StatusCode::OK, "text/plain", token.into_bytes()),
             Err(_) => server_error(),
@@ -147,7 +148,7 @@ fn field<'f>(form: &'f [(String, String)], name: &str) -> &'f str {
         .map_or("", |(_, value)| value.as_str())
 }
 
-fn server_error() -> Response<Vec<u8>> {
+fn server_error() -> Response<Body> {
     json_response(
         StatusCode::INTERNAL_SERVER_ERROR,
         &json!({ "error": "server_error" }),
@@ -170,7 +171,7 @@ fn form(body: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
+pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
     whole(status, "application/json", value.to_string().into_bytes())
 }
 
@@ -204,7 +205,7 @@ mod tests {
         let response = issuer.response(&request);
         (
             response.status(),
-            serde_json::from_slice(response.body()).unwrap(),
+            serde_json::from_slice(&response.body().pieces().concat()).unwrap(),
         )
     }
 
@@ -255,7 +256,8 @@ mod tests {
                 headers: http::HeaderMap::new(),
                 body: bytes::Bytes::from_static(body.as_bytes()),
             };
-            let token = String::from_utf8(issuer.response(&request).into_body()).unwrap();
+            let token =
+                String::from_utf8(issuer.response(&request).body().pieces().concat()).unwrap();
             let part = token.split('.').nth(1).unwrap();
             let claims: Value =
                 serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();

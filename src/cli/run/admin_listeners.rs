@@ -16,7 +16,7 @@ use crate::ext::opentelemetry;
 use crate::server::admin::{
     AdminListener, AdminRequest, Admission, Handle, Handler, not_allowed, page, plain, whole,
 };
-use crate::server::pages::Page;
+use crate::server::pages::{Body, Page, SharedPages};
 use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::series::page::{Form, render};
 use crate::telemetry::status_page::{self, Facts};
@@ -60,6 +60,7 @@ impl FileLoader {
     /// The metrics of `portcullis/metrics`, with the status page if the configuration asks for it.
     fn metrics_page(&self, metrics: compile::Metrics) -> Handler {
         let told = Arc::clone(&self.told);
+        let pages = SharedPages::default();
         let plain: Handler = Arc::new(move |request: &AdminRequest| {
             if request.path != "/metrics" {
                 return plain(StatusCode::NOT_FOUND, "404 page not found");
@@ -67,10 +68,7 @@ impl FileLoader {
             if request.method != Method::GET {
                 return not_allowed();
             }
-            let form = form(request);
-            let mut body = Page::asked_by(&request.headers);
-            told.page(form, &mut body);
-            negotiated(body, form)
+            negotiated(&pages, request, |form, body| told.page(form, body))
         });
         if metrics.page {
             let facts = Facts {
@@ -87,27 +85,21 @@ impl FileLoader {
 
     /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
     fn series_page(&self, page: opentelemetry::Page) -> Handler {
-        let (pages, told) = (Arc::clone(&self.pages), Arc::clone(&self.told));
+        let (series, told) = (Arc::clone(&self.pages), Arc::clone(&self.told));
+        let pages = SharedPages::default();
         Arc::new(move |request: &AdminRequest| {
             if request.path != "/metrics" {
                 return plain(StatusCode::NOT_FOUND, "404 page not found");
             }
-            let form = form(request);
-            let mut body = Page::asked_by(&request.headers);
-            if page.process {
-                body.push(process_metrics(form).as_bytes());
-            }
-            if let Some(pages) = &*pages.load() {
-                // A body in memory has no errors.
-                let _ = render(
-                    &pages.store,
-                    told.gauges(),
-                    &pages.resource,
-                    form,
-                    &mut body,
-                );
-            }
-            negotiated(body, form)
+            negotiated(&pages, request, |form, body| {
+                if page.process {
+                    body.push(process_metrics(form).as_bytes());
+                }
+                if let Some(series) = &*series.load() {
+                    // A body in memory has no errors.
+                    let _ = render(&series.store, told.gauges(), &series.resource, form, body);
+                }
+            })
         })
     }
 
@@ -154,7 +146,7 @@ impl Handle for Revocation {
         )
     }
 
-    fn respond(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+    fn respond(&self, request: &AdminRequest) -> Response<Body> {
         let authorization = request.headers.get(AUTHORIZATION);
         let AdminRequest {
             method, path, body, ..
@@ -165,7 +157,7 @@ impl Handle for Revocation {
 }
 
 /// The list changes, and the response to a logout token must not be stored (Back-Channel Logout §2.8).
-fn unstored(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+fn unstored(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     let mut response = whole(status, Api::CONTENT_TYPE, body);
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, no_store);
@@ -178,9 +170,16 @@ fn form(request: &AdminRequest) -> Form {
     Form::accepted(accepted.filter_map(|value| value.to_str().ok()))
 }
 
-/// A metrics page in that format.
-fn negotiated(body: Page, form: Form) -> Response<Vec<u8>> {
-    let mut response = body.response(form.content_type());
+/// A metrics page in the format that the scraper prefers.
+fn negotiated(
+    pages: &SharedPages<Form>,
+    request: &AdminRequest,
+    render: impl FnOnce(Form, &mut Page),
+) -> Response<Body> {
+    let form = form(request);
+    let mut response = pages.response(form, &request.headers, form.content_type(), |page| {
+        render(form, page);
+    });
     let vary = HeaderValue::from_static("Accept, Accept-Encoding");
     response.headers_mut().insert(VARY, vary);
     response

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response};
 
 use crate::cli::gateway_state::GatewayState;
 use crate::server::admin::{AdminRequest, Handle, Handler, not_allowed};
-use crate::server::pages::Page;
+use crate::server::pages::{Body, Page, SharedPages};
 use crate::telemetry::status_page::{Facts, Filter, History, html};
 
 /// How long a page is shown to others who ask for the same one: many viewers cost as much as one.
@@ -29,6 +29,7 @@ pub(super) struct StatusPage {
     history: Arc<History>,
     facts: Facts,
     last: Mutex<Option<Rendered>>,
+    pages: SharedPages<Filter>,
 }
 
 /// A page as it was shown.
@@ -73,6 +74,7 @@ impl StatusPage {
             history,
             facts,
             last: Mutex::default(),
+            pages: SharedPages::default(),
         }
     }
 
@@ -94,17 +96,18 @@ impl StatusPage {
 }
 
 impl Handle for StatusPage {
-    fn respond(&self, request: &AdminRequest) -> Response<Vec<u8>> {
+    fn respond(&self, request: &AdminRequest) -> Response<Body> {
         if request.path != "/" {
             return self.others.respond(request);
         }
         if request.method != Method::GET {
             return not_allowed();
         }
-        let html = self.html(Filter::of_query(request.query.as_deref()));
-        let mut page = Page::asked_by(&request.headers);
-        page.push(html.as_bytes());
-        let mut response = page.response("text/html; charset=utf-8");
+        let filter = Filter::of_query(request.query.as_deref());
+        let html = |page: &mut Page| page.push(self.html(filter.clone()).as_bytes());
+        let content_type = "text/html; charset=utf-8";
+        let (pages, headers) = (&self.pages, &request.headers);
+        let mut response = pages.response(filter.clone(), headers, content_type, html);
         for (name, value) in HEADERS {
             let value = HeaderValue::from_static(value);
             response.headers_mut().insert(name, value);
