@@ -52,11 +52,11 @@ pub struct Service {
     pub readiness: Option<Arc<Readiness>>,
     /// Traces and series of requests, in addition to logs and our own metrics. `None` if disabled.
     pub observer: Option<Arc<Observer>>,
-    pub options: Options,
+    pub options: Arc<Options>,
     /// Bodies for the gateway's own errors (`portcullis/errors`).
-    pub errors: Option<Box<ErrorBodies>>,
+    pub errors: Option<Arc<ErrorBodies>>,
     /// What is done to responses that no endpoint made.
-    pub response_edits: Option<Box<ResponseEdits>>,
+    pub response_edits: Option<Arc<ResponseEdits>>,
     /// What happens to paths before the router. `None` if nothing does.
     pub prerouting: Option<Box<Prerouting>>,
     /// The consumers of queues that run beside the listeners.

@@ -17,7 +17,7 @@ use crate::runtime::pipeline::Downstream;
 use crate::runtime::request::Head;
 use crate::runtime::response::Fields;
 use crate::runtime::response_edits::ResponseEdits;
-use crate::server::gateway::{Active, head_of};
+use crate::server::gateway::{Common, head_of};
 use crate::server::http1_fast_path::Wire;
 use crate::server::streamed_body::{self, StreamedBody};
 use crate::server::{body, respond, response_edits};
@@ -29,7 +29,7 @@ pub(super) struct Client<'s> {
     /// The connection, if the request is a usual one.
     pub(super) wire: Option<&'s Wire>,
     pub(super) address: Option<IpAddr>,
-    pub(super) active: &'s Active,
+    pub(super) common: &'s Common,
     /// The maximum time between two pieces of a body over HTTP/2, before the response has begun.
     pub(super) silence: Option<Duration>,
     /// Whether the whole body was read. The session does not always know it: over HTTP/2, unread trailers may follow.
@@ -169,7 +169,7 @@ impl Downstream for Client<'_> {
             })?;
         }
         respond::keep_connection(self.session);
-        respond::announce_end(self.session, self.active);
+        respond::announce_end(self.session, self.common);
         let written = respond::write_header(self.session, header, alone).await;
         written.map_err(|error| gone(&error))
     }

@@ -45,7 +45,9 @@ pub(super) fn health(
     out.extend_from_slice(get_cached_date().as_bytes());
     out.extend_from_slice(b"\r\nConnection: keep-alive\r\n\r\n");
     out.extend_from_slice(&response.body);
-    active.probed(path, peer, response.body.len() as u64, started.elapsed());
+    active
+        .common()
+        .probed(path, peer, response.body.len() as u64, started.elapsed());
     Some(())
 }
 

@@ -12,7 +12,7 @@ use crate::runtime::grpc;
 use crate::runtime::response::{Branding, Fields, Response, X_KRAKEND, X_KRAKEND_COMPLETED};
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Options;
-use crate::server::gateway::Active;
+use crate::server::gateway::Common;
 use crate::server::http1_fast_path::end_connection;
 use crate::server::response_edits;
 use crate::upstream::{content_length, trimmed};
@@ -225,8 +225,8 @@ pub(super) fn keep_connection(session: &mut Session) {
 
 /// Adds `Connection: close` to a response that starts while the process is stopping, however early its request
 /// arrived.
-pub(super) fn announce_end(session: &mut Session, active: &Active) {
-    if active.is_draining() {
+pub(super) fn announce_end(session: &mut Session, common: &Common) {
+    if common.is_draining() {
         end_connection(session);
     }
 }

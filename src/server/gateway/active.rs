@@ -1,4 +1,4 @@
-//! The service in use, with the handles of its metrics.
+//! The service in use, with the handles of its metrics, and what a request keeps of it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::active_stats::ActiveStats;
+use super::active_stats::EndpointStats;
+use crate::runtime::errors::ErrorBodies;
 use crate::runtime::methods::{COMMON, RARE};
-use crate::runtime::service::Service;
+use crate::runtime::response_edits::ResponseEdits;
+use crate::runtime::service::{Endpoint, Options, Service};
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::stats::Stats;
@@ -30,11 +32,31 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 pub(crate) struct Active {
     pub service: Arc<Service>,
     /// By `Endpoint::id`.
-    pub(super) routes: Box<[RouteMetrics]>,
+    routes: Box<[Arc<Route>]>,
+    common: Arc<Common>,
+}
+
+/// An endpoint, and what its requests need besides. A request keeps only this once its endpoint is known: a stream that
+/// outlives a reload must not keep all other endpoints of the old configuration.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) metrics: RouteMetrics,
+    pub(super) stats: EndpointStats,
+    pub(super) common: Arc<Common>,
+}
+
+/// What all requests of a configuration need until they end.
+#[derive(Debug)]
+pub(in crate::server) struct Common {
+    pub(in crate::server) options: Arc<Options>,
+    pub(super) errors: Option<Arc<ErrorBodies>>,
+    /// What is done to responses that no endpoint made.
+    pub(super) response_edits: Option<Arc<ResponseEdits>>,
     /// Requests without an endpoint, in the order of [`COMMON`]; other methods are last.
     others: [RouteMetrics; COMMON.len() + 1],
-    pub access_log: Arc<AccessLog>,
-    pub(super) stats: Option<ActiveStats>,
+    pub(super) access_log: Arc<AccessLog>,
+    pub(super) stats: Option<Arc<Stats>>,
     /// Whether the process is stopping; shared by all configurations.
     draining: Arc<AtomicBool>,
 }
@@ -48,26 +70,43 @@ impl Active {
         stats: Option<Arc<Stats>>,
         draining: Arc<AtomicBool>,
     ) -> Active {
-        let stats = stats.map(|stats| ActiveStats::new(stats, &service));
-        let routes = service
-            .endpoints
-            .iter()
-            .map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str()))
-            .collect();
-        Active {
-            routes,
+        let common = Arc::new(Common {
+            options: Arc::clone(&service.options),
+            errors: service.errors.clone(),
+            response_edits: service.response_edits.clone(),
             others: std::array::from_fn(|index| {
                 metrics.route("", COMMON.get(index).copied().unwrap_or(OTHER))
             }),
-            service,
             access_log,
             stats,
             draining,
+        });
+        let route = |endpoint: &Arc<Endpoint>| {
+            Arc::new(Route {
+                endpoint: Arc::clone(endpoint),
+                metrics: metrics.route(&endpoint.pattern, endpoint.method.as_str()),
+                stats: EndpointStats::new(common.stats.as_deref(), endpoint),
+                common: Arc::clone(&common),
+            })
+        };
+        Active {
+            routes: service.endpoints.iter().map(route).collect(),
+            service,
+            common,
         }
+    }
+
+    /// The endpoint with this [`Endpoint::id`].
+    pub(super) fn route(&self, id: usize) -> Option<&Arc<Route>> {
+        self.routes.get(id)
+    }
+
+    pub(in crate::server) fn common(&self) -> &Arc<Common> {
+        &self.common
     }
 }
 
-impl Active {
+impl Common {
     /// Whether the process is stopping, so connections end with their next response.
     pub(in crate::server) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -88,7 +127,7 @@ impl Active {
         if let Some(get) = self.other("GET") {
             get.record(200, took);
         }
-        let options = &self.service.options;
+        let options = &self.options;
         if !options.access_log || options.access_log_skip.iter().any(|skip| **skip == *path) {
             return;
         }

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::active::Active;
+use super::active::{Active, Common, Route};
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Notes, RequestId};
@@ -24,9 +24,7 @@ use crate::upstream::budget::Charge;
 #[derive(Debug)]
 pub(crate) struct Ctx {
     pub(in crate::server) started: Instant,
-    /// The service that was in use when the request arrived. A reload does not change it.
-    pub(in crate::server) active: Arc<Active>,
-    pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
+    place: Place,
     /// After a 405, an endpoint of the same path.
     pub(super) near: Option<Arc<Endpoint>>,
     pub(in crate::server) notes: Notes,
@@ -53,14 +51,23 @@ pub(crate) struct Ctx {
     pub(in crate::server) wire: Option<Wire>,
 }
 
+/// What a request keeps of the configuration that was in use when it arrived. A reload does not change it.
+#[derive(Debug)]
+enum Place {
+    /// All of it, until it is decided what happens to the request.
+    Service(Arc<Active>),
+    Endpoint(Arc<Route>),
+    /// The request is for no endpoint.
+    Outside(Arc<Common>),
+}
+
 impl Ctx {
     /// A new request, to be served by `active`.
     #[inline]
     pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
         Ctx {
             started: Instant::now(),
-            active,
-            endpoint: None,
+            place: Place::Service(active),
             near: None,
             notes: Notes::default(),
             client: None,
@@ -78,19 +85,65 @@ impl Ctx {
     }
 
     /// The request is for this endpoint, and counts as one of its requests in flight as long as it lasts.
-    pub(super) fn enter(&mut self, endpoint: &Arc<Endpoint>) {
-        if let Some(route) = self.active.routes.get(endpoint.id) {
-            route.entered();
+    pub(super) fn enter(&mut self, route: &Arc<Route>) {
+        self.leave();
+        route.metrics.entered();
+        self.place = Place::Endpoint(Arc::clone(route));
+    }
+
+    /// The request is for no endpoint.
+    pub(super) fn stay_outside(&mut self, active: &Active) {
+        self.place = Place::Outside(Arc::clone(active.common()));
+    }
+
+    fn leave(&self) {
+        if let Some(route) = self.route() {
+            route.metrics.left();
         }
-        self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// The endpoint of the request with its handles, once it is known.
+    #[inline]
+    pub(super) fn route(&self) -> Option<&Route> {
+        match &self.place {
+            Place::Service(_) | Place::Outside(_) => None,
+            Place::Endpoint(route) => Some(route),
+        }
+    }
+
+    #[inline]
+    pub(super) fn endpoint(&self) -> Option<&Endpoint> {
+        self.route().map(|route| &*route.endpoint)
+    }
+
+    /// The pattern of the endpoint, or an empty one.
+    pub(super) fn pattern(&self) -> &str {
+        self.endpoint().map_or("", |endpoint| &*endpoint.pattern)
+    }
+
+    /// The whole configuration, before the endpoint is known.
+    pub(super) fn active(&self) -> Option<Arc<Active>> {
+        match &self.place {
+            Place::Service(active) => Some(Arc::clone(active)),
+            Place::Endpoint(_) | Place::Outside(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(in crate::server) fn common(&self) -> &Common {
+        match &self.place {
+            Place::Service(active) => active.common(),
+            Place::Endpoint(route) => &route.common,
+            Place::Outside(common) => common,
+        }
     }
 
     /// What is done to the response before it is written.
     #[inline]
     pub(in crate::server) fn response_edits(&self) -> Option<&ResponseEdits> {
-        let response_edits = match &self.endpoint {
+        let response_edits = match self.endpoint() {
             Some(endpoint) => endpoint.response_edits.as_deref(),
-            None => self.active.service.response_edits.as_deref(),
+            None => self.common().response_edits.as_deref(),
         };
         response_edits.filter(|_| !self.bare)
     }
@@ -98,12 +151,11 @@ impl Ctx {
     /// Our own response with the body that `portcullis/errors` defines.
     #[inline]
     pub(in crate::server) fn dressed(&mut self, response: Response) -> Response {
-        if self.active.service.errors.is_none() {
-            return response;
-        }
-        let active = Arc::clone(&self.active);
-        match &active.service.errors {
-            Some(errors) if errors.concerns(&response) => self.dress(errors, response),
+        match &self.common().errors {
+            Some(errors) if errors.concerns(&response) => {
+                let errors = Arc::clone(errors);
+                self.dress(&errors, response)
+            }
             _ => response,
         }
     }
@@ -126,11 +178,7 @@ impl Ctx {
 
 impl Drop for Ctx {
     fn drop(&mut self) {
-        if let Some(endpoint) = &self.endpoint
-            && let Some(route) = self.active.routes.get(endpoint.id)
-        {
-            route.left();
-        }
+        self.leave();
     }
 }
 

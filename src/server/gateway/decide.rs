@@ -32,7 +32,8 @@ pub(super) enum Decision {
     /// The body is read and logged or echoed.
     Debug,
     Echo,
-    Endpoint(Arc<Endpoint>),
+    /// The endpoint with this [`Endpoint::id`].
+    Endpoint(usize),
     /// A file of a folder.
     File(Arc<Folder>, Box<Asked>),
 }
@@ -183,7 +184,7 @@ fn matched(found: Match<'_, Arc<Endpoint>>, ctx: &mut Ctx, service: &Service) ->
     match found {
         Match::Found { endpoint, params } => {
             ctx.notes.params = params;
-            Decision::Endpoint(Arc::clone(endpoint))
+            Decision::Endpoint(endpoint.id)
         }
         Match::Redirect(redirect) => Decision::Silent(redirect_response(&redirect)),
         Match::BadTarget => Decision::Response(text(StatusCode::BAD_REQUEST, "400 Bad Request")),

@@ -131,7 +131,7 @@ impl Gateway {
         let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
             // The deadline of an endpoint applies, whatever the time was spent on.
-            Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
+            Err(_) if ctx.endpoint().is_some() => return Err(Failure::deadline()),
             Err(_) => {
                 return Err(Failure::new(
                     Kind::BodySlow,

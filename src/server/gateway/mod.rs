@@ -29,6 +29,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub(crate) use self::active::Active;
+pub(super) use self::active::Common;
 pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
@@ -37,7 +38,6 @@ use crate::runtime::boxed::{boxed, in_place};
 use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
-use crate::runtime::service::Service;
 use crate::server::http1_fast_path::end_connection;
 use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
@@ -66,7 +66,10 @@ impl Gateway {
 
     /// Decides about a request and responds to it.
     async fn filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let active = Arc::clone(&ctx.active);
+        // Always there at the beginning of a request.
+        let Some(active) = ctx.active() else {
+            return Ok(());
+        };
         // Data after a response to CONNECT would be taken for a tunnel.
         if self.shared.draining.load(Ordering::Relaxed)
             || session.req_header().method == Method::CONNECT
@@ -75,10 +78,10 @@ impl Gateway {
         }
         let decision = self.first_decision(session, ctx, &active);
         match ctx.notes.request_id.as_ref().map(|id| id.value.clone()) {
-            None => self.decided(session, ctx, &active, decision).await,
+            None => self.decided(session, ctx, active, decision).await,
             // Log lines of the request show its id.
             Some(id) => {
-                let work = in_place(|| self.decided(session, ctx, &active, decision));
+                let work = in_place(|| self.decided(session, ctx, active, decision));
                 request_id::within(id, work).await
             }
         }
@@ -116,16 +119,16 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: &Arc<Active>,
+        active: Arc<Active>,
         mut decision: Decision,
     ) -> Result<()> {
         let service = &active.service;
         if !service.gates.is_empty() && !matches!(decision, Decision::Before(_)) {
-            match self.service_gates_observed(session, ctx, active).await {
+            match self.service_gates_observed(session, ctx, &active).await {
                 Gated::Pass => {}
                 Gated::Reject(response) => decision = Decision::Response(*response),
                 Gated::Failed(failure) => {
-                    return self.reject(session, ctx, service, failure).await;
+                    return self.reject(session, ctx, failure).await;
                 }
             }
         }
@@ -143,31 +146,46 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: &Arc<Active>,
+        active: Arc<Active>,
         decision: Decision,
     ) -> Result<()> {
-        let service = &active.service;
+        let route = match decision {
+            Decision::Endpoint(id) => active.route(id).map(Arc::clone),
+            _ => None,
+        };
+        // A long stream or file must not keep all endpoints after a reload.
+        match &route {
+            Some(route) => ctx.enter(route),
+            None => ctx.stay_outside(&active),
+        }
+        drop(active);
         match decision {
             Decision::Before(response) | Decision::Response(response) => {
-                self.local(session, ctx, service, response).await
+                self.local(session, ctx, response).await
             }
             Decision::Silent(response) => {
                 ctx.silent = true;
-                self.local(session, ctx, service, response).await
+                self.local(session, ctx, response).await
             }
-            // Boxed, so that our own responses do not carry the state of an upstream call.
-            Decision::Endpoint(endpoint) => match ctx.observed.clone() {
-                None => in_place(|| self.endpoint(session, ctx, active, &endpoint)).await,
-                Some(request) => {
-                    let work = in_place(|| self.endpoint(session, ctx, active, &endpoint));
-                    observe::within(&request, work).await
+            Decision::Endpoint(_) => {
+                let Some(route) = route else {
+                    let response = Response::empty(StatusCode::INTERNAL_SERVER_ERROR);
+                    return self.local(session, ctx, response).await;
+                };
+                // Boxed, so that our own responses do not carry the state of an upstream call.
+                match ctx.observed.clone() {
+                    None => in_place(|| self.endpoint(session, ctx, &route)).await,
+                    Some(request) => {
+                        let work = in_place(|| self.endpoint(session, ctx, &route));
+                        observe::within(&request, work).await
+                    }
                 }
-            },
-            Decision::File(folder, asked) => {
-                Box::pin(self.file(session, ctx, active, folder, *asked)).await
             }
-            Decision::Debug => self.described(session, ctx, service, builtin::debug).await,
-            Decision::Echo => self.described(session, ctx, service, builtin::echo).await,
+            Decision::File(folder, asked) => {
+                Box::pin(self.file(session, ctx, folder, *asked)).await
+            }
+            Decision::Debug => self.described(session, ctx, builtin::debug).await,
+            Decision::Echo => self.described(session, ctx, builtin::echo).await,
         }
     }
 
@@ -176,10 +194,9 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        service: &Service,
         describe: fn(&Head<'_>, &Bytes) -> Response,
     ) -> Result<()> {
-        let most = service.options.max_request_body_bytes;
+        let most = ctx.common().options.max_request_body_bytes;
         let body = match ctx.notes.body.take() {
             Some(body) => body,
             None => Box::pin(self.body_in_time(session, most)).await,
@@ -188,7 +205,7 @@ impl Gateway {
             Some(head) => describe(&head, &body),
             None => Response::empty(StatusCode::BAD_REQUEST),
         };
-        self.local(session, ctx, service, response).await
+        self.local(session, ctx, response).await
     }
 
     /// For HTTP/2, checks what the front loop checks for HTTP/1: Pingora creates these sessions itself, without a
@@ -291,7 +308,7 @@ impl ProxyHttp for Gateway {
             ..Response::empty(StatusCode::INTERNAL_SERVER_ERROR)
         };
         let response = ctx.dressed(response);
-        let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
+        let (options, fields) = (&ctx.common().options, &ctx.notes.response_fields);
         let written = respond::write(session, options, response, fields, ctx.response_edits());
         if let Err(error) = written.await {
             log::debug!("the client closed the connection before its error response: {error}");

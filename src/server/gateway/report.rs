@@ -6,7 +6,8 @@ use http::{HeaderMap, header};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::active::{Active, method_label};
+use super::active::{Active, Common, method_label};
+use super::active_stats::began;
 use super::context::{Ctx, head_of};
 use crate::runtime::failure::CLIENT_GONE;
 use crate::runtime::grpc::is_grpc;
@@ -17,9 +18,12 @@ use crate::telemetry::timestamp;
 
 /// Reports to `telemetry/metrics` that a request for an endpoint has arrived.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
-    if let Some(stats) = &ctx.active.stats {
+    if let Some(stats) = &ctx.common().stats {
         let digest = session.digest();
-        stats.began(digest.and_then(|digest| digest.ssl_digest.as_deref()));
+        began(
+            stats,
+            digest.and_then(|digest| digest.ssl_digest.as_deref()),
+        );
         ctx.counted = true;
     }
 }
@@ -58,8 +62,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     let response: Option<&HeaderMap> = session.response_written().map(|header| &header.headers);
     request.end(&observe::RequestEnd {
         endpoint: ctx
-            .endpoint
-            .as_ref()
+            .endpoint()
             .and_then(|endpoint| endpoint.observer.as_deref()),
         method: &session.req_header().method,
         secure: session
@@ -95,18 +98,17 @@ fn grpc_status(session: &Session, ctx: &Ctx, request: &HeaderMap) -> Option<u32>
 impl Gateway {
     /// Reports a request after its end.
     pub(in crate::server) fn report(&self, session: &Session, ctx: &Ctx) {
-        let active = &ctx.active;
+        let common = ctx.common();
         let took = ctx.started.elapsed();
         let status = session
             .response_written()
             .map_or(499, |header| ctx.answered.unwrap_or(header.status).as_u16());
-        let route = ctx
-            .endpoint
-            .as_ref()
-            .and_then(|endpoint| active.routes.get(endpoint.id));
         let method = method_label(&session.req_header().method);
         let route = match &ctx.near {
-            None => route.or_else(|| active.other(method)),
+            None => match ctx.route() {
+                Some(route) => Some(&route.metrics),
+                None => common.other(method),
+            },
             Some(_) => None,
         };
         let request = ctx.observed.as_ref();
@@ -122,13 +124,12 @@ impl Gateway {
                     .record_with(status, took, example);
             }
         }
-        if let (Some(stats), Some(endpoint), true) = (&active.stats, &ctx.endpoint, ctx.counted) {
+        if let (Some(stats), Some(route), true) = (&common.stats, ctx.route(), ctx.counted) {
             let bytes = session.body_bytes_sent() as u64;
-            stats.ended(endpoint, status, bytes, took, ctx.ended);
+            route.stats.ended(stats, status, bytes, took, ctx.ended);
         }
         if let Some(reason) = ctx.notes.rejected.filter(|reason| *reason != CLIENT_GONE) {
-            let endpoint = ctx.endpoint.as_ref();
-            let pattern = endpoint.map_or("", |endpoint| &*endpoint.pattern);
+            let pattern = ctx.pattern();
             match status {
                 401 | 403 if ctx.notes.token_rejected => {
                     self.shared.metrics.jwt_rejected(pattern, reason);
@@ -137,67 +138,67 @@ impl Gateway {
             }
         }
         end(session, ctx, status, took);
-        if ctx.silent || !active.service.options.access_log {
+        if ctx.silent || !common.options.access_log {
             return;
         }
-        self.access(session, ctx, active, status, took);
+        access(session, ctx, common, status, took);
     }
+}
 
-    fn access(&self, session: &Session, ctx: &Ctx, active: &Active, status: u16, took: Duration) {
-        let Some(head) = head_of(session, ctx.client) else {
-            return;
-        };
-        if active
-            .service
-            .options
-            .access_log_skip
-            .iter()
-            .any(|path| **path == *head.path)
-        {
-            return;
-        }
-        let upstream = ctx.observed.as_ref().and_then(|request| request.upstream());
-        let is_detailed = active.access_log.is_detailed();
-        active.access_log.record(&AccessEvent {
-            since_1970: timestamp::now(),
-            latency: took,
-            status,
-            client: head.client,
-            method: head.method.as_str(),
-            path: head.path,
-            query: head.query,
-            endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
-            rejected: ctx.notes.rejected,
-            request_id: ctx
-                .notes
-                .request_id
-                .as_ref()
-                .and_then(|id| id.value.to_str().ok()),
-            upstream: upstream.map(|(host, ..)| &**host),
-            upstream_time: upstream.map(|(.., time)| time),
-            bytes_in: session.body_bytes_read() as u64,
-            bytes_out: session.body_bytes_sent() as u64,
-            scheme: Some(if head.secure { "https" } else { "http" }),
-            host: Some(head.host),
-            protocol: Some(if session.is_http2() {
-                "HTTP/2"
-            } else {
-                "HTTP/1.1"
-            }),
-            user_agent: is_detailed
-                .then(|| head.headers.get(header::USER_AGENT))
-                .flatten()
-                .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
-            upstream_status: upstream
-                .map(|(_, status, _)| status)
-                .filter(|status| *status > 0),
-            grpc_status: is_detailed
-                .then(|| grpc_status(session, ctx, head.headers))
-                .flatten(),
-            trace: ctx.observed.as_ref().and_then(|request| request.ids()),
-            headers: Some(head.headers),
-            claims: ctx.notes.claims.as_ref().map(|claims| claims.map()),
-            errors: &ctx.notes.errors,
-        });
+/// Writes the line of the access log.
+fn access(session: &Session, ctx: &Ctx, common: &Common, status: u16, took: Duration) {
+    let Some(head) = head_of(session, ctx.client) else {
+        return;
+    };
+    if common
+        .options
+        .access_log_skip
+        .iter()
+        .any(|path| **path == *head.path)
+    {
+        return;
     }
+    let upstream = ctx.observed.as_ref().and_then(|request| request.upstream());
+    let is_detailed = common.access_log.is_detailed();
+    common.access_log.record(&AccessEvent {
+        since_1970: timestamp::now(),
+        latency: took,
+        status,
+        client: head.client,
+        method: head.method.as_str(),
+        path: head.path,
+        query: head.query,
+        endpoint: ctx.endpoint().map(|endpoint| &*endpoint.pattern),
+        rejected: ctx.notes.rejected,
+        request_id: ctx
+            .notes
+            .request_id
+            .as_ref()
+            .and_then(|id| id.value.to_str().ok()),
+        upstream: upstream.map(|(host, ..)| &**host),
+        upstream_time: upstream.map(|(.., time)| time),
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        scheme: Some(if head.secure { "https" } else { "http" }),
+        host: Some(head.host),
+        protocol: Some(if session.is_http2() {
+            "HTTP/2"
+        } else {
+            "HTTP/1.1"
+        }),
+        user_agent: is_detailed
+            .then(|| head.headers.get(header::USER_AGENT))
+            .flatten()
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
+        upstream_status: upstream
+            .map(|(_, status, _)| status)
+            .filter(|status| *status > 0),
+        grpc_status: is_detailed
+            .then(|| grpc_status(session, ctx, head.headers))
+            .flatten(),
+        trace: ctx.observed.as_ref().and_then(|request| request.ids()),
+        headers: Some(head.headers),
+        claims: ctx.notes.claims.as_ref().map(|claims| claims.map()),
+        errors: &ctx.notes.errors,
+    });
 }

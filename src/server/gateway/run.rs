@@ -8,14 +8,14 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::active::Active;
+use super::active::Route;
 use super::context::Ctx;
 use super::report::count;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::files::{Asked, Folder};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
 use crate::runtime::response::Response;
-use crate::runtime::service::{Endpoint, Payload, Service, Work};
+use crate::runtime::service::{Payload, Work};
 use crate::server::body::too_large;
 use crate::server::client::Client;
 use crate::server::http1_fast_path::end_connection;
@@ -28,30 +28,29 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: &Active,
-        endpoint: &Arc<Endpoint>,
+        route: &Route,
     ) -> Result<()> {
-        ctx.enter(endpoint);
+        let endpoint = &*route.endpoint;
+        let options = &*route.common.options;
         if let Some(request) = &ctx.observed {
             request.routed(endpoint.observer.as_ref());
         }
-        let service = &active.service;
         let payload = endpoint.payload;
-        let most = payload.whole(&service.options);
+        let most = payload.whole(options);
         if payload != Payload::default()
             && let Err(failure) = prepare(session, ctx, payload, most)
         {
             count(session, ctx);
-            let outcome = Outcome::rejected(&service.options, endpoint, failure);
-            return self.conclude(session, ctx, service, outcome).await;
+            let outcome = Outcome::rejected(options, endpoint, failure);
+            return self.conclude(session, ctx, outcome).await;
         }
         if endpoint.steps.iter().any(|step| step.needs_body())
             && let Err(failure) =
                 Box::pin(self.keep_body(session, ctx, most, endpoint.timeout)).await
         {
             count(session, ctx);
-            let outcome = Outcome::rejected(&service.options, endpoint, failure);
-            return self.conclude(session, ctx, service, outcome).await;
+            let outcome = Outcome::rejected(options, endpoint, failure);
+            return self.conclude(session, ctx, outcome).await;
         }
         let rejection = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
         let rejection = rejection.await;
@@ -59,29 +58,23 @@ impl Gateway {
             count(session, ctx);
         }
         if let Some((response, _)) = rejection {
-            return self.local(session, ctx, service, response).await;
+            return self.local(session, ctx, response).await;
         }
         let started = (ctx.counted || ctx.observed.is_some()).then(Instant::now);
         if let (Some(request), Some(started)) = (&ctx.observed, started) {
             request.works(started);
         }
-        let outcome = work(session, ctx, service, endpoint).await;
+        let outcome = work(session, ctx, route).await;
         let ended = outcome.ended.zip(started);
         ctx.ended = ended.map(|(ended, started)| (ended, started.elapsed()));
-        self.conclude(session, ctx, service, outcome).await
+        self.conclude(session, ctx, outcome).await
     }
 
     /// Reports the result of the work, and responds if the work did not.
     ///
     /// # Errors
     /// The client closed its connection, or its response ended early: the connection must be closed.
-    async fn conclude(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        service: &Service,
-        outcome: Outcome,
-    ) -> Result<()> {
+    async fn conclude(&self, session: &mut Session, ctx: &mut Ctx, outcome: Outcome) -> Result<()> {
         if let Some(kind) = outcome.failure {
             self.report_failure(session, ctx, kind);
         }
@@ -89,7 +82,7 @@ impl Gateway {
             ctx.notes.errors.extend(outcome.errors);
         }
         match outcome.ending {
-            Ending::Response(response) => self.local(session, ctx, service, response).await,
+            Ending::Response(response) => self.local(session, ctx, response).await,
             Ending::Streamed => Ok(()),
             Ending::Broken => Err(broken(outcome.failure)),
         }
@@ -100,9 +93,7 @@ impl Gateway {
         let metrics = &self.shared.metrics;
         match kind.report() {
             Report::Upstream(reason) => {
-                let endpoint = ctx.endpoint.as_ref();
-                let route = endpoint.map_or("", |endpoint| &*endpoint.pattern);
-                metrics.upstream_error(route, reason);
+                metrics.upstream_error(ctx.pattern(), reason);
             }
             Report::BadRequest(reason) => metrics.bad_request(reason),
             Report::Note(word) | Report::Guard(word) => ctx.notes.rejected = Some(word),
@@ -121,14 +112,13 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        service: &Service,
         failure: Failure,
     ) -> Result<()> {
         self.report_failure(session, ctx, failure.kind);
         if failure.kind == Kind::ClientGone {
             return Err(broken(Some(failure.kind)));
         }
-        self.local(session, ctx, service, failure.response()).await
+        self.local(session, ctx, failure.response()).await
     }
 
     /// Responds with a file of a folder.
@@ -136,18 +126,15 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: &Active,
         folder: Arc<Folder>,
         asked: Asked,
     ) -> Result<()> {
         match files::find(folder, asked).await {
-            Err(failure) => self.reject(session, ctx, &active.service, failure).await,
-            Ok(files::Found::Whole(response)) => {
-                self.local(session, ctx, &active.service, response).await
-            }
+            Err(failure) => self.reject(session, ctx, failure).await,
+            Ok(files::Found::Whole(response)) => self.local(session, ctx, response).await,
             Ok(files::Found::Large(large)) => {
                 ctx.answered = Some(large.status);
-                respond::announce_end(session, active);
+                respond::announce_end(session, ctx.common());
                 let fields = &ctx.notes.response_fields;
                 files::send(session, large, fields, ctx.response_edits()).await
             }
@@ -159,16 +146,15 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        service: &Service,
         response: Response,
     ) -> Result<()> {
         ctx.answered = Some(response.status);
         let response = ctx.dressed(response);
-        respond::announce_end(session, &ctx.active);
+        respond::announce_end(session, ctx.common());
         let fields = &ctx.notes.response_fields;
         respond::write(
             session,
-            &service.options,
+            &ctx.common().options,
             response,
             fields,
             ctx.response_edits(),
@@ -200,14 +186,10 @@ fn prepare(
 }
 
 /// Runs the work of the endpoint.
-async fn work(
-    session: &mut Session,
-    ctx: &mut Ctx,
-    service: &Service,
-    endpoint: &Endpoint,
-) -> Outcome {
+async fn work(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Outcome {
+    let endpoint = &*route.endpoint;
     let request = Request {
-        options: &service.options,
+        options: &route.common.options,
         endpoint,
         body: ctx.notes.body.take(),
         notes: &ctx.notes,
@@ -216,7 +198,7 @@ async fn work(
         session,
         wire: ctx.wire.as_ref(),
         address: ctx.client,
-        active: &ctx.active,
+        common: &route.common,
         silence: ctx.silence,
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::*;
-use crate::support::Client;
 use crate::support::http::request;
+use crate::support::{Client, Upstream};
 
 fn check() -> Value {
     json!({ "path": "/health", "interval": "50ms", "timeout": "20s", "healthy_threshold": 2, "unhealthy_threshold": 2 })
@@ -85,6 +86,50 @@ fn a_state_survives_a_reload_that_adds_a_host() {
         ),
         (10, 0, 10)
     );
+}
+
+#[test]
+fn a_stream_that_outlives_a_reload_keeps_no_other_endpoint() {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
+    let stream = Upstream::start(move |mut call| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        call.chunk("one")?;
+        let _ = ended.lock().unwrap().recv();
+        call.chunk("two")?;
+        call.send("0\r\n\r\n")
+    });
+    let backend = Stub::with(r#"[{"body": "x"}]"#);
+    let with = |others: &[Value]| {
+        let events = json!({ "endpoint": "/events", "output_encoding": "no-op",
+            "backend": [{ "host": [stream.url()], "url_pattern": "/", "encoding": "no-op" }] });
+        let endpoints: Vec<Value> = others.iter().cloned().chain([events]).collect();
+        json!({ "version": 3, "endpoints": endpoints }).to_string()
+    };
+    let other = file(&[&backend], json!({ "health_check": check() }))["endpoints"][0].clone();
+    let gateway = Gateway::start(&with(&[other]));
+    eventually("a check", LIMIT, || !backend.take_seen().is_empty());
+    let mut client = gateway.client();
+    client.send(request("GET", "/events", &[])).unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    assert_eq!(client.chunk().unwrap().as_deref(), Some(&b"one"[..]));
+    std::fs::write(gateway.config_path(), with(&[])).unwrap();
+    gateway.signal("HUP");
+    eventually("the reload", LIMIT, || gateway.get("/a").status == 404);
+    // The checks end with the hosts of the old configuration, although the stream is open.
+    eventually("no checks for half a second", LIMIT, || {
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(500) {
+            if !backend.take_seen().is_empty() {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    });
+    end.send(()).unwrap();
+    assert_eq!(client.chunk().unwrap().as_deref(), Some(&b"two"[..]));
+    assert_eq!(client.chunk().unwrap(), None);
 }
 
 #[test]
