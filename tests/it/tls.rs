@@ -193,11 +193,38 @@ fn a_client_may_present_a_listed_certificate_itself() {
     ok(&Speaker::default().showing(me), &gateway, &authority).unwrap();
     let other = Speaker::default().showing(self_signed("me", true));
     ok(&other, &gateway, &authority).unwrap_err();
-    // The gateway's own certificate is also trusted, as with KrakenD.
+    // The gateway's own certificate is not one of them.
     let dir = gateway.dir();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
     let own = Speaker::default().showing((read("a.crt"), read("a.key")));
-    ok(&own, &gateway, &authority).unwrap();
+    ok(&own, &gateway, &authority).unwrap_err();
+}
+
+#[test]
+fn who_signed_the_certificate_of_the_gateway_is_no_authority_for_clients() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.pair("a.test");
+    let (chain, trusted) = (format!("{certificate}{}", authority.pem()), clients.pem());
+    let mut rules = json!({ "keys": [{ "public_key": "chain.crt", "private_key": "chain.key" }],
+        "enable_mtls": true, "ca_certs": ["clients.crt"], "disable_system_ca_pool": true });
+    let files = [
+        ("chain.crt", &*chain),
+        ("chain.key", &*key),
+        ("clients.crt", &*trusted),
+    ];
+    let gateway = Gateway::start_with(&config(rules.clone()).to_string(), &files);
+    let known = Speaker::default().showing(clients.pair("me"));
+    ok(&known, &gateway, &authority).unwrap();
+    let other = Speaker::default().showing(authority.pair("me"));
+    ok(&other, &gateway, &authority).unwrap_err();
+    // Without an authority there is nobody to let in.
+    rules["ca_certs"] = json!([]);
+    let (code, said) = checked(&config(rules), &files);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("no certificate authority is trusted"),
+        "{said}"
+    );
 }
 
 const V1: (&str, &str) = (
