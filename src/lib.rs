@@ -11,6 +11,7 @@
 //! | `upstream` | connections to backends: host sets, load balancing, pools, TLS |
 //! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
 //! | `telemetry` | log lines, counters, traces, the access log |
+//! | `named_file` | reads a file that the configuration names; every module may use it |
 //! | `internals` | the hidden door of tests, benchmarks and fuzz targets |
 //!
 //! `ARCHITECTURE.md` says which file of a folder to open, and which folder may use which. Dependencies have one
@@ -26,6 +27,7 @@ mod compile;
 mod config;
 mod ext;
 mod jose;
+mod named_file;
 mod runtime;
 mod server;
 mod telemetry;

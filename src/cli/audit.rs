@@ -13,6 +13,7 @@ use crate::cli::findings::Paint;
 use crate::cli::{AuditArgs, Format, check, findings};
 use crate::config::flexible::Rendering;
 use crate::config::{Environment, Node, Report, Service, load};
+use crate::named_file;
 use rules::{Level, RULES, Rule};
 
 /// Prints the recommendations, to standard error as KrakenD does. The exit code is 1 if there are any.
@@ -61,7 +62,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
 fn ignored(args: &AuditArgs) -> Result<HashSet<String>, String> {
     let mut ids: HashSet<String> = args.ignore.iter().map(|id| id.trim().to_owned()).collect();
     if let Some(path) = &args.ignore_file {
-        let text = std::fs::read_to_string(path)
+        let text = named_file::read_text(path, named_file::SMALL)
             .map_err(|error| format!("open {}: {error}", path.display()))?;
         ids.extend(text.lines().map(|line| line.trim().to_owned()));
     }

@@ -3,7 +3,6 @@
 //!
 //! Disabled by default, because a literal `${` in an existing configuration must not change.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use super::environment::Environment;
@@ -11,6 +10,7 @@ use super::node::{Node, Typing};
 use super::path::Path;
 use super::report::{ConfigError, Finding, Report, Severity};
 use super::value::{Data, Position, Value};
+use crate::named_file;
 
 /// A larger secret file is an error.
 const MAX_SECRET_BYTES: u64 = 1024 * 1024;
@@ -111,15 +111,8 @@ fn look_up(name: &str, environment: &Environment, report: &Report) -> Result<Str
 
 /// The content of a file without its last line end.
 fn secret_file(path: PathBuf, report: &Report) -> Result<String, String> {
-    let says = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = std::fs::File::open(&path).map_err(|error| says(&error))?;
-    let mut text = String::new();
-    file.take(MAX_SECRET_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| says(&error))?;
-    if text.len() as u64 > MAX_SECRET_BYTES {
-        return Err(says(&"larger than 1 MiB"));
-    }
+    let text = named_file::read_text(&path, MAX_SECRET_BYTES)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     report.has_secret_of(path);
     let trimmed = text.strip_suffix('\n').unwrap_or(&text);
     Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())

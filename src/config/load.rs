@@ -8,6 +8,7 @@ use super::environment::Environment;
 use super::report::{ConfigError, Finding, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
 use super::{environment, expand, flexible, json, php_arrays, toml, yaml};
+use crate::named_file;
 
 /// Larger files are rejected before they are read.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -169,12 +170,8 @@ pub(super) fn read(path: &FilePath) -> Result<String, String> {
     if is_stdin(path) {
         return read_stdin();
     }
-    let words = |error: std::io::Error| reason(path, &error);
-    let file = std::fs::File::open(path).map_err(words)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(words)?;
+    // Its text is checked here for an error with a line.
+    let bytes = named_file::read(path, MAX_FILE_BYTES).map_err(|error| reason(path, &error))?;
     whole_text(bytes)
 }
 
@@ -183,11 +180,8 @@ pub(super) fn read(path: &FilePath) -> Result<String, String> {
 /// # Errors
 /// As [`read`].
 pub(super) fn read_listed(path: &FilePath) -> Result<String, String> {
-    use std::os::unix::fs::FileTypeExt as _;
-    if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
-        return Err(format!("open {}: it is a pipe", path.display()));
-    }
-    read(path)
+    let bytes = named_file::read_only_file(path, MAX_FILE_BYTES);
+    whole_text(bytes.map_err(|error| reason(path, &error))?)
 }
 
 /// Whether the path means standard input.
@@ -278,7 +272,8 @@ mod tests {
         file.set_len(64 << 20).unwrap();
         assert_eq!(read(&path).unwrap().len(), 64 << 20);
         file.set_len((64 << 20) + 1).unwrap();
-        assert_eq!(read(&path).unwrap_err(), "the file is larger than 64 MiB");
+        let reason = read(&path).unwrap_err();
+        assert!(reason.ends_with("file: larger than 64 MiB"), "{reason}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rustls::server::ProducesTickets;
 
+use crate::named_file;
 use crate::runtime::listen::{SharedSecret, SharedSecrets};
 use crate::upstream::PemError;
 
@@ -295,7 +296,8 @@ fn read(path: &Path) -> Result<Ring, PemError> {
         path: path.to_owned(),
         reason,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| rejected(error.to_string()))?;
+    let text = named_file::read_text(path, named_file::SMALL)
+        .map_err(|error| rejected(error.to_string()))?;
     let mut keys = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

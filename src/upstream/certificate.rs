@@ -13,6 +13,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
+use crate::named_file;
+
 pub(crate) use ocsp::{OcspResponse, read_ocsp_response};
 
 /// Our TLS library verifies no signatures of RSA keys with fewer bits.
@@ -226,7 +228,7 @@ pub(super) fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    std::fs::read(path).map_err(|error| PemError::new(path, error))
+    named_file::read(path, named_file::SMALL).map_err(|error| PemError::new(path, error))
 }
 
 fn is_encrypted(text: &[u8]) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::http::request;
 use crate::support::{Gateway, Response};
 
 fn ask(gateway: &Gateway, heads: &[&str]) -> Vec<Response> {
@@ -104,6 +105,40 @@ fn a_gateway_is_not_ready_before_its_keys_have_come() {
     crate::support::eventually("it is ready", Duration::from_secs(30), || {
         gateway.get("/__ready").status == 200
     });
+}
+
+#[test]
+fn the_key_of_a_signer_counts_like_those_of_validators() {
+    let (listener, url) = hanging();
+    let port = crate::support::ports::free();
+    let mut file = guarded(&url, &json!({}));
+    file["extra_config"]["portcullis/metrics"] = json!({ "listen": format!("127.0.0.1:{port}") });
+    file["endpoints"][0]["extra_config"] = json!({ "auth/signer": {
+        "alg": "HS256", "kid": "k", "keys_to_sign": ["a"], "jwk_url": url, "disable_jwk_security": true } });
+    let gateway = Gateway::start(&file.to_string());
+    let shows = |line: &str| {
+        let mut client = crate::support::Client::connect(port).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.response("GET").unwrap().text().contains(line)
+    };
+    let keys =
+        |count: u8| format!("portcullis_jwks_keys{{source=\"{url} (auth/signer /a)\"}} {count}\n");
+    assert_eq!(gateway.get("/__ready").status, 503);
+    assert!(shows(&keys(0)));
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let keys = r#"{"keys":[{"kid":"k","kty":"oct","k":"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s"}]}"#;
+        for mut socket in listener.incoming().flatten() {
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{keys}", keys.len()).as_bytes(),
+            );
+        }
+    });
+    crate::support::eventually("it is ready", Duration::from_secs(20), || {
+        gateway.get("/__ready").status == 200
+    });
+    assert!(shows(&keys(1)));
 }
 
 #[test]

@@ -444,3 +444,21 @@ async fn at_most_thirty_two_are_fetched_at_a_time_and_awaited_ones_first() {
     assert!(!store.store.have_arrived() && waited_for.has_arrived());
     drop(sources);
 }
+
+#[tokio::test]
+async fn the_origins_of_a_union_are_fetched_within_the_same_limit() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let store = Store::start();
+    let origins = (0..100).map(|number| format!("{}/{number}", stub.url()));
+    let spec = SourceSpec {
+        location: Location::Union(origins.collect()),
+        tls: SideTls::default(),
+    };
+    let source = store.source(&spec, Schedule::default());
+    while stub.connections() < 24 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(stub.connections() <= 32, "{}", stub.connections());
+    drop(source);
+}

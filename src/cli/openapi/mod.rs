@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::cli::{ConfigArgs, check, findings};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, Report};
+use crate::named_file;
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -123,7 +124,8 @@ fn exported(args: &ExportArgs) -> Result<Value, String> {
 fn imported(args: &ImportArgs) -> Result<Value, String> {
     let input = args.input.path();
     let name = input.display();
-    let text = std::fs::read_to_string(input).map_err(|error| format!("{name}: {error}"))?;
+    let text = named_file::read_text(input, load::MAX_FILE_BYTES)
+        .map_err(|error| format!("{name}: {error}"))?;
     let report = Report::new();
     let format = Format::of(input);
     let tree = load::parse(&text, format, &Environment::default(), &report);

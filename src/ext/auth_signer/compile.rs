@@ -13,11 +13,11 @@ use super::runtime::{EndpointSigner, FirstAttempt, KeyFetch, Origin, SigningKey,
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
-use crate::ext::identity::{KeyFile, keeper_tls};
+use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::ext::reload_state::Task;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::sign::Serialization;
-use crate::upstream::keys::{SealedFile, read_key_file};
+use crate::upstream::keys::{Location, SealedFile, read_key_file};
 use crate::upstream::{ClientError, SideClient, SideTls};
 
 /// The `User-Agent` of requests for the key.
@@ -107,7 +107,11 @@ fn signing_key(
             ),
             "\"disable_jwk_security\": true allows it, in a network that you trust",
         );
-        return Some(Arc::new(SigningKey::never()));
+        let origin = Location::Url(block.url.clone());
+        let key = Arc::new(SigningKey::never(label(&origin, &what)));
+        // Kept by the endpoint.
+        Identity::of(cx).add(&key);
+        return Some(key);
     }
     let client = SideClient::new(&tls(block, cx)?, &HeaderValue::from_static(USER_AGENT));
     let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
@@ -132,15 +136,23 @@ fn awaited(
             return None;
         }
     };
+    let identity = Identity::of(cx);
     Some(cx.carry_over(name, |tasks| {
-        let key = Arc::new(SigningKey::awaited());
+        let key = Arc::new(SigningKey::awaited(label(&origin.location(), &what)));
+        identity.add(&key);
         let wanted = Arc::downgrade(&key);
+        let limiter = Arc::clone(identity.keys.limiter());
         tasks.push(Task::new(
             "signing key",
-            fetch(wanted, what, origin, client),
+            fetch(wanted, what, origin, client, limiter),
         ));
         key
     }))
+}
+
+/// The name of a signing key in metrics. A validator may use the same address.
+fn label(origin: &Location, what: &KeyFetch) -> String {
+    format!("{} (auth/signer {})", origin.label(), what.endpoint)
 }
 
 /// A key file. As in KrakenD, it is read once, at start.

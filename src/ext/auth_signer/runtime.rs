@@ -1,11 +1,13 @@
 //! The signing key, how it is fetched, and the signature of a response.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::ext::identity::FetchedKey;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::sealed::Passphrase;
 use crate::jose::sign::{Serialization, SignError, Signer};
@@ -15,7 +17,7 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::SideClient;
-use crate::upstream::keys::SealedFile;
+use crate::upstream::keys::{FetchLimiter, Location, SealedFile, SourceStatus};
 
 /// The content types of key sets.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
@@ -29,36 +31,86 @@ pub(crate) struct SigningKey {
     signer: OnceLock<Signer>,
     /// Whether there was an attempt to fetch it, successful or not.
     attempted: watch::Sender<bool>,
+    /// Its name in metrics.
+    label: String,
+    fetches: AtomicU64,
+    failures: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    arrived: OnceLock<Instant>,
 }
 
 impl SigningKey {
+    fn new(signer: OnceLock<Signer>, attempted: bool, label: String) -> SigningKey {
+        SigningKey {
+            signer,
+            attempted: watch::Sender::new(attempted),
+            label,
+            fetches: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            last_error: Mutex::default(),
+            arrived: OnceLock::new(),
+        }
+    }
+
     /// An available key.
     pub(crate) fn here(signer: Signer) -> SigningKey {
-        SigningKey {
-            signer: OnceLock::from(signer),
-            attempted: watch::Sender::new(true),
-        }
+        SigningKey::new(OnceLock::from(signer), true, String::new())
     }
 
     /// A key that is never available: the configuration requests it over an insecure connection without allowing
     /// this.
-    pub(crate) fn never() -> SigningKey {
-        SigningKey {
-            signer: OnceLock::new(),
-            attempted: watch::Sender::new(true),
-        }
+    pub(crate) fn never(label: String) -> SigningKey {
+        SigningKey::new(OnceLock::new(), true, label)
     }
 
     /// A key that `fetch` will provide.
-    pub(crate) fn awaited() -> SigningKey {
-        SigningKey {
-            signer: OnceLock::new(),
-            attempted: watch::Sender::new(false),
-        }
+    pub(crate) fn awaited(label: String) -> SigningKey {
+        SigningKey::new(OnceLock::new(), false, label)
+    }
+
+    fn note(&self, outcome: Result<Signer, String>) -> Result<(), String> {
+        let error = match outcome {
+            Ok(signer) => {
+                // No other task sets it.
+                let _ = self.signer.set(signer);
+                let _ = self.arrived.set(Instant::now());
+                None
+            }
+            Err(reason) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Some(reason)
+            }
+        };
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error.clone();
+        self.attempted.send_replace(true);
+        error.map_or(Ok(()), Err)
     }
 
     fn is_here(&self) -> bool {
         self.signer.get().is_some()
+    }
+}
+
+impl FetchedKey for SigningKey {
+    fn has_arrived(&self) -> bool {
+        self.is_here()
+    }
+
+    fn status(&self) -> SourceStatus {
+        let error = self.last_error.lock();
+        SourceStatus {
+            label: self.label.clone(),
+            age: self.arrived.get().map(Instant::elapsed),
+            keys: usize::from(self.is_here()),
+            generation: 0,
+            fetches: self.fetches.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            last_error: error.unwrap_or_else(PoisonError::into_inner).clone(),
+            stale: !self.is_here(),
+        }
     }
 }
 
@@ -97,27 +149,35 @@ pub(crate) enum Origin {
     Sealed(SealedFile, Arc<OnceLock<Passphrase>>),
 }
 
+impl Origin {
+    pub(super) fn location(&self) -> Location {
+        match self {
+            Origin::Url(url) => Location::Url(url.clone()),
+            Origin::Sealed(file, _) => Location::Sealed(file.clone()),
+        }
+    }
+}
+
 /// Fetches the key until it is available, or no longer needed.
 pub(super) async fn fetch(
     key: Weak<SigningKey>,
     what: KeyFetch,
     origin: Origin,
     client: SideClient,
+    limiter: Arc<FetchLimiter>,
 ) {
     let mut pause = RETRY.0;
     loop {
+        let turn = limiter.due().await;
+        let Some(wanted) = key.upgrade() else { return };
+        wanted.fetches.fetch_add(1, Ordering::Relaxed);
+        drop(wanted);
         let outcome = attempt(&what, &origin, &client).await;
+        drop(turn);
         let Some(key) = key.upgrade() else { return };
-        let failed = match outcome {
-            Ok(signer) => {
-                // No other task sets it.
-                let _ = key.signer.set(signer);
-                None
-            }
-            Err(reason) => Some(reason),
+        let Err(reason) = key.note(outcome) else {
+            return;
         };
-        key.attempted.send_replace(true);
-        let Some(reason) = failed else { return };
         drop(key);
         log::error!(
             "[ENDPOINT: {}][JWTSigner] Unable to create the signer: {reason}",

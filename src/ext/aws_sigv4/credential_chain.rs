@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::credential_source::Origin;
 use super::profile;
 use super::signature::{self, Keys, Scope};
+use crate::named_file;
 use crate::telemetry::sanitize::printable;
 use crate::upstream::SideClient;
 
@@ -398,7 +399,7 @@ fn secret(text: &str) -> Result<HeaderValue, String> {
 }
 
 async fn text(path: &Path) -> Result<String, String> {
-    let read = tokio::fs::read_to_string(path).await;
+    let read = named_file::read_text_aside(path, named_file::SMALL).await;
     read.map_err(|error| format!("{}: {error}", path.display()))
 }
 

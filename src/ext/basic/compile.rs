@@ -11,6 +11,7 @@ use super::users::Users;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
+use crate::named_file;
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 
@@ -135,11 +136,7 @@ fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc
 }
 
 fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if size.len() > MAX_FILE_BYTES {
-        return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = named_file::read_text(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim).enumerate();
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

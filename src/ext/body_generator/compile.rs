@@ -11,6 +11,7 @@ use crate::config::template::{Escape, Program};
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
+use crate::named_file;
 use crate::runtime::json::Value;
 
 /// Larger files are not templates.
@@ -171,11 +172,7 @@ fn source(block: &Block<'_>, cx: &Compile<'_>) -> Option<(String, String)> {
 
 fn file(block: &Block<'_>, path: &str, cx: &Compile<'_>) -> Option<String> {
     let found = cx.path(path);
-    let text = match std::fs::metadata(&found) {
-        Ok(about) if about.len() > MAX_BYTES => Err(format!("larger than {MAX_BYTES} bytes")),
-        Ok(_) => std::fs::read_to_string(&found).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+    let text = named_file::read_text(&found, MAX_BYTES);
     let node = block.get("path")?;
     text.map_err(|reason| node.invalid(format!("{}: {reason}", found.display())))
         .ok()

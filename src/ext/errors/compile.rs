@@ -7,6 +7,7 @@ use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::request_id;
+use crate::named_file;
 use crate::runtime::errors::{ErrorBodies, Page};
 
 /// Larger templates are not error bodies.
@@ -68,12 +69,7 @@ fn page(node: &Node<'_>, cx: &Compile<'_>) -> Option<Page> {
 fn file(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
     let node = block.get("path")?;
     let path = cx.path(&block.string("path")?);
-    let small = std::fs::metadata(&path).map(|found| found.len() <= MAX_BYTES);
-    let text = match small {
-        Ok(true) => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
-        Ok(false) => Err(format!("larger than {MAX_BYTES} bytes")),
-        Err(error) => Err(error.to_string()),
-    };
+    let text = named_file::read_text(&path, MAX_BYTES);
     text.map_err(|reason| node.invalid(format!("{}: {reason}", path.display())))
         .ok()
 }

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 
 use super::record::Place;
+use crate::named_file;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
@@ -139,12 +140,16 @@ fn unexpected(place: &Place) -> Option<String> {
     })
 }
 
+/// The maximum size of a database. The largest one that is sold has less than 200 MiB.
+const MAX_FILE: u64 = 1 << 30;
+
 impl Loaded {
     fn read(path: &std::path::Path) -> Result<Loaded, String> {
         let shown = path.display();
         // Before the content, so that a later change is not missed.
         let changed = modified(path);
-        let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
+        let bytes = named_file::read_only_file(path, MAX_FILE)
+            .map_err(|error| format!("{shown}: {error}"))?;
         let reader = Reader::from_source(bytes)
             .map_err(|error| format!("{shown} is not a database: {error}"))?;
         let kind = &reader.metadata().database_type;

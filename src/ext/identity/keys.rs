@@ -1,7 +1,8 @@
 //! The process's key sets and its cache of verified tokens.
 
+use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -12,7 +13,9 @@ use crate::ext::identity::token_cache::Bounds;
 use crate::ext::{Task, identity::status::IdentityStatus};
 use crate::jose::{CacheLimits, KeyFault, KeySet, KeySetError, TokenCache};
 use crate::upstream::ClientError;
-use crate::upstream::keys::{KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec};
+use crate::upstream::keys::{
+    KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec, SourceStatus,
+};
 
 /// In the form of KrakenD's `User-Agent`, with our own name.
 const USER_AGENT: &str = concat!("Portcullis Version ", env!("CARGO_PKG_VERSION"));
@@ -66,7 +69,27 @@ pub(crate) struct Identity {
     pub tokens: Arc<TokenCache>,
     /// The number of accepted tokens without an expiry.
     pub without_expiry: Arc<AtomicU64>,
+    others: Arc<OtherKeys>,
     schedules: Arc<Schedules>,
+}
+
+/// A key that is fetched by somebody else: that of `auth/signer`. It counts like those of the store.
+pub(crate) trait FetchedKey: fmt::Debug + Send + Sync {
+    /// Whether it was fetched at least once.
+    fn has_arrived(&self) -> bool;
+    fn status(&self) -> SourceStatus;
+}
+
+/// Such keys, as long as they are in use.
+#[derive(Debug, Default)]
+struct OtherKeys(Mutex<Vec<Weak<dyn FetchedKey>>>);
+
+impl OtherKeys {
+    fn alive(&self) -> Vec<Arc<dyn FetchedKey>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|key| key.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 /// The sources of a configuration, each with the strictest schedule that it sets.
@@ -95,10 +118,33 @@ impl Schedules {
 struct ManagedStore {
     keys: Arc<KeySetStore<PublicKeys>>,
     without_expiry: Arc<AtomicU64>,
+    others: Arc<OtherKeys>,
     _alive: watch::Sender<bool>,
 }
 
 impl Identity {
+    /// Counts a key that is fetched elsewhere, until it is dropped.
+    pub(crate) fn add<K: FetchedKey + 'static>(&self, key: &Arc<K>) {
+        let key: Weak<K> = Arc::downgrade(key);
+        let mut all = self.others.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|key| key.strong_count() > 0);
+        all.push(key);
+    }
+
+    /// Every source of keys, ordered by label.
+    pub(super) fn sources(&self) -> Vec<SourceStatus> {
+        let mut all = self.keys.status();
+        all.extend(self.others.alive().iter().map(|key| key.status()));
+        all.sort_by(|a, b| a.label.cmp(&b.label));
+        all
+    }
+
+    /// Whether every source has had keys at least once.
+    pub(super) fn have_arrived(&self) -> bool {
+        let others = self.others.alive();
+        self.keys.have_arrived() && others.iter().all(|key| key.has_arrived())
+    }
+
     /// The source with this specification. The strictest schedule in the configuration applies once the configuration
     /// is used.
     ///
@@ -130,6 +176,7 @@ impl Identity {
             Arc::new(ManagedStore {
                 keys,
                 without_expiry: Arc::default(),
+                others: Arc::default(),
                 _alive: alive,
             })
         });
@@ -152,6 +199,7 @@ impl Identity {
             keys,
             tokens,
             without_expiry: Arc::clone(&tended.without_expiry),
+            others: Arc::clone(&tended.others),
             schedules,
         });
         cx.set_fact(Arc::clone(&identity));

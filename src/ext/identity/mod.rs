@@ -39,7 +39,7 @@ pub(crate) use client_auth::{
 };
 pub(crate) use inquiry::{CallResult, Cause, Inquiry, NoAnswer};
 pub(crate) use key_file::{KeyFile, keeper_tls};
-pub(crate) use keys::{Identity, PublicKeys};
+pub(crate) use keys::{FetchedKey, Identity, PublicKeys};
 pub(crate) use parameters::{is_resource, no_resource, unfit_parameters};
 pub(crate) use requirement::Requirement;
 pub(crate) use revocation::{Revocation, Revoker};

@@ -18,12 +18,12 @@ impl IdentityStatus {
 
     /// Every source of keys, ordered by label.
     pub fn key_sets(&self) -> Vec<SourceStatus> {
-        self.0.keys.status()
+        self.0.sources()
     }
 
     /// Whether every source has had keys at least once.
     pub fn key_sets_have_arrived(&self) -> bool {
-        self.0.keys.have_arrived()
+        self.0.have_arrived()
     }
 
     /// The number of accepted tokens without `exp`.

@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use super::patterns::Patterns;
+use crate::named_file;
 use crate::runtime::template::escape::DECODED;
 
 /// Schemas are small. A larger file is an error.
@@ -76,11 +77,7 @@ impl Files {
             .map_err(|_| "the path is not UTF-8".to_owned())?;
         let path = self.place(Path::new(&*path));
         let told = |error: &dyn Error| format!("{}: {error}", path.display());
-        let size = std::fs::metadata(&path).map_err(|error| told(&error))?;
-        if size.len() > MAX_BYTES {
-            return Err(format!("{}: larger than {MAX_BYTES} bytes", path.display()));
-        }
-        let text = std::fs::read(&path).map_err(|error| told(&error))?;
+        let text = named_file::read(&path, MAX_BYTES).map_err(|error| told(&error))?;
         let mut schema = serde_json::from_slice(&text).map_err(|error| told(&error))?;
         let translated = self.patterns.translate(&mut schema);
         translated.map_err(|error| told(&error))?;

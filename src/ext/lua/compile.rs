@@ -1,7 +1,6 @@
 //! Compiles the block. Every script is parsed here: KrakenD would find a syntax error only at the first request, and
 //! would run without a script whose checksum does not match.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use super::syntax::speaks_of_len;
 use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
+use crate::named_file;
 use crate::upstream::{HostRules, SideClient};
 
 /// The `User-Agent` of `http_response`.
@@ -250,18 +250,11 @@ fn files(
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+    named_file::read_text(path, MAX_SOURCE_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::InvalidData => "not UTF-8".to_owned(),
         _ => error.to_string(),
-    })?;
-    file.take(MAX_SOURCE_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > MAX_SOURCE_BYTES {
-        return Err(format!("larger than {MAX_SOURCE_BYTES} bytes"));
-    }
-    String::from_utf8(text).map_err(|_| "not UTF-8".to_owned())
+    })
 }
 
 fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {

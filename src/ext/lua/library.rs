@@ -1,7 +1,7 @@
 //! The functions for scripts besides Lua's own and those written in `prelude.lua`.
 
 use std::borrow::Cow;
-use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -13,6 +13,7 @@ use super::pool::Outside;
 use super::run::run;
 use super::tree::number_text;
 use super::{calls, collections, objects, syntax, text as strings};
+use crate::named_file;
 
 /// The maximum size of a file that a script loads at run time.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -143,16 +144,8 @@ fn number(_: &Lua, number: f64) -> Result<String> {
 /// The content of a file, or nil and the reason.
 fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
     let name = path.to_string_lossy();
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        let file = std::fs::File::open(&name)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(std::io::Error::other("too large"));
-        }
-        Ok(text)
-    };
-    Ok(match read() {
+    let read = named_file::read_only_file(Path::new(&*name), MAX_FILE_BYTES);
+    Ok(match read {
         Ok(text) => {
             run(lua)?.fund(lua, 2 * text.len()).map_err(Stop::raised)?;
             (Value::String(lua.create_string(text)?), Value::Nil)

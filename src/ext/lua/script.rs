@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::failure::{Place, Stop};
 use super::pool::Pool;
+use crate::named_file;
 use crate::upstream::HostRules;
 
 /// Longer sources are rejected, including those that are read for each request.
@@ -160,12 +161,8 @@ pub(super) fn placed(message: &str, place: Option<&Place>, joined: Option<&Joine
 
 /// Reads a text file on a separate thread, so that a slow disk does not block other requests.
 async fn read(path: &Path) -> Option<String> {
-    let about = tokio::fs::metadata(path).await.ok()?;
-    if about.len() <= MAX_SOURCE_BYTES {
-        tokio::fs::read_to_string(path).await.ok()
-    } else {
-        None
-    }
+    let read = named_file::read_text_aside(path, MAX_SOURCE_BYTES);
+    read.await.ok()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Environment;
+use crate::named_file;
 use crate::upstream::{SideClient, SideResponse};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
@@ -171,7 +172,7 @@ impl Tokens {
         match &self.source {
             Source::File(path) => {
                 let shown = path.display();
-                let text = tokio::fs::read_to_string(path).await;
+                let text = named_file::read_text_aside(path, named_file::SMALL).await;
                 let text = text.map_err(|error| format!("{shown}: {error}"))?;
                 let file = serde_json::from_str::<File>(&text);
                 let file = file.map_err(|_| format!("{shown} cannot be parsed"))?;

@@ -18,5 +18,6 @@ pub use source::{KeyDocument, KeySource};
 pub(crate) use source::{Snapshot, SourceStatus};
 pub(crate) use spec::read_key_file;
 pub use spec::{Location, SourceSpec};
+pub(crate) use store::FetchLimiter;
 pub(super) use store::jitter;
 pub use store::{KeySetStore, Schedule};

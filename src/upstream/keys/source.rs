@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, SourceSpec};
-use super::store::Schedule;
+use super::store::{FetchLimiter, Schedule, Turns};
 use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
@@ -209,12 +209,15 @@ impl<S: KeyDocument> KeySource<S> {
     }
 
     /// Fetches once and keeps the result. For the background task.
-    pub(super) async fn refresh(&self) {
+    pub(super) async fn refresh(&self, limiter: &FetchLimiter) {
         self.shared_work.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
-        let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase, &self.parts);
-        let outcome = match tokio::time::timeout(2 * MAX_TIME, fetch).await {
+        let turns = Turns(limiter, &self.shared_work);
+        let (side, parts) = (&self.side, &self.parts);
+        let fetch = super::spec::fetch(&self.spec, side, &self.passphrase, parts, turns);
+        let limit = 2 * MAX_TIME + limiter.wait(self.spec.location.calls());
+        let outcome = match tokio::time::timeout(limit, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no response in time".to_owned())),
         };

@@ -1,7 +1,5 @@
 //! The location of a key set, and how it is fetched.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,8 +10,10 @@ use http::header::HeaderValue;
 use serde::Deserialize;
 
 use super::sealed::SealedFile;
+use super::store::Turns;
 use super::union::Parts;
 use crate::jose::sealed::Passphrase;
+use crate::named_file;
 use crate::upstream::cache_control::CacheControl;
 use crate::upstream::client::ClientError;
 use crate::upstream::side::{MAX_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
@@ -62,6 +62,14 @@ pub enum Location {
 }
 
 impl Location {
+    /// The number of calls that are made at the same time.
+    pub(super) fn calls(&self) -> usize {
+        match self {
+            Location::Union(urls) => urls.len(),
+            _ => 1,
+        }
+    }
+
     /// The name of this source in logs, metrics and tables: a URL without credentials and query, or a path.
     pub fn label(&self) -> String {
         match self {
@@ -147,9 +155,10 @@ pub(super) async fn fetch(
     side: &SideClient,
     passphrase: &OnceLock<Passphrase>,
     parts: &Parts,
+    turns: Turns<'_>,
 ) -> Result<Document, FetchError> {
     match &spec.location {
-        Location::Union(urls) => parts.fetch(side, urls).await,
+        Location::Union(urls) => parts.fetch(side, urls, turns).await,
         Location::Url(url) => key_set(side, url).await,
         Location::Issuer { issuer, document } => {
             let url = discover(side, issuer, document.as_deref(), spec.tls.insecure).await?;
@@ -181,13 +190,7 @@ pub(super) fn local(
 /// # Errors
 /// The file cannot be read, or is larger than a key set may be.
 pub(crate) fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    let most = MAX_BYTES as u64;
-    let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if read as u64 > most {
-        return Err(std::io::Error::other(format!("larger than {most} bytes")));
-    }
-    Ok(bytes.into())
+    named_file::read(path, MAX_BYTES as u64).map(Bytes::from)
 }
 
 pub(super) async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use http::HeaderValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::source::{KeyDocument, KeySource, SourceStatus};
-use super::spec::SourceSpec;
+use super::spec::{Location, SourceSpec};
 use crate::upstream::client::ClientError;
-use crate::upstream::shared_work::Sources;
+use crate::upstream::shared_work::{SharedWork, Sources};
+use crate::upstream::side::MAX_TIME;
 
 /// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
@@ -107,7 +108,7 @@ pub(in crate::upstream) fn jitter() -> f64 {
 /// All sources of keys. Shared by all compiled configurations, so that a reload keeps the fetched sets.
 #[derive(Debug)]
 pub struct KeySetStore<S> {
-    fetches: FetchLimiter,
+    fetches: Arc<FetchLimiter>,
     sources: Sources<SourceSpec, KeySource<S>>,
     generations: Arc<AtomicU64>,
     user_agent: HeaderValue,
@@ -117,7 +118,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// An empty store, whose fetches send this `User-Agent`.
     pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
         KeySetStore {
-            fetches: FetchLimiter::default(),
+            fetches: Arc::default(),
             sources: Sources::default(),
             generations: Arc::default(),
             user_agent,
@@ -155,6 +156,11 @@ impl<S: KeyDocument> KeySetStore<S> {
         self.sources.tend_all(tend, shutdown).await;
     }
 
+    /// The limit of fetches at a time, for those who fetch keys themselves.
+    pub(crate) fn limiter(&self) -> &Arc<FetchLimiter> {
+        &self.fetches
+    }
+
     /// Whether every source has had a set at least once.
     pub fn have_arrived(&self) -> bool {
         self.sources
@@ -175,7 +181,7 @@ impl<S: KeyDocument> KeySetStore<S> {
 /// Limits the number of concurrent fetches. Some are reserved for sources that requests wait for, so that a start
 /// with many hanging sources does not delay them.
 #[derive(Debug)]
-struct FetchLimiter {
+pub(crate) struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
 }
@@ -189,22 +195,54 @@ impl Default for FetchLimiter {
     }
 }
 
+/// A slot for one fetch. The semaphores are never closed, and even without a slot the fetch would proceed.
+pub(super) type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
+
+/// The slots for the calls of one source.
+#[derive(Clone, Copy)]
+pub(super) struct Turns<'l>(pub(super) &'l FetchLimiter, pub(super) &'l SharedWork);
+
+impl<'l> Turns<'l> {
+    pub(super) async fn next(self) -> Turn<'l> {
+        self.0.turn(self.1).await
+    }
+}
+
 impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
+        // Each origin of a union takes a slot of its own.
+        let _turn = match source.spec.location {
+            Location::Union(_) => None,
+            _ => Some(self.turn(&source.shared_work).await),
+        };
+        source.refresh(self).await;
+    }
+
+    /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
+    async fn turn(&self, work: &SharedWork) -> Turn<'_> {
         let wanted = async {
-            while !source.shared_work.is_pending() {
-                source.shared_work.wanted().await;
+            while !work.is_pending() {
+                work.wanted().await;
             }
             self.wanted.acquire().await
         };
-        // The semaphores are never closed. Even without a slot the fetch would proceed.
-        let _turn = tokio::select! {
+        tokio::select! {
             biased;
             turn = self.due.acquire() => turn,
             turn = wanted => turn,
-        };
-        source.refresh().await;
+        }
+    }
+
+    /// How long so many calls may have to wait for their slots if each takes its whole time.
+    pub(super) fn wait(&self, calls: usize) -> Duration {
+        let rounds = calls / (MAX_FETCHES - KEPT_FOR_WANTED);
+        MAX_TIME * u32::try_from(rounds).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for a slot that is not reserved.
+    pub(crate) async fn due(&self) -> Turn<'_> {
+        self.due.acquire().await
     }
 }
 

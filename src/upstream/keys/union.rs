@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, Location, key_set};
-use super::store::Schedule;
+use super::store::{Schedule, Turns};
 use crate::upstream::side::SideClient;
 
 /// When the origins are called again after one of them failed.
@@ -51,8 +51,10 @@ impl Parts {
         &self,
         side: &SideClient,
         urls: &[String],
+        turns: Turns<'_>,
     ) -> Result<Document, FetchError> {
         let calls = urls.iter().map(|url| async move {
+            let _turn = turns.next().await;
             let document = key_set(side, url).await?;
             let keys = keys(&document.bytes)?;
             Ok((keys, document.max_age))
