@@ -7,9 +7,9 @@ use rustls::pki_types::CertificateDer;
 use crate::compile::files::readable;
 use crate::config::tls::KeyPair;
 use crate::config::{ConfigError, Node};
-use crate::ext::{CertificateUse, Compile, look_at_certificates};
+use crate::ext::{CertificateUse, Compile, StapleEnd, StapleInUse, look_at_certificates};
 use crate::upstream::{
-    CertificatePair, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
+    CertificatePair, PemError, Staple, certificate_pair, certificates_in, facts, read_ocsp_response,
 };
 
 /// A file with CA certificates.
@@ -75,41 +75,70 @@ pub(super) fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<P
         return None;
     };
     let path = readable(node, cx)?;
-    let hint = "write a new one into this file and reload";
-    let leaf = leaf(written, cx);
-    match read_ocsp_response(&path) {
-        Ok(response) if leaf.as_ref().is_some_and(|leaf| !response.is_for(leaf)) => node.warn_hint(
-            ConfigError::invalid(
-                "the OCSP response is about another certificate and is not stapled",
-            ),
-            hint,
-        ),
-        Ok(response) if response.is_current() => {}
-        Ok(_) => node.warn_hint(
-            ConfigError::invalid("the OCSP response is past its nextUpdate and is not stapled"),
-            hint,
-        ),
+    let response = match read_ocsp_response(&path) {
+        Ok(response) => response,
         Err(error) => {
             node.invalid(error.to_string());
             return None;
         }
+    };
+    // An unreadable certificate is reported where it is used.
+    let chain = chain(written, cx)?;
+    let staple = response.staple(&chain);
+    let is_needed = must_staple(&chain);
+    match &staple {
+        Ok(staple) if staple.is_verified => {}
+        Ok(_) => node.warn_hint(
+            ConfigError::invalid(
+                "the signature of the OCSP response is not verified, because the issuer of the certificate is not in its file",
+            ),
+            "append the certificate of the issuer to the file in \"public_key\"",
+        ),
+        Err(problem) => {
+            let more = if is_needed {
+                ": clients reject the certificate without one"
+            } else {
+                ""
+            };
+            node.warn_hint(
+                ConfigError::invalid(format!(
+                    "the OCSP response {problem} and is not stapled{more}"
+                )),
+                "write a new one into this file and reload",
+            );
+        }
     }
+    cx.staples.borrow_mut().push(StapleInUse {
+        file: path.display().to_string(),
+        end: match staple {
+            Err(_) => StapleEnd::Past,
+            Ok(Staple { until: None, .. }) => StapleEnd::Never,
+            Ok(Staple {
+                until: Some(end), ..
+            }) => StapleEnd::At(end),
+        },
+        is_needed,
+    });
     Some(path)
 }
 
-/// The first certificate of a pair, if it can be read.
-fn leaf(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificateDer<'static>> {
+/// The certificates of a pair, if they can be read.
+fn chain(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<Vec<CertificateDer<'static>>> {
     let node = written.certificate.as_ref()?;
     let path = cx.path(node.text(crate::config::Typing::Weak)?);
-    certificates_in(&path).ok()?.into_iter().next()
+    certificates_in(&path).ok()
+}
+
+fn must_staple(chain: &[CertificateDer<'_>]) -> bool {
+    let facts = chain.first().and_then(facts);
+    facts.is_some_and(|facts| facts.must_staple)
 }
 
 fn warn_without_response(written: &KeyPair<'_>, cx: &Compile<'_>) {
     let Some(node) = &written.certificate else {
         return;
     };
-    let facts = leaf(written, cx).and_then(|leaf| facts(&leaf));
-    if facts.is_some_and(|facts| facts.must_staple) {
+    if chain(written, cx).is_some_and(|chain| must_staple(&chain)) {
         node.warn_hint(
             ConfigError::invalid(
                 "clients demand a stapled OCSP response with this certificate, and there is none",

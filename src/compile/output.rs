@@ -9,7 +9,7 @@ use crate::ext::auth_revoker::{Api, RpcAddress};
 use crate::ext::auth_validator::Validators;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
-use crate::ext::{CertificateInUse, Facts, ReloadState, Task};
+use crate::ext::{CertificateInUse, Facts, ReloadState, StapleInUse, Task};
 use crate::runtime::listen::{Listen, ServerTls};
 use crate::runtime::service::Service;
 use crate::telemetry::observe::Native;
@@ -45,6 +45,8 @@ pub struct Compiled {
     pub blocks: ServiceBlocks,
     /// Every configured certificate.
     pub certificates: Vec<CertificateInUse>,
+    /// Every configured OCSP response.
+    pub staples: Vec<StapleInUse>,
     /// State for the next compilation.
     pub reload_state: ReloadState,
     /// Background work to start once this configuration is used.

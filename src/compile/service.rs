@@ -23,6 +23,7 @@ use crate::ext::identity::{IdentityStatus, Revoker};
 use crate::ext::registry::SERVICE as EXTENSIONS;
 use crate::ext::{
     Compile, ReloadState, ServiceFacts, ServiceLimits, ServiceTimeout, cors, inherited_steps,
+    watched_staples,
 };
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::prerouting::Prerouting;
@@ -141,6 +142,7 @@ fn compile(
     let unrouted = inherited_steps::unrouted(&cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
+    let staples = watched_staples(&mut cx);
     let router = Arc::new(router);
     if let Some(own) = cx.fact::<cors::Own>() {
         own.fix(&router, &endpoints);
@@ -169,6 +171,7 @@ fn compile(
         }),
         blocks: ServiceBlocks::new(&facts),
         certificates,
+        staples,
         reload_state,
         tasks,
     };

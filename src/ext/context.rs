@@ -15,6 +15,7 @@ use crate::ext::compression::Setting;
 use crate::ext::extension::EndpointExtension;
 use crate::ext::facts::{Fact, Facts};
 use crate::ext::reload_state::{ReloadState, Task};
+use crate::ext::staples::StapleInUse;
 use crate::runtime::compression::Compression;
 use crate::runtime::response_edits::HeaderEdits;
 use crate::runtime::service::{ClientAddress, Payload};
@@ -36,6 +37,8 @@ pub(crate) struct Compile<'a> {
     pub client: Option<Arc<Client>>,
     /// Every configured certificate that was checked so far.
     pub certificates: RefCell<Vec<CertificateInUse>>,
+    /// Every configured OCSP response that was checked so far.
+    pub staples: RefCell<Vec<StapleInUse>>,
     before: &'a ReloadState,
     reload_state: ReloadState,
     tasks: Vec<Task>,
@@ -110,6 +113,7 @@ impl<'a> Compile<'a> {
             clients,
             client: None,
             certificates: RefCell::default(),
+            staples: RefCell::default(),
             before,
             reload_state: ReloadState::default(),
             tasks: Vec::new(),

@@ -96,6 +96,7 @@ pub(crate) mod secrets;
 pub(crate) mod security_http;
 pub(crate) mod server;
 pub(crate) mod soap;
+mod staples;
 pub(crate) mod static_files;
 pub(crate) mod stream;
 #[cfg(test)]
@@ -118,3 +119,4 @@ pub(crate) use context::{
 pub(crate) use facts::Facts;
 pub use reload_state::ReloadState;
 pub(crate) use reload_state::{Open, Task};
+pub(crate) use staples::{StapleEnd, StapleInUse, watched as watched_staples};

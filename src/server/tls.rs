@@ -20,9 +20,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use crate::runtime::listen::{ClientRoots, ServerTls, TlsVersion};
 use crate::server::client_auth::ClientAuth;
 use crate::server::tickets::Tickets;
-use crate::upstream::{
-    OcspResponse, PemError, certificate_pair, certificates_in, read_ocsp_response,
-};
+use crate::upstream::{PemError, Staple, certificate_pair, certificates_in, read_ocsp_response};
 
 /// Why a TLS configuration is not usable. The text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -268,15 +266,15 @@ struct ByName {
 #[derive(Debug)]
 struct Stapled {
     bare: Arc<CertifiedKey>,
-    stapled: Option<(OcspResponse, Arc<CertifiedKey>)>,
+    stapled: Option<(Staple, Arc<CertifiedKey>)>,
 }
 
 impl Stapled {
-    fn new(bare: CertifiedKey, response: Option<OcspResponse>) -> Stapled {
-        let stapled = response.map(|response| {
+    fn new(bare: CertifiedKey, staple: Option<Staple>) -> Stapled {
+        let stapled = staple.map(|staple| {
             let mut certified = bare.clone();
-            certified.ocsp = Some(response.der.clone());
-            (response, Arc::new(certified))
+            certified.ocsp = Some(staple.der.clone());
+            (staple, Arc::new(certified))
         });
         Stapled {
             bare: Arc::new(bare),
@@ -286,7 +284,7 @@ impl Stapled {
 
     fn current(&self) -> Arc<CertifiedKey> {
         let current = self.stapled.as_ref();
-        let current = current.filter(|(response, _)| response.is_current());
+        let current = current.filter(|(staple, _)| staple.is_current());
         Arc::clone(current.map_or(&self.bare, |(_, stapled)| stapled))
     }
 }
@@ -311,10 +309,10 @@ fn by_name(definition: &ServerTls) -> Result<ByName, TlsError> {
         let certified = certificate_pair(&files.certificate, &files.private_key)?;
         let own_names = certified.cert.first().map(dns_names).unwrap_or_default();
         let response = files.ocsp_response.as_deref().map(read_ocsp_response);
-        let leaf = certified.cert.first();
-        let is_for = |response: &OcspResponse| leaf.is_none_or(|leaf| response.is_for(leaf));
-        let response = response.transpose()?.filter(is_for);
-        let certified = Arc::new(Stapled::new(certified, response));
+        // Why a response is not stapled is said when the configuration is compiled.
+        let response = response.transpose()?;
+        let staple = response.and_then(|response| response.staple(&certified.cert).ok());
+        let certified = Arc::new(Stapled::new(certified, staple));
         for name in own_names {
             names.entry(name).or_insert_with(|| Arc::clone(&certified));
         }

@@ -4,6 +4,7 @@
 //! classes of statuses, closed lists of reasons. Handles are obtained once per service, so a request only updates
 //! atomics.
 
+mod certificates;
 mod guards;
 mod memory;
 mod open;
@@ -23,6 +24,7 @@ use prometheus::{
 };
 pub(super) use registration::Registration;
 
+use self::certificates::CertificateMetrics;
 use self::memory::Memory;
 use crate::telemetry::series::Examples;
 use crate::telemetry::series::page::Form;
@@ -64,7 +66,7 @@ pub(crate) struct Metrics {
     series_overflow: IntCounter,
     key_sets: KeySetMetrics,
     token_cache: TokenCacheMetrics,
-    certificates: GaugeVec,
+    pub(crate) certificates: CertificateMetrics,
     endpoint_in_flight: IntGaugeVec,
     /// Sampled requests by route and method.
     examples: Mutex<HashMap<(String, String), Arc<Examples>>>,
@@ -259,11 +261,7 @@ impl Metrics {
             ),
             key_sets: KeySetMetrics::new(&registration),
             token_cache: TokenCacheMetrics::new(&registration),
-            certificates: registration.gauges(
-                "portcullis_certificate_expiry_timestamp_seconds",
-                "When a certificate in use expires, by its use.",
-                &["use", "file", "subject", "serial"],
-            ),
+            certificates: CertificateMetrics::new(&registration),
             endpoint_in_flight: registration.int_gauges(
                 "portcullis_endpoint_requests_in_flight",
                 "Requests in progress, by route pattern and method.",
@@ -397,17 +395,6 @@ impl Metrics {
         self.key_sets.age.reset();
         self.key_sets.keys.reset();
         self.key_sets.stale.reset();
-    }
-
-    /// Sets the metrics of certificates: labels (`use`, `file`, `subject`, `serial`) and seconds since the Unix
-    /// epoch.
-    pub(crate) fn certificates<'c>(&self, all: impl Iterator<Item = ([&'c str; 4], i64)>) {
-        self.certificates.reset();
-        for (labels, expiry) in all {
-            self.certificates
-                .with_label_values(&labels)
-                .set(expiry as f64);
-        }
     }
 
     /// Sets the metrics of the token cache: totals since the start, and its current size.

@@ -15,7 +15,7 @@ use x509_parser::x509::X509Version;
 
 use crate::named_file;
 
-pub(crate) use ocsp::{OcspResponse, read_ocsp_response};
+pub(crate) use ocsp::{Staple, read_ocsp_response};
 
 /// Our TLS library verifies no signatures of RSA keys with fewer bits.
 pub(super) const MIN_RSA_BITS: usize = 2048;

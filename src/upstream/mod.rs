@@ -89,7 +89,7 @@ mod websocket;
 pub use call::CallOptions;
 pub(crate) use call::{Call, CallBody, Piece, Source, Unwatched};
 pub(crate) use certificate::{
-    CertificateFacts, OcspResponse, PemError, certificate_pair, certificates_in, facts,
+    CertificateFacts, PemError, Staple, certificate_pair, certificates_in, facts,
     read_ocsp_response,
 };
 pub use client::{Client, Clients, HttpVersion, Settings};

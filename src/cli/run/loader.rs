@@ -16,7 +16,7 @@ use crate::config::load::{self, Format};
 use crate::config::{Environment, Finding, flexible};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
-use crate::ext::{CertificateInUse, Open, ReloadState};
+use crate::ext::{CertificateInUse, Open, ReloadState, StapleInUse};
 use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
@@ -215,6 +215,7 @@ impl Loader for FileLoader {
                 .as_ref()
                 .is_none_or(|page| page.per_endpoint),
             certificates: compiled.certificates,
+            staples: compiled.staples,
             lines,
             warnings: findings::warnings(&self.name, &outcome.findings),
         };
@@ -322,6 +323,7 @@ struct Change {
     /// Whether each endpoint has its own metrics.
     per_endpoint: bool,
     certificates: Vec<CertificateInUse>,
+    staples: Vec<StapleInUse>,
     /// Log lines of the compilation.
     lines: Vec<DeferredLine>,
     warnings: Vec<String>,
@@ -356,8 +358,12 @@ impl Change {
         self.pages.0.store(self.pages.1);
         self.metrics.state.configured(&self.hash, self.workers);
         self.metrics.set_per_endpoint(self.per_endpoint);
+        let staples = self.staples.iter();
+        let staples = staples.map(|staple| (&*staple.file, staple.seconds()));
+        self.metrics.certificates.set_staples(staples);
         self.metrics
-            .certificates(self.certificates.iter().map(|one| {
+            .certificates
+            .set(self.certificates.iter().map(|one| {
                 let facts = &one.facts;
                 let labels = [
                     one.used_as.as_str(),

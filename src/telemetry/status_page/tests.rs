@@ -123,7 +123,9 @@ fn what_is_wrong_comes_first() {
     });
     let labels = |name| ["server", "f", name, "1"];
     let soon = i64::try_from(crate::telemetry::timestamp::now().as_secs()).unwrap() + 60;
-    metrics.certificates([(labels("late"), soon + 1_000_000), (labels("soon"), soon)].into_iter());
+    metrics
+        .certificates
+        .set([(labels("late"), soon + 1_000_000), (labels("soon"), soon)].into_iter());
     let page = page(&metrics, "");
     assert_eq!(first_column(&page, "Health of hosts")[0], "http://z");
     assert_eq!(first_column(&page, "Host names")[0], "zz");

@@ -109,62 +109,6 @@ fn reasons_of_the_library_are_named() {
 }
 
 #[test]
-fn an_ocsp_response_is_current_until_its_next_update() {
-    fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let data = parts.concat();
-        [&[tag, u8::try_from(data.len()).unwrap()], &*data].concat()
-    }
-    let response = |next: &[u8]| {
-        let time = tlv(0x18, &[b"20260101000000Z"]);
-        let single = tlv(0x30, &[&tlv(0x30, &[]), &tlv(0x80, &[]), &time, next]);
-        let responder = tlv(0xa1, &[&tlv(0x30, &[])]);
-        let data = tlv(0x30, &[&responder, &time, &tlv(0x30, &[&single])]);
-        let octets = tlv(0x04, &[&tlv(0x30, &[&data])]);
-        let bytes = tlv(0x30, &[&tlv(0x06, &[&[43]]), &octets]);
-        tlv(0x30, &[&tlv(0x0a, &[&[0]]), &tlv(0xa0, &[&bytes])])
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let read = |der: Vec<u8>| {
-        let path = folder.path().join("ocsp");
-        std::fs::write(&path, der).unwrap();
-        read_ocsp_response(&path).unwrap()
-    };
-    let next = tlv(0xa0, &[&tlv(0x18, &[b"20260108000000Z"])]);
-    let found = read(response(&next));
-    assert_eq!(found.until, Some(1_767_830_400));
-    assert!(found.is_current_at(1_767_830_399) && !found.is_current_at(1_767_830_400));
-    let open = read(response(&[]));
-    assert_eq!(open.until, None);
-    assert!(open.is_current_at(i64::MAX));
-}
-
-#[test]
-fn other_files_are_not_ocsp_responses() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ocsp");
-    let read = |bytes: &[u8]| {
-        std::fs::write(&path, bytes).unwrap();
-        read_ocsp_response(&path)
-            .map(|response| response.der)
-            .map_err(|error| error.reason)
-    };
-    let good = [0x30, 3, 10, 1, 0];
-    assert_eq!(read(&good).as_deref(), Ok(&good[..]));
-    let pem = "-----BEGIN OCSP RESPONSE-----\nMAMK\nAQA=\n-----END OCSP RESPONSE-----\n";
-    assert_eq!(read(pem.as_bytes()).as_deref(), Ok(&good[..]));
-    let failed = read(&[0x30, 3, 10, 1, 6]).unwrap_err();
-    assert!(failed.contains("failure"), "{failed}");
-    for bad in [
-        &b""[..],
-        b"garbage",
-        &[0x30, 3, 2, 1, 0],
-        &[0x30, 9, 10, 1, 0],
-    ] {
-        assert!(read(bad).unwrap_err().contains("is not an OCSP response"));
-    }
-}
-
-#[test]
 fn a_certificate_that_requires_a_staple_is_recognised() {
     let with = |content: Vec<u8>| {
         let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod http;
 pub mod json;
 pub mod nats;
+pub mod ocsp;
 pub mod peers;
 pub mod ports;
 #[cfg(feature = "amqp")]

@@ -2,44 +2,44 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::credulous::credulous_client;
 use super::{checked, config};
-use crate::support::Gateway;
+use crate::support::http::request;
+use crate::support::ocsp::{Response, UNKNOWN, revoked};
 use crate::support::tls::Authority;
+use crate::support::{Client, Gateway, eventually};
+
+/// A certificate with its issuer in the same file, as PEM, and its key; and the certificate as DER.
+fn chain(authority: &Authority) -> (String, String, CertificateDer<'static>) {
+    let (certificate, key) = authority.pair("a.test");
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    (format!("{certificate}{}", authority.pem()), key, der)
+}
+
+fn one_key() -> serde_json::Value {
+    json!({ "keys": [{ "public_key": "c", "private_key": "k", "ocsp_response": "o" }] })
+}
 
 #[test]
 fn a_response_of_the_authority_is_stapled() {
     let authority = Authority::new();
-    let port = crate::support::ports::free();
-    let pair = authority.pair("a.test");
-    let tls = json!({ "keys": [{ "public_key": "c", "private_key": "k", "ocsp_response": "o" }] });
-    let response = "-----BEGIN OCSP RESPONSE-----\nMAMKAQA=\n-----END OCSP RESPONSE-----\n";
-    let files = [("c", &*pair.0), ("k", &*pair.1), ("o", response)];
-    let number = port.to_string();
-    let gateway = Gateway::spawn(
-        port,
-        &config(tls.clone()).to_string(),
-        &files,
-        &["-p", &number],
-    );
-    assert!(
-        gateway.listens(Duration::from_secs(30)),
-        "{}",
-        gateway.output()
-    );
-    let (_, stapled) = credulous_client(port, None);
-    assert_eq!(stapled, [0x30, 3, 10, 1, 0]);
+    let (chain, key, der) = chain(&authority);
+    let response = Response::good(&der, authority.key());
+    let pair = [("c", &*chain), ("k", &*key)];
+    let pem = response.pem();
+    let files: Vec<_> = pair.into_iter().chain([("o", &*pem)]).collect();
+    let gateway = Gateway::start_with(&config(one_key()).to_string(), &files);
+    let (_, stapled) = credulous_client(gateway.port(), None);
+    assert_eq!(stapled, response.der());
     let with = |response: Option<&str>| {
         let response = response.map(|text| ("o", text));
-        let pair = [("c", &*pair.0), ("k", &*pair.1)];
-        checked(
-            &config(tls.clone()),
-            &pair.into_iter().chain(response).collect::<Vec<_>>(),
-        )
+        let files: Vec<_> = pair.into_iter().chain(response).collect();
+        checked(&config(one_key()), &files)
     };
     let (code, said) = with(Some("no"));
     assert!(
@@ -53,72 +53,96 @@ fn a_response_of_the_authority_is_stapled() {
     );
 }
 
-/// An OCSP response (RFC 6960 §4.2.1) about the certificate with this serial number and SHA-1 of the issuer's name.
-fn ocsp_about(issuer: &[u8], serial: &[u8], next_update: &[u8]) -> String {
-    fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let data = parts.concat();
-        let length = u8::try_from(data.len()).unwrap();
-        let long = [0x81, length];
-        [
-            &[tag][..],
-            if length < 128 { &long[1..] } else { &long[..] },
-            &data[..],
-        ]
-        .concat()
-    }
-    let time = tlv(0x18, &[b"20200101000000Z"]);
-    let next = tlv(0xa0, &[&tlv(0x18, &[next_update])]);
-    let sha1 = tlv(0x30, &[&tlv(0x06, &[&[43, 14, 3, 2, 26]])]);
-    let (name, key) = (tlv(0x04, &[issuer]), tlv(0x04, &[&[0; 20]]));
-    let id = tlv(0x30, &[&sha1, &name, &key, &tlv(0x02, &[serial])]);
-    let single = tlv(0x30, &[&id, &tlv(0x80, &[]), &time, &next]);
-    let data = tlv(
-        0x30,
-        &[
-            &tlv(0xa1, &[&tlv(0x30, &[])]),
-            &time,
-            &tlv(0x30, &[&single]),
-        ],
-    );
-    let octets = tlv(0x04, &[&tlv(0x30, &[&data])]);
-    let bytes = tlv(0x30, &[&tlv(0x06, &[&[43]]), &octets]);
-    let der = tlv(0x30, &[&tlv(0x0a, &[&[0]]), &tlv(0xa0, &[&bytes])]);
-    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-    format!("-----BEGIN OCSP RESPONSE-----\n{text}\n-----END OCSP RESPONSE-----\n")
-}
-
 #[test]
 fn a_response_that_clients_would_reject_is_not_stapled() {
     let authority = Authority::new();
-    let pair = authority.pair("a.test");
-    let der = CertificateDer::from_pem_slice(pair.0.as_bytes()).unwrap();
-    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
-    let name = parsed.issuer().as_raw();
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, name);
-    let (issuer, serial) = (hash.as_ref(), parsed.raw_serial());
-    let (late, early): (&[u8], &[u8]) = (b"20990101000000Z", b"20200108000000Z");
-    let tls = json!({ "keys": [{ "public_key": "c", "private_key": "k", "ocsp_response": "o" }] });
+    let (chain, key, der) = chain(&authority);
+    let (_, _, other) = self::chain(&authority);
+    let stranger = rcgen::KeyPair::generate().unwrap();
+    let good = || Response::good(&der, authority.key());
+    let revoked = revoked();
     for (response, warning) in [
-        (ocsp_about(issuer, serial, late), None),
+        (good(), None),
         (
-            ocsp_about(issuer, serial, early),
-            Some("past its nextUpdate"),
+            Response {
+                next_update: Some("20200108000000Z"),
+                ..good()
+            },
+            Some("is past its nextUpdate"),
         ),
         (
-            ocsp_about(issuer, &[1, 2, 3], late),
-            Some("about another certificate"),
+            Response::good(&other, authority.key()),
+            Some("is about another certificate"),
         ),
         (
-            ocsp_about(&[7; 20], serial, late),
-            Some("about another certificate"),
+            Response {
+                signer: &stranger,
+                ..good()
+            },
+            Some("is signed neither by the issuer"),
+        ),
+        (
+            Response {
+                status: &revoked,
+                ..good()
+            },
+            Some("says that the certificate is revoked"),
+        ),
+        (
+            Response {
+                status: UNKNOWN,
+                ..good()
+            },
+            Some("says that the certificate is unknown"),
+        ),
+        (
+            Response {
+                this_update: "20980101000000Z",
+                ..good()
+            },
+            Some("has a thisUpdate in the future"),
         ),
     ] {
-        let files = [("c", &*pair.0), ("k", &*pair.1), ("o", &*response)];
-        let (code, said) = checked(&config(tls.clone()), &files);
+        let pem = response.pem();
+        let files = [("c", &*chain), ("k", &*key), ("o", &*pem)];
+        let (code, said) = checked(&config(one_key()), &files);
         assert_eq!(code, Some(0), "{said}");
+        let is_said = said.contains("and is not stapled");
+        assert_eq!(is_said, warning.is_some(), "{said}");
         assert!(warning.is_none_or(|words| said.contains(words)), "{said}");
-        let gateway = Gateway::start_with(&config(tls.clone()).to_string(), &files);
+        let gateway = Gateway::start_with(&config(one_key()).to_string(), &files);
         let (_, stapled) = credulous_client(gateway.port(), None);
         assert_eq!(stapled.is_empty(), warning.is_some(), "{warning:?}");
     }
+}
+
+#[test]
+fn the_end_of_a_response_is_a_metric_and_a_log_line() {
+    let authority = Authority::new();
+    let (chain, key, der) = chain(&authority);
+    let metrics = crate::support::ports::free();
+    let mut config = config(one_key());
+    let listen = format!("127.0.0.1:{metrics}");
+    config["extra_config"]["portcullis/metrics"] = json!({ "listen": listen });
+    let end = Utc::now() + chrono::TimeDelta::seconds(6);
+    let next = end.format("%Y%m%d%H%M%SZ").to_string();
+    let response = Response {
+        next_update: Some(&next),
+        ..Response::good(&der, authority.key())
+    };
+    let pem = response.pem();
+    let files = [("c", &*chain), ("k", &*key), ("o", &*pem)];
+    let gateway = Gateway::start_with(&config.to_string(), &files);
+    let mut client = Client::connect(metrics).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    let line = format!("\"}} {}\n", end.timestamp());
+    let name = "portcullis_ocsp_response_expiry_timestamp_seconds{file=";
+    assert!(page.contains(name) && page.contains(&line), "{page}");
+    let text = "is past its nextUpdate and no longer stapled";
+    eventually("the log says it", Duration::from_secs(60), || {
+        gateway.output().contains(text)
+    });
+    let (_, stapled) = credulous_client(gateway.port(), None);
+    assert!(stapled.is_empty());
 }

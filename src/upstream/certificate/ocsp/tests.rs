@@ -1,0 +1,184 @@
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+
+use super::*;
+
+#[allow(unreachable_pub)]
+#[path = "../../../../tests/it/support/ocsp.rs"]
+mod made;
+
+use made::{Response, UNKNOWN, revoked};
+
+struct World {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    leaf: CertificateDer<'static>,
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate of `authority`, and its key.
+fn issued(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    edit: impl FnOnce(&mut CertificateParams),
+) -> (CertificateDer<'static>, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    edit(&mut params);
+    let certificate = params.signed_by(&key, authority).unwrap();
+    (certificate.der().clone(), key)
+}
+
+impl World {
+    fn new() -> World {
+        let authority = authority("CA");
+        let (leaf, _) = issued(&authority, |_| {});
+        World { authority, leaf }
+    }
+
+    fn good(&self) -> Response<'_> {
+        Response::good(&self.leaf, self.authority.key())
+    }
+
+    fn staple(&self, response: &Response<'_>) -> Result<Staple, OcspProblem> {
+        let chain = [self.leaf.clone(), self.authority.der().clone()];
+        parsed(&response.der()).staple(&chain)
+    }
+
+    #[track_caller]
+    fn rejects(&self, response: &Response<'_>, problem: OcspProblem) {
+        assert_eq!(self.staple(response), Err(problem));
+    }
+}
+
+fn parsed(der: &[u8]) -> OcspResponse {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), der).unwrap();
+    read_ocsp_response(file.path()).unwrap()
+}
+
+#[test]
+fn a_good_response_of_the_issuer_is_stapled() {
+    let world = World::new();
+    let staple = world.staple(&world.good()).unwrap();
+    assert!(staple.is_verified && staple.is_current());
+    assert_eq!(staple.der, world.good().der());
+    assert_eq!(staple.until, Some(4_070_908_800));
+    let open = Response {
+        next_update: None,
+        ..world.good()
+    };
+    assert_eq!(world.staple(&open).unwrap().until, None);
+}
+
+#[test]
+fn a_response_that_clients_reject_is_not_stapled() {
+    let world = World::new();
+    let revoked = revoked();
+    for (status, problem) in [
+        (&*revoked, OcspProblem::Revoked),
+        (UNKNOWN, OcspProblem::Unknown),
+    ] {
+        let response = Response {
+            status,
+            ..world.good()
+        };
+        world.rejects(&response, problem);
+    }
+    let early = Response {
+        this_update: "20980101000000Z",
+        ..world.good()
+    };
+    world.rejects(&early, OcspProblem::Early);
+    let late = Response {
+        next_update: Some("20200108000000Z"),
+        ..world.good()
+    };
+    world.rejects(&late, OcspProblem::Late);
+    let (other, _) = issued(&world.authority, |_| {});
+    let other = Response::good(&other, world.authority.key());
+    world.rejects(&other, OcspProblem::OtherCertificate);
+    // The same name and serial number, but another key.
+    let stranger = KeyPair::generate().unwrap();
+    let other = Response::good(&world.leaf, &stranger);
+    world.rejects(&other, OcspProblem::OtherCertificate);
+    let mut damaged = world.good().der();
+    // The last byte of the signature.
+    *damaged.last_mut().unwrap() ^= 1;
+    let chain = [world.leaf.clone(), world.authority.der().clone()];
+    let verdict = parsed(&damaged).staple(&chain);
+    assert_eq!(verdict, Err(OcspProblem::Stranger));
+}
+
+#[test]
+fn only_the_issuer_and_its_responders_may_sign() {
+    let world = World::new();
+    let signs = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+    };
+    let verdict = |(certificate, key): &(CertificateDer<'static>, KeyPair), is_attached: bool| {
+        let response = Response {
+            signer: key,
+            attached: is_attached.then_some(certificate),
+            ..world.good()
+        };
+        world.staple(&response).map(|staple| staple.is_verified)
+    };
+    let responder = issued(&world.authority, signs);
+    assert_eq!(verdict(&responder, true), Ok(true));
+    assert_eq!(verdict(&responder, false), Err(OcspProblem::Stranger));
+    let without_right = issued(&world.authority, |_| {});
+    assert_eq!(verdict(&without_right, true), Err(OcspProblem::Stranger));
+    let of_another = issued(&authority("CA"), signs);
+    assert_eq!(verdict(&of_another, true), Err(OcspProblem::Stranger));
+    let past = issued(&world.authority, |params| {
+        signs(params);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    });
+    assert_eq!(verdict(&past, true), Err(OcspProblem::Stranger));
+}
+
+#[test]
+fn without_the_issuer_in_the_file_the_signature_is_not_verified() {
+    let world = World::new();
+    let response = parsed(&world.good().der());
+    let staple = response.staple(std::slice::from_ref(&world.leaf)).unwrap();
+    assert!(!staple.is_verified);
+    // Another certificate with the name of the issuer is not the issuer.
+    let namesake = authority("CA");
+    let chain = [world.leaf.clone(), namesake.der().clone()];
+    assert!(!response.staple(&chain).unwrap().is_verified);
+}
+
+#[test]
+fn other_files_are_not_ocsp_responses() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let read = |bytes: &[u8]| {
+        std::fs::write(file.path(), bytes).unwrap();
+        read_ocsp_response(file.path())
+            .map(|response| response.der)
+            .map_err(|error| error.reason)
+    };
+    let world = World::new();
+    let good = world.good();
+    assert_eq!(read(good.pem().as_bytes()), Ok(good.der()));
+    let failed = read(&[0x30, 3, 10, 1, 6]).unwrap_err();
+    assert!(failed.contains("failure"), "{failed}");
+    let empty = read(&[0x30, 3, 10, 1, 0]).unwrap_err();
+    assert!(empty.contains("is not a basic OCSP response"), "{empty}");
+    for bad in [
+        &b""[..],
+        b"garbage",
+        &[0x30, 3, 2, 1, 0],
+        &[0x30, 9, 10, 1, 0],
+    ] {
+        assert!(read(bad).unwrap_err().contains("is not an OCSP response"));
+    }
+}
