@@ -33,6 +33,7 @@ use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeStep;
+use crate::runtime::pipeline::mark_unread;
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, Shadow, StaticData, Upgrade, WebSocket, Work};
@@ -440,7 +441,7 @@ fn work(
         }));
     }
     let encoding = encoding(rest.encoding, &regular);
-    Work::Compose(Box::new(runtime::Composition {
+    let mut work = Box::new(runtime::Composition {
         pipes: rest.pipes,
         // With a single backend, KrakenD neither merges nor applies the endpoint's own flatmap.
         flatmap: rest.flatmap.filter(|_| regular.len() > 1),
@@ -454,7 +455,9 @@ fn work(
         concurrent_calls: rest.calls,
         encoding,
         signer: rest.signer,
-    }))
+    });
+    mark_unread(&mut work);
+    Work::Compose(work)
 }
 
 /// Whether the response of the only backend is passed on unchanged. As in KrakenD, an unknown name means the encoding

@@ -6,6 +6,7 @@
 //! | `value` | [`Value`]: a tree whose branches may be unparsed slices of the body |
 //! | `scan` | the scanner: finds where a value ends, and whether its text can be kept |
 //! | `parse` | parses a body to a [`Value`], to the requested depth |
+//! | `index` | an object as its text and the positions of its members, for data that are only written |
 //! | `literal` | values from the configuration, with numbers as KrakenD writes them |
 //! | `error` | errors in a body, in KrakenD's words |
 //! | `out` | where a writer puts its text: a buffer, or a counter |
@@ -14,6 +15,7 @@
 //! | `write` | serializes a [`Value`] |
 
 mod error;
+mod index;
 mod literal;
 mod out;
 mod parse;

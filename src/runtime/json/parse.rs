@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::MAX_DEPTH;
 use super::error::{Context, Error};
+use super::index::Index;
 use super::scan::{self, Next};
 use super::value::{Object, Raw, Value};
 use super::weight::Growth;
@@ -14,6 +15,8 @@ use crate::runtime::heavy::is_late;
 /// How much of a body becomes a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
+    /// Nothing: the data are only written. An object keeps the positions of its members, so that they can be sorted.
+    Index,
     /// The top-level names. Their values stay slices of the body.
     TopLevel,
     /// Everything.
@@ -24,7 +27,8 @@ pub enum Depth {
 ///
 /// With [`Depth::TopLevel`], the members of an object, or any other value as a whole, are kept as slices of `body`:
 /// they are checked but not parsed. A slice is parsed if its text would show a client something other than the tree
-/// would (a name that occurs twice, half a surrogate pair). Bytes that are not UTF-8 become U+FFFD.
+/// would (a name that occurs twice, half a surrogate pair). [`Depth::Index`] keeps an object as a whole, under the same
+/// condition. Bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
 /// The body is empty, ends early, is not JSON, is nested deeper than `MAX_DEPTH`, or there is no memory for it.
@@ -42,12 +46,21 @@ pub(crate) fn parse_within(
     depth: Depth,
     growth: &mut Growth,
 ) -> Result<Value, Error> {
-    let body = repaired(body);
+    let mut body = repaired(body);
     let at = scan::blank(&body, 0);
     match (depth, body.get(at)) {
         (_, None) => Err(Error::Empty),
+        (Depth::Index, Some(b'{')) => {
+            body.advance(at);
+            match Index::read(&body, growth)? {
+                Some(index) => Ok(Value::Raw(Raw::indexed(index))),
+                None => members(&body, 0, growth).map(Value::Object),
+            }
+        }
         (Depth::TopLevel, Some(b'{')) => members(&body, at, growth).map(Value::Object),
-        (Depth::TopLevel, Some(_)) => kept(&body, at, 0, growth).map(|(value, _)| value),
+        (Depth::Index | Depth::TopLevel, Some(_)) => {
+            kept(&body, at, 0, growth).map(|(value, _)| value)
+        }
         (Depth::Full, Some(_)) => tree(&body, at, 0).map(|(value, _)| value),
     }
 }

@@ -68,12 +68,21 @@ pub(super) struct StringSpan {
 
 /// Checks the string whose opening quotation mark is at `at`.
 pub(super) fn string(text: &[u8], at: usize) -> Result<StringSpan, Error> {
-    let mut span = StringSpan {
-        end: at,
+    let end = plain_run(text, at + 1);
+    let span = StringSpan {
+        end: end + 1,
         escaped: false,
         faithful: true,
     };
-    let mut at = at + 1;
+    match text.get(end) {
+        Some(b'"') => Ok(span),
+        _ => unusual_string(text, end, span),
+    }
+}
+
+/// Checks the rest of a string from `at`, where it does not end.
+#[inline(never)]
+fn unusual_string(text: &[u8], mut at: usize, mut span: StringSpan) -> Result<StringSpan, Error> {
     loop {
         at = plain_run(text, at);
         match text.get(at).copied() {

@@ -124,6 +124,18 @@ fn slices_are_copied_unchanged() {
 }
 
 #[test]
+fn the_members_of_an_indexed_object_are_sorted() {
+    let text = " {\"b<\": {\"z\": 1, \"a\": \"<\"} , \"\": null, \"a\":[1,  2]} rest";
+    assert_eq!(
+        rewritten(text, Depth::Index, Style::Verbatim),
+        r#"{"":null,"a":[1,  2],"b\u003c":{"z": 1, "a": "<"}}"#
+    );
+    let mut value = parse(&body(text), Depth::Index).expect("valid");
+    assert!(matches!(value, Value::Raw(_)));
+    assert_eq!(value.as_object_mut().expect("object").len(), 3);
+}
+
+#[test]
 fn the_last_of_several_members_wins_at_every_level() {
     let text = r#"{"a":1,"b":{"x":1,"\u0078":2},"c":[{"k":1,"k":{"k":3}}],"a":2}"#;
     assert_eq!(
@@ -236,6 +248,18 @@ proptest! {
     }
 
     #[test]
+    fn an_indexed_object_is_written_like_its_slices(text in any_json()) {
+        let indexed = parse(&body(&text), Depth::Index).expect("valid");
+        let slices = parse(&body(&text), Depth::TopLevel).expect("valid");
+        for style in [Style::Verbatim, Style::Canonical] {
+            prop_assert_eq!(to_bytes(&indexed, style), to_bytes(&slices, style));
+        }
+        prop_assert_eq!(indexed.expanded(), slices.expanded());
+        let members = matches!(&slices, Value::Object(members) if !members.is_empty());
+        prop_assert_eq!(indexed.has_members(), members);
+    }
+
+    #[test]
     fn written_values_parse_back(text in any_json()) {
         let full = both(text.as_bytes()).1.expect("valid");
         for style in [Style::Verbatim, Style::Canonical] {
@@ -247,6 +271,8 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_accepted_or_rejected_by_both_depths(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let (lazy, full) = both(&bytes);
+        let indexed = parse(&Bytes::from(bytes), Depth::Index);
+        prop_assert_eq!(indexed.map(|value| value.expanded()), full.clone());
         prop_assert_eq!(lazy.map(|value| value.expanded()), full);
     }
 
@@ -256,6 +282,8 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let (lazy, full) = both(&bytes);
+        let indexed = parse(&Bytes::from(bytes), Depth::Index);
+        prop_assert_eq!(indexed.map(|value| value.expanded()), full.clone());
         prop_assert_eq!(lazy.map(|value| value.expanded()), full);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::index::Index;
+use super::out::Out;
 use super::parse;
 use super::weight::Growth;
 use crate::runtime::heavy::is_late;
@@ -33,10 +35,17 @@ pub enum Value {
 /// A slice of a body that contains exactly one value: valid JSON, valid UTF-8, limited in depth, without duplicate
 /// names in an object and without half surrogate pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Raw {
-    text: Bytes,
-    /// Whether the text is already as KrakenD would write it, including the order of members.
-    settled: bool,
+pub struct Raw(Form);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    Slice {
+        text: Bytes,
+        /// Whether the text is already as KrakenD would write it, including the order of members.
+        settled: bool,
+    },
+    /// An object whose members are written in the order of their names.
+    Indexed(Box<Index>),
 }
 
 /// The type of a value, with the names in KrakenD's error texts.
@@ -67,24 +76,40 @@ impl Kind {
 impl Raw {
     /// A slice that the scanner reported as faithful.
     pub(super) fn checked(text: Bytes) -> Raw {
-        Raw {
+        Raw(Form::Slice {
             text,
             settled: false,
-        }
+        })
+    }
+
+    /// An object that is only written.
+    pub(super) fn indexed(index: Index) -> Raw {
+        Raw(Form::Indexed(Box::new(index)))
     }
 
     /// The original text.
     pub fn text(&self) -> &Bytes {
-        &self.text
+        match &self.0 {
+            Form::Slice { text, .. } => text,
+            Form::Indexed(index) => index.text(),
+        }
     }
 
     /// Whether the text may be copied even if KrakenD's exact bytes are required.
     pub fn is_settled(&self) -> bool {
-        self.settled
+        matches!(self.0, Form::Slice { settled: true, .. })
+    }
+
+    /// Appends it as the upstream wrote it, except that the members of an indexed object are sorted.
+    pub(super) fn write(&self, out: &mut impl Out) {
+        match &self.0 {
+            Form::Slice { text, .. } => out.put(text),
+            Form::Indexed(index) => index.write(out),
+        }
     }
 
     fn kind(&self) -> Kind {
-        match self.text.first() {
+        match self.text().first() {
             Some(b'{') => Kind::Object,
             Some(b'[') => Kind::Array,
             Some(b'"') => Kind::String,
@@ -113,7 +138,7 @@ impl Value {
     pub fn open(&mut self) -> &mut Value {
         if let Value::Raw(raw) = self {
             // The slice was checked when it was created, so parsing it again cannot fail.
-            *self = parse::open(&raw.text, &mut Growth::uncounted()).unwrap_or_default();
+            *self = parse::open(raw.text(), &mut Growth::uncounted()).unwrap_or_default();
         }
         self
     }
@@ -124,7 +149,7 @@ impl Value {
     /// There is no memory for it. The value is unchanged.
     pub fn open_within(&mut self, growth: &mut Growth) -> Result<&mut Value, Full> {
         if let Value::Raw(raw) = self {
-            *self = match parse::open(&raw.text, growth) {
+            *self = match parse::open(raw.text(), growth) {
                 Err(super::Error::Full(full)) => return Err(full),
                 opened => opened.unwrap_or_default(),
             };
@@ -158,7 +183,7 @@ impl Value {
     pub fn expanded(&self) -> Value {
         match self {
             _ if is_late() => Value::Null,
-            Value::Raw(raw) => parse::expand(&raw.text).unwrap_or_default(),
+            Value::Raw(raw) => parse::expand(raw.text()).unwrap_or_default(),
             Value::Array(array) => Value::Array(array.iter().map(Value::expanded).collect()),
             Value::Object(object) => Value::Object(
                 object
@@ -173,24 +198,30 @@ impl Value {
     /// Our own text, which is written unchanged, for example because the order of its members matters. It must be
     /// exactly one valid JSON value without white space around it.
     pub(in crate::runtime) fn raw_settled(text: Bytes) -> Value {
-        Value::Raw(Raw {
+        Value::Raw(Raw(Form::Slice {
             text,
             settled: true,
-        })
+        }))
     }
 
     /// The placeholder of an element that was removed from an array while the others keep their positions. It reads
     /// as null and has no text. The code that creates holes must remove them before the value is written.
     pub(in crate::runtime) fn hole() -> Value {
-        Value::Raw(Raw {
-            text: Bytes::new(),
-            settled: true,
-        })
+        Value::raw_settled(Bytes::new())
     }
 
     /// Whether this is a hole. A real value never has an empty text.
     pub(in crate::runtime) fn is_hole(&self) -> bool {
-        matches!(self, Value::Raw(raw) if raw.text.is_empty())
+        matches!(self, Value::Raw(raw) if raw.text().is_empty())
+    }
+
+    /// Whether this is an object with members. A slice without an index counts as none: it is not data of its own.
+    pub(in crate::runtime) fn has_members(&self) -> bool {
+        match self {
+            Value::Object(object) => !object.is_empty(),
+            Value::Raw(Raw(Form::Indexed(index))) => !index.is_empty(),
+            _ => false,
+        }
     }
 
     /// A string.

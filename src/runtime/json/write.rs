@@ -43,7 +43,7 @@ pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
         Value::Raw(raw) if style == Style::Canonical && !raw.is_settled() => {
             write(out, &value.expanded(), style);
         }
-        Value::Raw(raw) => out.put(raw.text()),
+        Value::Raw(raw) => raw.write(out),
         Value::Array(array) => {
             out.put(b"[");
             for (at, element) in array.iter().enumerate() {
@@ -71,8 +71,17 @@ pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
 
 /// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
 pub(crate) fn write_string(out: &mut impl Out, text: &str) {
-    let bytes = text.as_bytes();
+    write_text(out, text.as_bytes());
+}
+
+/// Appends bytes that are UTF-8 like `write_string`.
+pub(super) fn write_text(out: &mut impl Out, bytes: &[u8]) {
     out.put(b"\"");
+    if bytes.iter().all(|byte| CLASS[usize::from(*byte)] == PLAIN) {
+        out.put(bytes);
+        out.put(b"\"");
+        return;
+    }
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(PLAIN);

@@ -167,7 +167,7 @@ fn success(
 }
 
 fn is_empty(data: &Value) -> bool {
-    !matches!(data, Value::Object(object) if !object.is_empty())
+    !data.has_members()
 }
 
 /// Adds the headers that steps set: every line, but no header that frames the body. A content type replaces that of

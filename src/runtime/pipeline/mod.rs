@@ -25,6 +25,7 @@
 //! | `time_limit` | the time limit of a group of calls |
 //! | `merge` | merges the parts of a response |
 //! | `finish` | static data, signature, encoding, the response to a failure |
+//! | `unread` | data that nothing reads before they are written |
 //! | `shadow` | calls whose responses are ignored |
 
 mod backend;
@@ -52,6 +53,7 @@ mod stream;
 mod time_limit;
 mod trailers;
 mod transport;
+mod unread;
 mod websocket;
 
 #[cfg(test)]
@@ -65,4 +67,5 @@ pub(crate) use downstream::Downstream;
 pub use endpoint::Ending;
 pub(crate) use endpoint::{Ended, Outcome, Request, compose, stream};
 pub use transport::Upstream;
+pub(crate) use unread::mark_unread;
 pub(crate) use websocket::{declined, open_tunnel};

@@ -17,6 +17,34 @@ fn several_responses_merge_in_the_file_s_order() {
 }
 
 #[test]
+fn data_that_nothing_reads_are_written_like_those_of_a_tree() {
+    let body = r#" {"b": [1, 2], "a<": {"y": 1, "x": 2}, "c":null} rest"#;
+    let written = r#"{"a\u003c":{"y": 1, "x": 2},"b":[1, 2],"c":null}"#;
+    let mut run = Run::default();
+    run.options.canonical_json = false;
+    let ask = |bodies: &[&'static str], work| {
+        let paths = ["/a", "/b"];
+        let replies: Vec<_> = paths
+            .into_iter()
+            .zip(bodies.iter().map(|it| ok(it)))
+            .collect();
+        run.ask(&Fake::new(&replies), work)
+    };
+    ask(&[body], work([backend("/a")])).is(200, written, true);
+    ask(&[body], work([grouped("/a", "g")])).is(200, &format!("{{\"g\":{written}}}"), true);
+    let both = || work([grouped("/a", "g"), grouped("/b", "f")]);
+    let told = format!("{{\"f\":{written},\"g\":{{}}}}");
+    ask(&["{}", body], both()).is(200, &told, true);
+    // An object without members is not complete, whether it is read or not.
+    ask(&["{}"], work([backend("/a")])).is(200, "{}", false);
+    // The last of two members with the same name counts.
+    ask(&[r#"{"a":1,"b":0,"a":2}"#], work([backend("/a")])).is(200, r#"{"a":2,"b":0}"#, true);
+    // The members of several are merged.
+    let merged = work([backend("/a"), backend("/b")]);
+    ask(&[r#"{"a":1,"b":1}"#, r#"{"b":2}"#], merged).is(200, r#"{"a":1,"b":2}"#, true);
+}
+
+#[test]
 fn a_failing_part_costs_its_part() {
     for bad in [
         Reply::Response(500, "x"),

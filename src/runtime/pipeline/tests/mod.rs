@@ -432,7 +432,9 @@ impl Run {
         }
     }
 
-    fn ask(&self, fake: &Fake, work: Composition) -> Seen {
+    fn ask(&self, fake: &Fake, mut work: Composition) -> Seen {
+        // As for each endpoint of a configuration.
+        mark_unread(&mut work);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
