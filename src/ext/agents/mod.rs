@@ -62,8 +62,8 @@ impl Handler for Pipeline {
         let Work::Compose(work) = &endpoint.work else {
             return Err(Failure::new(Kind::NoHosts, "there are no calls"));
         };
-        let call = ClientCall::of_message(endpoint, body, content_type);
-        let work = deliver(&Upstream, &self.options, endpoint, work, &call);
+        let mut call = ClientCall::of_message(endpoint, body, content_type);
+        let work = deliver(&Upstream, &self.options, endpoint, work, &mut call);
         match &self.observer {
             Some(observer) => {
                 let request = Request::of_message(observer);

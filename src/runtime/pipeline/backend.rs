@@ -93,21 +93,10 @@ impl Seed {
     }
 }
 
-/// Builds the call to `backend`; `earlier` are the responses of the backends before it in a sequence.
+/// Builds the call to `backend` with `headers` and `body`.
 ///
-/// It runs before the steps of the backend: a request that cannot be turned into a call says nothing about the
-/// upstream, and must not open its circuit breaker.
+/// It runs before the steps of the backend: a request that cannot become a call must not open the circuit breaker.
 pub(super) fn prepare<C>(
-    cx: &Context<'_, C>,
-    backend: &Backend,
-    earlier: Earlier<'_>,
-) -> Result<Prepared, Failure> {
-    let (headers, body) = (cx.call.headers.clone(), cx.call.body.clone());
-    prepare_with(cx, backend, earlier, headers, body)
-}
-
-/// Builds a call whose headers and body are moved, if the caller needs them only once.
-pub(super) fn prepare_with<C>(
     cx: &Context<'_, C>,
     backend: &Backend,
     earlier: Earlier<'_>,
@@ -198,14 +187,25 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
     }
 }
 
-/// Builds and makes the call, or several at once if `concurrent_calls` asks for it. It is boxed, as what surrounds it is moved.
-pub(super) async fn get<C: Transport>(
+/// Builds and makes the call, or several at once if `concurrent_calls` asks for it.
+pub(super) fn get<C: Transport>(
     cx: &Context<'_, C>,
     backend: &Backend,
     earlier: Earlier<'_>,
     limit: &TimeLimit,
+) -> impl Future<Output = Result<Part, Failure>> + Send {
+    get_with(cx, backend, earlier, limit, cx.call.headers.clone())
+}
+
+/// Like `get`, for the only call that needs the headers of the request. The call is boxed, as what surrounds it is moved.
+pub(super) async fn get_with<C: Transport>(
+    cx: &Context<'_, C>,
+    backend: &Backend,
+    earlier: Earlier<'_>,
+    limit: &TimeLimit,
+    headers: HeaderMap,
 ) -> Result<Part, Failure> {
-    let out = prepare(cx, backend, earlier)?;
+    let out = prepare(cx, backend, earlier, headers, cx.call.body.clone())?;
     let most_bytes = cx.options.max_upstream_body_bytes;
     let called = cx.watched.then(|| CallTarget {
         origin: backend.hosts.only().map(Box::from),

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use http::StatusCode;
 
-use super::backend::{Context, Earlier, get};
+use super::backend::{Context, Earlier, get_with};
 use super::client::ClientCall;
 use super::conditions;
 use super::endpoint::Outcome;
@@ -26,7 +26,7 @@ pub async fn run_with<C: Transport>(
     options: &Options,
     endpoint: &Endpoint,
     work: &Composition,
-    call: &ClientCall,
+    call: &mut ClientCall,
 ) -> Outcome {
     if work.signer.as_ref().is_some_and(|signer| !signer.ready()) {
         return Outcome::response(Response::empty(StatusCode::UNAUTHORIZED));
@@ -51,7 +51,7 @@ pub(crate) async fn deliver<C: Transport>(
     options: &Options,
     endpoint: &Endpoint,
     work: &Composition,
-    call: &ClientCall,
+    call: &mut ClientCall,
 ) -> Result<(), Failure> {
     let merged = if work.pipes.is_empty() {
         compose(transport, options, endpoint, work, call, &endpoint.query).await
@@ -74,7 +74,7 @@ async fn piped<C: Transport>(
     options: &Options,
     endpoint: &Endpoint,
     work: &Composition,
-    call: &ClientCall,
+    call: &mut ClientCall,
 ) -> Merged {
     let limit = TimeLimit::at(call.started + endpoint.timeout);
     let mut request = call.request(endpoint, &limit);
@@ -89,8 +89,16 @@ async fn piped<C: Transport>(
     let mut merged = if entered.skip {
         Merged::single(Ok(Part::skipped()))
     } else {
-        let call = call.replaced(&request);
-        compose(transport, options, endpoint, work, &call, &QueryRules::All).await
+        let mut call = call.replaced(&request);
+        compose(
+            transport,
+            options,
+            endpoint,
+            work,
+            &mut call,
+            &QueryRules::All,
+        )
+        .await
     };
     if !merged.failures.is_empty() {
         return merged;
@@ -118,20 +126,19 @@ async fn piped<C: Transport>(
     }
 }
 
-/// The endpoint's work.
-async fn compose<C: Transport>(
-    transport: &C,
-    options: &Options,
-    endpoint: &Endpoint,
-    work: &Composition,
-    call: &ClientCall,
-    query: &QueryRules,
-) -> Merged {
+/// What the calls of one request share.
+fn context<'a, C>(
+    transport: &'a C,
+    options: &'a Options,
+    work: &'a Composition,
+    call: &'a ClientCall,
+    query: &'a QueryRules,
+) -> Context<'a, C> {
     let propagated = match &work.order {
         Order::Sequential { propagated } => propagated,
         Order::Parallel | Order::Fallback => &[][..],
     };
-    let cx = Context {
+    Context {
         transport,
         options,
         query,
@@ -139,7 +146,19 @@ async fn compose<C: Transport>(
         concurrent_calls: work.concurrent_calls,
         propagated,
         watched: !work.pipes.is_empty() && work.backends.len() == 1,
-    };
+    }
+}
+
+/// The endpoint's work.
+async fn compose<C: Transport>(
+    transport: &C,
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    call: &mut ClientCall,
+    query: &QueryRules,
+) -> Merged {
+    let cx = context(transport, options, work, call, query);
     if !work.shadows.is_empty() {
         shadow::send(&cx, &work.shadows, endpoint.timeout);
     }
@@ -149,11 +168,19 @@ async fn compose<C: Transport>(
             Merged::idle()
         }
         ([one], _) => {
-            let call = get(&cx, one, Earlier::default(), &limit);
+            // No other call needs them.
+            let headers = std::mem::take(&mut call.headers);
+            let cx = context(transport, options, work, call, query);
+            let call = get_with(&cx, one, Earlier::default(), &limit, headers);
             let result = limit.wait(pin!(call)).await;
             Merged::single(result.unwrap_or_else(|| Err(Failure::late())))
         }
-        (several, Order::Parallel) => parallel::run(&cx, several, &limit).await,
+        (several, Order::Parallel) => {
+            let called = conditions::together(&cx, several, &limit);
+            let headers = std::mem::take(&mut call.headers);
+            let cx = context(transport, options, work, call, query);
+            parallel::run(&cx, &called, headers, &limit).await
+        }
         (several, Order::Fallback) => fallback::run(&cx, several, &limit).await,
         (several, Order::Sequential { .. }) => {
             sequential::run(&cx, several, &limit, endpoint.timeout).await

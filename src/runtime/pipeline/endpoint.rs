@@ -108,13 +108,16 @@ pub(crate) async fn compose<D: Downstream>(
     let Some(head) = client.head() else {
         return Outcome::rejected(options, endpoint, Failure::bad_target());
     };
-    let call = ClientCall::new(options, endpoint, &head, notes, body, started);
-    let composing =
-        pin!(async { Ok(composing::run_with(&Upstream, options, endpoint, work, &call).await) });
-    // If the client closes its connection, the work is dropped with its calls.
-    let outcome = match watched(client, composing).await {
-        Ok(outcome) => outcome,
-        Err(failure) => return Outcome::broken(options, endpoint, failure),
+    let mut call = ClientCall::new(options, endpoint, &head, notes, body, started);
+    let outcome = {
+        let composing = pin!(async {
+            Ok(composing::run_with(&Upstream, options, endpoint, work, &mut call).await)
+        });
+        // If the client closes its connection, the work is dropped with its calls.
+        match watched(client, composing).await {
+            Ok(outcome) => outcome,
+            Err(failure) => return Outcome::broken(options, endpoint, failure),
+        }
     };
     let messages = call.kept.as_ref().map(|kept| kept.take());
     match messages.filter(|messages| !messages.is_empty()) {

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
+use http::HeaderMap;
 use smallvec::SmallVec;
 
-use super::backend::{Context, Earlier, get};
-use super::conditions::together;
+use super::backend::{Context, Earlier, get_with};
 use super::merge::{Merged, Part};
 use super::time_limit::TimeLimit;
 use super::transport::Transport;
@@ -28,13 +28,13 @@ impl Drop for InTime<'_> {
     }
 }
 
-/// Calls all backends and merges the responses that arrived before the limit.
+/// Calls all backends and merges the responses that arrived before the limit. `headers` are those of the request.
 pub(super) async fn run<C: Transport>(
     cx: &Context<'_, C>,
-    backends: &[Backend],
+    backends: &[&Backend],
+    headers: HeaderMap,
     limit: &TimeLimit,
 ) -> Merged {
-    let backends = together(cx, backends, limit);
     if backends.is_empty() {
         return Merged::idle();
     }
@@ -42,36 +42,47 @@ pub(super) async fn run<C: Transport>(
     let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
     {
         let arrived = &AtomicUsize::new(0);
+        let mut left = backends.len();
+        let mut headers = headers;
         let calls = backends
             .iter()
             .zip(slots.iter_mut())
-            .map(|(backend, slot)| async move {
-                let place = InTime(slot);
-                let result = get(cx, backend, Earlier::default(), limit).await;
-                *place.0 = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
+            .map(|(backend, slot)| {
+                left -= 1;
+                // The last call gets the map itself.
+                let headers = match left {
+                    0 => std::mem::take(&mut headers),
+                    _ => headers.clone(),
+                };
+                async move {
+                    let place = InTime(slot);
+                    let result = get_with(cx, backend, Earlier::default(), limit, headers).await;
+                    *place.0 = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
+                }
             });
         limit.wait(pin!(join_all(calls))).await;
     }
-    collect(&backends, slots)
+    collect(backends, slots)
 }
 
 /// The slots are those of the backends, in the same order.
 fn collect(backends: &[&Backend], slots: SmallVec<[Slot; 4]>) -> Merged {
     let total = slots.len();
-    let mut parts: SmallVec<[Part; 4]> = SmallVec::new();
     let mut failures: SmallVec<[(usize, Failure); 2]> = SmallVec::new();
-    for (slot, backend) in slots.into_iter().zip(backends) {
-        let (arrival, failure) = match slot {
-            Some((_, Ok(part))) => {
-                parts.push(part);
-                continue;
-            }
-            Some((arrival, Err(failure))) => (arrival, failure),
-            None => (usize::MAX, Failure::deadline()),
-        };
-        failures.push((arrival, failure.of_backend(backend.index)));
-    }
+    let parts = slots
+        .into_iter()
+        .zip(backends)
+        .filter_map(|(slot, backend)| {
+            let (arrival, failure) = match slot {
+                Some((_, Ok(part))) => return Some(part),
+                Some((arrival, Err(failure))) => (arrival, failure),
+                None => (usize::MAX, Failure::deadline()),
+            };
+            failures.push((arrival, failure.of_backend(backend.index)));
+            None
+        });
+    let mut merged = Merged::group(parts, total, SmallVec::new());
     failures.sort_by_key(|(arrival, _)| *arrival);
-    let failures = failures.into_iter().map(|(_, failure)| failure).collect();
-    Merged::group(parts, total, failures)
+    merged.failures = failures.into_iter().map(|(_, failure)| failure).collect();
+    merged
 }

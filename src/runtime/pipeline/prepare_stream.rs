@@ -184,7 +184,7 @@ pub(super) fn build<'a>(
         propagated: &[],
         watched: false,
     };
-    let prepared = backend::prepare_with(&cx, backend, Earlier::default(), headers, body)?;
+    let prepared = backend::prepare(&cx, backend, Earlier::default(), headers, body)?;
     Ok(PreparedStream {
         prepared: Some(prepared),
         body: CallBody::Whole,

@@ -28,7 +28,9 @@ pub(super) fn send<C: Transport>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], t
             }
         }
         // A request that cannot be built is of no use to the shadow either. The regular backend reports it.
-        let Ok(out) = prepare(cx, &shadow.backend, Earlier::default()) else {
+        let (headers, body) = (cx.call.headers.clone(), cx.call.body.clone());
+        let made = prepare(cx, &shadow.backend, Earlier::default(), headers, body);
+        let Ok(out) = made else {
             continue;
         };
         // Each call in progress holds a reference to the shadow, and so does the service.

@@ -454,7 +454,7 @@ impl Run {
                 payload: Default::default(),
                 response_edits: None,
             };
-            let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
+            let outcome = run_with(fake, &self.options, &endpoint, &work, &mut call()).await;
             // Lets shadows go out.
             tokio::task::yield_now().await;
             let Ending::Response(response) = outcome.ending else {

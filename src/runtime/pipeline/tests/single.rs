@@ -168,7 +168,7 @@ fn log_lines_cannot_be_forged() {
 #[test]
 fn the_work_of_a_request_may_move_between_threads() {
     fn sendable<T: Send>(_: T) {}
-    fn check(service: &Service, endpoint: &Endpoint, work: &Composition, call: &ClientCall) {
+    fn check(service: &Service, endpoint: &Endpoint, work: &Composition, call: &mut ClientCall) {
         sendable(run_with(&Upstream, &service.options, endpoint, work, call));
     }
     let _ = check;
