@@ -12,7 +12,7 @@ use crate::ext::extension::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
 use crate::ext::{BackendSite, Compile, EndpointSite, ReloadState};
-use crate::runtime::request::Head;
+use crate::runtime::request::{Head, Host};
 use crate::upstream::{Clients, DnsTable};
 
 /// One block and its compilation. The memory is leaked, because tests are short.
@@ -188,10 +188,7 @@ pub(super) fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap
         path,
         query,
         headers,
-        host: headers
-            .get("host")
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or("gateway"),
+        host: Host::Sent(Some("gateway")),
         peer: IpAddr::from([127, 0, 0, 1]),
         client: IpAddr::from([127, 0, 0, 1]),
         secure: false,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
@@ -21,8 +22,7 @@ pub struct Head<'a> {
     /// The raw text after the first `?`. `None` without one.
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
-    /// `Host` (or `:authority`) as sent, including the port.
-    pub host: &'a str,
+    pub host: Host<'a>,
     /// The other end of the connection.
     pub peer: IpAddr,
     /// The client's address, after `trusted_proxies` was applied. Equals `peer` if no peer is trusted.
@@ -33,7 +33,24 @@ pub struct Head<'a> {
     pub certificate: Option<&'a [u8]>,
 }
 
+/// The host of a request. It is looked up when something asks for it, which few requests need.
+#[derive(Debug, Clone, Copy)]
+pub enum Host<'a> {
+    /// `Host` as sent, or else this authority of the target.
+    Sent(Option<&'a str>),
+    /// A step has replaced it.
+    Given(&'a str),
+}
+
 impl<'a> Head<'a> {
+    /// `Host` (or `:authority`), including the port. Empty if there is none.
+    pub fn host(&self) -> &'a str {
+        match self.host {
+            Host::Sent(authority) => self.header(&HOST).or(authority).unwrap_or_default(),
+            Host::Given(host) => host,
+        }
+    }
+
     /// The first line of header `name` as text. `None` if it is absent or not visible ASCII/UTF-8.
     pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
         self.headers
@@ -153,7 +170,7 @@ impl Notes {
         };
         head.method = new.method.as_ref().unwrap_or(head.method);
         head.path = new.path.as_deref().unwrap_or(head.path);
-        head.host = new.host.as_deref().unwrap_or(head.host);
+        head.host = new.host.as_deref().map_or(head.host, Host::Given);
         if let Some(query) = &new.query {
             head.query = query.as_deref();
         }

@@ -121,7 +121,7 @@ pub(super) fn echo(head: &Head<'_>, body: &Bytes) -> Response {
     }
     let details = json!({
         "fragment": "",
-        "host": head.host,
+        "host": head.host(),
         "path": percent_encoding::percent_decode_str(head.path).decode_utf8_lossy(),
         "query": head.query.unwrap_or_default(),
         "user": "",
@@ -238,6 +238,7 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
+    use crate::runtime::request::Host;
 
     #[test]
     fn the_time_is_that_of_krakend_without_its_suffix() {
@@ -260,7 +261,7 @@ mod tests {
             path: "/__echo/a%20b",
             query: Some("q=1&q=2"),
             headers: &headers,
-            host: "gw",
+            host: Host::Given("gw"),
             peer: address,
             client: address,
             secure: false,

@@ -271,7 +271,7 @@ impl Dpop {
             return self.origins.iter().any(|one| **one == *origin);
         }
         let scheme = if head.secure { "https" } else { "http" };
-        parts(&format!("{scheme}://{}", head.host)).is_some_and(|(here, _)| here == origin)
+        parts(&format!("{scheme}://{}", head.host())).is_some_and(|(here, _)| here == origin)
     }
 
     fn check_age(&self, proof: &Proof, now: Duration) -> Result<(), Rejection> {

@@ -116,7 +116,7 @@ impl Guard {
         for (name, text) in [
             ("x-forwarded-method", head.method.as_str()),
             ("x-forwarded-proto", proto),
-            ("x-forwarded-host", head.host),
+            ("x-forwarded-host", head.host()),
             ("x-forwarded-uri", &uri),
             ("x-forwarded-for", &client(head.client)),
         ] {

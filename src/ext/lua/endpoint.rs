@@ -103,7 +103,7 @@ fn view(head: &Head<'_>, notes: &Notes) -> ClientView {
         method: head.method.clone(),
         path: head.path.to_owned(),
         query: head.query.map(str::to_owned),
-        host: head.host.to_owned(),
+        host: head.host().to_owned(),
         headers: Fields::new(headers),
         params: notes.params.clone(),
         body: notes.body.clone(),

@@ -78,7 +78,7 @@ impl SecurityHttp {
             .iter()
             .filter_map(|name| head.header(name))
             .find(|value| !value.is_empty())
-            .unwrap_or(head.host)
+            .unwrap_or_else(|| head.host())
     }
 
     fn redirect(&self, head: &Head<'_>, host: &str) -> Response {

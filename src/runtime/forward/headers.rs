@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use self::ours::is_ours;
-use crate::runtime::request::{Head, Notes};
+use crate::runtime::request::{Head, Host, Notes};
 use crate::runtime::service::Options;
 use crate::telemetry::sanitize::push_address;
 use crate::upstream::Outgoing;
@@ -271,13 +271,15 @@ pub fn complete(
     method: &Method,
     compression: bool,
 ) -> bool {
-    if !headers.contains_key(USER_AGENT) {
+    let (mut has_agent, mut gzip) = (false, compression && *method != Method::HEAD);
+    // There are few, so that this costs less than to look them up.
+    for name in headers.keys() {
+        has_agent |= *name == USER_AGENT;
+        gzip &= *name != ACCEPT_ENCODING && *name != RANGE;
+    }
+    if !has_agent {
         headers.insert(USER_AGENT, options.user_agent.clone());
     }
-    let gzip = compression
-        && *method != Method::HEAD
-        && !headers.contains_key(ACCEPT_ENCODING)
-        && !headers.contains_key(RANGE);
     if gzip {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -453,8 +455,9 @@ fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
         IpAddr::V4(v4) => write!(text, "for={v4}"),
         IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
     };
-    if !head.host.is_empty() && !head.host.contains(['"', '\\']) {
-        let _ = write!(text, ";host=\"{}\"", head.host);
+    let host = head.host();
+    if !host.is_empty() && !host.contains(['"', '\\']) {
+        let _ = write!(text, ";host=\"{host}\"");
     }
     let _ = write!(text, ";proto={}", scheme(options, head));
     HeaderValue::try_from(text).ok()
@@ -469,8 +472,11 @@ fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>
 }
 
 fn forwarded_host(head: &Head<'_>) -> Option<HeaderValue> {
-    match head.headers.get(HOST) {
-        Some(value) if value.as_bytes() == head.host.as_bytes() => Some(value.clone()),
-        _ => HeaderValue::from_str(head.host).ok(),
+    // The usual header is passed on without a copy.
+    match (head.host, head.headers.get(HOST)) {
+        (Host::Sent(_), Some(value)) if std::str::from_utf8(value.as_bytes()).is_ok() => {
+            Some(value.clone())
+        }
+        _ => HeaderValue::from_str(head.host()).ok(),
     }
 }

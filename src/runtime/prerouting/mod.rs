@@ -116,7 +116,7 @@ impl Prerouting {
             routed.shown = Shown::Not;
         }
         if !is_ours(&routed.path)
-            && let Some(prefix) = self.hosts.as_ref().and_then(|all| all.prefix(head.host))
+            && let Some(prefix) = self.hosts.as_ref().and_then(|all| all.prefix(head.host()))
         {
             routed.path = Cow::Owned(format!("{prefix}{}", routed.path));
             routed.shown = Shown::After(prefix.len());

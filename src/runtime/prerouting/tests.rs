@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::{HeaderMap, Method};
 
 use super::*;
+use crate::runtime::request::Host;
 
 fn text(text: &str) -> Box<[Piece]> {
     [Piece::Text(text.into())].into()
@@ -54,7 +55,7 @@ fn routed(prerouting: &Prerouting, host: &str, target: &str) -> String {
         path,
         query,
         headers: &headers,
-        host,
+        host: Host::Given(host),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         secure: false,

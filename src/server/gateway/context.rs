@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, StatusCode};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::active::{Active, Common, Route};
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipeline::Ended;
-use crate::runtime::request::{Head, Notes, RequestId};
+use crate::runtime::request::{Head, Host, Notes, RequestId};
 use crate::runtime::response::Response;
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Endpoint;
@@ -208,19 +208,12 @@ pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> O
         .map_or(IpAddr::from([0, 0, 0, 0]), |address| {
             address.ip().to_canonical()
         });
-    let host = header
-        .headers
-        .get(header::HOST)
-        .map(HeaderValue::as_bytes)
-        .and_then(|host| std::str::from_utf8(host).ok())
-        .or_else(|| header.uri.authority().map(|authority| authority.as_str()))
-        .unwrap_or_default();
     Some(Head {
         method: &header.method,
         path: if path.is_empty() { "/" } else { path },
         query,
         headers: &header.headers,
-        host,
+        host: Host::Sent(header.uri.authority().map(|authority| authority.as_str())),
         peer,
         client: client.unwrap_or(peer),
         secure: digest.is_some_and(|digest| digest.ssl_digest.is_some()),

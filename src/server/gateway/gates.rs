@@ -9,7 +9,7 @@ use super::Gateway;
 use super::active::Active;
 use super::context::{Ctx, head_of};
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::request::Head;
+use crate::runtime::request::{Head, Host};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::http1_fast_path::end_connection;
@@ -87,6 +87,7 @@ impl Gateway {
                 Some(seen) => Head {
                     headers: &seen.headers,
                     query: seen.query.as_deref(),
+                    host: Host::Given(head.host()),
                     ..head
                 },
                 None => head,

@@ -330,7 +330,7 @@ impl ProxyHttp for Gateway {
     /// Pingora's own summary shows the whole target, including tokens in the query.
     fn request_summary(&self, session: &Session, ctx: &Self::CTX) -> String {
         match head_of(session, ctx.client) {
-            Some(head) => format!("{} {}, Host: {}", head.method, head.path, head.host),
+            Some(head) => format!("{} {}, Host: {}", head.method, head.path, head.host()),
             None => session.req_header().method.to_string(),
         }
     }

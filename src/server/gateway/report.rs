@@ -53,7 +53,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
         Some(observe::SpanDetails {
             path: head.path,
             query: head.query,
-            host: head.host,
+            host: head.host(),
             peer: head.peer,
             client: head.client,
             headers: head.headers,
@@ -180,7 +180,7 @@ fn access(session: &Session, ctx: &Ctx, common: &Common, status: u16, took: Dura
         bytes_in: session.body_bytes_read() as u64,
         bytes_out: session.body_bytes_sent() as u64,
         scheme: Some(if head.secure { "https" } else { "http" }),
-        host: Some(head.host),
+        host: is_detailed.then(|| head.host()),
         protocol: Some(if session.is_http2() {
             "HTTP/2"
         } else {

@@ -135,7 +135,7 @@ async fn the_client_s_request_is_read_and_changed() {
     assert_eq!(notes.params.get("id"), Some("bob"));
     let sent = head(&Method::GET, target, &headers);
     let new = notes.head(&sent);
-    assert_eq!((new.method, new.host), (&Method::POST, "h.test"));
+    assert_eq!((new.method, new.host()), (&Method::POST, "h.test"));
     assert_eq!(new.query, Some("q=lua&z=1"));
 }
 

@@ -30,7 +30,7 @@ fn head<'a>(headers: &'a HeaderMap) -> Head<'a> {
         path: "/m",
         query: None,
         headers,
-        host: "gw.test",
+        host: Host::Given("gw.test"),
         peer,
         client: peer,
         secure: false,
@@ -396,7 +396,7 @@ fn backends_receive_scheme_and_host_if_enabled_and_only_from_trusted_peers() {
     head.secure = true;
     head.client = "2001:db8::1".parse().unwrap();
     assert_eq!(told(&head, false, &[]), own("https", "\"[2001:db8::1]\""));
-    head.host = "a\"b";
+    head.host = Host::Given("a\"b");
     let [_, without] = told(&head, false, &[]);
     assert_eq!(without, "for=\"[2001:db8::1]\";proto=https");
 }

@@ -10,7 +10,7 @@ use super::calls::{counted, with_tokens};
 use super::endpoint::stream_with;
 use super::*;
 use crate::runtime::failure::Report;
-use crate::runtime::request::{Head, Notes};
+use crate::runtime::request::{Head, Host, Notes};
 
 /// A client that is a list of pieces, and what it was sent.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Downstream for Memory {
             path: "/m/7",
             query: None,
             headers: &self.headers,
-            host: "h",
+            host: Host::Given("h"),
             peer: IpAddr::from([127, 0, 0, 1]),
             client: IpAddr::from([127, 0, 0, 1]),
             secure: false,
