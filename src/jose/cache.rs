@@ -95,12 +95,13 @@ impl TokenCache {
 
     /// The hash of this token under this scope. It is computed once per request and passed to `get_at` and
     /// `insert_at`.
-    pub(super) fn place(&self, token: &str, scope: Scope) -> Place {
+    pub(super) fn place(&self, token: &[u8], scope: Scope) -> Place {
         Place(self.hash(token, scope))
     }
 
     /// The claims of exactly this token, if it was verified under exactly this scope and the entry has not expired.
     pub fn get(&self, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
+        let token = token.as_bytes();
         self.get_at(self.place(token, scope), token, scope, now)
     }
 
@@ -108,7 +109,7 @@ impl TokenCache {
     pub(super) fn get_at(
         &self,
         Place(hash): Place,
-        token: &str,
+        token: &[u8],
         scope: Scope,
         now: Duration,
     ) -> Option<Arc<Claims>> {
@@ -123,7 +124,7 @@ impl TokenCache {
     }
 
     /// As [`TokenCache::get`], for a caller that asks for several scopes: a token that is not found is not counted.
-    pub fn peek(&self, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
+    pub fn peek(&self, token: &[u8], scope: Scope, now: Duration) -> Option<Arc<Claims>> {
         let Place(hash) = self.place(token, scope);
         let shard = self.shard(hash)?;
         let found = shard.read(|held| held.get(hash, token, scope, now));
@@ -142,7 +143,8 @@ impl TokenCache {
         now: Duration,
         leeway: Duration,
     ) {
-        self.insert_at(self.place(token, scope), token, scope, claims, now, leeway);
+        let place = self.place(token.as_bytes(), scope);
+        self.insert_at(place, token, scope, claims, now, leeway);
     }
 
     /// Like [`TokenCache::insert`], with the hash already computed.
@@ -198,9 +200,8 @@ impl TokenCache {
 
     /// A hash of the end of the token, which is the end of its signature: it differs between tokens, and clients cannot
     /// choose it. It only locates the entry: all bytes are compared before the entry is used.
-    fn hash(&self, token: &str, scope: Scope) -> u64 {
+    fn hash(&self, token: &[u8], scope: Scope) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        let token = token.as_bytes();
         hasher.write(token.last_chunk::<HASHED>().map_or(token, |end| &end[..]));
         hasher.write_usize(token.len());
         hasher.write_u64(scope.origin.0);
@@ -338,9 +339,9 @@ impl Entry {
 }
 
 impl Held {
-    fn get(&self, hash: u64, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
+    fn get(&self, hash: u64, token: &[u8], scope: Scope, now: Duration) -> Option<Arc<Claims>> {
         let entry = self.slots.get(*self.index.get(&hash)?)?.as_ref()?;
-        if *entry.token != *token || entry.scope != scope || entry.dies <= now {
+        if entry.token.as_bytes() != token || entry.scope != scope || entry.dies <= now {
             return None;
         }
         // Written only when it changes, so that the cache line of a hot token stays shared between the cores.

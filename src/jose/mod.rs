@@ -55,6 +55,6 @@ pub(crate) use rules::{Check, ScopeMatcher};
 pub use sign::{Serialization, Signer};
 pub(crate) use token::Purpose;
 pub use token::Token;
-pub(crate) use token::{SubjectToken, bearer, dpop_token};
+pub(crate) use token::{SubjectToken, bearer, bearer_bytes, dpop_token, token_text};
 pub use verifier::Verifier;
 pub(crate) use verifier::{Step, Verified};

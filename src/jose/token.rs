@@ -295,18 +295,30 @@ impl KeyId {
 /// `None` means that the value is empty and that the next place may be searched. A value that is not UTF-8 is an
 /// error.
 pub(crate) fn bearer(value: &[u8]) -> Result<Option<&str>, Rejection> {
-    let text = std::str::from_utf8(value).map_err(|_| malformed("illegal base64 data"))?;
-    if text.is_empty() {
-        return Ok(None);
+    bearer_bytes(value).map(token_text).transpose()
+}
+
+/// Like `bearer`, of a value that may be no text.
+pub(crate) fn bearer_bytes(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() {
+        return None;
     }
-    const SCHEME: &str = "bearer ";
-    Ok(Some(match text.split_at_checked(SCHEME.len()) {
+    const SCHEME: &[u8] = b"bearer ";
+    Some(match value.split_at_checked(SCHEME.len()) {
         // As in KrakenD, a bare scheme without a token is treated as an (invalid) token.
-        Some((scheme, rest)) if !rest.is_empty() && scheme.eq_ignore_ascii_case(SCHEME) => {
-            rest.trim_start_matches(' ')
+        Some((scheme, mut rest)) if !rest.is_empty() && scheme.eq_ignore_ascii_case(SCHEME) => {
+            while let [b' ', after @ ..] = rest {
+                rest = after;
+            }
+            rest
         }
-        _ => text,
-    }))
+        _ => value,
+    })
+}
+
+/// A token as text.
+pub(crate) fn token_text(token: &[u8]) -> Result<&str, Rejection> {
+    std::str::from_utf8(token).map_err(|_| malformed("illegal base64 data"))
 }
 
 /// The verified token of a request, for the exchange at a token server. It is a credential: no output shows it.

@@ -119,8 +119,8 @@ impl Verifier {
         leeway: Duration,
     ) -> Verified {
         let scope = self.scope(origin);
-        let place = cache.place(text, scope);
-        if let Some(claims) = cache.get_at(place, text, scope, now) {
+        let place = cache.place(text.as_bytes(), scope);
+        if let Some(claims) = cache.get_at(place, text.as_bytes(), scope, now) {
             return Verified {
                 verdict: Ok(claims),
                 computed: false,
@@ -136,15 +136,16 @@ impl Verifier {
         }
     }
 
-    /// The claims of a cached token. Uses no key, and does not count a token that is not found.
+    /// The claims of a cached token, which was text when it was verified. Uses no key, and does not count a token that is
+    /// not found.
     pub fn recall(
         &self,
-        text: &str,
+        token: &[u8],
         origin: Origin,
         cache: &TokenCache,
         now: Duration,
     ) -> Option<Arc<Claims>> {
-        cache.peek(text, self.scope(origin), now)
+        cache.peek(token, self.scope(origin), now)
     }
 
     fn scope(&self, origin: Origin) -> Scope {
@@ -253,10 +254,18 @@ mod tests {
         let good = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
         let bad = format!("{good}AAAA");
         for text in [&good, &bad] {
-            assert_eq!(VERIFIER.recall(text, origin, &cache, now), None);
+            assert_eq!(VERIFIER.recall(text.as_bytes(), origin, &cache, now), None);
             let _ = VERIFIER.verify_cached(text, &public_set(), origin, &cache, now, now);
         }
-        assert!(VERIFIER.recall(&good, origin, &cache, now).is_some());
-        assert!(VERIFIER.recall(&bad, origin, &cache, now).is_none());
+        assert!(
+            VERIFIER
+                .recall(good.as_bytes(), origin, &cache, now)
+                .is_some()
+        );
+        assert!(
+            VERIFIER
+                .recall(bad.as_bytes(), origin, &cache, now)
+                .is_none()
+        );
     }
 }

@@ -248,7 +248,9 @@ impl HeadReader {
         if !is_name(name) {
             return Err(BadHead::Field);
         }
-        if holds(value, |byte| byte < b' ' && byte != b'\t' || byte == 127) {
+        if may_hold_control(value)
+            && holds(value, |byte| byte < b' ' && byte != b'\t' || byte == 127)
+        {
             return Err(if memchr(b'\r', value).is_some() {
                 BadHead::LineEnding
             } else {
@@ -407,6 +409,15 @@ const fn set(others: &[u8]) -> Set {
 
 fn has(set: &Set, byte: u8) -> bool {
     set[usize::from(byte)]
+}
+
+/// Whether a value may hold a control character. Nearly all values hold none, not even a tab, and this costs less than to
+/// look for those that are invalid.
+fn may_hold_control(value: &[u8]) -> bool {
+    let (least, delete) = value.iter().fold((u8::MAX, 0), |(least, delete), byte| {
+        (least.min(*byte), delete | u8::from(*byte == 127))
+    });
+    least < b' ' || delete != 0
 }
 
 /// Whether one of the bytes is `bad`. It looks at all of them, many at a time: a header with a token has a thousand bytes,

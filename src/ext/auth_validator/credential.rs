@@ -6,7 +6,7 @@ use percent_encoding::{percent_decode, percent_decode_str};
 use smallvec::SmallVec;
 
 use super::binding::Scheme;
-use crate::jose::{Reason, Rejection, bearer, dpop_token};
+use crate::jose::{Reason, Rejection, bearer_bytes, dpop_token};
 use crate::runtime::request::{Head, Notes};
 
 /// The locations, in order: the header, then the cookie.
@@ -21,14 +21,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The token, if the request has one.
+    /// The token, if the request has one. It may be no text.
     ///
     /// As in KrakenD, a header that is present and not empty is final, whatever its value is. Unlike in KrakenD, two
     /// headers are rejected, and so are two different cookies of the name: it is unknown which one a backend would use.
     pub(super) fn token<'h>(
         &self,
         head: &Head<'h>,
-    ) -> Result<Option<(Scheme, &'h str)>, Rejection> {
+    ) -> Result<Option<(Scheme, &'h [u8])>, Rejection> {
         let mut lines = head.headers.get_all(&self.header).iter();
         if let Some(line) = lines.next() {
             if lines.next().is_some() {
@@ -37,26 +37,25 @@ impl Places {
             if self.dpop
                 && let Some(token) = dpop_token(line.as_bytes())
             {
-                return Ok(Some((Scheme::Dpop, token)));
+                return Ok(Some((Scheme::Dpop, token.as_bytes())));
             }
             if has_other_scheme(line.as_bytes()) {
                 return Err(Rejection::other_scheme());
             }
-            if let Some(token) = bearer(line.as_bytes())? {
+            if let Some(token) = bearer_bytes(line.as_bytes()) {
                 return Ok(Some((Scheme::Bearer, token)));
             }
         }
         let token = self.cookie(head)?;
-        Ok(token.map(|token| (Scheme::Bearer, token)))
+        Ok(token.map(|token| (Scheme::Bearer, token.as_bytes())))
     }
 
     /// Removes all tokens except the verified one, because backends might trust them: a cookie of the name, or
     /// `access_token`, in any spelling; a bearer token in `Authorization` if another header has the verified token, and an `access_token` in the
     /// query (RFC 6750 §2.3).
-    pub(super) fn keep_only(&self, token: &str, head: &Head<'_>, notes: &mut Notes) {
-        let other_bearer = |line: &HeaderValue| {
-            bearer_token(line.as_bytes()).is_some_and(|other| other != token.as_bytes())
-        };
+    pub(super) fn keep_only(&self, token: &[u8], head: &Head<'_>, notes: &mut Notes) {
+        let other_bearer =
+            |line: &HeaderValue| bearer_token(line.as_bytes()).is_some_and(|other| other != token);
         if self.alone
             && self.header != AUTHORIZATION
             && head.headers.get_all(AUTHORIZATION).iter().any(other_bearer)
@@ -84,18 +83,18 @@ impl Places {
 
     /// Whether this is a cookie with a different token: the configured one, or `access_token`, which backends read by
     /// default. Some of them also separate cookies by commas, as RFC 2109 did.
-    fn is_other(&self, pair: &[u8], token: &str) -> bool {
+    fn is_other(&self, pair: &[u8], token: &[u8]) -> bool {
         pair.split(|byte| *byte == b',').any(|part| {
             let end = memchr::memchr(b'=', part).unwrap_or(part.len());
             let (name, value) = part.split_at(end);
             let value = unquoted(value.get(1..).unwrap_or_default().trim_ascii());
             let is_token = || same_name(name, self.cookie.as_bytes()) || same_name(name, TOKEN);
-            value != token.as_bytes() && is_token()
+            value != token && is_token()
         })
     }
 
     /// A `Cookie` header without such cookies; `None` if nothing is left.
-    fn kept(&self, line: &HeaderValue, token: &str) -> Option<HeaderValue> {
+    fn kept(&self, line: &HeaderValue, token: &[u8]) -> Option<HeaderValue> {
         let kept: Vec<&[u8]> = pairs(line)
             .filter(|pair| !self.is_other(pair, token))
             .map(<[u8]>::trim_ascii)
@@ -148,9 +147,9 @@ fn has_other_scheme(value: &[u8]) -> bool {
 const TOKEN: &[u8] = b"access_token";
 
 /// Whether this is an `access_token` other than `token`.
-fn is_other_parameter(pair: &str, token: &str) -> bool {
+fn is_other_parameter(pair: &str, token: &[u8]) -> bool {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    same_name(name.as_bytes(), TOKEN) && !percent_decode_str(value).eq(token.bytes())
+    same_name(name.as_bytes(), TOKEN) && !percent_decode_str(value).eq(token.iter().copied())
 }
 
 /// Whether a backend may read `name` as `wanted`, without regard to case.
@@ -287,7 +286,7 @@ mod tests {
             "\u{a0}access_token\u{85}=x",
             "%EF%BB%BFaccess_token=x",
         ] {
-            assert!(is_other_parameter(pair, "t"), "{pair}");
+            assert!(is_other_parameter(pair, b"t"), "{pair}");
         }
         for pair in [
             "access_token=t",
@@ -298,7 +297,7 @@ mod tests {
             "a=b",
             "",
         ] {
-            assert!(!is_other_parameter(pair, "t"), "{pair}");
+            assert!(!is_other_parameter(pair, b"t"), "{pair}");
         }
     }
 }

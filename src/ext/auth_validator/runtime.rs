@@ -19,7 +19,8 @@ use super::url_claims::UrlClaims;
 use crate::ext::identity::{Client, PublicKeys, Requirement, Revocation, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
-    ClaimPath, Claims, Purpose, Reason, Rejection, Rules, SubjectToken, Token, TokenCache, Verified,
+    ClaimPath, Claims, Purpose, Reason, Rejection, Rules, SubjectToken, Token, TokenCache,
+    Verified, token_text,
 };
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
@@ -120,7 +121,7 @@ impl Validator {
         let (scheme, token) = match self.places.token(head) {
             Ok(Some(found)) => found,
             Ok(None) if self.optional && !self.url_claims.need_a_token() => {
-                self.places.keep_only("", head, notes);
+                self.places.keep_only(b"", head, notes);
                 self.binding.keep_only_of_proxies(head, notes);
                 return self.anonymous(notes);
             }
@@ -151,7 +152,11 @@ impl Validator {
             Verdict::Ask(provider, introspection) => {
                 let (token, timeout) = (token.to_owned(), self.timeout);
                 let client = Client::at(head.client);
-                let asking = async move { introspection.ask(&token, client, timeout).await };
+                let asking = async move {
+                    introspection
+                        .ask(token_text(&token)?, client, timeout)
+                        .await
+                };
                 Gate::wait(asking, |answer, head, notes| {
                     let answer = answer.unwrap_or_else(|| {
                         let reason = Reason::IntrospectionUnavailable;
@@ -170,7 +175,7 @@ impl Validator {
         &self.providers.list
     }
 
-    fn judge<'a>(&'a self, token: &str, waited: Waited<'a>, notes: &mut Notes) -> Verdict<'a> {
+    fn judge<'a>(&'a self, token: &[u8], waited: Waited<'a>, notes: &mut Notes) -> Verdict<'a> {
         let now = self.clock.wall();
         if let Waited::Answer(provider, answer) = waited {
             return self.answered(provider, answer, now);
@@ -178,8 +183,9 @@ impl Validator {
         if let Some((provider, claims)) = self.remembered(token, now) {
             return self.admitted(provider, claims, now);
         }
-        let provider = match self.provider(token) {
-            Ok(provider) => provider,
+        let found = token_text(token).and_then(|text| Ok((text, self.provider(text)?)));
+        let (token, provider) = match found {
+            Ok(found) => found,
             Err(rejection) => return Verdict::Rejected(rejection),
         };
         let keys = match &provider.proof {
@@ -215,20 +221,20 @@ impl Validator {
         }
     }
 
-    /// With several providers: the one that has already verified this token, so that the token need not be parsed to
-    /// find its issuer. Providers can share a key set and its cached tokens, so the issuer decides here too.
-    fn remembered(&self, token: &str, now: Duration) -> Option<(&Provider, Arc<Claims>)> {
-        if !self.providers.by_issuer {
-            return None;
-        }
-        self.providers.list.iter().find_map(|provider| {
+    /// The provider that has already verified this token, so that the token need not be read to find its issuer.
+    /// Providers can share a key set and its cached tokens, so the issuer decides here too.
+    fn remembered(&self, token: &[u8], now: Duration) -> Option<(&Provider, Arc<Claims>)> {
+        let Providers { list, by_issuer } = &self.providers;
+        // All tokens with a signature are those of the first one if the issuer does not decide.
+        let last = if *by_issuer { list.len() } else { 1 };
+        list.iter().take(last).find_map(|provider| {
             let Proof::Keys(keys) = &provider.proof else {
                 return None;
             };
             let current = keys.source.current();
             let origin = keys.origin(current.as_ref()?.generation);
             let claims = keys.verifier.recall(token, origin, &self.tokens, now)?;
-            provider.issued(&claims).then_some((provider, claims))
+            (!by_issuer || provider.issued(&claims)).then_some((provider, claims))
         })
     }
 
@@ -353,7 +359,7 @@ impl Validator {
     fn accept<'g>(
         &self,
         claims: Arc<Claims>,
-        token: &str,
+        token: &[u8],
         head: &Head<'_>,
         notes: &mut Notes,
     ) -> Gate<'g> {
@@ -363,7 +369,7 @@ impl Validator {
         self.places.keep_only(token, head, notes);
         self.binding.keep_only_of_proxies(head, notes);
         if self.subject.is_wanted() {
-            notes.subject = Some(SubjectToken::new(token));
+            notes.subject = token_text(token).ok().map(SubjectToken::new);
         }
         notes.claims = Some(claims);
         Gate::Pass
@@ -375,7 +381,7 @@ impl Validator {
         claims: &Claims,
         head: &Head<'_>,
         scheme: Scheme,
-        token: &str,
+        token: &[u8],
         notes: &mut Notes,
     ) -> Result<Option<Use>, Rejection> {
         self.propagate(claims, notes)?;
@@ -388,7 +394,9 @@ impl Validator {
             steady: self.clock.now(),
         };
         notes.computed |= scheme == Scheme::Dpop;
-        let checked = self.binding.check(head, scheme, token, claims, now)?;
+        let checked = self
+            .binding
+            .check(head, scheme, token_text(token)?, claims, now)?;
         if let Some(nonce) = checked.nonce {
             notes.response_fields.push((DPOP_NONCE, nonce));
             notes.response_fields.push((CACHE_CONTROL, NO_STORE));

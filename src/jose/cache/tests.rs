@@ -166,17 +166,17 @@ fn tokens_with_the_same_prefix_or_suffix_are_distinct() {
 #[test]
 fn tokens_with_the_same_hash_are_distinct() {
     let cache = TokenCache::new(limits(10));
-    let hash = cache.hash("good", scope(ORIGIN));
+    let hash = cache.hash(b"good", scope(ORIGIN));
     cache.insert("good", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
     let shard = &cache.shards[0];
     assert!(
         shard
-            .read(|held| held.get(hash, "good", scope(ORIGIN), NOW))
+            .read(|held| held.get(hash, b"good", scope(ORIGIN), NOW))
             .is_some()
     );
     assert!(
         shard
-            .read(|held| held.get(hash, "evil", scope(ORIGIN), NOW))
+            .read(|held| held.get(hash, b"evil", scope(ORIGIN), NOW))
             .is_none()
     );
 }
