@@ -35,10 +35,14 @@ pub(super) use self::wire::Wire;
 const MAX_FIELDS: usize = 64;
 /// The room for the head of a response. Most heads fit.
 const HEAD_BYTES: usize = 512;
+/// The room of a longer head is not kept.
+const MAX_KEPT_HEAD: usize = 4096;
 
 thread_local! {
     /// The frame that Pingora puts around a session, between two requests.
     static FRAME: Cell<Option<Box<Session>>> = const { Cell::new(None) };
+    /// Room for the head of a response, while none is written.
+    static HEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Marks a request as the last one of its connection.
@@ -147,21 +151,37 @@ impl FastSession {
     }
 }
 
-/// The bytes of a head, which gets the headers that Pingora adds.
-fn bytes_of(head: &mut ResponseHeader, keeps: bool) -> Result<Vec<u8>> {
-    head.insert_header(DATE, get_cached_date())?;
+/// Writes the bytes of a head, with the headers that Pingora adds.
+fn put_head(head: &mut ResponseHeader, keeps: bool, out: &mut Vec<u8>) -> Result<()> {
+    let date = get_cached_date();
     let connection = if keeps { "keep-alive" } else { "close" };
-    head.insert_header(CONNECTION, HeaderValue::from_static(connection))?;
-    let mut out = Vec::with_capacity(HEAD_BYTES);
+    // They are written without a detour through the map, unless they replace others.
+    let replaces = head
+        .headers
+        .keys()
+        .any(|name| [DATE, CONNECTION].contains(name));
+    if replaces {
+        head.insert_header(DATE, date.clone())?;
+        head.insert_header(CONNECTION, HeaderValue::from_static(connection))?;
+    }
+    out.clear();
+    out.reserve(HEAD_BYTES);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     let reason = head.get_reason_phrase().unwrap_or_default();
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    head.header_to_h1_wire(&mut out);
+    head.header_to_h1_wire(out);
+    if !replaces {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date.as_bytes());
+        out.extend_from_slice(b"\r\nConnection: ");
+        out.extend_from_slice(connection.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     out.extend_from_slice(b"\r\n");
-    Ok(out)
+    Ok(())
 }
 
 /// The error of what a usual request does not do.
@@ -192,8 +212,12 @@ impl CustomSession for FastSession {
         }
         let rest = Rest::after(&self.head.method, head.status, &head.headers);
         let keeps = !is_last(&self.head) && rest != Rest::UntilClose;
-        let bytes = bytes_of(&mut head, keeps)?;
+        let mut bytes = HEAD.take();
+        put_head(&mut head, keeps, &mut bytes)?;
         self.wire.write_head(&bytes, rest).await?;
+        if bytes.capacity() <= MAX_KEPT_HEAD {
+            HEAD.set(bytes);
+        }
         self.response = Some(head);
         Ok(())
     }

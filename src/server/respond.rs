@@ -13,7 +13,7 @@ use crate::runtime::response::{Branding, Fields, Response, X_KRAKEND, X_KRAKEND_
 use crate::runtime::response_edits::ResponseEdits;
 use crate::runtime::service::Options;
 use crate::server::gateway::Common;
-use crate::server::http1_fast_path::end_connection;
+use crate::server::http1_fast_path::{Wire, end_connection};
 use crate::server::response_edits;
 use crate::upstream::{content_length, trimmed};
 
@@ -33,7 +33,8 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// Writes `answer`, with the headers in `extra` that service steps have added. `response_edits` come last.
+/// Writes `response`, with the headers in `extra` that service steps have added. `response_edits` come last. `wire` is the
+/// connection of a usual request.
 ///
 /// # Errors
 /// Writing to the client failed.
@@ -43,6 +44,7 @@ pub(super) async fn write(
     response: Response,
     extra: &Fields,
     response_edits: Option<&ResponseEdits>,
+    wire: Option<&Wire>,
 ) -> Result<()> {
     let mut response = if response.status.as_u16() >= 400
         && session.is_http2()
@@ -67,7 +69,7 @@ pub(super) async fn write(
     };
     write_header(session, header, body.is_empty()).await?;
     if !body.is_empty() {
-        write_body(session, body).await?;
+        write_body(session, wire, body).await?;
     }
     Ok(())
 }
@@ -138,6 +140,11 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
         for (name, value) in fields {
             parts.headers.append(name, trimmed(value));
         }
+        if !bodiless(response.status) && extra.is_empty() {
+            let length = HeaderValue::from(response.body.len());
+            parts.headers.insert(header::CONTENT_LENGTH, length);
+            return Ok(ResponseHeader::from(parts));
+        }
         ResponseHeader::from(parts)
     };
     replace(&mut header, extra)?;
@@ -147,12 +154,18 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
     Ok(header)
 }
 
-async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
-    while body.len() > CHUNK_BYTES {
-        let part = body.split_to(CHUNK_BYTES);
-        session.write_response_body(Some(part), false).await?;
+async fn write_body(session: &mut Session, wire: Option<&Wire>, mut body: Bytes) -> Result<()> {
+    loop {
+        let part = body.split_to(body.len().min(CHUNK_BYTES));
+        let end = body.is_empty();
+        match wire {
+            Some(wire) => wire.put(&part, end).await?,
+            None => session.write_response_body(Some(part), end).await?,
+        }
+        if end {
+            return Ok(());
+        }
     }
-    session.write_response_body(Some(body), true).await
 }
 
 /// `X-Krakend` and `X-Krakend-Completed` according to the branding of the response.

@@ -17,6 +17,7 @@ mod gates;
 mod report;
 mod run;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -271,10 +272,21 @@ impl ProxyHttp for Gateway {
         // No modules: the default one costs an allocation for each request and compresses nothing.
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        // The trait would make this future on the stack and copy it into its box.
-        in_place(|| self.filter(session, ctx)).await?;
-        Ok(true)
+    // Written out: the macro would make the future on the stack and copy it into its box.
+    fn request_filter<'g, 's, 'c, 'f>(
+        &'g self,
+        session: &'s mut Session,
+        ctx: &'c mut Self::CTX,
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'f>>
+    where
+        'g: 'f,
+        's: 'f,
+        'c: 'f,
+    {
+        in_place(|| async move {
+            self.filter(session, ctx).await?;
+            Ok(true)
+        })
     }
 
     async fn upstream_peer(
@@ -309,7 +321,8 @@ impl ProxyHttp for Gateway {
         };
         let response = ctx.dressed(response);
         let (options, fields) = (&ctx.common().options, &ctx.notes.response_fields);
-        let written = respond::write(session, options, response, fields, ctx.response_edits());
+        let (response_edits, wire) = (ctx.response_edits(), ctx.wire.as_ref());
+        let written = respond::write(session, options, response, fields, response_edits, wire);
         if let Err(error) = written.await {
             log::debug!("the client closed the connection before its error response: {error}");
         }

@@ -158,6 +158,7 @@ impl Gateway {
             response,
             fields,
             ctx.response_edits(),
+            ctx.wire.as_ref(),
         )
         .await
     }
