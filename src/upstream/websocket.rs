@@ -6,12 +6,12 @@ use pingora_http::RequestHeader;
 
 use super::call::Call;
 use super::error::{CallError, CallErrorKind};
-use super::exchange::{handshake, write_context};
+use super::exchange::{context, handshake, write_context};
 use super::head_writer::trimmed;
 use super::hosts::{HostSet, Target};
 use super::message::{Outgoing, is_of_connection};
 use super::usage::InUse;
-use crate::telemetry::observe::RoundTrip;
+use crate::telemetry::observe::{RoundTrip, Unseen};
 
 /// The headers of the handshake that the upstream must receive, whatever `input_headers` lists.
 const HANDSHAKE: [HeaderName; 5] = [
@@ -91,7 +91,9 @@ impl HostSet {
             trip.connected(Some(handshake), false);
             trip.sends_agent(|| request.headers.get(header::USER_AGENT).cloned());
             trip.sends_headers(&request.headers);
-            write_context(trip, &mut request, true);
+        }
+        if let Some(context) = context(trip, &Unseen::begin()) {
+            write_context(&context, &mut request, true);
         }
         let broken = |_| CallError::new(CallErrorKind::Broken, "EOF");
         session

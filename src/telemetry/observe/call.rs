@@ -83,15 +83,12 @@ impl CallContext {
     }
 }
 
-/// A call in progress. If it is dropped without a result, it was cancelled: its deadline passed, or its result is no
-/// longer needed.
+/// A call in progress.
 #[derive(Debug)]
-pub(crate) struct Call {
-    under: Arc<CallContext>,
-    id: SpanId,
-    /// `None` if nothing shows the duration.
-    began: Option<Instant>,
-    ended: bool,
+pub(crate) enum Call {
+    Seen(SeenCall),
+    /// Of a request that nothing shows.
+    Unseen(Arc<Request>),
 }
 
 impl Call {
@@ -103,9 +100,10 @@ impl Call {
         headers: &HeaderMap,
     ) -> Option<Call> {
         let observer = observer?;
-        let request = super::current()?;
-        let call = Call::of(observer, request, deadline);
-        if call.under.shows_headers() {
+        let call = Call::of(observer, super::current()?, deadline);
+        if let Call::Seen(call) = &call
+            && call.under.shows_headers()
+        {
             call.under.show_headers("request", headers);
         }
         Some(call)
@@ -117,6 +115,43 @@ impl Call {
         request: Arc<Request>,
         deadline: Instant,
     ) -> Call {
+        if request.shows_calls {
+            Call::Seen(SeenCall::of(observer, request, deadline))
+        } else {
+            Call::Unseen(request)
+        }
+    }
+
+    /// Runs `work` as part of this call.
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        let current = match self {
+            Call::Seen(call) => Current::Call(Arc::clone(&call.under)),
+            Call::Unseen(request) => Current::Unseen(Arc::clone(request)),
+        };
+        CURRENT.scope(current, work)
+    }
+
+    /// Reports the result.
+    pub(crate) fn end(self, outcome: Outcome) {
+        if let Call::Seen(mut call) = self {
+            call.report(outcome);
+        }
+    }
+}
+
+/// A call that is reported. If it is dropped without a result, it was cancelled: its deadline passed, or its result is no
+/// longer needed.
+#[derive(Debug)]
+pub(crate) struct SeenCall {
+    under: Arc<CallContext>,
+    id: SpanId,
+    /// `None` if nothing shows the duration.
+    began: Option<Instant>,
+    ended: bool,
+}
+
+impl SeenCall {
+    fn of(observer: &Arc<BackendObserver>, request: Arc<Request>, deadline: Instant) -> SeenCall {
         let recorded = request.recorded;
         // The id of a request that is not recorded is never shown.
         let id = if recorded {
@@ -131,7 +166,7 @@ impl Call {
         } else {
             request.work_span(&observer.endpoint)
         };
-        Call {
+        SeenCall {
             under: Arc::new(CallContext {
                 observer: Arc::clone(observer),
                 request,
@@ -146,16 +181,6 @@ impl Call {
             began: is_timed.then(Instant::now),
             ended: false,
         }
-    }
-
-    /// Runs `work` as part of this call.
-    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        CURRENT.scope(Current::Call(Arc::clone(&self.under)), work)
-    }
-
-    /// Reports the result.
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        self.report(outcome);
     }
 
     fn report(&mut self, outcome: Outcome) {
@@ -270,7 +295,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for SeenCall {
     fn drop(&mut self) {
         if !self.ended {
             let late = Instant::now() >= self.under.deadline;

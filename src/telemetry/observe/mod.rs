@@ -7,6 +7,7 @@
 //! | [`Request`] | request of a client |
 //! | [`Call`] | call of a backend within a request |
 //! | [`RoundTrip`] | round trip to a host within a call |
+//! | [`Unseen`] | round trip that nothing shows, which only passes the trace on |
 //! | [`mod@step`] | step that waits |
 //!
 //! A configuration without telemetry has no [`Observer`], and a request then only checks an `Option`. The current
@@ -22,6 +23,7 @@ mod request;
 mod round_trip;
 pub(crate) mod settings;
 mod step;
+mod unseen;
 mod wait;
 
 use std::collections::HashSet;
@@ -40,6 +42,7 @@ pub(crate) use settings::{
     BackendLayer, Convention, Exemplars, Layer, Layers, Parts, Settings, Trust,
 };
 pub(crate) use step::step;
+pub(crate) use unseen::Unseen;
 pub use wait::Wait;
 
 use crate::telemetry::otlp::Exporter;
@@ -320,19 +323,21 @@ enum Current {
     Request(Arc<Request>),
     /// A call within a request.
     Call(Arc<call::CallContext>),
+    /// A call within a request that nothing shows.
+    Unseen(Arc<Request>),
 }
 
 impl Current {
     fn request(&self) -> &Arc<Request> {
         match self {
-            Current::Request(request) => request,
+            Current::Request(request) | Current::Unseen(request) => request,
             Current::Call(call) => &call.request,
         }
     }
 
     fn call(&self) -> Option<&Arc<call::CallContext>> {
         match self {
-            Current::Request(_) => None,
+            Current::Request(_) | Current::Unseen(_) => None,
             Current::Call(call) => Some(call),
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct RequestStart<'a> {
     pub headers: &'a HeaderMap,
     /// The peer is a trusted proxy.
     pub by_trusted_proxy: bool,
+    /// The access log shows the host that responded.
+    pub is_logged: bool,
     pub at: Instant,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Request {
     pub(super) state: Option<HeaderValue>,
     baggage: Option<HeaderValue>,
     pub(super) recorded: bool,
+    /// Spans, series or the access log show its calls.
+    pub(super) shows_calls: bool,
     /// The context that is sent to backends.
     sampled: bool,
     /// The client asks for a trace with all details.
@@ -120,6 +124,7 @@ impl Request {
             path: "",
             headers: &HeaderMap::new(),
             by_trusted_proxy: false,
+            is_logged: false,
             at: Instant::now(),
         };
         Arc::new(Request {
@@ -163,6 +168,8 @@ impl Request {
         let decided = decided.filter(|_| !settings.ignores_parents);
         let chosen = decided.unwrap_or_else(|| is_chosen(trace, settings.rate));
         let recorded = chosen && observer.traces();
+        let shows_calls =
+            recorded || start.is_logged || observer.store.is_some() || observer.native.is_some();
         let server = SpanId::random();
         let baggage = settings.reads && settings.formats.baggage;
         Request {
@@ -174,6 +181,7 @@ impl Request {
             state: parent.and_then(|parent| parent.state),
             baggage: baggage.then(|| context::baggage(start.headers)).flatten(),
             recorded,
+            shows_calls,
             sampled: recorded || chosen && settings.keeps_decision,
             debug,
             skipped: (recorded || observer.store.is_some()) && settings.skips(start.path),

@@ -9,7 +9,7 @@ mod response_head;
 mod stream;
 mod upload;
 
-pub(crate) use observed::{handshake, write_context};
+pub(crate) use observed::{context, handshake, write_context};
 pub(crate) use response_head::has_surplus;
 pub(crate) use stream::Exchange;
 pub use stream::RequestBody;

@@ -7,17 +7,27 @@ use pingora_core::protocols::{Digest, TimingDigest};
 use pingora_http::RequestHeader;
 
 use super::stream::{Exchange, RequestBody};
-use crate::telemetry::observe::RoundTrip;
+use crate::telemetry::observe::{RoundTrip, Unseen};
+use crate::telemetry::trace::context::Outbound;
 use crate::upstream::error::CallError;
 use crate::upstream::head_writer::{content_length, user_agent};
 use crate::upstream::session::Session;
 
+/// The trace context for the host. `None` if it gets none.
+pub(crate) fn context<'t>(
+    trip: &'t Option<Box<RoundTrip>>,
+    unseen: &'t Option<Unseen>,
+) -> Option<Outbound<'t>> {
+    match (trip, unseen) {
+        (Some(trip), _) => trip.context(),
+        (None, Some(unseen)) => Some(unseen.context()),
+        (None, None) => None,
+    }
+}
+
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
 /// case.
-pub(crate) fn write_context(trip: &RoundTrip, header: &mut RequestHeader, h1: bool) {
-    let Some(context) = trip.context() else {
-        return;
-    };
+pub(crate) fn write_context(context: &Outbound<'_>, header: &mut RequestHeader, h1: bool) {
     context.each(|name, titled, value| {
         // A value of ours can always be written.
         let value = value.and_then(|value| HeaderValue::from_bytes(value).ok());
@@ -66,11 +76,12 @@ impl Exchange<'_> {
     /// Adds the trace context to the head, in place of the client's.
     pub(super) fn observe_head(&mut self, header: &mut RequestHeader, h1: bool) {
         self.observe_request();
-        let Some(trip) = &mut self.trip else {
-            return;
-        };
-        trip.sends_headers(&header.headers);
-        write_context(trip, header, h1);
+        if let Some(trip) = &mut self.trip {
+            trip.sends_headers(&header.headers);
+        }
+        if let Some(context) = context(&self.trip, &self.unseen) {
+            write_context(&context, header, h1);
+        }
     }
 
     /// Records the length of the body, and the user agent.
@@ -122,8 +133,8 @@ mod tests {
     use crate::upstream::hosts::HostSet;
     use crate::upstream::message::Outgoing;
 
-    /// A call that is observed as part of a request without a trace. Returns the head that the upstream got.
-    async fn observed<T>(work: impl AsyncFnOnce(Arc<Client>) -> T) -> T {
+    /// A call as part of a request without a trace, which the access log shows or nothing does.
+    async fn observed<T>(is_logged: bool, work: impl AsyncFnOnce(Arc<Client>) -> T) -> T {
         let settings = Settings {
             writes: true,
             ..Settings::default()
@@ -141,6 +152,7 @@ mod tests {
             path: "/a",
             headers: &HeaderMap::new(),
             by_trusted_proxy: false,
+            is_logged,
             at: Instant::now(),
         };
         let request = Request::begin(&observer, &start);
@@ -169,10 +181,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_observed_call_takes_the_fast_path() {
+        takes_the_fast_path(true).await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nothing_shows_passes_the_trace_on() {
+        takes_the_fast_path(false).await;
+    }
+
+    async fn takes_the_fast_path(is_logged: bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let served = tokio::spawn(upstream(listener, 2));
-        observed(async |client| {
+        observed(is_logged, async |client| {
             let set = HostSet::fixed(&client, &[&origin]);
             for _ in 0..2 {
                 let head = Outgoing {
@@ -181,7 +202,7 @@ mod tests {
                 };
                 let mut exchange = set.open(head, RequestBody::Empty).await.unwrap();
                 exchange.read_header().await.unwrap();
-                assert!(exchange.trip.is_some());
+                assert_eq!(exchange.trip.is_some(), is_logged);
                 assert!(matches!(exchange.session, Some(Session::FastPath(_))));
                 assert_eq!(exchange.read_body().await.unwrap().unwrap(), "{}");
                 assert_eq!(exchange.read_body().await.unwrap(), None);

@@ -5,6 +5,7 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
+use super::observed::context;
 use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
 use crate::upstream::head_writer::{
@@ -128,11 +129,10 @@ impl Exchange<'_> {
     fn prepared_head(&mut self) -> Option<Box<RequestHeader>> {
         let session = self.session.as_ref().and_then(Session::http1)?;
         let place = self.place()?;
-        let context = match &self.trip {
-            Some(trip) if trip.shows_headers() => return None,
-            Some(trip) => trip.context(),
-            None => None,
-        };
+        if self.trip.as_ref().is_some_and(|trip| trip.shows_headers()) {
+            return None;
+        }
+        let context = context(&self.trip, &self.unseen);
         let header = framing(&self.head.method, self.body).ok()?;
         let is_prepared = Link::prepare(session.stream(), |out| {
             prepared_head(&self.head, place, self.wire(true), context.as_ref(), out).is_some()
@@ -151,11 +151,10 @@ impl Exchange<'_> {
             return None;
         }
         let wire = self.wire(true);
-        let context = match &self.trip {
-            Some(trip) if trip.shows_headers() => return None,
-            Some(trip) => trip.context(),
-            None => None,
-        };
+        if self.trip.as_ref().is_some_and(|trip| trip.shows_headers()) {
+            return None;
+        }
+        let context = context(&self.trip, &self.unseen);
         let place = self.hosts.get(self.host)?.place.as_ref().ok()?;
         let Some(Session::FastPath(usual)) = &mut self.session else {
             return None;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::long_head::LongHead;
 use super::resend::Kept;
 use super::upload::Upload;
-use crate::telemetry::observe::RoundTrip;
+use crate::telemetry::observe::{RoundTrip, Unseen};
 use crate::upstream::budget::Charge;
 use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
@@ -73,7 +73,7 @@ pub struct Exchange<'a> {
     pub(super) rejected: u8,
     /// The wait for a response has ended with an error.
     pub(super) has_verdict: bool,
-    /// The body is read as a whole: waiting for the rest of it is waiting for the response.
+    /// The body is read whole: waiting for the rest of it is waiting for the response.
     pub(in crate::upstream) collecting: bool,
     /// What the response says about the host has been recorded.
     pub(super) is_judged: bool,
@@ -81,8 +81,7 @@ pub struct Exchange<'a> {
     pub(super) has_piece: bool,
     /// The response broke off.
     pub(super) broke: bool,
-    /// The headers of the response if they differ from Pingora's: there were too many for it, or several equal
-    /// `Content-Length`.
+    /// The headers of the response if they differ from Pingora's: too many for it, or several equal `Content-Length`.
     pub(super) fields: Option<Box<HeaderMap>>,
     /// A head with too many headers for Pingora, while it is read.
     pub(super) long: Option<Box<LongHead>>,
@@ -92,6 +91,7 @@ pub struct Exchange<'a> {
     pub(super) peer: usize,
     /// Present if the exchange is observed.
     pub(super) trip: Option<Box<RoundTrip>>,
+    pub(super) unseen: Option<Unseen>,
     /// For the memory of a large head.
     pub(super) held: Charge,
     /// The permit of the limit of calls to the host, and the memory charge of the head.
@@ -201,6 +201,7 @@ impl HostSet {
             spoiled: false,
             peers: found.peers,
             peer: found.peer,
+            unseen: Unseen::begin(),
             trip,
             held: Charge::default(),
             _lasting: (found.slot, charge),
@@ -246,8 +247,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the whole body of the call. If the connection turns out to be closed, the body is sent again where the
-    /// method allows it.
+    /// Sends the whole body of the call, and again if the connection turns out to be closed and the method allows it.
     ///
     /// # Errors
     /// As [`Exchange::write_body`].

@@ -70,6 +70,7 @@ fn is_sampled(settings: &Settings, fields: &[(&'static str, &str)]) -> bool {
         headers.insert(*name, HeaderValue::from_str(value).unwrap());
     }
     let start = RequestStart {
+        is_logged: false,
         path: "/",
         headers: &headers,
         by_trusted_proxy: false,
