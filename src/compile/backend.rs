@@ -3,13 +3,14 @@
 mod hosts;
 mod method;
 mod undecoded;
+mod url_pattern;
 
 use std::sync::Arc;
 
 use http::HeaderName;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{claims, client, endpoint, graphql};
+use crate::compile::{client, endpoint, graphql};
 use crate::config::backend::ENCODINGS;
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, ConfigError, Rule, Service};
@@ -32,11 +33,12 @@ use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
-use crate::runtime::template::{Template, TemplateError};
+use crate::runtime::template::Template;
 use crate::telemetry::stats::Stats;
 use crate::upstream::HostRules;
 use hosts::hosts;
 use method::method;
+use url_pattern::template;
 
 pub(super) use hosts::cleaned;
 pub(super) use undecoded::{Undecoded, flatmap as warn_flatmap};
@@ -102,13 +104,14 @@ pub(super) fn backend(
     if let Some(shared) = shared {
         cx.set_fact(shared);
     }
-    if hosts.is_empty() && parts.on_wire.is_none() {
-        warn_without_hosts(file, service);
-    }
     if parts.signer.is_some() {
         check_signed(file, parts.credentials.is_some());
     }
-    if let Some(step) = parts.on_wire.as_deref() {
+    let on_wire = parts.on_wire.map(|(_, step)| step);
+    if hosts.is_empty() && on_wire.is_none() {
+        warn_without_hosts(file, service);
+    }
+    if let Some(step) = on_wire.as_deref() {
         check_substitute(file, step, place);
     }
     let undecoded = undecoded(file, place);
@@ -124,10 +127,7 @@ pub(super) fn backend(
         warn_no_redirect(client_options.as_ref());
     }
     // A file that is the response is encoded as the client asks, and not as the gateway would ask an upstream.
-    let asks_upstream = !parts
-        .on_wire
-        .as_ref()
-        .is_some_and(|step| step.is_the_backend());
+    let asks_upstream = !on_wire.as_ref().is_some_and(|step| step.is_the_backend());
     let call = runtime::Backend {
         index: u16::try_from(place.index).unwrap_or(u16::MAX),
         headers: headers(file),
@@ -139,7 +139,7 @@ pub(super) fn backend(
         observer,
         steps: parts.steps.into(),
         pipes: parts.pipes.into(),
-        on_wire: parts.on_wire,
+        on_wire,
         credentials: parts.credentials,
         cache: parts.cache,
         when: parts.when,
@@ -263,69 +263,6 @@ fn block<'a>(
     file.extra.open(namespace)
 }
 
-/// The URL with what the `/*` of the endpoint took at its end. `None` if it says itself where that goes, or has a query.
-fn appended(url: &str, place: &Place<'_>) -> Option<String> {
-    let is_open = place.appends
-        && place.pattern.is_wildcard()
-        && !url.ends_with('*')
-        && !url.contains(['?', '#']);
-    is_open.then(|| format!("{}/*", url.strip_suffix('/').unwrap_or(url)))
-}
-
-fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
-    let written = file.url_pattern.as_deref().unwrap_or("/");
-    let node = claims::url_node(file);
-    let appended = appended(written, place);
-    let written = appended.as_deref().unwrap_or(written);
-    let mut template = Template::parse(written, place.pattern)
-        .map_err(|error| {
-            let text = error.message(place.site.method, place.pattern, place.index);
-            match undefined(&error, place.site.pattern) {
-                Some(hint) => node.config_error_hint(ConfigError::invalid(text), hint),
-                None => node.invalid(text),
-            }
-        })
-        .ok()?;
-    if node.value().masked {
-        template.hide_all(written);
-    }
-    for (backend, path) in template.responses() {
-        if !place.sequential || backend >= place.index {
-            node.warn_hint(
-                ConfigError::invalid(format!(
-                    "{{resp{backend}_{path}}} has no value here: every call fails"
-                )),
-                "\"proxy\": {\"sequential\": true} in the endpoint, and an earlier backend",
-            );
-        }
-    }
-    Some(template)
-}
-
-/// The hint for a placeholder that is not a parameter of the endpoint at `path`.
-fn undefined(error: &TemplateError, path: &str) -> Option<String> {
-    let TemplateError::Undefined { name, input, .. } = error else {
-        return None;
-    };
-    match &**name {
-        "JWT" => return Some("a claim is {JWT.name}".to_owned()),
-        "resp0" => return Some("a value of the first response is {resp0_name}".to_owned()),
-        _ => {}
-    }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.chars().all(is_name) || path.ends_with('*') {
-        return None;
-    }
-    let add = format!(
-        "add {{{name}}} to the \"endpoint\", such as \"{}/{{{name}}}\"",
-        path.trim_end_matches('/')
-    );
-    Some(match nearest(name, input.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean {{{meant}}}? Otherwise {add}"),
-        None => add,
-    })
-}
-
 /// SRV lookups need a name, whose absence is a separate error.
 fn discovers(file: &Backend<'_>) -> bool {
     matches!(file.sd.as_deref(), Some("dns" | "dns-shared"))
@@ -336,7 +273,8 @@ fn discovers(file: &Backend<'_>) -> bool {
 struct Parts {
     steps: Vec<Box<dyn BackendStep>>,
     pipes: Vec<Box<dyn PipeStep>>,
-    on_wire: Option<Box<dyn CallStep>>,
+    /// With its namespace.
+    on_wire: Option<(&'static str, Box<dyn CallStep>)>,
     credentials: Option<Arc<dyn Credentials>>,
     cache: Option<Arc<dyn ResponseCache>>,
     when: When,
@@ -358,8 +296,10 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
             BackendPart::Nothing => {}
             BackendPart::Step(step) => parts.steps.push(step),
             BackendPart::Pipe(step) => parts.pipes.push(step),
-            BackendPart::OnWire(_) if parts.on_wire.is_some() => BackendPart::two_on_wire(&node),
-            BackendPart::OnWire(step) => parts.on_wire = Some(step),
+            BackendPart::OnWire(step) => match &parts.on_wire {
+                Some((other, _)) => BackendPart::two_on_wire(&node, other),
+                None => parts.on_wire = Some((extension.namespace, step)),
+            },
             BackendPart::Credentials(_) if parts.credentials.is_some() => {
                 BackendPart::two_tokens(&node.clone().ruled(Rule::Guard));
             }

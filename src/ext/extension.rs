@@ -139,10 +139,12 @@ impl BackendPart {
         })
     }
 
-    /// Reports that two blocks would make the response of one backend.
-    pub(crate) fn two_on_wire(node: &Node<'_>) {
+    /// Reports that this block and `other` would make the response of one backend.
+    pub(crate) fn two_on_wire(node: &Node<'_>, other: &str) {
         node.config_error_hint(
-            ConfigError::invalid("it cannot be combined with \"modifier/martian\": only one of them can create the response"),
+            ConfigError::invalid(format!(
+                "it cannot be combined with {other:?}: only one of them can create the response"
+            )),
             "keep one of the two",
         );
     }

@@ -52,7 +52,11 @@ fn an_agent_that_cannot_work_stops_the_start() {
         ),
         (
             with("/backend/0/url_pattern", json!("/{id}")),
-            "undefined output param",
+            "undefined output param 'id'! async agent: x, backend: 0. An agent has no parameters",
+        ),
+        (
+            with("/backend/0/url_pattern", json!("/{id}/{more}")),
+            "async agent: x, backend: 0. An agent has no parameters",
         ),
         (queue("host", json!("http://h")), "the scheme must be amqp"),
         (queue("host", json!("")), "empty"),
@@ -66,6 +70,11 @@ fn an_agent_that_cannot_work_stops_the_start() {
         let (good, text) = checked(&agents);
         assert!(!good && text.contains(words), "{words}: {text}");
         assert!(!text.contains("hidden"), "{text}");
+        // There is no endpoint to correct.
+        assert!(
+            !text.contains("GET /") && !text.contains("\"endpoint\""),
+            "{text}"
+        );
     }
     let mut unnamed = good();
     unnamed.as_object_mut().unwrap().remove("name");
