@@ -11,6 +11,7 @@
 //! | `upstream` | connections to backends: host sets, load balancing, pools, TLS |
 //! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
 //! | `telemetry` | log lines, counters, traces, the access log |
+//! | `backoff` | pauses that grow with the failures in a row; every module may use it |
 //! | `named_file` | reads a file that the configuration names; every module may use it |
 //! | `internals` | the hidden door of tests, benchmarks and fuzz targets |
 //!
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+mod backoff;
 mod cli;
 mod compile;
 mod config;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::backoff::Backoff;
 use crate::telemetry::format::Level;
 use crate::telemetry::sanitize::push_json;
 
@@ -22,8 +23,7 @@ const MAX_CHUNKS: usize = 128;
 /// How long connecting and writing may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause after a failure; each further one doubles, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 
 /// The settings of `telemetry/gelf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,8 @@ fn host() -> String {
 pub(crate) struct Gelf {
     settings: Settings,
     link: Option<Link>,
-    pause: Duration,
+    /// In a row.
+    failures: u32,
     again: Option<Instant>,
     chunked: u64,
 }
@@ -128,7 +129,7 @@ impl Gelf {
         Gelf {
             settings,
             link: None,
-            pause: FIRST_PAUSE,
+            failures: 0,
             again: None,
             chunked: 0,
         }
@@ -150,13 +151,13 @@ impl Gelf {
         };
         match &sent {
             Ok(()) => {
-                self.pause = FIRST_PAUSE;
+                self.failures = 0;
                 self.again = None;
             }
             Err(_) => {
                 self.link = None;
-                self.again = Some(Instant::now() + self.pause);
-                self.pause = (self.pause * 2).min(MAX_PAUSE);
+                self.failures = self.failures.saturating_add(1);
+                self.again = Some(Instant::now() + PAUSES.pause(self.failures));
             }
         }
         sent

@@ -6,6 +6,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// Indexes in the order in which they are tried.
 pub(super) type Order = SmallVec<[usize; 8]>;
 
@@ -42,21 +44,8 @@ pub(super) fn order<'a>(
     order
 }
 
-/// How long a host or an address is skipped. Each failed attempt doubles the pause up to the longest one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SkipPolicy {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
-}
-
-impl Default for SkipPolicy {
-    fn default() -> SkipPolicy {
-        SkipPolicy {
-            first: Duration::from_secs(5),
-            longest: Duration::from_secs(60),
-        }
-    }
-}
+/// How long a host or an address is skipped. Each failed attempt doubles the pause.
+const SKIPPED: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(60));
 
 /// The number of consecutive requests without a response that count as a failure. A single one may have been slow.
 const UNANSWERED: u32 = 2;
@@ -75,7 +64,7 @@ pub(super) enum Availability {
 #[derive(Debug)]
 pub(super) struct FailureRecord {
     since: Instant,
-    skip_policy: SkipPolicy,
+    pauses: Backoff,
     /// Milliseconds after `since`. 0 means none.
     until: AtomicU64,
     /// Consecutive failures, including failed attempts after a pause.
@@ -86,14 +75,14 @@ pub(super) struct FailureRecord {
 
 impl FailureRecord {
     pub(super) fn new() -> FailureRecord {
-        FailureRecord::paced(SkipPolicy::default())
+        FailureRecord::paced(SKIPPED)
     }
 
     /// With these pauses.
-    pub(super) fn paced(skip_policy: SkipPolicy) -> FailureRecord {
+    pub(super) fn paced(pauses: Backoff) -> FailureRecord {
         FailureRecord {
             since: Instant::now(),
-            skip_policy,
+            pauses,
             until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
@@ -102,7 +91,7 @@ impl FailureRecord {
 
     /// A record without failures that has the same pauses.
     pub(super) fn like(&self) -> FailureRecord {
-        FailureRecord::paced(self.skip_policy)
+        FailureRecord::paced(self.pauses)
     }
 
     pub(super) fn availability(&self) -> Availability {
@@ -168,9 +157,7 @@ impl FailureRecord {
     }
 
     fn after(&self, failures: u32) -> u64 {
-        let doubled = 1 << failures.saturating_sub(1).min(16);
-        let pause = self.skip_policy.first.saturating_mul(doubled);
-        let pause = pause.min(self.skip_policy.longest).as_millis();
+        let pause = self.pauses.pause(failures).as_millis();
         self.now()
             .saturating_add(u64::try_from(pause).unwrap_or(u64::MAX))
     }
@@ -214,7 +201,7 @@ mod tests {
         records[0].lift();
         assert_eq!(turn().as_slice(), [0, 1]);
         records[0].impose();
-        tokio::time::advance(SkipPolicy::default().first).await;
+        tokio::time::advance(SKIPPED.pause(1)).await;
         assert_eq!(
             records[0].availability(),
             Availability::Due,
@@ -239,7 +226,7 @@ mod tests {
         for _ in 0..50 {
             failures.impose();
         }
-        tokio::time::advance(SkipPolicy::default().first).await;
+        tokio::time::advance(SKIPPED.pause(1)).await;
         assert_eq!(failures.availability(), Availability::Due);
     }
 }

@@ -13,6 +13,7 @@ use super::credential_chain::Chain;
 pub(in crate::ext) use super::credential_chain::element;
 use super::credential_source::Origin;
 use super::signature::{Request, Scope, authorization, hash, stamp};
+use crate::backoff::Backoff;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::runtime::clock::Clock;
@@ -298,10 +299,13 @@ fn sensitive(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// The pause before attempt `number` (from 1): 50 ms, doubled each time, and half of it by chance.
+/// The pauses between attempts.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_millis(50), Duration::from_millis(3200));
+
+/// The pause before attempt `number` (from 1), half of it by chance.
 pub(in crate::ext) fn pause(number: u32) -> Duration {
-    let whole = 50_u64 << number.saturating_sub(1).min(6);
-    Duration::from_millis(whole / 2 + whole * u64::from(chance()) / 512)
+    let whole = PAUSES.pause(number.max(1));
+    whole / 2 + whole * u32::from(chance()) / 512
 }
 
 /// A number from 0 to 255.

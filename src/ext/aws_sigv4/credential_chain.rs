@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::credential_source::Origin;
 use super::profile;
 use super::signature::{self, Keys, Scope};
+use crate::backoff::Backoff;
 use crate::named_file;
 use crate::telemetry::sanitize::printable;
 use crate::upstream::SideClient;
@@ -26,7 +27,8 @@ const LOOK: Duration = Duration::from_secs(300);
 const LOOK_AT_FILE: Duration = Duration::from_secs(10);
 /// The shortest pause between two fetches, also after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// The pauses while there are no keys.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(60));
 const METADATA_TIME: Duration = Duration::from_secs(1);
 const TIME: Duration = Duration::from_secs(5);
 
@@ -103,7 +105,7 @@ impl Chain {
 
     /// Fetches keys before they expire, until the chain is no longer used.
     pub(super) async fn tend(chain: Weak<Chain>) {
-        let mut pause = PAUSE;
+        let mut failures: u32 = 0;
         while let Some(chain) = chain.upgrade() {
             let wait = match chain.fetch().await {
                 Ok(lent) => {
@@ -115,7 +117,7 @@ impl Chain {
                     if chain.last_error.swap(None).is_some() {
                         log::info!("[SERVICE: SigV4] keys are available again");
                     }
-                    pause = PAUSE;
+                    failures = 0;
                     wait
                 }
                 Err(why) => {
@@ -129,8 +131,8 @@ impl Chain {
                         log::error!("[SERVICE: SigV4] no keys are available: {why}");
                     }
                     chain.last_error.store(Some(Arc::new(why)));
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    pause
+                    failures = failures.saturating_add(1);
+                    PAUSES.pause(failures)
                 }
             };
             chain.tried.send_replace(true);

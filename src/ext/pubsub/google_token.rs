@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::config::Environment;
 use crate::named_file;
 use crate::upstream::{SideClient, SideResponse};
@@ -30,7 +31,8 @@ const METADATA_TIME: Duration = Duration::from_secs(1);
 /// How long before its end a token is replaced.
 const EARLY: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// The pauses while there is no token.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(60));
 /// How long an assertion is valid (RFC 7523 §3).
 const LIFE: u64 = 3600;
 
@@ -127,7 +129,7 @@ impl Tokens {
 
     /// Fetches tokens before they expire, until they are no longer used.
     pub(super) async fn tend(tokens: Weak<Tokens>) {
-        let mut pause = PAUSE;
+        let mut failures: u32 = 0;
         while let Some(tokens) = tokens.upgrade() {
             let wait = match tokens.fetch().await {
                 Ok(current) => {
@@ -136,7 +138,7 @@ impl Tokens {
                     if tokens.last_error.swap(None).is_some() {
                         log::info!("[PubSub] Google credentials are available again");
                     }
-                    pause = PAUSE;
+                    failures = 0;
                     life.saturating_sub(EARLY).max(life / 2).max(PAUSE)
                 }
                 Err(why) => {
@@ -150,8 +152,8 @@ impl Tokens {
                         log::warn!("[PubSub] no Google credentials are available: {why}");
                     }
                     tokens.last_error.store(Some(Arc::new(why)));
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    pause
+                    failures = failures.saturating_add(1);
+                    PAUSES.pause(failures)
                 }
             };
             tokens.tried.send_replace(true);

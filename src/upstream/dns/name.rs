@@ -9,7 +9,11 @@ use tokio::time::Instant;
 
 use super::resolver::Resolver;
 use super::table::{MAX_TTL, NEGATIVE_TTL};
+use crate::backoff::Backoff;
 use crate::upstream::usage::NameState;
+
+/// The pauses while lookups fail.
+const PAUSES: Backoff = Backoff::doubling(NEGATIVE_TTL.saturating_mul(2), MAX_TTL);
 
 /// A host name and the addresses of its last successful lookup.
 #[derive(Debug)]
@@ -174,7 +178,7 @@ impl Name {
         let pause = match lookups.failed_in_a_row {
             _ if lookups.doubted => NEGATIVE_TTL,
             0 => lookups.ttl.unwrap_or(MAX_TTL),
-            failures => MAX_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
+            failures => PAUSES.pause(failures),
         };
         last + pause
     }

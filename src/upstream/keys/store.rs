@@ -11,10 +11,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::{Location, SourceSpec};
+use crate::backoff::Backoff;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::{SharedWork, Sources};
 use crate::upstream::side::MAX_TIME;
 
+/// The first pause.
+const FIRST: Duration = Duration::from_secs(1);
 /// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 /// The number of concurrent fetches.
@@ -68,16 +71,16 @@ impl Schedule {
 
     /// One second, doubled with each consecutive failure.
     pub(super) fn retry(&self, failures: u32) -> Duration {
-        let seconds = 1_u64 << failures.saturating_sub(1).min(6);
-        let most = Schedule::MAX_RETRY.min(self.life.max(Duration::from_secs(1)));
-        Duration::from_secs(seconds).min(most).mul_f64(jitter())
+        let most = Schedule::MAX_RETRY.min(self.life.max(FIRST));
+        let pauses = Backoff::doubling(FIRST, most);
+        pauses.pause(failures.max(1)).mul_f64(jitter())
     }
 
     /// The interval between two refreshes for unknown keys, after this many in a row found nothing new: one second
     /// for the first three, then doubled each time, up to the cooldown.
     pub(super) fn between_forced(&self, in_vain: u32) -> Duration {
-        let doublings = in_vain.saturating_sub(2).min(16);
-        Duration::from_secs(1_u64 << doublings).min(self.cooldown)
+        let pauses = Backoff::doubling(FIRST, self.cooldown);
+        pauses.pause(in_vain.saturating_sub(1).max(1))
     }
 
     /// The shortest interval between the last of so many consecutive failures and an attempt that a request triggers:

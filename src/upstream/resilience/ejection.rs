@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use http::StatusCode;
 
 use super::rules::EjectionRules;
-use crate::upstream::failover::{Availability, FailureRecord, SkipPolicy};
+use crate::backoff::Backoff;
+use crate::upstream::failover::{Availability, FailureRecord};
 
 /// The statuses of one host.
 #[derive(Debug)]
@@ -30,10 +31,7 @@ impl Ejection {
     /// `None` if statuses do not matter.
     pub(super) fn new(rules: &EjectionRules) -> Option<Ejection> {
         (rules.consecutive_5xx > 0).then(|| Ejection {
-            failures: FailureRecord::paced(SkipPolicy {
-                first: rules.base_time,
-                longest: rules.max_time,
-            }),
+            failures: FailureRecord::paced(Backoff::doubling(rules.base_time, rules.max_time)),
             in_a_row: AtomicU32::new(0),
             most_in_a_row: rules.consecutive_5xx,
             on_trial: AtomicBool::new(false),

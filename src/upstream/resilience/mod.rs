@@ -113,13 +113,11 @@ impl Resilience {
                 .map(|monitor| monitor.health(&host.url)),
             Err(_) => None,
         };
-        if let (Ok(place), Some(skip_policy)) = (
+        if let (Ok(place), Some(pauses)) = (
             &mut host.place,
-            self.monitor
-                .as_ref()
-                .and_then(|monitor| monitor.skip_policy()),
+            self.monitor.as_ref().and_then(|monitor| monitor.pauses()),
         ) {
-            place.failures = super::failover::FailureRecord::paced(skip_policy);
+            place.failures = super::failover::FailureRecord::paced(pauses);
         }
         host.resilience = Some(Box::new(HostResilience {
             health,

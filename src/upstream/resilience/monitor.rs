@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::health_check;
 use super::host_health::HostHealth;
 use super::rules::{EjectionRules, HealthCheck, ResilienceRules};
+use crate::backoff::Backoff;
 use crate::upstream::client::Client;
-use crate::upstream::failover::SkipPolicy;
 use crate::upstream::shared_work::Sources;
 
 /// The states of hosts by their URL. It is kept across reloads, and so is the state of a host that a new configuration
@@ -74,10 +74,8 @@ impl Monitor {
     }
 
     /// The pauses of hosts that fail to connect, if the rules have some.
-    pub(super) fn skip_policy(&self) -> Option<SkipPolicy> {
-        self.ejection.as_ref().map(|rules| SkipPolicy {
-            first: rules.base_time,
-            longest: rules.max_time,
-        })
+    pub(super) fn pauses(&self) -> Option<Backoff> {
+        let rules = self.ejection.as_ref()?;
+        Some(Backoff::doubling(rules.base_time, rules.max_time))
     }
 }

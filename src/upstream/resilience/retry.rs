@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::rules::{Hedge, RetryOn};
 use super::{Pick, Retry, Tried};
+use crate::backoff::Backoff;
 use crate::telemetry::observe::Wait;
 use crate::upstream::call::{Call, Piece, Source, Unwatched};
 use crate::upstream::error::{CallError, CallErrorKind};
@@ -19,8 +20,8 @@ use crate::upstream::exchange::{Exchange, RequestBody};
 use crate::upstream::hosts::HostSet;
 use crate::upstream::keys::jitter;
 
-/// The first pause before the same host is called again. Each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
+/// The pauses before the same host is called again.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_millis(25), Duration::MAX);
 
 /// Why an attempt gave no response.
 enum AttemptError<E> {
@@ -72,7 +73,7 @@ impl HostSet {
             tried: Tried::default(),
         };
         let mut left = retry.rules.attempts;
-        let mut pause = FIRST_PAUSE;
+        let mut attempts: u32 = 0;
         loop {
             let result = match retry.rules.hedge {
                 Some(hedge) if !S::WATCHED && work.is_idempotent() => work.hedged(hedge).await,
@@ -89,8 +90,8 @@ impl HostSet {
                 exchange.settle().await;
             }
             if !work.has_other_hosts() {
-                tokio::time::sleep(pause.mul_f64(jitter())).await;
-                pause = pause.saturating_mul(2);
+                attempts = attempts.saturating_add(1);
+                tokio::time::sleep(PAUSES.pause(attempts).mul_f64(jitter())).await;
             }
         }
     }

@@ -16,7 +16,8 @@ use super::reply::Reply;
 use super::server::Server;
 use super::source::Source;
 use super::{ClientOptions, Status};
-use crate::ext::reconnect::{doubled, failures_after, spread};
+use crate::backoff::Backoff;
+use crate::ext::reconnect::{failures_after, spread};
 
 /// Connections to one server, used in turn.
 pub(super) struct PersistentConnections {
@@ -182,5 +183,5 @@ impl Keeper {
 /// The pause after this many failures in a row, none after a connection that worked, up to a quarter shorter, so that
 /// several gateways do not reconnect at the same moment.
 pub(super) fn pause((shortest, longest): (Duration, Duration), failures: u32) -> Duration {
-    spread(doubled(shortest, failures).min(longest))
+    spread(Backoff::doubling(shortest, longest).pause(failures))
 }

@@ -9,13 +9,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Counts, Lost, Sent, Signal, Transport};
+use crate::backoff::Backoff;
 use crate::telemetry::otlp::encode;
 use crate::telemetry::timestamp;
 
-/// The first pause before a request is sent again. Each further pause is twice as long, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The pauses before a request is sent again.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 
 /// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,7 +48,7 @@ impl Sender {
     ) {
         self.keep_silence(signal, ending).await;
         let give_up = Instant::now() + MAX_TIMEOUT;
-        let mut pause = FIRST_PAUSE;
+        let mut attempts: u32 = 0;
         loop {
             let end = *ending.borrow();
             let until = end.unwrap_or(give_up).min(give_up);
@@ -65,6 +64,8 @@ impl Sender {
             };
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
             self.complain(signal, &reason);
+            attempts = attempts.saturating_add(1);
+            let pause = PAUSES.pause(attempts);
             // A collector that always allows an immediate retry must not be called in a loop.
             let wait = after.map_or(pause, |after| after.min(MAX_SILENCE).max(pause));
             let late = Instant::now() + wait >= until;
@@ -82,7 +83,6 @@ impl Sender {
                 // At the end of the process there is less time.
                 _ = ending.wait_for(Option::is_some), if end.is_none() => {}
             }
-            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
