@@ -1,4 +1,4 @@
-//! When a connection that was lost is opened again, and how the pauses between failures grow.
+//! When a connection that was lost is opened again.
 
 use std::time::Duration;
 
@@ -12,15 +12,6 @@ pub(super) fn failures_after(failures: u32, lived: Option<Duration>) -> u32 {
     match lived {
         Some(lived) if lived >= WORKED => 0,
         _ => failures.saturating_add(1),
-    }
-}
-
-/// A pause that is zero without a failure, `first` after the first failure in a row, and twice as long after each
-/// further one.
-pub(super) fn doubled(first: Duration, failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        _ => first.saturating_mul(1 << (failures - 1).min(16)),
     }
 }
 
@@ -46,8 +37,6 @@ mod tests {
         let short = Some(Duration::from_millis(1));
         assert_eq!(failures_after(failures, short), 4);
         let worked = failures_after(failures, Some(Duration::from_millis(500)));
-        assert_eq!(doubled(WORKED, worked), Duration::ZERO);
-        assert_eq!(doubled(WORKED, 1), WORKED);
-        assert_eq!(doubled(WORKED, 3), WORKED * 4);
+        assert_eq!(worked, 0);
     }
 }

@@ -1,6 +1,6 @@
 //! The server's view of agents (consumers of message queues): their health, and what a stop waits for.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct AgentHealth {
     wall: AtomicU64,
     /// The last time at which it was connected, in milliseconds since `born`.
     age: AtomicU64,
+    /// It does not try to connect again.
+    has_given_up: AtomicBool,
 }
 
 impl AgentHealth {
@@ -39,7 +41,14 @@ impl AgentHealth {
             born: Instant::now(),
             wall: AtomicU64::new(0),
             age: AtomicU64::new(0),
+            has_given_up: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the agent does not try to connect again, until the next reload.
+    #[cfg(any(feature = "amqp", test))]
+    pub(crate) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::Relaxed);
     }
 
     #[cfg(feature = "amqp")]
@@ -57,6 +66,7 @@ impl AgentHealth {
         self.wall.store(nanos, Ordering::Relaxed);
         self.age
             .store(millis(self.born.elapsed()), Ordering::Relaxed);
+        self.has_given_up.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -69,8 +79,11 @@ impl AgentHealth {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Whether it was not connected for three intervals.
+    /// Whether it was not connected for three intervals, or has given up since it was.
     pub(crate) fn is_stopped(&self) -> bool {
+        if self.has_given_up.load(Ordering::Relaxed) {
+            return true;
+        }
         let silent = millis(self.born.elapsed()).saturating_sub(self.age.load(Ordering::Relaxed));
         silent > millis(self.interval.saturating_mul(3))
     }
@@ -152,6 +165,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(!health.is_stopped());
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(health.is_stopped());
+        health.ping();
+        assert!(!health.is_stopped());
+        health.give_up();
         assert!(health.is_stopped());
         health.ping();
         assert!(!health.is_stopped());

@@ -3,7 +3,11 @@
 //! They belong to the process, because connections to queues outlive a configuration. A metric without series is not on
 //! the page, so a gateway without queues shows none of them.
 
+#[cfg(any(feature = "amqp", feature = "nats"))]
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+#[cfg(any(feature = "amqp", feature = "nats"))]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -24,6 +28,16 @@ struct Queues {
     in_flight: IntGaugeVec,
     redelivered: IntCounterVec,
     known: Mutex<BTreeSet<String>>,
+    #[cfg(any(feature = "amqp", feature = "nats"))]
+    connections: Mutex<BTreeMap<String, Connections>>,
+}
+
+/// The connections with one name.
+#[cfg(any(feature = "amqp", feature = "nats"))]
+#[derive(Debug, Default)]
+struct Connections {
+    all: usize,
+    open: usize,
 }
 
 impl Queues {
@@ -70,7 +84,24 @@ impl Queues {
                 &["agent"],
             )?,
             known: Mutex::default(),
+            #[cfg(any(feature = "amqp", feature = "nats"))]
+            connections: Mutex::default(),
         })
+    }
+
+    /// Changes the connections with this name. The gauge is 1 if all of them are open.
+    #[cfg(any(feature = "amqp", feature = "nats"))]
+    fn connection(&self, label: &str, change: impl FnOnce(&mut Connections)) {
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let named = connections.entry(label.to_owned()).or_default();
+        change(named);
+        let is_open = named.all > 0 && named.open >= named.all;
+        self.connected
+            .with_label_values(&[label])
+            .set(is_open.into());
     }
 
     /// A label for this backend. Beyond the limit all share one.
@@ -203,49 +234,65 @@ impl AttemptCounter {
     }
 }
 
-/// Reports the connection to one broker.
+/// Reports a connection to a broker, or a part of one, until it is dropped. An old one and its successor can have the same
+/// name during a reload, as can the queues of two backends.
 #[cfg(any(feature = "amqp", feature = "nats"))]
 #[derive(Debug)]
 pub(crate) struct BrokerSeries {
-    connected: Option<prometheus::IntGauge>,
+    label: Option<String>,
     reconnects: Option<IntCounter>,
-    was_up: std::sync::atomic::AtomicBool,
+    is_open: AtomicBool,
+    was_open: AtomicBool,
 }
 
 #[cfg(any(feature = "amqp", feature = "nats"))]
 impl BrokerSeries {
-    /// `broker` is its address without secrets.
+    /// `broker` is its name without secrets.
     pub(crate) fn new(broker: &str) -> BrokerSeries {
-        let queues = QUEUES.as_ref();
-        let label = queues.map(|queues| queues.label(broker));
-        let both = queues.zip(label);
+        let both = QUEUES.as_ref().map(|queues| (queues, queues.label(broker)));
+        if let Some((queues, label)) = &both {
+            queues.connection(label, |named| named.all += 1);
+        }
         BrokerSeries {
-            connected: both.as_ref().map(|(queues, label)| {
-                let gauge = queues.connected.with_label_values(&[label]);
-                gauge.set(0);
-                gauge
-            }),
-            reconnects: both.map(|(queues, label)| queues.reconnects.with_label_values(&[label])),
-            was_up: std::sync::atomic::AtomicBool::new(false),
+            reconnects: both
+                .as_ref()
+                .map(|(queues, label)| queues.reconnects.with_label_values(&[label])),
+            label: both.map(|(_, label)| label),
+            is_open: AtomicBool::new(false),
+            was_open: AtomicBool::new(false),
         }
     }
 
     /// The connection is open.
     pub(crate) fn up(&self) {
-        let was_up = self.was_up.swap(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some(reconnects) = self.reconnects.as_ref().filter(|_| was_up) {
+        let was_open = self.was_open.swap(true, Ordering::Relaxed);
+        if let Some(reconnects) = self.reconnects.as_ref().filter(|_| was_open) {
             reconnects.inc();
         }
-        if let Some(connected) = &self.connected {
-            connected.set(1);
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.change(|named| named.open += 1);
         }
     }
 
     /// There is no connection.
     pub(crate) fn down(&self) {
-        if let Some(connected) = &self.connected {
-            connected.set(0);
+        if self.is_open.swap(false, Ordering::Relaxed) {
+            self.change(|named| named.open = named.open.saturating_sub(1));
         }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Connections)) {
+        if let (Some(queues), Some(label)) = (QUEUES.as_ref(), &self.label) {
+            queues.connection(label, change);
+        }
+    }
+}
+
+#[cfg(any(feature = "amqp", feature = "nats"))]
+impl Drop for BrokerSeries {
+    fn drop(&mut self) {
+        self.down();
+        self.change(|named| named.all = named.all.saturating_sub(1));
     }
 }
 
@@ -332,6 +379,13 @@ mod tests {
         series.up();
         series.down();
         series.up();
+        // The connection of an earlier configuration ends later than this one begins.
+        let older = BrokerSeries::new("broker-of-a-test");
+        older.up();
+        drop(older);
+        let half = BrokerSeries::new("two-of-a-test");
+        half.up();
+        let _other = BrokerSeries::new("two-of-a-test");
         let registry = registered(Registry::new());
         let text = prometheus::TextEncoder::new()
             .encode_to_string(&registry.gather())
@@ -339,6 +393,7 @@ mod tests {
         for line in [
             "portcullis_queue_connected{broker=\"broker-of-a-test\"} 1",
             "portcullis_queue_reconnects_total{broker=\"broker-of-a-test\"} 1",
+            "portcullis_queue_connected{broker=\"two-of-a-test\"} 0",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -15,8 +15,11 @@ mod closed_clients;
 mod document;
 mod google;
 mod lambda;
+mod late;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_faults;
 #[cfg(feature = "nats")]
 mod nats_tls;
 mod pubsub;
@@ -26,6 +29,8 @@ mod rabbit;
 mod rabbit_life;
 #[cfg(feature = "amqp")]
 mod rabbit_limits;
+#[cfg(feature = "amqp")]
+mod rabbit_stub;
 #[cfg(feature = "amqp")]
 mod rabbit_wire;
 mod sigv4;

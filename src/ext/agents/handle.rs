@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -12,18 +13,17 @@ use tokio::time::{Instant, sleep};
 use super::Handler;
 use super::failures::Failures;
 use super::source::{Delivery, Disposition, Receipt};
-use crate::ext::broker::FULL_PAUSE;
+use crate::backoff::Backoff;
+use crate::ext::broker::{Calm, FULL_PAUSE, Skipped};
 use crate::ext::rate_limit::{Bucket, Rate, Verdict};
-use crate::ext::reconnect::doubled;
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
 use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Full;
 use crate::upstream::collect::Overflow;
 
-/// The pause after the first failure of a message. It doubles with each one.
-const PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The pauses before a message that failed is returned to the queue.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 
 /// The rate of an agent.
 pub(in crate::ext) struct RateLimit {
@@ -67,6 +67,14 @@ pub(in crate::ext) struct AgentContext {
     /// After this many failures a message is rejected. `None` sets no limit.
     max_deliveries: Option<u32>,
     failures: Failures,
+    /// Messages for which there was no memory.
+    skipped: Skipped,
+    /// How many messages the queue delivers before one of them is done.
+    places: usize,
+    /// How many messages wait until they are returned to the queue.
+    waiting: AtomicUsize,
+    /// Warnings that all of them do.
+    stuck: Calm,
     counter: MessageCounter,
     series: AgentSeries,
 }
@@ -77,6 +85,17 @@ pub(in crate::ext) struct Policy {
     pub(in crate::ext) auto_ack: bool,
     pub(in crate::ext) discard: bool,
     pub(in crate::ext) max_deliveries: Option<u32>,
+    /// How many messages the queue delivers before one of them is done. 0 for any number.
+    pub(in crate::ext) places: usize,
+}
+
+/// A message that waits until it is returned to its queue.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl AgentContext {
@@ -93,6 +112,10 @@ impl AgentContext {
             discard: policy.discard,
             max_deliveries: policy.max_deliveries,
             failures: Failures::default(),
+            skipped: Skipped::default(),
+            places: policy.places,
+            waiting: AtomicUsize::new(0),
+            stuck: Calm::default(),
             counter,
             series: AgentSeries::new(name),
         }
@@ -112,7 +135,8 @@ impl AgentContext {
             Ok(body) => body,
             Err(why) => {
                 drop(permit);
-                return self.unkept(delivery.bytes, why, receipt, &mut over).await;
+                let skipped = (delivery.bytes, delivery.redelivered);
+                return self.unkept(skipped, why, receipt, &mut over).await;
             }
         };
         let message = Message {
@@ -156,7 +180,7 @@ impl AgentContext {
     /// A message whose body was not kept. One that is too large would be so again.
     async fn unkept(
         &self,
-        bytes: u64,
+        (bytes, redelivered): (u64, bool),
         why: Overflow,
         receipt: Box<dyn Receipt>,
         over: &mut watch::Receiver<bool>,
@@ -171,15 +195,33 @@ impl AgentContext {
         }
         self.counter.count(Ended::Error);
         log::error!(
-            "[SERVICE: AsyncAgent][{name}] {Full}: a message of {bytes} bytes is returned to the queue in {} s",
+            "[SERVICE: AsyncAgent][{name}] {Full}: a message of {bytes} bytes is returned to the queue when there is \
+             memory, after {} s at the latest",
             FULL_PAUSE.as_secs()
         );
-        tokio::select! {
+        let _waiting = self.wait();
+        let _turn = tokio::select! {
             biased;
-            () = ended(over) => {}
-            () = sleep(FULL_PAUSE) => {}
-        }
+            () = ended(over) => None,
+            turn = self.skipped.turn(bytes, redelivered) => turn,
+        };
         receipt.tell(Disposition::Return).await;
+    }
+
+    /// Notes that a message waits until it is returned to the queue.
+    fn wait(&self) -> Waiting<'_> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        if waiting == self.places {
+            let (name, places) = (&self.name, self.places);
+            self.stuck.warn(|| {
+                format!(
+                    "[SERVICE: AsyncAgent][{name}] all {places} places of prefetch_count are taken by messages that \
+                     wait until they are returned to the queue: it delivers no others until then. max_deliveries or \
+                     nack_discard ends messages that always fail"
+                )
+            });
+        }
+        Waiting(&self.waiting)
     }
 
     async fn failed(
@@ -207,11 +249,12 @@ impl AgentContext {
             return receipt.tell(Disposition::Reject).await;
         }
         self.counter.count(ended_as);
-        let pause = pause(failures);
+        let pause = PAUSES.pause(failures);
         log::error!(
             "[SERVICE: AsyncAgent][{name}] {why}: a message of {bytes} bytes is returned to the queue in {} s",
             pause.as_secs()
         );
+        let _waiting = self.wait();
         tokio::select! {
             biased;
             () = ended(over) => {}
@@ -254,11 +297,6 @@ fn told_failures(earlier: Option<u32>, redelivered: bool) -> u32 {
     earlier.map_or(0, |earlier| earlier.saturating_add(1))
 }
 
-/// The pause before a message with this many failures is returned to the queue.
-fn pause(failures: u32) -> Duration {
-    doubled(PAUSE, failures).min(MAX_PAUSE)
-}
-
 async fn ended(over: &mut watch::Receiver<bool>) {
     // Without a sender the connection has ended, too.
     let _ = over.wait_for(|over| *over).await;
@@ -278,7 +316,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_half_a_minute() {
-        let pauses = [1, 2, 3, 5, 6, u32::MAX].map(|failures| pause(failures).as_secs());
+        let pauses = [1, 2, 3, 5, 6, u32::MAX].map(|failures| PAUSES.pause(failures).as_secs());
         assert_eq!(pauses, [1, 2, 4, 16, 30, 30]);
     }
 

@@ -12,8 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::Calls;
 use super::handle::AgentContext;
 use super::source::{Delivery, Disposition, Opened, Session, Source};
-use crate::ext::broker::Backoff;
-use crate::ext::reconnect::failures_after;
+use crate::backoff::Backoff;
+use crate::ext::broker::{Calm, LINES};
+use crate::ext::reconnect::{failures_after, spread};
 use crate::runtime::agents::{AgentHealth, Running};
 use crate::telemetry::queues::BrokerSeries;
 
@@ -62,6 +63,7 @@ impl RunningAgent {
         log::debug!("[SERVICE: AsyncAgent][{name}] Starting the async agent");
         let series = BrokerSeries::new(&format!("{} ({name})", self.source.name()));
         while let Round::Exhausted = self.round(&series, &mut end).await {
+            self.health.give_up();
             log::error!(
                 "[SERVICE: AsyncAgent][{name}] too many failures: the agent is stopped until the next reload"
             );
@@ -84,6 +86,8 @@ impl RunningAgent {
     async fn round(&mut self, series: &BrokerSeries, end: &mut End) -> Round {
         let mut failures = 0;
         let mut told = String::new();
+        // A connection that is opened and lost in turn must not fill the log.
+        let (opened_lines, lost_lines) = (Calm::after(LINES), Calm::after(LINES));
         loop {
             let opened = tokio::select! {
                 opened = self.source.open() => opened,
@@ -93,11 +97,10 @@ impl RunningAgent {
             let is_open = opened.is_ok();
             let why = match opened {
                 Ok(opened) => {
-                    log::info!(
-                        "[SERVICE: AsyncAgent][{}] connected to {}",
-                        self.name,
-                        self.source.name()
-                    );
+                    opened_lines.info(|| {
+                        let (name, source) = (&self.name, self.source.name());
+                        format!("[SERVICE: AsyncAgent][{name}] connected to {source}")
+                    });
                     series.up();
                     let lost = self.consume(opened, end).await;
                     series.down();
@@ -110,11 +113,10 @@ impl RunningAgent {
             };
             // Once for each reason: a broker can be down for long.
             if is_open || told != why {
-                log::error!(
-                    "[SERVICE: AsyncAgent][{}] cannot connect to {}: {why}",
-                    self.name,
-                    self.source.name()
-                );
+                lost_lines.error(|| {
+                    let (name, source) = (&self.name, self.source.name());
+                    format!("[SERVICE: AsyncAgent][{name}] cannot connect to {source}: {why}")
+                });
                 told = why;
             }
             let lived = is_open.then(|| since.elapsed());
@@ -123,7 +125,7 @@ impl RunningAgent {
                 return Round::Exhausted;
             }
             tokio::select! {
-                () = sleep(self.backoff.pause(failures)) => {}
+                () = sleep(spread(self.backoff.pause(failures))) => {}
                 () = end.come() => return Round::Over,
             }
         }

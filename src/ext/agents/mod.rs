@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 pub(super) use handle::{AgentContext, Policy, RateLimit};
 pub(super) use source::{Delivery, Disposition, Opened, Receipt, Session, Source};
 
-use crate::ext::broker::Backoff;
+use crate::backoff::Backoff;
 use crate::ext::context::Compile;
 use crate::ext::reload_state::Task;
 use crate::runtime::agents::{Agent as Shown, AgentHealth};

@@ -278,15 +278,11 @@ async fn a_message_without_its_body_is_rejected_or_waits_for_memory() {
     world.send(&["large", "full", "a"]);
     let run = Run::of(&world, 1, Policy::default());
     seconds(15).await;
-    let told = world.events(|event| matches!(event, Told(..)));
-    assert_eq!(
-        told,
-        [
-            (0, Told("large", Reject)),
-            (2, Told("a", Done)),
-            (10, Told("full", Return)),
-        ]
-    );
+    let told = world.events(|event| matches!(event, Told("large" | "a", _)));
+    assert_eq!(told, [(0, Told("large", Reject)), (2, Told("a", Done))]);
+    // There is memory, and it is skipped each time: it is returned ever more rarely.
+    let returned = world.events(|event| event == Told("full", Return)).len();
+    assert!((8..16).contains(&returned), "{returned}");
     assert_eq!(world.calls(), [0]);
     run.end().await;
 }

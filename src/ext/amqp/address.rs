@@ -23,6 +23,8 @@ pub(super) struct Broker {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) virtual_host: String,
+    /// Its name in messages, if its address is not shown.
+    pub(super) name: Option<&'static str>,
     /// In seconds.
     pub(super) heartbeat: u16,
     pub(super) connect: Duration,
@@ -78,6 +80,7 @@ impl Broker {
             virtual_host: Some(virtual_host)
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
+            name: None,
             heartbeat: HEARTBEAT,
             connect: CONNECT,
             tls,
@@ -131,8 +134,11 @@ impl Broker {
         without_secret(&text, &self.password)
     }
 
-    /// The address without secrets.
+    /// The name, or the address without secrets.
     pub(super) fn shown(&self) -> String {
+        if let Some(name) = self.name {
+            return name.to_owned();
+        }
         let scheme = if self.tls { "amqps" } else { "amqp" };
         let path = if self.virtual_host == "/" {
             String::new()

@@ -8,23 +8,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream;
-use http::HeaderValue;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::address::Broker;
-use super::channel::SETUP;
 use super::client::{self, Channel, Client};
 use super::compile::{MAX_SHORT, PREFETCH, address, exchange, name, own_files, prefetch};
 use super::config::AGENT_KEYS;
 use super::consume::{Consuming, Declared, Plan, told};
+use crate::backoff::Backoff;
 use crate::config::{Agent, Block, ConfigError, Node};
 use crate::ext::agents::{
     self, AgentContext, Delivery, Disposition, Opened, Pipeline, Policy, RateLimit, Receipt,
     Session, Source,
 };
-use crate::ext::broker::{Backoff, Failed, most_bytes};
+use crate::ext::broker::{Failed, SETUP, most_bytes};
 use crate::ext::context::Compile;
+use crate::ext::pubsub::driver::content_type;
 use crate::runtime::agents::{Agent as Shown, AgentHealth};
 use crate::runtime::service::{Endpoint, Options};
 use crate::telemetry::observe::Observer;
@@ -89,6 +89,7 @@ pub(super) fn agent(
         auto_ack: block.flag("auto_ack"),
         discard: block.flag("nack_discard"),
         max_deliveries,
+        places: prefetch.into(),
     };
     let interval = file.health_interval.unwrap_or_default().max(MIN_INTERVAL);
     let backoff = Backoff::named(&file.backoff_strategy, 0);
@@ -208,7 +209,7 @@ impl Source for Queue {
         let lost = async move {
             tokio::select! {
                 why = open.ended() => why,
-                why = lost_connection => why,
+                lost = lost_connection => lost.into_text(),
             }
         };
         let messages = stream::poll_fn(move |cx| messages.poll_recv(cx));
@@ -227,9 +228,7 @@ fn delivery(message: client::Delivery, channel: &Channel) -> Delivery {
     Delivery {
         body: message.body,
         bytes: message.bytes,
-        content_type: known
-            .content_type
-            .and_then(|text| HeaderValue::try_from(text).ok()),
+        content_type: known.content_type.and_then(|text| content_type(&text)),
         id: known.message_id,
         redelivered: message.redelivered,
         earlier: known.earlier,

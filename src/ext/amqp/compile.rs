@@ -15,14 +15,14 @@ use super::consume::{self, Declared, Plan, Queue};
 use super::producer::{Names, Producer, RoutingKey, field_bytes, plain_properties, short};
 use super::publish::{self, MostBytes, Outgoing, OutgoingMessage, send};
 use super::{CONSUMER, PRODUCER};
+use crate::backoff::Backoff;
 use crate::config::{Block, ConfigError, Node};
-use crate::ext::broker::{Backoff, Link, most_bytes};
+use crate::ext::broker::{Link, QUICK, most_bytes};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
-use crate::ext::pubsub::driver::{Outbound, Subscription, Topic};
+use crate::ext::pubsub::driver::{Outbound, Subscription, Topic, Unsent};
 use crate::ext::pubsub::{Listed, Receiver, Sender, empty_status};
 use crate::ext::reload_state::Task;
-use crate::runtime::failure::Failure;
 use crate::telemetry::queues::{Direction, MessageCounter};
 use crate::upstream::{CertificatePair, ClientError, SideTls};
 
@@ -242,15 +242,13 @@ fn connected(
     let strategy = block.string("backoff_strategy").unwrap_or_default();
     let most = block.integer("max_retries").unwrap_or(0);
     let backoff = Backoff::named(&strategy, u32::try_from(most).unwrap_or(0));
-    let name = broker.shown();
-    connection(node, broker, &name, host, backoff, cx)
+    connection(node, broker, host, backoff, cx)
 }
 
 /// `url` is the whole address, with its secrets.
 fn connection(
     node: &Node<'_>,
     broker: Broker,
-    name: &str,
     url: &str,
     backoff: Backoff,
     cx: &mut Compile<'_>,
@@ -258,9 +256,10 @@ fn connection(
     let mut tls = cx.client_tls();
     own_files(&mut tls, &broker, cx);
     let key = format!("amqp {url} {backoff:?} {tls:?}");
+    let name = broker.shown();
     let made = cx.try_carry_over(key.clone(), |tasks| {
         let config = broker.tls.then(|| tls.config().map(Arc::new)).transpose()?;
-        let link = Arc::new(Link::new(name));
+        let link = Arc::new(Link::new(&name));
         let broker = Arc::new(broker);
         let open = move || client::open(Arc::clone(&broker), config.clone());
         let work = Link::keep(Arc::downgrade(&link), backoff, open);
@@ -268,11 +267,7 @@ fn connection(
         Ok::<_, ClientError>(link)
     });
     let link = made.map_err(|error| node.invalid(error.to_string())).ok()?;
-    Some(Connected {
-        link,
-        key,
-        name: name.to_owned(),
-    })
+    Some(Connected { link, key, name })
 }
 
 /// The files that the address names count in addition to `client_tls`.
@@ -299,10 +294,10 @@ fn feed(
     let name = format!("the queue {} of {}", plan.queue, connected.name);
     let key = format!("{key} {} {}", connected.key, plan.most_bytes);
     cx.carry_over(key, |tasks| {
-        let link = Arc::new(Link::part(&name));
+        let link = Arc::new(Link::new(&name));
         let plan = Arc::new(plan);
         let open = move || consume::open(Arc::clone(&connected.link), Arc::clone(&plan));
-        let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
+        let work = Link::keep(Arc::downgrade(&link), QUICK, open);
         tasks.push(Task::new("consumer of RabbitMQ", work));
         link
     })
@@ -317,14 +312,14 @@ fn outgoing(
 ) -> Arc<Link<Outgoing>> {
     let name = format!("the exchange {} of {}", exchange.name, connected.name);
     cx.carry_over(format!("{key} {}", connected.key), |tasks| {
-        let link = Arc::new(Link::part(&name));
+        let link = Arc::new(Link::new(&name));
         let exchange = Arc::new(exchange);
         let most = Arc::new(MostBytes::unknown());
         let open = move || {
             let link = Arc::clone(&connected.link);
             publish::open(link, Arc::clone(&exchange), Arc::clone(&most))
         };
-        let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
+        let work = Link::keep(Arc::downgrade(&link), QUICK, open);
         tasks.push(Task::new("producer of RabbitMQ", work));
         link
     })
@@ -345,7 +340,7 @@ impl fmt::Debug for RabbitTopic {
 
 #[async_trait]
 impl Topic for RabbitTopic {
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
         let mut metadata = message.metadata;
         let is_key = |name: &str| {
             let key = self.key_name.as_deref();
@@ -455,7 +450,13 @@ fn rabbit(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Connected> {
         });
     };
     match Broker::parse(&url) {
-        Ok(broker) => connection(node, broker, NAME, &url, Backoff::QUICK, cx),
+        Ok(broker) => {
+            let broker = Broker {
+                name: Some(NAME),
+                ..broker
+            };
+            connection(node, broker, &url, QUICK, cx)
+        }
         Err(why) => {
             let error =
                 ConfigError::invalid(format!("{SERVER} is not the address of a broker: {why}"));

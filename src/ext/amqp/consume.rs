@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use http::HeaderValue;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::channel::{DIFFERENT, Exchange, on_connection};
+use super::channel::{DIFFERENT, Exchange};
 use super::client::{Channel, Client, Delivery, QueueFlags, Role};
-use crate::ext::broker::{FULL_PAUSE, Failed, Inbox, Link, Opened};
-use crate::ext::pubsub::driver::{Claim, Confirm, Subscription, Taken, Verdict, aside};
+use crate::ext::broker::{FULL_PAUSE, Failed, Inbox, Link, Opened, Skipped, lost, on_connection};
+use crate::ext::pubsub::driver::{
+    Claim, Confirm, Subscription, Taken, Verdict, aside, content_type,
+};
 use crate::runtime::failure::Failure;
 use crate::upstream::budget::Full;
 use crate::upstream::collect::Overflow;
@@ -46,13 +47,15 @@ pub(super) struct Feed(Arc<Delivered>);
 struct Delivered {
     channel: Channel,
     inbox: Inbox<Delivery>,
+    /// Messages for which there was no memory.
+    skipped: Skipped,
 }
 
 /// Opens a channel, declares what is to be declared, and takes messages.
 pub(super) async fn open(link: Arc<Link<Client>>, plan: Arc<Plan>) -> Result<Opened<Feed>, Failed> {
     let most = usize::from(plan.prefetch);
     let setup = |client| async move { plan.consume(&client).await };
-    let (consuming, mut connections) = on_connection(link, setup).await?;
+    let (consuming, connections) = on_connection(link, setup).await?;
     let Consuming {
         channel,
         mut messages,
@@ -61,21 +64,21 @@ pub(super) async fn open(link: Arc<Link<Client>>, plan: Arc<Plan>) -> Result<Ope
     let feed = Feed(Arc::new(Delivered {
         channel: channel.clone(),
         inbox: Inbox::new(most, usize::MAX),
+        skipped: Skipped::default(),
     }));
     let filled = feed.clone();
-    let lost = async move {
+    let ended = async move {
         tokio::select! {
             full = filled.fill(&mut messages) => match full {
                 Ok(()) => channel.ended().await,
                 Err(why) => why,
             },
             why = channel.ended() => why,
-            () = connections.lost() => "the connection is lost".to_owned(),
         }
     };
     Ok(Opened {
         client: feed,
-        lost: Box::pin(lost),
+        lost: Box::pin(lost(connections, ended)),
     })
 }
 
@@ -180,16 +183,18 @@ impl Feed {
         Ok(())
     }
 
-    /// Returns a message for which there is no memory to its queue after a pause.
+    /// Returns a message for which there is no memory to its queue when there is some.
     fn give_back(&self, delivery: &Delivery) {
-        let (bytes, pause) = (delivery.bytes, FULL_PAUSE.as_secs());
+        let (bytes, tag, again) = (delivery.bytes, delivery.tag, delivery.redelivered);
+        let most = FULL_PAUSE.as_secs();
         log::warn!(
-            "[Queues] {Full}: a message of {bytes} bytes is returned to the queue in {pause} s"
+            "[Queues] {Full}: a message of {bytes} bytes is returned to the queue when there is memory, after {most} s at the latest"
         );
-        let (channel, tag) = (self.0.channel.clone(), delivery.tag);
+        let feed = Arc::clone(&self.0);
         aside(async move {
+            let channel = &feed.channel;
             tokio::select! {
-                () = sleep(FULL_PAUSE) => told(channel.nack(tag, true).await),
+                _turn = feed.skipped.turn(bytes, again) => told(channel.nack(tag, true).await),
                 _ = channel.ended() => {}
             }
         });
@@ -240,10 +245,10 @@ impl Queue {
         if self.auto_ack {
             receipt.acknowledge();
         }
-        let content_type = delivery.known.content_type;
+        let kind = delivery.known.content_type;
         Taken {
             body: delivery.body.map_err(|_| "it is larger than allowed"),
-            content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
+            content_type: kind.and_then(|text| content_type(&text)),
             claim: Claim::new(receipt),
         }
     }

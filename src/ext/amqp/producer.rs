@@ -140,7 +140,9 @@ fn properties(metadata: Vec<(String, Vec<String>)>) -> Result<Properties, Failur
         ..Properties::default()
     };
     for (name, values) in metadata {
-        if let Some(first) = values.first().filter(|_| name == "Content-Type") {
+        if let Some(first) = values.first().filter(|_| name == "Content-Type")
+            && !first.is_empty()
+        {
             properties.content_type = Some(short("content type", first)?);
         }
         let name = short("name of a header", &name)?;

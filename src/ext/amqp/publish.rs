@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::channel::{Exchange, on_connection};
-use super::client::{Channel, Client, Properties, Role};
-use crate::ext::broker::{Failed, Link, Opened};
+use super::channel::Exchange;
+use super::client::{Blocked, Channel, Client, Properties, Role};
+use crate::ext::broker::{Failed, Link, Opened, lost, on_connection};
+use crate::ext::pubsub::driver::{Given, Unsent};
 use crate::runtime::failure::{Failure, Kind};
 
 /// The most messages that wait for the channel.
@@ -32,22 +33,26 @@ pub(super) struct OutgoingMessage {
 }
 
 /// What the broker says about a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Confirmed,
     NoRoute,
     Rejected,
+    /// The broker takes no messages, for this reason. The message was not sent.
+    Blocked(Arc<str>),
 }
 
 struct Job {
     letter: OutgoingMessage,
     done: oneshot::Sender<Outcome>,
+    given: Given,
 }
 
 /// A channel that confirms each message.
 #[derive(Clone)]
 pub(super) struct Outgoing {
     jobs: mpsc::Sender<Job>,
+    blocked: Blocked,
     /// Properties are one frame. A larger one would end the connection.
     most_head_bytes: usize,
     most_body_bytes: Arc<MostBytes>,
@@ -87,7 +92,7 @@ pub(super) async fn open(
     let unconfirmed = Arc::new(Mutex::new(Unconfirmed::new()));
     let shared = Arc::clone(&unconfirmed);
     let name = exchange.name.clone();
-    let ((channel, frame), mut connections) = on_connection(link, |client| async move {
+    let ((channel, frame), connections) = on_connection(link, |client| async move {
         let channel = client.channel(Role::Sends(shared)).await?;
         exchange.declare(&channel).await?;
         channel.confirm().await?;
@@ -96,13 +101,13 @@ pub(super) async fn open(
     .await?;
     let (jobs, waiting) = mpsc::channel(MAX_WAITING);
     let learned = Arc::clone(&most_body_bytes);
-    let lost = async move {
+    let blocked = channel.blocked();
+    let ended = async move {
         // Unconfirmed messages are dropped at the end, and their senders get an error.
         let writing = write(&channel, &name, &unconfirmed, waiting);
         let why = tokio::select! {
             why = writing => why,
             why = channel.ended() => why,
-            () = connections.lost() => "the connection is lost".to_owned(),
         };
         let why = channel.reason().unwrap_or(why);
         learned.learn(&why);
@@ -111,26 +116,27 @@ pub(super) async fn open(
     Ok(Opened {
         client: Outgoing {
             jobs,
+            blocked,
             most_head_bytes: frame.saturating_sub(FIXED),
             most_body_bytes,
         },
-        lost: Box::pin(lost),
+        lost: Box::pin(lost(connections, ended)),
     })
 }
 
-/// Writes messages one after another, because their order gives them their numbers.
+/// Hands messages to the connection one after another.
 async fn write(
     channel: &Channel,
     exchange: &str,
-    unconfirmed: &Mutex<Unconfirmed>,
+    unconfirmed: &Arc<Mutex<Unconfirmed>>,
     mut waiting: mpsc::Receiver<Job>,
 ) -> String {
-    while let Some(Job { letter, done }) = waiting.recv().await {
-        // The request has ended before the message was sent.
-        if done.is_closed() {
-            continue;
-        }
-        lock(unconfirmed).add(&letter, done);
+    while let Some(Job {
+        letter,
+        done,
+        given,
+    }) = waiting.recv().await
+    {
         let OutgoingMessage {
             routing_key,
             mandatory,
@@ -138,12 +144,60 @@ async fn write(
             body,
             ..
         } = letter;
-        let sent = channel.publish(exchange, &routing_key, mandatory, &properties, body);
-        if let Err(why) = sent.await {
+        let head = channel.publishing(exchange, &routing_key, mandatory, &properties, &body);
+        let entry = Entry {
+            unconfirmed: Arc::downgrade(unconfirmed),
+            routing_key,
+            done,
+            given,
+        };
+        if let Err(why) = channel.publish(head, body, entry).await {
             return why;
         }
     }
     "the sender no longer exists".to_owned()
+}
+
+/// A message that waits until it is written.
+pub(super) struct Entry {
+    unconfirmed: Weak<Mutex<Unconfirmed>>,
+    routing_key: String,
+    done: oneshot::Sender<Outcome>,
+    given: Given,
+}
+
+impl Entry {
+    /// An entry, and what must be kept until the message is written.
+    #[cfg(test)]
+    pub(super) fn of_test(unconfirmed: &Arc<Mutex<Unconfirmed>>) -> (Entry, impl Sized + use<>) {
+        let (done, kept) = oneshot::channel();
+        let entry = Entry {
+            unconfirmed: Arc::downgrade(unconfirmed),
+            routing_key: "key".to_owned(),
+            done,
+            given: Given::default(),
+        };
+        (entry, kept)
+    }
+
+    /// Gives the message its number, which is the order in which messages are written on a channel. `false` if it must
+    /// not be written: the broker takes none, the channel is closed, or the request has ended.
+    pub(super) fn admit(self, body: &Bytes, blocked: Option<Arc<str>>) -> bool {
+        if let Some(why) = blocked {
+            // The request may have ended.
+            let _ = self.done.send(Outcome::Blocked(why));
+            return false;
+        }
+        let Some(unconfirmed) = self.unconfirmed.upgrade() else {
+            return false;
+        };
+        self.given.set();
+        if self.done.is_closed() {
+            return false;
+        }
+        lock(&unconfirmed).add(self.routing_key, body, self.done);
+        true
+    }
 }
 
 fn lock(unconfirmed: &Mutex<Unconfirmed>) -> MutexGuard<'_, Unconfirmed> {
@@ -158,32 +212,46 @@ pub(super) async fn send(
     link: &Link<Outgoing>,
     letter: OutgoingMessage,
     deadline: Instant,
-) -> Result<(), Failure> {
+) -> Result<(), Unsent> {
     let outgoing = link.client(deadline).await?;
+    if let Some(why) = outgoing.blocked.reason() {
+        return Err(blocked(&why).into());
+    }
     if letter.head_bytes > outgoing.most_head_bytes {
         let text = "the headers are larger than the broker accepts";
-        return Err(Failure::bad_input(StatusCode::BAD_REQUEST, text));
+        return Err(Failure::bad_input(StatusCode::BAD_REQUEST, text).into());
     }
     if letter.body.len() > outgoing.most_body_bytes.get() {
         let text = "the message is larger than the broker accepts";
-        return Err(Failure::new(Kind::BodyTooLarge, text));
+        return Err(Failure::new(Kind::BodyTooLarge, text).into());
     }
     let (done, outcome) = oneshot::channel();
-    let work = async {
-        let lost = "the connection was lost, and the message may have been sent";
-        let lost = || Failure::new(Kind::Broken, lost);
-        let queued = outgoing.jobs.send(Job { letter, done }).await;
-        queued.map_err(|_| lost())?;
-        outcome.await.map_err(|_| lost())
+    let given = Given::default();
+    let job = Job {
+        letter,
+        done,
+        given: given.clone(),
     };
-    let failed = |text| Err(Failure::new(Kind::Status, text));
+    let work = async {
+        outgoing.jobs.send(job).await.map_err(drop)?;
+        outcome.await.map_err(drop)
+    };
+    let failed = |text: &'static str| Err(Unsent::from(Failure::new(Kind::Status, text)));
     match timeout_at(deadline, work).await {
         Ok(Ok(Outcome::Confirmed)) => Ok(()),
         Ok(Ok(Outcome::NoRoute)) => failed("no route: no queue receives the message"),
         Ok(Ok(Outcome::Rejected)) => failed("the broker rejected the message"),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(Failure::new(Kind::Deadline, "context deadline exceeded")),
+        Ok(Ok(Outcome::Blocked(why))) => Err(blocked(&why).into()),
+        Ok(Err(())) => Err(given.unsent(Failure::new(Kind::Broken, "the connection was lost"))),
+        Err(_) => Err(given.unsent(Failure::new(Kind::Deadline, "context deadline exceeded"))),
     }
+}
+
+fn blocked(why: &str) -> Failure {
+    Failure::new(
+        Kind::Status,
+        format!("the broker takes no messages now: {why}"),
+    )
 }
 
 /// The messages of a channel that are sent and not confirmed yet.
@@ -212,13 +280,13 @@ impl Unconfirmed {
         }
     }
 
-    fn add(&mut self, letter: &OutgoingMessage, done: oneshot::Sender<Outcome>) {
+    fn add(&mut self, routing_key: String, body: &Bytes, done: oneshot::Sender<Outcome>) {
         self.last += 1;
         let sent = Sent {
             done,
-            routing_key: letter.routing_key.clone(),
-            bytes: letter.body.len() as u64,
-            hash: self.hashes.hash_one(&letter.body),
+            routing_key,
+            bytes: body.len() as u64,
+            hash: self.hashes.hash_one(body),
             returned: false,
         };
         self.waiting.insert(self.last, sent);
@@ -298,14 +366,7 @@ mod tests {
         let mut all = Unconfirmed::new();
         let mut add = |key: &str, body: &[u8]| {
             let (done, outcome) = oneshot::channel();
-            let letter = OutgoingMessage {
-                routing_key: key.to_owned(),
-                mandatory: true,
-                properties: Properties::default(),
-                head_bytes: 0,
-                body: Bytes::copy_from_slice(body),
-            };
-            all.add(&letter, done);
+            all.add(key.to_owned(), &Bytes::copy_from_slice(body), done);
             outcome
         };
         let mut outcomes = [

@@ -8,14 +8,18 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::backoff::Backoff;
-use crate::ext::reconnect::failures_after;
+use super::calm::Calm;
+use crate::backoff::Backoff;
+use crate::ext::reconnect::{failures_after, spread};
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::BrokerSeries;
 use crate::upstream::ConnectFailure;
 
+/// The most lines about new connections, and about lost ones, in ten seconds.
+pub(crate) const LINES: u32 = 5;
+
 /// Resolves, with the reason, when the connection is lost.
-pub(crate) type Lost = Pin<Box<dyn Future<Output = String> + Send>>;
+pub(crate) type Lost = Pin<Box<dyn Future<Output = Failed> + Send>>;
 
 /// A new connection.
 pub(crate) struct Opened<C> {
@@ -36,11 +40,16 @@ impl From<String> for Failed {
     }
 }
 
-#[cfg(feature = "amqp")]
 impl Failed {
     /// The reason.
+    #[cfg(feature = "amqp")]
     pub(crate) fn into_text(self) -> String {
         self.why
+    }
+
+    /// The connection that this one depends on is lost. The next attempt waits for that one.
+    pub(crate) fn with_its_connection() -> Failed {
+        Failed::until("the connection is lost".to_owned(), async {})
     }
 
     /// An attempt that depends on another connection, which is down.
@@ -68,8 +77,10 @@ pub(crate) struct Link<C> {
     state: watch::Sender<State<C>>,
     /// Closed when the link is dropped.
     alive: watch::Sender<()>,
-    /// `None` for a part of another connection.
-    series: Option<BrokerSeries>,
+    series: BrokerSeries,
+    /// Lines about connections that are opened and lost in turn.
+    opened: Calm,
+    lost: Calm,
 }
 
 impl<C> fmt::Debug for Link<C> {
@@ -80,21 +91,13 @@ impl<C> fmt::Debug for Link<C> {
 
 impl<C: Clone + Send + Sync + 'static> Link<C> {
     pub(crate) fn new(name: &str) -> Link<C> {
-        Link::with(name, Some(BrokerSeries::new(name)))
-    }
-
-    /// A channel of another connection, which is not in the metrics.
-    #[cfg(feature = "amqp")]
-    pub(crate) fn part(name: &str) -> Link<C> {
-        Link::with(name, None)
-    }
-
-    fn with(name: &str, series: Option<BrokerSeries>) -> Link<C> {
         Link {
             name: name.into(),
             state: watch::Sender::new(State::Opening),
             alive: watch::Sender::new(()),
-            series,
+            series: BrokerSeries::new(name),
+            opened: Calm::after(LINES),
+            lost: Calm::after(LINES),
         }
     }
 
@@ -155,31 +158,30 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
                 attempt = open() => attempt,
                 _ = gone.changed() => return,
             };
-            let failed = match attempt {
+            let (failed, lived) = match attempt {
                 Ok(opened) => {
                     let since = Instant::now();
                     let Some(link) = link.upgrade() else { return };
                     link.up(opened.client);
                     drop(link);
-                    let why = tokio::select! {
-                        why = opened.lost => why,
+                    let failed = tokio::select! {
+                        failed = opened.lost => failed,
                         _ = gone.changed() => return,
                     };
-                    // A connection that was open has worked, however short: the pauses do not grow.
-                    failures = failures_after(0, Some(since.elapsed()));
-                    Failed::from(why)
+                    (failed, Some(since.elapsed()))
                 }
-                Err(failed) => {
-                    failures = failures_after(failures, None);
-                    failed
-                }
+                Err(failed) => (failed, None),
             };
+            // What another connection is to blame for is no failure of this one.
+            if failed.until.is_none() {
+                failures = failures_after(failures, lived);
+            }
             let Some(link) = link.upgrade() else { return };
             link.down(&failed.why, failed.until.is_none());
             drop(link);
             let ready = failed
                 .until
-                .unwrap_or_else(|| Box::pin(tokio::time::sleep(backoff.pause(failures))));
+                .unwrap_or_else(|| Box::pin(tokio::time::sleep(spread(backoff.pause(failures)))));
             tokio::select! {
                 () = ready => {}
                 _ = gone.changed() => return,
@@ -188,11 +190,10 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
     }
 
     fn up(&self, client: C) {
-        if let Some(series) = &self.series {
-            series.up();
-        }
+        self.series.up();
         self.state.send_replace(State::Up(client));
-        log::info!("[Queues] connected to {}", self.name);
+        self.opened
+            .info(|| format!("[Queues] connected to {}", self.name));
     }
 
     fn down(&self, why: &str, is_told: bool) {
@@ -202,20 +203,11 @@ impl<C: Clone + Send + Sync + 'static> Link<C> {
         };
         // Once for each reason: a broker can be down for long.
         if is_new && is_told {
-            log::warn!("[Queues] cannot connect to {}: {why}", self.name);
+            self.lost
+                .warn(|| format!("[Queues] cannot connect to {}: {why}", self.name));
         }
-        if let Some(series) = &self.series {
-            series.down();
-        }
+        self.series.down();
         self.state.send_replace(State::Down(why.into()));
-    }
-}
-
-impl<C> Drop for Link<C> {
-    fn drop(&mut self) {
-        if let Some(series) = &self.series {
-            series.down();
-        }
     }
 }
 
@@ -245,10 +237,11 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
+    use super::super::QUICK;
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_do_not_grow_while_connections_work() {
+    /// How many connections are opened in a minute if each is lost after `life`.
+    async fn opened_in_a_minute(life: Duration) -> u32 {
         let link: Arc<Link<()>> = Arc::new(Link::new("a broker that closes"));
         let opened = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&opened);
@@ -257,15 +250,47 @@ mod tests {
             async move {
                 Ok(Opened {
                     client: (),
-                    lost: Box::pin(async { "closed".to_owned() }),
+                    lost: Box::pin(async move {
+                        tokio::time::sleep(life).await;
+                        Failed::from("closed".to_owned())
+                    }),
                 })
             }
         };
-        tokio::spawn(Link::keep(Arc::downgrade(&link), Backoff::QUICK, open));
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        // One each quarter of a second: they do not live long enough to be opened at once.
-        let opened = opened.load(Ordering::SeqCst);
-        assert!((38..=56).contains(&opened), "{opened}");
+        tokio::spawn(Link::keep(Arc::downgrade(&link), QUICK, open));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        opened.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_unless_connections_work() {
+        let closed_at_once = opened_in_a_minute(Duration::from_millis(1)).await;
+        assert!((7..=10).contains(&closed_at_once), "{closed_at_once}");
+        let worked = opened_in_a_minute(Duration::from_secs(2)).await;
+        assert!((29..=31).contains(&worked), "{worked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_lost_with_its_connection_waits_for_no_pause() {
+        let link: Arc<Link<u32>> = Arc::new(Link::new("a channel"));
+        let attempts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&attempts);
+        let open = move || {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                Ok(Opened {
+                    client: number,
+                    lost: Box::pin(async move {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        Failed::with_its_connection()
+                    }),
+                })
+            }
+        };
+        tokio::spawn(Link::keep(Arc::downgrade(&link), QUICK, open));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let attempts = attempts.load(Ordering::SeqCst);
+        assert!((50..=101).contains(&attempts), "{attempts}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,12 +309,12 @@ mod tests {
                     client: number,
                     lost: Box::pin(async move {
                         life.await;
-                        "lost".to_owned()
+                        Failed::from("lost".to_owned())
                     }),
                 })
             }
         };
-        let kept = tokio::spawn(Link::keep(Arc::downgrade(&link), Backoff::QUICK, open));
+        let kept = tokio::spawn(Link::keep(Arc::downgrade(&link), QUICK, open));
         let deadline = Instant::now() + Duration::from_secs(60);
         let failure = link.client(deadline).await.unwrap_err();
         assert!(

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::ext::aws_sigv4::{AwsClient, AwsError, pause};
+use crate::ext::pubsub::Unsure;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
@@ -26,6 +27,9 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 /// The longest name, an ARN with a qualifier.
 const MAX_NAME: usize = 170;
+
+/// What is unknown if the service was given a call and does not respond.
+const MAY_HAVE_RUN: &str = "the function may have run";
 
 static SHOWN: [HeaderName; 1] = [HeaderName::from_static("x-amz-executed-version")];
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
@@ -141,9 +145,18 @@ impl Lambda {
         ];
         let mut attempt = 0;
         loop {
+            let log = format!("[BACKEND: {}][Lambda]", self.pattern);
+            let is_late = || self.attempts.count(Ended::Timeout);
+            let unsure = Unsure::new(&log, MAY_HAVE_RUN, &is_late);
             let call = self.client.post(path, &headers, payload.clone(), deadline);
             let outcome = call.await;
+            unsure.end();
             self.attempts.count(ended(&outcome));
+            if let Err(error) = &outcome
+                && !error.unsent
+            {
+                log::warn!("{log} {}: {MAY_HAVE_RUN}", printable(&error.text));
+            }
             attempt += 1;
             let again = match &outcome {
                 Ok(response) => match response.status {

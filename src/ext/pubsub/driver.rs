@@ -23,8 +23,62 @@ pub(in crate::ext) trait Topic: Send + Sync + fmt::Debug {
     /// Sends one message, and waits until it is there.
     ///
     /// # Errors
-    /// It does not exist, or this is unknown.
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure>;
+    /// It was not sent, or this is unknown.
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent>;
+}
+
+/// Why a message is not confirmed.
+#[derive(Debug)]
+pub(in crate::ext) struct Unsent {
+    pub(in crate::ext) failure: Failure,
+    /// The service was given the message, and has not rejected it: it may have been sent.
+    pub(in crate::ext) is_unknown: bool,
+}
+
+impl Unsent {
+    /// The service was given the message.
+    pub(in crate::ext) fn unknown(failure: Failure) -> Unsent {
+        Unsent {
+            failure,
+            is_unknown: true,
+        }
+    }
+}
+
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Unsent {
+        Unsent {
+            failure,
+            is_unknown: false,
+        }
+    }
+}
+
+impl From<Unsent> for Failure {
+    fn from(unsent: Unsent) -> Failure {
+        unsent.failure
+    }
+}
+
+/// Whether a message was given to a broker. The half of a connection that writes sets it.
+#[cfg(any(feature = "nats", feature = "amqp"))]
+#[derive(Debug, Clone, Default)]
+pub(in crate::ext) struct Given(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+#[cfg(any(feature = "nats", feature = "amqp"))]
+impl Given {
+    /// To be called before it is checked whether anybody still waits for the message.
+    pub(in crate::ext) fn set(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The failure of the message, after waiting for it has ended.
+    pub(in crate::ext) fn unsent(&self, failure: Failure) -> Unsent {
+        Unsent {
+            failure,
+            is_unknown: self.0.load(std::sync::atomic::Ordering::SeqCst),
+        }
+    }
 }
 
 /// A source of messages.
@@ -36,6 +90,13 @@ pub(in crate::ext) trait Subscription: Send + Sync + fmt::Debug {
     /// # Errors
     /// The queue cannot be asked.
     async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure>;
+}
+
+/// The content type of a message as a header. `None` if it cannot be one, or is empty.
+pub(in crate::ext) fn content_type(text: &[u8]) -> Option<HeaderValue> {
+    let text = text.trim_ascii();
+    let value = HeaderValue::from_bytes(text).ok();
+    value.filter(|value| !value.is_empty())
 }
 
 /// A message that was taken and is not confirmed yet.

@@ -14,9 +14,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict, aside};
+use super::driver::{
+    Claim, Confirm, Outbound, Subscription, Taken, Topic, Unsent, Verdict, aside, content_type,
+};
 use super::google_token::Tokens;
-use super::sqs::short;
+use super::sqs::{short, unsent};
 use crate::runtime::failure::{Failure, Kind};
 use crate::upstream::{SideClient, SideError};
 
@@ -50,10 +52,10 @@ pub(super) struct Resource {
 
 #[async_trait]
 impl Topic for Google {
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
         if message.body.len() > MAX_BYTES {
             let text = "pubsub: the message is larger than 10 MB";
-            return Err(Failure::new(Kind::BodyTooLarge, text));
+            return Err(Failure::new(Kind::BodyTooLarge, text).into());
         }
         let attributes = message.metadata.into_iter();
         let attributes: Map<String, Value> = attributes
@@ -69,7 +71,7 @@ impl Topic for Google {
         let id = answer.pointer("/messageIds/0").and_then(Value::as_str);
         if id.is_none_or(str::is_empty) {
             let text = "pubsub: the topic has not confirmed the message";
-            return Err(Failure::new(Kind::Status, text));
+            return Err(Unsent::unknown(Failure::new(Kind::Status, text)));
         }
         Ok(())
     }
@@ -110,16 +112,16 @@ impl Resource {
             ack,
             id: text("/messageId").unwrap_or_default().to_owned(),
         });
-        let content_type = text("/attributes/Content-Type");
+        let kind = text("/attributes/Content-Type");
         Ok(Some(Taken {
             body: body(&message),
-            content_type: content_type.and_then(|text| HeaderValue::from_str(text).ok()),
+            content_type: kind.and_then(|text| content_type(text.as_bytes())),
             claim,
         }))
     }
 
     /// Calls a method of the resource: `publish`, `pull`, `acknowledge`, `modifyAckDeadline`.
-    async fn call(&self, method: &str, body: &Value, deadline: Instant) -> Result<Value, Failure> {
+    async fn call(&self, method: &str, body: &Value, deadline: Instant) -> Result<Value, Unsent> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(tokens) = &self.tokens {
@@ -136,12 +138,15 @@ impl Resource {
         let response = call.await.map_err(|error| {
             let kind = match error {
                 SideError::Connect { failure, .. } => Kind::Connect(failure),
-                SideError::Late { .. } => Kind::Deadline,
+                SideError::Late { .. } | SideError::Time { .. } => Kind::Deadline,
                 SideError::Size { .. } => Kind::TooLarge,
                 SideError::Full(_) => Kind::Full,
                 _ => Kind::Broken,
             };
-            Failure::new(kind, format!("pubsub: {error}"))
+            Unsent {
+                is_unknown: !matches!(kind, Kind::Connect(_)),
+                failure: Failure::new(kind, format!("pubsub: {error}")),
+            }
         })?;
         if response.status == StatusCode::UNAUTHORIZED
             && let Some(tokens) = &self.tokens
@@ -152,10 +157,12 @@ impl Resource {
             let said: Value = serde_json::from_slice(&response.body).unwrap_or_default();
             let word = said.pointer("/error/status").and_then(Value::as_str);
             let text = format!("pubsub: {} {}", response.status.as_u16(), short(word));
-            return Err(Failure::new(Kind::Status, text));
+            return Err(unsent(response.status, Failure::new(Kind::Status, text)));
         }
-        serde_json::from_slice(&response.body)
-            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the response is not JSON"))
+        serde_json::from_slice(&response.body).map_err(|_| {
+            let text = "pubsub: the response is not JSON";
+            Unsent::unknown(Failure::new(Kind::Decode, text))
+        })
     }
 
     /// Whether a message was given back before. Remembers it.
@@ -234,7 +241,7 @@ impl Confirm for Receipt {
                 let deadline = Instant::now() + CALL;
                 match resource.call(method, &body, deadline).await {
                     Ok(_) => return,
-                    Err(failure) => log::warn!("[PubSub] {method}: {failure}"),
+                    Err(unsent) => log::warn!("[PubSub] {method}: {}", unsent.failure),
                 }
             }
         });

@@ -34,6 +34,7 @@ pub(super) use compile::empty_status;
 pub(super) use metadata::Listed;
 #[cfg(feature = "amqp")]
 pub(super) use receive::Receiver;
+pub(super) use send::Unsure;
 #[cfg(feature = "amqp")]
 pub(super) use send::{Outlet, Sender, Sending};
 

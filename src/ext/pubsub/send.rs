@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
-use super::driver::{Outbound, Topic};
+use super::driver::{Outbound, Topic, Unsent};
 use super::metadata::Listed;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply, Substitute};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
+use crate::telemetry::sanitize::printable;
 
 /// A message on its way.
-pub(in crate::ext) type Sending<'a> =
-    Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+pub(in crate::ext) type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send + 'a>>;
 
 /// Makes a message of a request, and sends it.
 pub(in crate::ext) trait Outlet: Send + Sync + fmt::Debug {
@@ -80,25 +80,33 @@ impl CallStep for Sender {
     }
 }
 
+/// What is unknown if a service was given a message and does not confirm it.
+const MAY_BE_SENT: &str = "the message may have been sent";
+
 /// Reports how the sending of a message ends, and responds to its request.
 async fn sent(work: Sending<'_>, counter: &MessageCounter, log: &str) -> Result<Reply, Failure> {
-    let mut unsure = Unsure {
-        counter,
-        log,
-        open: true,
-    };
+    let is_late = || counter.count(Ended::Timeout);
+    let unsure = Unsure::new(log, MAY_BE_SENT, &is_late);
     let sent = work.await;
-    unsure.open = false;
-    match sent {
+    unsure.end();
+    let Unsent {
+        mut failure,
+        is_unknown,
+    } = match sent {
         Ok(()) => {
             counter.count(Ended::Ok);
-            Ok(Reply::local(StatusCode::OK, HeaderMap::new(), None))
+            return Ok(Reply::local(StatusCode::OK, HeaderMap::new(), None));
         }
-        Err(failure) => {
-            counter.count(ended(&failure));
-            Err(failure)
+        Err(unsent) => unsent,
+    };
+    counter.count(ended(&failure));
+    if is_unknown {
+        log::warn!("{log} {}: {MAY_BE_SENT}", printable(&failure.text));
+        if failure.kind == Kind::Broken {
+            failure.text = format!("{}, and {MAY_BE_SENT}", failure.text).into();
         }
     }
+    Err(failure)
 }
 
 pub(super) fn ended(failure: &Failure) -> Ended {
@@ -109,20 +117,44 @@ pub(super) fn ended(failure: &Failure) -> Ended {
     }
 }
 
-/// A message in progress. If the request ends before the queue responds, it is unknown whether the message was sent.
-struct Unsure<'a> {
-    counter: &'a MessageCounter,
+/// A call in progress whose outcome is unknown if the request ends before the response.
+pub(in crate::ext) struct Unsure<'a> {
     log: &'a str,
+    /// What may have happened.
+    may: &'static str,
+    /// Counts the end of the request.
+    count: &'a (dyn Fn() + Sync),
     open: bool,
+}
+
+impl<'a> Unsure<'a> {
+    pub(in crate::ext) fn new(
+        log: &'a str,
+        may: &'static str,
+        count: &'a (dyn Fn() + Sync),
+    ) -> Unsure<'a> {
+        Unsure {
+            log,
+            may,
+            count,
+            open: true,
+        }
+    }
+
+    /// There is a response, or an error.
+    pub(in crate::ext) fn end(mut self) {
+        self.open = false;
+    }
 }
 
 impl Drop for Unsure<'_> {
     fn drop(&mut self) {
         if self.open {
-            self.counter.count(Ended::Timeout);
+            (self.count)();
             log::warn!(
-                "{} the request ended before the response: the message may have been sent",
-                self.log
+                "{} the request ended before the response: {}",
+                self.log,
+                self.may
             );
         }
     }

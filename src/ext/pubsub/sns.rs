@@ -5,8 +5,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::attributes;
-use super::driver::{Outbound, Topic};
-use super::sqs::{check_size, repeated, short};
+use super::driver::{Outbound, Topic, Unsent};
+use super::sqs::{check_size, repeated, short, unsent};
 use crate::ext::aws_sigv4::{AwsClient, element};
 use crate::runtime::failure::{Failure, Kind};
 
@@ -23,7 +23,7 @@ pub(super) struct Sns {
 
 #[async_trait]
 impl Topic for Sns {
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
         let (text, attributes) = attributes::written(&message.body, &message.metadata);
         check_size(&text, &attributes, MAX_BYTES)?;
         let form = self.form(&text, &attributes, &message.metadata);
@@ -33,11 +33,15 @@ impl Topic for Sns {
         let code = element(&xml, "Code");
         if !response.status.is_success() {
             let text = format!("pubsub: {} {}", response.status.as_u16(), short(code));
-            return Err(Failure::new(Kind::Status, text));
+            return Err(unsent(response.status, Failure::new(Kind::Status, text)));
         }
-        if code.is_some() || element(&xml, "MessageId").is_none() {
+        if code.is_some() {
             let text = format!("pubsub: the topic rejected the message: {}", short(code));
-            return Err(Failure::new(Kind::Status, text));
+            return Err(Failure::new(Kind::Status, text).into());
+        }
+        if element(&xml, "MessageId").is_none() {
+            let text = "pubsub: the topic has not confirmed the message";
+            return Err(Unsent::unknown(Failure::new(Kind::Status, text)));
         }
         Ok(())
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attributes::{self, ENCODED, json_of, read, unescaped};
-use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict, aside};
+use super::driver::{
+    Claim, Confirm, Outbound, Subscription, Taken, Topic, Unsent, Verdict, aside, content_type,
+};
 use crate::ext::aws_sigv4::{AwsClient, pause};
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::sanitize::printable;
@@ -45,7 +47,7 @@ pub(super) struct Queue {
 
 #[async_trait]
 impl Topic for Sqs {
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
         let field = |name: &str| {
             let mut pairs = message.metadata.iter();
             let found = pairs.find(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -73,20 +75,20 @@ impl Topic for Sqs {
 ///
 /// # Errors
 /// It says something else, or nothing.
-fn accepted(answer: &Value) -> Result<(), Failure> {
+fn accepted(answer: &Value) -> Result<(), Unsent> {
     let list = |name: &str| answer.get(name).and_then(Value::as_array);
     let failed = list("Failed").and_then(|failed| failed.first());
     if let Some(failed) = failed {
         let code = failed.get("Code").and_then(Value::as_str);
         let text = format!("pubsub: the queue rejected the message: {}", short(code));
-        return Err(Failure::new(Kind::Status, text));
+        return Err(Failure::new(Kind::Status, text).into());
     }
     let is_ours = |entry: &Value| entry.get("Id").and_then(Value::as_str) == Some("0");
     if list("Successful").is_some_and(|all| all.iter().any(is_ours)) {
         return Ok(());
     }
     let text = "pubsub: the queue has not confirmed the message";
-    Err(Failure::new(Kind::Status, text))
+    Err(Unsent::unknown(Failure::new(Kind::Status, text)))
 }
 
 #[async_trait]
@@ -152,7 +154,7 @@ impl Queue {
             value.as_str()
         };
         let is_encoded = attribute(ENCODED) == Some("true");
-        let content_type = attribute("Content-Type").map(unescaped);
+        let kind = attribute("Content-Type").map(unescaped);
         let has_attributes = message
             .attributes
             .as_object()
@@ -167,7 +169,7 @@ impl Queue {
         };
         Taken {
             body: Ok(read(text, is_encoded)),
-            content_type: content_type.and_then(|text| HeaderValue::try_from(text).ok()),
+            content_type: kind.and_then(|text| content_type(text.as_bytes())),
             claim: Claim::new(Receipt {
                 lazy: self.lazy,
                 queue: self,
@@ -178,7 +180,7 @@ impl Queue {
     }
 
     /// Makes a call, again if SQS is busy or nothing of the call was sent.
-    async fn call(&self, action: &str, body: &Value, deadline: Instant) -> Result<Value, Failure> {
+    async fn call(&self, action: &str, body: &Value, deadline: Instant) -> Result<Value, Unsent> {
         let target = format!("AmazonSQS.{action}");
         let headers = [
             ("content-type", "application/x-amz-json-1.0"),
@@ -187,10 +189,20 @@ impl Queue {
         let body = Bytes::from(body.to_string());
         let response = repeated(&self.client, &headers, body, deadline).await?;
         if !response.status.is_success() {
-            return Err(rejected(&response));
+            return Err(unsent(response.status, rejected(&response)));
         }
-        serde_json::from_slice(&response.body)
-            .map_err(|_| Failure::new(Kind::Decode, "pubsub: the response of SQS is not JSON"))
+        serde_json::from_slice(&response.body).map_err(|_| {
+            let text = "pubsub: the response of SQS is not JSON";
+            Unsent::unknown(Failure::new(Kind::Decode, text))
+        })
+    }
+}
+
+/// The failure of a message for which a service responds with `status`. After a 5xx it may have it all the same.
+pub(super) fn unsent(status: StatusCode, failure: Failure) -> Unsent {
+    Unsent {
+        failure,
+        is_unknown: status.is_server_error(),
     }
 }
 
@@ -200,18 +212,26 @@ pub(super) async fn repeated(
     headers: &[(&'static str, &str)],
     body: Bytes,
     deadline: Instant,
-) -> Result<SideResponse, Failure> {
+) -> Result<SideResponse, Unsent> {
     let mut attempt = 1;
+    // An earlier attempt was given to the service.
+    let mut is_unknown = false;
     loop {
         let outcome = client.post("/", headers, body.clone(), deadline).await;
         let again = match &outcome {
             Ok(response) => response.status.as_u16() == 429 || response.status.is_server_error(),
             Err(error) => error.unsent && matches!(error.kind, Kind::Connect(_)),
         };
+        is_unknown |= match &outcome {
+            Ok(response) => response.status.is_server_error(),
+            Err(error) => !error.unsent,
+        };
         let wait = pause(attempt);
         if !again || attempt >= ATTEMPTS || Instant::now() + wait >= deadline {
-            return outcome
-                .map_err(|error| Failure::new(error.kind, format!("pubsub: {}", error.text)));
+            return outcome.map_err(|error| Unsent {
+                failure: Failure::new(error.kind, format!("pubsub: {}", error.text)),
+                is_unknown,
+            });
         }
         attempt += 1;
         tokio::time::sleep(wait).await;
@@ -311,7 +331,7 @@ impl Confirm for Receipt {
         aside(async move {
             let deadline = Instant::now() + CALL;
             if let Err(failure) = queue.call(action, &body, deadline).await {
-                log::warn!("[PubSub] {action}: {failure}");
+                log::warn!("[PubSub] {action}: {}", failure.failure);
             }
         });
     }

@@ -5,6 +5,7 @@
 // Each test binary compiles its own copy of this module and uses a different part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod amqp;
 pub mod collector;
 pub mod gateway;
 pub mod http;

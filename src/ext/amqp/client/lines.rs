@@ -11,8 +11,8 @@ use super::super::publish::Unconfirmed;
 use super::codec::{Cursor, Malformed};
 use super::frame::{BODY, Frame, HEADER, METHOD, Method, method, methods};
 use super::properties::Known;
+use crate::ext::broker::{has_room, share};
 use crate::telemetry::sanitize::printable;
-use crate::upstream::budget::{Budget, SMALL};
 use crate::upstream::collect::{Collector, Overflow};
 
 /// The class of methods that messages follow.
@@ -49,6 +49,19 @@ pub(super) struct Lines {
     pub(super) stuck: Notify,
     /// Why the connection has ended.
     over: watch::Sender<Option<String>>,
+    /// Why the broker takes no messages.
+    blocked: watch::Sender<Option<Arc<str>>>,
+}
+
+/// Whether the broker of a connection takes messages (`connection.blocked`, an extension of RabbitMQ).
+#[derive(Debug, Clone)]
+pub(in crate::ext::amqp) struct Blocked(watch::Receiver<Option<Arc<str>>>);
+
+impl Blocked {
+    /// Why the broker takes none.
+    pub(in crate::ext::amqp) fn reason(&self) -> Option<Arc<str>> {
+        self.0.borrow().clone()
+    }
 }
 
 struct State {
@@ -105,7 +118,17 @@ impl Lines {
             }),
             stuck: Notify::new(),
             over: watch::Sender::new(None),
+            blocked: watch::Sender::new(None),
         }
+    }
+
+    pub(super) fn blocked(&self) -> Blocked {
+        Blocked(self.blocked.subscribe())
+    }
+
+    /// The broker takes no messages, for this reason, or takes them again.
+    pub(super) fn block(&self, why: Option<Arc<str>>) {
+        self.blocked.send_replace(why);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -228,17 +251,15 @@ pub(super) fn unexpected((class, number): Method) -> String {
     format!("the broker has sent an unexpected method {class}.{number}")
 }
 
-/// What collects a message of so many bytes. Messages that wait for requests and workers leave half of the budget to others.
+/// What collects a message of so many bytes.
 ///
 /// # Errors
 /// There is no room for it, now or ever.
 fn room(bytes: u64, most: u64) -> Result<Collector, Overflow> {
-    let budget = Budget::process();
-    let share = budget.limit() / 2;
-    if bytes > most.min(share) {
+    if bytes > most.min(share()) {
         return Err(Overflow::TooLarge);
     }
-    if bytes > SMALL as u64 && budget.used().saturating_add(bytes) > share {
+    if !has_room(bytes) {
         return Err(Overflow::Full);
     }
     let expected = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -27,11 +27,12 @@ use tokio::io::split;
 use tokio::sync::{mpsc, watch};
 
 use super::address::Broker;
-use crate::ext::broker::{Opened, Stream, failed};
+use super::publish::Entry;
+use crate::ext::broker::{Calm, Opened, Stream, failed};
 use codec::{Cursor, put_short};
 use frame::{HEADER, Method, Reader, frame, method, methods};
 use lines::Lines;
-pub(super) use lines::{Delivery, Role};
+pub(super) use lines::{Blocked, Delivery, Role};
 use opening::Tuned;
 pub(super) use opening::open;
 pub(super) use properties::{Properties, Texts};
@@ -68,6 +69,8 @@ fn start(reader: Reader<Stream>, tuned: Tuned, broker: Arc<Broker>) -> Opened<Cl
         parcels: letters,
         frame_max: tuned.frame_max,
         heartbeat: tuned.heartbeat,
+        blocked: Calm::default(),
+        unblocked: Calm::default(),
     };
     let over = lines.over();
     tokio::spawn(open.run());
@@ -78,7 +81,7 @@ fn start(reader: Reader<Stream>, tuned: Tuned, broker: Arc<Broker>) -> Opened<Cl
             parcels,
             frame_max: tuned.frame_max,
         })),
-        lost: Box::pin(ended(over)),
+        lost: Box::pin(async move { ended(over).await.into() }),
     }
 }
 
@@ -325,18 +328,15 @@ impl Channel {
         self.send(bytes).await
     }
 
-    /// Sends a message.
-    ///
-    /// # Errors
-    /// The connection has ended.
-    pub(super) async fn publish(
+    /// The frames of a message before its body.
+    pub(super) fn publishing(
         &self,
         exchange: &str,
         routing_key: &str,
         mandatory: bool,
         properties: &Properties,
-        body: Bytes,
-    ) -> Result<(), String> {
+        body: &Bytes,
+    ) -> Vec<u8> {
         let channel = self.0.number;
         let mut head = method(channel, methods::PUBLISH, |out| {
             out.extend([0, 0]);
@@ -350,13 +350,32 @@ impl Channel {
             out.extend((body.len() as u64).to_be_bytes());
             properties.put(out);
         }));
+        head
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) async fn publish(
+        &self,
+        head: Vec<u8>,
+        body: Bytes,
+        entry: Entry,
+    ) -> Result<(), String> {
         let parcel = Parcel {
             channel: self.clone(),
             head,
             body,
+            entry,
         };
         let sent = self.0.client.0.parcels.send(parcel).await;
         sent.map_err(|_| self.why())
+    }
+
+    /// Whether the broker takes messages.
+    pub(super) fn blocked(&self) -> Blocked {
+        self.0.client.0.lines.blocked()
     }
 }
 

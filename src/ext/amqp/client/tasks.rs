@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::address::Broker;
+use super::super::publish::Entry;
 use super::codec::{Cursor, Malformed};
 use super::frame::{
     AROUND, BODY, Frame, HEARTBEAT, METHOD, Reader, TAIL, frame, head, method, methods,
 };
-use super::lines::{Lines, reason, unexpected};
+use super::lines::{Blocked, Lines, reason, unexpected};
 use super::{Channel, closing, failed};
-use crate::ext::broker::Stream;
+use crate::ext::broker::{Calm, Stream};
 use crate::telemetry::sanitize::printable;
 
 /// How long the broker may read nothing.
@@ -41,6 +42,7 @@ pub(super) struct Parcel {
     /// The frames before the body.
     pub(super) head: Vec<u8>,
     pub(super) body: Bytes,
+    pub(super) entry: Entry,
 }
 
 /// An open connection.
@@ -55,6 +57,9 @@ pub(super) struct Open {
     pub(super) parcels: mpsc::Receiver<Parcel>,
     pub(super) frame_max: usize,
     pub(super) heartbeat: Duration,
+    /// Lines about a broker that takes no messages, and takes them again.
+    pub(super) blocked: Calm,
+    pub(super) unblocked: Calm,
 }
 
 /// Why the reading half has ended.
@@ -88,11 +93,14 @@ impl Open {
             lines: self.lines,
             broker: self.broker,
             answers: self.answers,
+            blocked: self.blocked,
+            unblocked: self.unblocked,
         };
         let mut writer = BufWriter::new(self.writer);
         let mut writing = Writing {
             writer: &mut writer,
             frame_max: self.frame_max,
+            blocked: lines.blocked(),
         };
         let write = writing.run(self.commands, self.parcels, self.heartbeat / 2);
         let end = tokio::select! {
@@ -118,6 +126,8 @@ struct Reading {
     lines: Arc<Lines>,
     broker: Arc<Broker>,
     answers: mpsc::WeakSender<Command>,
+    blocked: Calm,
+    unblocked: Calm,
 }
 
 impl Reading {
@@ -167,14 +177,18 @@ impl Reading {
             methods::CLOSE_OK => Err("the connection is closed".to_owned().into()),
             methods::BLOCKED => {
                 let why = arguments.text()?;
-                log::warn!(
-                    "[Queues] RabbitMQ blocks publishers: {}",
-                    self.broker.hides(printable(&why).into_owned())
-                );
+                let why = self.broker.hides(printable(&why).into_owned());
+                self.blocked.warn(|| {
+                    let broker = self.broker.shown();
+                    format!("[Queues] {broker} takes no messages: {why}")
+                });
+                self.lines.block(Some(why.into()));
                 Ok(())
             }
             methods::UNBLOCKED => {
-                log::info!("[Queues] RabbitMQ takes messages again");
+                self.unblocked
+                    .info(|| format!("[Queues] {} takes messages again", self.broker.shown()));
+                self.lines.block(None);
                 Ok(())
             }
             kind => Err(unexpected(kind).into()),
@@ -185,6 +199,7 @@ impl Reading {
 struct Writing<'a> {
     writer: &'a mut BufWriter<WriteHalf<Stream>>,
     frame_max: usize,
+    blocked: Blocked,
 }
 
 impl Writing<'_> {
@@ -244,6 +259,10 @@ impl Writing<'_> {
     }
 
     async fn parcel(&mut self, parcel: Parcel) -> Result<(), String> {
+        let is_open = parcel.channel.reason().is_none();
+        if !is_open || !parcel.entry.admit(&parcel.body, self.blocked.reason()) {
+            return Ok(());
+        }
         self.put(&parcel.head).await?;
         for piece in parcel
             .body

@@ -176,7 +176,7 @@ async fn what_is_no_protocol_ends_the_connection() {
         let (opened, mut far) = connection();
         let (channel, _messages) = taking(&opened.client, &mut far, 10).await;
         far.say(&bytes).await;
-        let why = timeout(LIMIT, opened.lost).await.unwrap();
+        let why = timeout(LIMIT, opened.lost).await.unwrap().into_text();
         assert!(why.contains(words), "{words}: {why}");
         assert_eq!(channel.ended().await, why);
         assert!(channel.ack(1).await.is_err());
@@ -229,16 +229,17 @@ async fn the_end_of_a_channel_has_a_reason_and_ends_no_other() {
 #[tokio::test]
 async fn a_message_is_divided_into_frames_and_written_before_its_channel_closes() {
     let (opened, mut far) = connection();
-    let role = Role::Sends(Arc::new(Mutex::new(Unconfirmed::new())));
+    let unconfirmed = Arc::new(Mutex::new(Unconfirmed::new()));
+    let role = Role::Sends(Arc::clone(&unconfirmed));
     let (channel, number) = tokio::join!(
         opened.client.channel(role),
         far.answers(methods::CHANNEL_OPEN, methods::CHANNEL_OPEN_OK, &[0; 4])
     );
     let body = Bytes::from(vec![b'x'; 5000]);
-    let properties = Properties::default();
     let channel = channel.unwrap();
-    let sent = channel.publish("ex", "key", true, &properties, body);
-    sent.await.unwrap();
+    let head = channel.publishing("ex", "key", true, &Properties::default(), &body);
+    let (entry, _kept) = Entry::of_test(&unconfirmed);
+    channel.publish(head, body, entry).await.unwrap();
     drop(channel);
     // The handle of the channel is dropped, and yet the message is written first.
     let mut seen = Vec::new();

@@ -1,14 +1,15 @@
 //! Compiles an address to a subject or a subscription.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::super::address::Address;
 use super::super::driver::{Subscription, Topic};
 use super::address::{Server, servers};
-use super::connection::{Client, open};
-use super::{Subject, Subscribed};
+use super::connection::Client;
+use super::opening::open;
+use super::{Subject, Subscribed, subscribe};
 use crate::config::{ConfigError, Node};
-use crate::ext::broker::{Backoff, Link, most_bytes};
+use crate::ext::broker::{Link, QUICK, most_bytes};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::reload_state::Task;
 use crate::telemetry::queues::{Direction, MessageCounter};
@@ -54,8 +55,14 @@ pub(in crate::ext::pubsub) fn subscription(
     let key = format!("{} {key}", site.state("nats subscription", node));
     let counter = MessageCounter::new(site.pattern, Direction::In);
     let subscribed = cx.carry_over(key, |tasks| {
-        let subscribed = Arc::new(Subscribed::new(link, counter));
-        let work = Subscribed::fill(Arc::downgrade(&subscribed), name, queue);
+        let line = Arc::new(Link::new(&format!("the subject {name} of {NAME}")));
+        let subscribed = Arc::new(Subscribed::new(Arc::clone(&line), counter));
+        let weak = Arc::downgrade(&subscribed);
+        let open = move || {
+            let link = Arc::clone(&link);
+            subscribe(link, Weak::clone(&weak), name.clone(), queue.clone())
+        };
+        let work = Link::keep(Arc::downgrade(&line), QUICK, open);
         tasks.push(Task::new("subscription of NATS", work));
         subscribed
     });
@@ -123,7 +130,7 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
         let config = Arc::new(tls.config()?);
         let link = Arc::new(Link::new(NAME));
         let open = move || open(Arc::clone(&servers), Arc::clone(&config), most_bytes);
-        let work = Link::keep(Arc::downgrade(&link), Backoff::QUICK, open);
+        let work = Link::keep(Arc::downgrade(&link), QUICK, open);
         tasks.push(Task::new("connection to NATS", work));
         Ok::<_, crate::upstream::ClientError>(link)
     });

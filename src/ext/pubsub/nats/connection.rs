@@ -1,23 +1,22 @@
-//! A connection to a server: opening it, and the two halves that read and write while it is open.
+//! An open connection to a server: the two halves that read and write.
 //!
-//! The writing half sends a PING after each group of messages. The PONG confirms that the server has read them, and errors
-//! about them come before it.
+//! The writing half sends a PING after each group of messages and each subscription. The PONG confirms that the server
+//! has read them, and errors about them come before it.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::ClientConfig;
-use serde_json::json;
 use tokio::io::{AsyncWriteExt, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::address::Server;
 use super::wire::{Frame, Info, Message, Reader};
-use crate::ext::broker::{Calm, Failed, Opened, Stream, dial, failed, secured};
+use crate::ext::broker::{Calm, Opened, Stream, failed};
+use crate::ext::pubsub::driver::{Given, aside};
 use crate::upstream::budget::Full;
 use crate::upstream::collect::Overflow;
 
@@ -25,10 +24,6 @@ use crate::upstream::collect::Overflow;
 const PING: Duration = Duration::from_secs(10);
 /// A connection whose PING has no PONG for this time is lost.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a server may send nothing before it is taken for one that waits for TLS.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long connecting to one server may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The maximum number of commands that wait for the writing half, and that it writes at once.
 const MAX_WAITING: usize = 64;
 
@@ -52,14 +47,39 @@ struct Shared {
 /// The state that the reading half needs.
 #[derive(Default)]
 struct State {
-    sinks: HashMap<u64, Sink>,
-    /// PINGs without a PONG, with the messages before them.
+    subscriptions: HashMap<u64, Subscribed>,
+    /// PINGs without a PONG, with what was sent before them.
     pings: VecDeque<Ping>,
+}
+
+struct Subscribed {
+    subject: String,
+    queue: Option<String>,
+    sink: Sink,
+    /// Gets the error of the server.
+    refused: oneshot::Sender<String>,
+}
+
+impl Subscribed {
+    /// Whether an error of the server is about this subscription: `… Subscription to "a" using queue "b"`.
+    fn is_meant(&self, why: &str) -> bool {
+        let queue = self
+            .queue
+            .as_ref()
+            .map(|queue| format!("using queue \"{queue}\""));
+        why.contains(&format!("\"{}\"", self.subject))
+            && match queue {
+                Some(queue) => why.contains(&queue),
+                None => !why.contains("using queue"),
+            }
+    }
 }
 
 struct Ping {
     sent: Instant,
     messages: Vec<Sent>,
+    /// The number of the subscription that was sent before this PING, and who waits for its PONG.
+    subscription: Option<(u64, oneshot::Sender<()>)>,
 }
 
 /// A message whose PONG has not arrived yet.
@@ -78,6 +98,13 @@ enum Command {
         head: Vec<u8>,
         body: Bytes,
         done: Done,
+        given: Given,
+    },
+    Subscribe {
+        /// With its end.
+        line: String,
+        number: u64,
+        done: oneshot::Sender<()>,
     },
     /// A line, with its end.
     Line(String),
@@ -91,7 +118,7 @@ pub(super) enum Unsent {
     Headers,
     /// The server has rejected it, for this reason.
     Rejected(String),
-    /// The message may have been sent.
+    /// The connection was lost.
     Lost,
 }
 
@@ -99,12 +126,13 @@ impl Client {
     /// Sends a message, and waits until the server has read it.
     ///
     /// # Errors
-    /// It was not sent, or this is unknown.
+    /// It was not sent, or this is unknown: then it is `given`.
     pub(super) async fn publish(
         &self,
         subject: &Arc<str>,
         headers: &[u8],
         body: Bytes,
+        given: &Given,
     ) -> Result<(), Unsent> {
         let whole = headers.len() + body.len();
         if whole > self.0.max_payload.load(Ordering::Relaxed) {
@@ -124,6 +152,7 @@ impl Client {
             head,
             body,
             done,
+            given: given.clone(),
         };
         let queued = self.0.commands.send(command).await;
         queued.map_err(|_| Unsent::Lost)?;
@@ -133,21 +162,73 @@ impl Client {
         }
     }
 
-    /// Subscribes, and returns the number of the subscription.
-    pub(super) async fn subscribe(&self, subject: &str, queue: Option<&str>, sink: Sink) -> u64 {
+    /// Subscribes, and waits until the server has accepted it.
+    ///
+    /// # Errors
+    /// The server refuses it, or the connection is lost.
+    pub(super) async fn subscribe(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+        sink: Sink,
+    ) -> Result<Ticket, String> {
         let number = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
-        lock(&self.0.state).sinks.insert(number, sink);
+        let (refused, refusal) = oneshot::channel();
+        let subscribed = Subscribed {
+            subject: subject.to_owned(),
+            queue: queue.map(str::to_owned),
+            sink,
+            refused,
+        };
+        lock(&self.0.state).subscriptions.insert(number, subscribed);
+        let mut ticket = Ticket {
+            client: self.clone(),
+            number,
+            refusal,
+        };
         let queue = queue.map(|queue| format!(" {queue}")).unwrap_or_default();
         let line = format!("SUB {subject}{queue} {number}\r\n");
-        // If the connection is lost, the next one gets the subscription.
-        let _ = self.0.commands.send(Command::Line(line)).await;
-        number
+        let (done, accepted) = oneshot::channel();
+        let command = Command::Subscribe { line, number, done };
+        let lost = || "the connection is lost".to_owned();
+        let queued = self.0.commands.send(command).await;
+        queued.map_err(|_| lost())?;
+        tokio::select! {
+            biased;
+            why = &mut ticket.refusal => return Err(why.unwrap_or_else(|_| lost())),
+            accepted = accepted => accepted.map_err(|_| lost())?,
+        }
+        Ok(ticket)
     }
+}
 
-    pub(super) async fn unsubscribe(&self, number: u64) {
-        lock(&self.0.state).sinks.remove(&number);
-        let line = format!("UNSUB {number}\r\n");
-        let _ = self.0.commands.send(Command::Line(line)).await;
+/// A subscription. Dropping it ends it.
+pub(super) struct Ticket {
+    client: Client,
+    number: u64,
+    refusal: oneshot::Receiver<String>,
+}
+
+impl Ticket {
+    /// Resolves, with the error of the server, when it no longer allows the subscription.
+    pub(super) async fn refused(&mut self) -> String {
+        match (&mut self.refusal).await {
+            Ok(why) => why,
+            // The connection is lost.
+            Err(_) => pending().await,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Client(shared) = self.client.clone();
+        lock(&shared.state).subscriptions.remove(&self.number);
+        let line = format!("UNSUB {}\r\n", self.number);
+        aside(async move {
+            // If the connection is lost, the subscription is, too.
+            let _ = shared.commands.send(Command::Line(line)).await;
+        });
     }
 }
 
@@ -155,120 +236,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a connection to one of the servers.
-pub(super) async fn open(
-    servers: Arc<[Server]>,
-    tls: Arc<ClientConfig>,
-    most_bytes: u64,
-) -> Result<Opened<Client>, Failed> {
-    let mut reason = String::new();
-    // Starts at a random one, so that several gateways do not all use the same server.
-    for server in servers
-        .iter()
-        .cycle()
-        .skip(random(servers.len()))
-        .take(servers.len())
-    {
-        let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls), most_bytes)).await;
-        match attempt.unwrap_or_else(|_| Err("no reply in time".to_owned())) {
-            Ok((info, reader)) => return Ok(opened(&info, reader)),
-            Err(why) => reason = why,
-        }
-    }
-    Err(Failed::from(reason))
-}
-
-/// A number below `most`.
-fn random(most: usize) -> usize {
-    let mut byte = [0];
-    let filled = aws_lc_rs::rand::fill(&mut byte);
-    filled.map_or(0, |()| usize::from(byte[0]) % most.max(1))
-}
-
-/// Connects to a server up to its first PONG.
-async fn connect(
-    server: &Server,
-    tls: Arc<ClientConfig>,
-    most_bytes: u64,
-) -> Result<(Info, Reader<Stream>), String> {
-    let stream = dial(server.name(), server.port).await?;
-    let mut reader = Reader::new(stream, most_bytes);
-    let greeted = match timeout(QUIET, reader.next()).await {
-        Ok(greeted) => Some(info(greeted?)?),
-        // The server waits for TLS (`handshake_first`).
-        Err(_) if server.tls && reader.is_empty() => None,
-        Err(_) => Some(info(reader.next().await?)?),
-    };
-    let is_plain = greeted
-        .as_ref()
-        .is_some_and(|info| !info.tls_required && !info.tls_available);
-    if server.tls && is_plain {
-        return Err("the server does not offer TLS".to_owned());
-    }
-    let uses_tls = server.tls || greeted.as_ref().is_some_and(|info| info.tls_required);
-    if uses_tls {
-        let stream = secured(reader.into_stream()?, server.name(), tls).await?;
-        reader = Reader::new(stream, most_bytes);
-    }
-    let mut info = match greeted {
-        Some(info) => info,
-        None => info(reader.next().await?)?,
-    };
-    reader.hide(&server.credentials);
-    let greeting = format!("CONNECT {}\r\nPING\r\n", introduction(server, uses_tls));
-    let stream = reader.stream();
-    stream
-        .write_all(greeting.as_bytes())
-        .await
-        .map_err(|error| failed(&error))?;
-    stream.flush().await.map_err(|error| failed(&error))?;
-    loop {
-        match reader.next().await? {
-            Frame::Pong => return Ok((info, reader)),
-            Frame::Info(newer) => info = newer,
-            Frame::Error(why) => return Err(why),
-            _ => {}
-        }
-    }
-}
-
-/// The first frame of a server.
-fn info(frame: Frame) -> Result<Info, String> {
-    match frame {
-        Frame::Info(info) => Ok(info),
-        _ => Err("the server does not begin with INFO".to_owned()),
-    }
-}
-
-/// The options of a connection, in JSON.
-fn introduction(server: &Server, uses_tls: bool) -> serde_json::Value {
-    let credentials = &server.credentials;
-    let mut options = json!({
-        "verbose": false,
-        "pedantic": false,
-        "tls_required": uses_tls,
-        "name": "portcullis",
-        "lang": "rust",
-        "version": env!("CARGO_PKG_VERSION"),
-        "protocol": 1,
-        "echo": true,
-        "headers": true,
-        "no_responders": false,
-    });
-    for (name, value) in [
-        ("user", &credentials.user),
-        ("pass", &credentials.password),
-        ("auth_token", &credentials.token),
-    ] {
-        if let Some(value) = value {
-            options[name] = json!(value);
-        }
-    }
-    options
-}
-
 /// A client of an open connection, and the work that keeps it open.
-fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
+pub(super) fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
     let (commands, waiting) = mpsc::channel(MAX_WAITING);
     let shared = Arc::new(Shared {
         commands: commands.clone(),
@@ -291,9 +260,9 @@ fn opened(info: &Info, reader: Reader<Stream>) -> Opened<Client> {
             why = reading.run() => why,
             why = writing(write, waiting, &state) => why,
         };
-        // Requests that wait for a PONG get an error.
+        // Those that wait for a PONG get an error.
         *lock(&state) = State::default();
-        why
+        why.into()
     };
     Opened {
         client: Client(shared),
@@ -331,8 +300,9 @@ impl Reading {
     fn took(&self, frame: Frame) -> Result<(), String> {
         match frame {
             Frame::Message(message) => {
-                if let Some(sink) = lock(&self.shared.state).sinks.get(&message.subscription) {
-                    sink(Some(message));
+                let state = lock(&self.shared.state);
+                if let Some(subscribed) = state.subscriptions.get(&message.subscription) {
+                    (subscribed.sink)(Some(message));
                 }
             }
             Frame::Unkept {
@@ -340,8 +310,9 @@ impl Reading {
                 bytes,
                 why,
             } => {
-                if let Some(sink) = lock(&self.shared.state).sinks.get(&subscription) {
-                    sink(None);
+                if let Some(subscribed) = lock(&self.shared.state).subscriptions.get(&subscription)
+                {
+                    (subscribed.sink)(None);
                 }
                 let why = match why {
                     Overflow::TooLarge => "it is larger than allowed".to_owned(),
@@ -356,10 +327,13 @@ impl Reading {
             }
             Frame::Pong => {
                 let ping = lock(&self.shared.state).pings.pop_front();
-                let messages = ping.map(|ping| ping.messages).unwrap_or_default();
-                for sent in messages {
+                let Some(ping) = ping else { return Ok(()) };
+                for sent in ping.messages {
                     // The request may have ended.
                     let _ = sent.done.send(Ok(()));
+                }
+                if let Some((_, done)) = ping.subscription {
+                    let _ = done.send(());
                 }
             }
             Frame::Info(info) if info.ldm => return Err("the server is about to stop".to_owned()),
@@ -373,28 +347,59 @@ impl Reading {
         Ok(())
     }
 
-    /// The server closes the connection after most errors, but not after those about permissions and subjects.
+    /// The server closes the connection after most errors, but not after those about permissions, subjects, and the
+    /// number of subscriptions.
     fn rejected(&self, why: String) -> Result<(), String> {
         let lower = why.to_ascii_lowercase();
-        if !lower.starts_with("permissions violation") && !lower.starts_with("invalid subject") {
+        let is_permission = lower.starts_with("permissions violation");
+        let is_limit = lower.starts_with("maximum subscriptions exceeded");
+        if !is_permission && !is_limit && !lower.starts_with("invalid subject") {
             return Err(why);
         }
         self.rejections
             .warn(|| format!("[PubSub] NATS rejects a command: {why}"));
-        if lower.contains("publish") {
-            let mut state = lock(&self.shared.state);
-            for ping in &mut state.pings {
-                let all = std::mem::take(&mut ping.messages);
-                let (meant, others): (Vec<Sent>, Vec<Sent>) = all
-                    .into_iter()
-                    .partition(|sent| why.contains(&format!("\"{}\"", sent.subject)));
-                ping.messages = others;
-                for sent in meant {
-                    let _ = sent.done.send(Err(why.clone()));
-                }
+        let mut state = lock(&self.shared.state);
+        if is_permission && lower.contains("publish") {
+            state.reject(&why);
+        } else if is_permission {
+            let all = state.subscriptions.iter();
+            let meant = all.filter(|(_, subscribed)| subscribed.is_meant(&why));
+            let meant: Vec<u64> = meant.map(|(number, _)| *number).collect();
+            for number in meant {
+                state.refuse(number, &why);
             }
+        } else if let Some(ping) = state.pings.front()
+            && let Some((number, _)) = ping.subscription
+        {
+            // It names none: it is about what was sent before the next PONG.
+            state.refuse(number, &why);
+        } else if is_limit {
+            return Err(why);
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// The server has rejected messages.
+    fn reject(&mut self, why: &str) {
+        for ping in &mut self.pings {
+            let all = std::mem::take(&mut ping.messages);
+            let (meant, others): (Vec<Sent>, Vec<Sent>) = all
+                .into_iter()
+                .partition(|sent| why.contains(&format!("\"{}\"", sent.subject)));
+            ping.messages = others;
+            for sent in meant {
+                let _ = sent.done.send(Err(why.to_owned()));
+            }
+        }
+    }
+
+    /// The server has refused a subscription.
+    fn refuse(&mut self, number: u64, why: &str) {
+        if let Some(subscribed) = self.subscriptions.remove(&number) {
+            let _ = subscribed.refused.send(why.to_owned());
+        }
     }
 }
 
@@ -431,7 +436,7 @@ async fn writing(
     }
 }
 
-/// Writes commands, and a PING if there are messages among them or it is time for one.
+/// Writes commands. A PING follows the messages among them, each subscription, and a tick.
 async fn written(
     stream: &mut BufWriter<WriteHalf<Stream>>,
     commands: &mut Vec<Command>,
@@ -440,29 +445,42 @@ async fn written(
 ) -> std::io::Result<()> {
     let mut messages = Vec::new();
     let mut bytes = Vec::new();
+    // Added before the bytes are written: the server may respond meanwhile.
+    let ping = |bytes: &mut Vec<Bytes>, messages, subscription| {
+        bytes.push(Bytes::from_static(b"PING\r\n"));
+        lock(state).pings.push_back(Ping {
+            sent: Instant::now(),
+            messages,
+            subscription,
+        });
+    };
     for command in commands.drain(..) {
         match command {
             Command::Line(line) => bytes.push(line.into()),
-            // The request has ended before its message was sent.
-            Command::Publish { done, .. } if done.is_closed() => {}
+            Command::Subscribe { line, number, done } => {
+                bytes.push(line.into());
+                // An error before its PONG is about this subscription, and so not about earlier messages.
+                let earlier = std::mem::take(&mut messages);
+                ping(&mut bytes, earlier, Some((number, done)));
+            }
             Command::Publish {
                 subject,
                 head,
                 body,
                 done,
+                given,
             } => {
-                messages.push(Sent { subject, done });
-                bytes.extend([Bytes::from(head), body, Bytes::from_static(b"\r\n")]);
+                given.set();
+                // Otherwise the request has ended before its message was sent.
+                if !done.is_closed() {
+                    messages.push(Sent { subject, done });
+                    bytes.extend([Bytes::from(head), body, Bytes::from_static(b"\r\n")]);
+                }
             }
         }
     }
     if is_tick || !messages.is_empty() {
-        bytes.push(Bytes::from_static(b"PING\r\n"));
-        // Before the bytes: the server may respond while they are written.
-        lock(state).pings.push_back(Ping {
-            sent: Instant::now(),
-            messages,
-        });
+        ping(&mut bytes, messages, None);
     }
     for piece in bytes {
         stream.write_all(&piece).await?;

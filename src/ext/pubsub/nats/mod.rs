@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `address`, `compile` | the addresses of servers, and the compilation of subjects |
 //! | `wire`, `headers` | the protocol: what a server sends, and the headers of messages |
-//! | `connection` | a connection to a server |
+//! | `opening`, `connection` | opens a connection to a server; an open one |
 //! | `gob` | messages in KrakenD's older form |
 
 mod address;
@@ -15,20 +15,21 @@ mod compile;
 mod connection;
 mod gob;
 mod headers;
+mod opening;
 mod wire;
 
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::connection::{Client, Unsent};
+use self::connection::Client;
 use self::wire::Message;
-use super::driver::{Claim, Confirm, Outbound, Subscription, Taken, Topic, Verdict};
-use crate::ext::broker::{Calm, Inbox, Link};
+use super::driver::{
+    Claim, Confirm, Given, Outbound, Subscription, Taken, Topic, Unsent, Verdict, content_type,
+};
+use crate::ext::broker::{Calm, Failed, Inbox, Link, Opened, lost, on_connection};
 use crate::runtime::failure::{Failure, Kind};
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
@@ -47,19 +48,21 @@ struct Subject {
 
 #[async_trait]
 impl Topic for Subject {
-    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
+    async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
         let headers = headers::written(&message.metadata)?;
         let client = self.link.client(deadline).await?;
-        let send = client.publish(&self.name, &headers, message.body);
+        let given = Given::default();
+        let send = client.publish(&self.name, &headers, message.body, &given);
         match timeout_at(deadline, send).await {
-            Ok(sent) => sent.map_err(unsent),
-            Err(_) => Err(Failure::new(Kind::Deadline, "context deadline exceeded")),
+            Ok(sent) => sent.map_err(|why| unsent(why, &given)),
+            Err(_) => Err(given.unsent(Failure::new(Kind::Deadline, "context deadline exceeded"))),
         }
     }
 }
 
-fn unsent(why: Unsent) -> Failure {
-    match why {
+fn unsent(why: connection::Unsent, given: &Given) -> Unsent {
+    use connection::Unsent;
+    let failure = match why {
         Unsent::TooLarge => Failure::new(
             Kind::BodyTooLarge,
             "pubsub: the message is larger than NATS allows",
@@ -69,60 +72,55 @@ fn unsent(why: Unsent) -> Failure {
             "pubsub: this NATS server does not support headers",
         ),
         Unsent::Rejected(why) => Failure::new(Kind::Status, format!("pubsub: NATS: {why}")),
-        Unsent::Lost => Failure::new(
-            Kind::Broken,
-            "pubsub: NATS: the connection was lost, and the message may have been sent",
-        ),
-    }
+        Unsent::Lost => {
+            let text = "pubsub: NATS: the connection was lost";
+            return given.unsent(Failure::new(Kind::Broken, text));
+        }
+    };
+    failure.into()
 }
 
 /// A subscription, whose messages wait for requests.
 #[derive(Debug)]
 struct Subscribed {
-    link: Arc<Link<Client>>,
+    /// The subscription on the current connection. It ends when this is dropped.
+    line: Arc<Link<()>>,
     inbox: Inbox<Message>,
     /// Counts messages that are lost.
     counter: MessageCounter,
     /// Warnings about messages without room.
     full: Calm,
-    /// Closed when the subscription is dropped.
-    alive: watch::Sender<()>,
 }
 
 impl Subscribed {
-    fn new(link: Arc<Link<Client>>, counter: MessageCounter) -> Subscribed {
+    fn new(line: Arc<Link<()>>, counter: MessageCounter) -> Subscribed {
         Subscribed {
-            link,
+            line,
             inbox: Inbox::new(MAX_WAITING, MAX_BYTES),
             counter,
             full: Calm::default(),
-            alive: watch::Sender::new(()),
         }
     }
+}
 
-    /// Subscribes on each connection until the subscription is dropped.
-    async fn fill(subscribed: Weak<Subscribed>, subject: String, queue: Option<String>) {
-        let both = subscribed
-            .upgrade()
-            .map(|this| (this.link.connections(), this.alive.subscribe()));
-        let Some((mut connections, mut gone)) = both else {
-            return;
-        };
-        loop {
-            let client = tokio::select! {
-                client = connections.next() => client,
-                _ = gone.changed() => return,
-            };
-            let Some(client) = client else { return };
-            let (inbox, name) = (Weak::clone(&subscribed), subject.clone());
-            let sink = Box::new(move |message| arrived(&inbox, &name, message));
-            let number = client.subscribe(&subject, queue.as_deref(), sink).await;
-            tokio::select! {
-                () = connections.lost() => {}
-                _ = gone.changed() => return client.unsubscribe(number).await,
-            }
-        }
-    }
+/// Subscribes for `subscribed` as soon as there is a connection.
+async fn subscribe(
+    link: Arc<Link<Client>>,
+    subscribed: Weak<Subscribed>,
+    subject: String,
+    queue: Option<String>,
+) -> Result<Opened<()>, Failed> {
+    let setup = |client: Client| async move {
+        let name = subject.clone();
+        let sink = Box::new(move |message| arrived(&subscribed, &name, message));
+        client.subscribe(&subject, queue.as_deref(), sink).await
+    };
+    let (mut ticket, connections) = on_connection(link, setup).await?;
+    let refused = async move { ticket.refused().await };
+    Ok(Opened {
+        client: (),
+        lost: Box::pin(lost(connections, refused)),
+    })
 }
 
 /// Keeps a message for the next request.
@@ -147,23 +145,30 @@ fn arrived(subscribed: &Weak<Subscribed>, subject: &str, message: Option<Message
 #[async_trait]
 impl Subscription for Arc<Subscribed> {
     async fn receive(&self, deadline: Instant) -> Result<Option<Taken>, Failure> {
-        // Messages that are here can be taken without a connection.
-        if self.inbox.is_empty() {
-            self.link.client(deadline).await?;
-        }
-        match timeout_at(deadline, self.inbox.next()).await {
-            Ok(message) => Ok(Some(taken(self, message))),
-            // No message arrived in time: this is an error only if the connection is lost.
-            Err(_) => self.link.client(Instant::now()).await.map(|_| None),
+        let mut connections = self.line.connections();
+        loop {
+            // Messages that are here can be taken without a connection.
+            if self.inbox.is_empty() {
+                self.line.client(deadline).await?;
+            }
+            tokio::select! {
+                biased;
+                message = self.inbox.next() => return Ok(Some(taken(self, message))),
+                () = connections.lost() => {}
+                // No message arrived in time: this is an error only if there is no subscription.
+                () = sleep_until(deadline) => {
+                    return self.line.client(Instant::now()).await.map(|()| None);
+                }
+            }
         }
     }
 }
 
 fn taken(subscribed: &Arc<Subscribed>, message: Message) -> Taken {
-    let (body, content_type) = parts(&message);
+    let (body, kind) = parts(&message);
     Taken {
         body,
-        content_type: content_type.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()),
+        content_type: kind.and_then(|bytes| content_type(&bytes)),
         claim: Claim::new(Delivered {
             subscribed: Arc::downgrade(subscribed),
             message,
