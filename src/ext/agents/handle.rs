@@ -16,7 +16,7 @@ use super::source::{Delivery, Disposition, Receipt};
 use crate::backoff::Backoff;
 use crate::ext::broker::{Calm, FULL_PAUSE, Skipped};
 use crate::ext::rate_limit::{Bucket, Rate, Verdict};
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::Failure;
 use crate::telemetry::queues::{AgentSeries, MessageCounter, Result as Ended};
 use crate::telemetry::sanitize::printable;
 use crate::upstream::budget::Full;

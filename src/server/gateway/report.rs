@@ -37,7 +37,7 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
         path: head.path,
         headers: head.headers,
         by_trusted_proxy: active.service.options.client_address.trusts(head.peer),
-        is_logged: active.access_log.is_detailed(),
+        is_logged: active.common().access_log.is_detailed(),
         at: ctx.started,
     };
     ctx.observed = Some(observe::Request::begin(observer, &start));
