@@ -11,7 +11,7 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// A configured OCSP response.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct StapleInUse {
+pub struct StapleInUse {
     /// The path of its file.
     pub file: String,
     pub end: StapleEnd,
@@ -21,7 +21,7 @@ pub(crate) struct StapleInUse {
 
 /// When clients begin to reject a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum StapleEnd {
+pub enum StapleEnd {
     /// They reject it now, so it is not stapled.
     Past,
     /// In seconds since 1970.
