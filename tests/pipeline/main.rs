@@ -120,7 +120,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         encoding: Encoding::Json,
         signer: None,
     };
-    let call = ClientCall {
+    let mut call = ClientCall {
         line: None,
         method: None,
         headers: HeaderMap::new(),
@@ -138,7 +138,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         started: Instant::now(),
         kept: None,
     };
-    let outcome = run_with(&Upstream, &options(), &endpoint, &work, &call).await;
+    let outcome = run_with(&Upstream, &options(), &endpoint, &work, &mut call).await;
     let Ending::Response(response) = outcome.ending else {
         panic!("a composed endpoint answers")
     };
