@@ -66,7 +66,7 @@ fn a_late_backend_is_reported_with_what_was_late() {
     endpoints.push(json!({ "endpoint": "/several", "backend": [header(), tls()] }));
     let gateway = Gateway::start(
         &json!({
-            "version": 3, "timeout": "400ms", "endpoints": endpoints,
+            "version": 3, "timeout": "2s", "endpoints": endpoints,
             "extra_config": {
                 "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") },
                 "portcullis/stream": { "idle_timeout": "200ms" },
@@ -80,7 +80,7 @@ fn a_late_backend_is_reported_with_what_was_late() {
         // The client gets KrakenD's text.
         assert_eq!(response.text(), "context deadline exceeded", "{name}");
         let line = format!("[ENDPOINT: /{name}] context deadline exceeded ({reason})");
-        eventually(&line, Duration::from_secs(10), || {
+        eventually(&line, Duration::from_secs(30), || {
             gateway.output().contains(&line)
         });
     }
@@ -107,7 +107,7 @@ fn a_late_backend_is_reported_with_what_was_late() {
             "portcullis_backend_calls_total{{backend=\"/{name}\",result=\"{reason}\",route=\"/several\"}} 1\n"
         ));
     }
-    eventually("the series", Duration::from_secs(10), || {
+    eventually("the series", Duration::from_secs(30), || {
         let mut client = crate::support::Client::connect(metrics).unwrap();
         client
             .send("GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -123,7 +123,7 @@ fn a_late_backend_is_reported_with_what_was_late() {
         "Error #0: context deadline exceeded (header_timeout) (",
         "Error #1: context deadline exceeded (tls_timeout) (",
     ] {
-        eventually(line, Duration::from_secs(10), || {
+        eventually(line, Duration::from_secs(30), || {
             gateway.output().contains(line)
         });
     }

@@ -91,13 +91,13 @@ fn a_client_that_is_silent_in_its_body_gets_408_and_its_stream_alone_is_reset() 
 fn once_the_response_has_begun_a_client_may_be_silent() {
     block_on(async {
         let stub = Stub::with("[{}]");
-        let gateway = gateway(&stub, "300ms", backend().await);
+        let gateway = gateway(&stub, "2s", backend().await);
         let mut client = connect(gateway.port()).await;
         let request = ask(gateway.port(), "POST", "/chat", &[GRPC]);
         let (response, mut stream) = client.send_request(request, false).unwrap();
         let mut body = response.await.unwrap().into_body();
         for message in ["one", "two"] {
-            pause(Duration::from_millis(700));
+            pause(Duration::from_millis(2500));
             stream.send_data(Bytes::from(message), false).unwrap();
             assert_eq!(body.data().await.unwrap().unwrap(), message);
         }
