@@ -129,11 +129,14 @@ fn play_all(cases: Vec<Case>, exceptions: &Exceptions) -> Tally {
             });
         }
     });
-    // Recorded time limits are those of an idle machine: what failed among others may be right alone.
-    let doubtful = std::mem::take(&mut tally.lock().unwrap().doubtful);
+    // Recorded time limits are those of an idle machine, and some are a few milliseconds: what failed among others may be
+    // right alone, when the machine does not stall.
     let stub = Stub::start();
-    for case in doubtful {
-        judge(case, &stub, exceptions, &tally, false);
+    for turn in 1..=5 {
+        let doubtful = std::mem::take(&mut tally.lock().unwrap().doubtful);
+        for case in doubtful {
+            judge(case, &stub, exceptions, &tally, turn < 5);
+        }
     }
     tally.into_inner().unwrap()
 }

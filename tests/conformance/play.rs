@@ -12,8 +12,8 @@ use super::support::ports::Closed;
 use super::support::stub::Fill;
 use super::support::{Client, Gateway, Json, Response, Stub, pause, ports};
 
-const START: Duration = Duration::from_secs(20);
-const CLIENT: Duration = Duration::from_secs(6);
+const START: Duration = Duration::from_secs(60);
+const CLIENT: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(2);
 
 /// Plays `case`; the first difference, if there is one.
