@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::collector::Span;
-use crate::support::{Client, Signer, Stub, Upstream, eventually, tokens};
+use crate::support::{Client, Signer, Stub, Upstream, tokens};
 use crate::telemetry::{CLIENT, CLIENTS, CLIENTS_TRACE, INTERNAL, Rig, SERVER, a, find, grpc};
 
 /// The span whose id is the parent of `span`.
@@ -26,9 +26,6 @@ fn a_token_check_that_waits_for_keys_is_a_span() {
         "extra_config": {"auth/validator": {"alg": "ES256", "audience": ["api"],
             "jwk_url": format!("{}/jwks", keys.url()), "disable_jwk_security": true}}});
     let rig = Rig::of(grpc(), json!([endpoint]));
-    eventually("the keys have come", Duration::from_secs(30), || {
-        rig.gateway.get("/__ready").status == 200
-    });
     let bearer = format!("Bearer {}", signer.token(&tokens::claims("api")));
     // An unknown key makes the gateway look for newer ones.
     let other = Signer::es256("other");
