@@ -18,7 +18,7 @@ use portcullis::internals::jose::{
     Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
     TokenCache, Verifier,
 };
-use portcullis::internals::runtime::request::{Head, Notes};
+use portcullis::internals::runtime::request::{Head, Host, Notes};
 use portcullis::internals::runtime::step::{EndpointStep, Gate};
 use portcullis::internals::upstream::{Clients, DnsTable};
 use serde_json::{Value, json};
@@ -169,7 +169,7 @@ fn endpoint(c: &mut Criterion) {
         path: "/x",
         query: None,
         headers: &headers,
-        host: "gateway",
+        host: Host::Given("gateway"),
         peer: address,
         client: address,
         secure: false,

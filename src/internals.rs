@@ -91,7 +91,7 @@ pub mod runtime {
         pub use crate::runtime::pipeline::{ClientCall, Ending, Upstream, run_with};
     }
     pub mod request {
-        pub use crate::runtime::request::{Head, Notes, Params};
+        pub use crate::runtime::request::{Head, Host, Notes, Params};
     }
     pub mod router {
         pub use crate::runtime::router::{Options, Pattern, Router, route_anything};

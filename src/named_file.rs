@@ -103,7 +103,7 @@ fn read_within(path: &Path, most: u64, time: Duration) -> Result<Vec<u8>> {
                     "the pipe was not closed within {seconds} s"
                 )));
             }
-            std::thread::sleep(PAUSE);
+            pause();
         }
     } else {
         limited.read_to_end(&mut bytes)?;
@@ -112,6 +112,12 @@ fn read_within(path: &Path, most: u64, time: Duration) -> Result<Vec<u8>> {
         return Err(Error::other(format!("larger than {}", size(most))));
     }
     Ok(bytes)
+}
+
+/// Only the start, a reload and commands read pipes, on threads of their own.
+#[expect(clippy::disallowed_methods)]
+fn pause() {
+    std::thread::sleep(PAUSE);
 }
 
 /// Whether a pipe has delivered everything. Before its first byte, a pipe without a writer is not at its end: the writer

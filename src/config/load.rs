@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(read(&path).unwrap().len(), 64 << 20);
         file.set_len((64 << 20) + 1).unwrap();
         let reason = read(&path).unwrap_err();
-        assert!(reason.ends_with("file: larger than 64 MiB"), "{reason}");
+        assert!(reason.ends_with("json: larger than 64 MiB"), "{reason}");
     }
 
     #[test]

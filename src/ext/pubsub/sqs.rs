@@ -67,28 +67,25 @@ impl Topic for Sqs {
         }
         let body = json!({ "QueueUrl": self.0.url, "Entries": [entry] });
         let answer = self.0.call("SendMessageBatch", &body, deadline).await?;
-        accepted(&answer)
+        rejection(&answer).map_or(Ok(()), Err)
     }
 }
 
-/// Whether a response of SQS says that our only message is in the queue.
-///
-/// # Errors
-/// It says something else, or nothing.
-fn accepted(answer: &Value) -> Result<(), Unsent> {
+/// Why our only message is not in the queue, unless the response of SQS says that it is.
+fn rejection(answer: &Value) -> Option<Unsent> {
     let list = |name: &str| answer.get(name).and_then(Value::as_array);
     let failed = list("Failed").and_then(|failed| failed.first());
     if let Some(failed) = failed {
         let code = failed.get("Code").and_then(Value::as_str);
         let text = format!("pubsub: the queue rejected the message: {}", short(code));
-        return Err(Failure::new(Kind::Status, text).into());
+        return Some(Failure::new(Kind::Status, text).into());
     }
     let is_ours = |entry: &Value| entry.get("Id").and_then(Value::as_str) == Some("0");
     if list("Successful").is_some_and(|all| all.iter().any(is_ours)) {
-        return Ok(());
+        return None;
     }
     let text = "pubsub: the queue has not confirmed the message";
-    Err(Unsent::unknown(Failure::new(Kind::Status, text)))
+    Some(Unsent::unknown(Failure::new(Kind::Status, text)))
 }
 
 #[async_trait]

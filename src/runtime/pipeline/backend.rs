@@ -168,15 +168,12 @@ pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'
             continue;
         };
         let value = match path {
-            "" => match earlier.texts.get(index) {
-                Some(Some(body)) => Some(String::from_utf8_lossy(body)),
-                _ => None,
-            },
+            "" => (earlier.texts.get(index).and_then(Option::as_ref))
+                .map(|body| String::from_utf8_lossy(body)),
             path => earlier.responses.get(index).and_then(|r| r.text_at(path)),
         };
-        if let Some(value) = value {
-            params.0.push((Arc::from(&**name), value.into_owned()));
-        }
+        let value = value.map(|value| (Arc::from(&**name), value.into_owned()));
+        params.0.extend(value);
     }
     Seed {
         params,

@@ -38,9 +38,11 @@ fn a_message_for_aws_may_have_been_sent() {
         short(publisher("/queue", "awssqs://", &queue)),
     ];
     let gateway = gateway(&KEYS, &endpoints);
-    for path in ["/topic", "/queue"] {
-        let log = format!("[BACKEND: {path}]");
-        expect(&gateway, path, [&log, "the message may have been sent"]);
+    for (path, service) in [
+        ("/topic", "[BACKEND: awssns://"),
+        ("/queue", "[BACKEND: awssqs://"),
+    ] {
+        expect(&gateway, path, [service, "the message may have been sent"]);
     }
 }
 
@@ -50,7 +52,7 @@ fn a_message_for_google_may_have_been_sent() {
     let host = super::google::host(&stub);
     let endpoint = short(publisher("/topic", "gcppubsub://", "projects/p/topics/t"));
     let gateway = gateway(&[("PUBSUB_EMULATOR_HOST", &host)], &[endpoint]);
-    let words = ["[BACKEND: /topic]", "the message may have been sent"];
+    let words = ["[BACKEND: gcppubsub://", "the message may have been sent"];
     expect(&gateway, "/topic", words);
 }
 

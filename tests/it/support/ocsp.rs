@@ -33,6 +33,7 @@ impl<'r> Response<'r> {
         }
     }
 
+    /// Signed now, with a signature that differs each time.
     pub fn der(&self) -> Vec<u8> {
         let (_, parsed) = x509_parser::parse_x509_certificate(self.certificate).unwrap();
         let hash = |text| digest(&SHA1_FOR_LEGACY_USE_ONLY, text).as_ref().to_vec();
@@ -64,11 +65,12 @@ impl<'r> Response<'r> {
         let bytes = tlv(0x30, &[&kind, &tlv(0x04, &[&basic])]);
         tlv(0x30, &[&tlv(0x0a, &[&[0]]), &tlv(0xa0, &[&bytes])])
     }
+}
 
-    pub fn pem(&self) -> String {
-        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.der());
-        format!("-----BEGIN OCSP RESPONSE-----\n{text}\n-----END OCSP RESPONSE-----\n")
-    }
+/// Each call of [`Response::der`] signs again, so a test that compares bytes makes them once.
+pub fn pem_of(der: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    format!("-----BEGIN OCSP RESPONSE-----\n{text}\n-----END OCSP RESPONSE-----\n")
 }
 
 /// The status revoked.

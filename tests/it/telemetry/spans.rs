@@ -189,7 +189,7 @@ fn a_failing_call_is_reported_with_its_reason() {
         assert_eq!(proxy.attributes["http.response.status_code"], 500);
         assert!(proxy.attributes.contains_key("error"), "{proxy:?}");
         let error = match path {
-            "/t" => "timeout",
+            "/t" => "header_timeout",
             "/e" => "500",
             _ => "connect_refused",
         };

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::credulous::credulous_client;
 use super::{checked, config};
 use crate::support::http::request;
-use crate::support::ocsp::{Response, UNKNOWN, revoked};
+use crate::support::ocsp::{Response, UNKNOWN, pem_of, revoked};
 use crate::support::tls::Authority;
 use crate::support::{Client, Gateway, eventually};
 
@@ -29,13 +29,13 @@ fn one_key() -> serde_json::Value {
 fn a_response_of_the_authority_is_stapled() {
     let authority = Authority::new();
     let (chain, key, der) = chain(&authority);
-    let response = Response::good(&der, authority.key());
+    let response = Response::good(&der, authority.key()).der();
     let pair = [("c", &*chain), ("k", &*key)];
-    let pem = response.pem();
+    let pem = pem_of(&response);
     let files: Vec<_> = pair.into_iter().chain([("o", &*pem)]).collect();
     let gateway = Gateway::start_with(&config(one_key()).to_string(), &files);
     let (_, stapled) = credulous_client(gateway.port(), None);
-    assert_eq!(stapled, response.der());
+    assert_eq!(stapled, response);
     let with = |response: Option<&str>| {
         let response = response.map(|text| ("o", text));
         let files: Vec<_> = pair.into_iter().chain(response).collect();
@@ -103,7 +103,7 @@ fn a_response_that_clients_would_reject_is_not_stapled() {
             Some("has a thisUpdate in the future"),
         ),
     ] {
-        let pem = response.pem();
+        let pem = pem_of(&response.der());
         let files = [("c", &*chain), ("k", &*key), ("o", &*pem)];
         let (code, said) = checked(&config(one_key()), &files);
         assert_eq!(code, Some(0), "{said}");
@@ -130,7 +130,7 @@ fn the_end_of_a_response_is_a_metric_and_a_log_line() {
         next_update: Some(&next),
         ..Response::good(&der, authority.key())
     };
-    let pem = response.pem();
+    let pem = pem_of(&response.der());
     let files = [("c", &*chain), ("k", &*key), ("o", &*pem)];
     let gateway = Gateway::start_with(&config.to_string(), &files);
     let mut client = Client::connect(metrics).unwrap();

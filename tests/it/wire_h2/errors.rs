@@ -31,7 +31,7 @@ fn cases() -> [(Vec<u8>, &'static str, &'static str); 5] {
         (
             frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0xff; 12]),
             "ended the HTTP/2 connection of ",
-            "h2_compression_error",
+            "h2_protocol_error",
         ),
         (
             many.concat(),

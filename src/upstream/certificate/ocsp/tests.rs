@@ -9,7 +9,7 @@ use super::*;
 #[path = "../../../../tests/it/support/ocsp.rs"]
 mod made;
 
-use made::{Response, UNKNOWN, revoked};
+use made::{Response, UNKNOWN, pem_of, revoked};
 
 struct World {
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -66,9 +66,11 @@ fn parsed(der: &[u8]) -> OcspResponse {
 #[test]
 fn a_good_response_of_the_issuer_is_stapled() {
     let world = World::new();
-    let staple = world.staple(&world.good()).unwrap();
+    let der = world.good().der();
+    let chain = [world.leaf.clone(), world.authority.der().clone()];
+    let staple = parsed(&der).staple(&chain).unwrap();
     assert!(staple.is_verified && staple.is_current());
-    assert_eq!(staple.der, world.good().der());
+    assert_eq!(staple.der, der);
     assert_eq!(staple.until, Some(4_070_908_800));
     let open = Response {
         next_update: None,
@@ -167,8 +169,8 @@ fn other_files_are_not_ocsp_responses() {
             .map_err(|error| error.reason)
     };
     let world = World::new();
-    let good = world.good();
-    assert_eq!(read(good.pem().as_bytes()), Ok(good.der()));
+    let good = world.good().der();
+    assert_eq!(read(pem_of(&good).as_bytes()), Ok(good));
     let failed = read(&[0x30, 3, 10, 1, 6]).unwrap_err();
     assert!(failed.contains("failure"), "{failed}");
     let empty = read(&[0x30, 3, 10, 1, 0]).unwrap_err();
