@@ -7,7 +7,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis::internals::runtime::forward::{HeaderRules, complete, outgoing};
-use portcullis::internals::runtime::request::{Head, Notes, Params};
+use portcullis::internals::runtime::request::{Head, Host, Notes, Params};
 use portcullis::internals::runtime::router::Pattern;
 use portcullis::internals::runtime::service::Options;
 use portcullis::internals::runtime::template::Template;
@@ -42,7 +42,7 @@ fn headers(c: &mut Criterion) {
         path: "/a",
         query: None,
         headers: &client,
-        host: "gateway.example.com",
+        host: Host::Given("gateway.example.com"),
         peer: address,
         client: address,
         secure: false,
