@@ -214,8 +214,10 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
         .filter_map(|pair| key_files(pair, cx))
         .collect();
     if tls.enable_mtls && tls.disable_system_ca_pool && tls.ca_certs.is_empty() {
-        tls.block.node().config_error_hint(
-            ConfigError::invalid("no certificate authority is trusted: no client can connect"),
+        tls.block.node().warn_hint(
+            ConfigError::invalid(
+                "the only trusted client certificates are those of \"keys\", and of authorities among them",
+            ),
             "\"ca_certs\": [\"clients-ca.pem\"]",
         );
     }

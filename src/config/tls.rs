@@ -83,7 +83,7 @@ pub(crate) const TLS: &[Key] = &[
         "disable_system_ca_pool",
         Kind::Bool,
         "false",
-        "Trust `ca_certs` only.",
+        "Do not trust the authorities of the system, but only `ca_certs` and the first certificate of each of `keys`.",
     )
     .guarding(),
     key(

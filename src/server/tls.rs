@@ -155,7 +155,7 @@ fn build(definition: &ServerTls, tickets: &Arc<Tickets>) -> Result<ServerConfig,
     let builder = match &definition.mtls {
         None => builder.with_no_client_auth(),
         Some(mtls) => {
-            let (auth, authorities) = client_auth(mtls, &provider)?;
+            let (auth, authorities) = client_auth(definition, mtls, &provider)?;
             demands = authorities;
             builder.with_client_cert_verifier(Arc::new(auth))
         }
@@ -223,6 +223,7 @@ fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVers
 
 /// The verifier of client certificates, and a digest of its requirements.
 fn client_auth(
+    definition: &ServerTls,
     mtls: &ClientRoots,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(ClientAuth, [u8; 32]), TlsError> {
@@ -231,12 +232,15 @@ fn client_auth(
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     let mut listed = Vec::new();
-    // Not the gateway's own chain: everyone with a certificate of the same public authority would get in.
     for path in &mtls.ca_files {
-        let chain = certificates_in(path)?;
-        roots.add_parsable_certificates(chain.iter().cloned());
-        listed.extend(chain);
+        listed.extend(certificates_in(path)?);
     }
+    // As with KrakenD, but not the rest of the gateway's own chain: everyone with a certificate of the same public
+    // authority would get in.
+    for files in &definition.keys {
+        listed.extend(certificates_in(&files.certificate)?.into_iter().next());
+    }
+    roots.add_parsable_certificates(listed.iter().cloned());
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| TlsError::Rustls(error.to_string()))?;
