@@ -81,7 +81,7 @@ fn a_message_that_is_not_confirmed_in_time_may_have_been_sent() {
         let text = gateway.output();
         let mut lines = text.lines();
         lines.any(|line| {
-            line.contains("[BACKEND: /p]") && line.contains("the message may have been sent")
+            line.contains("[BACKEND: nats://") && line.contains("the message may have been sent")
         })
     });
 }
