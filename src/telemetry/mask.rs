@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 31] = [
+const SECRET_ENDINGS: [&str; 34] = [
     "token",
     "authorization",
     "secret",
@@ -21,6 +21,9 @@ const SECRET_ENDINGS: [&str; 31] = [
     "apikey",
     "appkey",
     "accesskey",
+    "accesskeyid",
+    "fastlykey",
+    "mashapekey",
     "secretkey",
     "privatekey",
     "subscriptionkey",
@@ -47,8 +50,9 @@ const SECRET_ENDINGS: [&str; 31] = [
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 12] = [
+const SECRET_NAMES: [&str; 13] = [
     "key", "auth", "bearer", "sig", "pass", "pwd", "code", "sid", "session", "pin", "appid", "sas",
+    "dpop",
 ];
 
 /// The [`letters`] of parameters and headers that are configured as the place of a credential. Names are added but never
@@ -347,6 +351,9 @@ mod tests {
             ("authorization", "Basic eDp5", "***"),
             ("proxy-authorization", "Basic eDp5", "***"),
             ("x-api-key", "k", "***"),
+            ("fastly-key", "k", "***"),
+            ("x-mashape-key", "k", "***"),
+            ("dpop", "proof", "***"),
             ("cookie", "a=b", "***"),
             ("x-a", "Bearer opaque", "***"),
             ("referer", "https://a/?x=1", "https://a/?x=1"),
