@@ -102,6 +102,7 @@ impl Budget {
     }
 
     /// The bytes that may still be taken, without those that could be evicted.
+    #[cfg(any(feature = "lua", feature = "nats", feature = "amqp"))]
     pub(crate) fn left(&'static self) -> u64 {
         let own = self.limit().saturating_sub(self.used());
         let most = self.memory.most(self.reserve());
