@@ -212,15 +212,9 @@ fn values_gone(word: &str) -> Cow<'_, str> {
     for pair in query.split_inclusive(['&', ';']) {
         match pair.split_once('=') {
             Some((name, value)) => {
-                out.push_str(name);
-                out.push('=');
-                out.push_str(MASK);
-                out.extend(
-                    value
-                        .chars()
-                        .next_back()
-                        .filter(|end| matches!(end, '&' | ';' | ',')),
-                );
+                out.extend([name, "=", MASK]);
+                let end = value.chars().next_back();
+                out.extend(end.filter(|end| matches!(end, '&' | ';' | ',')));
             }
             None => out.push_str(pair),
         }
