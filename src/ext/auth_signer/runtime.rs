@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::backoff::Backoff;
 use crate::ext::identity::FetchedKey;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::sealed::Passphrase;
@@ -22,8 +23,8 @@ use crate::upstream::keys::{FetchLimiter, Location, SealedFile, SourceStatus};
 /// The content types of key sets.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
 
-/// The interval between two attempts to fetch the key. It doubles from the first value to the second.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The pauses between attempts to fetch the key.
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
 
 /// A signing key that is available, or will be.
 #[derive(Debug)]
@@ -166,7 +167,7 @@ pub(super) async fn fetch(
     client: SideClient,
     limiter: Arc<FetchLimiter>,
 ) {
-    let mut pause = RETRY.0;
+    let mut failures: u32 = 0;
     loop {
         let turn = limiter.due().await;
         let Some(wanted) = key.upgrade() else { return };
@@ -183,8 +184,8 @@ pub(super) async fn fetch(
             "[ENDPOINT: {}][JWTSigner] Unable to create the signer: {reason}",
             what.endpoint
         );
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(RETRY.1);
+        failures = failures.saturating_add(1);
+        tokio::time::sleep(PAUSES.pause(failures)).await;
     }
 }
 
