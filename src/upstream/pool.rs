@@ -86,7 +86,7 @@ impl Pool {
         peer: &PooledPeer,
         limit: Option<Duration>,
     ) -> Result<Session, Box<Error>> {
-        let mut dial = Box::pin(async {
+        let dial = Box::pin(async {
             match self {
                 Pool::Http1(pool) => over_http1(pool.dial(peer).await?),
                 Pool::Any(pool) => pool.dial(peer).await,
@@ -94,9 +94,9 @@ impl Pool {
         });
         match limit {
             None => dial.await,
-            Some(limit) => match tokio::time::timeout(limit, dial.as_mut()).await {
+            Some(limit) => match Wait::limited(limit, dial).await {
                 Ok(found) => found,
-                Err(_) => Error::e_explain(late(Wait::cut(dial)), "no connection in time"),
+                Err(wait) => Error::e_explain(late(wait), "no connection in time"),
             },
         }
     }

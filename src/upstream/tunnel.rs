@@ -53,12 +53,12 @@ impl Connect for Tunnel {
         let SocketAddr::Inet(address) = address else {
             return Error::e_explain(ErrorType::InternalError, "a proxy has an IP address");
         };
-        let mut opening = Box::pin(self.open(*address));
+        let opening = self.open(*address);
         match self.timeout {
             None => opening.await,
-            Some(limit) => match tokio::time::timeout(limit, opening.as_mut()).await {
+            Some(limit) => match Wait::limited(limit, opening).await {
                 Ok(opened) => opened,
-                Err(_) => Error::e_explain(late(Wait::cut(opening)), "proxy"),
+                Err(wait) => Error::e_explain(late(wait), "proxy"),
             },
         }
     }

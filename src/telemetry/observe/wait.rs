@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::time::Duration;
 
 use super::ErrorType;
 
@@ -56,6 +57,21 @@ impl Wait {
         CUT.get()
     }
 
+    /// Does `work` within `limit`.
+    ///
+    /// # Errors
+    /// It took longer, and was dropped while it waited for this.
+    pub(crate) async fn limited<T>(
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Option<Wait>> {
+        let mut work = Box::pin(work);
+        match tokio::time::timeout(limit, work.as_mut()).await {
+            Ok(done) => Ok(done),
+            Err(_) => Err(Wait::cut(work)),
+        }
+    }
+
     /// Drops work whose deadline has passed, and returns what it was waiting for.
     pub fn cut<F>(work: F) -> Option<Wait> {
         Wait::forget();
@@ -100,7 +116,6 @@ impl From<Wait> for ErrorType {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::time::Duration;
 
     use super::*;
 
@@ -116,5 +131,8 @@ mod tests {
         assert_eq!(Wait::cut(work), Some(Wait::Tls));
         assert_eq!(Wait::noted(), None);
         assert_eq!(Wait::cut(Wait::Connect.during(async {})), None);
+        let silent = Wait::Tls.during(pending::<()>());
+        assert_eq!(Wait::limited(short, silent).await, Err(Some(Wait::Tls)));
+        assert_eq!(Wait::limited(short, async { 1 }).await, Ok(1));
     }
 }

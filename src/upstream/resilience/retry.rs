@@ -150,11 +150,9 @@ impl<'a> Work<'_, 'a> {
         let Some(limit) = self.retry.rules.per_try_timeout else {
             return attempt.await;
         };
-        let mut attempt = Box::pin(attempt);
-        match tokio::time::timeout(limit, attempt.as_mut()).await {
-            Ok(result) => result,
-            Err(_) => Err(AttemptError::Call(self.too_late(Wait::cut(attempt)))),
-        }
+        Wait::limited(limit, attempt)
+            .await
+            .unwrap_or_else(|wait| Err(AttemptError::Call(self.too_late(wait))))
     }
 
     async fn open(&self) -> Result<Box<Exchange<'a>>, CallError> {
