@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// # Errors
 /// It cannot be read, is too large, is neither a file nor a pipe, or is a pipe that takes too long.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    read_within(path, most, PIPE_TIME)
+    read_within(path, most, Some(PIPE_TIME))
 }
 
 /// The text of a file or pipe of at most `most` bytes.
@@ -37,11 +37,7 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
 /// # Errors
 /// It cannot be read, is too large, or is not a file.
 pub(crate) fn read_only_file(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let kind = metadata(path)?.file_type();
-    if kind.is_fifo() {
-        return Err(Error::other("it is a pipe"));
-    }
-    read(path, most)
+    read_within(path, most, None)
 }
 
 /// The same for a text, on a thread for blocking work.
@@ -83,21 +79,27 @@ fn usable(found: &Metadata) -> Result<FileType> {
     Err(Error::other("it is a device or a socket, not a file"))
 }
 
-fn read_within(path: &Path, most: u64, time: Duration) -> Result<Vec<u8>> {
-    let deadline = Instant::now() + time;
-    // Before it is opened: opening a device may have effects.
-    usable(&metadata(path)?)?;
+/// `pipe_time` is how long a pipe may take. `None`: a pipe is an error.
+fn read_within(path: &Path, most: u64, pipe_time: Option<Duration>) -> Result<Vec<u8>> {
+    let began = Instant::now();
+    // Before it is opened: opening a device or a pipe may have effects.
+    let kind = usable(&metadata(path)?)?;
+    if kind.is_fifo() && pipe_time.is_none() {
+        return Err(is_pipe());
+    }
     // Without this flag, opening a pipe waits for somebody who writes into it.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    let is_pipe = usable(&file.metadata()?)?.is_fifo();
+    // It may be another one by now.
+    let kind = usable(&file.metadata()?)?;
     let mut limited = file.take(most.saturating_add(1));
     let mut bytes = Vec::new();
-    if is_pipe {
+    if kind.is_fifo() {
+        let time = pipe_time.ok_or_else(is_pipe)?;
         while !has_ended(limited.read_to_end(&mut bytes), !bytes.is_empty())? {
-            if Instant::now() >= deadline {
+            if began.elapsed() >= time {
                 let seconds = time.as_secs();
                 return Err(Error::other(format!(
                     "the pipe was not closed within {seconds} s"
@@ -112,6 +114,10 @@ fn read_within(path: &Path, most: u64, time: Duration) -> Result<Vec<u8>> {
         return Err(Error::other(format!("larger than {}", size(most))));
     }
     Ok(bytes)
+}
+
+fn is_pipe() -> Error {
+    Error::other("it is a pipe")
 }
 
 /// Only the start, a reload and commands read pipes, on threads of their own.
@@ -198,12 +204,12 @@ mod tests {
         try_open(&path).unwrap();
         // Nobody writes.
         let late = "the pipe was not closed within 0 s";
-        assert_eq!(why(read_within(&path, SMALL, Duration::ZERO)), late);
+        assert_eq!(why(read_within(&path, SMALL, Some(Duration::ZERO))), late);
         // Nobody closes it.
         let both = || OpenOptions::new().read(true).write(true).open(&path);
         let mut held = both().unwrap();
         held.write_all(b"12345").unwrap();
-        assert_eq!(why(read_within(&path, SMALL, Duration::ZERO)), late);
+        assert_eq!(why(read_within(&path, SMALL, Some(Duration::ZERO))), late);
         held.write_all(b"12345").unwrap();
         assert_eq!(why(read(&path, 4)), "larger than 4 bytes");
     }
