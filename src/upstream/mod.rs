@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
 //! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
-//! | `processors` | the number of processors that are available |
+//! | `processors`, `control_group` | the number of processors that are available; the control groups of the process |
 //! | `idle` | connections that wait for their next call |
 //! | `usage` | the connections to each host and their state, for metrics |
 //! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
@@ -46,6 +46,7 @@ mod call;
 mod certificate;
 mod client;
 pub(crate) mod collect;
+mod control_group;
 pub(crate) mod credentials;
 mod dial;
 mod direct_trust;

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use once_cell::sync::Lazy;
 
-/// Where the kernel shows the control groups.
-const ROOT: &str = "/sys/fs/cgroup";
+use super::control_group;
 
 /// The processors that are available: machine, affinity, and the quota of the control group, rounded up. All that
 /// follows from their number uses this one: the worker threads, and what may run at a time. It is at least 1, and does
@@ -20,8 +19,7 @@ pub(crate) fn granted() -> usize {
 
 static GRANTED: Lazy<usize> = Lazy::new(|| {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    match quota(Path::new(ROOT), &groups) {
+    match quota(&control_group::folders("cpu")) {
         // Only the quota makes the library's number too small, because affinity is a whole number of processors.
         Some(quota) => machine.max(quota.min(affinity())),
         None => machine,
@@ -47,36 +45,9 @@ fn counted(list: &str) -> Option<usize> {
     })
 }
 
-/// The smallest quota of our control group and its parents, in processors, rounded up. `groups` is
-/// `/proc/self/cgroup`.
-fn quota(root: &Path, groups: &str) -> Option<usize> {
-    let folders = groups.lines().flat_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        let base = match controllers {
-            "" => Some(root.to_owned()),
-            list if list.split(',').any(|one| one == "cpu") => {
-                let named = root.join(list);
-                Some(if named.is_dir() {
-                    named
-                } else {
-                    root.join("cpu")
-                })
-            }
-            _ => None,
-        };
-        base.map(|base| around(&base, path)).unwrap_or_default()
-    });
-    folders.filter_map(|folder| quota_in(&folder)).min()
-}
-
-/// The folders of the group `path` and of its parents.
-fn around(base: &Path, path: &str) -> Vec<PathBuf> {
-    let own = base.join(path.trim_start_matches('/'));
-    own.ancestors()
-        .take_while(|folder| folder.starts_with(base))
-        .map(Path::to_path_buf)
-        .collect()
+/// The smallest quota in these folders, in processors, rounded up.
+fn quota(folders: &[PathBuf]) -> Option<usize> {
+    folders.iter().filter_map(|folder| quota_in(folder)).min()
 }
 
 fn quota_in(folder: &Path) -> Option<usize> {
@@ -101,7 +72,12 @@ fn quota_in(folder: &Path) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::control_group::folders_in;
     use super::*;
+
+    fn quota(root: &Path, groups: &str) -> Option<usize> {
+        super::quota(&folders_in(root, groups, "cpu"))
+    }
 
     fn file(folder: &Path, name: &str, text: &str) {
         fs::create_dir_all(folder).unwrap();
