@@ -16,13 +16,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::runtime::compression::accepts_gzip;
+use crate::telemetry::calm::Calm;
 use crate::upstream::budget::{Budget, Charge, FREE};
 
 /// How long a page that somebody still reads is given to others, too. One that nobody reads is not kept: who asks again
 /// after a page sees what has happened since.
 const FRESH: Duration = Duration::from_secs(1);
-/// The minimum time between two warnings.
-const WARNING: Duration = Duration::from_secs(10);
 /// The size of the pieces that a page is made and sent in.
 const PIECE: usize = 32 * 1024;
 
@@ -32,7 +31,7 @@ pub(crate) struct Body(Arc<Pieces>);
 
 /// The pieces of a body, and the charge for them.
 #[derive(Debug)]
-struct Pieces {
+pub(crate) struct Pieces {
     whole: Vec<Bytes>,
     /// Empty unless the body is finished.
     last: Vec<u8>,
@@ -120,33 +119,24 @@ impl From<Vec<u8>> for Body {
 
 /// A body while it is written.
 pub(crate) enum Page {
-    Plain(PlainPage),
-    Gzip(GzipPage),
+    Plain(Pieces),
+    Gzip(GzEncoder<Pieces>),
 }
-
-/// Not compressed.
-pub(crate) struct PlainPage(Pieces);
-
-/// Compressed.
-pub(crate) struct GzipPage(GzEncoder<Pieces>);
 
 impl Page {
     fn new(is_compressed: bool) -> Page {
         if is_compressed {
-            Page::Gzip(GzipPage(GzEncoder::new(
-                Pieces::default(),
-                Compression::fast(),
-            )))
+            Page::Gzip(GzEncoder::new(Pieces::default(), Compression::fast()))
         } else {
-            Page::Plain(PlainPage(Pieces::default()))
+            Page::Plain(Pieces::default())
         }
     }
 
     /// Appends to the body.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         match self {
-            Page::Plain(PlainPage(body)) => body.push(piece),
-            Page::Gzip(GzipPage(encoder)) => {
+            Page::Plain(body) => body.push(piece),
+            Page::Gzip(encoder) => {
                 // Writing to memory does not fail.
                 let _ = encoder.write_all(piece);
             }
@@ -155,8 +145,8 @@ impl Page {
 
     fn finish(self) -> Option<Body> {
         match self {
-            Page::Plain(PlainPage(body)) => body.finish(),
-            Page::Gzip(GzipPage(encoder)) => encoder.finish().ok()?.finish(),
+            Page::Plain(body) => body.finish(),
+            Page::Gzip(encoder) => encoder.finish().ok()?.finish(),
         }
     }
 }
@@ -173,7 +163,7 @@ impl fmt::Write for Page {
 #[derive(Debug)]
 pub(crate) struct SharedPages<K> {
     read: Mutex<Vec<Shared<K>>>,
-    warned: Mutex<Option<Instant>>,
+    refused: Calm,
 }
 
 #[derive(Debug)]
@@ -189,7 +179,7 @@ impl<K> Default for SharedPages<K> {
     fn default() -> Self {
         SharedPages {
             read: Mutex::default(),
-            warned: Mutex::default(),
+            refused: Calm::default(),
         }
     }
 }
@@ -209,7 +199,9 @@ impl<K: PartialEq> SharedPages<K> {
         let is_compressed = accepts_gzip(client);
         let asked = Instant::now();
         let Some(body) = self.body(of, is_compressed, asked, render) else {
-            self.warn(asked);
+            self.refused.warn(|| {
+                "a page is refused with 503, because clients still read too many others".to_owned()
+            });
             return refused();
         };
         let response = Response::builder()
@@ -222,15 +214,6 @@ impl<K: PartialEq> SharedPages<K> {
             response.headers_mut().insert(CONTENT_ENCODING, gzip);
         }
         response
-    }
-
-    /// Says why a page is refused, from time to time.
-    fn warn(&self, now: Instant) {
-        let mut last = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| now.saturating_duration_since(last) >= WARNING) {
-            *last = Some(now);
-            log::warn!("a page is refused with 503, because clients still read too many others");
-        }
     }
 
     fn body(

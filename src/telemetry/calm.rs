@@ -1,4 +1,4 @@
-//! Lines of the log that a broker or its senders can cause at any rate.
+//! Lines of the log that somebody else can cause at any rate: a broker, its senders, the readers of a page.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ impl Calm {
         self.write(log::Level::Warn, text);
     }
 
+    #[cfg(any(feature = "nats", feature = "amqp"))]
     pub(crate) fn info(&self, text: impl FnOnce() -> String) {
         self.write(log::Level::Info, text);
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`logger`], [`mod@format`] | log lines: levels, formats, stdout and syslog |
 //! | [`deferred`] | log lines of a configuration that is being loaded |
+//! | [`calm`] | log lines whose number somebody else decides |
 //! | [`access`] | the access log |
 //! | [`gelf`] | log lines to Graylog |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
@@ -25,6 +26,7 @@
 //! | [`revocations`] | metrics of the revocations that gateways share |
 
 pub(crate) mod access;
+pub(crate) mod calm;
 pub(crate) mod deferred;
 pub(crate) mod format;
 pub(crate) mod gelf;

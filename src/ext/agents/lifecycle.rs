@@ -13,9 +13,10 @@ use super::Calls;
 use super::handle::AgentContext;
 use super::source::{Delivery, Disposition, Opened, Session, Source};
 use crate::backoff::Backoff;
-use crate::ext::broker::{Calm, LINES};
+use crate::ext::broker::LINES;
 use crate::ext::reconnect::{failures_after, spread};
 use crate::runtime::agents::{AgentHealth, Running};
+use crate::telemetry::calm::Calm;
 use crate::telemetry::queues::BrokerSeries;
 
 /// How long the end of a connection may take.

@@ -236,11 +236,11 @@ pub(super) async fn send(
         outgoing.jobs.send(job).await.map_err(drop)?;
         outcome.await.map_err(drop)
     };
-    let failed = |text: &'static str| Err(Unsent::from(Failure::new(Kind::Status, text)));
+    let failed = |text: &'static str| Unsent::from(Failure::new(Kind::Status, text));
     match timeout_at(deadline, work).await {
         Ok(Ok(Outcome::Confirmed)) => Ok(()),
-        Ok(Ok(Outcome::NoRoute)) => failed("no route: no queue receives the message"),
-        Ok(Ok(Outcome::Rejected)) => failed("the broker rejected the message"),
+        Ok(Ok(Outcome::NoRoute)) => Err(failed("no route: no queue receives the message")),
+        Ok(Ok(Outcome::Rejected)) => Err(failed("the broker rejected the message")),
         Ok(Ok(Outcome::Blocked(why))) => Err(blocked(&why).into()),
         Ok(Err(())) => Err(given.unsent(Failure::new(Kind::Broken, "the connection was lost"))),
         Err(_) => Err(given.unsent(Failure::new(Kind::Deadline, "context deadline exceeded"))),

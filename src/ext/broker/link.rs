@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::calm::Calm;
 use crate::backoff::Backoff;
 use crate::ext::reconnect::{failures_after, spread};
 use crate::runtime::failure::{Failure, Kind};
+use crate::telemetry::calm::Calm;
 use crate::telemetry::queues::BrokerSeries;
 use crate::upstream::ConnectFailure;
 

@@ -6,11 +6,9 @@
 //! | `part` | what is opened on a connection, as soon as there is one |
 //! | `inbox` | messages that wait for a request |
 //! | `memory` | messages for which there is no memory |
-//! | `calm` | lines that do not fill the log |
 //! | `address`, `stream` | the parts of addresses, and the stream to a broker with or without TLS |
 
 mod address;
-mod calm;
 mod inbox;
 mod link;
 #[cfg(feature = "amqp")]
@@ -25,7 +23,6 @@ use crate::ext::context::{Compile, ServiceLimits};
 use crate::runtime::service::Options;
 
 pub(super) use address::{port, without_brackets, without_secret};
-pub(super) use calm::Calm;
 pub(super) use inbox::Inbox;
 #[cfg(feature = "amqp")]
 pub(super) use link::LINES;

@@ -28,7 +28,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::address::Broker;
 use super::publish::Entry;
-use crate::ext::broker::{Calm, Opened, Stream, failed};
+use crate::ext::broker::{Opened, Stream, failed};
+use crate::telemetry::calm::Calm;
 use codec::{Cursor, put_short};
 use frame::{HEADER, Method, Reader, frame, method, methods};
 use lines::Lines;

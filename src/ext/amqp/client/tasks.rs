@@ -17,7 +17,8 @@ use super::frame::{
 };
 use super::lines::{Blocked, Lines, reason, unexpected};
 use super::{Channel, closing, failed};
-use crate::ext::broker::{Calm, Stream};
+use crate::ext::broker::Stream;
+use crate::telemetry::calm::Calm;
 use crate::telemetry::sanitize::printable;
 
 /// How long the broker may read nothing.

@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::wire::{Frame, Info, Message, Reader};
-use crate::ext::broker::{Calm, Opened, Stream, failed};
+use crate::ext::broker::{Opened, Stream, failed};
 use crate::ext::pubsub::driver::{Given, aside};
+use crate::telemetry::calm::Calm;
 use crate::upstream::budget::Full;
 use crate::upstream::collect::Overflow;
 

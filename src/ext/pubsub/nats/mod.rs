@@ -29,8 +29,9 @@ use self::wire::Message;
 use super::driver::{
     Claim, Confirm, Given, Outbound, Subscription, Taken, Topic, Unsent, Verdict, content_type,
 };
-use crate::ext::broker::{Calm, Failed, Inbox, Link, Opened, lost, on_connection};
+use crate::ext::broker::{Failed, Inbox, Link, Opened, lost, on_connection};
 use crate::runtime::failure::{Failure, Kind};
+use crate::telemetry::calm::Calm;
 use crate::telemetry::queues::{MessageCounter, Result as Ended};
 
 pub(super) use compile::{subscription, topic};
