@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use pingora_core::Error;
 use pingora_core::server::ShutdownWatch;
 use pingora_http::ResponseHeader;
@@ -27,12 +27,8 @@ impl Front {
     ///
     /// There is no line in the access log. If the client gets an id, it is in a line of the log.
     pub(super) async fn reject(&self, conn: &mut Conn, status: &str, reason: &str) {
-        let (response, id) = self.rejection(&peer(conn), status, reason);
-        let (kind, body) = match response.fields.first() {
-            Some((_, kind)) => (kind.as_bytes(), &*response.body),
-            None => (PLAIN, status.as_bytes()),
-        };
-        reject_with(conn, status, kind, id.as_ref(), body).await;
+        let rejection = self.rejection(&peer(conn), status, reason);
+        reject_with(conn, status, &rejection).await;
     }
 
     /// Rejects a head that the session cannot read. The response is written by the session, which has the connection.
@@ -41,16 +37,16 @@ impl Front {
         self.shared.metrics.bad_request(bad.as_str());
         let peer = session.client_addr().map(ToString::to_string);
         let peer = peer.unwrap_or_default();
-        let (response, id) = self.rejection(&peer, bad.status_line(), bad.as_str());
-        let written = write_unread(&mut session, response, bad.status_line(), id);
+        let rejection = self.rejection(&peer, bad.status_line(), bad.as_str());
+        let written = write_unread(&mut session, StatusCode::BAD_REQUEST, rejection);
         if let Err(error) = written.await {
             log::debug!("the client closed the connection before its error response: {error}");
         }
         session.downstream_session.shutdown().await;
     }
 
-    /// The response to what is not a request, and the id that the client gets. Logs the reason.
-    fn rejection(&self, peer: &str, status: &str, reason: &str) -> (Response, Option<RequestId>) {
+    /// The response to what is not a request. Logs the reason.
+    fn rejection(&self, peer: &str, status: &str, reason: &str) -> Rejection {
         let active = self.shared.active.load_full();
         let errors = active.service.errors.as_deref();
         let given = active.service.new_id();
@@ -68,33 +64,50 @@ impl Front {
             _ => log::info!("[SERVICE: Gateway] rejected a request from {peer}: {reason}"),
         }
         let code = status.split(' ').next().unwrap_or_default();
-        let response = match (errors, code.parse()) {
+        let dressed = match (errors, code.parse()) {
             (Some(errors), Ok(code)) => errors.dress(Response::empty(code), Some(reason), shown),
             _ => Response::empty(StatusCode::BAD_REQUEST),
         };
+        let rejection = match dressed.fields.into_iter().next() {
+            Some((_, kind)) => Rejection {
+                kind,
+                body: dressed.body,
+                id: None,
+            },
+            None => Rejection::plain(status),
+        };
         let id = given.filter(|given| given.respond).map(|given| given.id);
-        (response, id)
+        Rejection { id, ..rejection }
+    }
+}
+
+/// What a client gets beside the status.
+struct Rejection {
+    /// The content type of the body.
+    kind: HeaderValue,
+    body: Bytes,
+    id: Option<RequestId>,
+}
+
+impl Rejection {
+    fn plain(status: &str) -> Rejection {
+        Rejection {
+            kind: HeaderValue::from_static("text/plain; charset=utf-8"),
+            body: Bytes::copy_from_slice(status.as_bytes()),
+            id: None,
+        }
     }
 }
 
 /// Writes a response on a session that has not read its request.
 async fn write_unread(
     session: &mut Session,
-    response: Response,
-    status: &'static str,
-    id: Option<RequestId>,
+    status: StatusCode,
+    rejection: Rejection,
 ) -> Result<(), Box<Error>> {
-    let mut header = ResponseHeader::build(response.status, Some(4))?;
-    let body = match response.fields.first() {
-        Some((_, kind)) => {
-            header.insert_header(CONTENT_TYPE, kind)?;
-            response.body
-        }
-        None => {
-            header.insert_header(CONTENT_TYPE, PLAIN)?;
-            Bytes::from_static(status.as_bytes())
-        }
-    };
+    let Rejection { kind, body, id } = rejection;
+    let mut header = ResponseHeader::build(status, Some(4))?;
+    header.insert_header(CONTENT_TYPE, kind)?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     if let Some(id) = id {
         header.insert_header(id.header, id.value)?;
@@ -120,20 +133,13 @@ pub(super) fn peer(conn: &Conn) -> String {
 
 /// Writes a rejection without a session and ends the connection: there is no request that a session could handle.
 pub(in crate::server) async fn reject(conn: &mut Conn, status: &str) {
-    reject_with(conn, status, PLAIN, None, status.as_bytes()).await;
+    reject_with(conn, status, &Rejection::plain(status)).await;
 }
 
-const PLAIN: &[u8] = b"text/plain; charset=utf-8";
-
-async fn reject_with(
-    conn: &mut Conn,
-    status: &str,
-    content_type: &[u8],
-    id: Option<&RequestId>,
-    body: &[u8],
-) {
+async fn reject_with(conn: &mut Conn, status: &str, rejection: &Rejection) {
+    let Rejection { kind, body, id } = rejection;
     let mut text = format!("HTTP/1.1 {status}\r\nContent-Type: ").into_bytes();
-    text.extend_from_slice(content_type);
+    text.extend_from_slice(kind.as_bytes());
     if let Some(id) = id {
         text.extend_from_slice(format!("\r\n{}: ", id.header).as_bytes());
         text.extend_from_slice(id.value.as_bytes());
