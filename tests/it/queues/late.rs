@@ -19,12 +19,16 @@ fn short(mut endpoint: Value) -> Value {
 fn expect(gateway: &Gateway, path: &str, words: [&str; 2]) {
     let response = gateway.send("POST", with_body("POST", path, &[], "{}"));
     assert_eq!(response.status, 500, "{}", response.text());
-    let said = || {
+    says(gateway, words);
+}
+
+/// Expects this in one line of the log.
+pub(super) fn says(gateway: &Gateway, words: [&str; 2]) {
+    crate::support::eventually(words[0], std::time::Duration::from_secs(30), || {
         let text = gateway.output();
         text.lines()
             .any(|line| words.iter().all(|word| line.contains(word)))
-    };
-    crate::support::eventually(path, std::time::Duration::from_secs(10), said);
+    });
 }
 
 #[test]

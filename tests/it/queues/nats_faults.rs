@@ -77,13 +77,8 @@ fn a_message_that_is_not_confirmed_in_time_may_have_been_sent() {
         (response.status, response.text().as_str()),
         (500, "context deadline exceeded")
     );
-    eventually("the warning", LIMIT, || {
-        let text = gateway.output();
-        let mut lines = text.lines();
-        lines.any(|line| {
-            line.contains("[BACKEND: nats://") && line.contains("the message may have been sent")
-        })
-    });
+    let words = ["[BACKEND: nats://", "the message may have been sent"];
+    super::late::says(&gateway, words);
 }
 
 #[test]

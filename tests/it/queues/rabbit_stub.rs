@@ -53,11 +53,7 @@ fn a_message_that_is_not_confirmed_in_time_may_have_been_sent() {
             (response.status, response.text().as_str()),
             (500, "context deadline exceeded")
         );
-        eventually("the warning", LIMIT, || {
-            let text = gateway.output();
-            let mut lines = text.lines();
-            lines.any(|line| line.contains(log) && line.contains("the message may have been sent"))
-        });
+        super::late::says(&gateway, [log, "the message may have been sent"]);
     }
     assert_eq!(broker.count(PUBLISH), 2);
 }
