@@ -65,6 +65,8 @@ pub(crate) struct Conn {
     timeout: Option<Duration>,
     /// The open streams of HTTP/2.
     streams: Option<Box<Streams>>,
+    /// No stream was open when the watch was last told something.
+    was_idle: bool,
     /// The incomplete head of HTTP/2, and the time at which it must be complete.
     head: Option<(u32, Pin<Box<Sleep>>)>,
     head_timeout: Duration,
@@ -107,6 +109,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            was_idle: false,
             head: None,
             head_timeout: Duration::MAX,
             empty_frames: None,
@@ -148,6 +151,7 @@ impl Conn {
             watch: None,
             timeout: None,
             streams: None,
+            was_idle: false,
             head: None,
             head_timeout: Duration::MAX,
             empty_frames: None,
@@ -318,8 +322,12 @@ impl Conn {
         };
         let is_idle = self.streams.as_ref().is_some_and(|all| all.is_idle());
         let timeout = if is_idle { H2_IDLE_TIMEOUT } else { timeout };
+        let was_idle = std::mem::replace(&mut self.was_idle, is_idle);
         if polled.is_ready() {
-            watch.moved();
+            // Pings and settings between two requests are no work: they do not keep the place.
+            if !(is_idle && was_idle) {
+                watch.moved();
+            }
             // HTTP/2 reads first and then writes: what was written starts the time of the read again.
             if self.reads && self.streams.is_some() {
                 let _ = watch.poll_stalled(cx, timeout);

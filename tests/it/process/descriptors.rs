@@ -1,7 +1,8 @@
 //! Clients that use up descriptors.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -227,7 +228,7 @@ fn http2_clients_without_a_request_make_room() {
     for begun in [hello.to_vec(), [&hello[..], asked].concat()] {
         let clients = silent(gateway.port(), 300);
         for mut client in &clients {
-            let _ = std::io::Write::write_all(&mut client, &begun);
+            let _ = client.write_all(&begun);
         }
         let began = Instant::now();
         for _ in 0..5 {
@@ -237,5 +238,40 @@ fn http2_clients_without_a_request_make_room() {
         }
         // Ten seconds are the time of a connection with open streams.
         assert!(began.elapsed() < Duration::from_secs(9), "{begun:?}");
+    }
+}
+
+/// Writes to each client again and again until the sender is dropped.
+fn write_steadily(clients: Vec<TcpStream>, bytes: &'static [u8]) -> mpsc::Sender<()> {
+    let (sender, stopped) = mpsc::channel();
+    std::thread::spawn(move || {
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            for mut client in &clients {
+                let _ = client.write_all(bytes);
+            }
+            pause(Duration::from_millis(20));
+        }
+    });
+    sender
+}
+
+#[test]
+fn http2_clients_that_only_ping_make_room() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["use_h2c"] = json!(true);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    let clients = silent(gateway.port(), 300);
+    for mut client in &clients {
+        client.set_nonblocking(true).unwrap();
+        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let _ = client.write_all(hello);
+    }
+    let ping = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let _pings = write_steadily(clients, ping);
+    for _ in 0..5 {
+        let mut client = gateway.client().timeout(Duration::from_secs(20));
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200);
     }
 }
