@@ -46,12 +46,28 @@ impl SharedWork {
 
     /// Requests the work, or joins the work in progress, and waits for its end, at most `limit`.
     pub(super) async fn join(&self, limit: Duration) -> bool {
+        let ask = || {
+            self.ask();
+            true
+        };
+        self.join_until(limit, ask, || false).await
+    }
+
+    /// Requests the work with `ask`, which may refuse, and waits until it ends or `enough` of it is done, at most
+    /// `limit`. Returns `false` if neither has happened.
+    pub(super) async fn join_until(
+        &self,
+        limit: Duration,
+        ask: impl FnOnce() -> bool,
+        enough: impl Fn() -> bool,
+    ) -> bool {
         let mut done = self.done.subscribe();
-        self.ask();
-        matches!(
-            tokio::time::timeout(limit, done.changed()).await,
-            Ok(Ok(()))
-        )
+        let before = *done.borrow_and_update();
+        if !ask() {
+            return false;
+        }
+        let ended = done.wait_for(|count| *count != before || enough());
+        matches!(tokio::time::timeout(limit, ended).await, Ok(Ok(_)))
     }
 
     /// For the background task: waits until the work is requested.
@@ -67,6 +83,11 @@ impl SharedWork {
     /// For the background task: marks the work as started.
     pub(super) fn begin(&self) {
         self.pending.store(true, Ordering::Release);
+    }
+
+    /// For the background task: a part of the work is done. Those who wait look whether it is enough.
+    pub(super) fn progress(&self) {
+        self.done.send_modify(|_| ());
     }
 
     /// For the background task: marks the work as finished, successful or not.

@@ -127,6 +127,14 @@ pub async fn after_outage(source: &KeySource<Words>) {
     }
 }
 
+/// A fetch for an unknown key, and its end. Requests wait for a shorter time.
+pub async fn look_for_unknown(source: &KeySource<Words>) {
+    source.refresh_for_unknown(LONG, |_| false).await;
+    while source.is_fetching() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn generation(source: &KeySource<Words>) -> u64 {
     source.current().as_ref().unwrap().generation
 }
@@ -138,6 +146,7 @@ async fn many_cold_requests_cost_one_fetch() {
     let source = store.source(&provider.spec(), Schedule::default());
     let waits: Vec<_> = (0..50).map(|_| source.ready(LONG)).collect();
     futures::future::join_all(waits).await;
+    source.first_attempt(LONG).await;
     assert_eq!(words(&source), ["k1", "k2"]);
     assert_eq!(provider.fetches(), 1);
     let head = &provider.stub.seen()[0];
@@ -154,23 +163,21 @@ async fn a_new_key_is_found_at_once_and_a_storm_of_unknown_ones_costs_nothing() 
     let provider = Provider::start("k1").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     let before = generation(&source);
     let began = std::time::Instant::now();
     provider.publish("k1 k2");
-    let storm: Vec<_> = (0..100).map(|_| source.refresh_for_unknown(LONG)).collect();
-    assert!(
-        futures::future::join_all(storm)
-            .await
-            .iter()
-            .all(|looked| *looked)
-    );
+    let storm: Vec<_> = (0..100)
+        .map(|_| source.refresh_for_unknown(LONG, |_| false))
+        .collect();
+    futures::future::join_all(storm).await;
+    look_for_unknown(&source).await;
     assert_eq!(words(&source), ["k1", "k2"]);
     assert_ne!(generation(&source), before);
     assert_eq!(provider.fetches(), 2);
     for _ in 0..100 {
         // The next one may be a second later, which passes only on a machine that stalls.
-        let looked = source.refresh_for_unknown(LONG).await;
+        let looked = source.refresh_for_unknown(LONG, |_| false).await;
         assert!(!looked || began.elapsed() >= SECOND);
     }
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
@@ -182,9 +189,9 @@ async fn the_same_document_keeps_its_generation() {
     let provider = Provider::start("k1").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     let before = generation(&source);
-    assert!(source.refresh_for_unknown(LONG).await);
+    look_for_unknown(&source).await;
     assert_eq!((generation(&source), provider.fetches()), (before, 2));
 }
 
@@ -194,13 +201,17 @@ async fn a_hanging_provider_does_not_delay_requests_with_a_known_key() {
     let other = Provider::start("o1").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     provider.hang();
     let started = std::time::Instant::now();
-    assert!(!source.refresh_for_unknown(Duration::from_millis(50)).await);
+    assert!(
+        !source
+            .refresh_for_unknown(Duration::from_millis(50), |_| false)
+            .await
+    );
     assert_eq!(words(&source), ["k1"]);
     let cold = store.source(&other.spec(), Schedule::default());
-    cold.ready(LONG).await;
+    cold.first_attempt(LONG).await;
     assert_eq!(words(&cold), ["o1"]);
     assert!(started.elapsed() < 15 * SECOND);
 }
@@ -211,7 +222,7 @@ async fn requests_get_keys_a_second_after_an_outage() {
     provider.say(response(500, "Content-Type: application/json\r\n", "k1"));
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     assert!(source.current().is_none(), "a 500 is no key set");
     let status = source.status();
     assert!(status.last_error.unwrap().contains("500"));
@@ -231,7 +242,7 @@ async fn the_last_good_set_stays_until_its_stale_limit() {
         cooldown: Duration::ZERO,
     };
     let source = store.source(&provider.spec(), schedule);
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     provider.say(response(503, "", ""));
     while !source.status().stale {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -263,7 +274,7 @@ async fn a_document_that_cannot_be_trusted_is_not_used() {
         provider.say(bad);
         let store = Store::start();
         let source = store.source(&provider.spec(), Schedule::default());
-        source.ready(LONG).await;
+        source.first_attempt(LONG).await;
         assert!(source.current().is_none());
         assert_eq!(source.status().failures, 1);
     }
@@ -275,7 +286,7 @@ async fn a_document_that_cannot_be_trusted_is_not_used() {
     ));
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     assert!(source.current().is_some());
 }
 
@@ -298,8 +309,8 @@ async fn sources_are_shared_only_if_their_whole_specification_is_equal() {
     };
     let other = store.source(&pinned, Schedule::default());
     assert!(!Arc::ptr_eq(&source, &other));
-    source.ready(LONG).await;
-    other.ready(LONG).await;
+    source.first_attempt(LONG).await;
+    other.first_attempt(LONG).await;
     assert_ne!(generation(&source), generation(&other));
     assert_eq!(store.store.status().len(), 2);
 }
@@ -335,12 +346,12 @@ async fn an_issuer_is_discovered_and_must_name_itself() {
     };
     let store = Store::start();
     let source = store.source(&spec, Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     assert_eq!(words(&source), ["k1"], "{:?}", source.status());
     WRONG.store(1, Ordering::SeqCst);
     let fresh = Store::start();
     let source = fresh.source(&spec, Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     assert!(source.current().is_none());
     assert!(source.status().last_error.unwrap().contains("names issuer"));
 }
@@ -365,14 +376,14 @@ async fn a_key_that_is_used_before_it_is_published_is_found_within_a_second_or_t
     let provider = Provider::start("k1").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     // Somebody shows a token with the new key too early, and again and again.
-    assert!(source.refresh_for_unknown(LONG).await);
+    look_for_unknown(&source).await;
     assert_eq!(words(&source), ["k1"]);
     provider.publish("k1 k2");
     let published = std::time::Instant::now();
     while words(&source) != ["k1", "k2"] {
-        source.refresh_for_unknown(LONG).await;
+        source.refresh_for_unknown(LONG, |_| false).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(published.elapsed() < LONG, "it waits for the cool-down");
     }
@@ -383,10 +394,10 @@ async fn forged_ids_cost_few_fetches_and_fewer_the_longer_they_come() {
     let provider = Provider::start("k1").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     let began = std::time::Instant::now();
     while began.elapsed() < 4 * SECOND {
-        source.refresh_for_unknown(LONG).await;
+        source.refresh_for_unknown(LONG, |_| false).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // One at once, and one a second.
@@ -410,7 +421,7 @@ async fn a_document_that_trickles_ends_at_its_deadline() {
     let store = Store::start();
     let source = store.source(&spec, Schedule::default());
     let began = std::time::Instant::now();
-    source.ready(2 * LONG).await;
+    source.first_attempt(2 * LONG).await;
     while source.status().last_error.is_none() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(began.elapsed() < LONG, "nobody ends it");
@@ -439,7 +450,7 @@ async fn at_most_thirty_two_are_fetched_at_a_time_and_awaited_ones_first() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(stub.connections(), 24, "the rest are kept for requests");
     let waited_for = store.source(&good.spec(), Schedule::default());
-    waited_for.ready(LONG).await;
+    waited_for.first_attempt(LONG).await;
     assert_eq!(words(&waited_for), ["k1"]);
     assert!(!store.store.have_arrived() && waited_for.has_arrived());
     drop(sources);

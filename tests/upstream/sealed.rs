@@ -12,7 +12,7 @@ use portcullis::internals::upstream::keys::{
 };
 use portcullis::internals::upstream::{SideTls, VaultSecret, VaultServer};
 
-use crate::keys::{LONG, SECOND, Store, Words, after_outage, words};
+use crate::keys::{LONG, SECOND, Store, Words, after_outage, look_for_unknown, words};
 use crate::seal::seal;
 use crate::stub::{Reply, Stub, dead_port, response};
 
@@ -134,14 +134,14 @@ async fn vault_decrypts_the_file_and_is_called_once() {
         source.current().is_none(),
         "nobody waits for Vault at start"
     );
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     assert_eq!(words(&source), ["k1"], "{}", error(&source));
     assert_eq!(source.status().label, file.path().display().to_string());
 
     // The token may end, and Vault with it: the file is now read as any other.
     vault.says(Some(response(403, JSON, "")));
     file.write("k1 k2");
-    assert!(source.refresh_for_unknown(LONG).await);
+    look_for_unknown(&source).await;
     assert_eq!(words(&source), ["k1", "k2"]);
     std::fs::write(file.path(), seal(b"another", b"k3")).unwrap();
     let again = store
@@ -170,7 +170,7 @@ async fn a_rejection_has_our_own_text_and_keeps_the_key_closed() {
     ] {
         let store = Store::start();
         let source = store.source(&spec, Schedule::default());
-        source.ready(LONG).await;
+        source.first_attempt(LONG).await;
         assert!(source.current().is_none());
         let error = error(&source);
         assert!(error.contains(expected), "{error}");
@@ -218,7 +218,7 @@ async fn a_response_that_is_not_from_vault_changes_nothing() {
         vault.says(Some(bytes));
         let store = Store::start();
         let source = store.source(&file.good_spec(&vault), Schedule::default());
-        source.ready(LONG).await;
+        source.first_attempt(LONG).await;
         assert!(source.current().is_none(), "{expected}");
         let error = error(&source);
         assert!(error.contains(expected), "{expected}: {error}");
@@ -240,7 +240,7 @@ async fn the_token_is_sent_to_one_server_only() {
         vault.says(Some(response(status, &place, "")));
         let store = Store::start();
         let source = store.source(&file.good_spec(&vault), Schedule::default());
-        source.ready(LONG).await;
+        source.first_attempt(LONG).await;
         let error = error(&source);
         assert!(error.contains("a redirect is not followed"), "{error}");
     }
@@ -254,7 +254,7 @@ async fn a_vault_that_comes_later_is_enough() {
     let spec = file.spec(&format!("http://{address}"), TOKEN, "vault:v1:AbC=");
     let store = Store::start();
     let source = store.source(&spec, Schedule::default());
-    source.ready(LONG).await;
+    source.first_attempt(LONG).await;
     let error = error(&source);
     assert!(error.contains("connection refused"), "{error}");
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();

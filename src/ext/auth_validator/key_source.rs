@@ -7,10 +7,6 @@ use crate::ext::identity::PublicKeys;
 use crate::jose::{Origin, Reason, Rejection, Token, Verifier};
 use crate::upstream::keys::{FailedKeys, KeySource};
 
-/// How long a request waits for the first key set of a source. A slower provider may hang, and all requests would wait
-/// for it. The fetch continues, and later requests use its result.
-const FIRST_KEYS: Duration = Duration::from_millis(400);
-
 /// How often a caller that waits for a key checks whether another refresh is allowed.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -27,8 +23,8 @@ pub struct Keys {
 pub(super) enum Want {
     /// There is no key set yet.
     Keys,
-    /// The key set has no such key. The id, if unknown ids are remembered.
-    Newer(Option<String>),
+    /// The key set has no key with this id.
+    Newer(String),
 }
 
 impl Keys {
@@ -39,16 +35,27 @@ impl Keys {
 
     pub(super) async fn fetch(&self, want: Want, timeout: Duration) {
         match want {
-            Want::Keys => self.source.ready(timeout.min(FIRST_KEYS)).await,
+            Want::Keys => self.source.ready(timeout).await,
             Want::Newer(id) => {
-                let fetched = self.source.refresh_for_unknown(timeout).await;
+                let has = |keys: &PublicKeys| self.is_in(keys, &id);
+                let fetched = self.source.refresh_for_unknown(timeout, has).await;
                 // An id counts as unknown only after it was looked up.
-                if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
+                if let (Some(failed), true) = (&self.failed, fetched)
                     && !self.has(&id)
                 {
                     failed.insert(&id);
                 }
             }
+        }
+    }
+
+    /// The rejection of a token whose key is unknown, after the wait for a fetch.
+    pub(super) fn still_unknown(&self, rejection: Rejection) -> Rejection {
+        if self.source.is_fetching() {
+            let text = "no Keys have been found, and a fetch of the key set has not ended";
+            Rejection::new(Reason::UnknownKey, text)
+        } else {
+            rejection
         }
     }
 
@@ -85,10 +92,14 @@ impl Keys {
     }
 
     fn has(&self, id: &str) -> bool {
-        self.source
-            .current()
+        let current = self.source.current();
+        current
             .as_ref()
-            .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
+            .is_some_and(|snapshot| self.is_in(&snapshot.set, id))
+    }
+
+    fn is_in(&self, keys: &PublicKeys, id: &str) -> bool {
+        keys.0.by_id(self.verifier.strategy, id).is_some()
     }
 
     /// With `operation_debug`, the reason is logged.
@@ -101,19 +112,10 @@ impl Keys {
 
     /// What to wait for if a token has an unknown key; `None` if its id is known not to exist.
     pub(super) fn want(&self, token: &str) -> Option<Want> {
-        let Some(failed) = &self.failed else {
-            return Some(Want::Newer(None));
-        };
-        let id = Token::parse(token)
-            .ok()?
-            .key_id(self.verifier.strategy)
-            .ok()?
-            .into_owned();
-        if failed.contains(&id) {
-            None
-        } else {
-            Some(Want::Newer(Some(id)))
-        }
+        let token = Token::parse(token).ok()?;
+        let id = token.key_id(self.verifier.strategy).ok()?.into_owned();
+        let failed = self.failed.as_ref();
+        (!failed.is_some_and(|failed| failed.contains(&id))).then_some(Want::Newer(id))
     }
 }
 

@@ -209,14 +209,13 @@ impl Validator {
         notes.computed |= verified.computed;
         match verified.verdict {
             Ok(claims) => self.admitted(provider, claims, now),
-            Err(rejection)
-                if rejection.reason == Reason::UnknownKey && matches!(waited, Waited::No) =>
-            {
-                match keys.want(token) {
+            Err(rejection) if rejection.reason == Reason::UnknownKey => match waited {
+                Waited::No => match keys.want(token) {
                     Some(want) => Verdict::Wait(keys, want),
                     None => Verdict::Rejected(rejection),
-                }
-            }
+                },
+                _ => Verdict::Rejected(keys.still_unknown(rejection)),
+            },
             Err(rejection) => Verdict::Rejected(rejection),
         }
     }

@@ -49,8 +49,9 @@ impl Signed {
             .trim();
         self.source.ready(limit).await;
         let claims = match self.verify(text) {
-            Err(rejection) if rejection.reason == Reason::UnknownKey => {
-                self.source.refresh_for_unknown(limit).await;
+            unknown if is_unknown(&unknown) => {
+                let is_known = |_: &PublicKeys| !is_unknown(&self.verify(text));
+                self.source.refresh_for_unknown(limit, is_known).await;
                 self.verify(text)
             }
             verified => verified,
@@ -105,6 +106,10 @@ impl Signed {
             _ => Err("the signed response has no token_introspection"),
         }
     }
+}
+
+fn is_unknown(verified: &Result<Claims, Rejection>) -> bool {
+    matches!(verified, Err(rejection) if rejection.reason == Reason::UnknownKey)
 }
 
 fn unusable(rejection: &Rejection) -> NoAnswer {

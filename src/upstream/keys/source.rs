@@ -11,12 +11,16 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, SourceSpec};
-use super::store::{FetchLimiter, Schedule, Turns};
-use super::union::Parts;
+use super::store::Schedule;
+use super::union::{self, OriginKeys};
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::SharedWork;
 use crate::upstream::side::{MAX_TIME, SideClient};
+
+/// How long a request waits for keys that are being fetched. A slower provider may hang, and requests with invented key
+/// ids would wait for it. The fetch continues, and later requests use its result.
+const MAX_WAIT: Duration = Duration::from_millis(400);
 
 /// The type that the document of a source is parsed into.
 pub trait KeyDocument: Sized + Send + Sync + 'static {
@@ -53,9 +57,9 @@ pub struct KeySource<S> {
     pub(super) schedule: Mutex<Schedule>,
     /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
-    /// What the sets of a union consist of.
-    parts: Parts,
-    current: ArcSwapOption<Snapshot<S>>,
+    /// What the sets of a union consist of. A union makes no calls itself.
+    pub(super) origins: Vec<Arc<KeySource<OriginKeys>>>,
+    pub(super) current: ArcSwapOption<Snapshot<S>>,
     generations: Arc<AtomicU64>,
     log: Mutex<Log>,
     fetches: AtomicU64,
@@ -102,6 +106,19 @@ pub struct SourceStatus {
     pub stale: bool,
 }
 
+impl SourceStatus {
+    /// The state of a union, with that of one of its origins: the oldest keys and any failure count.
+    fn and(mut self, origin: SourceStatus) -> SourceStatus {
+        self.age = self.age.max(origin.age.filter(|_| self.age.is_some()));
+        self.fetches += origin.fetches;
+        self.failures += origin.failures;
+        self.stale |= origin.stale;
+        let error = |error| format!("{}: {error}", origin.label);
+        self.last_error = self.last_error.or(origin.last_error.map(error));
+        self
+    }
+}
+
 impl Log {
     /// The time before which the provider is not called. Without keys every request is rejected, so a provider that
     /// asks for a long pause is then called after the longest usual one all the same.
@@ -121,13 +138,14 @@ impl<S: KeyDocument> KeySource<S> {
         schedule: Schedule,
         generations: Arc<AtomicU64>,
     ) -> KeySource<S> {
+        let origins = union::origins(&spec, &side, schedule, &generations);
         KeySource {
             spec,
             side,
             shared_work: SharedWork::default(),
             schedule: Mutex::new(schedule),
             passphrase: OnceLock::new(),
-            parts: Parts::new(schedule),
+            origins,
             current: ArcSwapOption::empty(),
             generations,
             log: Mutex::default(),
@@ -147,34 +165,83 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.load()
     }
 
-    /// Waits for a first set, at most `limit` and at most the time of one fetch.
+    /// Waits for a first set, at most `limit` and at most [`MAX_WAIT`].
     ///
     /// Returns immediately if there is a set.
     pub async fn ready(&self, limit: Duration) {
-        if self.current.load().is_none() {
-            self.shared_work.join(limit.min(MAX_TIME)).await;
+        let has_keys = || self.current.load().is_some();
+        if !has_keys() {
+            let limit = limit.min(MAX_WAIT);
+            self.shared_work
+                .join_until(limit, || self.ask(), has_keys)
+                .await;
         }
     }
 
     /// Waits, at most `limit`, until a first fetch has ended, successful or not. For tools: the timeouts of requests
     /// are too short.
     pub async fn first_attempt(&self, limit: Duration) {
-        if self.current.load().is_none() && self.log().last_error.is_none() {
-            self.shared_work.join(limit).await;
+        if self.is_untried() {
+            self.shared_work
+                .join_until(limit, || self.ask(), || false)
+                .await;
         }
     }
 
-    /// Requests a refresh because a token names a key that the set does not have, and waits for it, at most `limit`
-    /// and at most the time of one fetch. Returns whether a fetch has ended, so that another lookup makes sense.
+    fn is_untried(&self) -> bool {
+        let untried = self.current.load().is_none() && self.log().last_error.is_none();
+        untried || self.origins.iter().any(|origin| origin.is_untried())
+    }
+
+    /// Whether a request waits for a fetch, or one is in progress.
+    pub fn is_fetching(&self) -> bool {
+        let waits = self.shared_work.is_pending();
+        waits || self.origins.iter().any(|origin| origin.is_fetching())
+    }
+
+    fn ask(&self) -> bool {
+        if self.origins.is_empty() {
+            self.shared_work.ask();
+        }
+        for origin in &self.origins {
+            origin.ask();
+        }
+        true
+    }
+
+    /// Requests a refresh because a token names a key that the set does not have, and waits until it has ended or a
+    /// set `has_key`, at most `limit` and at most [`MAX_WAIT`]. Returns `false` if it is still unknown whether there is
+    /// such a key.
     ///
     /// However many unknown keys are named, there is at most one such refresh per second, and fewer while they find
     /// nothing new (`Schedule::between_forced`): unknown keys come from attackers, but also from a provider that
     /// signs with a key shortly before it publishes it.
-    pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
-        if !self.shared_work.is_pending() && !self.may_force() {
-            return false;
+    pub async fn refresh_for_unknown(&self, limit: Duration, has_key: impl Fn(&S) -> bool) -> bool {
+        let enough = || {
+            let current = self.current.load();
+            current
+                .as_ref()
+                .is_some_and(|snapshot| has_key(&snapshot.set))
+        };
+        let limit = limit.min(MAX_WAIT);
+        self.shared_work
+            .join_until(limit, || self.ask_for_unknown(), enough)
+            .await
+    }
+
+    /// Requests a refresh, if one is allowed now or is in progress. Each origin of a union has its own times, so that
+    /// one that hangs delays no other.
+    fn ask_for_unknown(&self) -> bool {
+        if self.origins.is_empty() {
+            let may_ask = self.shared_work.is_pending() || self.may_force();
+            if may_ask {
+                self.shared_work.ask();
+            }
+            return may_ask;
         }
-        self.shared_work.join(limit.min(MAX_TIME)).await
+        // All of them are asked, because any may have the key.
+        let origins = self.origins.iter();
+        origins.filter(|origin| origin.ask_for_unknown()).count() > 0
     }
 
     /// The state of this source.
@@ -182,7 +249,7 @@ impl<S: KeyDocument> KeySource<S> {
         let current = self.current.load();
         let snapshot = current.as_ref();
         let log = self.log();
-        SourceStatus {
+        let own = SourceStatus {
             label: self.spec.location.label(),
             age: snapshot.map(|snapshot| snapshot.fetched.elapsed()),
             keys: snapshot.map_or(0, |snapshot| snapshot.set.key_count()),
@@ -191,7 +258,9 @@ impl<S: KeyDocument> KeySource<S> {
             failures: self.failures.load(Ordering::Relaxed),
             last_error: log.last_error.clone(),
             stale: log.stale || snapshot.is_none(),
-        }
+        };
+        let origins = self.origins.iter();
+        origins.fold(own, |sum, origin| sum.and(origin.status()))
     }
 
     /// Reads a file or an inline document, so that an error in it shows at start. An encrypted file whose passphrase
@@ -209,15 +278,12 @@ impl<S: KeyDocument> KeySource<S> {
     }
 
     /// Fetches once and keeps the result. For the background task.
-    pub(super) async fn refresh(&self, limiter: &FetchLimiter) {
+    pub(super) async fn refresh(&self) {
         self.shared_work.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
-        let turns = Turns(limiter, &self.shared_work);
-        let (side, parts) = (&self.side, &self.parts);
-        let fetch = super::spec::fetch(&self.spec, side, &self.passphrase, parts, turns);
-        let limit = 2 * MAX_TIME + limiter.wait(self.spec.location.calls());
-        let outcome = match tokio::time::timeout(limit, fetch).await {
+        let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
+        let outcome = match tokio::time::timeout(2 * MAX_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no response in time".to_owned())),
         };
@@ -286,7 +352,7 @@ impl<S: KeyDocument> KeySource<S> {
     }
 
     /// Parses a document and makes it current. Returns whether it differs from the previous one.
-    fn keep(&self, document: &Document) -> Result<bool, FetchError> {
+    pub(super) fn keep(&self, document: &Document) -> Result<bool, FetchError> {
         let digest = digest::digest(&digest::SHA256, &document.bytes);
         let old = self.current.load();
         let same = old
@@ -327,7 +393,7 @@ impl<S: KeyDocument> KeySource<S> {
         Ok(is_news)
     }
 
-    fn note_failure(&self, error: &FetchError) {
+    pub(super) fn note_failure(&self, error: &FetchError) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let (now, life) = (Instant::now(), self.schedule().life);
         let current = self.current.load();
@@ -374,6 +440,9 @@ impl<S: KeyDocument> KeySource<S> {
     pub fn reschedule(&self, schedule: Schedule) {
         *self.schedule() = schedule;
         self.shared_work.nudge();
+        for origin in &self.origins {
+            origin.reschedule(schedule);
+        }
     }
 
     pub(super) fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {

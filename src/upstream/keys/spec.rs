@@ -10,8 +10,6 @@ use http::header::HeaderValue;
 use serde::Deserialize;
 
 use super::sealed::SealedFile;
-use super::store::Turns;
-use super::union::Parts;
 use crate::jose::sealed::Passphrase;
 use crate::named_file;
 use crate::upstream::cache_control::CacheControl;
@@ -57,19 +55,11 @@ pub enum Location {
     Sealed(SealedFile),
     /// A document in memory, for example a decrypted file.
     Inline(Bytes),
-    /// The keys of several URLs together.
+    /// The keys of several URLs together. Each is fetched by its own [`super::KeySource`].
     Union(Vec<String>),
 }
 
 impl Location {
-    /// The number of calls that are made at the same time.
-    pub(super) fn calls(&self) -> usize {
-        match self {
-            Location::Union(urls) => urls.len(),
-            _ => 1,
-        }
-    }
-
     /// The name of this source in logs, metrics and tables: a URL without credentials and query, or a path.
     pub fn label(&self) -> String {
         match self {
@@ -154,11 +144,8 @@ pub(super) async fn fetch(
     spec: &SourceSpec,
     side: &SideClient,
     passphrase: &OnceLock<Passphrase>,
-    parts: &Parts,
-    turns: Turns<'_>,
 ) -> Result<Document, FetchError> {
     match &spec.location {
-        Location::Union(urls) => parts.fetch(side, urls, turns).await,
         Location::Url(url) => key_set(side, url).await,
         Location::Issuer { issuer, document } => {
             let url = discover(side, issuer, document.as_deref(), spec.tls.insecure).await?;
@@ -166,8 +153,11 @@ pub(super) async fn fetch(
         }
         Location::Sealed(file) => file.document(side, passphrase).await.map(Document::from),
         // The file is small and this is a background task, so it is not worth a thread of the blocking pool.
-        local @ (Location::File(_) | Location::Inline(_)) => self::local(local, passphrase)
-            .unwrap_or_else(|| Err(FetchError::Document("not a local key set".to_owned()))),
+        // A union is not fetched itself, but its origins are.
+        local @ (Location::File(_) | Location::Inline(_) | Location::Union(_)) => {
+            self::local(local, passphrase)
+                .unwrap_or_else(|| Err(FetchError::Document("not a local key set".to_owned())))
+        }
     }
 }
 

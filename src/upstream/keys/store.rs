@@ -5,16 +5,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use futures::future::join_all;
 use http::HeaderValue;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::source::{KeyDocument, KeySource, SourceStatus};
-use super::spec::{Location, SourceSpec};
+use super::spec::SourceSpec;
 use crate::backoff::Backoff;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::{SharedWork, Sources};
-use crate::upstream::side::MAX_TIME;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);
@@ -155,7 +155,24 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// Refreshes all sources until `shutdown` becomes true. One task runs for the whole process. A source that hangs
     /// does not delay others.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        let tend = |source| tend(source, &self.fetches);
+        let tend = |source: Weak<KeySource<S>>| async move {
+            let origins = source.upgrade().map(|source| source.weak_origins());
+            let fetches = &self.fetches;
+            match origins.filter(|origins| !origins.is_empty()) {
+                None => tend(source, fetches, &|| ()).await,
+                Some(origins) => {
+                    let merge = || {
+                        if let Some(union) = source.upgrade() {
+                            union.merge();
+                        }
+                    };
+                    let each = origins
+                        .into_iter()
+                        .map(|origin| tend(origin, fetches, &merge));
+                    join_all(each).await;
+                }
+            }
+        };
         self.sources.tend_all(tend, shutdown).await;
     }
 
@@ -199,27 +216,13 @@ impl Default for FetchLimiter {
 }
 
 /// A slot for one fetch. The semaphores are never closed, and even without a slot the fetch would proceed.
-pub(super) type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
-
-/// The slots for the calls of one source.
-#[derive(Clone, Copy)]
-pub(super) struct Turns<'l>(pub(super) &'l FetchLimiter, pub(super) &'l SharedWork);
-
-impl<'l> Turns<'l> {
-    pub(super) async fn next(self) -> Turn<'l> {
-        self.0.turn(self.1).await
-    }
-}
+type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
 
 impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
-        // Each origin of a union takes a slot of its own.
-        let _turn = match source.spec.location {
-            Location::Union(_) => None,
-            _ => Some(self.turn(&source.shared_work).await),
-        };
-        source.refresh(self).await;
+        let _turn = self.turn(&source.shared_work).await;
+        source.refresh().await;
     }
 
     /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
@@ -237,31 +240,32 @@ impl FetchLimiter {
         }
     }
 
-    /// How long so many calls may have to wait for their slots if each takes its whole time.
-    pub(super) fn wait(&self, calls: usize) -> Duration {
-        let rounds = calls / (MAX_FETCHES - KEPT_FOR_WANTED);
-        MAX_TIME * u32::try_from(rounds).unwrap_or(u32::MAX)
-    }
-
     /// Waits for a slot that is not reserved.
     pub(crate) async fn due(&self) -> Turn<'_> {
         self.due.acquire().await
     }
 }
 
-/// Refreshes one source when it is due or requested, as long as it is in use.
-async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter) {
+/// Refreshes one source when it is due or requested, as long as it is in use, and calls `after` each time that its keys
+/// may have changed or a request need not wait longer.
+async fn tend<S: KeyDocument>(
+    source: Weak<KeySource<S>>,
+    fetches: &FetchLimiter,
+    after: &impl Fn(),
+) {
     while let Some(source) = source.upgrade() {
         let (due, limit) = source.next_refresh();
         let now = Instant::now();
         if limit.is_some_and(|limit| limit <= now) {
             source.drop_stale();
+            after();
         }
         let wake = due
             .min(now + IDLE_LOOK)
             .min(limit.filter(|limit| *limit > now).unwrap_or(due));
         if due <= now {
             fetches.refresh(&source).await;
+            after();
             continue;
         }
         tokio::select! {
@@ -271,9 +275,11 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter
                 if source.has_to_wait() || earliest > Instant::now() + Schedule::NEAR {
                     // Waiting requests are notified at once.
                     source.shared_work.finish();
+                    after();
                 } else if source.shared_work.is_pending() {
                     sleep_until(earliest).await;
                     fetches.refresh(&source).await;
+                    after();
                 }
             }
         }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::provider::{Mood, Stub};
 use super::{steps, verdict, with_token};
 use crate::ext::auth_validator::{ENDPOINT, Validators};
+use crate::ext::jwk_aggregator::SERVICE;
 use crate::ext::testing::File;
 use crate::jose::testing::{hs256_with_header, jwk};
 use crate::runtime::step::EndpointStep;
@@ -227,16 +228,83 @@ async fn a_hanging_provider_delays_only_requests_that_need_it() {
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
     stub.turns(Mood::Hangs);
     let (stranger, known) = (hs("new"), hs("oct"));
-    let slow = verdict(&steps, &stranger);
+    // Half a second, and not the two of the endpoint or the five of the fetch.
+    let slow = tokio::time::timeout(Duration::from_millis(1500), verdict(&steps, &stranger));
     let quick = async {
         tokio::task::yield_now().await;
         tokio::time::timeout(Duration::from_secs(1), verdict(&steps, &known)).await
     };
-    let (slow, quick) = tokio::join!(tokio::time::timeout(Duration::from_secs(15), slow), quick);
+    let (slow, quick) = tokio::join!(slow, quick);
     assert_eq!(quick, Ok(None));
+    assert_eq!(slow, Ok(Some((401, "unknown_key"))));
+    // The fetch goes on. Others wait for the same one.
+    let next = hs("next");
+    let slow = tokio::time::timeout(Duration::from_millis(1500), verdict(&steps, &next));
+    assert_eq!(slow.await, Ok(Some((401, "unknown_key"))));
+    assert_eq!(stub.calls(), 2);
+}
+
+/// A validator with the keys of all of these, with running background work.
+fn united(stubs: &[&Stub]) -> (Vec<Box<dyn EndpointStep>>, crate::ext::ReloadState) {
+    let origins: Vec<_> = stubs.iter().map(|stub| &stub.url).collect();
+    let mut file = File::new(&json!({ "port": 9876, "origins": origins }).to_string());
+    file.service(&SERVICE);
+    let text =
+        r#"{"alg": "HS256", "jwk_url": "http://localhost:9876", "disable_jwk_security": true}"#;
+    let part = file.endpoint_with(&ENDPOINT, text, "/x", Method::GET);
+    assert_eq!(file.config_errors(), 0);
+    let (reload_state, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    (steps(part), reload_state)
+}
+
+#[tokio::test]
+async fn an_origin_that_hangs_delays_only_its_own_keys() {
+    let good = Stub::start(keys_of(&["rsa"])).await;
+    let bad = Stub::start(Mood::Hangs).await;
+    let (steps, _kept) = united(&[&bad, &good]);
+    // The first request already has the keys of the other.
+    let first = verdict(&steps, &hs("rsa")).await;
+    assert_eq!(first, Some((401, "unusable_key")));
+    // Somebody uses a new key before it is published, while the first fetch of the one that hangs has not ended.
     assert_eq!(
-        slow,
-        Ok(Some((401, "unknown_key"))),
-        "bounded by the endpoint's timeout, 2 s here"
+        verdict(&steps, &hs("oct")).await,
+        Some((401, "unknown_key"))
     );
+    good.turns(keys_of(&["rsa", "oct"]));
+    let rotated = async {
+        while verdict(&steps, &hs("oct")).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    assert!(tokio::time::timeout(limit, rotated).await.is_ok());
+    assert_eq!(bad.calls(), 1, "its first fetch has not ended yet");
+}
+
+#[tokio::test]
+async fn an_origin_that_fails_keeps_its_last_keys_in_the_set_of_all() {
+    let (one, other) = (
+        Stub::start(keys_of(&["rsa"])).await,
+        Stub::start(keys_of(&["oct"])).await,
+    );
+    let (steps, _kept) = united(&[&one, &other]);
+    let both = async {
+        while verdict(&steps, &hs("oct")).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    assert!(tokio::time::timeout(limit, both).await.is_ok());
+    other.turns(Mood::HangsUp);
+    one.turns(keys_of(&["ec256"]));
+    let moved = async {
+        while verdict(&steps, &hs("ec256")).await != Some((401, "unusable_key")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(limit, moved).await.is_ok());
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
 }
