@@ -14,7 +14,7 @@ use crate::runtime::forward::QueryRules;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
-use crate::telemetry::mask::{is_secret, masked, masked_query};
+use crate::telemetry::mask::{is_secret, masked_path, masked_query, shown_header};
 use crate::upstream::title_case;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -88,15 +88,14 @@ pub(super) fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
 /// `/__debug/*`: logs the request at DEBUG and responds with `pong`.
 pub(super) fn debug(head: &Head<'_>, body: &Bytes) -> Response {
     log::debug!("Method: {}", head.method);
-    log::debug!("URL: {}", head.path);
+    log::debug!("URL: {}", masked_path(head.path));
     log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
     for (name, value) in head.headers {
         log::debug!(
             "Header: {name}: {}",
             match lossy(value.as_bytes()) {
                 _ if secret(name) => "[redacted]".into(),
-                url if *name == header::REFERER => masked(&url).into_owned(),
-                text => text,
+                text => shown_header(name.as_str(), &text).into_owned(),
             }
         );
     }

@@ -92,7 +92,7 @@ fn user_and_password(literal: &str) -> Option<&str> {
 
 /// At least 16 letters and digits in a row, and both of them; a UUID; 20 characters of base64url with letters in both
 /// cases and digits; or a number and a password (`123:KEY`). Words are shorter, or have no digits, or one case.
-fn looks_like_a_key(literal: &str) -> bool {
+pub(super) fn looks_like_a_key(literal: &str) -> bool {
     const LONG: usize = 16;
     let has = |text: &str, is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
     let is_mixed = |text: &str| has(text, u8::is_ascii_digit) && has(text, u8::is_ascii_alphabetic);
