@@ -20,11 +20,7 @@ pub(super) enum Freshness {
 /// epoch.
 pub(super) fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> Freshness {
     let (asked, given) = (CacheControl::of(sent), CacheControl::of(response));
-    let pragma = !sent.contains_key(CACHE_CONTROL)
-        && sent
-            .get(PRAGMA)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-    if asked.no_cache || pragma {
+    if requires_upstream(sent, &asked) {
         return Freshness::Bypass;
     }
     if given.no_cache {
@@ -48,6 +44,15 @@ pub(super) fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) 
     } else {
         Freshness::Stale
     }
+}
+
+/// Whether the client accepts no stored response (RFC 9111 §5.2.1.4 and §5.4).
+pub(super) fn requires_upstream(sent: &HeaderMap, asked: &CacheControl) -> bool {
+    let pragma = !sent.contains_key(CACHE_CONTROL)
+        && sent
+            .get(PRAGMA)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+    asked.no_cache || pragma
 }
 
 /// Whether a response with these headers could be used without asking the upstream: while it is fresh, or if the

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::directives::{Freshness, freshness, may_be_fresh, may_stand_in};
+use super::directives::{Freshness, freshness, may_be_fresh, may_stand_in, requires_upstream};
 use super::entries::{Entries, Entry, Varied};
 use super::key::{KeyRules, digest_of};
 use crate::runtime::clock::Clock;
@@ -71,7 +71,8 @@ impl ResponseCache for Cache {
             let asked = CacheControl::of(sent);
             return if asked.only_if_cached {
                 Lookup::Rejected
-            } else if asked.no_store {
+            } else if asked.no_store || requires_upstream(sent, &asked) {
+                // The response to an equal call would not be accepted, so it is no use to wait for it.
                 Lookup::Bypass
             } else {
                 Lookup::Miss

@@ -209,6 +209,9 @@ fn a_client_may_require_more_or_less_freshness() {
     bench.clock.advance(Duration::from_secs(30));
     assert_eq!(bench.get(&[("cache-control", "no-cache")]), "bypass");
     assert_eq!(bench.get(&[("pragma", "no-cache")]), "bypass");
+    // Nor does such a client wait for an equal call, when nothing is stored.
+    assert_eq!(apart().get(&[("cache-control", "no-cache")]), "bypass");
+    assert_eq!(apart().get(&[("pragma", "no-cache")]), "bypass");
     assert_eq!(bench.get(&[("cache-control", "max-age=10")]), "stale ");
     assert_eq!(bench.get(&[("cache-control", "min-fresh=40")]), "stale ");
     assert_eq!(bench.get(&[("cache-control", "min-fresh=20")]), "1");
