@@ -20,6 +20,8 @@ const EARLY: u64 = 600;
 const PAST: u64 = 2;
 /// How long Redis keeps a key: longer than any gateway uses it.
 const KEEP: Duration = Duration::from_secs(30 * 3600);
+/// The maximum number of keys. There are more than four only after Redis has lost its data.
+const MAX_KEYS: usize = 16;
 /// The interval between two updates.
 const LOOK: Duration = Duration::from_secs(30);
 /// The interval after Redis did not respond.
@@ -49,7 +51,7 @@ async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let pause = match agreed(store, prefix, now).await {
+        let pause = match agreed(store, prefix, now, &secrets.current()).await {
             Ok(keys) => {
                 if !std::mem::replace(&mut is_well, true) {
                     log::warn!("[SERVICE: Redis] keys of session tickets are shared again");
@@ -71,21 +73,35 @@ async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
 }
 
 /// The key of this period first, followed by older ones, and the next one shortly before its period.
-async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Result<Vec<SharedSecret>, String> {
+///
+/// A Redis that has lost its data gets the `known` keys back. If another gateway was faster with new ones, the known ones
+/// are kept at the end: this gateway still accepts its own tickets.
+async fn agreed(
+    store: &dyn Shared,
+    prefix: &str,
+    now: u64,
+    known: &[SharedSecret],
+) -> Result<Vec<SharedSecret>, String> {
     let turn = now / TURN;
     let mut turns: Vec<u64> = (turn.saturating_sub(PAST)..=turn).rev().collect();
     if (now + EARLY) / TURN > turn {
         turns.push(turn + 1);
     }
+    let oldest = turn.saturating_sub(PAST) * TURN;
     let mut keys = Vec::with_capacity(turns.len());
     for turn in turns {
-        let key = store
-            .agree(format!("{prefix}{turn}"), offer()?, KEEP)
+        let made = turn * TURN;
+        let ours = known.iter().find(|key| key.made == made);
+        let offered = ours.map_or_else(offer, |key| Ok(key.text.clone()))?;
+        let text = store
+            .agree(format!("{prefix}{turn}"), offered, KEEP)
             .await?;
-        keys.push(SharedSecret {
-            made: turn * TURN,
-            text: key,
-        });
+        keys.push(SharedSecret { made, text });
+    }
+    for key in known {
+        if key.made >= oldest && keys.len() < MAX_KEYS && !keys.contains(key) {
+            keys.push(key.clone());
+        }
     }
     Ok(keys)
 }
@@ -140,15 +156,33 @@ mod tests {
     async fn two_gateways_agree_and_switch_to_the_next_key_together() {
         let redis = Memory::default();
         let start = 1000 * TURN;
-        let here = agreed(&redis, "p", start + 1).await.unwrap();
-        let there = agreed(&redis, "p", start + 2).await.unwrap();
+        let here = agreed(&redis, "p", start + 1, &[]).await.unwrap();
+        let there = agreed(&redis, "p", start + 2, &[]).await.unwrap();
         assert_eq!(here, there);
         assert_eq!(here.len(), 3);
         assert_eq!(here[0].made, start);
-        let late = agreed(&redis, "p", start + TURN - 1).await.unwrap();
+        let late = agreed(&redis, "p", start + TURN - 1, &here).await.unwrap();
         assert_eq!(late[..3], here[..]);
-        let next = agreed(&redis, "p", start + TURN).await.unwrap();
+        let next = agreed(&redis, "p", start + TURN, &late).await.unwrap();
         assert_eq!(next[0], late[3], "it was there before its turn");
         assert_eq!(next[1..], here[..2]);
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_lost_its_data_gets_the_keys_back() {
+        let start = 1000 * TURN;
+        let here = agreed(&Memory::default(), "p", start, &[]).await.unwrap();
+        let empty = Memory::default();
+        assert_eq!(agreed(&empty, "p", start, &here).await.unwrap(), here);
+        assert_eq!(agreed(&empty, "p", start, &[]).await.unwrap(), here);
+        // A new gateway was faster.
+        let empty = Memory::default();
+        let new = agreed(&empty, "p", start, &[]).await.unwrap();
+        let both = agreed(&empty, "p", start, &here).await.unwrap();
+        assert_eq!(both, [&new[..], &here[..]].concat());
+        // Once more after a further loss, which must not fill the memory.
+        assert_eq!(agreed(&empty, "p", start, &both).await.unwrap(), both);
+        let later = agreed(&empty, "p", start + 3 * TURN, &both).await.unwrap();
+        assert_eq!(later.len(), 3, "those of the past have gone");
     }
 }
