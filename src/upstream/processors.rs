@@ -96,6 +96,22 @@ mod tests {
         assert_eq!(quota(root, groups), None);
         file(&root.join("kube"), "cpu.max", "50000 100000\n");
         assert_eq!(quota(root, groups), Some(1));
+        // The limit of a slice of systemd applies to the services in it.
+        let slice = root.join("system.slice");
+        file(&slice, "cpu.max", "max 100000\n");
+        file(&slice.join("portcullis.service"), "cpu.max", "max 100000\n");
+        let service = "0::/system.slice/portcullis.service\n";
+        assert_eq!(quota(root, service), None);
+        file(&slice, "cpu.max", "210000 100000\n");
+        assert_eq!(quota(root, service), Some(3));
+        file(
+            &slice.join("portcullis.service"),
+            "cpu.max",
+            "100000 100000\n",
+        );
+        assert_eq!(quota(root, service), Some(1));
+        // The group of the process is outside of its name space.
+        assert_eq!(quota(root, "0::/../../other\n"), None);
         // A container with its own name space sees its group as the root.
         file(root, "cpu.max", "320000 100000\n");
         assert_eq!(quota(root, "0::/\n"), Some(4));
