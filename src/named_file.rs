@@ -5,7 +5,7 @@
 
 use std::fs::{File, FileType, Metadata, OpenOptions, metadata};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,14 @@ pub(crate) fn try_open(path: &Path) -> Result<()> {
         File::open(path)?;
     }
     Ok(())
+}
+
+/// The permissions of a file that others than its owner may change.
+pub(crate) fn writable_by_others(path: &Path) -> Option<u32> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let found = metadata(path).ok().filter(Metadata::is_file)?;
+    let mode = found.permissions().mode() & 0o777;
+    (mode & WRITABLE_BY_OTHERS != 0).then_some(mode)
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {
@@ -179,6 +187,19 @@ mod tests {
         let folder = read(folder.path(), 5).unwrap_err();
         assert_eq!(folder.kind(), ErrorKind::IsADirectory);
         assert_eq!(size(4 << 20), "4 MiB");
+    }
+
+    #[test]
+    fn a_file_that_others_may_change_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = |mode: u32| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(file.path(), permissions).unwrap();
+            writable_by_others(file.path())
+        };
+        assert_eq!([0o600, 0o440, 0o644].map(found), [None; 3]);
+        assert_eq!([0o660, 0o666].map(found), [Some(0o660), Some(0o666)]);
+        assert_eq!(writable_by_others(Path::new("/dev/null")), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use rustls::pki_types::CertificateDer;
 use crate::compile::files::readable;
 use crate::config::tls::KeyPair;
 use crate::config::{ConfigError, Node};
-use crate::ext::{CertificateUse, Compile, StapleEnd, StapleInUse, look_at_certificates};
+use crate::ext::{
+    CertificateUse, Compile, StapleEnd, StapleInUse, look_at_certificates, warn_if_others_write,
+};
 use crate::upstream::{
     CertificatePair, PemError, Staple, certificate_pair, certificates_in, facts, read_ocsp_response,
 };
@@ -47,6 +49,7 @@ pub(super) fn pair(
     match certificate_pair(&pair.certificate, &pair.private_key) {
         Ok(_) => {
             look_at_certificates(certificate?, &pair.certificate, used_as, cx);
+            warn_if_others_write(private_key?, &pair.private_key);
             Some(pair)
         }
         Err(error) => {

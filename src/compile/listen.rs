@@ -13,7 +13,7 @@ use crate::ext::limits::LIMITS;
 use crate::ext::metrics_page::METRICS;
 use crate::ext::redis::session_ticket_keys;
 use crate::ext::server::SERVER;
-use crate::ext::{CertificateUse, Compile};
+use crate::ext::{CertificateUse, Compile, warn_if_others_write};
 use crate::runtime::listen::{
     ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, SharedSecrets, TlsVersion,
 };
@@ -230,7 +230,11 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
         cipher_suites: numbers(&tls.block, "cipher_suites", &tls.cipher_suites),
         ticket_keys: server
             .and_then(|server| server.get("session_ticket_keys"))
-            .and_then(|node| readable(&node, cx)),
+            .and_then(|node| {
+                let path = readable(&node, cx)?;
+                warn_if_others_write(&node, &path);
+                Some(path)
+            }),
         shared_tickets: None,
         offers_http2: true,
         mtls: tls.enable_mtls.then(|| ClientRoots {

@@ -7,6 +7,7 @@ use chrono::DateTime;
 
 use super::context::Compile;
 use crate::config::{ConfigError, Node};
+use crate::named_file;
 use crate::upstream::{CertificateFacts, certificates_in, facts};
 
 const DAY: i64 = 24 * 3600;
@@ -43,6 +44,15 @@ pub struct CertificateInUse {
     pub file: String,
     pub used_as: CertificateUse,
     pub facts: CertificateFacts,
+}
+
+/// Warns about a file with keys that others than its owner may change: they could put keys of their own into it.
+pub(crate) fn warn_if_others_write(node: &Node<'_>, path: &Path) {
+    if let Some(mode) = named_file::writable_by_others(path) {
+        let text =
+            format!("others than its owner can change this file with keys (mode {mode:04o})");
+        node.warn_hint(ConfigError::invalid(text), "chmod go-w");
+    }
 }
 
 /// Records the certificates of the file at `path`, which `node` names. Warns about those that have expired or will

@@ -111,6 +111,7 @@ pub(crate) mod websocket;
 mod wildcard;
 
 pub(crate) use certificates::look as look_at_certificates;
+pub(crate) use certificates::warn_if_others_write;
 pub(crate) use certificates::{CertificateInUse, CertificateUse};
 pub(crate) use context::{
     BackendSite, Compile, EndpointSite, ServiceFacts, ServiceLimits, ServiceResponseEdits,

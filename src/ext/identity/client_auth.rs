@@ -9,6 +9,7 @@ use http::header::{ACCEPT, HeaderMap, HeaderValue};
 use super::inquiry::NoAnswer;
 use crate::config::{Block, ConfigError, Key, Kind, key};
 use crate::ext::context::Compile;
+use crate::ext::warn_if_others_write;
 use crate::jose::{Algorithm, Serialization, Signer};
 use crate::upstream::credentials::{ClientAuth, ClientProof, form};
 use crate::upstream::keys::read_key_file;
@@ -171,7 +172,9 @@ fn assertion(block: &Block<'_>, url: &str, cx: &Compile<'_>) -> Option<ClientPro
     };
     let kid = block.string("private_key_id").unwrap_or_default();
     let at = block.get("private_key_path")?;
-    let signer = read_key_file(&cx.path(&path))
+    let path = cx.path(&path);
+    warn_if_others_write(&at, &path);
+    let signer = read_key_file(&path)
         .map_err(|error| error.to_string())
         .and_then(|document| {
             Signer::from_key_set(&document, &kid, algorithm, "JWT", Serialization::Compact)

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::Compile;
+use crate::ext::warn_if_others_write;
 use crate::jose::sealed::{self, Keeper, KeeperError, SealedError};
 use crate::upstream::keys::{SealedFile, read_key_file};
 use crate::upstream::{SideTls, VaultSecret, VaultServer, VaultServerError};
@@ -29,6 +30,9 @@ pub(crate) enum KeyFile {
 impl KeyFile {
     /// Reads the configured file at `path`. `None` after an error, which is reported.
     pub(crate) fn read(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<KeyFile> {
+        if let Some(node) = block.get("jwk_local_path") {
+            warn_if_others_write(&node, &path);
+        }
         let url = block.text("secret_url").filter(|url| !url.is_empty());
         let (Some(at), Some(url)) = (block.get("secret_url"), url) else {
             return Some(KeyFile::Plain(path));

@@ -1,5 +1,7 @@
 //! Which clients may resume which sessions.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 /// Connects to the gateway at `port` with the server name `a.test`.
@@ -149,6 +151,14 @@ fn gateways_with_one_file_of_ticket_keys_resume_each_others_sessions() {
         resumed(&here) && resumed(&stranger),
         "the new key encrypts now"
     );
+    for file in ["k", "t"] {
+        let open = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(here.dir().join(file), open).unwrap();
+    }
+    reload(&here);
+    let warnings = here.output();
+    let warnings = warnings.matches("can change this file with keys (mode 0666)");
+    assert_eq!(warnings.count(), 2, "the private key and the ticket keys");
     fs::write(here.dir().join("t"), "no key").unwrap();
     here.signal("HUP");
     eventually("the reload is refused", Duration::from_secs(30), || {

@@ -194,3 +194,12 @@ fn es256k_is_rejected_with_the_reason() {
         "{hints}"
     );
 }
+
+#[test]
+fn a_key_file_that_others_may_change_gets_a_warning() {
+    let keys = key_file();
+    let (_, before) = findings(&block(&keys, ""));
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(keys.path(), open).unwrap();
+    assert_eq!(findings(&block(&keys, "")), (0, before + 1));
+}
