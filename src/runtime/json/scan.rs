@@ -107,12 +107,16 @@ fn unusual_string(text: &[u8], mut at: usize, mut span: StringSpan) -> Result<St
 
 /// The first position from `at` of a quotation mark, a backslash or a control character.
 pub(super) fn plain_run(text: &[u8], mut at: usize) -> usize {
+    let long = at.saturating_add(SHORT);
     while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let special = special_bytes(u64::from_le_bytes(*chunk));
         if special != 0 {
             return at + (special.trailing_zeros() / 8) as usize;
         }
         at += 8;
+        if at == long {
+            at = long_run(text, at);
+        }
     }
     while let Some(byte) = text.get(at) {
         if *byte < 0x20 || matches!(byte, b'"' | b'\\') {
@@ -121,6 +125,28 @@ pub(super) fn plain_run(text: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// Longer strings are read in larger pieces. A multiple of eight.
+const SHORT: usize = 24;
+
+/// Skips whole pieces of a plain run. Not inlined, so that short strings do not pay for its registers.
+#[inline(never)]
+fn long_run(text: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk)
+        && is_plain(chunk)
+    {
+        at += chunk.len();
+    }
+    at
+}
+
+/// Whether none of the bytes ends a plain run. It looks at all of them, many at a time.
+fn is_plain(bytes: &[u8; 32]) -> bool {
+    let special = bytes.iter().fold(0, |special, byte| {
+        special | u8::from(*byte < 0x20) | u8::from(*byte == b'"') | u8::from(*byte == b'\\')
+    });
+    special == 0
 }
 
 /// The high bit of each byte that is `"`, `\` or below 0x20. Only the lowest set bit is reliable, because a match may
@@ -424,4 +450,22 @@ fn hash(name: &[u8]) -> u64 {
         rest = rest << 8 | u64::from(*byte);
     }
     mix(hash, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_at_the_first_special_byte_wherever_it_is() {
+        for length in 0..120 {
+            assert_eq!(plain_run(&vec![b'x'; length], 0), length);
+            for special in [b'"', b'\\', 0, 0x1f] {
+                let mut text = vec![0xc3; 120];
+                text[length] = special;
+                assert_eq!(plain_run(&text, 0), length, "{special}");
+                assert_eq!(plain_run(&text, length.min(5)), length, "{special}");
+            }
+        }
+    }
 }

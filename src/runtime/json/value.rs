@@ -83,8 +83,8 @@ impl Raw {
     }
 
     /// An object that is only written.
-    pub(super) fn indexed(index: Index) -> Raw {
-        Raw(Form::Indexed(Box::new(index)))
+    pub(super) fn indexed(index: Box<Index>) -> Raw {
+        Raw(Form::Indexed(index))
     }
 
     /// The original text.

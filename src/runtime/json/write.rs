@@ -74,10 +74,15 @@ pub(crate) fn write_string(out: &mut impl Out, text: &str) {
     write_text(out, text.as_bytes());
 }
 
+/// Whether a string with these bytes is written as it is.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| CLASS[usize::from(*byte)] == PLAIN)
+}
+
 /// Appends bytes that are UTF-8 like `write_string`.
 pub(super) fn write_text(out: &mut impl Out, bytes: &[u8]) {
     out.put(b"\"");
-    if bytes.iter().all(|byte| CLASS[usize::from(*byte)] == PLAIN) {
+    if is_plain(bytes) {
         out.put(bytes);
         out.put(b"\"");
         return;
