@@ -16,6 +16,8 @@ use crate::jose::strict_json::{self, StrictError};
 pub struct Claims {
     /// If `iss`, `sub`, `jti` and `aud` are present, they have the right types.
     map: Map<String, Value>,
+    /// `iss` again, which is compared for each request.
+    issuer: Option<Box<str>>,
     expiry: Option<NumericDate>,
     not_before: Option<NumericDate>,
     issued_at: Option<NumericDate>,
@@ -82,6 +84,7 @@ impl Claims {
             expiry: date(&map, "exp", Null::Rejected)?,
             not_before: date(&map, "nbf", Null::Absent)?,
             issued_at: date(&map, "iat", Null::Absent)?,
+            issuer: issuer_in(&map),
             map,
             json_bytes: payload.len(),
         })
@@ -99,12 +102,13 @@ impl Claims {
 
     /// `iss`
     pub fn issuer(&self) -> Option<&str> {
-        self.map.get("iss").and_then(Value::as_str)
+        self.issuer.as_deref()
     }
 
     /// The same claims, with this `iss` if they have none.
     pub fn or_issuer(mut self, issuer: &str) -> Claims {
         self.map.entry("iss").or_insert_with(|| Value::from(issuer));
+        self.issuer = issuer_in(&self.map);
         self
     }
 
@@ -255,6 +259,10 @@ impl ClaimPath {
 enum Null {
     Absent,
     Rejected,
+}
+
+fn issuer_in(map: &Map<String, Value>) -> Option<Box<str>> {
+    map.get("iss")?.as_str().map(Box::from)
 }
 
 fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), Rejection> {

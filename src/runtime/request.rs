@@ -171,10 +171,17 @@ impl Notes {
         head.method = new.method.as_ref().unwrap_or(head.method);
         head.path = new.path.as_deref().unwrap_or(head.path);
         head.host = new.host.as_deref().map_or(head.host, Host::Given);
-        if let Some(query) = &new.query {
-            head.query = query.as_deref();
-        }
+        head.query = self.query(&head);
         head
+    }
+
+    /// The query of [`Notes::head`].
+    pub fn query<'a>(&'a self, head: &Head<'a>) -> Option<&'a str> {
+        let rewritten = self.rewritten.as_deref();
+        match rewritten.and_then(|new| new.query.as_ref()) {
+            Some(query) => query.as_deref(),
+            None => head.query,
+        }
     }
 
     /// The values of header `name` after overrides, in order.

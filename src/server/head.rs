@@ -411,13 +411,15 @@ fn has(set: &Set, byte: u8) -> bool {
     set[usize::from(byte)]
 }
 
-/// Whether a value may hold a control character. Nearly all values hold none, not even a tab, and this costs less than to
-/// look for those that are invalid.
+/// Whether a value may hold a control character. Nearly all values hold only visible ASCII and blanks, not even a tab,
+/// and this costs less than to look for the bytes that are invalid.
 fn may_hold_control(value: &[u8]) -> bool {
-    let (least, delete) = value.iter().fold((u8::MAX, 0), |(least, delete), byte| {
-        (least.min(*byte), delete | u8::from(*byte == 127))
-    });
-    least < b' ' || delete != 0
+    // Behind the last visible character are DEL and all that is not ASCII, and, as the subtraction wraps, the control
+    // characters.
+    let most = value
+        .iter()
+        .fold(0, |most: u8, byte| most.max(byte.wrapping_sub(b' ')));
+    most > b'~' - b' '
 }
 
 /// Whether one of the bytes is `bad`. It looks at all of them, many at a time: a header with a token has a thousand bytes,

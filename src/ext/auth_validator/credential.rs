@@ -34,6 +34,12 @@ impl Places {
             if lines.next().is_some() {
                 return Err(Rejection::ambiguous());
             }
+            // The usual form, which needs no further look.
+            if let Some(token @ [first, ..]) = line.as_bytes().strip_prefix(b"Bearer ")
+                && *first != b' '
+            {
+                return Ok(Some((Scheme::Bearer, token)));
+            }
             if self.dpop
                 && let Some(token) = dpop_token(line.as_bytes())
             {
@@ -70,7 +76,7 @@ impl Places {
             let kept = lines.iter().filter_map(|line| self.kept(line, token));
             notes.set_header(&COOKIE, kept.collect());
         }
-        let query = notes.head(head).query.unwrap_or_default();
+        let query = notes.query(head).unwrap_or_default();
         if !query.is_empty() && query.split('&').any(|pair| is_other_parameter(pair, token)) {
             let kept = query
                 .split('&')
