@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -15,6 +15,7 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::telemetry::mask::{is_secret, masked_path, masked_query, shown_header};
+use crate::telemetry::timestamp;
 use crate::upstream::title_case;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -27,16 +28,14 @@ pub(super) fn health(agents: &[Agent]) -> Response {
     thread_local! {
         static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = timestamp::now();
     if !agents.is_empty() {
         return json_response(StatusCode::OK, health_of(agents, now));
     }
     let body = MADE.with_borrow_mut(|(second, body)| {
         if *second != now.as_secs() {
             *second = now.as_secs();
-            *body = format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)).into();
+            *body = healthy(now).into();
         }
         body.clone()
     });
@@ -44,6 +43,11 @@ pub(super) fn health(agents: &[Agent]) -> Response {
         body,
         ..json_response(StatusCode::OK, String::new())
     }
+}
+
+/// The body of [`health`] without agents.
+pub(super) fn healthy(now: Duration) -> String {
+    format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now))
 }
 
 /// The time at which each agent was last connected. An agent that never was is absent, as in KrakenD; `stopped`, which

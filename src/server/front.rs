@@ -33,6 +33,7 @@ use crate::server::{
 };
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
+use crate::upstream::within;
 use head::{Pause, Wait};
 
 pub(crate) use http2::limit_http2;
@@ -254,8 +255,8 @@ impl Front {
             conn.flush().await
         };
         let limit = self.limits.write.unwrap_or(HANDSHAKE_TIMEOUT);
-        match pingora_timeout::timeout(limit, write).await {
-            Ok(Ok(())) => Some(true),
+        match within(limit, write).await {
+            Some(Ok(())) => Some(true),
             _ => None,
         }
     }

@@ -4,15 +4,17 @@
 //! gateway's byte for byte. If anything about a request or the service is unusual (a step that covers health, a
 //! header that changes the connection, statistics, agents, a stop in progress), the request is handled normally.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora_core::protocols::http::date::get_cached_date;
 
 use crate::server::builtin;
-use crate::server::gateway::{Active, Shared};
+use crate::server::gateway::{Active, Probe, Shared};
 use crate::server::head::{BodyFraming, HeadFacts};
+use crate::telemetry::timestamp;
 
 /// The complete response to a probe with the head `head`, or `None` if the request must be handled normally.
 pub(super) fn health(
@@ -34,21 +36,60 @@ pub(super) fn health(
     if !is_ordinary(&active) || shared.draining.load(Ordering::Relaxed) {
         return None;
     }
-    let started = Instant::now();
-    let response = builtin::health(&[]);
-    out.clear();
-    out.extend_from_slice(
+    let (started, now) = (Instant::now(), timestamp::now());
+    let body_bytes = MADE.with_borrow_mut(|made| {
+        if made.second != now.as_secs() {
+            *made = made_at(now);
+        }
+        out.clear();
+        out.extend_from_slice(&made.response);
+        made.body_bytes
+    });
+    let probe = Probe {
+        path,
+        client: peer,
+        bytes: body_bytes,
+        at: now,
+        took: started.elapsed(),
+    };
+    active.common().probed(&probe);
+    Some(())
+}
+
+/// A response, with the second for which it was made.
+struct Made {
+    second: u64,
+    response: Vec<u8>,
+    body_bytes: u64,
+}
+
+thread_local! {
+    /// The response of the current second: probes are frequent and need no finer time.
+    static MADE: RefCell<Made> = const {
+        RefCell::new(Made {
+            second: u64::MAX,
+            response: Vec::new(),
+            body_bytes: 0,
+        })
+    };
+}
+
+fn made_at(now: Duration) -> Made {
+    let body = builtin::healthy(now);
+    let mut response = Vec::new();
+    response.extend_from_slice(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ",
     );
-    out.extend_from_slice(itoa::Buffer::new().format(response.body.len()).as_bytes());
-    out.extend_from_slice(b"\r\nDate: ");
-    out.extend_from_slice(get_cached_date().as_bytes());
-    out.extend_from_slice(b"\r\nConnection: keep-alive\r\n\r\n");
-    out.extend_from_slice(&response.body);
-    active
-        .common()
-        .probed(path, peer, response.body.len() as u64, started.elapsed());
-    Some(())
+    response.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+    response.extend_from_slice(b"\r\nDate: ");
+    response.extend_from_slice(get_cached_date().as_bytes());
+    response.extend_from_slice(b"\r\nConnection: keep-alive\r\n\r\n");
+    response.extend_from_slice(body.as_bytes());
+    Made {
+        second: now.as_secs(),
+        response,
+        body_bytes: body.len() as u64,
+    }
 }
 
 /// Whether nothing in the service needs to see this request.

@@ -15,7 +15,6 @@ use crate::runtime::service::{Endpoint, Options, Service};
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::stats::Stats;
-use crate::telemetry::timestamp;
 
 /// The label of all other methods.
 const OTHER: &str = "OTHER";
@@ -123,23 +122,36 @@ impl Common {
     }
 
     /// Reports a health response of the front loop.
-    pub(in crate::server) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
+    pub(in crate::server) fn probed(&self, probe: &Probe<'_>) {
         if let Some(get) = self.other("GET") {
-            get.record(200, took);
+            get.record(200, probe.took);
         }
         let options = &self.options;
-        if !options.access_log || options.access_log_skip.iter().any(|skip| **skip == *path) {
+        let mut skipped = options.access_log_skip.iter();
+        if !options.access_log || skipped.any(|skip| **skip == *probe.path) {
             return;
         }
         self.access_log.record(&AccessEvent {
-            latency: took,
+            latency: probe.took,
             status: 200,
-            client,
+            client: probe.client,
             method: "GET",
-            path,
-            bytes_out: bytes,
+            path: probe.path,
+            bytes_out: probe.bytes,
             protocol: Some("HTTP/1.1"),
-            ..AccessEvent::at(timestamp::now())
+            ..AccessEvent::at(probe.at)
         });
     }
+}
+
+/// A health response of the front loop.
+#[derive(Debug)]
+pub(in crate::server) struct Probe<'a> {
+    pub(in crate::server) path: &'a str,
+    pub(in crate::server) client: IpAddr,
+    /// The length of the body.
+    pub(in crate::server) bytes: u64,
+    /// Since 1970.
+    pub(in crate::server) at: Duration,
+    pub(in crate::server) took: Duration,
 }

@@ -30,7 +30,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub(crate) use self::active::Active;
-pub(super) use self::active::Common;
+pub(super) use self::active::{Common, Probe};
 pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;

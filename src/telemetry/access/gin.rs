@@ -55,7 +55,10 @@ fn push_right(text: &[u8], width: usize, out: &mut Vec<u8>) {
 /// The decoded path and the raw query, quoted as in Go.
 fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     let path = masked_path(event.path);
-    let mut target: Cow<'_, [u8]> = percent_encoding::percent_decode_str(&path).into();
+    let mut target: Cow<'_, [u8]> = match memchr::memchr(b'%', path.as_bytes()) {
+        None => path.as_bytes().into(),
+        Some(_) => percent_encoding::percent_decode_str(&path).into(),
+    };
     if let (Some(raw), Query::Keep) = (event.query, query) {
         target.to_mut().push(b'?');
         push_query(raw, target.to_mut());
