@@ -102,9 +102,9 @@ impl GraphQl {
             out.body = Bytes::new();
             out.headers.remove(CONTENT_TYPE);
             out.headers.remove(CONTENT_LENGTH);
-            out.target
-                .push(if out.target.contains('?') { '&' } else { '?' });
-            out.target.push_str(&String::from_utf8_lossy(&written));
+            let mark = if out.target.contains('?') { '&' } else { '?' };
+            let query = String::from_utf8_lossy(&written);
+            out.target = format!("{}{mark}{query}", out.target).into();
             return Ok(());
         }
         out.method = Method::POST;
@@ -274,7 +274,7 @@ mod tests {
         params.0.push(("id".into(), "77".to_owned()));
         let mut out = Outgoing {
             method: Method::PUT,
-            target: "/graphql".to_owned(),
+            target: "/graphql".into(),
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
             subject: None,
@@ -306,7 +306,7 @@ mod tests {
         params.0.push(("id".into(), escape::kept(b"caf\xe9")));
         let mut out = Outgoing {
             method: Method::GET,
-            target: "/graphql".to_owned(),
+            target: "/graphql".into(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
             subject: None,

@@ -28,6 +28,7 @@ use pingora_proxy::Session;
 use self::wire::Rest;
 use crate::server::conn::Conn;
 use crate::server::head::{BodyFraming, HeadFacts};
+use crate::upstream::spare_map;
 
 pub(super) use self::wire::Wire;
 
@@ -143,6 +144,14 @@ struct FastSession {
     /// The head of the response, once it was written.
     response: Option<Box<ResponseHeader>>,
     wire: Wire,
+}
+
+impl Drop for FastSession {
+    fn drop(&mut self) {
+        if let Some(head) = self.response.take() {
+            spare_map::keep(http::response::Parts::from(*head).headers);
+        }
+    }
 }
 
 impl FastSession {

@@ -1,7 +1,7 @@
 //! Writes the gateway's own responses.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -15,7 +15,7 @@ use crate::runtime::service::Options;
 use crate::server::gateway::Common;
 use crate::server::http1_fast_path::{Wire, end_connection};
 use crate::server::response_edits;
-use crate::upstream::{content_length, trimmed};
+use crate::upstream::{content_length, spare_map, trimmed};
 
 /// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be
 /// kept.
@@ -133,7 +133,7 @@ fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<R
         // The setters of Pingora parse each name again.
         let mut parts = http::Response::new(()).into_parts().0;
         parts.status = response.status;
-        parts.headers = HeaderMap::with_capacity(size);
+        parts.headers = spare_map::header_map(size);
         for (name, value) in own.iter().flatten() {
             parts.headers.append(name.clone(), value.clone());
         }

@@ -11,7 +11,7 @@ use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
 use super::resilience::Pick;
-use super::session::Session;
+use super::session::Connection;
 use crate::telemetry::observe::RoundTrip;
 
 /// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
@@ -100,8 +100,8 @@ impl HostSet {
             let Some(candidate) = peers.list.get(index) else {
                 continue;
             };
-            let connected = |(session, reused), slot| Connected {
-                session,
+            let connected = |(connection, reused), slot| Connected {
+                connection,
                 reused,
                 host,
                 peers: Arc::clone(&peers),
@@ -109,17 +109,17 @@ impl HostSet {
                 slot,
             };
             if way == Way::Pooled
-                && let Some(session) = self.client.pool.reuse(&candidate.peer).await
+                && let Some(connection) = self.client.pool.reuse(&candidate.peer).await
             {
-                return Ok(connected((session, true), slot));
+                return Ok(connected((connection, true), slot));
             }
             let is_last = is_last_host && trial + 1 == addresses;
             let dial = Dial::begin(self, &peers, index, place);
             // Boxed: dialing is rare, and calls that reuse a connection should not carry its state.
             match Box::pin(self.reach(place, candidate, way, is_last)).await {
-                Ok(session) => {
+                Ok(connection) => {
                     dial.succeeded();
-                    return Ok(connected((session, false), slot));
+                    return Ok(connected((connection, false), slot));
                 }
                 Err(error) => {
                     dial.failed();
@@ -141,7 +141,7 @@ impl HostSet {
         candidate: &Candidate,
         way: Way,
         is_last: bool,
-    ) -> Result<Session, Box<Error>> {
+    ) -> Result<Connection, Box<Error>> {
         let shared = !is_last && self.client.settings.dialer_timeout.is_none();
         let limit = shared.then(|| self.rules.dial_share());
         let pool = &self.client.pool;

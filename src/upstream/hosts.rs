@@ -19,7 +19,7 @@ use super::failover::{Order, order};
 use super::host::{Host, Peers, Place};
 use super::host_rules::HostRules;
 use super::resilience::{AffinityKey, Pick, Resilience};
-use super::session::Session;
+use super::session::{Connection, Session};
 use super::usage::{HostStates, InUse};
 use crate::telemetry::observe::RoundTrip;
 
@@ -108,7 +108,7 @@ impl Host {
 
 /// A connection and its destination.
 pub(super) struct Connected {
-    pub(super) session: Session,
+    pub(super) connection: Connection,
     pub(super) reused: bool,
     pub(super) host: usize,
     pub(super) peers: Arc<Peers>,
@@ -288,7 +288,7 @@ impl HostSet {
         candidate.failures.lift();
         place.lift();
         let target = host.target(place);
-        match *found.session.into_pingora() {
+        match *Session::from(found.connection).into_pingora() {
             HttpSession::H1(session) => Ok((Box::new(session), target)),
             _ => Err(CallError::truncated()),
         }

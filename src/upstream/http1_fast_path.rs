@@ -10,15 +10,14 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use httparse::{ParserConfig, Status};
-use pingora_core::protocols::{GetTimingDigest, Shutdown, TimingDigest};
+use pingora_core::protocols::{GetTimingDigest, TimingDigest};
 use pingora_core::{Error, ErrorType, RetryType};
-use pingora_http::ResponseHeader;
 use tokio::io::AsyncReadExt;
 
 use super::link::Link;
-use super::read_buffer;
+use super::{read_buffer, spare_map};
 
 /// A longer head is not usual.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -35,7 +34,7 @@ pub(super) struct FastPath {
     link: Box<Link>,
     /// What was read: the head as far as it has come, later a piece of the body.
     read: BytesMut,
-    response: Option<ResponseHeader>,
+    response: Option<(StatusCode, HeaderMap)>,
     head_bytes: usize,
     /// The part of the body that came with the head.
     early: Bytes,
@@ -56,7 +55,8 @@ enum Head {
 
 /// The parts of a usual response.
 struct Parts {
-    head: http::response::Parts,
+    status: StatusCode,
+    headers: HeaderMap,
     head_bytes: usize,
     body_bytes: u64,
 }
@@ -129,7 +129,7 @@ impl FastPath {
                 self.left = parts.body_bytes;
                 self.early = bytes;
                 bytes::Buf::advance(&mut self.early, parts.head_bytes);
-                self.response = Some(ResponseHeader::from(parts.head));
+                self.response = Some((parts.status, parts.headers));
                 return Some(true);
             }
             Head::Unusual => Some(false),
@@ -139,20 +139,16 @@ impl FastPath {
         is_usual
     }
 
-    /// The head of the response, after it was read.
-    pub(super) fn response(&self) -> Option<&ResponseHeader> {
-        self.response.as_ref()
+    /// Status and headers of the response, after they were read.
+    pub(super) fn response(&self) -> Option<(StatusCode, &HeaderMap)> {
+        let (status, headers) = self.response.as_ref()?;
+        Some((*status, headers))
     }
 
     /// Takes the headers of the response, which has none afterwards.
     pub(super) fn take_headers(&mut self) -> HeaderMap {
-        let Some(response) = self.response.take() else {
-            return HeaderMap::new();
-        };
-        let mut head = http::response::Parts::from(response);
-        let headers = std::mem::take(&mut head.headers);
-        self.response = Some(ResponseHeader::from(head));
-        headers
+        let headers = self.response.as_mut().map(|(_, headers)| headers);
+        headers.map(std::mem::take).unwrap_or_default()
     }
 
     /// The length of the head of the response.
@@ -226,15 +222,10 @@ impl FastPath {
         Ok(count)
     }
 
-    /// The connection, if it can serve another exchange. Otherwise it is closed.
-    pub(super) async fn reuse(self: Box<Self>) -> Option<Box<Link>> {
+    /// The connection after the exchange, and whether it can serve another one.
+    pub(super) fn end(self) -> (Box<Link>, bool) {
         let is_reusable = self.is_done() && !self.surplus;
-        let mut link = self.link;
-        if is_reusable {
-            return Some(link);
-        }
-        Shutdown::shutdown(&mut *link).await;
-        None
+        (self.link, is_reusable)
     }
 
     /// The connection. What was read of a head is read from it again.
@@ -289,10 +280,7 @@ fn parts(
     if response.version != Some(1) || status.is_informational() {
         return None;
     }
-    let mut head = http::Response::new(()).into_parts().0;
-    head.status = status;
-    head.version = Version::HTTP_11;
-    head.headers = HeaderMap::with_capacity(response.headers.len() + MAX_ADDED);
+    let mut headers = spare_map::header_map(response.headers.len() + MAX_ADDED);
     let mut length = None;
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -304,14 +292,15 @@ fn parts(
             _ => {}
         }
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
-        head.headers.append(name, value);
+        headers.append(name, value);
     }
     // RFC 9112 section 6.3.
     let is_bodiless = by_head || matches!(status.as_u16(), 204 | 304);
     let body_bytes = if is_bodiless { 0 } else { length? };
     // No byte after the head is beyond its body.
     ((bytes.len() - head_bytes) as u64 <= body_bytes).then_some(Parts {
-        head,
+        status,
+        headers,
         head_bytes,
         body_bytes,
     })

@@ -1,5 +1,7 @@
 //! A complete call and its complete response.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,13 +27,76 @@ pub(crate) fn is_of_connection(name: &HeaderName) -> bool {
 pub struct Outgoing {
     pub method: Method,
     /// Path and query on the wire, starting with `/`.
-    pub target: String,
+    pub target: RequestTarget,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// The verified token of the client, for a backend that gets another one in exchange. It is not sent.
     pub subject: Option<SubjectToken>,
     /// Calls with the same key go to the same host, if the file asks for it. It is not sent.
     pub affinity: Option<AffinityKey>,
+}
+
+/// The target of a request (RFC 9112 §3.2). One that the configuration contains as it is is shared with it.
+#[derive(Clone)]
+pub struct RequestTarget(TargetText);
+
+#[derive(Clone)]
+enum TargetText {
+    Shared(Arc<str>),
+    Own(String),
+}
+
+impl Deref for RequestTarget {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            TargetText::Shared(text) => text,
+            TargetText::Own(text) => text,
+        }
+    }
+}
+
+impl Default for RequestTarget {
+    fn default() -> RequestTarget {
+        String::new().into()
+    }
+}
+
+impl From<Arc<str>> for RequestTarget {
+    fn from(text: Arc<str>) -> RequestTarget {
+        RequestTarget(TargetText::Shared(text))
+    }
+}
+
+impl From<String> for RequestTarget {
+    fn from(text: String) -> RequestTarget {
+        RequestTarget(TargetText::Own(text))
+    }
+}
+
+impl From<&str> for RequestTarget {
+    fn from(text: &str) -> RequestTarget {
+        text.to_owned().into()
+    }
+}
+
+impl PartialEq<&str> for RequestTarget {
+    fn eq(&self, other: &&str) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for RequestTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for RequestTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 /// The memory of a call that waits for its response: its state, a connection and the buffers of the system. Measured as

@@ -22,7 +22,7 @@
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
 //! | `session`, `http1_fast_path` | the connection of an exchange, and its usual form over HTTP/1 |
-//! | `read_buffer` | the buffers into which heads are read |
+//! | `read_buffer`, [`spare_map`] | the buffers into which heads are read; header maps that are used again |
 //! | `websocket` | the handshake of a WebSocket |
 //! | `head_writer` | the request head on the wire |
 //! | `link` | a connection that flushes before it waits, can return data that was read, and writes a prepared head |
@@ -81,6 +81,7 @@ pub(crate) mod resilience;
 mod session;
 mod shared_work;
 mod side;
+pub(crate) mod spare_map;
 mod timer;
 mod tls;
 mod tunnel;
@@ -110,7 +111,7 @@ pub(crate) use head_writer::{OUR_USER_AGENT, content_length, is_trimmed, title_c
 pub use host_rules::{HostRules, Redirects};
 pub use hosts::HostSet;
 pub use message::Outgoing;
-pub(crate) use message::{Incoming, Response, is_of_connection};
+pub(crate) use message::{Incoming, RequestTarget, Response, is_of_connection};
 pub use proxy::Proxies;
 pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
-use pingora_core::protocols::{ALPN, Stream, tls};
+use pingora_core::protocols::{ALPN, Shutdown, Stream, tls};
 use pingora_core::tls::TlsConnector;
 use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorType};
@@ -21,7 +21,7 @@ use super::idle::{Idle, Limits};
 use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
-use super::session::Session;
+use super::session::{Connection, Session};
 use crate::telemetry::observe::Wait;
 
 /// The connections of one client.
@@ -70,11 +70,11 @@ impl Pool {
     }
 
     /// A pooled connection to `peer`, if there is one.
-    pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Session> {
+    pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Connection> {
         match self {
             Pool::Http1(pool) => {
                 let stream = pool.idle.take(peer.reuse_hash())?;
-                Link::over(stream).map(Session::over)
+                Link::over(stream).map(Connection::Http1)
             }
             Pool::Any(pool) => Box::pin(pool.reuse(peer)).await,
         }
@@ -85,7 +85,7 @@ impl Pool {
         &self,
         peer: &PooledPeer,
         limit: Option<Duration>,
-    ) -> Result<Session, Box<Error>> {
+    ) -> Result<Connection, Box<Error>> {
         let dial = Box::pin(async {
             match self {
                 Pool::Http1(pool) => over_http1(pool.dial(peer).await?),
@@ -101,15 +101,23 @@ impl Pool {
         }
     }
 
-    /// Returns a reusable connection to the pool.
-    pub(super) async fn release(&self, session: Session, peer: &PooledPeer) {
+    /// Returns a connection to the pool after its exchange, if it can be used again.
+    pub(super) async fn release(
+        &self,
+        (connection, is_reusable): (Connection, bool),
+        peer: &PooledPeer,
+    ) {
         let idle = match self {
             Pool::Http1(pool) => &pool.idle,
             Pool::Any(pool) => &pool.dialler.idle,
         };
-        let stream: Option<Stream> = match session {
-            Session::FastPath(session) => session.reuse().await.map(|link| link as Stream),
-            Session::Pingora(session) => Box::pin(reused(session)).await,
+        let stream: Option<Stream> = match connection {
+            Connection::Http1(link) if is_reusable => Some(link),
+            Connection::Http1(mut link) => {
+                Shutdown::shutdown(&mut *link).await;
+                None
+            }
+            Connection::Pingora(session) => Box::pin(reused(session)).await,
         };
         if let Some(stream) = stream {
             idle.put(peer.reuse_hash(), stream);
@@ -129,20 +137,20 @@ impl Pool {
 }
 
 impl AnyVersion {
-    async fn reuse(&self, peer: &PooledPeer) -> Option<Session> {
+    async fn reuse(&self, peer: &PooledPeer) -> Option<Connection> {
         let alpn = peer.get_peer_options().map(|options| &options.alpn);
         if alpn.is_some_and(|alpn| alpn.get_max_http_version() == 2) {
             let found = self.multiplexed.reuse(peer.reuse_hash()).await;
             if let Some(session) = found {
-                return Some(Session::http2(session));
+                return Some(Connection::http2(session));
             }
         }
         // A server that was offered both may have chosen HTTP/1.
         let stream = self.dialler.idle.take(peer.reuse_hash())?;
-        Link::over(stream).map(Session::over)
+        Link::over(stream).map(Connection::Http1)
     }
 
-    async fn dial(&self, peer: &PooledPeer) -> Result<Session, Box<Error>> {
+    async fn dial(&self, peer: &PooledPeer) -> Result<Connection, Box<Error>> {
         let stream = self.dialler.dial(peer).await?;
         let is_http2 = match stream.selected_alpn_proto() {
             Some(chosen) => chosen == ALPN::H2,
@@ -155,7 +163,7 @@ impl AnyVersion {
         if is_http2 {
             let begun = self.multiplexed.begin(stream, peer.reuse_hash());
             let session = Wait::Http2.during(begun).await?;
-            Ok(Session::http2(session))
+            Ok(Connection::http2(session))
         } else {
             over_http1(stream)
         }
@@ -216,10 +224,10 @@ impl Dialler {
     }
 }
 
-/// A session over HTTP/1. Its connection is a [`Link`].
-fn over_http1(stream: Stream) -> Result<Session, Box<Error>> {
+/// A connection over HTTP/1, which is a [`Link`].
+fn over_http1(stream: Stream) -> Result<Connection, Box<Error>> {
     let link = Link::over(stream);
-    link.map(Session::over)
+    link.map(Connection::Http1)
         .ok_or_else(|| Error::explain(ErrorType::InternalError, "no link over a connection"))
 }
 

@@ -3,29 +3,52 @@
 //! An HTTP/1 connection starts as [`FastPath`]. It becomes a session of Pingora as soon as the request or the response has
 //! something that [`FastPath`] does not know.
 
+use http::{HeaderMap, StatusCode};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::protocols::http::v2::client::Http2Session;
-use pingora_http::ResponseHeader;
 
 use super::http1_fast_path::FastPath;
 use super::link::Link;
 
-/// A connection that one exchange uses.
-pub(super) enum Session {
-    FastPath(Box<FastPath>),
+/// A connection before and after its exchange.
+pub(super) enum Connection {
+    Http1(Box<Link>),
     Pingora(Box<HttpSession>),
 }
 
-impl Session {
-    /// An exchange over HTTP/1.
-    pub(super) fn over(link: Box<Link>) -> Session {
-        Session::FastPath(Box::new(FastPath::new(link)))
+impl Connection {
+    /// A stream over HTTP/2.
+    pub(super) fn http2(session: Http2Session) -> Connection {
+        Connection::Pingora(Box::new(HttpSession::H2(session)))
     }
+}
 
-    /// An exchange over HTTP/2.
-    pub(super) fn http2(session: Http2Session) -> Session {
-        Session::Pingora(Box::new(HttpSession::H2(session)))
+/// A connection that one exchange uses. The usual form is not boxed, because an exchange is.
+pub(super) enum Session {
+    FastPath(FastPath),
+    Pingora(Box<HttpSession>),
+}
+
+impl From<Connection> for Session {
+    fn from(connection: Connection) -> Session {
+        match connection {
+            Connection::Http1(link) => Session::FastPath(FastPath::new(link)),
+            Connection::Pingora(session) => Session::Pingora(session),
+        }
+    }
+}
+
+impl Session {
+    /// The connection after the exchange, and whether it can serve another one, as far as that is known.
+    pub(super) fn end(self) -> (Connection, bool) {
+        match self {
+            Session::FastPath(usual) => {
+                let (link, is_reusable) = usual.end();
+                (Connection::Http1(link), is_reusable)
+            }
+            Session::Pingora(session) => (Connection::Pingora(session), true),
+        }
     }
 
     /// The same connection as a session of Pingora.
@@ -63,11 +86,13 @@ impl Session {
         matches!(self, Session::Pingora(session) if matches!(**session, HttpSession::H2(_)))
     }
 
-    /// The head of the response, after it was read.
-    pub(super) fn response(&self) -> Option<&ResponseHeader> {
+    /// Status and headers of the response, after they were read.
+    pub(super) fn response(&self) -> Option<(StatusCode, &HeaderMap)> {
         match self {
             Session::FastPath(usual) => usual.response(),
-            Session::Pingora(session) => session.response_header(),
+            Session::Pingora(session) => session
+                .response_header()
+                .map(|head| (head.status, &head.headers)),
         }
     }
 

@@ -217,7 +217,7 @@ pub fn call(
     };
     Outgoing {
         method,
-        target: target.to_owned(),
+        target: target.into(),
         headers: headers.iter().map(pair).collect::<HeaderMap>(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         subject: None,

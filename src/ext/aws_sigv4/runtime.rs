@@ -67,7 +67,7 @@ impl CallSigner for Signer {
         if let Some((path, query)) = out.target.split_once('?')
             && query.contains('+')
         {
-            out.target = format!("{path}?{}", query.replace('+', "%20"));
+            out.target = format!("{path}?{}", query.replace('+', "%20")).into();
         }
         let payload_hash = match body {
             CallBody::Whole => hash(&out.body),

@@ -54,7 +54,7 @@ fn apart() -> Bench {
 fn call(method: Method, target: &str, sent: &[(&str, &str)]) -> Outgoing {
     Outgoing {
         method,
-        target: target.to_owned(),
+        target: target.into(),
         headers: headers(sent),
         body: Bytes::new(),
         subject: None,

@@ -18,7 +18,7 @@ use self::ours::is_ours;
 use crate::runtime::request::{Head, Host, Notes};
 use crate::runtime::service::Options;
 use crate::telemetry::sanitize::push_address;
-use crate::upstream::Outgoing;
+use crate::upstream::{Outgoing, spare_map};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -202,7 +202,7 @@ pub fn outgoing(
         Pass::Listed(listed) => listed.len(),
         Pass::All => head.headers.len(),
     };
-    let mut headers = HeaderMap::with_capacity(listed + MAX_ADDED);
+    let mut headers = spare_map::header_map(listed + MAX_ADDED);
     let nominated = Nominated::by(head.headers);
     match &rules.pass {
         Pass::Default => copy(&mut headers, rules, &CONTENT_TYPE, head, notes, &nominated),

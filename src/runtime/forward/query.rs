@@ -100,7 +100,7 @@ mod tests {
         let template = Template::parse(url, &Pattern::parse("/m", true).unwrap()).unwrap();
         let pairs = rules.pairs(Some(query), None);
         let target = template.render(&Params::default(), &pairs).unwrap();
-        target.into_owned()
+        target.to_string()
     }
 
     fn listed(names: &[&str]) -> QueryRules {

@@ -29,7 +29,7 @@ pub(crate) fn withhold(out: &mut Outgoing, token: &str) {
         }
     }
     if let Some(target) = without_parameter(&out.target, token) {
-        out.target = target;
+        out.target = target.into();
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     fn withheld(target: &str, headers: &[(&'static str, &str)]) -> (String, Vec<String>) {
         let mut out = Outgoing {
             method: Method::GET,
-            target: target.to_owned(),
+            target: target.into(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
             subject: None,
@@ -94,7 +94,7 @@ mod tests {
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();
         left.sort();
-        (out.target, left)
+        (out.target.to_string(), left)
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! One backend: builds the call, makes it, and reads the response.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::Either;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -17,25 +16,23 @@ use super::fetch::whole;
 use super::merge::{Part, Passed};
 use super::pipe_steps;
 use super::race::race;
+use super::seed::{Seed, seed};
 use super::time_limit::TimeLimit;
 use super::transport::Transport;
-use crate::jose::Claims;
 use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::{aside, turn};
 use crate::runtime::json::{Object, Value, write_string};
-use crate::runtime::pipe::{CallTarget, Meta, Peer, UnconfirmedMessages};
-use crate::runtime::request::Params;
+use crate::runtime::pipe::{CallTarget, Meta};
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
-use crate::runtime::template::Values as _;
 use crate::telemetry::observe;
 use crate::telemetry::sanitize::{masked, without_password};
 use crate::upstream::budget::Charge;
-use crate::upstream::{Call, Incoming, Outgoing};
+use crate::upstream::{Call, Incoming, Outgoing, spare_map};
 
 /// What all calls of one request share.
 pub(super) struct Context<'a, C> {
@@ -70,29 +67,6 @@ pub(super) struct Prepared {
     pub(super) seed: Option<Box<Seed>>,
 }
 
-/// What the steps around a call see of the request, in addition to the call itself.
-#[derive(Debug, Clone)]
-pub(super) struct Seed {
-    pub(super) params: Params,
-    pub(super) claims: Option<Arc<Claims>>,
-    pub(super) client: IpAddr,
-    pub(super) peer: Option<Arc<Peer>>,
-    pub(super) kept: Option<Arc<UnconfirmedMessages>>,
-}
-
-impl Seed {
-    /// The value for a call without steps, which no one reads.
-    pub(super) fn empty() -> Seed {
-        Seed {
-            params: Params::default(),
-            claims: None,
-            client: IpAddr::from([0, 0, 0, 0]),
-            peer: None,
-            kept: None,
-        }
-    }
-}
-
 /// Builds the call to `backend` with `headers` and `body`.
 ///
 /// It runs before the steps of the backend: a request that cannot become a call must not open the circuit breaker.
@@ -113,7 +87,7 @@ pub(super) fn prepare<C>(
         .pairs(call.query.as_deref(), backend.query.as_ref());
     let mut out = Outgoing {
         method: call.method.as_ref().unwrap_or(&backend.method).clone(),
-        target: backend.url.render(&sources, &pairs)?.into_owned(),
+        target: backend.url.render(&sources, &pairs)?,
         headers,
         body,
         subject: call.subject.clone(),
@@ -146,44 +120,6 @@ pub(super) fn prepare<C>(
     Ok(Prepared { out, gzip, seed })
 }
 
-/// The parameters of the request, the claims in the URL of the backend, and the values that its sequence propagates.
-pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed {
-    let mut params = cx.call.params.clone();
-    let sources = Sources {
-        call: cx.call,
-        earlier: earlier.responses,
-    };
-    for (name, _) in backend.url.claims() {
-        if let Ok(Some(value)) = sources.claim(name) {
-            let name = format!("JWT.{name}");
-            params.0.push((Arc::from(name), value.into_owned()));
-        }
-    }
-    for name in cx.propagated {
-        let Some(rest) = name.strip_prefix("resp") else {
-            continue;
-        };
-        let (number, path) = rest.split_once('_').unwrap_or((rest, ""));
-        let Ok(index) = number.parse::<usize>() else {
-            continue;
-        };
-        let value = match path {
-            "" => (earlier.texts.get(index).and_then(Option::as_ref))
-                .map(|body| String::from_utf8_lossy(body)),
-            path => earlier.responses.get(index).and_then(|r| r.text_at(path)),
-        };
-        let value = value.map(|value| (Arc::from(&**name), value.into_owned()));
-        params.0.extend(value);
-    }
-    Seed {
-        params,
-        claims: cx.call.claims.clone(),
-        client: cx.call.client,
-        peer: cx.call.peer.clone(),
-        kept: cx.call.kept.clone(),
-    }
-}
-
 /// Builds and makes the call, or several at once if `concurrent_calls` asks for it.
 pub(super) fn get<C: Transport>(
     cx: &Context<'_, C>,
@@ -191,34 +127,45 @@ pub(super) fn get<C: Transport>(
     earlier: Earlier<'_>,
     limit: &TimeLimit,
 ) -> impl Future<Output = Result<Part, Failure>> + Send {
-    get_with(cx, backend, earlier, limit, cx.call.headers.clone())
+    let headers = spare_map::copy_of(&cx.call.headers);
+    get_with(cx, backend, earlier, limit, headers)
 }
 
-/// Like `get`, for the only call that needs the headers of the request. The call is boxed, as what surrounds it is moved.
-pub(super) async fn get_with<C: Transport>(
+/// Like `get`, for the only call that needs the headers of the request. The call is built at once, and made in a box: what
+/// surrounds it is moved.
+pub(super) fn get_with<C: Transport>(
     cx: &Context<'_, C>,
     backend: &Backend,
     earlier: Earlier<'_>,
     limit: &TimeLimit,
     headers: HeaderMap,
-) -> Result<Part, Failure> {
-    let out = prepare(cx, backend, earlier, headers, cx.call.body.clone())?;
-    let most_bytes = cx.options.max_upstream_body_bytes;
-    let called = cx.watched.then(|| CallTarget {
-        origin: backend.hosts.only().map(Box::from),
-        target: out.out.target.as_str().into(),
+) -> impl Future<Output = Result<Part, Failure>> + Send {
+    let prepared = prepare(cx, backend, earlier, headers, cx.call.body.clone());
+    let begun = prepared.map(|out| {
+        let called = cx.watched.then(|| CallTarget {
+            origin: backend.hosts.only().map(Box::from),
+            target: (*out.out.target).into(),
+        });
+        let (transport, most_bytes) = (cx.transport, cx.options.max_upstream_body_bytes);
+        let call = match cx.concurrent_calls {
+            0 | 1 => Either::Left(in_place(|| {
+                exchange(transport, most_bytes, backend, out, limit)
+            })),
+            many => Either::Right(Box::pin(async move {
+                let call = || exchange(transport, most_bytes, backend, out.clone(), limit);
+                race(many, call, |part| part.complete).await
+            })),
+        };
+        (called, call)
     });
-    let mut part = match cx.concurrent_calls {
-        0 | 1 => in_place(|| exchange(cx.transport, most_bytes, backend, out, limit)).await,
-        many => {
-            let call = || exchange(cx.transport, most_bytes, backend, out.clone(), limit);
-            Box::pin(race(many, call, |part| part.complete)).await
+    async move {
+        let (called, call) = begun?;
+        let mut part = call.await?;
+        if called.is_some() {
+            part.meta.get_or_insert_default().called = called;
         }
-    }?;
-    if called.is_some() {
-        part.meta.get_or_insert_default().called = called;
+        Ok(part)
     }
-    Ok(part)
 }
 
 /// Makes one call through the backend's steps, and reads the response.
@@ -326,6 +273,7 @@ pub(super) fn read(
     }
     match incoming.status {
         StatusCode::OK | StatusCode::CREATED => {
+            spare_map::keep(incoming.headers);
             let (data, held) = shaped(backend, &incoming.body, limit)?;
             Ok(Part {
                 held,

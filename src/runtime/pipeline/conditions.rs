@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::backend::{Context, Earlier, seed};
+use super::backend::{Context, Earlier};
+use super::seed::seed;
 use super::time_limit::TimeLimit;
 use crate::runtime::condition::When;
 use crate::runtime::service::Backend;

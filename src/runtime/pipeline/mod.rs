@@ -18,6 +18,7 @@
 //! | `conditions` | which backends of an endpoint are called for a request |
 //! | `race` | several equal calls at once |
 //! | `pipe_steps` | scripts, expressions and schemas around the endpoint or around one call |
+//! | `seed` | what the steps around a call see of the request |
 //! | `backend_steps` | the steps around one call; each is ended exactly once |
 //! | `fetch` | credentials and cache around one call |
 //! | `response_cache` | the cache, and equal calls at the same time |
@@ -47,6 +48,7 @@ mod prepare_stream;
 mod race;
 mod response_cache;
 mod response_steps;
+mod seed;
 mod sequential;
 mod shadow;
 mod stream;

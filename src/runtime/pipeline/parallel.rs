@@ -13,6 +13,7 @@ use super::time_limit::TimeLimit;
 use super::transport::Transport;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
+use crate::upstream::spare_map;
 
 /// The response of one backend so far.
 type Slot = Option<(usize, Result<Part, Failure>)>;
@@ -52,11 +53,12 @@ pub(super) async fn run<C: Transport>(
                 // The last call gets the map itself.
                 let headers = match left {
                     0 => std::mem::take(&mut headers),
-                    _ => headers.clone(),
+                    _ => spare_map::copy_of(&headers),
                 };
+                let call = get_with(cx, backend, Earlier::default(), limit, headers);
                 async move {
                     let place = InTime(slot);
-                    let result = get_with(cx, backend, Earlier::default(), limit, headers).await;
+                    let result = call.await;
                     *place.0 = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
                 }
             });

@@ -7,10 +7,11 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-use super::backend::{Prepared, Seed, answered, read};
+use super::backend::{Prepared, answered, read};
 use super::backend_steps::counts_in_krakend;
 use super::fetch::whole;
 use super::merge::Part;
+use super::seed::Seed;
 use super::time_limit::TimeLimit;
 use super::transport::Transport;
 use crate::runtime::decode::{self, Kind};
@@ -336,7 +337,7 @@ fn outgoing(request: &PipeRequest) -> Outgoing {
     }
     Outgoing {
         method: request.method.clone(),
-        target: request.target(),
+        target: request.target().into(),
         headers,
         body: request.body.clone(),
         subject: None,

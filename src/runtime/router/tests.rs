@@ -296,7 +296,7 @@ fn sent(path: &str) -> Option<String> {
     let endpoint = Pattern::parse("/p/{v}", true).unwrap();
     let template = crate::runtime::template::Template::parse("/x/{v}?q={v}", &endpoint).unwrap();
     match router(&["/p/{v}"]).route(&Method::GET, path, None, None) {
-        Match::Found { params, .. } => Some(template.render(&params, &[]).unwrap().into_owned()),
+        Match::Found { params, .. } => Some(template.render(&params, &[]).unwrap().to_string()),
         _ => None,
     }
 }

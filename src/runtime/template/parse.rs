@@ -1,6 +1,7 @@
 //! Parses `url_pattern`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::Method;
 
@@ -13,7 +14,7 @@ use crate::telemetry::url_secrets::UrlSecrets;
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The whole target, if there are no placeholders.
-    pub(super) fixed: Option<Box<str>>,
+    pub(super) fixed: Option<Arc<str>>,
     pub(super) path: Box<[Piece]>,
     /// `Some` if the pattern contains a `?`.
     pub(super) query: Option<Box<[Piece]>>,
@@ -292,7 +293,7 @@ fn written(mut pieces: Vec<Piece>, tail: bool, encode: fn(&str) -> String) -> Bo
     pieces.into()
 }
 
-fn fixed(path: &[Piece], query: Option<&[Piece]>) -> Option<Box<str>> {
+fn fixed(path: &[Piece], query: Option<&[Piece]>) -> Option<Arc<str>> {
     let text = |pieces: &[Piece]| match pieces {
         [] => Some(String::new()),
         [Piece::Text(text)] => Some(text.to_string()),

@@ -12,6 +12,7 @@ use crate::runtime::request::Params;
 use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
 use crate::runtime::template::parse::{Piece, Template};
+use crate::upstream::RequestTarget;
 
 /// The source of a template's values.
 pub trait Values {
@@ -55,11 +56,11 @@ impl Template {
         &self,
         values: &dyn Values,
         forwarded: &[Pair<'_>],
-    ) -> Result<Cow<'_, str>, Failure> {
+    ) -> Result<RequestTarget, Failure> {
         if let Some(fixed) = &self.fixed
             && forwarded.is_empty()
         {
-            return Ok(Cow::Borrowed(fixed));
+            return Ok(Arc::clone(fixed).into());
         }
         let mut target = String::with_capacity(96);
         let mut has_query = if self.raw_responses {
@@ -86,7 +87,7 @@ impl Template {
             }
         }
         append(&mut target, forwarded, has_query || self.behind_query);
-        Ok(Cow::Owned(target))
+        Ok(target.into())
     }
 
     /// The failure for a dot segment in the path as a whole.
@@ -144,7 +145,8 @@ pub fn render_anything(url: &str, value: &str) -> Option<String> {
     let endpoint = Pattern::parse("/a/{x}", true).ok()?;
     let template = Template::parse(url, &endpoint).ok()?;
     let params = Params([(Arc::from("x"), value.to_owned())].into_iter().collect());
-    template.render(&params, &[]).ok().map(Cow::into_owned)
+    let target = template.render(&params, &[]).ok()?;
+    Some(target.to_string())
 }
 
 fn fill(

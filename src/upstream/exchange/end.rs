@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::stream::Exchange;
 use crate::upstream::session::Session;
+use crate::upstream::spare_map;
 
 /// A response body that is not needed is read up to this size to keep its connection.
 const MAX_SETTLED: usize = 2048;
@@ -54,11 +55,14 @@ impl Exchange<'_> {
         self.is_healthy();
         let client = self.client;
         let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
-        if let Some(session) = self.session.take()
+        spare_map::keep(std::mem::take(&mut self.head.headers));
+        // What is moved on is only the connection.
+        let ended = self.session.take().map(Session::end);
+        if let Some(ended) = ended
             && clean
             && let Some(candidate) = self.peers.list.get(self.peer)
         {
-            client.pool.release(session, &candidate.peer).await;
+            client.pool.release(ended, &candidate.peer).await;
         }
     }
 }

@@ -92,11 +92,11 @@ impl Exchange<'_> {
                 self.held = Link::end_head(session.stream());
                 session.get_headers_raw_bytes().len()
             }
-            _ => self.response().map_or(0, |response| {
+            _ => self.response().map_or(0, |(_, headers)| {
                 let field = |(name, value): (&HeaderName, &http::HeaderValue)| {
                     name.as_str().len() + value.len() + 4
                 };
-                response.headers.iter().map(field).sum()
+                headers.iter().map(field).sum()
             }),
         };
         if size > most {
@@ -111,7 +111,7 @@ impl Exchange<'_> {
     /// Charges a large head as long as the exchange lasts.
     #[cold]
     fn hold_head(&mut self, size: usize) -> Result<(), Box<Error>> {
-        let fields = self.response().map_or(0, |response| response.headers.len());
+        let fields = self.response().map_or(0, |(_, headers)| headers.len());
         let charged = self.held.cover(head_memory(size, fields));
         charged.map_err(|_| Error::new(HEAD_UNBUFFERED))
     }

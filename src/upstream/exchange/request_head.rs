@@ -215,18 +215,18 @@ impl Exchange<'_> {
             None
         };
         self.reused = pooled.is_some();
-        let session = match pooled {
-            Some(session) => Ok(session),
+        let connection = match pooled {
+            Some(connection) => Ok(connection),
             None => pool.fresh(&candidate.peer, None).await,
         };
-        let session = match session {
-            Ok(session) => session,
+        let connection = match connection {
+            Ok(connection) => connection,
             Err(error) => {
                 let told = self.place().map(|place| place.dial_error(&error));
                 return Err(self.failed(told.unwrap_or_else(CallError::truncated)));
             }
         };
-        self.session = Some(session);
+        self.session = Some(connection.into());
         self.head_sent = false;
         self.request_done = false;
         self.asked = None;

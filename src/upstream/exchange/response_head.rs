@@ -27,7 +27,7 @@ impl Exchange<'_> {
                 .await
                 .map_err(|_| Error::new(ErrorType::ReadTimedout))??,
         }
-        let status = self.response().map(|response| response.status);
+        let status = self.response().map(|(status, _)| status);
         Ok(status.is_none_or(|status| {
             !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
         }))
@@ -36,11 +36,13 @@ impl Exchange<'_> {
     /// Rejects ambiguous framing (RFC 9112 §6.3) and a protocol switch that was not requested. Conflicting lengths
     /// were already rejected when the head was read.
     pub(super) fn check_header(&mut self) -> Result<(), CallError> {
-        if matches!(self.session, Some(Session::FastPath(_))) {
+        let response = match &self.session {
             // It was read only because its framing has one meaning.
-            return Ok(());
-        }
-        let Some(response) = self.response() else {
+            Some(Session::FastPath(_)) => return Ok(()),
+            Some(Session::Pingora(session)) => session.response_header(),
+            None => None,
+        };
+        let Some(response) = response else {
             return Err(CallError::truncated());
         };
         let coded = response.headers.contains_key(TRANSFER_ENCODING);

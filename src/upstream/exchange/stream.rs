@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_http::ResponseHeader;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -175,7 +174,7 @@ impl HostSet {
             host: found.host,
             head,
             body,
-            session: Some(found.session),
+            session: Some(found.connection.into()),
             reused: found.reused,
             retried: false,
             touched: false,
@@ -305,9 +304,8 @@ impl Exchange<'_> {
 
     /// Status and headers, after they were read.
     pub fn header(&self) -> Option<(StatusCode, &HeaderMap)> {
-        let response = self.response().filter(|_| self.header_seen)?;
-        let fields = self.fields.as_deref();
-        Some((response.status, fields.unwrap_or(&response.headers)))
+        let (status, headers) = self.response().filter(|_| self.header_seen)?;
+        Some((status, self.fields.as_deref().unwrap_or(headers)))
     }
 
     /// Whether the method of the call is HEAD. The response has no body then, whatever its headers say.
@@ -470,7 +468,7 @@ impl Exchange<'_> {
             elsewhere: !next.same_origin,
             out: Outgoing {
                 method: next.method,
-                target: next.target,
+                target: next.target.into(),
                 headers,
                 body: body.unwrap_or_default(),
                 subject: None,
@@ -493,7 +491,7 @@ impl Exchange<'_> {
         self.host().and_then(|host| host.place.as_ref().ok())
     }
 
-    pub(super) fn response(&self) -> Option<&ResponseHeader> {
+    pub(super) fn response(&self) -> Option<(StatusCode, &HeaderMap)> {
         self.session.as_ref().and_then(Session::response)
     }
 }

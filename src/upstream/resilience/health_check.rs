@@ -99,7 +99,7 @@ fn question(check: &HealthCheck) -> Outgoing {
     match &check.protocol {
         Protocol::Http { method, target, .. } => Outgoing {
             method: method.clone(),
-            target: target.to_string(),
+            target: (**target).into(),
             headers,
             ..Outgoing::default()
         },
@@ -108,7 +108,7 @@ fn question(check: &HealthCheck) -> Outgoing {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             Outgoing {
                 method: Method::POST,
-                target: "/grpc.health.v1.Health/Check".to_owned(),
+                target: "/grpc.health.v1.Health/Check".into(),
                 headers,
                 body: health_check_request(service),
                 ..Outgoing::default()

@@ -73,7 +73,7 @@ impl Fake {
 
     fn targets(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
-        seen.iter().map(|out| out.target.clone()).collect()
+        seen.iter().map(|out| out.target.to_string()).collect()
     }
 
     fn next(&self, target: &str) -> Reply {
