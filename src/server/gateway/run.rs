@@ -252,4 +252,15 @@ mod tests {
         let composed = size_of_future(|| pipeline::compose::<Client<'_>>(any(), any(), any()));
         assert!(composed <= 4096, "{composed}");
     }
+
+    /// Each request in progress has two of them, in boxes of their own.
+    #[test]
+    fn the_futures_of_a_request_have_a_few_kib() {
+        let request = size_of_future(|| Gateway::filter(any(), any(), any()));
+        assert!(request <= 4608, "{request}");
+        let streamed = size_of_future(|| pipeline::stream::<Client<'_>>(any(), any(), any()));
+        assert!(streamed <= 6912, "{streamed}");
+        let endpoint = size_of_future(|| Gateway::endpoint(any(), any(), any(), any()));
+        assert!(endpoint <= 8192, "{endpoint}");
+    }
 }
