@@ -20,7 +20,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// The maximum for a request that is passed on as it is, from a connection that is kept to one that is kept.
 const MOST_PLAIN: usize = 11;
 /// The maximum for three responses of JSON in one.
-const MOST_MERGED: usize = 31;
+const MOST_MERGED: usize = 32;
 
 /// Requests before the count starts: pools, buffers and tables have their size then.
 const BEFORE: usize = 500;

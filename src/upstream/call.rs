@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::budget::Full;
 use super::client::Client;
@@ -22,6 +22,7 @@ use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
 use super::resilience::Pick;
+use super::session::Session;
 
 /// The limits and permissions of a call.
 #[derive(Debug, Clone, Copy)]
@@ -227,6 +228,12 @@ impl Exchange<'_> {
         self.header().map(|(status, _)| status)
     }
 
+    /// The length of the body before it is read, if the response with these headers announces it.
+    fn announced(&self, headers: &HeaderMap) -> Option<u64> {
+        let known = self.session.as_ref().and_then(Session::body_bytes);
+        known.or_else(|| content_length(headers))
+    }
+
     /// Sends the body and waits for the head of the response. `own`: the body is that of the call.
     pub(super) async fn ask<S: Source>(
         &mut self,
@@ -290,7 +297,7 @@ impl Exchange<'_> {
         let announced = if bodiless {
             Some(0)
         } else {
-            content_length(&headers)
+            self.announced(&headers)
         };
         let most = options.max_body_bytes;
         self.collecting = true;

@@ -19,10 +19,11 @@ pub(super) fn order<'a>(
     start: usize,
     failures: impl Fn(usize) -> Option<&'a FailureRecord>,
 ) -> Order {
-    if count <= 1 {
-        return (0..count).collect();
-    }
     let mut order = Order::new();
+    if count <= 1 {
+        order.extend_from_slice(if count == 1 { &[0] } else { &[] });
+        return order;
+    }
     let mut late = Order::new();
     for index in (0..count).map(|step| start.wrapping_add(step) % count) {
         let availability = failures(index).map_or(Availability::Good, FailureRecord::availability);

@@ -156,6 +156,11 @@ impl FastPath {
         self.head_bytes
     }
 
+    /// The number of bytes of the body that were not handed out.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.left
+    }
+
     /// Whether the whole body was handed out.
     pub(super) fn is_done(&self) -> bool {
         self.response.is_some() && self.left == 0

@@ -96,6 +96,14 @@ impl Session {
         }
     }
 
+    /// The number of bytes of the body that were not read, if it is known without a look at the headers.
+    pub(super) fn body_bytes(&self) -> Option<u64> {
+        match self {
+            Session::FastPath(usual) => Some(usual.body_bytes()),
+            Session::Pingora(_) => None,
+        }
+    }
+
     /// Whether the body of the response was read to its end.
     pub(super) fn is_done(&mut self) -> bool {
         match self {

@@ -40,7 +40,7 @@ pub(super) async fn run<C: Transport>(
         return Merged::idle();
     }
     // Outside of the future that the limit drops, so that finished parts are kept.
-    let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
+    let mut slots: Vec<Slot> = backends.iter().map(|_| None).collect();
     {
         let arrived = &AtomicUsize::new(0);
         let mut left = backends.len();
@@ -68,7 +68,7 @@ pub(super) async fn run<C: Transport>(
 }
 
 /// The slots are those of the backends, in the same order.
-fn collect(backends: &[&Backend], slots: SmallVec<[Slot; 4]>) -> Merged {
+fn collect(backends: &[&Backend], slots: Vec<Slot>) -> Merged {
     let total = slots.len();
     let mut failures: SmallVec<[(usize, Failure); 2]> = SmallVec::new();
     let parts = slots
@@ -84,7 +84,9 @@ fn collect(backends: &[&Backend], slots: SmallVec<[Slot; 4]>) -> Merged {
             None
         });
     let mut merged = Merged::group(parts, total, SmallVec::new());
-    failures.sort_by_key(|(arrival, _)| *arrival);
-    merged.failures = failures.into_iter().map(|(_, failure)| failure).collect();
+    if !failures.is_empty() {
+        failures.sort_by_key(|(arrival, _)| *arrival);
+        merged.failures = failures.into_iter().map(|(_, failure)| failure).collect();
+    }
     merged
 }

@@ -46,7 +46,7 @@ pub struct Exchange<'a> {
     pub(in crate::upstream) head: Outgoing,
     pub(super) body: RequestBody,
     /// `None` only between a closed connection and its replacement.
-    pub(super) session: Option<Session>,
+    pub(in crate::upstream) session: Option<Session>,
     pub(super) reused: bool,
     pub(super) retried: bool,
     /// Whether a byte of the body was handed over. If so, nothing may be repeated unless `own_body` is set.
