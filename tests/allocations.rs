@@ -92,7 +92,7 @@ fn connect(port: u16) -> TcpStream {
             Ok(stream) => return stream,
             Err(error) => assert!(began.elapsed() < START, "{error}"),
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::park_timeout(Duration::from_millis(20));
     }
 }
 

@@ -25,6 +25,7 @@ impl Connection {
 }
 
 /// A connection that one exchange uses. The usual form is not boxed, because an exchange is.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Session {
     FastPath(FastPath),
     Pingora(Box<HttpSession>),
