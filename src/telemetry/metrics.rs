@@ -9,24 +9,24 @@ mod guards;
 mod memory;
 mod open;
 mod registration;
+mod route_table;
 mod routes;
 mod series_limit;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prometheus::core::{Collector, GenericGauge};
+use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Encoder, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder,
 };
 pub(super) use registration::Registration;
 
 use self::certificates::CertificateMetrics;
 use self::memory::Memory;
-use crate::telemetry::series::Examples;
+use self::route_table::{RouteFamilies, RouteTable};
 use crate::telemetry::series::page::Form;
 use crate::telemetry::state::State;
 use crate::telemetry::{queues, redis, revocations};
@@ -44,8 +44,7 @@ pub(crate) struct Metrics {
     /// Each endpoint has its own series.
     per_endpoint: AtomicBool,
     admitted: series_limit::SeriesLimit,
-    requests: IntCounterVec,
-    duration: HistogramVec,
+    routes: Arc<RouteTable>,
     in_flight: IntGauge,
     open: AtomicUsize,
     connections: IntCounter,
@@ -67,11 +66,6 @@ pub(crate) struct Metrics {
     key_sets: KeySetMetrics,
     token_cache: TokenCacheMetrics,
     pub(crate) certificates: CertificateMetrics,
-    endpoint_in_flight: IntGaugeVec,
-    /// Sampled requests by route and method.
-    examples: Mutex<HashMap<(String, String), Arc<Examples>>>,
-    /// Not shown.
-    in_flight_without_endpoint: IntGauge,
     /// What is there now.
     pub state: State,
 }
@@ -177,17 +171,10 @@ impl Metrics {
             &["version"],
         );
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let routes = Arc::<RouteTable>::default();
+        registration.add(RouteFamilies::new(&routes, DURATION));
         let metrics = Metrics {
-            requests: registration.int_counters(
-                "portcullis_http_requests_total",
-                "Requests that got a response, by route pattern, method and class of status.",
-                &["route", "method", "status"],
-            ),
-            duration: registration.histograms(
-                DURATION,
-                "Time from the head of a request to the end of its response.",
-                &["route", "method"],
-            ),
+            routes,
             in_flight: registration.int_gauge(
                 "portcullis_http_requests_in_flight",
                 "Requests in progress.",
@@ -262,14 +249,6 @@ impl Metrics {
             key_sets: KeySetMetrics::new(&registration),
             token_cache: TokenCacheMetrics::new(&registration),
             certificates: CertificateMetrics::new(&registration),
-            endpoint_in_flight: registration.int_gauges(
-                "portcullis_endpoint_requests_in_flight",
-                "Requests in progress, by route pattern and method.",
-                &["route", "method"],
-            ),
-            examples: Mutex::default(),
-            in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
-                .expect("the name is a valid metric name"),
             state: State::new(&registration),
             registry: revocations::registered(redis::registered(queues::registered(registry))),
             per_endpoint: AtomicBool::new(true),

@@ -155,3 +155,24 @@ pub(in crate::server) struct Probe<'a> {
     pub(in crate::server) at: Duration,
     pub(in crate::server) took: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::service::{Backend, Composition, StreamWork};
+
+    /// A file may have tens of thousands of endpoints. What is rare in them belongs into boxes.
+    #[test]
+    fn the_parts_of_an_endpoint_are_small() {
+        let sizes = [
+            size_of::<Route>(),
+            size_of::<Endpoint>(),
+            size_of::<Backend>(),
+            size_of::<Composition>(),
+            size_of::<StreamWork>() - size_of::<Backend>(),
+        ];
+        for (size, most) in sizes.into_iter().zip([64, 256, 600, 256, 200]) {
+            assert!(size <= most, "{sizes:?}");
+        }
+    }
+}

@@ -121,7 +121,7 @@ impl Gateway {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared
                     .metrics
-                    .rare_route(pattern, method, example.is_some())
+                    .rare_route(pattern, method)
                     .record_with(status, took, example);
             }
         }

@@ -1,15 +1,10 @@
 //! Makes and registers metrics.
 
+use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
-
-/// The bucket limits recommended by the OpenTelemetry HTTP conventions, with two smaller ones added.
-pub(super) const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
-    7.5, 10.0,
-];
 
 /// Creates a metric and registers it. The names above are all different, which `Metrics::new` relies on.
 pub(in crate::telemetry) struct Registration<'a>(pub(super) &'a Registry);
@@ -47,17 +42,10 @@ impl Registration<'_> {
     make!(gauges, GaugeVec, labels);
     make!(int_gauges, IntGaugeVec, labels);
 
-    pub(in crate::telemetry) fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        let metric = HistogramVec::new(opts, labels).expect("the name is a valid metric name");
+    /// Registers families that are made when the page is read.
+    pub(super) fn add(&self, families: impl Collector + 'static) {
         self.0
-            .register(Box::new(metric.clone()))
+            .register(Box::new(families))
             .expect("metric names are distinct");
-        metric
     }
 }

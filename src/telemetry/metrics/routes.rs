@@ -1,19 +1,17 @@
 //! The metrics of endpoints, and their labels.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::proto::Metric;
-use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::registration::SECONDS;
+use super::route_table::RouteSeries;
 use super::series_limit::Origin;
 use super::{DURATION, Metrics};
-use crate::telemetry::series::{Example, Examples};
-use crate::telemetry::trace::span::nanos;
+use crate::telemetry::series::Example;
 use crate::telemetry::trace::{SpanId, TraceId};
 
 /// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
@@ -22,25 +20,18 @@ const ALL_ROUTES: &str = "*";
 /// The label of all endpoints beyond the limit of series.
 const OTHER_ROUTES: &str = "_OTHER";
 
-/// The handles of one endpoint.
+/// The handle of one endpoint.
 #[derive(Debug)]
-pub(crate) struct RouteMetrics {
-    /// By the first digit of the status, 1 to 5.
-    classes: [IntCounter; 5],
-    pub(super) duration: Histogram,
-    in_flight: IntGauge,
-    /// `None` if nothing that is recorded has one.
-    examples: Option<Arc<Examples>>,
-}
+pub(crate) struct RouteMetrics(Arc<RouteSeries>);
 
 impl RouteMetrics {
     /// Counts a request as in progress, until [`RouteMetrics::left`].
     pub(crate) fn entered(&self) {
-        self.in_flight.inc();
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn left(&self) {
-        self.in_flight.dec();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts a request with its response.
@@ -55,16 +46,7 @@ impl RouteMetrics {
         took: Duration,
         example: Option<(TraceId, SpanId)>,
     ) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.classes.get(class) {
-            counter.inc();
-        }
-        let seconds = took.as_secs_f64();
-        self.duration.observe(seconds);
-        if let (Some(span), Some(examples)) = (example, &self.examples) {
-            let bucket = SECONDS.partition_point(|end| *end < seconds);
-            examples.put(bucket, SECONDS.len() + 1, span, nanos(took));
-        }
+        self.0.record(status, took, example);
     }
 }
 
@@ -86,50 +68,25 @@ impl Metrics {
         }
     }
 
-    /// The handles for a route. The same pattern and method give the same series after a reload.
+    /// The handle for a route. The same pattern and method give the same series after a reload.
     pub(crate) fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
-        self.handles(pattern, method, Origin::Endpoint, true)
+        self.handle(pattern, method, Origin::Endpoint)
     }
 
-    /// The handles for one request with a method that the endpoint does not have, and whether it is an example. They
-    /// are looked up for each of these requests, and without an example no lock is taken for it.
-    pub(crate) fn rare_route(&self, pattern: &str, method: &str, is_example: bool) -> RouteMetrics {
-        self.handles(pattern, method, Origin::Request, is_example)
+    /// The handle for one request with a method that the endpoint does not have. It is looked up for each of these
+    /// requests.
+    pub(crate) fn rare_route(&self, pattern: &str, method: &str) -> RouteMetrics {
+        self.handle(pattern, method, Origin::Request)
     }
 
-    fn handles(
-        &self,
-        pattern: &str,
-        method: &str,
-        origin: Origin,
-        has_examples: bool,
-    ) -> RouteMetrics {
+    fn handle(&self, pattern: &str, method: &str, origin: Origin) -> RouteMetrics {
         let is_own = !pattern.is_empty() && self.per_endpoint();
         let pattern = if is_own && !self.admitted.admits(pattern, method, origin) {
             OTHER_ROUTES
         } else {
             self.route_label(pattern)
         };
-        let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
-        RouteMetrics {
-            classes: [
-                class("1xx"),
-                class("2xx"),
-                class("3xx"),
-                class("4xx"),
-                class("5xx"),
-            ],
-            duration: self.duration.with_label_values(&[pattern, method]),
-            in_flight: self.in_flight_of(pattern, method),
-            examples: has_examples.then(|| self.examples_of(pattern, method)),
-        }
-    }
-
-    /// A histogram of the library has no place for examples.
-    fn examples_of(&self, pattern: &str, method: &str) -> Arc<Examples> {
-        let key = (pattern.to_owned(), method.to_owned());
-        let mut all = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(key).or_default())
+        RouteMetrics(self.routes.series(pattern, method))
     }
 
     /// The example of a bucket of the durations of requests.
@@ -139,35 +96,15 @@ impl Metrics {
         }
         let label = |name: &str| {
             let found = metric.get_label().iter().find(|it| it.name() == name);
-            found.map_or_else(String::new, |it| it.value().to_owned())
+            found.map_or("", |it| it.value())
         };
-        let all = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
-        let examples = all.get(&(label("route"), label("method")))?;
-        examples.get(bucket)
+        let series = self.routes.find(label("route"), label("method"))?;
+        series.examples.get(bucket)
     }
 
     /// Requests in progress at endpoints, by method.
     pub(crate) fn in_flight_by_method(&self) -> BTreeMap<String, i64> {
-        let mut methods = BTreeMap::new();
-        for family in self.endpoint_in_flight.collect() {
-            for metric in family.get_metric() {
-                let mut labels = metric.get_label().iter();
-                if let Some(label) = labels.find(|it| it.name() == "method") {
-                    let count = metric.get_gauge().get_value() as i64;
-                    *methods.entry(label.value().to_owned()).or_default() += count;
-                }
-            }
-        }
-        methods
-    }
-
-    /// Requests without an endpoint are only counted together.
-    fn in_flight_of(&self, pattern: &str, method: &str) -> IntGauge {
-        if pattern.is_empty() {
-            return self.in_flight_without_endpoint.clone();
-        }
-        self.endpoint_in_flight
-            .with_label_values(&[pattern, method])
+        self.routes.in_flight_by_method()
     }
 
     /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
@@ -177,12 +114,7 @@ impl Metrics {
         let mut labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
         labels.insert(OTHER_ROUTES);
         let patterns = &labels;
-        keep(&self.requests, patterns);
-        keep(&self.duration, patterns);
-        keep(&self.endpoint_in_flight, patterns);
-        let mut examples = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
-        examples.retain(|(route, _), _| route.is_empty() || patterns.contains(&**route));
-        drop(examples);
+        self.routes.keep(patterns);
         for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
             keep(counters, patterns);
         }

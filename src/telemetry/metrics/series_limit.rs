@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use smallvec::SmallVec;
+
 use crate::telemetry::series::MAX_SERIES;
 
 /// Where a pair of a route and a method comes from.
@@ -33,14 +35,14 @@ struct Sets {
 /// Methods by route.
 #[derive(Debug, Default)]
 struct Pairs {
-    by_route: HashMap<String, HashSet<String>>,
+    by_route: HashMap<Box<str>, SmallVec<[Box<str>; 1]>>,
     count: usize,
 }
 
 impl Pairs {
     fn has(&self, route: &str, method: &str) -> bool {
         let methods = self.by_route.get(route);
-        methods.is_some_and(|methods| methods.contains(method))
+        methods.is_some_and(|methods| methods.iter().any(|known| **known == *method))
     }
 
     /// Adds a pair, unless the limit is reached.
@@ -51,15 +53,15 @@ impl Pairs {
         let has_room = self.count < MAX_SERIES;
         if has_room {
             self.count += 1;
-            let methods = self.by_route.entry(route.to_owned()).or_default();
-            methods.insert(method.to_owned());
+            let methods = self.by_route.entry(route.into()).or_default();
+            methods.push(method.into());
         }
         has_room
     }
 
     fn keep(&mut self, routes: &HashSet<&str>) {
         self.by_route.retain(|route, _| routes.contains(&**route));
-        self.count = self.by_route.values().map(HashSet::len).sum();
+        self.count = self.by_route.values().map(SmallVec::len).sum();
     }
 }
 

@@ -95,7 +95,7 @@ fn routes_beyond_the_limit_share_their_series() {
         let pattern = format!("/{n}");
         metrics.route(&pattern, "GET").record(200, Duration::ZERO);
         metrics.rejected(&pattern, "limit");
-        metrics.rare_route("/0", &format!("M{n}"), false);
+        metrics.rare_route("/0", &format!("M{n}"));
     }
     metrics.series_overflow(0);
     let page = String::from_utf8(metrics.page()).unwrap();
