@@ -20,7 +20,9 @@ use crate::upstream::budget::available;
 /// Clients choose the keys. A long key is stored as a digest, so that an entry has at most 41 bytes of key.
 #[derive(Debug)]
 pub(super) struct RecentMap<V> {
-    shards: Box<[Mutex<Shard<V>>]>,
+    /// Made for the first entry: a file may have thousands of limits that no client has met.
+    shards: OnceLock<Box<[Mutex<Shard<V>>]>>,
+    shard_count: u16,
     hasher: RandomState,
     limits: Limits,
     total: &'static Total,
@@ -43,6 +45,8 @@ static PROCESS: Total = Total {
 
 /// The memory of an entry, including its share of a table.
 const ENTRY_BYTES: u64 = 150;
+/// More locks have no benefit.
+const MAX_SHARDS: u16 = 4096;
 /// The share of the memory for all entries.
 const MEMORY_SHARE: u64 = 16;
 
@@ -102,14 +106,15 @@ impl<V> RecentMap<V> {
         time_to_live: Duration,
         total: &'static Total,
     ) -> RecentMap<V> {
-        let shards = shards.clamp(1, 4096);
-        total.shards.fetch_add(shards, Ordering::Relaxed);
+        let shards = u16::try_from(shards).unwrap_or(MAX_SHARDS);
+        let shard_count = shards.clamp(1, MAX_SHARDS);
         RecentMap {
             total,
-            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            shards: OnceLock::new(),
+            shard_count,
             hasher: RandomState::new(),
             limits: Limits {
-                entries_per_generation: (entries / shards / 2).max(1),
+                entries_per_generation: (entries / usize::from(shard_count) / 2).max(1),
                 time_to_live,
             },
         }
@@ -156,8 +161,8 @@ impl<V> RecentMap<V> {
     /// The current number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards
-            .iter()
+        let shards = self.shards.get().into_iter().flatten();
+        shards
             .map(|shard| {
                 let shard = lock(shard);
                 shard.young.len() + shard.old.len()
@@ -171,16 +176,25 @@ impl<V> RecentMap<V> {
     {
         // A keyed hash, so that a client cannot choose keys that are all in one shard.
         let hash = self.hasher.hash_one(key) as usize;
-        lock(&self.shards[hash % self.shards.len()])
+        let shards = self.shards.get_or_init(|| self.new_shards());
+        lock(&shards[hash % shards.len()])
+    }
+
+    #[cold]
+    fn new_shards(&self) -> Box<[Mutex<Shard<V>>]> {
+        let count = self.shard_count;
+        self.total.shards.fetch_add(count.into(), Ordering::Relaxed);
+        (0..count).map(|_| Mutex::new(Shard::new())).collect()
     }
 }
 
 impl<V> Drop for RecentMap<V> {
     fn drop(&mut self) {
-        self.total
-            .shards
-            .fetch_sub(self.shards.len(), Ordering::Relaxed);
-        for shard in &self.shards {
+        let Some(shards) = self.shards.get() else {
+            return;
+        };
+        self.total.shards.fetch_sub(shards.len(), Ordering::Relaxed);
+        for shard in shards {
             let shard = lock(shard);
             self.total.forget(&shard.young);
             self.total.forget(&shard.old);
@@ -233,6 +247,15 @@ mod tests {
                 *count
             },
         )
+    }
+
+    #[test]
+    fn a_map_without_entries_has_no_shards() {
+        let map = RecentMap::new(100, 64, TTL);
+        assert!(map.shards.get().is_none());
+        assert!(size_of_val(&map) <= 96, "{}", size_of_val(&map));
+        bump(&map, "a", 1);
+        assert_eq!(map.shards.get().unwrap().len(), 64);
     }
 
     #[test]
@@ -301,7 +324,7 @@ mod tests {
         for length in 39..43 {
             assert_eq!(bump(&map, &"b".repeat(length), 1), 1, "{length}");
         }
-        let shard = lock(&map.shards[0]);
+        let shard = lock(&map.shards.get().unwrap()[0]);
         let longest = shard.young.keys().map(|key| key.len()).max();
         assert_eq!(longest, Some(MAX_SHORT_BYTES + 1));
     }
