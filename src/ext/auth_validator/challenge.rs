@@ -2,17 +2,34 @@
 //!
 //! All responses are built when the configuration is compiled. They never contain any part of a token.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
+use crate::ext::identity::ExchangeRejections;
 use crate::jose::Reason;
 use crate::runtime::response::Response;
 
-/// One response for each reason.
+/// One response for each reason. Endpoints whose responses are equal share them.
 #[derive(Debug)]
-pub(super) struct Challenges([Response; Reason::ALL.len()]);
+pub(super) struct Challenges {
+    by_reason: Box<[Challenge]>,
+    /// For the backends of the endpoint.
+    pub(super) exchange: Arc<ExchangeRejections>,
+}
+
+/// The parts of a response. A response has space for headers of its steps, which would be kilobytes for each endpoint.
+#[derive(Debug)]
+struct Challenge {
+    status: StatusCode,
+    bearer: Option<HeaderValue>,
+    dpop: Option<HeaderValue>,
+    /// Empty without `error_body`.
+    problem: Bytes,
+}
 
 /// What the responses depend on.
 #[derive(Debug, Default)]
@@ -34,50 +51,73 @@ pub(super) struct DpopWanted {
 
 impl Challenges {
     pub(super) fn new(wanted: &Wanted<'_>) -> Challenges {
-        Challenges(Reason::ALL.map(|reason| response(reason, wanted)))
+        let by_reason = Reason::ALL.map(|reason| Challenge::new(reason, wanted));
+        let response = |reason: Reason| response(&by_reason, reason);
+        let exchange = Arc::new(ExchangeRejections {
+            missing: response(Reason::Missing),
+            refused: response(Reason::ExchangeRefused),
+            forbidden: response(Reason::ExchangeForbidden),
+        });
+        Challenges {
+            by_reason: by_reason.into(),
+            exchange,
+        }
     }
 
     pub(super) fn response(&self, reason: Reason) -> Response {
-        let Challenges(responses) = self;
-        match responses.get(reason as usize) {
-            Some(response) => response.clone(),
-            None => Response::empty(StatusCode::UNAUTHORIZED),
-        }
+        response(&self.by_reason, reason)
     }
 }
 
-fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
-    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let mut response = Response::empty(status);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response = response.with(RETRY_AFTER, HeaderValue::from_static("1"));
+fn response(all: &[Challenge], reason: Reason) -> Response {
+    match all.get(reason as usize) {
+        Some(challenge) => challenge.response(),
+        None => Response::empty(StatusCode::UNAUTHORIZED),
     }
-    let (bearer, dpop) = schemes(reason, wanted.dpop.as_ref());
-    if bearer {
-        let challenge = HeaderValue::try_from(challenge("Bearer", reason, wanted))
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-        response = response.with(WWW_AUTHENTICATE, challenge);
-    }
-    if dpop {
-        let challenge = HeaderValue::try_from(challenge("DPoP", reason, wanted))
-            .unwrap_or_else(|_| HeaderValue::from_static("DPoP"));
-        response = response.with(WWW_AUTHENTICATE, challenge);
-    }
-    if wanted.problem {
-        let document = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or_default(),
-            "status": status.as_u16(),
-            "detail": description(reason),
-            "reason": reason.as_str(),
+}
+
+impl Challenge {
+    fn new(reason: Reason, wanted: &Wanted<'_>) -> Challenge {
+        let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        let (bearer, dpop) = schemes(reason, wanted.dpop.as_ref());
+        let challenge = |scheme: &'static str| {
+            HeaderValue::try_from(challenge(scheme, reason, wanted))
+                .unwrap_or_else(|_| HeaderValue::from_static(scheme))
+        };
+        let problem = wanted.problem.then(|| {
+            json!({
+                "type": "about:blank",
+                "title": status.canonical_reason().unwrap_or_default(),
+                "status": status.as_u16(),
+                "detail": description(reason),
+                "reason": reason.as_str(),
+            })
         });
-        response.body = Bytes::from(document.to_string());
-        response = response.with(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        Challenge {
+            status,
+            bearer: bearer.then(|| challenge("Bearer")),
+            dpop: dpop.then(|| challenge("DPoP")),
+            problem: problem.map_or_else(Bytes::new, |document| document.to_string().into()),
+        }
     }
-    response
+
+    fn response(&self) -> Response {
+        let mut response = Response::empty(self.status);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response = response.with(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        for challenge in [&self.bearer, &self.dpop].into_iter().flatten() {
+            response = response.with(WWW_AUTHENTICATE, challenge.clone());
+        }
+        if !self.problem.is_empty() {
+            response.body = self.problem.clone();
+            response = response.with(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/problem+json"),
+            );
+        }
+        response
+    }
 }
 
 /// Which schemes are challenged. Another token does not help if the gateway is busy or cannot check proofs. A fault of the
@@ -179,4 +219,15 @@ fn quoted(text: &str) -> String {
         })
         .flatten()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_response_are_a_fraction_of_it() {
+        let parts = size_of::<Challenge>();
+        assert!(parts <= 128, "{parts}");
+    }
 }

@@ -26,7 +26,7 @@ use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::identity::{Identity, Requirement, Revoker, SubjectWanted};
 use crate::jose::propagate::{Arrays, Elements};
-use crate::jose::{Algorithm, ClaimPath, Reason, Rules, ScopeMatcher};
+use crate::jose::{Algorithm, ClaimPath, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
@@ -156,9 +156,7 @@ fn subject(
 ) -> Arc<SubjectWanted> {
     let subject = Arc::new(SubjectWanted::new(
         providers.list.iter().any(|one| one.keys().is_none()),
-        challenges.response(Reason::Missing),
-        challenges.response(Reason::ExchangeRefused),
-        challenges.response(Reason::ExchangeForbidden),
+        Arc::clone(&challenges.exchange),
     ));
     cx.set_fact(Arc::clone(&subject));
     subject
@@ -416,8 +414,8 @@ fn challenges(
     rules: &Rules,
     providers: &Providers,
     binding: &Binding,
-    cx: &Compile<'_>,
-) -> Challenges {
+    cx: &mut Compile<'_>,
+) -> Arc<Challenges> {
     let issuers: Vec<String> = providers
         .list
         .iter()
@@ -431,7 +429,7 @@ fn challenges(
     let metadata = cx
         .fact::<Resource>()
         .map(|resource| resource.add(site.pattern, &demands));
-    Challenges::new(&Wanted {
+    let wanted = Wanted {
         scopes: &rules.scopes,
         metadata: metadata.as_deref(),
         problem: file.error_body == Some("problem+json"),
@@ -442,6 +440,9 @@ fn challenges(
                 required: dpop.required,
             }
         }),
+    };
+    cx.carry_over(format!("auth/validator responses {wanted:?}"), |_| {
+        Arc::new(Challenges::new(&wanted))
     })
 }
 

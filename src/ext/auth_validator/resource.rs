@@ -1,7 +1,7 @@
 //! Protected resource metadata (RFC 9728): where clients get a token.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,33 +23,60 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// The settings of the service's block. The endpoints add themselves.
 #[derive(Debug)]
 pub(in crate::ext) struct Resource {
+    about: Arc<About>,
+    documents: Arc<ArcSwap<Documents>>,
+}
+
+/// What all documents say.
+#[derive(Debug)]
+struct About {
     /// `https://api.example.com`
     origin: String,
     servers: Vec<String>,
     name: Option<String>,
     documentation: Option<String>,
-    documents: Arc<ArcSwap<Documents>>,
 }
 
-/// Documents by path.
+/// Documents by path, without [`WELL_KNOWN`]. A path may have several methods. The document of the whole gateway
+/// describes all.
+type Documents = BTreeMap<String, Document>;
+
+/// A document is written for its first request: each endpoint adds to that of the whole gateway.
 #[derive(Debug, Default, Clone)]
-struct Documents {
-    by_path: BTreeMap<String, Bytes>,
-    /// The content of each document. A path may have several methods. The document of the whole gateway describes all.
-    terms: BTreeMap<String, Terms>,
+struct Document {
+    terms: Terms,
+    written: OnceLock<Bytes>,
 }
 
 /// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file, and how tokens are
 /// bound.
 #[derive(Debug, Default, Clone)]
 struct Terms {
-    issuers: Vec<String>,
-    scopes: Vec<String>,
-    proof_algorithms: Vec<String>,
+    issuers: Listed,
+    scopes: Listed,
+    proof_algorithms: Listed,
     /// Whether every endpoint requires proofs. `None` without an endpoint.
     requires_proofs: Option<bool>,
     /// Whether any endpoint checks that a token comes with its certificate.
     checks_certificates: bool,
+}
+
+/// Different texts, in the order of the file.
+#[derive(Debug, Default, Clone)]
+struct Listed {
+    texts: Vec<String>,
+    known: HashSet<String>,
+}
+
+impl Listed {
+    fn include<'t>(&mut self, more: impl IntoIterator<Item = &'t str>) {
+        for text in more {
+            if !self.known.contains(text) {
+                self.known.insert(text.to_owned());
+                self.texts.push(text.to_owned());
+            }
+        }
+    }
 }
 
 /// What one endpoint requires of tokens.
@@ -62,22 +89,14 @@ pub(super) struct Demands<'d> {
 
 impl Terms {
     fn add(&mut self, demands: &Demands<'_>) {
-        fn include<'t>(all: &mut Vec<String>, more: impl IntoIterator<Item = &'t str>) {
-            for text in more {
-                if !all.iter().any(|known| known == text) {
-                    all.push(text.to_owned());
-                }
-            }
-        }
         let binding = demands.binding;
         let dpop = binding.dpop.as_ref();
-        include(&mut self.issuers, demands.issuers.iter().map(|one| &**one));
-        include(&mut self.scopes, demands.scopes.iter().map(|one| &**one));
+        self.issuers
+            .include(demands.issuers.iter().map(|one| &**one));
+        self.scopes.include(demands.scopes.iter().map(|one| &**one));
         let algorithms = dpop.into_iter().flat_map(|dpop| dpop.algorithms.iter());
-        include(
-            &mut self.proof_algorithms,
-            algorithms.map(Algorithm::as_str),
-        );
+        self.proof_algorithms
+            .include(algorithms.map(Algorithm::as_str));
         let requires = dpop.is_some_and(|dpop| dpop.required);
         self.requires_proofs = Some(requires && self.requires_proofs != Some(false));
         self.checks_certificates |= binding.certificate != Demand::Off;
@@ -86,16 +105,20 @@ impl Terms {
 
 /// Responds to requests for the documents.
 #[derive(Debug)]
-pub(super) struct Metadata(Arc<ArcSwap<Documents>>);
+pub(super) struct Metadata {
+    about: Arc<About>,
+    documents: Arc<ArcSwap<Documents>>,
+}
 
 impl ServiceStep for Metadata {
     fn request(&self, head: &Head<'_>, _notes: &mut Notes) -> Option<Response> {
-        if !head.path.starts_with(WELL_KNOWN) || !matches!(*head.method, Method::GET | Method::HEAD)
-        {
+        let path = head.path.strip_prefix(WELL_KNOWN)?;
+        if !matches!(*head.method, Method::GET | Method::HEAD) {
             return None;
         }
-        let documents = self.0.load();
-        let document = documents.by_path.get(head.path)?;
+        let documents = self.documents.load();
+        let Document { terms, written } = documents.get(path)?;
+        let document = written.get_or_init(|| self.about.document(path, terms));
         let mut response = Response::empty(StatusCode::OK)
             .with(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .with(
@@ -128,27 +151,33 @@ impl Resource {
             return None;
         }
         Some(Resource {
-            origin: origin.to_owned(),
-            servers: file.authorization_servers,
-            name: file.resource_name,
-            documentation: file.resource_documentation,
+            about: Arc::new(About {
+                origin: origin.to_owned(),
+                servers: file.authorization_servers,
+                name: file.resource_name,
+                documentation: file.resource_documentation,
+            }),
             documents: Arc::default(),
         })
     }
 
     pub(super) fn step(&self) -> Metadata {
-        Metadata(Arc::clone(&self.documents))
+        Metadata {
+            about: Arc::clone(&self.about),
+            documents: Arc::clone(&self.documents),
+        }
     }
 
     /// Adds an endpoint, and returns the URL of the document that its challenges name.
     pub(super) fn add(&self, pattern: &str, demands: &Demands<'_>) -> String {
-        let mut documents = Documents::clone(&self.documents.load());
-        let mut add = |path: &str| {
-            let terms = documents.terms.entry(path.to_owned()).or_default();
-            terms.add(demands);
-            let document = self.document(path, terms);
-            let place = format!("{WELL_KNOWN}{path}");
-            documents.by_path.insert(place, document);
+        // No request uses them yet, so they are taken and not copied.
+        let mut documents = Arc::unwrap_or_clone(self.documents.swap(Arc::default()));
+        let mut add = |path: &str| match documents.get_mut(path) {
+            Some(document) => document.terms.add(demands),
+            None => {
+                let document = documents.entry(path.to_owned()).or_default();
+                document.terms.add(demands);
+            }
         };
         add("");
         // An endpoint with parameters is many resources; the document of the whole gateway describes them.
@@ -161,12 +190,14 @@ impl Resource {
             add(path);
         }
         self.documents.store(Arc::new(documents));
-        format!("{}{WELL_KNOWN}{path}", self.origin)
+        format!("{}{WELL_KNOWN}{path}", self.about.origin)
     }
+}
 
+impl About {
     fn document(&self, path: &str, terms: &Terms) -> Bytes {
         let servers = if self.servers.is_empty() {
-            &terms.issuers
+            &terms.issuers.texts
         } else {
             &self.servers
         };
@@ -180,8 +211,8 @@ impl Resource {
             ("scopes_supported", &terms.scopes),
             ("dpop_signing_alg_values_supported", &terms.proof_algorithms),
         ] {
-            if !values.is_empty() {
-                document.insert(key.into(), values.clone().into());
+            if !values.texts.is_empty() {
+                document.insert(key.into(), values.texts.clone().into());
             }
         }
         for (key, is_so) in [

@@ -52,7 +52,7 @@ pub struct Validator {
     pub(super) subject: Arc<SubjectWanted>,
     pub(super) arrays: Arrays,
     pub(super) elements: Elements,
-    pub(super) challenges: Challenges,
+    pub(super) challenges: Arc<Challenges>,
     /// How long a request may wait for keys.
     pub(super) timeout: Duration,
     pub(super) clock: Clock,

@@ -46,5 +46,5 @@ pub(crate) use revocation::{Revocation, Revoker};
 pub(crate) use scheduler::Client;
 pub(crate) use server::Server;
 pub(crate) use status::IdentityStatus;
-pub(crate) use subject_token::SubjectWanted;
+pub(crate) use subject_token::{ExchangeRejections, SubjectWanted};
 pub(crate) use token_cache::{Bounds, TOKEN_CACHE};

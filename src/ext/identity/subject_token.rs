@@ -1,5 +1,6 @@
 //! Whether the verified token of a request is kept for its backends.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::runtime::response::Response;
@@ -11,6 +12,12 @@ pub(crate) struct SubjectWanted {
     wanted: AtomicBool,
     /// Whether the endpoint accepts opaque tokens.
     pub opaque: bool,
+    pub rejections: Arc<ExchangeRejections>,
+}
+
+/// The responses of the endpoint's validator, with its challenges, for a token that is not exchanged.
+#[derive(Debug)]
+pub(crate) struct ExchangeRejections {
     /// The response if there is no token.
     pub missing: Response,
     /// The response if the token server does not exchange the token.
@@ -20,19 +27,11 @@ pub(crate) struct SubjectWanted {
 }
 
 impl SubjectWanted {
-    /// The responses are those of the endpoint's validator, with its challenges.
-    pub(crate) fn new(
-        opaque: bool,
-        missing: Response,
-        refused: Response,
-        forbidden: Response,
-    ) -> SubjectWanted {
+    pub(crate) fn new(opaque: bool, rejections: Arc<ExchangeRejections>) -> SubjectWanted {
         SubjectWanted {
             opaque,
             wanted: AtomicBool::new(false),
-            missing,
-            refused,
-            forbidden,
+            rejections,
         }
     }
 

@@ -287,10 +287,11 @@ impl TokenExchange {
 
     /// The client gets the response of the endpoint's validator: with a challenge (RFC 9110 §15.5.2) and the reason.
     fn refused(&self, refused: &Refused) -> Failure {
+        let rejections = &self.wanted.rejections;
         let (kind, response) = match refused.status {
-            _ if refused.is_missing => (Kind::TokenMissing, &self.wanted.missing),
-            StatusCode::UNAUTHORIZED => (Kind::ExchangeRefused, &self.wanted.refused),
-            StatusCode::FORBIDDEN => (Kind::ExchangeForbidden, &self.wanted.forbidden),
+            _ if refused.is_missing => (Kind::TokenMissing, &rejections.missing),
+            StatusCode::UNAUTHORIZED => (Kind::ExchangeRefused, &rejections.refused),
+            StatusCode::FORBIDDEN => (Kind::ExchangeForbidden, &rejections.forbidden),
             other => return self.failure(other, &refused.text),
         };
         let mut fields = response.fields.clone();

@@ -1,17 +1,24 @@
 //! Valid and invalid blocks. Requests are tested over sockets.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::BACKEND;
 use crate::ext::extension::BackendPart;
-use crate::ext::identity::SubjectWanted;
+use crate::ext::identity::{ExchangeRejections, SubjectWanted};
 use crate::ext::testing::File;
 use crate::runtime::response::Response;
 
 fn findings(block: &str, extra: &str) -> (usize, String) {
     let mut file = File::new(block);
     let response = || Response::empty(StatusCode::UNAUTHORIZED);
-    file.set_fact(SubjectWanted::new(true, response(), response(), response()));
+    let rejections = ExchangeRejections {
+        missing: response(),
+        refused: response(),
+        forbidden: response(),
+    };
+    file.set_fact(SubjectWanted::new(true, Arc::new(rejections)));
     let part = file.backend(&BACKEND, extra);
     if file.config_errors() == 0 {
         assert!(matches!(part, BackendPart::Credentials(_)), "{block}");

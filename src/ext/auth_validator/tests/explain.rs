@@ -119,6 +119,56 @@ fn all_methods_of_a_path_share_its_document() {
 }
 
 #[test]
+fn a_document_of_many_endpoints_names_each_scope_once_in_the_order_of_the_file() {
+    let keys = key_file();
+    let mut file = File::new(r#"{"resource_metadata": {"resource": "https://api.example.com"}}"#);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    for index in 0..500 {
+        let more = format!(
+            r#", "scopes": ["s{}", "all"], "scopes_key": "scope""#,
+            index % 250
+        );
+        let path = format!("/e{index}");
+        file.endpoint_with(&ENDPOINT, &block(&keys, &more), &path, Method::GET);
+    }
+    let document = |path: &str| {
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        let none = HeaderMap::new();
+        let head = head(&Method::GET, &path, &none);
+        let response = step.request(&head, &mut Notes::default());
+        serde_json::from_slice::<serde_json::Value>(&response.unwrap().body).unwrap()
+    };
+    let whole = document("");
+    let scopes = whole["scopes_supported"].as_array().unwrap();
+    assert_eq!(scopes.len(), 251);
+    assert_eq!(scopes[..3], [json!("s0"), json!("all"), json!("s1")]);
+    assert_eq!(
+        document("/e499")["scopes_supported"],
+        json!(["s249", "all"])
+    );
+}
+
+#[test]
+fn equal_requirements_share_their_responses_and_a_validator_is_small() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.endpoint(&ENDPOINT, "/x");
+    file.endpoint(&ENDPOINT, "/y");
+    let other = block(&keys, r#", "scopes": ["read"], "scopes_key": "scope""#);
+    file.endpoint_with(&ENDPOINT, &other, "/z", Method::GET);
+    let validators = file.fact::<Validators>().unwrap().list();
+    let shares = |one: usize, other: usize| {
+        let of = |index: usize| &validators[index].validator.challenges;
+        std::sync::Arc::ptr_eq(of(one), of(other))
+    };
+    assert!(shares(0, 1) && !shares(0, 2));
+    let bytes = size_of_val(&*validators[0].validator);
+    assert!(bytes <= 1664, "{bytes}");
+}
+
+#[test]
 fn explaining_names_the_claim_that_is_wrong() {
     let keys = key_file();
     let mut file = File::new(&block(&keys, ""));
