@@ -103,7 +103,6 @@ impl Default for Settings {
 pub enum ClientError {
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
-    /// Pingora would exit the process on these errors.
     #[error("certificates of the system cannot be used: {reason}")]
     SystemCertificates { reason: String },
     #[error("{reason}")]
@@ -153,7 +152,6 @@ impl Client {
     pub fn new(settings: Settings, dns: Arc<DnsTable>) -> Result<Arc<Client>, ClientError> {
         // Otherwise Pingora would install another default, which supports fewer kinds of keys (no P-521).
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        check_system_certificates()?;
         let tls = settings.tls.load()?;
         let mut hasher = DefaultHasher::new();
         settings.tls.hash(&mut hasher);
@@ -325,20 +323,6 @@ fn keepalive(period: Duration) -> TcpKeepalive {
         count: 9,
         #[cfg(target_os = "linux")]
         user_timeout: Duration::ZERO,
-    }
-}
-
-/// Pingora loads the system's certificates itself and panics if a file is invalid, so they are checked first.
-fn check_system_certificates() -> Result<(), ClientError> {
-    let loaded = rustls_native_certs::load_native_certs();
-    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .any(|variable| std::env::var_os(variable).is_some());
-    match loaded.errors.first() {
-        Some(error) if named => Err(ClientError::SystemCertificates {
-            reason: error.to_string(),
-        }),
-        _ => Ok(()),
     }
 }
 

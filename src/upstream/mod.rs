@@ -117,7 +117,7 @@ pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};
 pub use side::{SideClient, SideTls, VaultSecret, VaultServer};
 pub(crate) use timer::within;
-pub(crate) use tls::Versions;
 pub use tls::{CertificatePair, TlsPolicy};
+pub(crate) use tls::{Versions, no_certificates};
 pub(crate) use usage::HostStates;
 pub(crate) use websocket::{Upgraded, connection_upgrades, handshake_fields, is_websocket};

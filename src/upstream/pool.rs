@@ -22,6 +22,7 @@ use super::link::Link;
 use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
 use super::session::{Connection, Session};
+use super::tls::no_certificates;
 use crate::telemetry::observe::Wait;
 
 /// The connections of one client.
@@ -178,9 +179,11 @@ impl Dialler {
             config.alpn_protocols = protocols.collect();
             TlsConnector::from(Arc::new(config))
         };
+        // It only dials, and without TLS: the size of its pool is without effect.
+        let mut options = ConnectorOptions::new(1);
+        options.ca_file = no_certificates();
         Dialler {
-            // It only dials: the size of its pool is without effect.
-            transport: TransportConnector::new(Some(ConnectorOptions::new(1))),
+            transport: TransportConnector::new(Some(options)),
             idle: Idle::new(limits, idle),
             http1: offering(&["http/1.1"]),
             http2: offering(&["h2"]),

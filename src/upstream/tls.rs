@@ -1,9 +1,9 @@
 //! The configured TLS towards upstreams, loaded from disk.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::certificate_pair;
@@ -60,11 +60,29 @@ impl TlsPolicy {
 }
 
 /// The certificates that the operating system trusts, without those that cannot be trust anchors.
-pub(super) fn system_certificates() -> Vec<CertificateDer<'static>> {
-    let mut anchors = RootCertStore::empty();
-    rustls_native_certs::load_native_certs()
-        .certs
-        .into_iter()
-        .filter(|certificate| anchors.add(certificate.clone()).is_ok())
-        .collect()
+///
+/// # Errors
+/// What `SSL_CERT_FILE` or `SSL_CERT_DIR` names cannot be read.
+pub(super) fn system_roots() -> Result<RootCertStore, ClientError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|variable| std::env::var_os(variable).is_some());
+    if let (true, Some(error)) = (named, loaded.errors.first()) {
+        return Err(ClientError::SystemCertificates {
+            reason: error.to_string(),
+        });
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(loaded.certs);
+    Ok(roots)
+}
+
+/// A file without certificates, for the TLS of Pingora's own connectors, which no connection uses. Without it, each of
+/// them would read and keep all certificates of the system, and end the process if one is invalid. `None` if there is no
+/// such file.
+pub(crate) fn no_certificates() -> Option<String> {
+    const EMPTY: &str = "/dev/null";
+    let is_there = File::open(EMPTY).is_ok();
+    is_there.then(|| EMPTY.to_owned())
 }

@@ -264,7 +264,8 @@ async fn tend<S: KeyDocument>(
             .min(now + IDLE_LOOK)
             .min(limit.filter(|limit| *limit > now).unwrap_or(due));
         if due <= now {
-            fetches.refresh(&source).await;
+            // Boxed, because its state has kilobytes, and thousands of sources wait here.
+            Box::pin(fetches.refresh(&source)).await;
             after();
             continue;
         }
@@ -278,7 +279,7 @@ async fn tend<S: KeyDocument>(
                     after();
                 } else if source.shared_work.is_pending() {
                     sleep_until(earliest).await;
-                    fetches.refresh(&source).await;
+                    Box::pin(fetches.refresh(&source)).await;
                     after();
                 }
             }
@@ -325,5 +326,28 @@ mod tests {
         assert!(schedule.retry(1) < Duration::from_secs(2));
         assert!(schedule.retry(3) > schedule.retry(1));
         assert!(schedule.retry(u32::MAX) <= Duration::from_secs(66));
+    }
+
+    struct NoKeys;
+
+    impl KeyDocument for NoKeys {
+        type Error = &'static str;
+
+        fn parse(_: &bytes::Bytes) -> Result<NoKeys, &'static str> {
+            Err("no keys")
+        }
+
+        fn key_count(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_source_that_waits_is_small() {
+        let limiter = FetchLimiter::default();
+        let waiting = size_of_val(&tend(Weak::<KeySource<NoKeys>>::new(), &limiter));
+        assert!(waiting <= 512, "{waiting}");
+        let source = size_of::<KeySource<NoKeys>>();
+        assert!(source <= 1280, "{source}");
     }
 }

@@ -1,6 +1,6 @@
 //! A thin client over reqwest.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::upstream::collect::{Collector, Overflow};
 use crate::upstream::error::ConnectFailure;
 use crate::upstream::handshake_signature;
 use crate::upstream::host_rules::{HostRules, Redirects};
+use crate::upstream::registry::Registry;
 
 /// Key sets and tokens are small. A larger response is an error or an attack.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
@@ -127,9 +128,7 @@ impl SideClient {
     /// # Errors
     /// As [`SideClient::new`].
     pub fn direct(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
-        SideClient::built(tls, user_agent, Redirects::None, |builder| {
-            builder.no_proxy()
-        })
+        SideClient::built(tls, user_agent, Redirects::None, Calls::Direct)
     }
 
     /// Like [`SideClient::without_redirects`], but for many calls at once, each of which keeps its connection.
@@ -137,9 +136,7 @@ impl SideClient {
     /// # Errors
     /// As [`SideClient::new`].
     pub fn pooled(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
-        SideClient::built(tls, user_agent, Redirects::None, |builder| {
-            builder.pool_max_idle_per_host(MAX_IDLE)
-        })
+        SideClient::built(tls, user_agent, Redirects::None, Calls::Many)
     }
 
     fn with(
@@ -147,19 +144,16 @@ impl SideClient {
         user_agent: &HeaderValue,
         redirects: Redirects,
     ) -> Result<SideClient, ClientError> {
-        SideClient::built(tls, user_agent, redirects, |builder| builder)
+        SideClient::built(tls, user_agent, redirects, Calls::Few)
     }
 
     fn built(
         tls: &SideTls,
         user_agent: &HeaderValue,
         redirects: Redirects,
-        more: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        calls: Calls,
     ) -> Result<SideClient, ClientError> {
-        let client = |tls: &SideTls| {
-            let (config, user_agent) = (client_config(tls)?, user_agent.clone());
-            Renewed::new(move || made(&config, &user_agent, more))
-        };
+        let client = |tls: &SideTls| shared(client_config(tls)?, user_agent.clone(), calls);
         let shows_certificate = redirects != Redirects::None && tls.client_cert.is_some();
         let without = SideTls {
             client_cert: None,
@@ -338,10 +332,36 @@ impl SideClient {
 }
 
 /// A client with no connections.
+/// The calls that a client is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Calls {
+    /// A few at a time.
+    Few,
+    /// A few at a time, never through a proxy.
+    Direct,
+    /// Many at once, each of which keeps its connection.
+    Many,
+}
+
+/// The client with this TLS configuration. Equal ones share it, because a file may have thousands of sources.
+fn shared(
+    config: Arc<rustls::ClientConfig>,
+    user_agent: HeaderValue,
+    calls: Calls,
+) -> Result<Arc<Renewed>, ClientError> {
+    type Key = (usize, HeaderValue, Calls);
+    static MADE: LazyLock<Mutex<Registry<Key, Renewed>>> = LazyLock::new(Mutex::default);
+    // The client keeps the configuration, so no other one gets its address as long as the client is in use.
+    let key = (Arc::as_ptr(&config).addr(), user_agent.clone(), calls);
+    let mut known = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || Renewed::new(move || made(&config, &user_agent, calls));
+    known.try_shared(key, make).map(|(client, _)| client)
+}
+
 fn made(
     config: &rustls::ClientConfig,
     user_agent: &HeaderValue,
-    more: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    calls: Calls,
 ) -> Result<reqwest::Client, ClientError> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(config.clone())
@@ -351,7 +371,12 @@ fn made(
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_max_idle_per_host(2)
         .http1_only();
-    more(builder).build().map_err(|error| ClientError::Side {
+    let builder = match calls {
+        Calls::Few => builder,
+        Calls::Direct => builder.no_proxy(),
+        Calls::Many => builder.pool_max_idle_per_host(MAX_IDLE),
+    };
+    builder.build().map_err(|error| ClientError::Side {
         reason: error.to_string(),
     })
 }
@@ -449,6 +474,13 @@ fn authority(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_clients_share_their_connections() {
+        let client = || SideClient::new(&SideTls::default(), &HeaderValue::from_static("a"));
+        let (one, other) = (client().unwrap(), client().unwrap());
+        assert!(Arc::ptr_eq(&one.http, &other.http));
+    }
 
     #[test]
     fn a_number_of_seconds_is_never_too_large() {

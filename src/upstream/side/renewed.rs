@@ -37,21 +37,21 @@ impl Renewed {
     /// As `make`.
     pub(super) fn new(
         make: impl Fn() -> Result<reqwest::Client, ClientError> + Send + Sync + 'static,
-    ) -> Result<Arc<Renewed>, ClientError> {
+    ) -> Result<Renewed, ClientError> {
         Renewed::aged(make, MAX_AGE)
     }
 
     fn aged(
         make: impl Fn() -> Result<reqwest::Client, ClientError> + Send + Sync + 'static,
         max_age: Duration,
-    ) -> Result<Arc<Renewed>, ClientError> {
-        Ok(Arc::new(Renewed {
+    ) -> Result<Renewed, ClientError> {
+        Ok(Renewed {
             current: ArcSwap::from_pointee(make()?),
             make: Box::new(make),
             started: Instant::now(),
             max_age,
             due: AtomicU64::new(millis(max_age)),
-        }))
+        })
     }
 
     /// The current client. The first call after its time replaces it.

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedCipherSuite, SupportedProtoco
 
 use crate::upstream::certificate::{certificate_pair, certificates_in};
 use crate::upstream::client::ClientError;
-use crate::upstream::tls::{CertificatePair, TlsPolicy, Versions, system_certificates};
+use crate::upstream::tls::{CertificatePair, TlsPolicy, Versions, system_roots};
 use verifier::Verifier;
 
 /// How long a configuration is cached for sources that need the same one: as long as a start or a reload takes, which
@@ -159,11 +159,7 @@ fn roots(
     let mut roots = if tls.disable_system_ca_pool {
         Arc::new(RootCertStore::empty())
     } else {
-        SYSTEM.get((), |()| {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(system_certificates());
-            Ok::<_, ClientError>(Arc::new(roots))
-        })?
+        SYSTEM.get((), |()| system_roots().map(Arc::new))?
     };
     if !own.is_empty() {
         let mut all = Arc::unwrap_or_clone(roots);
