@@ -146,6 +146,8 @@ impl KeySet {
                 }
             }
         }
+        // Most sets have one key or two, and a file may name thousands of sets.
+        parsed.set.keys.shrink_to_fit();
         Ok(parsed)
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::time::Duration;
 
 use crate::telemetry::gelf::Gelf;
@@ -16,6 +16,9 @@ const CAPACITY: usize = 8192;
 
 /// The maximum size of waiting lines in bytes, because clients influence the length of a line.
 const CAPACITY_BYTES: usize = 8 << 20;
+
+/// What a short line counts as, so that one number limits bytes and lines.
+const LEAST_BYTES: usize = CAPACITY_BYTES / CAPACITY;
 
 /// The size at which collected lines are written, even if more are waiting.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -37,9 +40,9 @@ pub(crate) enum Output {
 /// A queue of lines for one [`Output`]. Clones share the same queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Sink {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     dropped: Arc<AtomicU64>,
-    /// The size of the lines in the queue.
+    /// The size of the lines in the queue, which has no limit of its own: it would need its whole memory at once.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -58,7 +61,7 @@ impl Sink {
     /// # Errors
     /// A file cannot be opened, or the thread cannot be started.
     pub(crate) fn open(output: Output) -> io::Result<Sink> {
-        let (queue, lines) = sync_channel(CAPACITY);
+        let (queue, lines) = channel();
         let dropped = Arc::new(AtomicU64::new(0));
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut writer = Writer::open(output, Arc::clone(&dropped), Arc::clone(&waiting))?;
@@ -74,11 +77,10 @@ impl Sink {
 
     /// Queues one or more lines with their line ends. They are dropped and counted if the writer is too slow.
     pub(crate) fn push(&self, lines: Vec<u8>) {
-        // The allocated size counts, not the used size.
-        let bytes = lines.capacity();
+        let bytes = weight(&lines);
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= CAPACITY_BYTES;
-        if !fits || self.queue.try_send(Message::Line(lines)).is_err() {
+        if !fits || self.queue.send(Message::Line(lines)).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -86,10 +88,8 @@ impl Sink {
 
     /// Reopens the file, after a log rotation moved it.
     pub(crate) fn reopen(&self) {
-        // If the queue is full, the old file stays open. The next request will find space.
-        if self.queue.try_send(Message::Reopen).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        // An error means that the writer has ended.
+        let _ = self.queue.send(Message::Reopen);
     }
 
     /// The number of dropped pushes.
@@ -100,11 +100,16 @@ impl Sink {
     /// Waits until everything pushed before is written, at most `limit`. For the end of the process.
     pub(crate) fn flush(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
+        if self.queue.send(Message::Flush(done)).is_ok() {
             // Neither an ended nor a blocked writer may delay the end of the process.
             let _ = written.recv_timeout(limit);
         }
     }
+}
+
+/// The allocated size counts, not the used size.
+fn weight(lines: &Vec<u8>) -> usize {
+    lines.capacity().max(LEAST_BYTES)
 }
 
 struct Writer {
@@ -168,7 +173,7 @@ impl Writer {
             match message {
                 Message::Line(line) => {
                     self.write(&line);
-                    self.waiting.fetch_sub(line.capacity(), Ordering::Relaxed);
+                    self.waiting.fetch_sub(weight(&line), Ordering::Relaxed);
                 }
                 Message::Reopen => self.reopen(),
                 Message::Flush(done) => {
@@ -279,6 +284,20 @@ mod tests {
             sink.push(vec![b'x'; 10_000]);
         }
         assert!(sink.dropped() >= CAPACITY as u64);
+        drop(leave);
+    }
+
+    #[test]
+    fn short_lines_are_limited_in_number() {
+        let (leave, wait) = mpsc::channel();
+        let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
+        for _ in 0..2 * CAPACITY {
+            sink.push(vec![b'x'; 10]);
+        }
+        // The writer has taken some of them.
+        let lost = usize::try_from(sink.dropped()).unwrap();
+        let taken = BATCH_BYTES / 10 + 1;
+        assert!((CAPACITY - taken..=CAPACITY).contains(&lost), "{lost}");
         drop(leave);
     }
 
