@@ -2,6 +2,7 @@
 
 mod budget;
 mod descriptors;
+mod footprint;
 mod memory;
 mod scripts;
 
