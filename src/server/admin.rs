@@ -199,18 +199,15 @@ impl AdminServer {
             place: Arc::clone(&place),
         };
         let stop = closing.clone();
-        let mut conn = Box::new(match &self.certificates {
-            None => Conn::plain(socket::plain(tcp, peer)),
-            Some(certificates) => {
-                let side = TlsSide {
-                    certificates,
-                    limiter: &self.handshakes,
-                    timeout: HANDSHAKE_TIMEOUT,
-                };
-                let below = Conn::plain(socket::below_tls(tcp, peer));
-                side.accept(below, &place).await.ok()?
-            }
-        });
+        let mut conn = Box::new(Conn::plain(socket::stream(tcp, peer)));
+        if let Some(certificates) = &self.certificates {
+            let side = TlsSide {
+                certificates,
+                limiter: &self.handshakes,
+                timeout: HANDSHAKE_TIMEOUT,
+            };
+            conn = side.accept(conn, &place).await.ok()?;
+        }
         let mut idle = TIMEOUT;
         loop {
             place.waits_for_client();

@@ -164,17 +164,16 @@ impl Conn {
         self.alpn == Some(ALPN::H2)
     }
 
-    /// The connection below TLS: everything that was read, and everything that follows, belongs to TLS.
-    pub(crate) fn into_opaque(mut self) -> Conn {
+    /// The connection is below TLS: everything that was read, and everything that follows, belongs to TLS.
+    pub(crate) fn become_opaque(&mut self) {
         // Closing does not wait for the client here. The connection above does.
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
-        self
     }
 
     /// The client uses HTTP/2: everything that was read, and everything that follows, belongs to it. `metrics` count
     /// the errors that the gateway reports to the client. Each head must be complete within `head`.
-    pub(crate) fn into_h2(mut self, metrics: Arc<Metrics>, head: Duration) -> Conn {
+    pub(crate) fn become_h2(&mut self, metrics: Arc<Metrics>, head: Duration) {
         self.head_timeout = head;
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
@@ -183,7 +182,6 @@ impl Conn {
         self.streams = Some(Box::new(Streams::new(errors)));
         let filter = EmptyFrames::after(PREFACE_BYTES, "a client");
         self.empty_frames = Some(Box::new(filter));
-        self
     }
 
     /// Sets what is told when the client keeps a request waiting.
@@ -379,6 +377,10 @@ impl Conn {
         let count = self.ahead.len().min(buf.remaining()).min(budget);
         buf.put_slice(&self.ahead[..count]);
         self.ahead.advance(count);
+        if self.ahead.is_empty() {
+            // An empty rest would keep its block of memory.
+            self.ahead = BytesMut::new();
+        }
         self.spend(count);
     }
 
@@ -413,8 +415,8 @@ mod tests {
 
     #[tokio::test]
     async fn below_tls_no_byte_is_taken_for_a_frame() {
-        let (mut client, conn) = connected().await;
-        let mut conn = conn.into_opaque();
+        let (mut client, mut conn) = connected().await;
+        conn.become_opaque();
         // As frames of HTTP/2 these would be empty, and the last one incomplete.
         let empty = frame(DATA, 0, 1, b"");
         let sent = [&[0; PREFACE_BYTES][..], &empty.repeat(100), &empty[..5]].concat();

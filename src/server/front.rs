@@ -17,6 +17,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::{HttpProxy, Session};
 use tokio::io::AsyncWriteExt;
 
+use crate::runtime::boxed::in_place;
 use crate::runtime::listen::Limits;
 use crate::server::accept::{Accepted, App};
 use crate::server::chunks::BadChunk;
@@ -87,7 +88,7 @@ impl Front {
         place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
     ) -> Option<()> {
-        let mut conn = Conn::plain(stream);
+        let mut conn = Box::new(Conn::plain(stream));
         if let Some(trusted) = &self.limits.proxy_protocol {
             place.waits_for_client();
             let read = proxy_protocol::read(&mut conn, trusted);
@@ -114,7 +115,8 @@ impl Front {
                 // As long as a head may take: to the client, this is the wait for its request.
                 timeout: self.limits.head.min(HANDSHAKE_TIMEOUT),
             };
-            conn = match side.accept(conn, place).await {
+            // Boxed, so that a connection does not keep the room for its handshake.
+            conn = match in_place(|| side.accept(conn, place)).await {
                 Ok(conn) => conn,
                 Err(Failed::Silent) => return None,
                 Err(Failed::Handshake) => {
@@ -138,7 +140,7 @@ impl Front {
             self.http2(conn, shutdown).await;
             return None;
         }
-        self.http1(Box::new(conn), place, shutdown).await
+        self.http1(conn, place, shutdown).await
     }
 
     async fn http1(
@@ -154,7 +156,7 @@ impl Front {
             let facts = match self.next_head(&mut conn, &mut pause).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
-                    self.http2(*conn, shutdown).await;
+                    self.http2(conn, shutdown).await;
                     return None;
                 }
                 Wait::Over => return None,
@@ -164,15 +166,15 @@ impl Front {
                 }
                 Wait::Rejected(bad) => {
                     self.shared.metrics.bad_request(bad.as_str());
-                    self.reject(&mut conn, bad.status_line(), bad.as_str())
-                        .await;
+                    // Such endings are boxed: a connection has no room for them.
+                    Box::pin(self.reject(&mut conn, bad.status_line(), bad.as_str())).await;
                     return None;
                 }
-                Wait::Full => return self.full(&mut conn).await,
+                Wait::Full => return Box::pin(self.full(&mut conn)).await,
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
                     let status = "408 Request Timeout";
-                    self.reject(&mut conn, status, "slow_head").await;
+                    Box::pin(self.reject(&mut conn, status, "slow_head")).await;
                     return None;
                 }
             };
@@ -180,7 +182,7 @@ impl Front {
             let mut held = Charge::default();
             if held.cover(facts.memory()).is_err() {
                 *conn.ahead() = bytes::BytesMut::new();
-                return self.full(&mut conn).await;
+                return Box::pin(self.full(&mut conn)).await;
             }
             // A connection whose place another client needs ends with this response, which says so.
             let must_close = place.must_close();
@@ -189,7 +191,7 @@ impl Front {
             }
             let Ok(request) = take_request(&mut conn, facts) else {
                 self.shared.metrics.bad_request("chunk");
-                self.reject(&mut conn, "400 Bad Request", "chunk").await;
+                Box::pin(self.reject(&mut conn, "400 Bad Request", "chunk")).await;
                 return None;
             };
             // Connections end soon once the process is stopping.
@@ -205,25 +207,36 @@ impl Front {
                 }
                 Err(request) => request,
             };
-            let Some((request, aside)) = large_head::set_aside(request) else {
-                let bad = BadHead::TooLarge;
-                self.shared.metrics.bad_request(bad.as_str());
-                self.reject(&mut conn, bad.status_line(), bad.as_str())
-                    .await;
-                return None;
-            };
-            let mut session = Session::new_h1(conn);
-            session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
-            session.set_read_timeout(Some(self.limits.read));
-            session.set_write_timeout(self.limits.write);
-            session.set_total_drain_timeout(Some(self.limits.read));
-            session.set_pipelined_prefix(request);
-            if !http1_driver::has_request(&mut session, aside).await {
-                Box::pin(self.unreadable(session)).await;
-                return None;
-            }
-            conn = http1_driver::serve(&self.gateway, session).await?;
+            // Boxed, so that a connection has no room for it while none is served.
+            conn = in_place(|| self.unusual(conn, request, keep_alive)).await?;
         }
+    }
+
+    /// Serves a request with a session of Pingora. Returns the connection if another request may follow.
+    async fn unusual(
+        &self,
+        mut conn: Box<Conn>,
+        request: bytes::BytesMut,
+        keep_alive: bool,
+    ) -> Option<Box<Conn>> {
+        let Some((request, aside)) = large_head::set_aside(request) else {
+            let bad = BadHead::TooLarge;
+            self.shared.metrics.bad_request(bad.as_str());
+            self.reject(&mut conn, bad.status_line(), bad.as_str())
+                .await;
+            return None;
+        };
+        let mut session = Session::new_h1(conn);
+        session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
+        session.set_read_timeout(Some(self.limits.read));
+        session.set_write_timeout(self.limits.write);
+        session.set_total_drain_timeout(Some(self.limits.read));
+        session.set_pipelined_prefix(request);
+        if !http1_driver::has_request(&mut session, aside).await {
+            Box::pin(self.unreadable(session)).await;
+            return None;
+        }
+        http1_driver::serve(&self.gateway, session).await
     }
 
     /// The budget of memory has no space for the head of a request.
@@ -280,10 +293,7 @@ impl App for Front {
             place,
             closing,
         } = accepted;
-        let stream = match &self.certificates {
-            Some(_) => socket::below_tls(tcp, peer),
-            None => socket::plain(tcp, peer),
-        };
+        let stream = socket::stream(tcp, peer);
         self.connection(stream, &place, &closing).await;
     }
 
@@ -312,4 +322,21 @@ pub(super) fn take_request(
         BodyFraming::Length(length) => Body::Length(length),
     };
     conn.begin_request(facts.length, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::future_sizes::{any, size_of_future};
+
+    /// What every open connection takes, apart from its buffers.
+    #[test]
+    fn a_connection_takes_little_memory() {
+        let open = size_of_future(|| App::serve(any::<Arc<Front>>(), any()));
+        assert!(open <= 1200, "{open}");
+        assert!(size_of::<Conn>() <= 256);
+        // A tunnel keeps that of the request that opened it.
+        let request = size_of_future(|| any::<&Front>().unusual(any(), any(), any()));
+        assert!(request <= 1300, "{request}");
+    }
 }

@@ -38,11 +38,16 @@ pub(super) enum Failed {
 
 impl TlsSide<'_> {
     /// The connection with TLS.
-    pub(super) async fn accept(&self, conn: Conn, place: &ConnectionSlot) -> Result<Conn, Failed> {
-        let conn = self.not_plain(conn, place).await?;
-        let socket = GetSocketDigest::get_socket_digest(&conn);
+    pub(super) async fn accept(
+        &self,
+        mut conn: Box<Conn>,
+        place: &ConnectionSlot,
+    ) -> Result<Box<Conn>, Failed> {
+        self.not_plain(&mut conn, place).await?;
+        let socket = GetSocketDigest::get_socket_digest(&*conn);
         let acceptor = TlsAcceptor::from(self.certificates.server_config());
-        let stream: Stream = Box::new(conn.into_opaque());
+        conn.become_opaque();
+        let stream: Stream = conn;
         let accept = self.limiter.take(acceptor.accept(stream));
         place.waits_for_client();
         let accepted = tokio::select! {
@@ -52,7 +57,7 @@ impl TlsSide<'_> {
         };
         place.is_active();
         match accepted {
-            Ok(Ok(stream)) => Ok(Conn::tls(stream, socket)),
+            Ok(Ok(stream)) => Ok(Box::new(Conn::tls(stream, socket))),
             Ok(Err(error)) => {
                 match rejected_certificate(&error) {
                     Some(why) => log::warn!(
@@ -66,8 +71,8 @@ impl TlsSide<'_> {
         }
     }
 
-    /// Responds to a client that sends HTTP where TLS is expected. Otherwise returns the connection.
-    async fn not_plain(&self, mut conn: Conn, place: &ConnectionSlot) -> Result<Conn, Failed> {
+    /// Responds to a client that sends HTTP where TLS is expected.
+    async fn not_plain(&self, conn: &mut Conn, place: &ConnectionSlot) -> Result<(), Failed> {
         if conn.ahead().is_empty() {
             place.waits_for_client();
             let first = tokio::select! {
@@ -82,11 +87,11 @@ impl TlsSide<'_> {
         }
         // A method is in upper case. A TLS record starts with its type, 22.
         if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
-            return Ok(conn);
+            return Ok(());
         }
         let text =
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-        last_words(&mut conn, text).await;
+        last_words(conn, text).await;
         Err(Failed::Handshake)
     }
 }

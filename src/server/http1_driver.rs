@@ -6,6 +6,7 @@
 
 use http::HeaderMap;
 use pingora_core::Error;
+use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::{ProxyHttp, Session};
 
 use super::conn::Conn;
@@ -15,7 +16,14 @@ use super::http1_fast_path::{self, Wire};
 /// Serves the request that the session has read. Returns the connection if another request may follow.
 pub(super) async fn serve(gateway: &Gateway, mut session: Session) -> Option<Box<Conn>> {
     run(gateway, &mut session, None).await?;
-    let reusable = session.downstream_session.finish().await.ok().flatten()?;
+    if let ServerSession::Custom(_) = &*session.downstream_session {
+        // A tunnel has ended.
+        session.downstream_session.shutdown().await;
+        return None;
+    }
+    // Boxed, so that the request does not carry this state around: it may be open for long.
+    let reusable = Box::pin(session.downstream_session.finish()).await;
+    let reusable = reusable.ok().flatten()?;
     let (stream, _) = reusable.into_parts();
     stream.into_any().downcast::<Conn>().ok()
 }

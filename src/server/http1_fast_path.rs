@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::header::{CONNECTION, DATE, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -138,7 +139,33 @@ pub(super) fn end(mut session: Box<Session>) -> bool {
     keeps
 }
 
-/// The session of a usual request.
+/// Continues after the protocol was switched, without Pingora's session: its buffers would stay as long as the tunnel is
+/// open. Returns the connection, and what the client has already sent. `None`: the client has closed it.
+pub(super) fn tunnel(session: &mut Session) -> Option<(Wire, Bytes)> {
+    // Returns at once what the session has already read.
+    let early = session.as_downstream_mut().read_body_or_idle(false);
+    let early = match early.now_or_never() {
+        None => Bytes::new(),
+        Some(read) => read.ok()??,
+    };
+    let http1 = session.as_http1()?;
+    let conn = (**http1.stream()).as_any().downcast_ref::<Conn>()?;
+    let wire = Wire::new(conn, http1.get_write_timeout());
+    let fast = FastSession {
+        head: http1.req_header().clone(),
+        response: http1.response_written().cloned().map(Box::new),
+        wire: wire.clone(),
+    };
+    let fast = ServerSession::new_custom(Box::new(fast));
+    if let ServerSession::H1(http1) = std::mem::replace(&mut *session.downstream_session, fast) {
+        let received = http1.body_bytes_read() as u64;
+        let conn = http1.into_inner().into_any().downcast().ok()?;
+        wire.begin_tunnel(conn, received);
+    }
+    Some((wire, early))
+}
+
+/// The session of a usual request, or of a tunnel.
 struct FastSession {
     head: RequestHeader,
     /// The head of the response, once it was written.
@@ -303,7 +330,7 @@ impl CustomSession for FastSession {
     }
 
     fn body_bytes_read(&self) -> usize {
-        0
+        usize::try_from(self.wire.received()).unwrap_or(usize::MAX)
     }
 
     fn enable_retry_buffering(&mut self) {}

@@ -5,7 +5,7 @@
 //! | [`start`], [`process`], `signals`, [`new_process`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
 //! | `listeners`, `socket_transfer`, `control_folder` | the listening sockets, how they are passed on, and the folder of control sockets |
 //! | `accept`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the limit of connections and which of them are idle, file descriptors, a client's socket |
-//! | `front`, `http1_driver`, `conn`, [`head`], `large_head`, [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
+//! | `front`, `http1_driver`, `http2_driver`, `conn`, [`head`], `large_head`, [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `health_fast_path` | the health response without a session |
@@ -31,12 +31,15 @@ mod control_folder;
 mod descriptors;
 mod files;
 mod front;
+#[cfg(test)]
+mod future_sizes;
 pub(crate) mod gateway;
 mod handshakes;
 pub(crate) mod head;
 mod health_fast_path;
 mod http1_driver;
 mod http1_fast_path;
+mod http2_driver;
 mod http2_streams;
 mod large_head;
 pub(crate) mod listeners;

@@ -16,57 +16,40 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::server::write_buffer::WriteBuffer;
 
-/// TLS reads a record in small pieces.
-const TLS_READ_BUFFER: usize = 4 * 1024;
-
-/// A client's connection for HTTP in plain text. Heads and bodies are read into separate buffers.
-pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
+/// A client's connection. It has no buffer for reading: those that read from it, also TLS, bring buffers of their own.
+pub(super) fn stream(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
-    wrap(WriteBuffer::new(tcp), fd, peer)
-}
-
-/// A client's connection for TLS.
-pub(super) fn below_tls(tcp: TcpStream, peer: SocketAddr) -> Stream {
-    let fd = tcp.as_raw_fd();
-    let reader = BufReader::with_capacity(TLS_READ_BUFFER, WriteBuffer::new(tcp));
-    wrap(reader, fd, peer)
-}
-
-fn wrap<T>(stream: T, fd: RawFd, peer: SocketAddr) -> Stream
-where
-    T: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Sync + Unpin + 'static,
-{
     let digest = SocketDigest::from_raw_fd(fd);
     // The digest is new, so its cell is empty.
     let _ = digest.peer_addr.set(Some(peer.into()));
     Box::new(Socket {
-        stream,
+        stream: WriteBuffer::new(tcp),
         fd,
         digest: Arc::new(digest),
     })
 }
 
 #[derive(Debug)]
-struct Socket<T: AsyncWrite + Unpin> {
-    stream: T,
+struct Socket {
+    stream: WriteBuffer<TcpStream>,
     fd: RawFd,
     digest: Arc<SocketDigest>,
 }
 
 /// Sends data that was written but not flushed, if the system accepts it immediately.
-impl<T: AsyncWrite + Unpin> Drop for Socket<T> {
+impl Drop for Socket {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         let _ = Pin::new(&mut self.stream).poll_flush(&mut cx);
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -76,7 +59,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -107,41 +90,41 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 }
 
 #[async_trait]
-impl<T: AsyncWrite + Send + Unpin> Shutdown for Socket<T> {
+impl Shutdown for Socket {
     async fn shutdown(&mut self) {
         // The peer may have closed the connection already, so an error is ignored.
         let _ = AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 }
 
-impl<T: AsyncWrite + Unpin> UniqueID for Socket<T> {
+impl UniqueID for Socket {
     fn id(&self) -> UniqueIDType {
         self.fd
     }
 }
 
-impl<T: AsyncWrite + Unpin> Ssl for Socket<T> {}
+impl Ssl for Socket {}
 
-impl<T: AsyncWrite + Unpin> GetTimingDigest for Socket<T> {
+impl GetTimingDigest for Socket {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl<T: AsyncWrite + Unpin> GetProxyDigest for Socket<T> {
+impl GetProxyDigest for Socket {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl<T: AsyncWrite + Unpin> GetSocketDigest for Socket<T> {
+impl GetSocketDigest for Socket {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
     }
 }
 
 #[async_trait]
-impl<T: AsyncWrite + Send + Unpin> Peek for Socket<T> {}
+impl Peek for Socket {}
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +140,7 @@ mod tests {
             .await
             .unwrap();
         let (tcp, peer) = listener.accept().await.unwrap();
-        let mut stream = plain(tcp, peer);
+        let mut stream = stream(tcp, peer);
         let digest = stream.get_socket_digest().unwrap();
         assert_eq!(
             digest.peer_addr().and_then(|peer| peer.as_inet()).copied(),

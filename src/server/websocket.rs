@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::Result;
-use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,11 +23,11 @@ use crate::runtime::request::Notes;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::service::{StreamWork, Upgrade};
 use crate::server::client::Client;
-use crate::server::http1_fast_path::end_connection;
+use crate::server::http1_fast_path::{self, Wire, end_connection};
 use crate::server::respond;
 use crate::server::websocket_frames::{Fault, Frames, Reason, close};
 use crate::telemetry::timestamp::now;
-use crate::upstream::{Upgraded, connection_upgrades, has_surplus, is_websocket};
+use crate::upstream::{Switched, Upgraded, connection_upgrades, has_surplus, is_websocket};
 
 const EXPIRED: &str = "the token of the WebSocket has expired";
 const TOO_LARGE: &str = "a message of the client is too large";
@@ -140,7 +139,7 @@ fn admit(
 /// Sends the upstream's response about the new protocol to the client, and copies in both directions.
 async fn switch(
     client: &mut Client<'_>,
-    mut upgraded: Upgraded,
+    upgraded: Upgraded,
     idle: Duration,
     end: Option<Instant>,
     frames: Option<Both>,
@@ -150,22 +149,19 @@ async fn switch(
         .session
         .write_response_header(Box::new(header), false);
     written.await.map_err(|_| Failure::client_closed())?;
-    let Some(mut frames) = frames else {
-        return Ok(pump(client.session, &mut upgraded.session, idle, end, &mut ()).await);
+    let mut upstream = upgraded.into_connection();
+    let Some((client, early)) = http1_fast_path::tunnel(client.session) else {
+        return Ok(None);
     };
-    let why = pump(
-        client.session,
-        &mut upgraded.session,
-        idle,
-        end,
-        &mut frames,
-    )
-    .await;
+    let sides = (&client, &mut upstream);
+    let Some(mut frames) = frames else {
+        return Ok(pump(sides, early, idle, end, &mut ()).await);
+    };
+    let why = pump(sides, early, idle, end, &mut frames).await;
     if let Some(reason) = frames.reason(why) {
         // The client may have closed its connection, or may not read.
-        let frame = Bytes::copy_from_slice(&close(reason));
-        let written = client.session.write_response_body(Some(frame), false);
-        let _ = tokio::time::timeout(CLOSING, written).await;
+        let frame = close(reason);
+        let _ = tokio::time::timeout(CLOSING, client.write(&frame)).await;
     }
     Ok(why)
 }
@@ -261,34 +257,38 @@ impl Passing for Both {
     }
 }
 
-/// Copies in both directions until one side closes. Otherwise returns the reason for closing the tunnel.
+/// Copies in both directions until one side closes. Otherwise returns the reason for closing the tunnel. `early` is what
+/// the client has sent before.
 async fn pump(
-    session: &mut Session,
-    upstream: &mut HttpSession,
+    (client, upstream): (&Wire, &mut Switched),
+    mut early: Bytes,
     idle: Duration,
     end: Option<Instant>,
     passing: &mut impl Passing,
 ) -> Option<&'static str> {
-    upstream.maybe_upgrade_body_writer();
     loop {
         let silent = Instant::now() + idle;
         let due = end.map_or(silent, |end| end.min(silent));
+        let from_client = async {
+            match std::mem::take(&mut early) {
+                bytes if bytes.is_empty() => client.read().await,
+                bytes => Ok(bytes),
+            }
+        };
         let passed = tokio::select! {
-            sent = session.as_downstream_mut().read_body_or_idle(false) => match sent {
-                Ok(Some(bytes)) => {
+            sent = from_client => match sent {
+                Ok(bytes) if !bytes.is_empty() => {
                     if let Some(why) = passing.client_sent(&bytes) {
                         return Some(why);
                     }
-                    timeout_at(due, async { upstream.write_body(&bytes).await.is_ok() }).await
+                    timeout_at(due, async { upstream.write(&bytes).await.is_ok() }).await
                 }
                 _ => return None,
             },
-            sent = upstream.read_body_bytes() => match sent {
-                Ok(Some(bytes)) => {
+            sent = upstream.read() => match sent {
+                Ok(bytes) if !bytes.is_empty() => {
                     passing.upstream_sent(&bytes);
-                    timeout_at(due, async {
-                        session.write_response_body(Some(bytes), false).await.is_ok()
-                    }).await
+                    timeout_at(due, async { client.write(&bytes).await.is_ok() }).await
                 }
                 _ => return None,
             },

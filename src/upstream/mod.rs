@@ -120,4 +120,6 @@ pub(crate) use timer::within;
 pub use tls::{CertificatePair, TlsPolicy};
 pub(crate) use tls::{Versions, no_certificates};
 pub(crate) use usage::HostStates;
-pub(crate) use websocket::{Upgraded, connection_upgrades, handshake_fields, is_websocket};
+pub(crate) use websocket::{
+    Switched, Upgraded, connection_upgrades, handshake_fields, is_websocket,
+};

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const BLOCK: usize = 8 * 1024;
 /// The minimum space for one read. Most heads fit, with a short body.
 const LEAST: usize = 4 * 1024;
+/// The space for one read of a side that sends much.
+const LARGE: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: Cell<BytesMut> = Cell::new(BytesMut::new());
@@ -54,6 +56,27 @@ where
     R: AsyncRead + Unpin,
 {
     poll_fn(|cx| poll_read(io, cx, to)).await
+}
+
+/// Reads the next piece of a stream, which is empty at its end. A side that sends much is read in larger pieces until it
+/// pauses. Whether it does is kept in `flows`, which is false at first.
+pub(crate) fn poll_piece<R>(
+    io: &mut R,
+    cx: &mut Context<'_>,
+    flows: &mut bool,
+) -> Poll<io::Result<Bytes>>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut piece = BytesMut::new();
+    let read = if *flows {
+        piece.reserve(LARGE);
+        pin!(io.read_buf(&mut piece)).poll(cx)
+    } else {
+        poll_read(io, cx, &mut piece)
+    };
+    *flows = piece.len() >= LEAST;
+    read.map_ok(|_| piece.freeze())
 }
 
 #[cfg(test)]
@@ -101,6 +124,25 @@ mod tests {
         // Unique again: otherwise a larger head would not fit into the block.
         let mut buffer = BUFFER.take();
         assert!(buffer.try_reclaim(BLOCK));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_flows_is_read_in_large_pieces() {
+        let bytes: Vec<u8> = (0..300_000_u32).map(|byte| byte as u8).collect();
+        let mut io = Cursor::new(bytes.clone());
+        let (mut flows, mut all, mut pieces) = (false, Vec::new(), Vec::new());
+        loop {
+            let piece = poll_fn(|cx| poll_piece(&mut io, cx, &mut flows));
+            let piece = piece.await.unwrap();
+            if piece.is_empty() {
+                break;
+            }
+            pieces.push(piece.len());
+            all.extend_from_slice(&piece);
+        }
+        assert_eq!(all, bytes);
+        assert!(pieces[0] <= BLOCK && pieces[1] >= LARGE, "{pieces:?}");
+        assert!(!flows);
     }
 
     #[tokio::test]

@@ -1,8 +1,15 @@
 //! The handshake of a WebSocket (RFC 6455 §4).
 
+use std::io;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::poll_fn;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::RequestHeader;
+use tokio::io::AsyncWriteExt;
 
 use super::call::Call;
 use super::error::{CallError, CallErrorKind};
@@ -10,6 +17,7 @@ use super::exchange::{context, handshake, write_context};
 use super::head_writer::trimmed;
 use super::hosts::{HostSet, Target};
 use super::message::{Outgoing, is_of_connection};
+use super::read_buffer;
 use super::usage::InUse;
 use crate::telemetry::observe::{RoundTrip, Unseen};
 
@@ -28,7 +36,51 @@ pub struct Upgraded {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// Counts the connection as used until the end.
+    in_use: InUse,
+}
+
+/// The connection to an upstream that has switched.
+pub(crate) struct Switched {
+    stream: Stream,
+    /// What came with the head of the response.
+    early: Bytes,
+    /// The last read was a long one.
+    flows: bool,
+    /// Counts the connection as used until the end.
     _in_use: InUse,
+}
+
+impl Upgraded {
+    /// The connection alone. The session has read its last head, and would keep its buffers and the heads as long as the
+    /// WebSocket is open.
+    pub(crate) fn into_connection(mut self) -> Switched {
+        self.session.maybe_upgrade_body_writer();
+        // Returns at once what the session has already read. An error or an end shows at the next read, too.
+        let early = self.session.read_body_bytes().now_or_never();
+        let early = early.and_then(Result::ok).flatten();
+        Switched {
+            stream: self.session.into_inner(),
+            early: early.unwrap_or_default(),
+            flows: false,
+            _in_use: self.in_use,
+        }
+    }
+}
+
+impl Switched {
+    /// The next bytes, which are none at the end. May be cancelled.
+    pub(crate) async fn read(&mut self) -> io::Result<Bytes> {
+        if !self.early.is_empty() {
+            return Ok(std::mem::take(&mut self.early));
+        }
+        poll_fn(|cx| read_buffer::poll_piece(&mut self.stream, cx, &mut self.flows)).await
+    }
+
+    /// Sends these bytes.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
 }
 
 /// The headers of a client that belong to the handshake.
@@ -119,7 +171,7 @@ impl HostSet {
                 session,
                 status,
                 headers,
-                _in_use: target.in_use,
+                in_use: target.in_use,
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -11,7 +11,7 @@ use super::Front;
 use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::gateway::Gateway;
-use crate::server::http2_streams;
+use crate::server::{http2_driver, http2_streams};
 
 /// The first bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 pub(super) const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,16 +35,16 @@ impl Front {
         )
     }
 
-    pub(super) async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
-        let conn = conn.into_h2(Arc::clone(&self.shared.metrics), self.limits.head);
+    /// Serves a connection over HTTP/2.
+    pub(super) async fn http2(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) {
+        conn.become_h2(Arc::clone(&self.shared.metrics), self.limits.head);
         // A client that connects although the process is stopping has found no other gateway yet.
         let shutdown = if *self.leaving.borrow() {
             shutdown.clone()
         } else {
             self.leaving.clone()
         };
-        // The proxy's own application handles HTTP/2 on a stream whose protocol is known.
-        ServerApp::process_new(&self.proxy, Box::new(conn), &shutdown).await;
+        http2_driver::serve(&self.proxy, conn, shutdown, self.limits.idle).await;
     }
 }
 
@@ -69,7 +69,6 @@ pub(crate) fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
         .initial_connection_window_size(u32::try_from(http2_streams::window()).unwrap_or(u32::MAX));
     proxy.h2_options = Some(options);
     let mut server = HttpServerOptions::default();
-    server.h2_idle_timeout = Some(limits.idle);
     // Nothing is tunnelled: such a request gets a response of the gateway instead of Pingora's own.
     server.allow_connect_method_proxying = true;
     proxy.server_options = Some(server);

@@ -236,15 +236,7 @@ fn broken(failure: Option<Kind>) -> Box<Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// An argument of a call that is not made.
-    fn any<T>() -> T {
-        unreachable!("the call is not made")
-    }
-
-    fn size_of_future<F: Future>(_: impl FnOnce() -> F) -> usize {
-        size_of::<F>()
-    }
+    use crate::server::future_sizes::{any, size_of_future};
 
     /// Larger ones are copied byte by byte.
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use futures::future::poll_fn;
 use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -15,7 +15,7 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::server::conn::Conn;
-use crate::upstream::{content_length, within};
+use crate::upstream::{content_length, read_buffer, within};
 
 /// What is left to write of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,9 @@ struct Line {
     conn: Option<Box<Conn>>,
     rest: Rest,
     body_bytes: u64,
+    /// Of a tunnel: how many bytes the client has sent, and whether it sends much.
+    received: u64,
+    flows: bool,
 }
 
 impl Line {
@@ -108,6 +111,8 @@ impl Wire {
                 conn: None,
                 rest: Rest::Nothing,
                 body_bytes: 0,
+                received: 0,
+                flows: false,
             }),
         }))
     }
@@ -118,7 +123,40 @@ impl Wire {
             conn: Some(conn),
             rest: Rest::Head,
             body_bytes: 0,
+            received: 0,
+            flows: false,
         };
+    }
+
+    /// Continues on `conn` after its protocol was switched. The client has sent so many bytes since.
+    pub(super) fn begin_tunnel(&self, conn: Box<Conn>, received: u64) {
+        *self.line() = Line {
+            conn: Some(conn),
+            rest: Rest::UntilClose,
+            body_bytes: 0,
+            received,
+            flows: false,
+        };
+    }
+
+    /// The next bytes of a tunnel, which are none at the end. May be cancelled.
+    pub(in crate::server) async fn read(&self) -> io::Result<Bytes> {
+        poll_fn(|cx| {
+            let mut line = self.line();
+            let mut flows = line.flows;
+            let piece = read_buffer::poll_piece(&mut *line.conn()?, cx, &mut flows);
+            line.flows = flows;
+            if let Poll::Ready(Ok(piece)) = &piece {
+                line.received += piece.len() as u64;
+            }
+            piece
+        })
+        .await
+    }
+
+    /// How many bytes the client has sent into a tunnel.
+    pub(super) fn received(&self) -> u64 {
+        self.line().received
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
