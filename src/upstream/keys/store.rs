@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn a_source_that_waits_is_small() {
         let limiter = FetchLimiter::default();
-        let waiting = size_of_val(&tend(Weak::<KeySource<NoKeys>>::new(), &limiter));
+        let waiting = size_of_val(&tend(Weak::<KeySource<NoKeys>>::new(), &limiter, &|| ()));
         assert!(waiting <= 512, "{waiting}");
         let source = size_of::<KeySource<NoKeys>>();
         assert!(source <= 1280, "{source}");
