@@ -62,9 +62,18 @@ fn every_endpoint_is_on_the_page_of_metrics_with_zeros() {
               "backend": [{ "host": ["http://127.0.0.1:9"], "url_pattern": "/" }] } ] });
     let gateway = Gateway::start(&file.to_string());
     assert_eq!(gateway.get("/a/1").status, 500);
-    let mut client = Client::connect(port).unwrap();
-    client.send(request("GET", "/metrics", &[])).unwrap();
-    let page = client.response("GET").unwrap().text();
+    let page = || {
+        let mut client = Client::connect(port).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.response("GET").unwrap().text()
+    };
+    // A request is counted after its response was sent.
+    let counted =
+        r#"portcullis_http_request_duration_seconds_count{method="GET",route="/a/{id}"} 1"#;
+    eventually("the request is counted", Duration::from_secs(30), || {
+        page().contains(counted)
+    });
+    let page = page();
     let values: HashMap<&str, &str> = page
         .lines()
         .filter_map(|line| line.rsplit_once(' '))
