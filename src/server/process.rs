@@ -436,7 +436,7 @@ impl Process {
     }
 
     /// Waits, and ends the process at a second signal.
-    async fn pause(&self, time: Duration, signals: &mut Signals) {
+    async fn pause(&mut self, time: Duration, signals: &mut Signals) {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             _ = signals.end() => {
@@ -454,7 +454,9 @@ impl Process {
         }
     }
 
-    fn leave(&self, code: i32) -> ! {
+    fn leave(&mut self, code: i32) -> ! {
+        // `exit` drops nothing: the file of the socket would stay.
+        self.control = None;
         self.loader.leave();
         std::process::exit(code)
     }

@@ -72,8 +72,13 @@ fn a_second_signal_ends_the_delay() {
     eventually("it is not ready", Duration::from_secs(30), || {
         gateway.get("/__ready").status == 503
     });
+    let control = gateway
+        .dir()
+        .join(format!("portcullis-{}.sock", gateway.port()));
+    assert!(control.exists());
     gateway.signal("TERM");
     assert!(gateway.wait(Duration::from_secs(30)).is_some());
+    assert!(!control.exists(), "the control socket was left behind");
 }
 
 #[test]
