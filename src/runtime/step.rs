@@ -301,6 +301,10 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Called after a response of the upstream: whether equal calls at the same time could have used it. `sent` are the
+    /// headers of its call.
+    fn learn(&self, sent: &HeaderMap, is_shared: bool);
+
     /// How long a call waits for an equal one, if its request ends in `remaining`. Zero means not at all.
     fn timeout(&self, remaining: Duration) -> Duration;
 }

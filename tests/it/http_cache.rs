@@ -256,6 +256,17 @@ fn no_request_waits_longer_than_max_wait() {
 }
 
 #[test]
+fn a_call_that_waited_in_vain_has_time_for_its_own_response() {
+    // Each response takes longer than half of the time of a request.
+    let backend = Upstream::start(|mut call| {
+        pause(Duration::from_millis(5500));
+        call.send(cacheable("{}").replace("public, max-age=60", "no-store"))
+    });
+    let gateway = with_time(&backend, &json!({}), "10s");
+    assert_eq!(at_once(&gateway, "/a", 5), ["{}"; 5]);
+}
+
+#[test]
 fn a_slow_first_call_is_cached_for_requests_that_stopped_waiting() {
     // The first call gets its response when the others no longer wait for it. Their own calls get none.
     let calls = Arc::new(AtomicUsize::new(0));

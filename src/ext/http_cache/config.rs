@@ -38,8 +38,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "max_wait",
         Kind::Duration,
-        "half of the time left",
-        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits.",
+        "see the text",
+        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits. By default a request waits for half of its remaining time where the last response of the backend could be shared, and for a quarter before; after three responses in a row that could not be shared, requests do not wait.",
     ),
 ];
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `directives` | freshness |
 //! | `entries` | the store, limited in bytes and in number |
-//! | `key` | the cache keys |
+//! | `key`, `waits` | the cache keys; how long a call waits for an equal one |
 //! | `config`, `compile`, `runtime` | the block, its compilation, the cache |
 
 mod compile;
@@ -15,6 +15,7 @@ mod key;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub(super) use compile::{Limited, Unlimited};
 

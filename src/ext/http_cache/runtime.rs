@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::directives::{Freshness, freshness, may_be_fresh, may_stand_in, requires_upstream};
 use super::entries::{Entries, Entry, Varied};
 use super::key::{KeyRules, digest_of};
+use super::waits::Waits;
 use crate::runtime::clock::Clock;
 use crate::runtime::response::Fields;
 use crate::runtime::single_flights::SingleFlights;
@@ -25,8 +26,9 @@ use crate::upstream::{Incoming, Outgoing, content_length};
 pub(crate) struct Cache {
     entries: Arc<Entries>,
     rules: KeyRules,
-    /// How long a call waits for an equal one. `None` means half of the remaining time of its request.
+    /// How long a call waits for an equal one. `None` means what `waits` says.
     max_wait: Option<Duration>,
+    waits: Waits,
     clock: Clock,
 }
 
@@ -37,6 +39,7 @@ impl Cache {
             entries,
             rules,
             max_wait: None,
+            waits: Waits::default(),
             clock,
         }
     }
@@ -157,8 +160,18 @@ impl ResponseCache for Cache {
         })
     }
 
+    fn learn(&self, sent: &HeaderMap, is_shared: bool) {
+        // What a client chooses says nothing about the responses to others.
+        let asked = CacheControl::of(sent);
+        let is_own = carries_credentials(sent) || asked.no_store || asked.no_cache;
+        if is_shared || !is_own {
+            self.waits.learn(is_shared);
+        }
+    }
+
     fn timeout(&self, remaining: Duration) -> Duration {
-        self.max_wait.unwrap_or(remaining / 2).min(remaining)
+        let wait = self.max_wait.unwrap_or_else(|| self.waits.wait(remaining));
+        wait.min(remaining)
     }
 }
 

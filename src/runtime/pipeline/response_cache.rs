@@ -58,7 +58,7 @@ pub(super) async fn cached<C: Transport>(
     if is_read(backend, response.status) {
         miss.store(&response);
     }
-    miss.end();
+    miss.end(response.status);
     Ok(response)
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn opened<'a, C: Transport>(
     }
     let space = miss.cache.space(&miss.key, &miss.sent, (status, &headers));
     let Some(most) = space else {
-        miss.end();
+        miss.end(status);
         return Ok(Opened::Live(response, None));
     };
     let head = Incoming {
@@ -226,7 +226,7 @@ impl<'c> Miss<'c> {
             origin: None,
         };
         let updated = self.cache.revalidated(&self.key, &self.sent, &response)?;
-        self.end();
+        self.end(updated.status);
         Some(updated)
     }
 
@@ -245,11 +245,15 @@ impl<'c> Miss<'c> {
     }
 
     /// Lets the equal calls go on.
-    fn end(&mut self) {
+    fn end(&mut self, status: StatusCode) {
         let end = match self.cache.lookup(&self.key, &self.sent) {
             Lookup::Fresh(_) => End::Shared,
             _ => End::Unshared,
         };
+        // Anyone can ask for what does not exist, which says nothing about other responses.
+        if end == End::Shared || status.is_success() {
+            self.cache.learn(&self.sent, end == End::Shared);
+        }
         self.end_as(end);
     }
 
@@ -302,7 +306,7 @@ impl<'c> Filling<'c> {
             self.head.body = body;
             self.miss.store(&self.head);
         }
-        self.miss.end();
+        self.miss.end(self.head.status);
     }
 }
 

@@ -188,6 +188,8 @@ impl ResponseCache for Stored {
         &self.single_flights
     }
 
+    fn learn(&self, _: &HeaderMap, _: bool) {}
+
     fn timeout(&self, _: Duration) -> Duration {
         Duration::ZERO
     }
