@@ -38,6 +38,16 @@ pub(crate) enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The tokens that are left.
+    pub(crate) fn left(&self) -> u64 {
+        match self {
+            Verdict::Allowed { left } => *left,
+            Verdict::Rejected { .. } => 0,
+        }
+    }
+}
+
 impl Rate {
     /// A rate of `per_second` tokens (at least one in 10⁹ s) with a bucket of `capacity` (at least 1, below 2⁴⁰).
     pub(crate) fn new(per_second: f64, capacity: u64) -> Rate {
@@ -108,6 +118,15 @@ impl Rate {
         self.pack(tokens.min(self.capacity), age / self.interval_nanos)
     }
 
+    /// The word of a bucket whose tokens are still the same, but that is not refilled for the time up to this `age`. A
+    /// bucket that was idle gives its tokens once then, not twice.
+    pub(crate) fn without_due(&self, word: u64, age: Duration) -> u64 {
+        match self.unpack(word).0 {
+            0 => word,
+            tokens => self.holding(tokens, age),
+        }
+    }
+
     fn interval_mask(&self) -> u64 {
         u64::MAX >> self.token_bits
     }
@@ -150,6 +169,17 @@ impl Bucket {
         let age = now.saturating_sub(self.born);
         self.word
             .store(self.rate.holding(tokens, age), Ordering::Release);
+    }
+
+    /// Does not refill the bucket for the time up to `now`, unless it is empty.
+    pub(crate) fn forgo(&self, now: Duration) {
+        let age = now.saturating_sub(self.born);
+        let word = self.word.load(Ordering::Acquire);
+        let next = self.rate.without_due(word, age);
+        // If another request was faster, it has done the same.
+        let _ = self
+            .word
+            .compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The result that [`Bucket::take`] would have. Takes nothing.
@@ -209,6 +239,16 @@ mod tests {
         assert_eq!(allowed(&bucket, now + 3 * SECOND), 0);
         bucket.hold(99, now + 3 * SECOND);
         assert_eq!(allowed(&bucket, now + 3 * SECOND), 5);
+    }
+
+    #[test]
+    fn an_idle_bucket_that_forgoes_its_refill_gives_its_capacity() {
+        let bucket = Bucket::new(Rate::new(1.0, 3), Duration::ZERO);
+        let minute = Duration::from_secs(60);
+        bucket.forgo(minute);
+        assert_eq!(allowed(&bucket, minute), 3);
+        bucket.forgo(minute + 2 * SECOND);
+        assert_eq!(allowed(&bucket, minute + 2 * SECOND), 2);
     }
 
     #[test]

@@ -69,6 +69,14 @@ impl Clients {
         });
     }
 
+    /// Does not refill the bucket of client `who` for the time up to `now`, unless it is empty.
+    pub(crate) fn forgo(&self, who: &str, now: Duration) {
+        self.with(who, now, |client| {
+            let age = now.saturating_sub(client.born);
+            client.word = self.rate.without_due(client.word, age);
+        });
+    }
+
     /// Calls `with` on the balance of client `who`.
     pub(crate) fn balance<R>(
         &self,

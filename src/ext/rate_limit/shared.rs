@@ -115,8 +115,14 @@ impl Cluster {
     fn decide_silent(&self, limits: &Limits, who: Option<&str>) -> Decision {
         // Requests that pass while the store is silent are counted as debt. The debt does not reject the next request;
         // the local bucket, which gets no tokens, limits them.
-        let silent = self.silence().unwrap_or_default();
-        limits.decide_at(who, limits.clock.now().saturating_sub(silent))
+        let Some(silent) = self.silence() else {
+            return limits.decide_here(who);
+        };
+        let since = limits.clock.now().saturating_sub(silent);
+        for one in limits.each(who) {
+            one.forgo(since);
+        }
+        limits.decide_at(who, since)
     }
 
     /// How long the store has been silent, if it is expected to respond soon.
@@ -151,13 +157,29 @@ impl One<'_> {
 
     /// Sets the bucket to the state that the store reported.
     fn hold(&self, verdict: &Verdict, now: Duration) {
-        let tokens = match verdict {
-            Verdict::Allowed { left } => *left,
-            Verdict::Rejected { .. } => 0,
-        };
+        let tokens = verdict.left();
         match self {
             One::Client(clients, who) => clients.hold(who, tokens, now),
             One::Endpoint(bucket, _) => bucket.hold(tokens, now),
+        }
+    }
+
+    /// The same for a result that arrived late. It may remove tokens but not add any: those that it reports may belong to
+    /// the queries that are still in flight.
+    fn lower(&self, verdict: &Verdict, now: Duration) {
+        let known = match self.peek(now) {
+            Verdict::Allowed { left } => left + 1,
+            Verdict::Rejected { .. } => 0,
+        };
+        if verdict.left() < known {
+            self.hold(verdict, now);
+        }
+    }
+
+    fn forgo(&self, now: Duration) {
+        match self {
+            One::Client(clients, who) => clients.forgo(who, now),
+            One::Endpoint(bucket, _) => bucket.forgo(now),
         }
     }
 
@@ -280,7 +302,7 @@ impl Limits {
         for (at, one) in each.iter().enumerate() {
             let said = verdict.0.get(at);
             if let Some(said) = said {
-                one.hold(said, now);
+                one.lower(said, now);
             }
             // A token of only one limit lets no request pass. It is lost, as for a request that does not wait.
             let given = if admitted { allowed(said) } else { all };

@@ -28,6 +28,10 @@ const LATEST: Duration = Duration::from_secs(1);
 /// The error of a store that supports only buckets.
 const UNSUPPORTED: &str = "not supported";
 
+/// The maximum time that a start or a reload waits for the first connection. A server that is reachable but slow has
+/// responded by then, so that gateways which start together do not fill a bucket each.
+const START_CONTACT: Duration = Duration::from_secs(3);
+
 /// The maximum time that the first requests after the start wait for the first connection.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
@@ -183,17 +187,17 @@ impl Store {
     /// Waits briefly, so that an unreachable Redis is logged before the first request needs it.
     pub(crate) async fn connect(&self) {
         self.client.connect();
-        self.first_contact().await;
+        self.first_contact(START_CONTACT).await;
         if !self.client.is_connected() {
             self.health.report(&self.not_connected());
         }
     }
 
     /// Waits for the first connection, or for its failure.
-    async fn first_contact(&self) {
+    async fn first_contact(&self, limit: Duration) {
         if !self.client.was_tried() {
             // Either way, the query is then sent or not.
-            let _ = tokio::time::timeout(FIRST_CONTACT, self.client.tried()).await;
+            let _ = tokio::time::timeout(limit, self.client.tried()).await;
         }
     }
 
@@ -284,7 +288,7 @@ impl Shared for Store {
 
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         Box::pin(async move {
-            self.first_contact().await;
+            self.first_contact(FIRST_CONTACT).await;
             if !self.client.is_connected() {
                 return Taken::Failed;
             }
@@ -324,7 +328,7 @@ impl Shared for Store {
         keep: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
         Box::pin(async move {
-            self.first_contact().await;
+            self.first_contact(FIRST_CONTACT).await;
             let keep = keep.as_secs().to_string();
             let command = Command::script("EVAL", AGREE, &[&key], &[offer, keep]);
             let value = self.reply(&key, command).await?.into_text();
@@ -338,7 +342,7 @@ impl Shared for Store {
         keep: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + '_>> {
         Box::pin(async move {
-            self.first_contact().await;
+            self.first_contact(FIRST_CONTACT).await;
             let keep = keep.as_millis().to_string();
             let words: [&[u8]; 6] = [b"SET", key.as_bytes(), b"1", b"NX", b"PX", keep.as_bytes()];
             match self.reply(&key, Command::new(&words)).await? {
@@ -354,7 +358,7 @@ impl Shared for Store {
         ask: ListAsk,
     ) -> Pin<Box<dyn Future<Output = Result<Listed, String>> + Send + '_>> {
         Box::pin(async move {
-            self.first_contact().await;
+            self.first_contact(FIRST_CONTACT).await;
             let command = Command::script("EVAL", LIST, &[&ask.key], &ask.arguments());
             let reply = self.reply(&ask.key, command).await?;
             Listed::read(reply).ok_or_else(|| CallError::Unexpected.to_string())
