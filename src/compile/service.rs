@@ -141,6 +141,7 @@ fn compile(
     let agents = agents::agents(&file, &options, &mut cx);
     let unrouted = inherited_steps::unrouted(&cx);
     let readiness = readiness(&file, &mut cx);
+    let upgrade_states = std::mem::take(&mut cx.upgrade_states).into();
     let certificates = cx.certificates.take();
     let staples = watched_staples(&mut cx);
     let router = Arc::new(router);
@@ -162,6 +163,7 @@ fn compile(
             gates: around.gates.into(),
             unrouted: unrouted.into(),
             readiness,
+            upgrade_states,
             observer,
             options: Arc::new(options),
             errors: around.errors.map(Arc::from),

@@ -19,6 +19,7 @@ use crate::ext::staples::StapleInUse;
 use crate::runtime::compression::Compression;
 use crate::runtime::response_edits::HeaderEdits;
 use crate::runtime::service::{ClientAddress, Payload};
+use crate::runtime::upgrade_state::UpgradeState;
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
@@ -42,6 +43,7 @@ pub(crate) struct Compile<'a> {
     before: &'a ReloadState,
     reload_state: ReloadState,
     tasks: Vec<Task>,
+    pub upgrade_states: Vec<Arc<dyn UpgradeState>>,
     facts: Facts,
     /// See [`Compile::identify`].
     identity_headers: Vec<HeaderName>,
@@ -117,6 +119,7 @@ impl<'a> Compile<'a> {
             before,
             reload_state: ReloadState::default(),
             tasks: Vec::new(),
+            upgrade_states: Vec::new(),
             facts: Facts::default(),
             identity_headers: Vec::new(),
             identity_headers_of_all: Vec::new(),
@@ -223,6 +226,17 @@ impl<'a> Compile<'a> {
     /// Work for this configuration only, which a reload does not carry over.
     pub(crate) fn push(&mut self, task: Task) {
         self.tasks.push(task);
+    }
+
+    /// State that an upgrade passes to the new process. It may be added more than once.
+    pub(crate) fn pass_on(&mut self, state: Arc<dyn UpgradeState>) {
+        if !self
+            .upgrade_states
+            .iter()
+            .any(|known| Arc::ptr_eq(known, &state))
+        {
+            self.upgrade_states.push(state);
+        }
     }
 
     /// Passes a value to the blocks that are compiled later: for example from a service-level block to the endpoints.

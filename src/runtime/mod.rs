@@ -24,7 +24,7 @@
 //! | [`agents`] | consumers of queues: their health, and what a stop waits for |
 //! | [`listen`] | the settings of the listener |
 //! | [`methods`] | the registered methods |
-//! | [`readiness`] | the conditions of `GET /__ready` |
+//! | [`readiness`], [`upgrade_state`] | the conditions of `GET /__ready`; what an upgrade passes to the new process |
 //! | [`single_flights`] | single-flight for equal concurrent calls |
 //! | [`clock`] | the clock of limits and caches |
 //! | [`boxed`] | futures in boxes, without a copy |
@@ -66,3 +66,4 @@ pub(crate) mod signing;
 pub(crate) mod single_flights;
 pub(crate) mod step;
 pub(crate) mod template;
+pub(crate) mod upgrade_state;

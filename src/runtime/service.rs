@@ -32,6 +32,7 @@ use crate::runtime::step::{
     BackendStep, CallSigner, Credentials, EndpointStep, ResponseCache, ServiceStep,
 };
 use crate::runtime::template::Template;
+use crate::runtime::upgrade_state::UpgradeState;
 use crate::telemetry::observe::{BackendObserver, EndpointObserver, Observer};
 use crate::telemetry::sanitize::without_password;
 use crate::upstream::{HostSet, OUR_USER_AGENT};
@@ -50,6 +51,8 @@ pub struct Service {
     pub unrouted: Box<[Box<dyn EndpointStep>]>,
     /// The conditions of `GET /__ready`, if there are any.
     pub readiness: Option<Arc<Readiness>>,
+    /// What an upgrade passes to the new process.
+    pub upgrade_states: Box<[Arc<dyn UpgradeState>]>,
     /// Traces and series of requests, in addition to logs and our own metrics. `None` if disabled.
     pub observer: Option<Arc<Observer>>,
     pub options: Arc<Options>,
@@ -440,7 +443,7 @@ pub struct Backend {
     pub errors: ErrorMode,
     /// Outermost first: circuit breaker, rate limit.
     pub steps: Box<[Box<dyn BackendStep>]>,
-    /// Inside the steps, outermost first: scripts, expressions.
+    /// Inside the steps, in the same order: scripts, expressions.
     pub pipes: Box<[Box<dyn PipeStep>]>,
     /// Closest to the wire.
     pub on_wire: Option<Box<dyn CallStep>>,
@@ -464,14 +467,11 @@ impl Backend {
         step.is_some_and(|step| step.substitute() == Substitute::Receive)
     }
 
-    /// The backend in a line of the log: `backend[2]: GET /users/{id} at http://users:8000`, without secrets. The host is
-    /// shown if there is only one.
+    /// The backend in a log line: `backend[2]: GET /users/{id} at http://users:8000`. A single host is shown, without secrets.
     pub fn shown(&self) -> String {
         let mut text = format!("backend[{}]: {} {}", self.index, self.method, self.pattern);
-        if let Some(host) = self.hosts.only() {
-            text.push_str(" at ");
-            text.push_str(&without_password(host));
-        }
+        let host = self.hosts.only().map(without_password);
+        text.extend(host.iter().flat_map(|host| [" at ", host]));
         text
     }
 }

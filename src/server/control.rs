@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `reload` | `reloaded`, or `refused` and the reason |
 //! | `file` | `file` and the path of the configuration |
-//! | `tickets` | the session ticket keys, for the process that takes over |
+//! | `tickets`, `state` | what the process that takes over needs: [`HandOver`] |
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -25,20 +25,18 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::server::control_folder;
 use crate::server::descriptors::Spare;
-use crate::server::tickets::Tickets;
+use crate::server::hand_over::HandOver;
 
 /// The maximum length of a request line.
 const MAX_LINE_BYTES: u64 = 64;
 /// The maximum length of a reply that a client reads.
-const MAX_REPLY_BYTES: u64 = 4 << 20;
+const MAX_REPLY_BYTES: u64 = 64 << 20;
 /// The timeout of a client's request line, and of the transfer of its reply.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of a whole exchange. A large configuration takes time to load.
 const CONVERSATION: Duration = Duration::from_secs(60);
 /// The timeout of `portcullis reload`, slightly longer than that of the exchange, so that the gateway's reason arrives.
 const RELOAD: Duration = Duration::from_secs(65);
-/// The timeout of a request for ticket keys. The process may have stopped after it passed its sockets on.
-const TICKETS: Duration = Duration::from_secs(2);
 /// The maximum number of concurrent exchanges with clients that have sent their request.
 const CONVERSATIONS: usize = 16;
 /// The maximum number of clients that have not sent their request. A new one replaces the oldest.
@@ -99,7 +97,7 @@ pub(crate) struct Orders {
     /// True once the process is stopping.
     pub stopping: watch::Receiver<bool>,
     /// For the process that takes over.
-    pub tickets: Option<Arc<Tickets>>,
+    pub hand_over: HandOver,
 }
 
 /// Listens for requests in `folder`, for the process at `port`.
@@ -196,11 +194,10 @@ async fn reply(line: &[u8], orders: &Orders) -> String {
             Ok(()) => "reloaded\n".to_owned(),
             Err(reason) => format!("refused\n{reason}\n"),
         },
-        b"tickets" => {
-            let tickets = orders.tickets.as_deref();
-            tickets.map(Tickets::to_hand_over).unwrap_or_default()
-        }
-        _ => "unknown\n".to_owned(),
+        other => orders
+            .hand_over
+            .reply(other)
+            .unwrap_or_else(|| "unknown\n".to_owned()),
     }
 }
 
@@ -294,12 +291,6 @@ pub(super) async fn end_silent(path: &Path, limit: Duration) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
-/// The ticket keys of the process that listens at `port`, from which this one takes over. `None` if there is no
-/// reply, or the process belongs to another user.
-pub(crate) fn tickets(port: u16) -> Option<String> {
-    ask(port, "tickets", TICKETS).ok()
-}
-
 /// The one name of a configuration file. The file itself may be missing, or a link that changes.
 pub(crate) fn name_of(file: &Path) -> PathBuf {
     let whole = || {
@@ -333,7 +324,7 @@ fn port_in(name: &str) -> Option<u16> {
 }
 
 /// Sends one request and returns its reply.
-fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
+pub(super) fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
     let folders = control_folder::candidates();
     let found = folders.iter().find(|folder| socket(folder, port).exists());
     let Some(folder) = found else {
@@ -440,7 +431,7 @@ mod tests {
             file: "/etc/krakend.json".to_owned(),
             spare: Arc::new(Spare::take()),
             stopping,
-            tickets: None,
+            hand_over: HandOver::default(),
         };
         (orders, asked)
     }

@@ -27,6 +27,7 @@ use crate::server::control_folder;
 use crate::server::descriptors::{self, Spare};
 use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
+use crate::server::hand_over::{self, HandOver};
 use crate::server::listeners::Listeners;
 use crate::server::memory;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
@@ -94,6 +95,9 @@ pub(crate) fn run(
         ReceivedSockets::default()
     };
     let certificates = certificates(&listen, options.upgrade)?;
+    if options.upgrade {
+        hand_over::take_state(listen.address.port(), &loaded.service);
+    }
     allow(&loaded.service);
     // The service is moved: a reload drops the first configuration, too.
     let logs = (Arc::clone(&loaded.access_log), loaded.stats.clone());
@@ -155,7 +159,10 @@ pub(crate) fn run(
         file: loader.source(),
         spare,
         stopping: leaving.subscribe(),
-        tickets: certificates.as_ref().map(|all| Arc::clone(all.tickets())),
+        hand_over: HandOver::new(
+            certificates.as_ref().map(|all| Arc::clone(all.tickets())),
+            Arc::clone(&shared),
+        ),
     };
     let process = Process {
         took_over: options.upgrade,
@@ -283,7 +290,7 @@ fn certificates(listen: &Listen, is_upgrade: bool) -> Result<Option<Arc<Certific
         return Ok(None);
     };
     let tickets = if is_upgrade {
-        control::tickets(listen.address.port())
+        hand_over::tickets(listen.address.port())
     } else {
         None
     };

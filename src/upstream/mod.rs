@@ -36,6 +36,7 @@
 //! | `empty_frames`, `http2_frame` | removes empty DATA frames, which the HTTP/2 library would count; the header of a frame |
 //! | `error`, `handshake_error` | [`CallError`]: why a call failed, with the text for the log; why a TLS handshake failed |
 //! | `shared_work`, `registry` | work of a background task that requests wait for together; values that are shared by their key |
+//! | `passed` | what a process fetched, in lines for the process that takes over from it |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
 //! | `keys` | `KeySetStore`: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
@@ -70,6 +71,7 @@ pub(crate) mod large_buffer;
 mod link;
 mod message;
 mod multiplex;
+mod passed;
 mod peer;
 mod pool;
 pub(crate) mod processors;

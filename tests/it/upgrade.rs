@@ -16,6 +16,8 @@ use crate::support::gateway::RUNTIME_FOLDER;
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Stub, eventually, pause};
 
+mod fetched;
+
 fn config(backend: &str, extra: &[&str]) -> Value {
     let paths = ["/a", "/slow"].iter().chain(extra);
     let endpoint = |path: &&str| json!({ "endpoint": path, "timeout": "20s", "backend": [{ "host": [backend], "url_pattern": path }] });

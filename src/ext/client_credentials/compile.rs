@@ -36,6 +36,8 @@ pub(super) fn backend(
     let tokens = cx.carry_over("auth/client-credentials", |tasks| {
         Tokens::started(HeaderValue::from_static(USER_AGENT), tasks)
     });
+    let upgrade_state = Arc::clone(&tokens);
+    cx.pass_on(upgrade_state);
     match tokens.source(&credentials) {
         Ok(source) => BackendPart::Credentials(Arc::new(BackendToken::new(
             tokens,

@@ -12,6 +12,7 @@ use crate::ext::reload_state::Task;
 use crate::jose::SubjectToken;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::step::Credentials;
+use crate::runtime::upgrade_state::UpgradeState;
 use crate::upstream::credentials::TokenError;
 use crate::upstream::{ClientCredentials, ClientError, TokenSource, TokenStore};
 
@@ -48,6 +49,16 @@ impl Tokens {
         credentials: &ClientCredentials,
     ) -> Result<Arc<TokenSource>, ClientError> {
         self.store.source(credentials)
+    }
+}
+
+impl UpgradeState for Tokens {
+    fn give(&self) -> String {
+        self.store.give()
+    }
+
+    fn take(&self, given: &str) {
+        self.store.take(given);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::ext::context::Compile;
 use crate::ext::identity::token_cache::Bounds;
 use crate::ext::{Task, identity::status::IdentityStatus};
 use crate::jose::{CacheLimits, KeyFault, KeySet, KeySetError, TokenCache};
+use crate::runtime::upgrade_state::UpgradeState;
 use crate::upstream::ClientError;
 use crate::upstream::keys::{
     KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec, SourceStatus,
@@ -113,6 +114,17 @@ impl Schedules {
     }
 }
 
+/// An upgrade passes the fetched sets on, so that the new process does not depend on its providers.
+impl UpgradeState for ManagedStore {
+    fn give(&self) -> String {
+        self.keys.give()
+    }
+
+    fn take(&self, given: &str) {
+        self.keys.take(given);
+    }
+}
+
 /// The store, and the sender that ends its task when it is dropped.
 #[derive(Debug)]
 struct ManagedStore {
@@ -180,6 +192,8 @@ impl Identity {
                 _alive: alive,
             })
         });
+        let upgrade_state = Arc::clone(&tended);
+        cx.pass_on(upgrade_state);
         // Store and cache are created and dropped together: generations are unique only within one store, so a cache
         // must never see those of another store.
         let limits = cx

@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::request::{AuthStyle, ClientCredentials, token_request};
-use super::response::{Token, TokenError, token};
+use super::response::{Sent, Token, TokenError, token};
 use crate::telemetry::mask::without_values;
+use crate::upstream::passed::{self, Lines, Passed};
 use crate::upstream::shared_work::SharedWork;
 use crate::upstream::side::{MAX_TIME, SideClient};
 
@@ -18,6 +20,8 @@ use crate::upstream::side::{MAX_TIME, SideClient};
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long a failure is returned without a new fetch.
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// The kind of the lines with tokens.
+pub(super) const KIND: &str = "token";
 
 /// The token of one client, kept fresh by [`super::TokenStore::run`].
 #[derive(Debug)]
@@ -149,6 +153,41 @@ impl TokenSource {
             }
         }
         self.shared_work.finish();
+    }
+
+    /// Adds the line of the current token (see `passed`).
+    pub(super) fn give(&self, text: &mut String) {
+        let current = self.current.load();
+        if let Some(current) = current.as_ref() {
+            let passed = Passed {
+                age: current.fetched.elapsed(),
+                life: current.token.life,
+                value: Bytes::copy_from_slice(current.token.authorization.as_bytes()),
+            };
+            passed::write(text, KIND, &self.credentials, &passed);
+        }
+    }
+
+    /// Uses the token that another process has fetched, if there is none yet.
+    pub(super) fn take(&self, lines: &Lines<'_>) {
+        if self.current.load().is_some() {
+            return;
+        }
+        let Some(passed) = lines.find(&self.credentials) else {
+            return;
+        };
+        let fetched = Instant::now().checked_sub(passed.age);
+        let authorization = HeaderValue::from_maybe_shared(passed.value).ok();
+        if let (Some(fetched), Some(mut authorization)) = (fetched, authorization) {
+            authorization.set_sensitive(true);
+            let token = Token {
+                authorization,
+                life: passed.life,
+                sent: Sent::default(),
+            };
+            let current = Current { token, fetched };
+            self.current.store(Some(std::sync::Arc::new(current)));
+        }
     }
 
     /// When the token should be renewed, if it is in use.

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::request::ClientCredentials;
-use super::source::TokenSource;
+use super::source::{self, TokenSource};
 use crate::upstream::client::ClientError;
+use crate::upstream::passed::Lines;
 use crate::upstream::shared_work::Sources;
 use crate::upstream::side::SideClient;
 
@@ -47,6 +48,23 @@ impl TokenStore {
                 Ok(TokenSource::new(credentials.clone(), side))
             },
         )
+    }
+
+    /// The tokens in use, a line for each (see `passed`).
+    pub fn give(&self) -> String {
+        let mut text = String::new();
+        for source in self.sources.alive() {
+            source.give(&mut text);
+        }
+        text
+    }
+
+    /// Uses the tokens that another process has fetched, where there is none yet.
+    pub fn take(&self, given: &str) {
+        let lines = Lines::new(given, source::KIND);
+        for source in self.sources.alive() {
+            source.take(&lines);
+        }
     }
 
     /// Fetches requested tokens and renews used ones, until `shutdown` becomes true. One task runs for the whole

@@ -6,6 +6,7 @@
 //! fetch.
 
 mod failed;
+mod passed_on;
 mod sealed;
 mod source;
 mod spec;

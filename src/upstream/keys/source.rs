@@ -44,8 +44,10 @@ pub struct Snapshot<S> {
     /// generation need not be verified again under it.
     pub generation: u64,
     pub fetched_at: SystemTime,
-    fetched: Instant,
+    pub(super) fetched: Instant,
     digest: digest::Digest,
+    /// What an upgrade passes to the new process. `None` if that one reads it from a file.
+    pub(super) document: Option<Bytes>,
 }
 
 /// One source of keys. Reading its current set takes no lock and never waits.
@@ -69,7 +71,7 @@ pub struct KeySource<S> {
 }
 
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     last_error: Option<String>,
     last_failure: Option<Instant>,
     /// The provider does not want to be called before (`Retry-After`).
@@ -82,7 +84,7 @@ struct Log {
     forced: bool,
     /// How many such refreshes in a row found nothing new.
     in_vain: u32,
-    max_age: Option<Duration>,
+    pub(super) max_age: Option<Duration>,
     failed_in_a_row: u32,
     /// Whether the set is used beyond its intended life.
     stale: bool,
@@ -353,6 +355,11 @@ impl<S: KeyDocument> KeySource<S> {
 
     /// Parses a document and makes it current. Returns whether it differs from the previous one.
     pub(super) fn keep(&self, document: &Document) -> Result<bool, FetchError> {
+        self.keep_aged(document, Duration::ZERO)
+    }
+
+    /// The same for a document that was fetched some time ago.
+    pub(super) fn keep_aged(&self, document: &Document, age: Duration) -> Result<bool, FetchError> {
         let digest = digest::digest(&digest::SHA256, &document.bytes);
         let old = self.current.load();
         let same = old
@@ -369,12 +376,17 @@ impl<S: KeyDocument> KeySource<S> {
             }
         };
         let count = set.key_count();
+        let is_remote = self.spec.location.is_remote();
         self.current.store(Some(Arc::new(Snapshot {
             set,
             generation,
-            fetched_at: SystemTime::now(),
-            fetched: Instant::now(),
+            // A machine that started later than the fetch has no such instant.
+            fetched_at: SystemTime::now()
+                .checked_sub(age)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            fetched: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             digest,
+            document: is_remote.then(|| document.bytes.clone()),
         })));
         self.arrived.store(true, Ordering::Relaxed);
         let mut log = self.log();
@@ -449,7 +461,7 @@ impl<S: KeyDocument> KeySource<S> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+    pub(super) fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -112,7 +112,7 @@ pub(in crate::upstream) fn jitter() -> f64 {
 #[derive(Debug)]
 pub struct KeySetStore<S> {
     fetches: Arc<FetchLimiter>,
-    sources: Sources<SourceSpec, KeySource<S>>,
+    pub(super) sources: Sources<SourceSpec, KeySource<S>>,
     generations: Arc<AtomicU64>,
     user_agent: HeaderValue,
 }

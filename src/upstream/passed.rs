@@ -1,0 +1,161 @@
+//! What a process fetched from providers, in lines that it passes to the process which takes over from it.
+//!
+//! A line has five fields, separated by blanks: its kind, the SHA-256 digest of what the value was fetched for, the age of the
+//! value and how long it lives, both in milliseconds (`-` if that is unknown), and the value in base64. Lines of another
+//! form, or for something else than this configuration, are ignored.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+/// The most text that is passed on, in bytes. What has no space is fetched again.
+const MAX_BYTES: usize = 32 << 20;
+
+/// A value with its age.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub age: Duration,
+    pub life: Option<Duration>,
+    pub value: Bytes,
+}
+
+/// Adds the line of a value that was fetched for `of`, if there is space for it.
+pub(super) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Passed) {
+    let life = match passed.life {
+        Some(life) => life.as_millis().to_string(),
+        None => "-".to_owned(),
+    };
+    let value = STANDARD.encode(&passed.value);
+    if text.len() + value.len() < MAX_BYTES {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{kind} {} {} {life} {value}",
+            digest(of),
+            passed.age.as_millis()
+        );
+    }
+}
+
+/// The lines of one kind, by their digests.
+#[derive(Debug)]
+pub(super) struct Lines<'t>(HashMap<&'t str, &'t str>);
+
+impl<'t> Lines<'t> {
+    pub(super) fn new(text: &'t str, kind: &str) -> Lines<'t> {
+        let of_kind = |line: &'t str| {
+            let rest = line.strip_prefix(kind)?.strip_prefix(' ')?;
+            rest.split_once(' ')
+        };
+        Lines(text.lines().filter_map(of_kind).collect())
+    }
+
+    /// The value that was fetched for `of`.
+    pub(super) fn find(&self, of: &impl Hash) -> Option<Passed> {
+        let mut fields = self.0.get(digest(of).as_str())?.split(' ');
+        let age = millis(fields.next()?)?;
+        let life = match fields.next()? {
+            "-" => None,
+            life => Some(millis(life)?),
+        };
+        let value = STANDARD.decode(fields.next()?).ok()?;
+        fields.next().is_none().then(|| Passed {
+            age,
+            life,
+            value: Bytes::from(value),
+        })
+    }
+}
+
+fn millis(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_millis)
+}
+
+/// The digest of everything that `Hash` covers. Two programs that hash a value in another order do not find each other's
+/// values.
+fn digest(of: &impl Hash) -> String {
+    let mut digest = Digest(Context::new(&SHA256));
+    of.hash(&mut digest);
+    hex::encode(digest.0.finish())
+}
+
+struct Digest(Context);
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Not used: the digest is longer.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_by_what_it_was_fetched_for_and_by_its_kind() {
+        let mut text = String::from("\nnonsense\nkeys\nkeys x\n");
+        let passed = |value: &'static str, life| Passed {
+            age: Duration::from_millis(1500),
+            life,
+            value: Bytes::from_static(value.as_bytes()),
+        };
+        write(&mut text, "keys", &("a", 1), &passed("one", None));
+        let life = Some(Duration::from_secs(60));
+        write(&mut text, "keys", &("a", 2), &passed("", life));
+        let keys = Lines::new(&text, "keys");
+        let one = keys.find(&("a", 1)).unwrap();
+        assert_eq!((one.age.as_millis(), one.life), (1500, None));
+        assert_eq!(&one.value[..], b"one");
+        let two = keys.find(&("a", 2)).unwrap();
+        assert_eq!((two.life, two.value.is_empty()), (life, true));
+        assert!(keys.find(&("a", 3)).is_none());
+        assert!(Lines::new(&text, "token").find(&("a", 1)).is_none());
+    }
+
+    #[test]
+    fn lines_of_another_form_are_ignored() {
+        let known = digest(&7);
+        for rest in [
+            "",
+            " 1",
+            " 1 -",
+            " -1 - YQ==",
+            " 1 x YQ==",
+            " 1 - %",
+            " 1 - YQ== more",
+        ] {
+            let text = format!("keys {known}{rest}\n");
+            assert!(Lines::new(&text, "keys").find(&7).is_none(), "{text}");
+        }
+        assert!(
+            Lines::new(&format!("keys {known} 1 - YQ==\n"), "keys")
+                .find(&7)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn more_than_the_limit_is_not_passed_on() {
+        let mut text = String::new();
+        let passed = Passed {
+            age: Duration::ZERO,
+            life: None,
+            value: Bytes::from(vec![b'x'; MAX_BYTES / 2]),
+        };
+        for number in 0..3 {
+            write(&mut text, "keys", &number, &passed);
+        }
+        assert!(text.len() < MAX_BYTES + 1024 && text.lines().count() == 1);
+    }
+}

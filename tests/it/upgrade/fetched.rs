@@ -1,0 +1,99 @@
+//! What was fetched from providers is passed to the new process.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Successor;
+use crate::support::{Gateway, Signer, Stub, Upstream, eventually, tokens};
+
+/// A provider with key sets and a token server, which fails from some time on.
+fn provider(keys: String, fails: Arc<AtomicBool>) -> Upstream {
+    Upstream::start(move |mut call| {
+        call.body()?;
+        let (status, body) = if fails.load(Ordering::SeqCst) {
+            (503, "{}".to_owned())
+        } else if call.head.starts_with("POST") {
+            let token = r#"{"access_token": "S3", "token_type": "Bearer", "expires_in": 3600}"#;
+            (200, token.to_owned())
+        } else {
+            (200, keys.clone())
+        };
+        call.send(format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+    })
+}
+
+#[test]
+fn keys_and_tokens_do_not_depend_on_a_provider_that_fails_during_an_upgrade() {
+    let (one, two) = (Signer::es256("one"), Signer::es256("two"));
+    let fails = Arc::new(AtomicBool::new(false));
+    let provider_one = provider(one.jwks(), Arc::clone(&fails));
+    let provider_two = provider(two.jwks(), Arc::clone(&fails));
+    let backend =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let validator = |more: serde_json::Value| {
+        let mut block =
+            json!({ "alg": "ES256", "audience": ["api"], "disable_jwk_security": true });
+        let all = block.as_object_mut().unwrap();
+        all.extend(more.as_object().unwrap().clone());
+        block
+    };
+    let endpoint = |path: &str, block: serde_json::Value| {
+        json!({
+            "endpoint": path, "extra_config": { "auth/validator": block },
+            "backend": [{ "url_pattern": "/b", "extra_config": { "auth/client-credentials": {
+                "client_id": "c", "client_secret": "s", "token_url": format!("{}/token", provider_one.url()),
+            } } }],
+        })
+    };
+    // One set of one URL, and one of the URLs of an aggregator.
+    let joined = crate::support::ports::free();
+    let file = json!({
+        "version": 3, "host": [backend.url()],
+        "extra_config": { "portcullis/jwk-aggregator": {
+            "port": joined, "origins": [provider_one.url(), provider_two.url()],
+        } },
+        "endpoints": [
+            endpoint("/one", validator(json!({ "jwk_url": provider_one.url() }))),
+            endpoint("/both", validator(json!({ "jwk_url": format!("http://127.0.0.1:{joined}") }))),
+        ],
+    });
+    let old = Gateway::start(&file.to_string());
+    let get = |path: &str, signer: &Signer| {
+        let token = format!("Bearer {}", signer.token(&tokens::claims("api")));
+        old.get_with(path, &[("Authorization", &token)]).status
+    };
+    let all = [("/one", &one), ("/both", &one), ("/both", &two)];
+    eventually("the keys are there", Duration::from_secs(30), || {
+        all.iter().all(|(path, signer)| get(path, signer) == 200)
+    });
+    fails.store(true, Ordering::SeqCst);
+    let new = Successor::start(&old);
+    let socket = old
+        .dir()
+        .join(format!("portcullis-{}-upgrade.sock", old.port()));
+    eventually("it waits for the sockets", Duration::from_secs(30), || {
+        socket.exists()
+    });
+    old.signal("QUIT");
+    let ended = old.wait(Duration::from_secs(40));
+    let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
+    assert!(ended.is_some_and(|end| end.success()), "{}", log());
+    for (path, signer) in all {
+        assert_eq!(get(path, signer), 200, "{path}: {}", log());
+    }
+    assert_eq!(old.get("/__ready").status, 200);
+    assert!(
+        log().contains("taken over from the previous process"),
+        "{}",
+        log()
+    );
+    assert!(!log().contains("S3"), "a token is in the log");
+    drop(new);
+}
