@@ -296,7 +296,8 @@ fn no_more_requests_pass_than_the_limit_while_redis_pauses() {
                 })
             })
         });
-        let most = 40 * time.as_secs() + 40;
+        // The last requests end up to a tenth of a second after the time.
+        let most = 40 * time.as_secs() + 40 + 4;
         assert!(passed <= most, "{millis} ms: {passed} passed of {most}");
         assert!(passed >= most / 2, "{millis} ms: only {passed} passed");
     }
