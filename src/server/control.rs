@@ -325,9 +325,13 @@ fn port_in(name: &str) -> Option<u16> {
 
 /// Sends one request and returns its reply.
 pub(super) fn ask(port: u16, order: &str, limit: Duration) -> Result<String, String> {
-    let folders = control_folder::candidates();
-    let found = folders.iter().find(|folder| socket(folder, port).exists());
-    let Some(folder) = found else {
+    let mut folders = control_folder::candidates();
+    let has_socket = |folder: &PathBuf| socket(folder, port).exists();
+    if !folders.iter().any(has_socket) {
+        folders.extend(control_folder::of_running());
+        folders.dedup();
+    }
+    let Some(folder) = folders.iter().find(|folder| has_socket(folder)) else {
         let looked: Vec<String> = folders
             .iter()
             .map(|folder| folder.display().to_string())

@@ -46,9 +46,8 @@ fn choose(folders: &[PathBuf]) -> Result<PathBuf, String> {
 /// The folders that may contain the sockets: only `$RUNTIME_DIRECTORY` if it is set, otherwise `$XDG_RUNTIME_DIR`,
 /// `/run/portcullis` and `/run/user/UID`.
 pub(super) fn candidates() -> Vec<PathBuf> {
-    // systemd separates several folders by colons.
-    if let Some(first) = variable("RUNTIME_DIRECTORY") {
-        return vec![first];
+    if let Some(folder) = variable("RUNTIME_DIRECTORY") {
+        return vec![folder];
     }
     let user = PathBuf::from(format!("/run/user/{}", geteuid().as_raw()));
     let mut folders: Vec<PathBuf> = variable("XDG_RUNTIME_DIR").into_iter().collect();
@@ -57,8 +56,39 @@ pub(super) fn candidates() -> Vec<PathBuf> {
     folders
 }
 
+/// The folders of the running gateways whose environment this user may read, for a shell that does not have the
+/// variables of their service. None if this process has the variable itself.
+pub(super) fn of_running() -> Vec<PathBuf> {
+    if variable("RUNTIME_DIRECTORY").is_some() {
+        return Vec::new();
+    }
+    let Ok(own_name) = fs::read("/proc/self/comm") else {
+        return Vec::new();
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .map(|entry| entry.path())
+        .filter(|process| fs::read(process.join("comm")).is_ok_and(|name| name == own_name))
+        .filter_map(|process| in_environment(&fs::read(process.join("environ")).ok()?))
+        .collect()
+}
+
+/// The folder that the environment of a process names, as in `proc_pid_environ(5)`.
+fn in_environment(variables: &[u8]) -> Option<PathBuf> {
+    let value = |name: &[u8]| {
+        let mut all = variables.split(|byte| *byte == 0);
+        let value = all.find_map(|one| one.strip_prefix(name)?.strip_prefix(b"="))?;
+        first(std::str::from_utf8(value).ok()?)
+    };
+    value(b"RUNTIME_DIRECTORY").or_else(|| value(b"XDG_RUNTIME_DIR"))
+}
+
 fn variable(name: &str) -> Option<PathBuf> {
-    let value = std::env::var(name).ok()?;
+    first(&std::env::var(name).ok()?)
+}
+
+/// systemd separates several folders by colons.
+fn first(value: &str) -> Option<PathBuf> {
     let first = value.split(':').next()?;
     (!first.is_empty()).then(|| PathBuf::from(first))
 }
@@ -91,6 +121,19 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
         folder
+    }
+
+    #[test]
+    fn the_environment_of_a_process_names_its_folder() {
+        let folder = |variables: &str| in_environment(variables.as_bytes());
+        let run = |name: &str| Some(PathBuf::from(name));
+        let both = "A=1\0XDG_RUNTIME_DIR=/run/user/7\0RUNTIME_DIRECTORY=/run/shop:/run/two\0";
+        assert_eq!(folder(both), run("/run/shop"));
+        assert_eq!(folder("XDG_RUNTIME_DIR=/run/user/7"), run("/run/user/7"));
+        assert_eq!(
+            folder("RUNTIME_DIRECTORY=\0MY_RUNTIME_DIRECTORY=/x\0"),
+            None
+        );
     }
 
     #[test]

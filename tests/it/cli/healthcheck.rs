@@ -39,6 +39,26 @@ fn told(gateway: &Gateway, name: &str) -> Output {
 }
 
 #[test]
+fn reload_of_a_shell_without_the_variables_of_the_service_finds_its_folder() {
+    let gateway = Gateway::start(r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": []}"#);
+    let reload = || {
+        let mut command = command();
+        command
+            .env("PORTCULLIS_PORT", gateway.port().to_string())
+            .env_remove("RUNTIME_DIRECTORY")
+            .env_remove("XDG_RUNTIME_DIR")
+            .args(["reload", "-c"])
+            .arg(gateway.config_path());
+        command.current_dir(gateway.dir()).output().unwrap()
+    };
+    let output = reload();
+    assert!(output.status.success(), "{output:?}");
+    gateway.stop(Duration::from_secs(30));
+    let output = reload();
+    assert!(!output.status.success(), "{output:?}");
+}
+
+#[test]
 fn healthcheck_of_a_file_sends_the_proxy_protocol_if_required() {
     for peers in ["127.0.0.1", "127.0.0.0/8", "10.0.0.1"] {
         let gateway = Gateway::start(&format!(
