@@ -4,6 +4,8 @@
 //! misses a revoked token. Sizes and hashes are those of KrakenD, so filters that KrakenD clients send have the same
 //! meaning here.
 
+mod bytes;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -168,17 +170,7 @@ impl RevokedTokens {
         let turn = self.turn(now);
         let mut is_full = false;
         for counts_at in [turn, turn + 1] {
-            let filter = self.filter(counts_at);
-            if filter.turn.load(Ordering::Relaxed) != counts_at + 1 {
-                // No lookup reads this filter now: it last counted two rotations ago.
-                filter.turn.store(0, Ordering::Release);
-                filter.elements.store(0, Ordering::Relaxed);
-                filter
-                    .bits
-                    .iter()
-                    .for_each(|word| word.store(0, Ordering::Relaxed));
-                filter.turn.store(counts_at + 1, Ordering::Release);
-            }
+            let filter = self.open(counts_at);
             let mut is_new = false;
             for position in &positions {
                 if let Some((word, mask)) = filter.bit(*position) {
@@ -194,12 +186,7 @@ impl RevokedTokens {
 
     /// Whether the element was added in this period or in one of the two before it.
     pub fn contains(&self, element: &[u8], now: Duration) -> bool {
-        let turn = self.turn(now);
-        let counting = [Some(turn), turn.checked_sub(1)].map(|turn| {
-            let turn = turn?;
-            let filter = self.filter(turn);
-            (filter.turn.load(Ordering::Acquire) == turn + 1).then_some(filter)
-        });
+        let counting = self.counting(now);
         // Hashing costs more than these two loads, and most lists are empty most of the time.
         if counting.iter().all(Option::is_none) {
             return false;
@@ -211,6 +198,32 @@ impl RevokedTokens {
                     .bit(*position)
                     .is_some_and(|(word, mask)| word.load(Ordering::Acquire) & mask != 0)
             })
+        })
+    }
+
+    /// The filter of this rotation, emptied if it belonged to another one. Only for the one who writes.
+    fn open(&self, counts_at: u64) -> &Filter {
+        let filter = self.filter(counts_at);
+        if filter.turn.load(Ordering::Relaxed) != counts_at + 1 {
+            // No lookup reads this filter now: it last counted two rotations ago.
+            filter.turn.store(0, Ordering::Release);
+            filter.elements.store(0, Ordering::Relaxed);
+            filter
+                .bits
+                .iter()
+                .for_each(|word| word.store(0, Ordering::Relaxed));
+            filter.turn.store(counts_at + 1, Ordering::Release);
+        }
+        filter
+    }
+
+    /// The filters that count now.
+    fn counting(&self, now: Duration) -> [Option<&Filter>; 2] {
+        let turn = self.turn(now);
+        [Some(turn), turn.checked_sub(1)].map(|turn| {
+            let turn = turn?;
+            let filter = self.filter(turn);
+            (filter.turn.load(Ordering::Acquire) == turn + 1).then_some(filter)
         })
     }
 

@@ -71,7 +71,7 @@ pub(crate) mod large_buffer;
 mod link;
 mod message;
 mod multiplex;
-mod passed;
+pub(crate) mod passed;
 mod peer;
 mod pool;
 pub(crate) mod processors;

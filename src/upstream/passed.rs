@@ -19,20 +19,21 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// A value with its age.
 #[derive(Debug)]
-pub(super) struct Passed {
+pub(crate) struct Passed {
     pub age: Duration,
     pub life: Option<Duration>,
     pub value: Bytes,
 }
 
-/// Adds the line of a value that was fetched for `of`, if there is space for it.
-pub(super) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Passed) {
+/// Adds the line of a value that was fetched for `of`. Returns `false` if there is no space for it.
+pub(crate) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Passed) -> bool {
     let life = match passed.life {
         Some(life) => life.as_millis().to_string(),
         None => "-".to_owned(),
     };
     let value = STANDARD.encode(&passed.value);
-    if text.len() + value.len() < MAX_BYTES {
+    let has_space = text.len() + value.len() < MAX_BYTES;
+    if has_space {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -41,14 +42,15 @@ pub(super) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Pass
             passed.age.as_millis()
         );
     }
+    has_space
 }
 
 /// The lines of one kind, by their digests.
 #[derive(Debug)]
-pub(super) struct Lines<'t>(HashMap<&'t str, &'t str>);
+pub(crate) struct Lines<'t>(HashMap<&'t str, &'t str>);
 
 impl<'t> Lines<'t> {
-    pub(super) fn new(text: &'t str, kind: &str) -> Lines<'t> {
+    pub(crate) fn new(text: &'t str, kind: &str) -> Lines<'t> {
         let of_kind = |line: &'t str| {
             let rest = line.strip_prefix(kind)?.strip_prefix(' ')?;
             rest.split_once(' ')
@@ -57,7 +59,7 @@ impl<'t> Lines<'t> {
     }
 
     /// The value that was fetched for `of`.
-    pub(super) fn find(&self, of: &impl Hash) -> Option<Passed> {
+    pub(crate) fn find(&self, of: &impl Hash) -> Option<Passed> {
         let mut fields = self.0.get(digest(of).as_str())?.split(' ');
         let age = millis(fields.next()?)?;
         let life = match fields.next()? {

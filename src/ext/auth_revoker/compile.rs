@@ -160,10 +160,11 @@ fn list(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<
         }
     };
     let name = format!("auth/revoker {shape:?} {period:?}");
-    let made = cx.try_carry_over(name, |_| {
+    let made = cx.try_carry_over(name.clone(), |_| {
         let clock = Clock::system();
         let tokens = RevokedTokens::new(shape, period, clock.now())?;
         Ok::<_, BloomError>(Arc::new(RevocationList {
+            shape: name.into(),
             tokens,
             elements,
             logouts: Logouts::default(),
@@ -171,7 +172,10 @@ fn list(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<
             clock,
         }))
     });
-    made.map_err(|error| node.invalid(error.to_string())).ok()
+    let list = made.map_err(|error| node.invalid(error.to_string())).ok()?;
+    let upgrade_state = Arc::clone(&list);
+    cx.pass_on(upgrade_state);
+    Some(list)
 }
 
 fn rpc(node: &Node<'_>, block: &Block<'_>) -> Option<SocketAddr> {

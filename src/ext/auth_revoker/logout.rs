@@ -220,6 +220,40 @@ impl Logouts {
         let issued = claims.issued_at().map(|at| at.since_epoch().as_secs());
         now < out.dies && issued.is_none_or(|issued| issued <= out.at)
     }
+
+    /// The logouts that are remembered: for each the key of its user, when it was (seconds since the Unix epoch) and how
+    /// long it is remembered (milliseconds), each number as a little-endian word of 64 bits.
+    pub(super) fn to_bytes(&self, now: Duration) -> Vec<u8> {
+        let users = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let counting = users.out.iter().filter(|(_, out)| now < out.dies);
+        counting
+            .flat_map(|(key, out)| {
+                let rest = u64::try_from((out.dies - now).as_millis()).unwrap_or(u64::MAX);
+                [&key[..], &out.at.to_le_bytes(), &rest.to_le_bytes()].concat()
+            })
+            .collect()
+    }
+
+    /// Remembers the logouts of [`Logouts::to_bytes`].
+    pub(super) fn add_bytes(&self, bytes: &[u8], now: Duration) {
+        let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in bytes.as_chunks::<32>().0 {
+            let (key, numbers) = entry.split_at(16);
+            let (Ok(key), Some((at, rest))) =
+                (<[u8; 16]>::try_from(key), numbers.split_at_checked(8))
+            else {
+                continue;
+            };
+            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+            let dies = now.saturating_add(Duration::from_millis(number(rest)));
+            if users.out.len() < MAX_USERS {
+                users.out.entry(key).or_insert(Out {
+                    at: number(at),
+                    dies,
+                });
+            }
+        }
+    }
 }
 
 fn key(user: &str) -> [u8; 16] {
@@ -316,9 +350,12 @@ mod tests {
         );
         assert!(!concerned(json!({"sub": "bob"})));
         assert!(!concerned(json!({"sub": "ada", "iss": "https://other"})));
-        assert!(
-            !logouts.concern(&claims(json!({"sub": "ada"})), keep),
-            "forgotten"
-        );
+        let (later, passed_on) = (Duration::from_secs(1000), Logouts::default());
+        passed_on.add_bytes(&logouts.to_bytes(keep / 2), later);
+        let ada = claims(json!({"sub": "ada"}));
+        assert!(passed_on.concern(&ada, later + keep / 3));
+        assert!(!passed_on.concern(&ada, later + keep / 2));
+        assert!(!logouts.concern(&ada, keep), "forgotten");
+        assert!(logouts.to_bytes(keep).is_empty());
     }
 }

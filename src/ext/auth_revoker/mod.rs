@@ -8,11 +8,12 @@
 //! | `rpc_server` | the socket: authentication, timeouts, limits |
 //! | `api` | the same operations over HTTP |
 //! | `logout` | logout tokens of providers |
+//! | `passed_on` | what an upgrade passes to the new process |
 //! | `fleet` | revocations that gateways share through Redis |
 //! | `config`, `compile` | the block and its compilation |
 //!
-//! The list survives a reload that does not change its dimensions. It is lost on a restart, as in KrakenD, unless
-//! `redis` is on.
+//! The list survives an upgrade, and a reload, that do not change its dimensions. It is lost on a restart, as in KrakenD,
+//! unless `redis` is on.
 
 mod api;
 mod compile;
@@ -20,6 +21,7 @@ mod config;
 mod fleet;
 mod gob;
 mod logout;
+mod passed_on;
 mod revocation_list;
 mod rpc_server;
 mod session;

@@ -19,6 +19,8 @@ use crate::runtime::clock::Clock;
 /// The revoked tokens, and the clock by which they expire.
 #[derive(Debug)]
 pub struct RevocationList {
+    /// What the list is made for. An upgrade passes it to a list of the same shape.
+    pub shape: Box<str>,
     pub tokens: RevokedTokens,
     /// The number of elements for which the list is made (`N`).
     pub elements: u64,

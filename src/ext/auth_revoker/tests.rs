@@ -61,6 +61,7 @@ fn list() -> Arc<RevocationList> {
     let shape = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
     let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
     Arc::new(RevocationList {
+        shape: "shape".into(),
         tokens,
         elements: 1000,
         logouts: Logouts::default(),

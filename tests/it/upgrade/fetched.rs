@@ -10,6 +10,25 @@ use serde_json::json;
 use super::Successor;
 use crate::support::{Gateway, Signer, Stub, Upstream, eventually, tokens};
 
+/// Ends the old process of an upgrade after the new one has started, and returns the new one.
+fn upgrade(old: &Gateway) -> Successor {
+    let new = Successor::start(old);
+    let socket = old
+        .dir()
+        .join(format!("portcullis-{}-upgrade.sock", old.port()));
+    eventually("it waits for the sockets", Duration::from_secs(30), || {
+        socket.exists()
+    });
+    old.signal("QUIT");
+    let ended = old.wait(Duration::from_secs(40));
+    assert!(ended.is_some_and(|end| end.success()), "{}", log(old));
+    new
+}
+
+fn log(old: &Gateway) -> String {
+    fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default()
+}
+
 /// A provider with key sets and a token server, which fails from some time on.
 fn provider(keys: String, fails: Arc<AtomicBool>) -> Upstream {
     Upstream::start(move |mut call| {
@@ -74,26 +93,43 @@ fn keys_and_tokens_do_not_depend_on_a_provider_that_fails_during_an_upgrade() {
         all.iter().all(|(path, signer)| get(path, signer) == 200)
     });
     fails.store(true, Ordering::SeqCst);
-    let new = Successor::start(&old);
-    let socket = old
-        .dir()
-        .join(format!("portcullis-{}-upgrade.sock", old.port()));
-    eventually("it waits for the sockets", Duration::from_secs(30), || {
-        socket.exists()
-    });
-    old.signal("QUIT");
-    let ended = old.wait(Duration::from_secs(40));
-    let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
-    assert!(ended.is_some_and(|end| end.success()), "{}", log());
+    let new = upgrade(&old);
     for (path, signer) in all {
-        assert_eq!(get(path, signer), 200, "{path}: {}", log());
+        assert_eq!(get(path, signer), 200, "{path}: {}", log(&old));
     }
     assert_eq!(old.get("/__ready").status, 200);
     assert!(
-        log().contains("taken over from the previous process"),
+        log(&old).contains("taken over from the previous process"),
         "{}",
-        log()
+        log(&old)
     );
-    assert!(!log().contains("S3"), "a token is in the log");
+    assert!(!log(&old).contains("S3"), "a token is in the log");
+    drop(new);
+}
+
+#[test]
+fn revoked_tokens_stay_revoked() {
+    let signer = Signer::es256("k");
+    let backend =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let port = crate::support::ports::free();
+    let file = json!({
+        "version": 3, "host": [backend.url()],
+        "extra_config": { "auth/revoker": { "N": 1000, "P": 0.000_001, "hash_name": "optimal", "TTL": 600,
+            "token_keys": ["jti"], "http_listen": format!("127.0.0.1:{port}"),
+            "secret": "a secret of many letters" } },
+        "endpoints": [{ "endpoint": "/x", "backend": [{ "url_pattern": "/b" }],
+            "extra_config": { "auth/validator": { "alg": "ES256", "jwk_local_path": "keys.json" } } }],
+    });
+    let old = Gateway::start_with(&file.to_string(), &[("keys.json", &signer.jwks())]);
+    let status = |old: &Gateway, id: &str| {
+        let mut claims = tokens::claims("api");
+        claims["jti"] = json!(id);
+        let token = format!("Bearer {}", signer.token(&claims));
+        old.get_with("/x", &[("Authorization", &token)]).status
+    };
+    crate::cluster::revoke(port, "J1");
+    let new = upgrade(&old);
+    assert_eq!((status(&old, "J1"), status(&old, "J2")), (401, 200));
     drop(new);
 }

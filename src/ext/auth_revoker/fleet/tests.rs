@@ -93,6 +93,7 @@ impl Gateway {
         let clock = Clock::manual();
         let shape = BloomShape::new(100_000, 1e-6, BloomHash::Optimal).unwrap();
         let list = Arc::new(RevocationList {
+            shape: "shape".into(),
             tokens: RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap(),
             elements: 1_000_000,
             logouts: Logouts::default(),
