@@ -8,6 +8,7 @@ mod certificates;
 mod guards;
 mod memory;
 mod open;
+mod parts;
 mod registration;
 mod route_table;
 mod routes;
@@ -45,6 +46,7 @@ pub(crate) struct Metrics {
     per_endpoint: AtomicBool,
     admitted: series_limit::SeriesLimit,
     routes: Arc<RouteTable>,
+    requests: Box<[Arc<parts::Requests>]>,
     in_flight: IntGauge,
     open: AtomicUsize,
     connections: IntCounter,
@@ -175,6 +177,7 @@ impl Metrics {
         registration.add(RouteFamilies::new(&routes, DURATION));
         let metrics = Metrics {
             routes,
+            requests: (0..parts::number()).map(|_| Arc::default()).collect(),
             in_flight: registration.int_gauge(
                 "portcullis_http_requests_in_flight",
                 "Requests in progress.",
@@ -274,16 +277,20 @@ impl Metrics {
     }
 
     /// Counts a request as in progress until the guard is dropped.
-    pub(crate) fn request(self: &Arc<Metrics>) -> InFlight {
-        self.in_flight.inc();
-        InFlight {
-            metrics: Arc::clone(self),
-        }
+    pub(crate) fn request(&self) -> InFlight {
+        // There is a part for each number.
+        let own = self.requests.get(parts::own());
+        let own = own.map_or_else(Arc::default, Arc::clone);
+        own.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(own)
     }
 
     /// The number of requests in progress.
     pub(crate) fn requests_in_flight(&self) -> i64 {
-        self.in_flight.get()
+        let parts = self.requests.iter();
+        parts
+            .map(|part| part.in_flight.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The number of open client connections.
@@ -322,10 +329,6 @@ impl Metrics {
 
     pub(crate) fn tls_handshake_failed(&self) {
         self.handshake_failures.inc();
-    }
-
-    pub(crate) fn panicked(&self) {
-        self.panics.inc();
     }
 
     /// Records that the process serves its first configuration.
@@ -417,13 +420,17 @@ impl Metrics {
 
     /// Everything that was counted, by name.
     pub(crate) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.in_flight.set(self.requests_in_flight());
+        for part in &self.requests {
+            self.panics.inc_by(part.panics.swap(0, Ordering::Relaxed));
+        }
         self.registry.gather()
     }
 
     /// The page in Prometheus' text format.
     pub(crate) fn page(&self) -> Vec<u8> {
         let mut page = Vec::with_capacity(16 * 1024);
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+        if let Err(error) = TextEncoder::new().encode(&self.families(), &mut page) {
             log::error!("metrics cannot be written: {error}");
         }
         page
@@ -432,7 +439,7 @@ impl Metrics {
     /// The page in the OpenMetrics format, without its end.
     pub(crate) fn open_page(&self) -> Vec<u8> {
         let example = |family: &str, metric: &_, bucket| self.example(family, metric, bucket);
-        open::page(&self.registry.gather(), example).into_bytes()
+        open::page(&self.families(), example).into_bytes()
     }
 }
 

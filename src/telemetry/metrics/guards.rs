@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Metrics;
+use super::{Metrics, parts};
 
 /// Counts one request until it is dropped, also if its task is dropped or panics.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    pub(super) metrics: Arc<Metrics>,
-}
+pub(crate) struct InFlight(pub(super) Arc<parts::Requests>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.metrics.in_flight.dec();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
-            self.metrics.panicked();
+            self.0.panics.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -27,11 +27,11 @@ pub(crate) struct RouteMetrics(Arc<RouteSeries>);
 impl RouteMetrics {
     /// Counts a request as in progress, until [`RouteMetrics::left`].
     pub(crate) fn entered(&self) {
-        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.0.entered();
     }
 
     pub(crate) fn left(&self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.left();
     }
 
     /// Counts a request with its response.
