@@ -12,6 +12,7 @@
 //! | `server` | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
 //! | `telemetry` | log lines, counters, traces, the access log |
 //! | `backoff` | pauses that grow with the failures in a row; every module may use it |
+//! | `per_worker` | what each worker thread has for itself; every module may use it |
 //! | `named_file` | reads a file that the configuration names; every module may use it |
 //! | `internals` | the hidden door of tests, benchmarks and fuzz targets |
 //!
@@ -30,6 +31,7 @@ mod config;
 mod ext;
 mod jose;
 mod named_file;
+mod per_worker;
 mod runtime;
 mod server;
 mod telemetry;

@@ -9,6 +9,7 @@ mod http2;
 mod reject;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
@@ -195,7 +196,7 @@ impl Front {
                 return None;
             };
             // Connections end soon once the process is stopping.
-            let keep_alive = !must_close && !*shutdown.borrow();
+            let keep_alive = !must_close && !self.shared.draining.load(Ordering::Relaxed);
             let request = match http1_fast_path::head(request, &facts) {
                 Ok(head) => {
                     let mut session = http1_fast_path::begin(&wire, conn, head);

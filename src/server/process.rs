@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::per_worker::Spread;
 use crate::runtime::agents::Running;
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
@@ -384,7 +385,7 @@ impl Process {
         if let Some(observer) = &active.service.observer {
             observer.keep_routes(&patterns);
         }
-        let old = self.shared.active.swap(Arc::new(active));
+        let old = self.shared.active.swap(Arc::new(Spread::new(active)));
         let _ = memory::apart(move || drop(old));
         let _ = self.tasks.send(loaded.tasks);
         Ok(())

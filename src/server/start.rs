@@ -16,6 +16,7 @@ use pingora::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
 use tokio::sync::{mpsc, watch};
 
+use crate::per_worker::{self, Spread};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::accept::{AcceptLoop, AcceptLoops};
@@ -143,6 +144,7 @@ pub(crate) fn run(
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address, "port")?;
     Memory::process().grant();
+    per_worker::set_workers(workers(&listen));
     let connection_limit = connection_limit(descriptors, listen.limits.max_connections);
     let accept_loop = AcceptLoop::new(
         "gateway",
@@ -247,13 +249,13 @@ fn shared(
 ) -> Arc<Shared> {
     let draining = Arc::new(AtomicBool::new(false));
     Arc::new(Shared {
-        active: ArcSwap::from_pointee(Active::new(
+        active: ArcSwap::from_pointee(Spread::new(Active::new(
             service,
             metrics,
             access_log,
             stats,
             Arc::clone(&draining),
-        )),
+        ))),
         metrics: Arc::clone(metrics),
         draining,
     })

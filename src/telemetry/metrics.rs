@@ -8,7 +8,6 @@ mod certificates;
 mod guards;
 mod memory;
 mod open;
-mod parts;
 mod registration;
 mod route_table;
 mod routes;
@@ -28,6 +27,7 @@ pub(super) use registration::Registration;
 use self::certificates::CertificateMetrics;
 use self::memory::Memory;
 use self::route_table::{RouteFamilies, RouteTable};
+use crate::per_worker::Parts;
 use crate::telemetry::series::page::Form;
 use crate::telemetry::state::State;
 use crate::telemetry::{queues, redis, revocations};
@@ -46,7 +46,7 @@ pub(crate) struct Metrics {
     per_endpoint: AtomicBool,
     admitted: series_limit::SeriesLimit,
     routes: Arc<RouteTable>,
-    requests: Box<[Arc<parts::Requests>]>,
+    requests: Parts<Arc<guards::Requests>>,
     in_flight: IntGauge,
     open: AtomicUsize,
     connections: IntCounter,
@@ -177,7 +177,7 @@ impl Metrics {
         registration.add(RouteFamilies::new(&routes, DURATION));
         let metrics = Metrics {
             routes,
-            requests: (0..parts::number()).map(|_| Arc::default()).collect(),
+            requests: Parts::new(),
             in_flight: registration.int_gauge(
                 "portcullis_http_requests_in_flight",
                 "Requests in progress.",
@@ -278,16 +278,12 @@ impl Metrics {
 
     /// Counts a request as in progress until the guard is dropped.
     pub(crate) fn request(&self) -> InFlight {
-        // There is a part for each number.
-        let own = self.requests.get(parts::own());
-        let own = own.map_or_else(Arc::default, Arc::clone);
-        own.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(own)
+        InFlight::new(self.requests.own())
     }
 
     /// The number of requests in progress.
     pub(crate) fn requests_in_flight(&self) -> i64 {
-        let parts = self.requests.iter();
+        let parts = self.requests.all();
         parts
             .map(|part| part.in_flight.load(Ordering::Relaxed))
             .sum()
@@ -421,7 +417,7 @@ impl Metrics {
     /// Everything that was counted, by name.
     pub(crate) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.in_flight.set(self.requests_in_flight());
-        for part in &self.requests {
+        for part in self.requests.all() {
             self.panics.inc_by(part.panics.swap(0, Ordering::Relaxed));
         }
         self.registry.gather()

@@ -20,6 +20,7 @@ use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
 use super::resilience::{HostHealth, HostResilience};
 use super::usage::{HostStates, Usage};
+use crate::per_worker::{OwnArc, Spread};
 use crate::telemetry::observe::Wait;
 
 /// A host string, parsed once.
@@ -51,7 +52,7 @@ pub(super) struct Place {
     pub(super) route: Route,
     /// The name to connect to: the host, or its proxy.
     entry: Arc<Name>,
-    peers: ArcSwapOption<Peers>,
+    peers: ArcSwapOption<Spread<Peers>>,
 }
 
 /// How calls reach a host.
@@ -188,7 +189,7 @@ impl Place {
     }
 
     /// The peers of this host. Waits only until the first lookup has succeeded.
-    pub(super) async fn peers(&self, client: &Client) -> Result<Arc<Peers>, CallError> {
+    pub(super) async fn peers(&self, client: &Client) -> Result<OwnArc<Peers>, CallError> {
         if let Some(peers) = self.known_peers(client) {
             return Ok(peers);
         }
@@ -287,12 +288,12 @@ impl Place {
         }
     }
 
-    fn known_peers(&self, client: &Client) -> Option<Arc<Peers>> {
+    fn known_peers(&self, client: &Client) -> Option<OwnArc<Peers>> {
         let response = self.entry.response();
         if let Some(peers) = &*self.peers.load()
             && Arc::ptr_eq(&peers.of, &response)
         {
-            return Some(Arc::clone(peers));
+            return Some(peers.share());
         }
         if response.addresses.is_empty() {
             return None;
@@ -301,13 +302,14 @@ impl Place {
             peer: self.peer(client, *address),
             failures: self.failures.like(),
         };
-        let peers = Arc::new(Peers {
+        let peers = Spread::new(Peers {
             list: response.addresses.iter().map(candidate).collect(),
             of: Arc::clone(&response),
             next: AtomicUsize::new(0),
         });
-        self.peers.store(Some(Arc::clone(&peers)));
-        Some(peers)
+        let own = peers.share();
+        self.peers.store(Some(Arc::new(peers)));
+        Some(own)
     }
 
     /// The peer at an address of this host, or of its proxy.

@@ -21,6 +21,7 @@ use super::host_rules::HostRules;
 use super::resilience::{AffinityKey, Pick, Resilience};
 use super::session::{Connection, Session};
 use super::usage::{HostStates, InUse};
+use crate::per_worker::OwnArc;
 use crate::telemetry::observe::RoundTrip;
 
 /// The hosts of one backend, and the client that calls them.
@@ -111,7 +112,7 @@ pub(super) struct Connected {
     pub(super) connection: Connection,
     pub(super) reused: bool,
     pub(super) host: usize,
-    pub(super) peers: Arc<Peers>,
+    pub(super) peers: OwnArc<Peers>,
     pub(super) peer: usize,
     /// The permit that limits concurrent calls to the host, released after the exchange.
     pub(super) slot: Option<OwnedSemaphorePermit>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
 use super::resilience::{HostReport, Resilience, RetryBudget, Spent};
+use crate::per_worker::Sum;
 use crate::telemetry::timestamp;
 
 /// The connections of one client to one host.
@@ -15,7 +16,7 @@ use crate::telemetry::timestamp;
 pub(crate) struct Usage {
     open: AtomicUsize,
     /// The calls in progress.
-    calls: AtomicUsize,
+    calls: Sum,
     /// The host has failed, and has not responded since.
     failing: AtomicBool,
     /// The second, after 1970, of the last line in the log about its return.
@@ -30,16 +31,16 @@ impl Usage {
     /// Open connections without a call. With HTTP/2 the number can be too low, because several calls share a
     /// connection.
     pub(crate) fn idle(&self) -> usize {
-        self.open()
-            .saturating_sub(self.calls.load(Ordering::Relaxed))
+        let calls = usize::try_from(self.calls.get()).unwrap_or_default();
+        self.open().saturating_sub(calls)
     }
 
     pub(super) fn begin_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.add(1);
     }
 
     pub(super) fn end_call(&self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
+        self.calls.add(-1);
     }
 
     /// Records a failure of the host.

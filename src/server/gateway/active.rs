@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::active_stats::EndpointStats;
+use crate::per_worker::{OwnArc, Spread};
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::methods::{COMMON, RARE};
 use crate::runtime::response_edits::ResponseEdits;
@@ -31,7 +32,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 pub(crate) struct Active {
     pub service: Arc<Service>,
     /// By `Endpoint::id`.
-    routes: Box<[Arc<Route>]>,
+    routes: Box<[Spread<Route>]>,
     common: Arc<Common>,
 }
 
@@ -81,7 +82,7 @@ impl Active {
             draining,
         });
         let route = |endpoint: &Arc<Endpoint>| {
-            Arc::new(Route {
+            Spread::new(Route {
                 endpoint: Arc::clone(endpoint),
                 metrics: metrics.route(&endpoint.pattern, endpoint.method.as_str()),
                 stats: EndpointStats::new(common.stats.as_deref(), endpoint),
@@ -96,8 +97,8 @@ impl Active {
     }
 
     /// The endpoint with this [`Endpoint::id`].
-    pub(super) fn route(&self, id: usize) -> Option<&Arc<Route>> {
-        self.routes.get(id)
+    pub(super) fn route(&self, id: usize) -> Option<OwnArc<Route>> {
+        self.routes.get(id).map(Spread::share)
     }
 
     pub(in crate::server) fn common(&self) -> &Arc<Common> {

@@ -9,6 +9,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::active::{Active, Common, Route};
+use crate::per_worker::OwnArc;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Host, Notes, RequestId};
@@ -55,8 +56,8 @@ pub(crate) struct Ctx {
 #[derive(Debug)]
 enum Place {
     /// All of it, until it is decided what happens to the request.
-    Service(Arc<Active>),
-    Endpoint(Arc<Route>),
+    Service(OwnArc<Active>),
+    Endpoint(OwnArc<Route>),
     /// The request is for no endpoint.
     Outside(Arc<Common>),
 }
@@ -64,7 +65,7 @@ enum Place {
 impl Ctx {
     /// A new request, to be served by `active`.
     #[inline]
-    pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
+    pub(super) fn new(active: OwnArc<Active>, in_flight: InFlight) -> Ctx {
         Ctx {
             started: Instant::now(),
             place: Place::Service(active),
@@ -85,7 +86,7 @@ impl Ctx {
     }
 
     /// The request is for this endpoint, and counts as one of its requests in flight as long as it lasts.
-    pub(super) fn enter(&mut self, route: &Arc<Route>) {
+    pub(super) fn enter(&mut self, route: &OwnArc<Route>) {
         self.leave();
         route.metrics.entered();
         self.place = Place::Endpoint(Arc::clone(route));
@@ -122,7 +123,7 @@ impl Ctx {
     }
 
     /// The whole configuration, before the endpoint is known.
-    pub(super) fn active(&self) -> Option<Arc<Active>> {
+    pub(super) fn active(&self) -> Option<OwnArc<Active>> {
         match &self.place {
             Place::Service(active) => Some(Arc::clone(active)),
             Place::Endpoint(_) | Place::Outside(_) => None,

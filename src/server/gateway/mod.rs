@@ -35,6 +35,7 @@ pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
 use self::report::begin;
+use crate::per_worker::{OwnArc, Spread};
 use crate::runtime::boxed::{boxed, in_place};
 use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
@@ -47,7 +48,7 @@ use crate::telemetry::{observe, request_id};
 /// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub active: ArcSwap<Active>,
+    pub active: ArcSwap<Spread<Active>>,
     pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
 }
@@ -120,7 +121,7 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: Arc<Active>,
+        active: OwnArc<Active>,
         mut decision: Decision,
     ) -> Result<()> {
         let service = &active.service;
@@ -147,11 +148,11 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: Arc<Active>,
+        active: OwnArc<Active>,
         decision: Decision,
     ) -> Result<()> {
         let route = match decision {
-            Decision::Endpoint(id) => active.route(id).map(Arc::clone),
+            Decision::Endpoint(id) => active.route(id),
             _ => None,
         };
         // A long stream or file must not keep all endpoints after a reload.
@@ -264,7 +265,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Ctx>;
 
     fn new_ctx(&self) -> Box<Ctx> {
-        let active = self.shared.active.load_full();
+        let active = self.shared.active.load().share();
         boxed(|| Ctx::new(active, self.shared.metrics.request()))
     }
 

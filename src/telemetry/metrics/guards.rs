@@ -1,13 +1,29 @@
 //! Counts that go down again when a guard is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::{Metrics, parts};
+use super::Metrics;
+
+/// What one worker counted of all requests.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Requests {
+    /// It may end on another worker, but it ends in this part.
+    pub(super) in_flight: AtomicI64,
+    pub(super) panics: AtomicU64,
+}
 
 /// Counts one request until it is dropped, also if its task is dropped or panics.
 #[derive(Debug)]
-pub(crate) struct InFlight(pub(super) Arc<parts::Requests>);
+pub(crate) struct InFlight(Arc<Requests>);
+
+impl InFlight {
+    pub(super) fn new(part: &Arc<Requests>) -> InFlight {
+        part.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(part))
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

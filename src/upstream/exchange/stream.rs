@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::long_head::LongHead;
 use super::resend::Kept;
 use super::upload::Upload;
+use crate::per_worker::OwnArc;
 use crate::telemetry::observe::{RoundTrip, Unseen};
 use crate::upstream::budget::Charge;
 use crate::upstream::client::Client;
@@ -86,7 +87,7 @@ pub struct Exchange<'a> {
     pub(super) long: Option<Box<LongHead>>,
     /// The data on this connection is ambiguous, so it is closed after this exchange.
     pub(super) spoiled: bool,
-    pub(super) peers: Arc<Peers>,
+    pub(super) peers: OwnArc<Peers>,
     pub(super) peer: usize,
     /// Present if the exchange is observed.
     pub(super) trip: Option<Box<RoundTrip>>,
