@@ -4,7 +4,6 @@
 //! ends when the connection is used again. That costs more than a tenth of all the work of a proxied request. Here a
 //! returning connection is put on a shelf, and one task looks through the shelves a few times within the idle timeout.
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,7 +13,7 @@ use futures::FutureExt;
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
-use super::processors;
+use crate::per_worker::{self, Parts};
 
 /// How often connections are looked through within the idle timeout.
 const LOOKS: u32 = 16;
@@ -22,8 +21,6 @@ const LOOKS: u32 = 16;
 /// it is about to be used.
 const MIN_LOOK: Duration = Duration::from_millis(10);
 const MAX_LOOK: Duration = Duration::from_secs(1);
-/// The maximum number of shelves. Each thread uses its own first, so threads seldom wait for each other.
-const MAX_SHELVES: usize = 16;
 
 /// The number of idle connections that one client keeps.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +31,9 @@ pub(super) struct Limits {
 
 /// The idle connections of one client, by the key of their peer.
 pub(super) struct Idle {
-    shelves: Box<[Shelf]>,
-    /// The number of connections on all shelves.
+    /// Each worker uses its own first, so workers seldom wait for each other.
+    shelves: Parts<Box<Shelf>>,
+    /// The number of places on all shelves: of connections, and those that shelves have reserved.
     count: AtomicUsize,
     limits: Limits,
     timeout: Duration,
@@ -48,7 +46,16 @@ pub(super) struct Idle {
 /// Aligned, so that two shelves never share a cache line.
 #[repr(align(128))]
 #[derive(Default)]
-struct Shelf(Mutex<HashMap<u64, VecDeque<Waiting>, ahash::RandomState>>);
+struct Shelf(Mutex<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    /// By the key of the peer.
+    waiting: HashMap<u64, VecDeque<Waiting>, ahash::RandomState>,
+    /// Counted places without a connection. The connection that is taken usually returns, so that its place stays counted
+    /// and workers do not change the common number for each call.
+    reserved: usize,
+}
 
 struct Waiting {
     stream: Stream,
@@ -58,11 +65,8 @@ struct Waiting {
 impl Idle {
     /// Keeps each connection for `timeout`.
     pub(super) fn new(limits: Limits, timeout: Duration) -> Arc<Idle> {
-        let threads = processors::granted();
         Arc::new(Idle {
-            shelves: (0..threads.min(MAX_SHELVES))
-                .map(|_| Shelf::default())
-                .collect(),
+            shelves: Parts::new(),
             count: AtomicUsize::new(0),
             limits,
             timeout,
@@ -76,11 +80,9 @@ impl Idle {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let first = place();
-        for index in 0..self.shelves.len() {
-            while let Some(mut stream) = self.shelf(first + index).and_then(|shelf| shelf.pop(key))
-            {
-                self.count.fetch_sub(1, Ordering::Relaxed);
+        // The own shelf is among all of them once more, and then has no connection.
+        for shelf in std::iter::once(self.shelves.own()).chain(self.shelves.all()) {
+            while let Some(mut stream) = self.pop(shelf, key) {
                 if is_quiet(&mut stream) {
                     return Some(stream);
                 }
@@ -89,27 +91,46 @@ impl Idle {
         None
     }
 
+    /// Takes a connection from a shelf.
+    fn pop(&self, shelf: &Shelf, key: u64) -> Option<Stream> {
+        let mut contents = shelf.lock();
+        let taken = contents.waiting.get_mut(&key)?.pop_back()?;
+        if contents.reserved < self.most_reserved() {
+            contents.reserved += 1;
+        } else {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(taken.stream)
+    }
+
+    /// How many places a shelf may reserve: all of them together a quarter of the limit.
+    fn most_reserved(&self) -> usize {
+        self.limits.all / (4 * per_worker::number())
+    }
+
     /// Keeps a connection, unless its peer has enough of them. Beyond the limit for all, the one that has waited longest
     /// on the shelf makes room.
     pub(super) fn put(self: &Arc<Self>, key: u64, stream: Stream) {
-        let Some(shelf) = self.shelf(place()) else {
-            return;
-        };
         if self.timeout.is_zero() || self.is_enough(key) {
             return;
         }
-        if self.count.fetch_add(1, Ordering::SeqCst) >= self.limits.all {
+        let since = self.now.load(Ordering::Relaxed);
+        let mut contents = self.shelves.own().lock();
+        let mut oldest = None;
+        if contents.reserved > 0 {
+            contents.reserved -= 1;
+        } else if self.count.fetch_add(1, Ordering::SeqCst) >= self.limits.all {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            if !shelf.drop_oldest() {
+            oldest = contents.take_oldest();
+            if oldest.is_none() {
                 return;
             }
         }
-        let since = self.now.load(Ordering::Relaxed);
-        shelf
-            .lock()
-            .entry(key)
-            .or_default()
-            .push_back(Waiting { stream, since });
+        let of_peer = contents.waiting.entry(key).or_default();
+        of_peer.push_back(Waiting { stream, since });
+        drop(contents);
+        // Closed outside of the lock.
+        drop(oldest);
         // Sequentially consistent with the counter: either the ending task sees this connection, or this code sees that
         // the task has ended.
         if !self.watched.load(Ordering::SeqCst) && !self.watched.swap(true, Ordering::SeqCst) {
@@ -124,14 +145,10 @@ impl Idle {
         self.count.load(Ordering::Relaxed) >= most
             && self
                 .shelves
-                .iter()
+                .all()
                 .map(|shelf| shelf.len(key))
                 .sum::<usize>()
                 >= most
-    }
-
-    fn shelf(&self, index: usize) -> Option<&Shelf> {
-        self.shelves.get(index % self.shelves.len().max(1))
     }
 
     fn between_looks(&self) -> Duration {
@@ -143,44 +160,44 @@ impl Idle {
         let now = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let looks = self.timeout.as_nanos() / self.between_looks().as_nanos().max(1);
         let most = u32::try_from(looks).unwrap_or(u32::MAX);
-        for shelf in &self.shelves {
-            let gone = shelf.take_closed(|waiting| {
+        for shelf in self.shelves.all() {
+            let mut contents = shelf.lock();
+            let gone = contents.take_closed(|waiting| {
                 now.wrapping_sub(waiting.since) > most || !is_quiet(&mut waiting.stream)
             });
-            self.count.fetch_sub(gone.len(), Ordering::Relaxed);
+            let places = gone.len() + std::mem::take(&mut contents.reserved);
+            self.count.fetch_sub(places, Ordering::Relaxed);
+            drop(contents);
+            // Closed outside of the lock.
+            drop(gone);
         }
     }
 }
 
 impl Shelf {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<Waiting>, ahash::RandomState>> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn len(&self, key: u64) -> usize {
-        self.lock().get(&key).map_or(0, VecDeque::len)
+        self.lock().waiting.get(&key).map_or(0, VecDeque::len)
     }
+}
 
-    fn pop(&self, key: u64) -> Option<Stream> {
-        Some(self.lock().get_mut(&key)?.pop_back()?.stream)
-    }
-
-    /// Closes the connection that has waited longest. `false` if there is none.
-    fn drop_oldest(&self) -> bool {
-        let mut held = self.lock();
-        let oldest = held
-            .values_mut()
+impl Contents {
+    /// The connection that has waited longest.
+    fn take_oldest(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.values_mut();
+        let oldest = waiting
             .filter(|waiting| !waiting.is_empty())
             .min_by_key(|waiting| waiting.front().map(|first| first.since));
-        let oldest = oldest.and_then(VecDeque::pop_front);
-        drop(held);
-        oldest.is_some()
+        oldest.and_then(VecDeque::pop_front)
     }
 
-    /// Removes the connections for which `is_closed` holds. They are closed outside of the lock.
-    fn take_closed(&self, mut is_closed: impl FnMut(&mut Waiting) -> bool) -> Vec<Waiting> {
+    /// Removes the connections for which `is_closed` holds.
+    fn take_closed(&mut self, mut is_closed: impl FnMut(&mut Waiting) -> bool) -> Vec<Waiting> {
         let mut gone = Vec::new();
-        self.lock().retain(|_, waiting| {
+        self.waiting.retain(|_, waiting| {
             let (closed, kept) = std::mem::take(waiting)
                 .into_iter()
                 .map(|mut one| (is_closed(&mut one), one))
@@ -225,19 +242,6 @@ fn is_quiet(stream: &mut Stream) -> bool {
         );
     }
     read.is_none()
-}
-
-/// The shelf of this thread.
-fn place() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    PLACE.get().unwrap_or_else(|| {
-        let place = NEXT.fetch_add(1, Ordering::Relaxed) % MAX_SHELVES;
-        PLACE.set(Some(place));
-        place
-    })
 }
 
 #[cfg(test)]
@@ -305,6 +309,23 @@ mod tests {
         assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0, "closed");
         assert!(idle.take(1).is_none());
         assert!(idle.take(2).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_connection_stays_counted_while_it_is_used() {
+        let listener = listener().await;
+        let idle = Idle::new(limits(8 * per_worker::number(), 8), LONG);
+        let count = || idle.count.load(Ordering::Relaxed);
+        let (one, _its_end) = connection(&listener).await;
+        idle.put(1, one);
+        let one = idle.take(1).unwrap();
+        assert_eq!(count(), 1);
+        idle.put(1, one);
+        assert_eq!(count(), 1);
+        let used = idle.take(1);
+        assert!(used.is_some() && idle.take(1).is_none());
+        idle.look();
+        assert_eq!(count(), 0, "not longer than to the next look");
     }
 
     #[tokio::test]
