@@ -32,7 +32,7 @@ pub(crate) const FREE: usize = 16 * 1024;
 static PROCESS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static STORES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
 static PAGES: Budget = Budget::new(u64::MAX, &memory::PROCESS);
-static CALLS: Budget = Budget::new(u64::MAX, &memory::PROCESS);
+static CALLS: Budget = Budget::without_limit(&memory::PROCESS);
 
 /// The bytes that are held, and the limit.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Budget {
     used: AtomicU64,
     rejected: AtomicU64,
     memory: &'static Memory,
+    /// Only the memory limits it, and its own bytes are not counted.
+    has_limit: bool,
 }
 
 /// The limit is reached.
@@ -62,6 +64,14 @@ impl Budget {
             used: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             memory,
+            has_limit: true,
+        }
+    }
+
+    const fn without_limit(memory: &'static Memory) -> Budget {
+        Budget {
+            has_limit: false,
+            ..Budget::new(u64::MAX, memory)
         }
     }
 
@@ -121,10 +131,15 @@ impl Budget {
 
     fn add(&self, bytes: u64) {
         self.memory.add(bytes);
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+        if self.has_limit {
+            self.used.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     fn release(&self, bytes: u64) {
+        if !self.has_limit {
+            return self.memory.release_part(bytes);
+        }
         self.memory.release(bytes);
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -132,8 +147,11 @@ impl Budget {
     /// Takes the bytes if they fit. A failed attempt never holds bytes, so it cannot
     /// make a concurrent smaller one fail.
     fn take(&'static self, bytes: u64) -> bool {
-        let most = self.limit();
         let left = self.memory.most(self.reserve());
+        if !self.has_limit {
+            return self.memory.take_part(bytes, left);
+        }
+        let most = self.limit();
         if !self.memory.has(bytes, left) || !add_within(&self.used, bytes, most) {
             return false;
         }
@@ -425,6 +443,30 @@ mod tests {
         });
         drop(held);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_only_the_memory_limits_is_taken_from_an_allowance_of_the_worker() {
+        let memory: &'static Memory = Box::leak(Box::new(Memory::new(1 << 30)));
+        let calls: &'static Budget = Box::leak(Box::new(Budget::without_limit(memory)));
+        let mut one = calls.charge();
+        one.cover(5000).unwrap();
+        assert_eq!(memory.taken(), 5000, "without the allowance");
+        assert!(memory.is_short((1 << 30) - 4999) && !memory.is_short((1 << 30) - 5000));
+        drop(one);
+        assert_eq!(memory.taken(), 0);
+        // An allowance is taken back if the memory is used up.
+        calls.charge().cover(5000).unwrap();
+        let mut most = calls.charge();
+        most.cover(1 << 30).unwrap();
+        let mut other = calls.charge();
+        assert_eq!(other.cover(1), Err(Full));
+        drop(most);
+        other.cover(5000).unwrap();
+        // A charge may end on another worker.
+        std::thread::spawn(move || drop(other)).join().unwrap();
+        assert_eq!(memory.taken(), 0);
+        assert!(!memory.is_short(1 << 30), "nothing is left over");
     }
 
     #[test]

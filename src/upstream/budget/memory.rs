@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{add_within, available};
+use crate::per_worker::{Apart, Parts};
 use crate::telemetry::process::resident_bytes;
 
 pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
@@ -10,11 +11,19 @@ pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
 /// The minimum memory of a process without traffic, including its threads.
 const IDLE: u64 = 40 << 20;
 
+/// What a worker takes at once for many small charges.
+const ALLOWANCE: u64 = 128 * 1024;
+/// The maximum size of a small charge.
+const SMALL: u64 = ALLOWANCE / 8;
+
 /// The bytes that are granted, and those that are taken.
 #[derive(Debug)]
 pub(crate) struct Memory {
     granted: AtomicU64,
+    /// With the unused part of the allowances.
     taken: AtomicU64,
+    /// What each worker has taken and does not use now. So workers do not change `taken` for each call.
+    unused: Parts<Box<Apart<AtomicU64>>>,
 }
 
 impl Memory {
@@ -22,6 +31,7 @@ impl Memory {
         Memory {
             granted: AtomicU64::new(granted),
             taken: AtomicU64::new(0),
+            unused: Parts::new(),
         }
     }
 
@@ -40,8 +50,11 @@ impl Memory {
         self.granted.load(Ordering::Relaxed)
     }
 
+    /// The bytes in use.
     pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        let unused = self.unused.all();
+        let unused: u64 = unused.map(|own| own.0.load(Ordering::Relaxed)).sum();
+        self.taken.load(Ordering::Relaxed).saturating_sub(unused)
     }
 
     /// Whether more is taken than the granted memory without `reserve`.
@@ -56,12 +69,53 @@ impl Memory {
 
     /// Whether the bytes fit into `most`.
     pub(super) fn has(&self, bytes: u64, most: u64) -> bool {
-        self.taken().saturating_add(bytes) <= most
+        let fits = || self.taken.load(Ordering::Relaxed).saturating_add(bytes) <= most;
+        fits() || (self.collect() && fits())
     }
 
     /// Takes the bytes unless more than `most` would be taken.
     pub(super) fn take(&self, bytes: u64, most: u64) -> bool {
-        add_within(&self.taken, bytes, most)
+        let take = || add_within(&self.taken, bytes, most);
+        take() || (self.collect() && take())
+    }
+
+    /// The same from the allowance of this worker, if the bytes are few. To be released with [`Memory::release_part`].
+    pub(super) fn take_part(&self, bytes: u64, most: u64) -> bool {
+        if bytes > SMALL {
+            return self.take(bytes, most);
+        }
+        let own = &self.unused.own().0;
+        if subtract(own, bytes) {
+            return true;
+        }
+        if add_within(&self.taken, bytes + ALLOWANCE, most) {
+            own.fetch_add(ALLOWANCE, Ordering::Relaxed);
+            return true;
+        }
+        self.take(bytes, most)
+    }
+
+    /// Releases bytes into the allowance of this worker, and from it what is too much.
+    pub(super) fn release_part(&self, bytes: u64) {
+        if bytes > SMALL {
+            return self.release(bytes);
+        }
+        let own = &self.unused.own().0;
+        let unused = own
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
+        if unused > 2 * ALLOWANCE && subtract(own, unused - ALLOWANCE) {
+            self.release(unused - ALLOWANCE);
+        }
+    }
+
+    /// Takes back what workers do not use. `false` if there is nothing.
+    #[cold]
+    fn collect(&self) -> bool {
+        let unused = self.unused.all();
+        let unused: u64 = unused.map(|own| own.0.swap(0, Ordering::Relaxed)).sum();
+        self.release(unused);
+        unused > 0
     }
 
     pub(crate) fn add(&self, bytes: u64) {
@@ -71,6 +125,13 @@ impl Memory {
     pub(crate) fn release(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// Subtracts the bytes if there are so many.
+fn subtract(counter: &AtomicU64, bytes: u64) -> bool {
+    let less = |held: u64| held.checked_sub(bytes);
+    let order = Ordering::Relaxed;
+    counter.fetch_update(order, order, less).is_ok()
 }
 
 /// What remains after the `resident` bytes. An eighth is for what is not counted, and for pages that the allocator
