@@ -1,5 +1,6 @@
 //! The state machine of a circuit breaker, as in KrakenD.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,40 @@ pub(crate) struct CircuitBreaker {
     settings: Settings,
     clock: Clock,
     machine: Mutex<Machine>,
+    calm: Calm,
+}
+
+/// What successful calls read instead of taking the lock: whether the circuit is closed and has no failures.
+///
+/// Two calls at the end of a window may read one number of the old window and one of the new. Then a result is ignored, as
+/// one that arrives after the window.
+#[derive(Debug, Default)]
+struct Calm {
+    /// The generation and one more, or 0 if the lock must be taken.
+    generation: AtomicU64,
+    /// The end of the window in nanoseconds.
+    until: AtomicU64,
+}
+
+impl Calm {
+    fn publish(&self, machine: &Machine) {
+        let is_calm = machine.state == State::Closed && machine.failures_in_a_row == 0;
+        let generation = if is_calm { machine.generation + 1 } else { 0 };
+        if self.generation.load(Ordering::Relaxed) != generation {
+            self.until
+                .store(machine.ends.map_or(u64::MAX, nanos), Ordering::Relaxed);
+            self.generation.store(generation, Ordering::Release);
+        }
+    }
+
+    fn generation(&self, now: Duration) -> Option<u64> {
+        let generation = self.generation.load(Ordering::Acquire).checked_sub(1)?;
+        (nanos(now) <= self.until.load(Ordering::Relaxed)).then_some(generation)
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
@@ -78,16 +113,20 @@ impl CircuitBreaker {
     /// A closed circuit.
     pub(crate) fn new(settings: Settings, clock: Clock) -> CircuitBreaker {
         let ends = settings.interval.map(|interval| clock.now() + interval);
+        let machine = Machine {
+            state: State::Closed,
+            generation: 0,
+            failures_in_a_row: 0,
+            ends,
+            trial: false,
+        };
+        let calm = Calm::default();
+        calm.publish(&machine);
         CircuitBreaker {
             settings,
             clock,
-            machine: Mutex::new(Machine {
-                state: State::Closed,
-                generation: 0,
-                failures_in_a_row: 0,
-                ends,
-                trial: false,
-            }),
+            machine: Mutex::new(machine),
+            calm,
         }
     }
 
@@ -163,8 +202,12 @@ impl BackendStep for CircuitBreaker {
 
     fn before(&self) -> Result<Ticket, Failure> {
         let now = self.clock.now();
+        if let Some(generation) = self.calm.generation(now) {
+            return Ok(Ticket(generation));
+        }
         let mut machine = self.locked();
         self.catch_up(&mut machine, now);
+        self.calm.publish(&machine);
         match machine.state {
             State::Closed => {}
             State::Open => {
@@ -201,21 +244,28 @@ impl CircuitBreaker {
     /// Counts the result of a call.
     pub(crate) fn record(&self, ticket: Ticket, failed: bool) {
         let now = self.clock.now();
-        let mut machine = self.locked();
-        self.catch_up(&mut machine, now);
-        if machine.generation != ticket.0 {
+        if !failed && self.calm.generation(now) == Some(ticket.0) {
             return;
         }
+        let mut machine = self.locked();
+        self.catch_up(&mut machine, now);
+        if machine.generation == ticket.0 {
+            self.count(&mut machine, failed, now);
+        }
+        self.calm.publish(&machine);
+    }
+
+    fn count(&self, machine: &mut Machine, failed: bool, now: Duration) {
         match (machine.state, failed) {
             (State::Closed, false) => machine.failures_in_a_row = 0,
             (State::Closed, true) => {
                 machine.failures_in_a_row += 1;
                 if machine.failures_in_a_row > self.settings.max_errors {
-                    self.change(&mut machine, State::Open, now);
+                    self.change(machine, State::Open, now);
                 }
             }
-            (State::HalfOpen, false) => self.change(&mut machine, State::Closed, now),
-            (State::HalfOpen, true) => self.change(&mut machine, State::Open, now),
+            (State::HalfOpen, false) => self.change(machine, State::Closed, now),
+            (State::HalfOpen, true) => self.change(machine, State::Open, now),
             // No ticket belongs to this state.
             (State::Open, _) => {}
         }
@@ -229,5 +279,29 @@ impl State {
             State::HalfOpen => "half-open",
             State::Open => "open",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_without_failures_do_not_wait_for_the_lock() {
+        let clock = Clock::manual();
+        let breaker = CircuitBreaker::new(Settings::counting(Some(60), None, None), clock.clone());
+        let succeed = || {
+            let ticket = breaker.before().ok().unwrap();
+            breaker.after(ticket, Outcome::Success);
+            ticket.0
+        };
+        let held = breaker.locked();
+        assert_eq!((succeed(), succeed()), (0, 0));
+        drop(held);
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(succeed(), 1, "a new window");
+        let held = breaker.locked();
+        assert_eq!(succeed(), 1);
+        drop(held);
     }
 }
