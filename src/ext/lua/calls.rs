@@ -1,15 +1,17 @@
 //! `http_response`: calls that scripts make.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
 
-use super::headers::{Spelling, field_name, field_value, first, values};
+use super::failure::Stop;
+use super::headers::{Spelling, charge, field_name, field_value, first, sizes, values};
 use super::library::text;
-use super::objects::{bytes, list};
-use super::run::{Run, add_field, field_bytes, run};
+use super::objects::{bytes, list, method, url_part};
+use super::run::{
+    MAX_FIELDS, Run, add_field, field_bytes, run, run_for, text_length, too_many_fields,
+};
+use super::tree::texts_bytes;
 use crate::upstream::SideResponse;
 
 /// A call that a script waits for.
@@ -33,11 +35,16 @@ impl UserData for HttpResponse {
         methods.add_method("headers", |lua, response, args: MultiValue| {
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
             let value = first(&response.0.headers, &name, Spelling::Any);
+            let length = value.map_or(0, HeaderValue::len);
+            run(lua)?.fund(lua, length).map_err(Stop::raised)?;
             lua.create_string(value.map(|value| value.as_bytes()).unwrap_or_default())
         });
         methods.add_method("headerList", |lua, response, args: MultiValue| {
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
-            let values = values(&response.0.headers, &name, Spelling::Any);
+            let headers = &response.0.headers;
+            let (count, bytes) = sizes(headers, &name, Spelling::Any);
+            run(lua)?.spend(texts_bytes(count, bytes))?;
+            let values = values(headers, &name, Spelling::Any);
             list(lua, &mut *run(lua)?, values)
         });
         methods.add_method("body", |lua, response, _: MultiValue| {
@@ -52,13 +59,20 @@ impl UserData for HttpResponse {
 /// is suspended, so that no thread waits.
 pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
     let begin = lua.create_function(|lua, args: MultiValue| {
-        let mut run = run(lua)?;
+        let mut run = run_for(lua, &args)?;
         let call = call(&mut run, &args)?;
         run.call = Some(call);
         Ok(())
     })?;
     let end = lua.create_function(|lua, _: MultiValue| {
-        let answered = run(lua)?.answered.take();
+        let mut run = run(lua)?;
+        let answered = run.answered.take();
+        if let Some(Ok(response)) = &answered {
+            let fields = response.0.headers.iter();
+            let bytes = fields.map(|(name, value)| field_bytes(name, value.len()));
+            run.spend(bytes.sum())?;
+        }
+        drop(run);
         match answered {
             Some(Ok(response)) => lua.create_userdata(response),
             Some(Err(error)) => Err(error),
@@ -72,17 +86,13 @@ fn call(run: &mut Run, args: &MultiValue) -> Result<HttpCall> {
     if !matches!(args.len(), 1 | 3 | 4) {
         return Err(Error::runtime("need 1, 3 or 4 arguments"));
     }
-    let argument = |at: usize| match args.get(at) {
-        Some(value) => text(value).map(Cow::into_owned),
-        None => Ok(Vec::new()),
-    };
     let method = match args.len() {
         1 => Method::GET,
-        _ => Method::from_bytes(&argument(1)?).map_err(|_| Error::runtime("invalid method"))?,
+        _ => args.get(1).map_or(Ok(Method::GET), method)?,
     };
     Ok(HttpCall {
         method,
-        url: String::from_utf8_lossy(&argument(0)?).into_owned(),
+        url: args.front().map_or(Ok(String::new()), url_part)?,
         headers: fields(run, args.get(3))?,
         body: args.get(2).map_or(Ok(Bytes::new()), bytes)?,
     })
@@ -102,9 +112,11 @@ fn fields(run: &mut Run, value: Option<&Value>) -> Result<HeaderMap> {
             map.remove(&name);
         }
         let mut add = |value: &Value| {
-            let value = text(value)?;
-            run.spend(field_bytes(&name, value.len()))?;
-            add_field(&mut map, &name, field_value(&value)?)
+            if map.len() >= MAX_FIELDS {
+                return Err(too_many_fields());
+            }
+            let charge = charge(run, &name, text_length(value), map.len())?;
+            add_field(&mut map, &name, field_value(text(value)?, charge)?)
         };
         match value {
             Value::Table(values) => values.sequence_values::<Value>().try_for_each(|v| add(&v?)),

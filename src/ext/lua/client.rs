@@ -1,13 +1,15 @@
 //! `ctx`: the script's access to the client's request.
 
-use mlua::{MultiValue, Result, UserData, UserDataMethods, Value};
+use mlua::{Error, MultiValue, Result, UserData, UserDataMethods, Value};
 
+use super::failure::Stop;
 use super::headers::{Spelling, header_list, headers};
-use super::library::{need_arguments, text};
+use super::library::need_arguments;
 use super::objects::{
-    bytes, method, not_here, param_bytes, params_table, plain, set_param, string, target, unread,
+    MAX_PART, bytes, method, not_here, pairs_bytes, param_bytes, params_table, part, plain,
+    set_param, string, target, too_long, unread, url_part,
 };
-use super::run::{ClientView, Fields, Run, run};
+use super::run::{ClientView, Fields, Run, run_for, text_length};
 use crate::runtime::forward::{Pair, QueryRules};
 use crate::runtime::template::{self, escape};
 
@@ -18,7 +20,7 @@ pub(super) struct Client;
 impl UserData for Client {
     fn add_methods<M: UserDataMethods<Client>>(methods: &mut M) {
         methods.add_method("method", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = client(&mut run)?;
             let Some(value) = args.front() else {
                 return string(lua, view.method.as_str());
@@ -28,7 +30,7 @@ impl UserData for Client {
             Ok(Value::Nil)
         });
         methods.add_method("url", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = client(&mut run)?;
             let Some(value) = args.front() else {
                 return match &view.query {
@@ -45,19 +47,25 @@ impl UserData for Client {
             Ok(Value::Nil)
         });
         methods.add_method("host", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = client(&mut run)?;
             let Some(value) = args.front() else {
                 return string(lua, &view.host);
             };
-            view.host = plain(value)?;
+            view.host = url_part(value)?;
             view.changed.host = true;
             Ok(Value::Nil)
         });
         methods.add_method("query", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let name = text(args.front().ok_or_else(need_arguments)?)?;
+            let mut run = run_for(lua, &args)?;
+            let name = part(args.front().ok_or_else(need_arguments)?)?;
+            let added = args
+                .get(1)
+                .map_or(0, |value| text_length(value) + name.len());
+            let bytes = pairs_bytes(client(&mut run)?.query.as_deref());
+            run.fund(lua, bytes).map_err(Stop::raised)?;
+            let run = &mut *run;
+            let view = run.client.as_deref_mut().ok_or_else(|| not_here("ctx"))?;
             let Some(value) = args.get(1) else {
                 let pairs = QueryRules::All.pairs(view.query.as_deref(), None);
                 let found = pairs.iter().find(|pair| *pair.name == *name);
@@ -65,33 +73,33 @@ impl UserData for Client {
             };
             let value = match value {
                 Value::Nil => None,
-                value => Some(text(value)?),
+                value => Some(part(value)?),
             };
+            if added > 0 && view.query.as_deref().map_or(0, str::len) > MAX_PART {
+                return Err(too_long());
+            }
+            // Each byte may become three.
+            run.tree.spend(3 * added).map_err(Error::external)?;
             view.query = with_pair(view.query.as_deref(), &name, value.as_deref());
             view.changed.url = true;
-            // Each byte may have become three.
-            run.spend(3 * (name.len() + value.map_or(0, |value| value.len())))?;
             Ok(Value::Nil)
         });
         methods.add_method("params", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let run = &mut *run;
-            let view = client(run)?;
+            let view = run.client.as_deref_mut().ok_or_else(|| not_here("ctx"))?;
             match (args.front(), args.get(1)) {
-                (None, _) => {
-                    let params = view.params.clone();
-                    params_table(lua, &mut run.tree, &params, |name| name.to_owned())
-                }
+                (None, _) => params_table(lua, &mut run.tree, &view.params, |name| name.to_owned()),
                 (Some(name), None) => {
                     let found = view.params.get(&plain(name)?).unwrap_or("");
                     string(lua, escape::bytes(found))
                 }
                 (Some(name), Some(value)) => {
-                    let (name, value) = (plain(name)?, escape::kept(&text(value)?));
-                    let bytes = param_bytes(&name, &value);
+                    let bytes = param_bytes(name, value);
+                    run.tree.spend(bytes).map_err(Error::external)?;
+                    let (name, value) = (url_part(name)?, escape::kept(&part(value)?));
                     set_param(&mut view.params, |known| known == name, &name, value)?;
                     view.changed.params = true;
-                    run.spend(bytes)?;
                     Ok(Value::Nil)
                 }
             }
@@ -103,7 +111,7 @@ impl UserData for Client {
             header_list(lua, client_fields, Spelling::Any, &args)
         });
         methods.add_method("body", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = client(&mut run)?;
             let Some(value) = args.front() else {
                 return match view.body.clone() {

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mlua::{
-    AnyUserData, Error, Lua, MultiValue, Result, UserData, UserDataMethods, UserDataRef, Value,
+    AnyUserData, AppDataRefMut, Error, Lua, MultiValue, Result, UserData, UserDataMethods,
+    UserDataRef, Value,
 };
 
+use super::failure::Stop;
 use super::library::{need_arguments, text};
-use super::run::run;
+use super::run::{Run, run, run_for};
 use super::tree::{Id, Node, Shown, Tree, TreeError, number_text};
 use crate::runtime::json::{MAX_DEPTH, Value as Json};
 
@@ -36,14 +38,14 @@ impl List {
 impl UserData for Table {
     fn add_methods<M: UserDataMethods<Table>>(methods: &mut M) {
         methods.add_method("get", |lua, table, args: MultiValue| {
-            let key = key(&args, 0)?;
-            let shown = run(lua)?.tree.member(table.0, &key);
-            values(lua, shown)
+            let mut run = run_for(lua, &args)?;
+            let shown = run.tree.member(table.0, &key(&args, 0)?);
+            values(lua, run, shown)
         });
         methods.add_method("set", |lua, table, args: MultiValue| {
+            let mut run = run_for(lua, &args)?;
             let key = key(&args, 0)?;
             let value = args.get(1).ok_or_else(need_arguments)?;
-            let mut run = run(lua)?;
             let Some(node) = node(&mut run.tree, value, 0)? else {
                 return Ok(());
             };
@@ -55,21 +57,17 @@ impl UserData for Table {
             Ok(run(lua)?.tree.members_len(table.0))
         });
         methods.add_method("del", |lua, table, args: MultiValue| {
-            let key = key(&args, 0)?;
-            run(lua)?.tree.remove_member(table.0, &key);
+            let mut run = run_for(lua, &args)?;
+            run.tree.remove_member(table.0, &key(&args, 0)?);
             Ok(())
         });
         methods.add_method("keys", |lua, table, ()| {
-            let id = {
-                let tree = &mut run(lua)?.tree;
-                let keys = tree.keys(table.0);
-                tree.texts(keys.into_iter()).map_err(Error::external)?
-            };
+            let id = run(lua)?.tree.keys(table.0).map_err(Error::external)?;
             lua.create_userdata(List::of(id))
         });
         methods.add_method("keyExists", |lua, table, args: MultiValue| {
-            let key = key(&args, 0)?;
-            Ok(run(lua)?.tree.has(table.0, &key))
+            let run = run_for(lua, &args)?;
+            Ok(run.tree.has(table.0, &key(&args, 0)?))
         });
     }
 }
@@ -80,8 +78,9 @@ impl UserData for List {
             let Some(index) = index(&args)? else {
                 return Ok(MultiValue::new());
             };
-            let shown = run(lua)?.tree.item(list.id(), index);
-            values(lua, shown)
+            let mut run = run(lua)?;
+            let shown = run.tree.item(list.id(), index);
+            values(lua, run, shown)
         });
         methods.add_method("set", |lua, list, args: MultiValue| {
             let index = index(&args)?;
@@ -125,8 +124,17 @@ pub(super) fn constructors(lua: &Lua) -> Result<[mlua::Function; 3]> {
 }
 
 /// A value for Lua. A missing one becomes no value at all, which is not the same as `nil`.
-fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Result<MultiValue> {
-    let value = match shown.map_err(Error::external)? {
+fn values(
+    lua: &Lua,
+    mut run: AppDataRefMut<'_, Run>,
+    shown: std::result::Result<Option<Shown>, TreeError>,
+) -> Result<MultiValue> {
+    let shown = shown.map_err(Error::external)?;
+    if let Some(Shown::Text(text)) = &shown {
+        run.fund(lua, text.len()).map_err(Stop::raised)?;
+    }
+    drop(run);
+    let value = match shown {
         None => return Ok(MultiValue::new()),
         Some(Shown::Null) => Value::UserData(lua.create_userdata(Null)?),
         Some(Shown::Bool(yes)) => Value::Boolean(yes),
@@ -158,7 +166,7 @@ fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
 
 fn list(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<Node>> {
     let mut list = tree.list().map_err(Error::external)?;
-    for (index, item) in items(table)?.into_iter().enumerate() {
+    for (index, item) in items(tree, table)?.into_iter().enumerate() {
         if let Some(node) = node(tree, &item, depth + 1)? {
             list = tree.set_item(list, index, node).map_err(Error::external)?;
         }
@@ -169,6 +177,11 @@ fn list(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<Nod
 fn object(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<Node>> {
     let object = tree.object().map_err(Error::external)?;
     table.for_each(|key: Value, item: Value| {
+        if let Value::String(key) = &key {
+            // Two copies, and a third one in the object.
+            tree.prepare(3 * key.as_bytes().len())
+                .map_err(Error::external)?;
+        }
         let key = String::from_utf8_lossy(&text(&key)?).into_owned();
         match node(tree, &item, depth + 1)? {
             Some(node) => tree.set_member(object, &key, node).map_err(Error::external),
@@ -187,7 +200,8 @@ fn leaf(tree: &mut Tree, value: &Value) -> Result<Option<Json>> {
             None => return Err(Error::runtime("JSON cannot contain this number")),
         },
         Value::String(text) => {
-            tree.prepare(text.as_bytes().len())
+            // One copy, or two if it is not UTF-8.
+            tree.prepare(2 * text.as_bytes().len())
                 .map_err(Error::external)?;
             Json::string(text.to_string_lossy())
         }
@@ -223,10 +237,14 @@ fn place(key: &Value) -> Option<i64> {
     }
 }
 
+/// What an item takes until it is in the tree: its place in two vectors that grow, and what refers to it in Lua.
+const ITEM: usize = 4 * size_of::<(i64, Value)>();
+
 /// The items of a list, in the order of the keys.
-fn items(table: &mlua::Table) -> Result<Vec<Value>> {
+fn items(tree: &mut Tree, table: &mlua::Table) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     table.for_each(|key: Value, item: Value| {
+        tree.spend(ITEM).map_err(Error::external)?;
         items.extend(place(&key).map(|place| (place, item)));
         Ok(())
     })?;

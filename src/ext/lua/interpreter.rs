@@ -395,7 +395,8 @@ fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
     let (looked, number) = {
         let mut run = run(lua)?;
         let took = run.looked.elapsed();
-        let looked = run.look().and_then(|()| run.fund(lua, 0));
+        // A script that waits for its turn has charged what it uses.
+        let looked = run.fund(lua, 0).and_then(|()| run.look());
         run.looked = Instant::now();
         (looked, run.pace.next(took))
     };

@@ -10,7 +10,7 @@ use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 use super::failure::{CustomError, Stop, located};
 use super::objects::status;
 use super::pool::Outside;
-use super::run::run;
+use super::run::{run, run_for, text_length};
 use super::tree::number_text;
 use super::{calls, collections, objects, syntax, text as strings};
 use crate::named_file;
@@ -85,8 +85,12 @@ pub(super) fn need_arguments() -> Error {
 }
 
 /// `custom_error(message, status, content_type)`, which does not return.
-fn custom_error(_: &Lua, args: MultiValue) -> Result<()> {
-    let message = text(args.front().ok_or_else(need_arguments)?)?;
+fn custom_error(lua: &Lua, args: MultiValue) -> Result<()> {
+    let message = args.front().ok_or_else(need_arguments)?;
+    // Lua frees the error when it collects garbage, and does not know its size.
+    let bytes = size_of::<CustomError>() + 2 * text_length(message);
+    run_for(lua, &args)?.spend(bytes)?;
+    let message = text(message)?;
     let content_type = match args.get(2) {
         None | Some(Value::Nil) => None,
         Some(value) => HeaderValue::from_bytes(&text(value)?)
@@ -113,7 +117,7 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     let text = match error.downcast_ref::<CustomError>() {
         Some(custom) => {
             // A script may raise and catch any number of them.
-            run.spend(size_of::<CustomError>() + custom.message.len())?;
+            run.spend(size_of::<CustomError>() + 2 * custom.message.len())?;
             run.caught.push(custom.clone());
             custom.message.clone()
         }
@@ -128,8 +132,11 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
 
 /// One line to standard output.
 fn print(lua: &Lua, outside: Arc<Outside>) -> Result<Function> {
-    lua.create_function(move |_, line: LuaString| {
-        let mut bytes = line.as_bytes().to_vec();
+    lua.create_function(move |lua, line: LuaString| {
+        let line = line.as_bytes();
+        run(lua)?.fund(lua, line.len()).map_err(Stop::raised)?;
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(&line);
         bytes.push(b'\n');
         outside.print(bytes);
         Ok(())
@@ -144,12 +151,13 @@ fn number(_: &Lua, number: f64) -> Result<String> {
 /// The content of a file, or nil and the reason.
 fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
     let name = path.to_string_lossy();
+    // The text is copied to Lua.
+    let length = std::fs::metadata(&*name).map_or(0, |file| file.len().min(MAX_FILE_BYTES));
+    let copies = 2 * usize::try_from(length).unwrap_or(usize::MAX / 2);
+    run(lua)?.fund(lua, copies).map_err(Stop::raised)?;
     let read = named_file::read_only_file(Path::new(&*name), MAX_FILE_BYTES);
     Ok(match read {
-        Ok(text) => {
-            run(lua)?.fund(lua, 2 * text.len()).map_err(Stop::raised)?;
-            (Value::String(lua.create_string(text)?), Value::Nil)
-        }
+        Ok(text) => (Value::String(lua.create_string(text)?), Value::Nil),
         Err(error) => {
             let why = format!("cannot open {name}: {error}");
             (Value::Nil, Value::String(lua.create_string(why)?))
@@ -158,15 +166,22 @@ fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
 }
 
 /// A text in which `#` respects the `__len` of tables. Nil if the text does not use `__len`.
-fn lengths(_: &Lua, text: LuaString) -> Result<Option<String>> {
+fn lengths(lua: &Lua, text: LuaString) -> Result<Option<String>> {
     let text = text.to_string_lossy();
     let speaks = syntax::speaks_of_len(&text);
+    if speaks {
+        let bytes = syntax::rewriting_bytes(&text);
+        run(lua)?.fund(lua, bytes).map_err(Stop::raised)?;
+    }
     Ok(speaks.then(|| syntax::with_lengths(&text)).flatten())
 }
 
 /// A text that Lua 5.1 has rejected, rewritten. Otherwise nil and the reason.
-fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
-    Ok(match syntax::rewritten(&text.to_string_lossy()) {
+fn older(lua: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
+    let text = text.to_string_lossy();
+    let bytes = syntax::rewriting_bytes(&text);
+    run(lua)?.fund(lua, bytes).map_err(Stop::raised)?;
+    Ok(match syntax::rewritten(&text) {
         Ok(older) => (older, None),
         Err(unfit) => (None, Some(format!("line {}: {}", unfit.line, unfit.text))),
     })

@@ -4,11 +4,15 @@
 //! charged to the budget of bodies: before a function makes a long string, after each few hundred instructions, and
 //! before the script waits. Between two charges one instruction can allocate much (`..`, a table that doubles). So the
 //! limit that Lua itself checks is never far above what the interpreter uses: a share of what the process has left.
+//!
+//! A script that makes long strings frees them as fast, and the allocator keeps freed pages for a second: the process
+//! then holds several times what its interpreters use. So while much is charged, an interpreter grows only as far as
+//! the resident memory of the process allows.
 
 use mlua::Lua;
 use once_cell::sync::Lazy;
 
-use crate::upstream::budget::{Budget, Charge, Full};
+use crate::upstream::budget::{Budget, Charge, Full, Memory as Process};
 use crate::upstream::processors;
 
 /// The memory limit of one interpreter, whatever it runs.
@@ -61,7 +65,8 @@ pub(super) struct Memory {
     /// Up to here nothing needs to be charged, and the limit is far enough.
     mark: usize,
     limit: usize,
-    is_collected: bool,
+    /// What the interpreter used after its garbage was collected because memory was short.
+    collected: usize,
 }
 
 impl Memory {
@@ -79,11 +84,12 @@ impl Memory {
             return Ok(());
         }
         self.raise(lua, more).or_else(|full| {
-            // Garbage counts until it is collected.
-            if self.is_collected || lua.gc_collect().is_err() {
+            // Garbage counts until it is collected, which is not worth it if there is little new.
+            let is_worth_it = lua.used_memory() >= self.collected + self.collected / 4;
+            if !is_worth_it || lua.gc_collect().is_err() {
                 return Err(full);
             }
-            self.is_collected = true;
+            self.collected = lua.used_memory();
             self.raise(lua, more)
         })
     }
@@ -91,11 +97,17 @@ impl Memory {
     fn raise(&mut self, lua: &Lua, more: usize) -> Result<(), Full> {
         let used = lua.used_memory().saturating_add(more);
         let beyond = used.saturating_sub(self.own);
-        // No interpreter uses more than its limit, however much a script asks for.
-        if beyond > self.charge.bytes() {
+        let growth = beyond.saturating_sub(self.charge.bytes());
+        let room = Process::process().room(growth > 0).unwrap_or(u64::MAX);
+        if growth as u64 > room {
+            Budget::process().count_rejection();
+            return Err(Full);
+        }
+        if growth > 0 {
             self.charge.cover(beyond + STEP.max(beyond / 8))?;
         }
-        let headroom = usize::try_from(Budget::process().left() / *RUNNING).unwrap_or(usize::MAX);
+        let left = room.min(Budget::process().left());
+        let headroom = usize::try_from(left / *RUNNING).unwrap_or(usize::MAX);
         let headroom = headroom.clamp(MIN_HEADROOM, MAX_MEMORY);
         self.limit = used.saturating_add(headroom).min(MAX_MEMORY);
         let charged = self.own + self.charge.bytes();

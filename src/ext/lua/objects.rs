@@ -1,5 +1,7 @@
 //! `request` and `response`: the access of scripts around an endpoint's work or a call.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
@@ -7,9 +9,10 @@ use percent_encoding::{percent_decode_str, percent_encode};
 
 use super::client::Client;
 use super::collections::{List, Table};
+use super::failure::Stop;
 use super::headers::{Spelling, header_list, headers};
 use super::library::text;
-use super::run::{Fields, RequestView, ResponseView, Run, run};
+use super::run::{Fields, RequestView, ResponseView, Run, run, run_for, text_length};
 use super::tree::{Node, Tree};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::{Value as Json, charge_bytes};
@@ -28,7 +31,7 @@ pub(super) struct Response;
 impl UserData for Request {
     fn add_methods<M: UserDataMethods<Request>>(methods: &mut M) {
         methods.add_method("method", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
                 return string(lua, view.request.method.as_str());
@@ -37,7 +40,7 @@ impl UserData for Request {
             Ok(Value::Nil)
         });
         methods.add_method("path", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
                 return match &view.shadow {
@@ -54,7 +57,7 @@ impl UserData for Request {
             match &mut view.shadow {
                 Some(shadow) => shadow.path = target(value)?,
                 None => {
-                    let path = text(value)?;
+                    let path = part(value)?;
                     view.request.path = percent_encode(&path, template::escape::DECODED)
                         .to_string()
                         .into();
@@ -63,7 +66,14 @@ impl UserData for Request {
             Ok(Value::Nil)
         });
         methods.add_method("query", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
+            let view = request(&mut run)?;
+            let bytes = pairs_bytes(match &view.shadow {
+                Some(shadow) => shadow.query.as_deref(),
+                None => view.request.query.as_deref(),
+            });
+            let new = args.front().map_or(0, text_length) / 2 * PAIR;
+            run.fund(lua, bytes.max(new)).map_err(Stop::raised)?;
             let view = request(&mut run)?;
             let query = match &mut view.shadow {
                 Some(shadow) => &mut shadow.query,
@@ -73,12 +83,12 @@ impl UserData for Request {
                 let pairs = QueryRules::All.pairs(query.as_deref(), None);
                 return string(lua, template::query(&pairs).unwrap_or_default().as_bytes());
             };
-            let text = plain(value)?;
+            let text = url_part(value)?;
             *query = template::query(&QueryRules::All.pairs(Some(&text), None));
             Ok(Value::Nil)
         });
         methods.add_method("url", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
                 return match view.request.origin {
@@ -90,18 +100,16 @@ impl UserData for Request {
             Ok(Value::Nil)
         });
         methods.add_method("params", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let run = &mut *run;
-            let view = request(run)?;
+            let view = run.request.as_deref_mut();
+            let view = view.ok_or_else(|| not_here("request"))?;
             let params = match &mut view.shadow {
                 Some(shadow) => &mut shadow.params,
                 None => &mut view.request.params,
             };
             match (args.front(), args.get(1)) {
-                (None, _) => {
-                    let params = params.clone();
-                    params_table(lua, &mut run.tree, &params, capitalised)
-                }
+                (None, _) => params_table(lua, &mut run.tree, params, capitalised),
                 (Some(name), None) => {
                     let name = plain(name)?;
                     let found = params
@@ -111,10 +119,10 @@ impl UserData for Request {
                     string(lua, escape::bytes(found.map_or("", |(_, value)| value)))
                 }
                 (Some(name), Some(value)) => {
-                    let (name, value) = (plain(name)?, escape::kept(&text(value)?));
-                    let bytes = param_bytes(&name, &value);
+                    let bytes = param_bytes(name, value);
+                    run.tree.spend(bytes).map_err(Error::external)?;
+                    let (name, value) = (url_part(name)?, escape::kept(&part(value)?));
                     set_param(params, |known| capitalised(known) == name, &name, value)?;
-                    run.spend(bytes)?;
                     Ok(Value::Nil)
                 }
             }
@@ -126,7 +134,7 @@ impl UserData for Request {
             header_list(lua, request_fields, Spelling::Any, &args)
         });
         methods.add_method("body", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
                 let body = view.request.body.clone();
@@ -141,7 +149,7 @@ impl UserData for Request {
 impl UserData for Response {
     fn add_methods<M: UserDataMethods<Response>>(methods: &mut M) {
         methods.add_method("isComplete", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = response(&mut run)?;
             let Some(value) = args.front() else {
                 return Ok(Value::Boolean(view.complete));
@@ -155,7 +163,7 @@ impl UserData for Response {
             Ok(Value::Nil)
         });
         methods.add_method("statusCode", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = response(&mut run)?;
             let Some(value) = args.front() else {
                 let new = view.new_status.map(|status| status.as_u16());
@@ -176,7 +184,7 @@ impl UserData for Response {
             header_list(lua, response_fields, Spelling::Canonical, &args)
         });
         methods.add_method("body", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
+            let mut run = run_for(lua, &args)?;
             let view = response(&mut run)?;
             let Some(value) = args.front() else {
                 return match view.body.clone() {
@@ -230,23 +238,56 @@ pub(super) fn plain(value: &Value) -> Result<String> {
     Ok(String::from_utf8_lossy(&text(value)?).into_owned())
 }
 
-/// The same as a body, which is charged until it is dropped.
+/// The longest part of a request besides its headers and its body: of the URL, a parameter, or the host.
+pub(super) const MAX_PART: usize = 64 << 10;
+
+/// The bytes of such a part.
+pub(super) fn part(value: &Value) -> Result<Cow<'static, [u8]>> {
+    if text_length(value) > MAX_PART {
+        return Err(too_long());
+    }
+    text(value)
+}
+
+/// The error beyond [`MAX_PART`].
+pub(super) fn too_long() -> Error {
+    Error::runtime("a part of a URL is longer than 64 KiB")
+}
+
+/// The same as [`plain`] text.
+pub(super) fn url_part(value: &Value) -> Result<String> {
+    Ok(String::from_utf8_lossy(&part(value)?).into_owned())
+}
+
+/// A pair of a query while it is changed: its place in a list that grows, and its decoded name and value.
+pub(super) const PAIR: usize = 256;
+
+/// What the pairs of a query take while it is read or changed.
+pub(super) fn pairs_bytes(query: Option<&str>) -> usize {
+    let query = query.unwrap_or_default().as_bytes();
+    let count = memchr::memchr_iter(b'&', query).count() + 1;
+    count * PAIR + 4 * query.len()
+}
+
+/// A body, which is charged until it is dropped.
 pub(super) fn bytes(value: &Value) -> Result<Bytes> {
-    let length = match value {
-        Value::String(text) => text.as_bytes().len(),
-        _ => 0,
-    };
-    let charge = charge_bytes(length).map_err(Error::external)?;
-    Ok(charge.hold(Bytes::from(text(value)?.into_owned())))
+    match value {
+        Value::String(text) => {
+            let text = text.as_bytes();
+            let charge = charge_bytes(text.len()).map_err(Error::external)?;
+            Ok(charge.hold_copy(&text))
+        }
+        value => Ok(Bytes::from(text(value)?.into_owned())),
+    }
 }
 
 pub(super) fn method(value: &Value) -> Result<Method> {
-    Method::from_bytes(&text(value)?).map_err(|_| Error::runtime("invalid method"))
+    Method::from_bytes(&part(value)?).map_err(|_| Error::runtime("invalid method"))
 }
 
 /// Part of a request target, which must not contain line breaks.
 pub(super) fn target(value: &Value) -> Result<String> {
-    let target = plain(value)?;
+    let target = url_part(value)?;
     if target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
         Ok(target)
     } else {
@@ -305,6 +346,9 @@ pub(super) fn params_table(
 ) -> Result<Value> {
     let id = tree.object().map_err(Error::external)?;
     for (name, value) in &params.0 {
+        // The copies of both, before they are in the table.
+        tree.prepare(2 * (name.len() + value.len()))
+            .map_err(Error::external)?;
         let value = Node::Leaf(Json::string(escape::text(value)));
         tree.set_member(id, &spelled(name), value)
             .map_err(Error::external)?;
@@ -312,9 +356,10 @@ pub(super) fn params_table(
     lua.create_userdata(Table(id)).map(Value::UserData)
 }
 
-/// The approximate size of one more parameter.
-pub(super) fn param_bytes(name: &str, value: &str) -> usize {
-    64 + name.len() + value.len()
+/// What one more parameter takes: its place in a list that grows, and its texts. A byte that is not UTF-8 is kept as
+/// several.
+pub(super) fn param_bytes(name: &Value, value: &Value) -> usize {
+    256 + 3 * text_length(name) + 6 * text_length(value)
 }
 
 /// The maximum number of parameters, because lookups are linear.
@@ -326,6 +371,10 @@ pub(super) fn set_param(
     name: &str,
     value: String,
 ) -> Result<()> {
+    let bytes = params.0.iter().map(|(_, value)| value.len()).sum::<usize>();
+    if bytes + value.len() > 4 * MAX_PART {
+        return Err(Error::runtime("the parameters are longer than 256 KiB"));
+    }
     let is_full = params.0.len() >= MAX_PARAMS;
     match params.0.iter_mut().find(|(known, _)| is(known)) {
         Some((_, old)) => *old = value,
@@ -355,11 +404,8 @@ pub(super) fn loaders(lua: &Lua) -> Result<[mlua::Function; 3]> {
     ])
 }
 
-/// A `luaList` for values of other modules.
+/// A `luaList` of texts that are charged.
 pub(super) fn list(lua: &Lua, run: &mut Run, values: Vec<Box<str>>) -> Result<Value> {
-    let id = run
-        .tree
-        .texts(values.into_iter())
-        .map_err(Error::external)?;
+    let id = run.tree.texts(values).map_err(Error::external)?;
     lua.create_userdata(List::of(id)).map(Value::UserData)
 }

@@ -7,7 +7,7 @@
 local base, raw = ...
 
 local type, select, error, pairs, setfenv = base.type, base.select, base.error, base.pairs, base.setfenv
-local raw_pcall, raw_tostring, rawget = base.pcall, base.tostring, base.rawget
+local assert, raw_pcall, raw_tostring, rawget = base.assert, base.pcall, base.tostring, base.rawget
 local raw_getmetatable, raw_loadstring = base.getmetatable, base.loadstring
 local floor, sub, byte, format = base.math.floor, base.string.sub, base.string.byte, base.string.format
 local unpack = base.unpack
@@ -25,7 +25,7 @@ local getfenv = base.getfenv
 setfenv(1, HIDDEN)
 
 local SHARED = {
-  'assert', 'error', 'gcinfo', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select', 'setmetatable',
+  'gcinfo', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select', 'setmetatable',
   'tonumber', 'type', 'unpack', '_VERSION',
 }
 
@@ -36,6 +36,26 @@ local function copy(from)
 end
 
 -- Errors, and calls that wait.
+
+-- A message is copied several times on its way to the log. A long one is cut.
+local MOST_MESSAGE = 65536
+local function brief(message)
+  if type(message) == 'string' and #message > MOST_MESSAGE then return sub(message, 1, MOST_MESSAGE) end
+  return message
+end
+
+-- The level is counted from the caller of the script's `error`, which calls this.
+local function failing(message, level)
+  if type(level) ~= 'number' then level = 1 end
+  if level > 0 then level = level + 2 end
+  error(brief(message), level)
+end
+
+local function asserted(value, ...)
+  if value then return value, ... end
+  if select('#', ...) == 0 then return assert(value) end
+  return assert(value, brief((...)))
+end
 
 -- Protected calls are coroutines: a call to another service can suspend the script within them.
 local function finish(co, ok, ...)
@@ -161,6 +181,8 @@ return function(env, level, open)
   env.table.remove = function(...) return table_remove(...) end
   env.table.concat = function(...) return table_concat(...) end
 
+  env.error = function(message, level) failing(message, level) end
+  env.assert = function(...) return asserted(...) end
   env.pcall = function(f, ...) return protected(f, ...) end
   env.xpcall = function(f, handler) return handled(handler, protected(f)) end
   env.tostring = function(...)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use mlua::{AppDataRefMut, Error, Lua, Value};
+use mlua::{AppDataRefMut, Error, Lua, MultiValue, Value};
 
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop};
@@ -113,6 +113,8 @@ impl Run {
     /// # Errors
     /// The script must end.
     pub(super) fn prepare(&mut self, lua: &Lua, length: usize) -> Result<(), Stop> {
+        // What a script waits with is charged.
+        self.fund(lua, 0)?;
         self.look_before(length)?;
         // The string exists twice while it is handed over to Lua.
         self.fund(lua, length.saturating_mul(2))
@@ -189,12 +191,16 @@ impl Fields {
     /// backend may confuse with it, are removed, unless the script has set them.
     ///
     /// # Errors
-    /// There is no capacity for more names.
+    /// A script has set [`MAX_FIELDS`].
     pub(super) fn set(
         &mut self,
         name: HeaderName,
         values: impl IntoIterator<Item = HeaderValue>,
     ) -> mlua::Result<()> {
+        let is_known = self.changed.contains(&name);
+        if !is_known && self.changed.len() >= MAX_FIELDS {
+            return Err(too_many_fields());
+        }
         let given = || self.map.keys().cloned().collect();
         let given = self.given.get_or_insert_with(given);
         let twins = given
@@ -210,9 +216,19 @@ impl Fields {
         for value in values {
             add_field(&mut self.map, &name, value)?;
         }
-        self.changed.push(name);
+        if !is_known {
+            self.changed.push(name);
+        }
         Ok(())
     }
+}
+
+/// The maximum number of headers that a script sets, and of their lines, because lookups are linear.
+pub(super) const MAX_FIELDS: usize = 1000;
+
+/// The error beyond [`MAX_FIELDS`].
+pub(super) fn too_many_fields() -> Error {
+    Error::runtime("too many header fields")
 }
 
 /// Adds a line to the headers, which have a capacity of several ten thousand.
@@ -226,13 +242,16 @@ pub(super) fn add_field(
 ) -> mlua::Result<()> {
     match map.try_append(name, value) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Error::runtime("too many header fields")),
+        Err(_) => Err(too_many_fields()),
     }
 }
 
-/// The approximate size of a header. Its name is stored twice.
+/// A place in the map of headers, which doubles when it grows, in its copy for the call, and in the list of changes.
+const FIELD: usize = 640;
+
+/// What a header takes. Its name is stored twice.
 pub(super) fn field_bytes(name: &HeaderName, value: usize) -> usize {
-    128 + 2 * name.as_str().len() + value
+    FIELD + 2 * name.as_str().len() + value
 }
 
 /// `ctx`: the request as the client sent it, with the changes of earlier steps.
@@ -287,6 +306,34 @@ pub(super) struct ResponseView {
     pub(super) headers: Fields,
     pub(super) body: Option<Bytes>,
     pub(super) new_body: bool,
+}
+
+/// An argument that is copied is charged first, unless it is shorter.
+const SHORT: usize = 4 << 10;
+/// The copies that are made of an argument: of its bytes, as UTF-8, and as a part of the request.
+const COPIES: usize = 3;
+
+/// The state of the current run, for a function that copies its arguments: long ones are charged before.
+///
+/// # Errors
+/// As [`run`], or the process holds too much.
+pub(super) fn run_for<'l>(lua: &'l Lua, args: &MultiValue) -> mlua::Result<AppDataRefMut<'l, Run>> {
+    let mut run = run(lua)?;
+    let lengths = args.iter().map(text_length);
+    let long = lengths.filter(|length| *length > SHORT).sum::<usize>();
+    if long > 0 {
+        let copied = long.saturating_mul(COPIES);
+        run.fund(lua, copied).map_err(Stop::raised)?;
+    }
+    Ok(run)
+}
+
+/// The bytes of a string. Other values are short.
+pub(super) fn text_length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.as_bytes().len(),
+        _ => 0,
+    }
 }
 
 /// The state of the current run of `lua`.

@@ -106,6 +106,18 @@ pub(super) fn with_lengths(text: &str) -> Option<String> {
     (!edits.0.is_empty()).then(|| edits.apply(text))
 }
 
+/// What a rewritten text takes at most while it is rewritten: its tokens and its changes, in vectors that grow.
+pub(super) fn rewriting_bytes(text: &str) -> usize {
+    const EACH: usize = 3 * (size_of::<Token<'_>>() + size_of::<(usize, usize, String)>()) + 32;
+    let mut is_word = false;
+    let begins = text.bytes().filter(|byte| {
+        let was_word =
+            std::mem::replace(&mut is_word, byte.is_ascii_alphanumeric() || *byte == b'_');
+        !(is_word && was_word) && !byte.is_ascii_whitespace()
+    });
+    begins.count() * EACH + 3 * text.len()
+}
+
 /// Whether a text uses `__len`.
 pub(super) fn speaks_of_len(text: &str) -> bool {
     text.contains("__len")
@@ -331,6 +343,16 @@ fn long(rest: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_take_no_more_than_is_told() {
+        for text in [";".repeat(1000), "a ".repeat(1000), "f(1)".repeat(1000)] {
+            let tokens = tokens(&text).unwrap();
+            let changes = tokens.len() * size_of::<(usize, usize, String)>();
+            let held = tokens.capacity() * size_of::<Token<'_>>() + changes;
+            assert!(rewriting_bytes(&text) >= held, "{text}");
+        }
+    }
 
     #[test]
     fn words_and_operators_are_recognised() {

@@ -159,8 +159,12 @@ fn replaced(
     let most = most.map_or(usize::MAX, |most| most.max(0.0) as usize);
     let mut is_late = clock(lua);
     let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
-    let (mut out, mut at, mut count) = (Vec::new(), 0, 0);
-    let mut prepared = subject.len();
+    let (mut at, mut count) = (0, 0);
+    let mut out = Out {
+        lua,
+        bytes: Vec::new(),
+        prepared: subject.len(),
+    };
     while count < most {
         let end = matcher.at(at).map_err(|error| failed(lua, error))?;
         if let Some(end) = end {
@@ -177,25 +181,41 @@ fn replaced(
             Some(end) if end > at => at = end,
             _ => match subject.get(at) {
                 Some(byte) => {
-                    out.push(*byte);
+                    out.push(&[*byte])?;
                     at += 1;
                 }
                 None => break,
             },
         }
-        if out.len() > MAX_BYTES {
-            return Err(too_long(lua));
-        }
-        if out.len() > prepared {
-            prepared = (2 * out.len()).min(MAX_BYTES);
-            prepare(lua, prepared)?;
-        }
         if matcher.is_anchored() {
             break;
         }
     }
-    out.extend_from_slice(subject.get(at..).unwrap_or_default());
-    Ok((out, count))
+    out.push(subject.get(at..).unwrap_or_default())?;
+    Ok((out.bytes, count))
+}
+
+/// The result of a replacement, which is charged before it grows.
+struct Out<'l> {
+    lua: &'l Lua,
+    bytes: Vec<u8>,
+    /// Up to here it is charged.
+    prepared: usize,
+}
+
+impl Out<'_> {
+    fn push(&mut self, more: &[u8]) -> Result<()> {
+        let length = self.bytes.len() + more.len();
+        if length > MAX_BYTES {
+            return Err(too_long(self.lua));
+        }
+        if length > self.prepared {
+            self.prepared = (2 * length).min(MAX_BYTES);
+            prepare(self.lua, self.prepared)?;
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
 }
 
 /// One match to be replaced.
@@ -206,7 +226,7 @@ struct Caught<'s> {
 }
 
 impl Caught<'_> {
-    fn replacement(&self, lua: &Lua, replacement: &Value, out: &mut Vec<u8>) -> Result<()> {
+    fn replacement(&self, lua: &Lua, replacement: &Value, out: &mut Out<'_>) -> Result<()> {
         let new = match replacement {
             Value::Table(table) => table.get::<Value>(self.first(lua)?)?,
             Value::Function(function) => {
@@ -214,13 +234,13 @@ impl Caught<'_> {
                 let arguments = values(lua, self.subject, captures, self.whole)?;
                 function.call::<Value>(arguments)?
             }
+            Value::String(template) => return self.fill(lua, &template.as_bytes(), out),
             template => return self.fill(lua, &text(template)?, out),
         };
         match new {
-            Value::Nil | Value::Boolean(false) => out.extend_from_slice(self.whole()),
-            Value::String(_) | Value::Integer(_) | Value::Number(_) => {
-                out.extend_from_slice(&text(&new)?);
-            }
+            Value::Nil | Value::Boolean(false) => out.push(self.whole())?,
+            Value::String(new) => out.push(&new.as_bytes())?,
+            Value::Integer(_) | Value::Number(_) => out.push(&text(&new)?)?,
             other => {
                 return Err(Error::runtime(format!(
                     "invalid replacement value (a {})",
@@ -232,11 +252,11 @@ impl Caught<'_> {
     }
 
     /// Appends a replacement text: `%1` is a capture, `%0` the whole match.
-    fn fill(&self, lua: &Lua, template: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    fn fill(&self, lua: &Lua, template: &[u8], out: &mut Out<'_>) -> Result<()> {
         let mut bytes = template.iter();
         while let Some(byte) = bytes.next() {
             match (byte, bytes.as_slice().first()) {
-                (b'%', Some(b'0')) => out.extend_from_slice(self.whole()),
+                (b'%', Some(b'0')) => out.push(self.whole())?,
                 (b'%', Some(digit @ b'1'..=b'9')) => {
                     let capture = match (usize::from(digit - b'1'), &*self.captures) {
                         (0, []) => Capture::Text(self.whole.0, self.whole.1),
@@ -246,16 +266,16 @@ impl Caught<'_> {
                     };
                     match capture {
                         Capture::Text(start, end) => {
-                            out.extend_from_slice(self.subject.get(start..end).unwrap_or_default());
+                            out.push(self.subject.get(start..end).unwrap_or_default())?;
                         }
                         Capture::Position(at) => {
-                            out.extend_from_slice((at + 1).to_string().as_bytes());
+                            out.push((at + 1).to_string().as_bytes())?;
                         }
                     }
                 }
-                (b'%', other) => out.extend(other),
+                (b'%', other) => out.push(other.map(std::slice::from_ref).unwrap_or_default())?,
                 (byte, _) => {
-                    out.push(*byte);
+                    out.push(std::slice::from_ref(byte))?;
                     continue;
                 }
             }

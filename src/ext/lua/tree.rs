@@ -8,7 +8,10 @@ mod entry;
 
 use std::collections::BTreeMap;
 
-use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
+pub(super) use self::budget::texts_bytes;
+use self::budget::{
+    LIST_ITEM, NEW_LIST, NEW_OBJECT, add, member, members, text_bytes, value_bytes,
+};
 use self::entry::Entries;
 use crate::runtime::json::{Growth, Kind, MAX_DEPTH, Object, Value};
 use crate::upstream::budget::{Charge, Full};
@@ -73,8 +76,10 @@ impl Copies {
     }
 }
 
-/// The node of the map of each object, in addition to its members.
-const OBJECT: usize = 512;
+/// An item of a list that was read: twice its place, while it is moved there.
+const OPENED_ITEM: usize = 2 * size_of::<Node>();
+/// The virtual members of an entry of a failed backend.
+const ENTRY_NAMES: usize = 3;
 
 type Members = BTreeMap<Box<str>, Node>;
 
@@ -99,22 +104,22 @@ pub(super) struct Tree {
 impl Tree {
     /// An empty object.
     pub(super) fn object(&mut self) -> Result<Id, TreeError> {
+        self.spend(NEW_OBJECT)?;
         self.add_object(Members::new())
     }
 
     /// An empty list.
     pub(super) fn list(&mut self) -> Result<Id, TreeError> {
+        self.spend(NEW_LIST)?;
         self.add_list(Vec::new(), false)
     }
 
-    /// A list of strings.
-    pub(super) fn texts<T: Into<Box<str>>>(
-        &mut self,
-        texts: impl Iterator<Item = T>,
-    ) -> Result<Id, TreeError> {
-        let items: Vec<Node> = texts.map(|text| Node::Leaf(Value::string(text))).collect();
-        let bytes: usize = items.iter().map(text_bytes).sum();
-        self.spend(bytes)?;
+    /// A list of strings, for which the caller has spent [`texts_bytes`] before they were made.
+    pub(super) fn texts(&mut self, texts: Vec<Box<str>>) -> Result<Id, TreeError> {
+        let items = texts
+            .into_iter()
+            .map(|text| Node::Leaf(Value::String(text)));
+        let items = items.collect();
         self.add_list(items, false)
     }
 
@@ -132,12 +137,11 @@ impl Tree {
     /// It contains itself, or has become too large by containing other values many times.
     pub(super) fn export(&mut self, id: Id) -> Result<(Value, Charge), TreeError> {
         let mut copies = Copies {
-            spent: self.spent,
+            spent: 0,
             growth: Growth::default(),
         };
-        let value = self.value_of(&Node::Object(id), 0, &mut copies);
-        self.spent = copies.spent;
-        Ok((value?, copies.growth.into_charge()))
+        let value = self.value_of(&Node::Object(id), 0, &mut copies)?;
+        Ok((value, copies.growth.into_charge()))
     }
 
     // Objects.
@@ -155,16 +159,21 @@ impl Tree {
         {
             self.entries.note(key, *new, members);
         }
-        let shown = shown(&node);
+        let shown = self.prepare(text_bytes(&node)).map(|()| shown(&node));
         if let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) {
             *slot = node;
         }
-        Ok(Some(shown))
+        shown.map(Some)
     }
 
     /// Puts `node` under `key`.
     pub(super) fn set_member(&mut self, id: Id, key: &str, node: Node) -> Result<(), TreeError> {
-        self.spend(key.len() + text_bytes(&node))?;
+        let place = match self.members(id) {
+            Some(members) if members.contains_key(key) => 0,
+            Some(members) => member(members.len()) + key.len(),
+            None => 0,
+        };
+        self.spend(place + text_bytes(&node))?;
         self.share(&node);
         if let Some(members) = self.members_mut(id) {
             members.insert(key.into(), node);
@@ -179,18 +188,28 @@ impl Tree {
         }
     }
 
-    /// The sorted names of all members.
-    pub(super) fn keys(&self, id: Id) -> Vec<Box<str>> {
+    /// A list of the sorted names of all members.
+    pub(super) fn keys(&mut self, id: Id) -> Result<Id, TreeError> {
+        let lengths = self.members(id).into_iter().flatten();
+        let (count, bytes) = lengths.fold((ENTRY_NAMES, 0), |(count, bytes), (key, _)| {
+            (count + 1, bytes + key.len())
+        });
+        self.spend(texts_bytes(count, bytes))?;
+        let keys = self.names(id);
+        self.texts(keys)
+    }
+
+    fn names(&self, id: Id) -> Vec<Box<str>> {
         let Some(members) = self.members(id) else {
             return Vec::new();
         };
-        let mut keys: Vec<Box<str>> = members.keys().cloned().collect();
-        let written = keys.len();
-        keys.extend(self.entries.names(id, members).map(Box::from));
-        if keys.len() > written {
-            keys.sort_unstable();
+        let mut names: Vec<Box<str>> = members.keys().cloned().collect();
+        let written = names.len();
+        names.extend(self.entries.names(id, members).map(Box::from));
+        if names.len() > written {
+            names.sort_unstable();
         }
-        keys
+        names
     }
 
     /// Whether there is a member `key`.
@@ -215,11 +234,11 @@ impl Tree {
         };
         let node = std::mem::replace(slot, Node::Leaf(Value::Null));
         let node = self.looked_into(node)?;
-        let shown = shown(&node);
+        let shown = self.prepare(text_bytes(&node)).map(|()| shown(&node));
         if let Some(slot) = self.items_mut(id).and_then(|items| items.get_mut(index)) {
             *slot = node;
         }
-        Ok(Some(shown))
+        shown.map(Some)
     }
 
     /// Puts `node` at `index`. If the list grows and a parent refers to it, it is unchanged and a longer copy is
@@ -239,7 +258,7 @@ impl Tree {
         let added = (index - length).saturating_add(1);
         self.spend(
             added
-                .saturating_mul(VALUE_BYTES)
+                .saturating_mul(LIST_ITEM)
                 .saturating_add(text_bytes(&node)),
         )?;
         let id = match self.lists.get(id.0 as usize) {
@@ -247,7 +266,8 @@ impl Tree {
                 items,
                 shared: true,
             }) => {
-                let bytes = items.iter().map(text_bytes).sum();
+                let texts = items.iter().map(text_bytes).sum::<usize>();
+                let bytes = NEW_LIST + LIST_ITEM * items.len() + texts;
                 add(&mut self.spent, bytes)?;
                 self.growth.add(bytes)?;
                 let copy = items.clone();
@@ -280,6 +300,9 @@ impl Tree {
 
     /// The items of a list as strings. Items that are not scalars are omitted.
     pub(super) fn item_texts(&mut self, id: Id) -> Result<Vec<Box<str>>, TreeError> {
+        let items = self.lists.get(id.0 as usize).map(|list| &list.items);
+        let bytes = items.into_iter().flatten().map(text_bytes).sum();
+        self.prepare(texts_bytes(self.items_len(id), bytes))?;
         let mut texts = Vec::new();
         for index in 0..self.items_len(id) {
             match self.item(id, index)? {
@@ -309,14 +332,12 @@ impl Tree {
     }
 
     fn add_object(&mut self, members: Members) -> Result<Id, TreeError> {
-        self.spend(VALUE_BYTES)?;
         let id = u32::try_from(self.objects.len()).map_err(|_| TreeError::Full)?;
         self.objects.push(members);
         Ok(Id(id))
     }
 
     fn add_list(&mut self, items: Vec<Node>, shared: bool) -> Result<Id, TreeError> {
-        self.spend(VALUE_BYTES)?;
         let id = u32::try_from(self.lists.len()).map_err(|_| TreeError::Full)?;
         self.lists.push(List { items, shared });
         Ok(Id(id))
@@ -341,14 +362,14 @@ impl Tree {
     fn opened(&mut self, mut value: Value) -> Result<Node, TreeError> {
         value.open_within(&mut self.growth)?;
         match value {
-            Value::Object(members) => {
-                self.spend(members.len() * VALUE_BYTES)?;
-                let leaves = members.into_iter().map(|(key, v)| (key, Node::Leaf(v)));
+            Value::Object(object) => {
+                self.spend(NEW_OBJECT + members(object.len()))?;
+                let leaves = object.into_iter().map(|(key, v)| (key, Node::Leaf(v)));
                 let members = leaves.collect();
                 self.add_object(members).map(Node::Object)
             }
             Value::Array(items) => {
-                self.spend(items.len() * VALUE_BYTES)?;
+                self.spend(NEW_LIST + items.len() * OPENED_ITEM)?;
                 let items = items.into_iter().map(Node::Leaf).collect();
                 self.add_list(items, true).map(Node::List)
             }
@@ -366,10 +387,10 @@ impl Tree {
                 Ok(value.clone())
             }
             Node::Object(id) => {
-                copies.growth.add(OBJECT)?;
+                copies.add(NEW_OBJECT)?;
                 let mut object = Object::new();
                 for (key, node) in self.members(*id).into_iter().flatten() {
-                    copies.add(VALUE_BYTES + key.len())?;
+                    copies.add(member(object.len()) + key.len())?;
                     object.insert(key.clone(), self.value_of(node, depth + 1, copies)?);
                 }
                 Ok(Value::Object(object))
@@ -377,7 +398,7 @@ impl Tree {
             Node::List(id) => {
                 let list = self.lists.get(id.0 as usize);
                 let items = list.map(|list| list.items.as_slice()).unwrap_or_default();
-                copies.add(items.len() * VALUE_BYTES)?;
+                copies.add(NEW_LIST + items.len() * LIST_ITEM)?;
                 let values = items
                     .iter()
                     .map(|node| self.value_of(node, depth + 1, copies));
@@ -389,6 +410,11 @@ impl Tree {
     /// Charges a text before it is copied from a script. What becomes of it is counted when it is added.
     pub(super) fn prepare(&mut self, bytes: usize) -> Result<(), TreeError> {
         Ok(self.growth.prepare(bytes)?)
+    }
+
+    /// Counts memory against the limit of the request that is charged where it is kept.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), TreeError> {
+        add(&mut self.spent, bytes)
     }
 
     /// Counts memory that a script uses elsewhere too, because one limit applies to all of it.

@@ -36,6 +36,8 @@ pub(crate) use value::Kind;
 pub use value::Object;
 pub use value::Value;
 pub(crate) use weight::{Growth, charge, charge_bytes, charge_feed, charge_xml};
+#[cfg(feature = "lua")]
+pub(crate) use weight::{ITEM, LIST, OBJECT};
 pub use write::{Style, to_bytes};
 pub(crate) use write::{size_hint, write, write_string};
 

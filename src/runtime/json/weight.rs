@@ -9,11 +9,11 @@ use super::value::Value;
 use crate::upstream::budget::{Budget, Charge, FREE, Full};
 
 /// A node of a map, for each object. A map of many members has at least six in each node.
-const OBJECT: usize = 640;
+pub(crate) const OBJECT: usize = 640;
 /// The first allocation of a list.
-const LIST: usize = 176;
+pub(crate) const LIST: usize = 176;
 /// An element or a member, with room for the growth of what holds it.
-const ITEM: usize = 160;
+pub(crate) const ITEM: usize = 160;
 /// What the elements of a document take.
 #[derive(Clone, Copy)]
 struct Elements {

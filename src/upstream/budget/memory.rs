@@ -1,6 +1,11 @@
 //! The memory that the process may use. Budgets and connections share it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "lua")]
+use std::time::Instant;
+
+#[cfg(feature = "lua")]
+use once_cell::sync::Lazy;
 
 use super::{add_within, available};
 use crate::per_worker::{Apart, Parts};
@@ -15,6 +20,11 @@ const IDLE: u64 = 40 << 20;
 const ALLOWANCE: u64 = 128 * 1024;
 /// The maximum size of a small charge.
 const SMALL: u64 = ALLOWANCE / 8;
+/// How long the resident memory is known.
+#[cfg(feature = "lua")]
+const KNOWN_MILLIS: u64 = 4;
+#[cfg(feature = "lua")]
+static STARTED: Lazy<Instant> = Lazy::new(Instant::now);
 
 /// The bytes that are granted, and those that are taken.
 #[derive(Debug)]
@@ -24,6 +34,14 @@ pub(crate) struct Memory {
     taken: AtomicU64,
     /// What each worker has taken and does not use now. So workers do not change `taken` for each call.
     unused: Parts<Box<Apart<AtomicU64>>>,
+    /// The resident memory of the process if all that is granted is taken, and nothing else.
+    #[cfg(feature = "lua")]
+    ceiling: AtomicU64,
+    /// The resident memory, and when the system was asked for it.
+    #[cfg(feature = "lua")]
+    resident: AtomicU64,
+    #[cfg(feature = "lua")]
+    asked: AtomicU64,
 }
 
 impl Memory {
@@ -32,6 +50,12 @@ impl Memory {
             granted: AtomicU64::new(granted),
             taken: AtomicU64::new(0),
             unused: Parts::new(),
+            #[cfg(feature = "lua")]
+            ceiling: AtomicU64::new(u64::MAX),
+            #[cfg(feature = "lua")]
+            resident: AtomicU64::new(0),
+            #[cfg(feature = "lua")]
+            asked: AtomicU64::new(0),
         }
     }
 
@@ -42,12 +66,32 @@ impl Memory {
 
     /// Sets the limit: the available memory without what the process uses now, before it has clients.
     pub(crate) fn grant(&self) {
-        let bytes = left(available(), resident_bytes());
+        let resident = resident_bytes();
+        let bytes = left(available(), resident);
+        #[cfg(feature = "lua")]
+        self.ceiling.store(resident + bytes, Ordering::Relaxed);
         self.granted.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn granted(&self) -> u64 {
         self.granted.load(Ordering::Relaxed)
+    }
+
+    /// The bytes by which the process may still grow, as the system counts it: with the pages that the allocator has
+    /// not given back. Not known, and of no interest, while little is taken. The system is asked if `now` is set, and
+    /// otherwise at most every few milliseconds.
+    #[cfg(feature = "lua")]
+    pub(crate) fn room(&self, now: bool) -> Option<u64> {
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        if ceiling == u64::MAX || self.taken() <= self.granted() / 8 {
+            return None;
+        }
+        let time = u64::try_from(STARTED.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now || time.saturating_sub(self.asked.load(Ordering::Relaxed)) > KNOWN_MILLIS {
+            self.resident.store(resident_bytes(), Ordering::Relaxed);
+            self.asked.store(time, Ordering::Relaxed);
+        }
+        Some(ceiling.saturating_sub(self.resident.load(Ordering::Relaxed)))
     }
 
     /// The bytes in use.

@@ -150,6 +150,33 @@ fn data_of_scripts_is_within_the_budget() {
             "/caught",
             "while true do pcall(string.rep, 'a', 5000000) end"
         ),
+        with(
+            "/template",
+            "local s = string.rep('a', 100000):gsub('.*', string.rep('%0', 100))"
+        ),
+        with("/code", "loadstring(string.rep(';', 100000))"),
+        with(
+            "/tables",
+            "local d = response.load():data() for i = 1, 20000 do
+             local t = luaTable.new() t:set('a', i) d:set('k' .. i, t) end"
+        ),
+        with(
+            "/items",
+            "local t = {} for i = 1, 40000 do t[i] = true end response.load():data():set('t', {t})"
+        ),
+        with(
+            "/fields",
+            "local r, v = response.load(), string.rep('v', 20000)
+             for i = 1, 900 do r:headers('X-' .. i, v) end"
+        ),
+        with(
+            "/appended",
+            "local s, x = '', string.rep('x', 20000) while true do s = s .. x end"
+        ),
+        with(
+            "/errors",
+            "while true do pcall(custom_error, string.rep('m', 100000)) end"
+        ),
     ]);
     let (gateway, metrics) = gateway("8MiB", endpoints);
     for (path, status) in [
@@ -157,10 +184,20 @@ fn data_of_scripts_is_within_the_budget() {
         ("/long", 503),
         ("/gsub", 503),
         ("/caught", 503),
+        ("/template", 503),
+        ("/code", 503),
+        ("/tables", 503),
+        ("/items", 503),
+        ("/fields", 503),
+        ("/appended", 503),
+        ("/errors", 503),
         ("/short", 200),
     ] {
+        let refused = metric(metrics, "portcullis_buffered_refused_total");
         let response = gateway.get(path);
         assert_eq!(response.status, status, "{path}: {}", gateway.output());
+        let counted = metric(metrics, "portcullis_buffered_refused_total") > refused;
+        assert_eq!(counted, status == 503, "{path}");
         eventually("it is given back", LIMIT, || held(metrics) == 0);
     }
 }

@@ -210,6 +210,17 @@ async fn scripts_are_limited() {
         "local r = request.load() for i = 1, 4e4 do r:headers('X-' .. i, 'x') end",
         "local r, long = request.load(), ('x'):rep(1e5) for i = 1, 1e4 do r:headers('X-' .. i, long) end",
         "local r = request.load() while true do r:headers('X-A', 'x') end",
+        "local r = request.load() for i = 1, 1001 do r:headers('X-' .. i, 'x') end",
+        "local l = {} for i = 1, 1001 do l[i] = 'x' end request.load():headerList('X-A', l)",
+        "request.load():path(('x'):rep(1e5))",
+        "request.load():query('a=' .. ('x'):rep(1e5))",
+        "request.load():url('http://localhost/' .. ('x'):rep(1e5))",
+        "request.load():method(('x'):rep(1e5))",
+        "request.load():params('a', ('x'):rep(1e5))",
+        "local r, long = request.load(), ('x'):rep(5e4) for i = 1, 10 do r:params('p' .. i, long) end",
+        "return (('x'):rep(1e5):gsub('.*', ('%0'):rep(1e5)))",
+        "local d = luaTable.new() while true do d:set('k' .. #tostring(d), luaTable.new()) end",
+        "local t = {} for i = 1, 6e5 do t[i] = i end luaTable.new():set('t', {t})",
         "local l, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do l[i] = long end request.load():headerList('X-A', l)",
         "local h = {} for i = 1, 4e4 do h['X-' .. i] = 'x' end http_response.new('http://127.0.0.1:1', 'GET', '', h)",
         "local h, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do h[i] = long end
@@ -237,6 +248,12 @@ async fn scripts_are_limited() {
             "{script}: {failure}"
         );
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    // A message is copied several times on its way to the log.
+    for long in ["error(('x'):rep(1e7))", "assert(false, ('x'):rep(1e7))"] {
+        let failure = pre(&*proxy(&open("pre", long)), &mut request()).await;
+        let text = failure.unwrap_err().text;
+        assert!((65_536..70_000).contains(&text.len()), "{}", text.len());
     }
     let tree = proxy(&code(
         "post",

@@ -1,12 +1,25 @@
-//! The memory limit of a request's data.
+//! What the data of a request takes, and its limit.
 
 use super::{Node, TreeError};
-use crate::runtime::json::Value;
+use crate::runtime::json::{ITEM, LIST, OBJECT, Value};
 
-/// The approximate maximum size of all objects and lists of one request.
+/// The maximum size of all objects and lists of one request.
 const MAX_BYTES: usize = 64 << 20;
-/// The size of a value without its text.
-pub(super) const VALUE_BYTES: usize = 64;
+/// The place of an object or a list in a vector that grows: twice as many places are free, or being copied.
+const PLACE: usize = 96;
+/// The members for which the first node of a map has room.
+const FIRST: usize = 11;
+/// The first node has become two, below a third one.
+const TWO_NODES: usize = 2 * OBJECT;
+/// What the allocator adds to the texts of a name and of a value.
+const ROUNDING: usize = 32;
+
+/// An object without its members: with the first one it has a node.
+pub(super) const NEW_OBJECT: usize = PLACE + OBJECT;
+/// A list without its items: with the first one it has room for four.
+pub(super) const NEW_LIST: usize = PLACE + LIST;
+/// An item without its text, in a list that grows.
+pub(super) const LIST_ITEM: usize = PLACE + ROUNDING;
 
 /// Counts `bytes`.
 pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
@@ -18,23 +31,47 @@ pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
     }
 }
 
-/// The size of one value.
-pub(super) fn text_bytes(node: &Node) -> usize {
-    match node {
-        Node::Leaf(value) => VALUE_BYTES + value_bytes(value),
-        _ => VALUE_BYTES,
+/// One more member of an object that has `members`, without its texts.
+pub(super) fn member(members: usize) -> usize {
+    match members {
+        FIRST => TWO_NODES + ITEM,
+        few if few < FIRST => ROUNDING,
+        _ => ITEM,
     }
 }
 
-/// The additional size of a copy of `value`. An unparsed slice is shared.
+/// The members of an object without their texts.
+pub(super) fn members(count: usize) -> usize {
+    let more = count.saturating_sub(FIRST);
+    let nodes = if more > 0 { TWO_NODES } else { 0 };
+    count * ROUNDING + more * (ITEM - ROUNDING) + nodes
+}
+
+/// The text of a value.
+pub(super) fn text_bytes(node: &Node) -> usize {
+    match node {
+        Node::Leaf(value) => value_bytes(value),
+        _ => 0,
+    }
+}
+
+/// What a copy of `value` takes in addition to its place. An unparsed slice is shared.
 pub(super) fn value_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Raw(_) => 0,
         Value::Number(text) | Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|v| VALUE_BYTES + value_bytes(v)).sum(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, v)| VALUE_BYTES + key.len() + value_bytes(v))
-            .sum(),
+        Value::Array(items) => {
+            let inner = items.iter().map(value_bytes).sum::<usize>();
+            LIST + LIST_ITEM * items.len() + inner
+        }
+        Value::Object(object) => {
+            let inner = object.iter().map(|(key, v)| key.len() + value_bytes(v));
+            OBJECT + members(object.len()) + inner.sum::<usize>()
+        }
     }
+}
+
+/// A list of `count` texts with `bytes` in all, and what refers to them before they are in the list.
+pub(crate) fn texts_bytes(count: usize, bytes: usize) -> usize {
+    NEW_LIST + count * (LIST_ITEM + ROUNDING) + bytes
 }

@@ -136,7 +136,7 @@ fn an_entry_of_a_failed_backend_has_virtual_members() {
         assert!(tree.has(entry, empty));
     }
     assert_eq!(
-        tree.keys(entry),
+        tree.names(entry),
         [
             "http_body",
             "http_body_encoding",
@@ -152,4 +152,118 @@ fn an_entry_of_a_failed_backend_has_virtual_members() {
         assert_eq!(tree.members_len(other), 1);
     }
     assert_eq!(written(&mut tree, root), body);
+}
+
+/// What a tree holds: nodes of maps with eleven places, of which six are in use, and texts in pieces of 16 bytes.
+fn held(tree: &Tree) -> usize {
+    let text = |text: &str| text.len().next_multiple_of(16);
+    let node = |node: &Node| match node {
+        Node::Leaf(Value::Number(number)) => text(number),
+        Node::Leaf(Value::String(string)) => text(string),
+        _ => 0,
+    };
+    let objects = tree.objects.iter().map(|members| {
+        let place = 11 * size_of::<(Box<str>, Node)>() + 16;
+        let inner = members.iter().map(|(name, value)| text(name) + node(value));
+        let nodes = match members.len() {
+            0 => 0,
+            few if few <= 11 => 1,
+            // Between two leaves is a member, and each has at least five.
+            many => 1 + (many + 1) / 6,
+        };
+        nodes * place + inner.sum::<usize>()
+    });
+    let lists = tree.lists.iter().map(|list| {
+        list.items.capacity() * size_of::<Node>() + list.items.iter().map(node).sum::<usize>()
+    });
+    let places =
+        tree.objects.capacity() * size_of::<Members>() + tree.lists.capacity() * size_of::<List>();
+    places + objects.sum::<usize>() + lists.sum::<usize>()
+}
+
+#[test]
+fn what_a_tree_holds_is_charged() {
+    type Step = fn(&mut Tree, Id, usize) -> Result<(), TreeError>;
+    let kinds: [(&str, Step); 6] = [
+        ("objects", |tree, root, index| {
+            let one = tree.object()?;
+            tree.set_member(one, "a", text("x"))?;
+            tree.set_member(root, &format!("k{index}"), Node::Object(one))
+        }),
+        ("lists", |tree, root, index| {
+            let one = tree.list()?;
+            let one = tree.set_item(one, 0, text("x"))?;
+            tree.set_member(root, &format!("k{index}"), Node::List(one))
+        }),
+        ("members", |tree, root, index| {
+            tree.set_member(root, &format!("k{index}"), text("x"))
+        }),
+        ("items", |tree, _, index| {
+            if index == 0 {
+                tree.list()?;
+            }
+            tree.set_item(Id(0), index, text("x")).map(drop)
+        }),
+        ("texts", |tree, root, index| {
+            tree.set_member(root, &format!("k{index}"), text(&"x".repeat(300)))
+        }),
+        ("names", |tree, root, _| {
+            tree.spend(texts_bytes(1, 1))?;
+            let names = tree.texts(vec!["x".into()])?;
+            tree.set_member(root, "names", Node::List(names))
+        }),
+    ];
+    for (what, step) in kinds {
+        let (mut tree, root) = tree("{}");
+        for index in 0..10_000 {
+            step(&mut tree, root, index).unwrap();
+            let held = held(&tree);
+            assert!(tree.spent >= held, "{what} {index}: {} {held}", tree.spent);
+        }
+        let (spent, held) = (tree.spent, held(&tree));
+        assert!(spent < 4 * held, "{what}: {spent} {held}");
+        let (_, charge) = tree.export(root).unwrap();
+        assert!(what == "items" || charge.bytes() >= held / 2, "{what}");
+    }
+}
+
+#[test]
+fn data_that_is_read_is_charged_before_it_is_moved() {
+    let one = r#"{"a":1,"b":[1,2,3]}"#;
+    let body = format!("{{\"l\":[{}]}}", vec![one; 3000].join(","));
+    let (mut tree, root) = tree(&body);
+    let Some(Shown::List(list)) = tree.member(root, "l").unwrap() else {
+        panic!()
+    };
+    for index in 0..3000 {
+        let Some(Shown::Object(one)) = tree.item(list, index).unwrap() else {
+            panic!()
+        };
+        tree.member(one, "b").unwrap();
+    }
+    let held = held(&tree);
+    assert!(tree.spent >= held, "{} {held}", tree.spent);
+}
+
+#[test]
+fn a_member_that_is_replaced_takes_no_new_place() {
+    let (mut tree, root) = tree("{}");
+    for index in 0..2_000_000 {
+        let number = Node::Leaf(Value::Number(index.to_string().into()));
+        tree.set_member(root, "count", number).unwrap();
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_made() {
+    let mut tree = Tree::default();
+    let list = tree.list().unwrap();
+    tree.set_item(list, 0, text("x")).unwrap();
+    assert_eq!(tree.spend(64 << 20), Err(TreeError::Full));
+    let (objects, lists) = (tree.objects.len(), tree.lists.len());
+    assert_eq!(tree.object(), Err(TreeError::Full));
+    assert_eq!(tree.list(), Err(TreeError::Full));
+    assert_eq!(tree.set_item(list, 9, text("x")), Err(TreeError::Full));
+    assert_eq!((tree.objects.len(), tree.lists.len()), (objects, lists));
+    assert_eq!(tree.items_len(list), 1);
 }
