@@ -23,6 +23,10 @@ const LEAST_BYTES: usize = CAPACITY_BYTES / CAPACITY;
 /// The size at which collected lines are written, even if more are waiting.
 const BATCH_BYTES: usize = 16 * 1024;
 
+/// How long the writer lets lines collect after it has written some. To wake it for each line costs more than all the
+/// rest that is done for the line.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The destination of lines.
 pub(crate) enum Output {
     Stdout,
@@ -156,14 +160,24 @@ impl Writer {
         })
     }
 
-    /// Writes until the queue is closed. Lines are written as soon as the queue is empty.
+    /// Writes until the queue is closed. A line is written at once if none was for a moment, and otherwise with those
+    /// that follow soon.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the writer has a thread of its own"
+    )]
     fn run(&mut self, lines: &Receiver<Message>) {
+        let mut wrote = false;
         loop {
             let message = match lines.try_recv() {
                 Ok(message) => message,
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     self.write_out();
+                    if std::mem::take(&mut wrote) {
+                        std::thread::sleep(PAUSE);
+                        continue;
+                    }
                     match lines.recv() {
                         Ok(message) => message,
                         Err(_) => break,
@@ -173,6 +187,7 @@ impl Writer {
             match message {
                 Message::Line(line) => {
                     self.write(&line);
+                    wrote = true;
                     self.waiting.fetch_sub(weight(&line), Ordering::Relaxed);
                 }
                 Message::Reopen => self.reopen(),
