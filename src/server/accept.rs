@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use pingora_core::protocols::Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::server::accept_queue::AcceptQueue;
 use crate::server::connection_limit::{ConnectionLimit, ConnectionSlot};
 use crate::server::descriptors::Spare;
+use crate::server::socket;
 
 /// How often a failure to accept is logged.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -26,11 +29,25 @@ const NONE_LEFT: [i32; 2] = [24, 23];
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub tcp: TcpStream,
-    pub peer: SocketAddr,
+    pub stream: Stream,
     pub place: ConnectionSlot,
     /// True once idle connections must end.
     pub closing: ShutdownWatch,
+}
+
+/// What a connection holds until its socket is closed.
+struct Counted<T> {
+    /// Only kept.
+    _held: T,
+    spare: Option<Arc<Spare>>,
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        if let Some(spare) = &self.spare {
+            spare.refill();
+        }
+    }
 }
 
 /// Serves the connections of a listener.
@@ -41,8 +58,12 @@ pub(super) trait App: Send + Sync + 'static {
     /// If it returns `None`, the connection is closed immediately.
     fn admit(&self) -> Option<Self::Held>;
 
-    /// Serves one connection until it ends.
-    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send;
+    /// Serves one connection until it ends, or until what is left needs less memory than this future has: then it
+    /// returns the rest.
+    fn serve(
+        self: Arc<Self>,
+        accepted: Accepted,
+    ) -> impl Future<Output = Option<impl Future<Output = ()> + Send + 'static>> + Send;
 
     /// Called after the last connection was accepted.
     fn closed(&self) -> impl Future<Output = ()> + Send {
@@ -129,13 +150,13 @@ impl<A: App> AcceptLoop<A> {
         }
     }
 
-    async fn accept(&self, listener: &tokio::net::TcpListener, closing: &ShutdownWatch) {
+    async fn accept(&self, queue: &mut AcceptQueue, closing: &ShutdownWatch) {
         let mut closed = closing.clone();
         let mut told: Option<Instant> = None;
         loop {
             let next = async {
                 let place = self.connection_limit.place().await;
-                (place, listener.accept().await)
+                (place, queue.next().await)
             };
             let (place, accepted) = tokio::select! {
                 next = next => next,
@@ -157,7 +178,7 @@ impl<A: App> AcceptLoop<A> {
             }
         }
         // A client in the system's queue is already connected, and would see its connection reset.
-        while let Some(Ok((tcp, peer))) = listener.accept().now_or_never()
+        while let Some((tcp, peer)) = queue.waiting()
             && let Some(place) = self.connection_limit.place().now_or_never()
         {
             self.begin(tcp, peer, place, closing);
@@ -186,20 +207,23 @@ impl<A: App> AcceptLoop<A> {
         closing: &ShutdownWatch,
     ) {
         let Some(held) = self.app.admit() else { return };
-        // A failing socket will report its error by itself.
-        let _ = tcp.set_nodelay(true);
         let accepted = Accepted {
-            tcp,
-            peer,
+            stream: socket::stream(tcp, peer),
             place,
             closing: closing.clone(),
         };
-        let (app, spare) = (Arc::clone(&self.app), self.spare.clone());
+        let app = Arc::clone(&self.app);
+        let spare = self.spare.clone();
+        let end = Counted { _held: held, spare };
         tokio::spawn(async move {
-            app.serve(accepted).await;
-            drop(held);
-            if let Some(spare) = spare {
-                spare.refill();
+            match app.serve(accepted).await {
+                None => drop(end),
+                Some(rest) => {
+                    tokio::spawn(async move {
+                        rest.await;
+                        drop(end);
+                    });
+                }
             }
         });
     }
@@ -211,8 +235,8 @@ impl<A: App> Service for AcceptLoop<A> {
         let Some(listener) = self.listener.take() else {
             return;
         };
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
+        let mut queue = match AcceptQueue::new(listener) {
+            Ok(queue) => queue,
             Err(error) => {
                 log::error!("[SERVICE: Gateway] {}: {error}", self.name);
                 return;
@@ -220,8 +244,8 @@ impl<A: App> Service for AcceptLoop<A> {
         };
         let closing = self.accept_loops.closing.subscribe();
         self.accept_loops.open.send_modify(|running| *running += 1);
-        self.accept(&listener, &closing).await;
-        drop(listener);
+        self.accept(&mut queue, &closing).await;
+        drop(queue);
         self.accept_loops
             .open
             .send_modify(|running| *running = running.saturating_sub(1));

@@ -22,7 +22,6 @@ use crate::server::front::{HANDSHAKE_TIMEOUT, reject, take_request};
 use crate::server::handshakes::{HandshakeLimiter, TlsSide};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::pages::{Body, Page, SharedPages};
-use crate::server::socket;
 use crate::server::tls::Certificates;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
@@ -188,8 +187,7 @@ impl AdminServer {
 
     async fn connection(&self, accepted: Accepted) -> Option<()> {
         let Accepted {
-            tcp,
-            peer,
+            stream,
             place,
             mut closing,
         } = accepted;
@@ -199,7 +197,7 @@ impl AdminServer {
             place: Arc::clone(&place),
         };
         let stop = closing.clone();
-        let mut conn = Box::new(Conn::plain(socket::stream(tcp, peer)));
+        let mut conn = Box::new(Conn::plain(stream));
         if let Some(certificates) = &self.certificates {
             let side = TlsSide {
                 certificates,
@@ -274,8 +272,12 @@ impl App for AdminServer {
         Some(())
     }
 
-    async fn serve(self: Arc<Self>, accepted: Accepted) {
+    async fn serve(
+        self: Arc<Self>,
+        accepted: Accepted,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
         self.connection(accepted).await;
+        None::<std::future::Ready<()>>
     }
 }
 

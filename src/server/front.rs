@@ -30,9 +30,7 @@ use crate::server::head::{BadHead, BodyFraming, HeadFacts};
 use crate::server::http1_fast_path::Wire;
 use crate::server::rewrite::usual_form;
 use crate::server::tls::Certificates;
-use crate::server::{
-    health_fast_path, http1_driver, http1_fast_path, large_head, proxy_protocol, socket,
-};
+use crate::server::{health_fast_path, http1_driver, http1_fast_path, large_head, proxy_protocol};
 use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use crate::upstream::within;
@@ -83,12 +81,13 @@ impl Front {
         }
     }
 
+    /// Serves a connection. Returns it if it goes on with HTTP/2.
     async fn connection(
         &self,
         stream: Stream,
         place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
-    ) -> Option<()> {
+    ) -> Option<Box<Conn>> {
         let mut conn = Box::new(Conn::plain(stream));
         if let Some(trusted) = &self.limits.proxy_protocol {
             place.waits_for_client();
@@ -135,11 +134,7 @@ impl Front {
                 () = place.is_needed() => false,
             };
             place.is_active();
-            if !begins {
-                return None;
-            }
-            self.http2(conn, shutdown).await;
-            return None;
+            return begins.then_some(conn);
         }
         self.http1(conn, place, shutdown).await
     }
@@ -149,17 +144,14 @@ impl Front {
         mut conn: Box<Conn>,
         place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
-    ) -> Option<()> {
+    ) -> Option<Box<Conn>> {
         let mut pause = Pause::new(&self.limits, place, shutdown.clone());
         let wire = Wire::new(&conn, self.limits.write);
         let mut out = Vec::new();
         loop {
             let facts = match self.next_head(&mut conn, &mut pause).await {
                 Wait::Head(facts) => facts,
-                Wait::Http2 => {
-                    self.http2(conn, shutdown).await;
-                    return None;
-                }
+                Wait::Http2 => return Some(conn),
                 Wait::Over => return None,
                 Wait::Rejected(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
                     self.shared.metrics.bad_request("preface");
@@ -171,7 +163,10 @@ impl Front {
                     Box::pin(self.reject(&mut conn, bad.status_line(), bad.as_str())).await;
                     return None;
                 }
-                Wait::Full => return Box::pin(self.full(&mut conn)).await,
+                Wait::Full => {
+                    Box::pin(self.full(&mut conn)).await;
+                    return None;
+                }
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
                     let status = "408 Request Timeout";
@@ -183,7 +178,8 @@ impl Front {
             let mut held = Charge::default();
             if held.cover(facts.memory()).is_err() {
                 *conn.ahead() = bytes::BytesMut::new();
-                return Box::pin(self.full(&mut conn)).await;
+                Box::pin(self.full(&mut conn)).await;
+                return None;
             }
             // A connection whose place another client needs ends with this response, which says so.
             let must_close = place.must_close();
@@ -197,19 +193,24 @@ impl Front {
             };
             // Connections end soon once the process is stopping.
             let keep_alive = !must_close && !self.shared.draining.load(Ordering::Relaxed);
-            let request = match http1_fast_path::head(request, &facts) {
+            // Not awaited in the match: a connection would have room for the head.
+            let begun = match http1_fast_path::head(request, &facts) {
                 Ok(head) => {
                     let mut session = http1_fast_path::begin(&wire, conn, head);
                     if !keep_alive {
                         http1_fast_path::end_connection(&mut session);
                     }
-                    conn = http1_driver::serve_usual(&self.gateway, session, &wire).await?;
-                    continue;
+                    Ok(session)
                 }
-                Err(request) => request,
+                Err(request) => Err((conn, request)),
             };
-            // Boxed, so that a connection has no room for it while none is served.
-            conn = in_place(|| self.unusual(conn, request, keep_alive)).await?;
+            conn = match begun {
+                Ok(session) => http1_driver::serve_usual(&self.gateway, session, &wire).await?,
+                // Boxed, so that a connection has no room for it while none is served.
+                Err((conn, request)) => {
+                    in_place(|| self.unusual(conn, request, keep_alive)).await?
+                }
+            };
         }
     }
 
@@ -241,11 +242,10 @@ impl Front {
     }
 
     /// The budget of memory has no space for the head of a request.
-    async fn full(&self, conn: &mut Conn) -> Option<()> {
+    async fn full(&self, conn: &mut Conn) {
         self.shared.metrics.bad_request("buffers_full");
         let status = "503 Service Unavailable";
         self.reject(conn, status, "buffers_full").await;
-        None
     }
 
     /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the
@@ -287,15 +287,20 @@ impl App for Front {
         guard
     }
 
-    async fn serve(self: Arc<Self>, accepted: Accepted) {
+    async fn serve(
+        self: Arc<Self>,
+        accepted: Accepted,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let Accepted {
-            tcp,
-            peer,
+            stream,
             place,
             closing,
         } = accepted;
-        let stream = socket::stream(tcp, peer);
-        self.connection(stream, &place, &closing).await;
+        let conn = self.connection(stream, &place, &closing).await?;
+        Some(async move {
+            self.http2(conn, &closing).await;
+            drop(place);
+        })
     }
 
     async fn closed(&self) {
@@ -330,11 +335,17 @@ mod tests {
     use super::*;
     use crate::server::future_sizes::{any, size_of_future};
 
+    async fn rest(front: Arc<Front>, conn: Box<Conn>, closing: ShutdownWatch) {
+        front.http2(conn, &closing).await;
+    }
+
     /// What every open connection takes, apart from its buffers.
     #[test]
     fn a_connection_takes_little_memory() {
         let open = size_of_future(|| App::serve(any::<Arc<Front>>(), any()));
-        assert!(open <= 1200, "{open}");
+        assert!(open <= 768, "{open}");
+        let http2 = size_of_future(|| rest(any(), any(), any()));
+        assert!(http2 <= 704, "{http2}");
         assert!(size_of::<Conn>() <= 256);
         // A tunnel keeps that of the request that opened it.
         let request = size_of_future(|| any::<&Front>().unusual(any(), any(), any()));

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`start`], [`process`], `signals`, [`new_process`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
 //! | `listeners`, `socket_transfer`, `hand_over`, `control_folder` | the listening sockets, how they are passed on, what else an upgrade passes on, and the folder of control sockets |
-//! | `accept`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the limit of connections and which of them are idle, file descriptors, a client's socket |
+//! | `accept`, `accept_queue`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the queue of its listener, the limit of connections and which of them are idle, file descriptors, a client's socket |
 //! | `front`, `http1_driver`, `http2_driver`, `conn`, [`head`], `large_head`, [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
@@ -17,6 +17,7 @@
 //! | [`admin`], [`pages`], [`control`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket, changed files, background tasks, returning memory |
 
 mod accept;
+mod accept_queue;
 pub(crate) mod admin;
 mod background;
 mod body;

@@ -75,12 +75,13 @@ pub(super) async fn run<C: Transport, D: Downstream>(
     };
     match begun.prepared {
         Some(prepared) => {
-            let job = Job {
+            let mut job = Job {
                 prepared,
                 body: begun.body,
                 outer: begun.outer,
             };
-            stream.observed(client, job).await
+            // Lent, so that not every future on the way has room for it.
+            stream.observed(client, &mut job).await
         }
         // The response of a step around the endpoint. The steps of the backend do not see it.
         None => {
@@ -97,7 +98,11 @@ pub(super) async fn run<C: Transport, D: Downstream>(
 
 impl<'r, C: Transport> Stream<'r, C> {
     /// Makes the call, and reports it to traces and series if the configuration asks for it.
-    async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
+    async fn observed<D: Downstream>(
+        &self,
+        client: &mut D,
+        job: &mut Job<'r>,
+    ) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
         let call = observe::Call::begin(
             observer,
@@ -117,10 +122,28 @@ impl<'r, C: Transport> Stream<'r, C> {
         result
     }
 
-    /// Makes the call inside the steps of the backend.
-    async fn guarded<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
+    /// Makes the call inside the steps of the backend, and copies the response.
+    async fn guarded<D: Downstream>(
+        &self,
+        client: &mut D,
+        job: &mut Job<'r>,
+    ) -> Result<(), Failure> {
         let mut guard = BackendSteps::enter(&self.work.backend.steps, self.limit)?;
-        let result = self.call(client, job).await;
+        let result = if job.prepared.seed.is_none() {
+            let call = Call {
+                body: job.body,
+                ..Call::whole(std::mem::take(&mut job.prepared.out))
+            };
+            let response_steps = ResponseSteps {
+                inner: None,
+                outer: job.outer.take(),
+            };
+            self.send(client, call, job.prepared.gzip, response_steps)
+                .await
+        } else {
+            // Boxed, so that calls without steps do not pay for the state of steps.
+            Box::pin(self.stepped(client, job)).await
+        };
         match &result {
             Ok(status) => guard.end(
                 Outcome::Streamed {
@@ -133,40 +156,18 @@ impl<'r, C: Transport> Stream<'r, C> {
         result.map(|_| ())
     }
 
-    /// Makes the call and copies the response. Returns the status that the client got.
-    async fn call<D: Downstream>(
-        &self,
-        client: &mut D,
-        job: Job<'r>,
-    ) -> Result<StatusCode, Failure> {
-        if job.prepared.seed.is_none() {
-            let call = Call {
-                body: job.body,
-                ..Call::whole(job.prepared.out)
-            };
-            let response_steps = ResponseSteps {
-                inner: None,
-                outer: job.outer,
-            };
-            return self
-                .send(client, call, job.prepared.gzip, response_steps)
-                .await;
-        }
-        // Boxed, so that calls without steps do not pay for the state of steps.
-        Box::pin(self.stepped(client, job)).await
-    }
-
     /// A call with steps around it.
     async fn stepped<D: Downstream>(
         &self,
         client: &mut D,
-        job: Job<'r>,
+        job: &mut Job<'r>,
     ) -> Result<StatusCode, Failure> {
-        let Job {
-            prepared,
-            body,
-            outer,
-        } = job;
+        let prepared = Prepared {
+            out: std::mem::take(&mut job.prepared.out),
+            gzip: job.prepared.gzip,
+            seed: job.prepared.seed.take(),
+        };
+        let (body, outer) = (job.body, job.outer.take());
         let mut admitting = pin!(pipe_steps::admit(prepared, &self.work.backend, self.limit));
         let admitted = if self.work.backend.takes_messages() {
             // The body of the client is not used, so it may be read to see whether the client is still connected.

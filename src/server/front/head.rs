@@ -42,7 +42,8 @@ impl Front {
         let mut reader = HeadReader::new(self.limits.max_header_bytes, self.limits.max_fields);
         let wait = match self.judge(&mut reader, conn) {
             Some(wait) => wait,
-            None => self.late_head(&mut reader, conn, pause).await,
+            // Boxed: few heads come in pieces.
+            None => Box::pin(self.late_head(&mut reader, conn, pause)).await,
         };
         pause.place.sent_head();
         wait
