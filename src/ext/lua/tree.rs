@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 pub(super) use self::budget::texts_bytes;
 use self::budget::{
-    LIST_ITEM, NEW_LIST, NEW_OBJECT, add, member, members, text_bytes, value_bytes,
+    LIST_ITEM, NEW_LIST, NEW_OBJECT, Spent, member, members, text_bytes, value_bytes,
 };
 use self::entry::Entries;
-use crate::runtime::json::{Growth, Kind, MAX_DEPTH, Object, Value};
+use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
 use crate::upstream::budget::{Charge, Full};
 
 /// The index of an object or a list in its tree.
@@ -63,19 +63,6 @@ pub(super) enum TreeError {
     TooDeep,
 }
 
-/// What is copied out of a tree.
-struct Copies {
-    spent: usize,
-    growth: Growth,
-}
-
-impl Copies {
-    fn add(&mut self, bytes: usize) -> Result<(), TreeError> {
-        add(&mut self.spent, bytes)?;
-        Ok(self.growth.add(bytes)?)
-    }
-}
-
 /// An item of a list that was read: twice its place, while it is moved there.
 const OPENED_ITEM: usize = 2 * size_of::<Node>();
 /// The virtual members of an entry of a failed backend.
@@ -96,9 +83,7 @@ pub(super) struct Tree {
     objects: Vec<Members>,
     lists: Vec<List>,
     entries: Entries,
-    spent: usize,
-    /// What the process is charged for it.
-    growth: Growth,
+    spent: Spent,
 }
 
 impl Tree {
@@ -136,10 +121,7 @@ impl Tree {
     /// # Errors
     /// It contains itself, or has become too large by containing other values many times.
     pub(super) fn export(&mut self, id: Id) -> Result<(Value, Charge), TreeError> {
-        let mut copies = Copies {
-            spent: 0,
-            growth: Growth::default(),
-        };
+        let mut copies = Spent::default();
         let value = self.value_of(&Node::Object(id), 0, &mut copies)?;
         Ok((value, copies.growth.into_charge()))
     }
@@ -268,8 +250,7 @@ impl Tree {
             }) => {
                 let texts = items.iter().map(text_bytes).sum::<usize>();
                 let bytes = NEW_LIST + LIST_ITEM * items.len() + texts;
-                add(&mut self.spent, bytes)?;
-                self.growth.add(bytes)?;
+                self.spent.add(bytes)?;
                 let copy = items.clone();
                 self.add_list(copy, false)?
             }
@@ -360,7 +341,7 @@ impl Tree {
     }
 
     fn opened(&mut self, mut value: Value) -> Result<Node, TreeError> {
-        value.open_within(&mut self.growth)?;
+        value.open_within(&mut self.spent.growth)?;
         match value {
             Value::Object(object) => {
                 self.spend(NEW_OBJECT + members(object.len()))?;
@@ -377,7 +358,7 @@ impl Tree {
         }
     }
 
-    fn value_of(&self, node: &Node, depth: usize, copies: &mut Copies) -> Result<Value, TreeError> {
+    fn value_of(&self, node: &Node, depth: usize, copies: &mut Spent) -> Result<Value, TreeError> {
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep);
         }
@@ -409,18 +390,17 @@ impl Tree {
 
     /// Charges a text before it is copied from a script. What becomes of it is counted when it is added.
     pub(super) fn prepare(&mut self, bytes: usize) -> Result<(), TreeError> {
-        Ok(self.growth.prepare(bytes)?)
+        Ok(self.spent.growth.prepare(bytes)?)
     }
 
     /// Counts memory against the limit of the request that is charged where it is kept.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), TreeError> {
-        add(&mut self.spent, bytes)
+        self.spent.count(bytes)
     }
 
     /// Counts memory that a script uses elsewhere too, because one limit applies to all of it.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
-        add(&mut self.spent, bytes)?;
-        Ok(self.growth.add(bytes)?)
+        self.spent.add(bytes)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the data of a request takes, and its limit.
 
 use super::{Node, TreeError};
-use crate::runtime::json::{ITEM, LIST, OBJECT, Value};
+use crate::runtime::json::{Growth, ITEM, LIST, OBJECT, Value};
+use crate::upstream::budget::{Budget, Full, Memory};
 
 /// The maximum size of all objects and lists of one request.
 const MAX_BYTES: usize = 64 << 20;
@@ -21,8 +22,48 @@ pub(super) const NEW_LIST: usize = PLACE + LIST;
 /// An item without its text, in a list that grows.
 pub(super) const LIST_ITEM: usize = PLACE + ROUNDING;
 
+/// After this many bytes more, the system is asked how much memory the process may still take.
+const STEP: usize = 256 << 10;
+
+/// What is counted for a request, and what the process is charged for it.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    bytes: usize,
+    asked: usize,
+    pub(super) growth: Growth,
+}
+
+impl Spent {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts `bytes` against the limit of the request only.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), TreeError> {
+        add(&mut self.bytes, bytes)
+    }
+
+    /// Counts and charges `bytes`.
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), TreeError> {
+        self.count(bytes)?;
+        self.growth.add(bytes)?;
+        if self.bytes - self.asked < STEP {
+            return Ok(());
+        }
+        self.asked = self.bytes;
+        match Memory::process().room(true) {
+            Some(room) if room < 2 * STEP as u64 => {
+                Budget::process().count_rejection();
+                Err(Full.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Counts `bytes`.
-pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
+fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
     *spent = spent.saturating_add(bytes);
     if *spent > MAX_BYTES {
         Err(TreeError::Full)
