@@ -1,7 +1,7 @@
 //! A cheap timeout for work that rarely times out.
 
 use std::future::{Future, pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,9 +14,12 @@ pub(crate) async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Out
             return Poll::Ready(Some(done));
         }
         // Made only for work that waits, because it reads clocks.
-        let never = || pingora_timeout::timeout(limit, pending::<()>());
-        let timer = Pin::new(timer.get_or_insert_with(never));
-        timer.poll(cx).map(|_| None)
+        let never = || Box::pin(pingora_timeout::timeout(limit, pending::<()>()));
+        timer
+            .get_or_insert_with(never)
+            .as_mut()
+            .poll(cx)
+            .map(|_| None)
     })
     .await
 }

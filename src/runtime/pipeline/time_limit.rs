@@ -5,11 +5,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::runtime::service::{Composition, Order};
 use crate::telemetry::observe::Wait;
-use crate::upstream::within;
 
 /// The end of a group of calls. Calls that are dropped after the end have failed. Calls that are dropped before it
 /// were cancelled by the client, or lost a race, and count for nothing.
@@ -49,19 +48,19 @@ impl TimeLimit {
     /// [`Failure::late`](crate::runtime::failure::Failure::late) knows what it was waiting for.
     pub(super) async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
         // A timer that is due fires at the next tick, and a response could arrive until then.
-        let now = Instant::now();
-        if now >= self.at {
+        if Instant::now() >= self.at {
             self.passed.store(true, Ordering::Relaxed);
             Wait::forget();
             return None;
         }
-        // All workers share the lock of tokio's timers.
-        let output = within(self.at - now, work).await;
-        if output.is_none() {
-            self.passed.store(true, Ordering::Relaxed);
-            Wait::forget();
+        match timeout_at(self.at, work).await {
+            Ok(output) => Some(output),
+            Err(_) => {
+                self.passed.store(true, Ordering::Relaxed);
+                Wait::forget();
+                None
+            }
         }
-        output
     }
 
     /// Whether this limit ended a wait.
