@@ -35,16 +35,22 @@ pub(crate) fn number() -> usize {
 }
 
 /// The part of this thread, below [`number`].
+#[inline]
 pub(crate) fn own() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    OWN.get().unwrap_or_else(|| {
+    #[cold]
+    fn assign() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let own = NEXT.fetch_add(1, Ordering::Relaxed) % number();
-        OWN.set(Some(own));
+        OWN.set(own);
         own
-    })
+    }
+    match OWN.get() {
+        usize::MAX => assign(),
+        own => own,
+    }
 }
 
 /// One `T` for each worker, made when the worker needs it first. A large `T` should be in a box: all of them have room here.
@@ -56,7 +62,14 @@ impl<T> Parts<T> {
     }
 
     /// The part of this worker.
+    #[inline]
     pub(crate) fn own_or(&self, make: impl FnOnce() -> T) -> &T {
+        let own = self.0.get().and_then(|all| all.get(own())?.get());
+        own.unwrap_or_else(|| self.add_own(make))
+    }
+
+    #[cold]
+    fn add_own(&self, make: impl FnOnce() -> T) -> &T {
         let make_all = || (0..number()).map(|_| OnceLock::new()).collect();
         // The index is below the number.
         self.0.get_or_init(make_all)[own()].get_or_init(make)
@@ -114,7 +127,7 @@ impl Sum {
 /// What a request keeps is an [`OwnArc`], which only counts references of this worker. The value is dropped when the
 /// `Spread` and all of them are.
 #[derive(Debug)]
-pub(crate) struct Spread<T> {
+pub(crate) struct Spread<T: ?Sized> {
     value: Arc<T>,
     copies: Parts<OwnArc<T>>,
 }
@@ -128,12 +141,27 @@ pub(crate) type OwnArc<T> = Arc<Arc<T>>;
 
 impl<T> Spread<T> {
     pub(crate) fn new(value: T) -> Spread<T> {
+        Arc::new(value).into()
+    }
+}
+
+impl<T: ?Sized> Clone for Spread<T> {
+    /// The same value, with counts of its own.
+    fn clone(&self) -> Spread<T> {
+        Arc::clone(&self.value).into()
+    }
+}
+
+impl<T: ?Sized> From<Arc<T>> for Spread<T> {
+    fn from(value: Arc<T>) -> Spread<T> {
         Spread {
-            value: Arc::new(value),
+            value,
             copies: Parts::new(),
         }
     }
+}
 
+impl<T: ?Sized> Spread<T> {
     /// A reference that this worker counts.
     pub(crate) fn share(&self) -> OwnArc<T> {
         let copy = || Arc::new(Arc::clone(&self.value));
@@ -141,7 +169,7 @@ impl<T> Spread<T> {
     }
 }
 
-impl<T> std::ops::Deref for Spread<T> {
+impl<T: ?Sized> std::ops::Deref for Spread<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use super::budget::{Budget, Charge, Full};
 use super::resilience::AffinityKey;
 use crate::jose::SubjectToken;
+use crate::per_worker::OwnArc;
 
 /// Whether a header concerns only one connection (RFC 9110 §7.6.1), so that no message carries it on. HTTP/2 rejects
 /// messages with such headers (RFC 9113 §8.2.2). The framing of a message is not among them.
@@ -42,7 +43,7 @@ pub struct RequestTarget(TargetText);
 
 #[derive(Clone)]
 enum TargetText {
-    Shared(Arc<str>),
+    Shared(OwnArc<str>),
     Own(String),
 }
 
@@ -63,8 +64,8 @@ impl Default for RequestTarget {
     }
 }
 
-impl From<Arc<str>> for RequestTarget {
-    fn from(text: Arc<str>) -> RequestTarget {
+impl From<OwnArc<str>> for RequestTarget {
+    fn from(text: OwnArc<str>) -> RequestTarget {
         RequestTarget(TargetText::Shared(text))
     }
 }

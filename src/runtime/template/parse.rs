@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use crate::per_worker::Spread;
 use crate::runtime::inputs::Input;
 use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
@@ -14,7 +15,7 @@ use crate::telemetry::url_secrets::UrlSecrets;
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The whole target, if there are no placeholders.
-    pub(super) fixed: Option<Arc<str>>,
+    pub(super) fixed: Option<Spread<str>>,
     pub(super) path: Box<[Piece]>,
     /// `Some` if the pattern contains a `?`.
     pub(super) query: Option<Box<[Piece]>>,
@@ -111,7 +112,7 @@ impl Template {
         let path = written(self::pieces(path), tail && query.is_none(), escape::path);
         let query = query.map(|query| written(self::pieces(query), false, escape::query));
         Ok(Template {
-            fixed: fixed(&path, query.as_deref()),
+            fixed: fixed(&path, query.as_deref()).map(Spread::from),
             has_dots: dots(&pattern),
             raw_responses: false,
             behind_query: false,

@@ -60,7 +60,7 @@ impl Template {
         if let Some(fixed) = &self.fixed
             && forwarded.is_empty()
         {
-            return Ok(Arc::clone(fixed).into());
+            return Ok(fixed.share().into());
         }
         let mut target = String::with_capacity(96);
         let mut has_query = if self.raw_responses {

@@ -17,9 +17,9 @@ pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
 const IDLE: u64 = 40 << 20;
 
 /// What a worker takes at once for many small charges.
-const ALLOWANCE: u64 = 128 * 1024;
+const ALLOWANCE: u64 = 256 * 1024;
 /// The maximum size of a small charge.
-const SMALL: u64 = ALLOWANCE / 8;
+const SMALL: u64 = ALLOWANCE / 4;
 /// How long the resident memory is known.
 #[cfg(feature = "lua")]
 const KNOWN_MILLIS: u64 = 4;
