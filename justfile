@@ -49,6 +49,11 @@ instructions *ARGS:
     cargo build --locked --profile measure --no-default-features --features mimalloc
     benches/instructions --check {{ARGS}} target/measure/portcullis
 
+# Atomic instructions on cache lines that all workers share, against their budget; needs x86-64 and the right to trace.
+atomics *ARGS:
+    cargo build --locked --profile measure --no-default-features --features mimalloc
+    benches/atomics --check {{ARGS}} target/measure/portcullis
+
 # What continuous integration runs.
 ci:
     .ci/run
