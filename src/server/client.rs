@@ -23,6 +23,9 @@ use crate::server::streamed_body::{self, StreamedBody};
 use crate::server::{body, respond, response_edits};
 use crate::upstream::{Piece, Source};
 
+/// The bytes of a piece whose compression takes as long as many small requests.
+const LONG_TO_ENCODE: usize = 16 * 1024;
+
 /// The session of one request.
 pub(super) struct Client<'s> {
     pub(super) session: &'s mut Session,
@@ -181,6 +184,10 @@ impl Downstream for Client<'_> {
         let mut encoded = encoder
             .push(&piece)
             .map_err(|error| response_edits::broken(&error))?;
+        if piece.len() >= LONG_TO_ENCODE {
+            // The next piece may be there already, and other requests wait for this worker.
+            tokio::task::yield_now().await;
+        }
         if end && let Some(rest) = self.encoded_end()? {
             encoded = [encoded, rest].concat().into();
         }
