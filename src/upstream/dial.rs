@@ -7,6 +7,7 @@ use http::Method;
 use pingora_core::Error;
 use tokio::time::Instant;
 
+use super::client::Client;
 use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
@@ -158,6 +159,7 @@ impl HostSet {
 /// An attempt to connect. If it is dropped without a result, it was cancelled by the caller's deadline or because the
 /// client closed its connection. After a long wait this counts as a failure.
 pub(super) struct Dial<'a> {
+    client: &'a Client,
     peers: &'a Peers,
     peer: usize,
     place: &'a Place,
@@ -168,12 +170,13 @@ pub(super) struct Dial<'a> {
 
 impl<'a> Dial<'a> {
     pub(super) fn begin(
-        set: &HostSet,
+        set: &'a HostSet,
         peers: &'a Peers,
         peer: usize,
         place: &'a Place,
     ) -> Dial<'a> {
         Dial {
+            client: &set.client,
             peers,
             peer,
             place,
@@ -207,6 +210,7 @@ impl Drop for Dial<'_> {
         self.impose();
         if self.peers.all_failed() {
             self.place.impose();
+            self.place.doubt(self.client);
         }
     }
 }

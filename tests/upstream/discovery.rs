@@ -1,15 +1,15 @@
 //! SRV records from a name server of the test's own.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use portcullis::internals::upstream::{Client, DnsTable, HostSet, Settings};
-use tokio::net::UdpSocket;
+use portcullis::internals::upstream::{Client, DnsTable, HostRules, HostSet, Settings};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,8 +23,9 @@ type Record = (u16, u16, u16);
 #[derive(Default)]
 struct NameServer {
     records: Mutex<Vec<Record>>,
-    /// The address of every name, which holds for a second.
+    /// The address of every name, and its time to live in seconds. At 0, names are looked up every second.
     address: Mutex<Option<Ipv4Addr>>,
+    ttl: AtomicU8,
     /// How often it was asked for names that it answers, and for others.
     asked: [AtomicUsize; 2],
 }
@@ -48,7 +49,11 @@ impl NameServer {
                     let question = &question[..size];
                     let response = match question[size_of_name(question) + 1] {
                         33 => respond(question, &answering.records.lock().unwrap()),
-                        kind => resolve(question, kind, *answering.address.lock().unwrap()),
+                        kind => {
+                            let address = *answering.address.lock().unwrap();
+                            let ttl = answering.ttl.load(Ordering::SeqCst);
+                            resolve(question, kind, address.map(|address| (address, ttl)))
+                        }
                     };
                     socket.send_to(&response, from).await.unwrap();
                 }
@@ -85,13 +90,13 @@ fn size_of_name(question: &[u8]) -> usize {
 }
 
 /// Answers a question for addresses; there are none of IPv6.
-fn resolve(question: &[u8], kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
+fn resolve(question: &[u8], kind: u8, address: Option<(Ipv4Addr, u8)>) -> Vec<u8> {
     let address = address.filter(|_| kind == 1);
     let mut response = question[..2].to_vec();
     response.extend([0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
     response.extend(&question[12..size_of_name(question) + 4]);
-    if let Some(address) = address {
-        response.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+    if let Some((address, ttl)) = address {
+        response.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, ttl, 0, 4]);
         response.extend(address.octets());
     }
     response
@@ -243,4 +248,63 @@ async fn a_name_that_no_longer_exists_keeps_its_last_address() {
     let asked = server.asked()[0];
     server.asked_at_least(asked + 2).await;
     assert!(hosts.call(get("/"), &OPTIONS).await.is_ok());
+}
+
+/// A listener that accepts nothing itself: the kernel completes this many connections, and ignores further ones.
+fn silent(connections: u32) -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.listen(connections).unwrap()
+}
+
+/// Connects until no further connection is completed.
+async fn fill(listener: &TcpListener) -> Vec<TcpStream> {
+    let address = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    let wait = Duration::from_millis(200);
+    while let Ok(connected) = tokio::time::timeout(wait, TcpStream::connect(address)).await {
+        held.push(connected.unwrap());
+    }
+    held
+}
+
+/// Waits for a response of the new address of a name, much less long than its record may be kept.
+async fn follows_from(old: &TcpListener) {
+    let port = old.local_addr().unwrap().port();
+    let _new = Stub::at(format!("127.0.0.2:{port}"), "new").await;
+    let (server, name_server) = NameServer::start(Vec::new()).await;
+    server.ttl.store(200, Ordering::SeqCst);
+    *server.address.lock().unwrap() = Some(Ipv4Addr::LOCALHOST);
+    let dns = table(name_server);
+    let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
+    let timeout = Duration::from_millis(500);
+    let hosts = HostSet::fixed(&client, &[format!("http://svc.test:{port}")]);
+    let hosts = hosts.ruled(HostRules {
+        timeout: Some(timeout),
+        ..HostRules::default()
+    });
+    let _keeper = keep(&dns);
+    let call = || tokio::time::timeout(timeout, hosts.call(get("/"), &OPTIONS));
+    assert!(call().await.is_err());
+    *server.address.lock().unwrap() = Some(Ipv4Addr::new(127, 0, 0, 2));
+    let followed = async {
+        while !call().await.is_ok_and(|called| called.is_ok()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), followed)
+        .await
+        .expect("the name was not looked up again");
+}
+
+#[tokio::test]
+async fn a_name_whose_address_swallows_connections_is_looked_up_at_once() {
+    let old = silent(0);
+    let _held = fill(&old).await;
+    follows_from(&old).await;
+}
+
+#[tokio::test]
+async fn a_name_whose_address_never_responds_is_looked_up_at_once() {
+    follows_from(&silent(128)).await;
 }

@@ -230,10 +230,13 @@ impl Exchange<'_> {
         if let Some(candidate) = self.candidate() {
             candidate.failures.unanswered();
         }
-        if let Some(place) = self.place()
-            && (self.peers.list.len() == 1 || self.peers.all_failed())
-        {
+        let Some(place) = self.place() else { return };
+        let all_failed = self.peers.all_failed();
+        if self.peers.list.len() == 1 || all_failed {
             place.unanswered();
+        }
+        if all_failed {
+            place.doubt(self.client);
         }
     }
 
