@@ -22,8 +22,12 @@ const SCRIPT: &str = include_str!("bucket.lua");
 const AGREE: &str =
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
 
-/// The maximum wait for a response, even to settle it.
-const LATEST: Duration = Duration::from_secs(1);
+/// The maximum wait for a response to a query, even to settle it. A connection that is silent for less than this is closed,
+/// so all responses of a slow server are used.
+const LATEST: Duration = Duration::from_secs(3);
+
+/// The maximum wait for the reply to another command.
+const REPLY: Duration = Duration::from_secs(1);
 
 /// The error of a store that supports only buckets.
 const UNSUPPORTED: &str = "not supported";
@@ -206,7 +210,7 @@ impl Store {
         if !self.client.is_connected() {
             return Err(self.not_connected());
         }
-        let called = tokio::time::timeout(LATEST, self.client.call(key, command)).await;
+        let called = tokio::time::timeout(REPLY, self.client.call(key, command)).await;
         let reply = called.unwrap_or(Err(CallError::Timeout));
         reply.map_err(|error| error.to_string())
     }
@@ -405,4 +409,55 @@ fn verdicts(asks: &[Ask], reply: &[i64]) -> Option<SharedVerdict> {
 
 fn hex_sha1(text: &str) -> String {
     hex::encode(Sha1::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The port of a server that needs this long for each script, and responds that 5 tokens remain.
+    async fn slow_server(delay: Duration) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                let is_script = String::from_utf8_lossy(&buffer[..read]).contains("EVALSHA");
+                let reply: &[u8] = if is_script {
+                    tokio::time::sleep(delay).await;
+                    b"*2\r\n:1\r\n:5\r\n"
+                } else {
+                    b"+OK\r\n"
+                };
+                stream.write_all(reply).await.unwrap();
+            }
+        });
+        port
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_response_of_a_slow_server_is_used_until_its_connection_is_closed() {
+        let one = Ask {
+            key: "a".to_owned(),
+            rate: Rate::new(1.0, 6),
+            keep: Duration::from_secs(60),
+        };
+        for (millis, is_used) in [(1100, true), (1900, true), (2600, false)] {
+            let port = slow_server(Duration::from_millis(millis)).await;
+            let server = Server::from_url(&format!("redis://127.0.0.1:{port}")).unwrap();
+            let options = StoreOptions::new(1, Duration::from_millis(5));
+            let store = Store::new(server, options, Clock::manual());
+            store.connect().await;
+            let Taken::Late(late) = store.take(smallvec![one.clone()]).await else {
+                panic!("no late response");
+            };
+            let expected = SharedVerdict(smallvec![Verdict::Allowed { left: 5 }]);
+            assert_eq!(late.await, is_used.then_some(expected), "{millis} ms");
+        }
+    }
 }
