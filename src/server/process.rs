@@ -368,6 +368,9 @@ impl Process {
         for (certificates, new) in renewed {
             certificates.put_to_use(new);
         }
+        let endpoints = loaded.service.endpoints.iter();
+        let pairs = endpoints.map(|endpoint| (&*endpoint.pattern, endpoint.method.as_str()));
+        self.metrics.make_room(&pairs.collect());
         let active = Active::new(
             loaded.service,
             &self.metrics,

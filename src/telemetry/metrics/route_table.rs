@@ -3,7 +3,7 @@
 //! The library keeps names, texts and labels once more in each of its series, which is kilobytes for each endpoint. Here
 //! they are made when the page is read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -172,10 +172,12 @@ impl RouteTable {
         Some(Arc::clone(series))
     }
 
-    /// Removes the routes that are not in `routes`. An empty one stands for requests without an endpoint, and stays.
-    pub(super) fn keep(&self, routes: &HashSet<&str>) {
-        self.write()
-            .retain(|route, _| route.is_empty() || routes.contains(&**route));
+    /// Removes the series that `is_kept` does not name. Those of requests without an endpoint, whose route is empty, stay.
+    pub(super) fn keep(&self, is_kept: impl Fn(&str, &str) -> bool) {
+        self.write().retain(|route, methods| {
+            methods.retain(|(method, _)| route.is_empty() || is_kept(route, method));
+            !methods.is_empty()
+        });
     }
 
     /// Requests in progress at endpoints, by method.
@@ -364,7 +366,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &table.series("/a", "GET")));
         assert!(!Arc::ptr_eq(&first, &table.series("/a", "POST")));
         table.series("", "GET");
-        table.keep(&HashSet::new());
+        table.keep(|_, _| false);
         assert!(table.find("/a", "GET").is_none());
         assert!(table.find("", "GET").is_some());
     }

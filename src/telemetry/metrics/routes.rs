@@ -107,6 +107,12 @@ impl Metrics {
         self.routes.in_flight_by_method()
     }
 
+    /// Makes room for the endpoints of a new configuration, which are these pairs of route and method. Those that the old
+    /// configuration has, too, keep their series.
+    pub(crate) fn make_room(&self, endpoints: &HashSet<(&str, &str)>) {
+        self.admitted.keep_endpoints(endpoints);
+    }
+
     /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
     /// enlarge the page and the memory.
     pub(crate) fn keep_routes(&self, patterns: &HashSet<&str>) {
@@ -114,7 +120,10 @@ impl Metrics {
         let mut labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
         labels.insert(OTHER_ROUTES);
         let patterns = &labels;
-        self.routes.keep(patterns);
+        self.routes.keep(|route, method| {
+            let is_shared = matches!(route, ALL_ROUTES | OTHER_ROUTES);
+            patterns.contains(route) && (is_shared || self.admitted.has(route, method))
+        });
         for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
             keep(counters, patterns);
         }

@@ -59,8 +59,11 @@ impl Pairs {
         has_room
     }
 
-    fn keep(&mut self, routes: &HashSet<&str>) {
-        self.by_route.retain(|route, _| routes.contains(&**route));
+    fn keep(&mut self, is_kept: impl Fn(&str, &str) -> bool) {
+        self.by_route.retain(|route, methods| {
+            methods.retain(|method| is_kept(route, method));
+            !methods.is_empty()
+        });
         self.count = self.by_route.values().map(SmallVec::len).sum();
     }
 }
@@ -68,11 +71,7 @@ impl Pairs {
 impl SeriesLimit {
     /// Whether the route has series of its own with this method. It gets them if the limit allows it.
     pub(super) fn admits(&self, route: &str, method: &str, origin: Origin) -> bool {
-        let is_known = {
-            let sets = self.read();
-            sets.endpoints.has(route, method) || sets.requests.has(route, method)
-        };
-        if is_known {
+        if self.has(route, method) {
             return true;
         }
         let mut sets = self.write();
@@ -97,11 +96,26 @@ impl SeriesLimit {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Removes all routes except these, which makes room for others.
+    /// Whether the route has series of its own with this method.
+    pub(super) fn has(&self, route: &str, method: &str) -> bool {
+        let sets = self.read();
+        sets.endpoints.has(route, method) || sets.requests.has(route, method)
+    }
+
+    /// Removes all endpoints except these pairs of route and method, which makes room for others.
+    pub(super) fn keep_endpoints(&self, pairs: &HashSet<(&str, &str)>) {
+        let mut sets = self.write();
+        sets.endpoints
+            .keep(|route, method| pairs.contains(&(route, method)));
+        let is_full = sets.endpoints.count >= MAX_SERIES;
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Removes all routes except these.
     pub(super) fn keep(&self, routes: &HashSet<&str>) {
         let mut sets = self.write();
-        sets.endpoints.keep(routes);
-        sets.requests.keep(routes);
+        sets.endpoints.keep(|route, _| routes.contains(route));
+        sets.requests.keep(|route, _| routes.contains(route));
         let is_full = sets.endpoints.count >= MAX_SERIES;
         self.is_full.store(is_full, Ordering::Relaxed);
     }

@@ -116,3 +116,38 @@ fn routes_beyond_the_limit_share_their_series() {
     let page = String::from_utf8(metrics.page()).unwrap();
     assert!(page.contains(r#"route="/new""#), "there is room again");
 }
+
+#[test]
+fn endpoints_of_a_new_configuration_get_the_places_of_removed_ones() {
+    let metrics = Metrics::new();
+    let names =
+        |range: std::ops::Range<usize>| -> Vec<String> { range.map(|n| format!("/{n}")).collect() };
+    // As at a start and a reload.
+    let configure = |routes: &[String], method: &'static str| {
+        metrics.make_room(&routes.iter().map(|route| (&**route, method)).collect());
+        for route in routes {
+            let series = metrics.route(route, method);
+            series.record(200, Duration::ZERO);
+        }
+        metrics.keep_routes(&routes.iter().map(|route| &**route).collect());
+    };
+    let own = |route: &str, method: &str, count: usize| {
+        let page = String::from_utf8(metrics.page()).unwrap();
+        let name = "portcullis_http_requests_total";
+        let labels = format!(r#"method="{method}",route="{route}",status="2xx""#);
+        page.contains(&format!("{name}{{{labels}}} {count}\n"))
+    };
+    configure(&names(0..MAX_SERIES + 500), "GET");
+    assert!(own("_OTHER", "GET", 500));
+    // One stays, one stays that had no place, and all others are new.
+    configure(&names(MAX_SERIES - 1..2 * MAX_SERIES - 1), "GET");
+    assert!(own("_OTHER", "GET", 500), "nothing more is combined");
+    assert!(own(&format!("/{}", MAX_SERIES - 1), "GET", 2));
+    assert!(own(&format!("/{MAX_SERIES}"), "GET", 1));
+    assert!(own(&format!("/{}", 2 * MAX_SERIES - 2), "GET", 1));
+    assert!(!own("/0", "GET", 1));
+    // The same paths with another method.
+    configure(&names(MAX_SERIES - 1..2 * MAX_SERIES - 1), "POST");
+    assert!(own(&format!("/{}", 2 * MAX_SERIES - 2), "POST", 1));
+    assert!(!own(&format!("/{MAX_SERIES}"), "GET", 1));
+}
