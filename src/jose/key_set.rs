@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use serde::Deserializer;
@@ -72,7 +73,8 @@ impl KeyIdStrategy {
 /// The usable keys of one source.
 #[derive(Debug, Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    /// Shared with the sets that were joined from this one.
+    keys: Vec<Arc<Key>>,
     /// One index for each strategy, in the order of [`KeyIdStrategy::ALL`].
     by_id: [HashMap<Box<str>, usize>; 4],
     /// The `kid`s of skipped keys. A token signed with one of them is rejected with that reason and triggers no
@@ -135,7 +137,7 @@ impl KeySet {
                 .map_err(|_| KeyFault::NotAnObject)
                 .and_then(Key::from_jwk)
             {
-                Ok(key) => parsed.set.add(key),
+                Ok(key) => parsed.set.add(Arc::new(key)),
                 Err(why) => {
                     let kid = kid.unwrap_or_default();
                     parsed.skipped.push(Skipped {
@@ -149,6 +151,19 @@ impl KeySet {
         // Most sets have one key or two, and a file may name thousands of sets.
         parsed.set.keys.shrink_to_fit();
         Ok(parsed)
+    }
+
+    /// The keys of several sets as one set, as if they were in one document in this order.
+    pub fn join<'s>(sets: impl Iterator<Item = &'s KeySet>) -> KeySet {
+        let mut joined = KeySet::default();
+        for set in sets {
+            for key in &set.keys {
+                joined.add(Arc::clone(key));
+            }
+            joined.left_out.extend(set.left_out.iter().cloned());
+        }
+        joined.keys.shrink_to_fit();
+        joined
     }
 
     /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).
@@ -165,11 +180,11 @@ impl KeySet {
         let fits = |key: &&Key| token.algorithm().is_some_and(|named| key.fits(named));
         if let Some(key) = self.by_id(strategy, &id) {
             let twin = |key: &&Key| fits(key) && strategy.id_of(key) == id;
-            let other = || self.keys.iter().rev().find(twin);
+            let other = || self.keys().rev().find(twin);
             return Ok(Some(key).filter(fits).or_else(other).unwrap_or(key));
         }
         if lone_key && !token.names_a_key() {
-            let mut fitting = self.keys.iter().filter(fits);
+            let mut fitting = self.keys().filter(fits);
             if let (Some(key), None) = (fitting.next(), fitting.next()) {
                 return Ok(key);
             }
@@ -189,7 +204,7 @@ impl KeySet {
     /// The key with this id under a strategy.
     pub fn by_id(&self, strategy: KeyIdStrategy, id: &str) -> Option<&Key> {
         let index = self.by_id.get(strategy as usize)?.get(id)?;
-        self.keys.get(*index)
+        self.keys.get(*index).map(Arc::as_ref)
     }
 
     /// The number of usable keys.
@@ -203,11 +218,11 @@ impl KeySet {
     }
 
     /// The usable keys, in the order of the document.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.keys.iter()
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &Key> {
+        self.keys.iter().map(Arc::as_ref)
     }
 
-    fn add(&mut self, key: Key) {
+    fn add(&mut self, key: Arc<Key>) {
         let index = self.keys.len();
         for (strategy, ids) in KeyIdStrategy::ALL.into_iter().zip(&mut self.by_id) {
             // As in KrakenD, the last of several keys with the same id wins.

@@ -30,6 +30,10 @@ impl KeyDocument for Words {
         Ok(Words(words))
     }
 
+    fn join(sets: &[Arc<Words>]) -> Words {
+        Words(sets.iter().flat_map(|set| set.0.clone()).collect())
+    }
+
     fn key_count(&self) -> usize {
         self.0.len()
     }
@@ -472,4 +476,22 @@ async fn the_origins_of_a_union_are_fetched_within_the_same_limit() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(stub.connections() <= 32, "{}", stub.connections());
     drop(source);
+}
+
+#[tokio::test]
+async fn an_origin_without_keys_counts_as_failed_and_does_not_affect_the_others() {
+    let (good, empty) = (Provider::start("k1").await, Provider::start("").await);
+    let store = Store::start();
+    let url = |provider: &Provider| format!("{}/jwks", provider.stub.url());
+    let spec = SourceSpec {
+        location: Location::Union(vec![url(&empty), url(&good)]),
+        tls: SideTls::default(),
+    };
+    let source = store.source(&spec, Schedule::default());
+    source.first_attempt(LONG).await;
+    assert_eq!(words(&source), ["k1"]);
+    let status = source.status();
+    assert!(status.failures > 0 && status.stale, "{status:?}");
+    let expected = format!("{}: no Keys has been found", url(&empty));
+    assert_eq!(status.last_error, Some(expected));
 }

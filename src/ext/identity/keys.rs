@@ -47,6 +47,10 @@ impl KeyDocument for PublicKeys {
         }
     }
 
+    fn join(sets: &[Arc<PublicKeys>]) -> PublicKeys {
+        PublicKeys(KeySet::join(sets.iter().map(|set| &set.0)))
+    }
+
     fn key_count(&self) -> usize {
         self.0.len()
     }

@@ -10,15 +10,17 @@ mod passed_on;
 mod sealed;
 mod source;
 mod spec;
+mod status;
 mod store;
 mod union;
 
 pub(crate) use failed::FailedKeys;
 pub use sealed::SealedFile;
+pub(crate) use source::Snapshot;
 pub use source::{KeyDocument, KeySource};
-pub(crate) use source::{Snapshot, SourceStatus};
 pub(crate) use spec::read_key_file;
 pub use spec::{Location, SourceSpec};
+pub(crate) use status::SourceStatus;
 pub(crate) use store::FetchLimiter;
 pub(super) use store::jitter;
 pub use store::{KeySetStore, Schedule};

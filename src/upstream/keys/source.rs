@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, SourceSpec};
 use super::store::Schedule;
-use super::union::{self, OriginKeys};
+use super::union;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::SharedWork;
@@ -31,6 +31,9 @@ pub trait KeyDocument: Sized + Send + Sync + 'static {
     /// # Errors
     /// The document is not a key set, or contains no usable key.
     fn parse(document: &Bytes) -> Result<Self, Self::Error>;
+
+    /// The keys of several sets as one set, as if they were in one document in this order.
+    fn join(sets: &[Arc<Self>]) -> Self;
 
     /// The number of keys, for status tables.
     fn key_count(&self) -> usize;
@@ -60,19 +63,19 @@ pub struct KeySource<S> {
     /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
     /// What the sets of a union consist of. A union makes no calls itself.
-    pub(super) origins: Vec<Arc<KeySource<OriginKeys>>>,
+    pub(super) origins: Vec<Arc<KeySource<S>>>,
     pub(super) current: ArcSwapOption<Snapshot<S>>,
     generations: Arc<AtomicU64>,
     log: Mutex<Log>,
-    fetches: AtomicU64,
-    failures: AtomicU64,
+    pub(super) fetches: AtomicU64,
+    pub(super) failures: AtomicU64,
     /// Whether a set was ever fetched.
     arrived: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
     last_failure: Option<Instant>,
     /// The provider does not want to be called before (`Retry-After`).
     not_before: Option<Instant>,
@@ -87,38 +90,7 @@ pub(super) struct Log {
     pub(super) max_age: Option<Duration>,
     failed_in_a_row: u32,
     /// Whether the set is used beyond its intended life.
-    stale: bool,
-}
-
-/// The state of a source, for metrics and for `portcullis jwks`.
-#[derive(Debug, Clone)]
-pub struct SourceStatus {
-    /// The URL without credentials and query, or the path.
-    pub label: String,
-    /// `None` while there is no set.
-    pub age: Option<Duration>,
-    pub keys: usize,
-    pub generation: u64,
-    /// All attempts, successful or not.
-    pub fetches: u64,
-    pub failures: u64,
-    /// Why the last attempt failed. `None` if it succeeded.
-    pub last_error: Option<String>,
-    /// Whether the set is older than intended because refreshes fail, or there is no set.
-    pub stale: bool,
-}
-
-impl SourceStatus {
-    /// The state of a union, with that of one of its origins: the oldest keys and any failure count.
-    fn and(mut self, origin: SourceStatus) -> SourceStatus {
-        self.age = self.age.max(origin.age.filter(|_| self.age.is_some()));
-        self.fetches += origin.fetches;
-        self.failures += origin.failures;
-        self.stale |= origin.stale;
-        let error = |error| format!("{}: {error}", origin.label);
-        self.last_error = self.last_error.or(origin.last_error.map(error));
-        self
-    }
+    pub(super) stale: bool,
 }
 
 impl Log {
@@ -191,8 +163,11 @@ impl<S: KeyDocument> KeySource<S> {
     }
 
     fn is_untried(&self) -> bool {
-        let untried = self.current.load().is_none() && self.log().last_error.is_none();
-        untried || self.origins.iter().any(|origin| origin.is_untried())
+        if self.origins.is_empty() {
+            self.current.load().is_none() && self.log().last_error.is_none()
+        } else {
+            self.origins.iter().any(|origin| origin.is_untried())
+        }
     }
 
     /// Whether a request waits for a fetch, or one is in progress.
@@ -244,25 +219,6 @@ impl<S: KeyDocument> KeySource<S> {
         // All of them are asked, because any may have the key.
         let origins = self.origins.iter();
         origins.filter(|origin| origin.ask_for_unknown()).count() > 0
-    }
-
-    /// The state of this source.
-    pub fn status(&self) -> SourceStatus {
-        let current = self.current.load();
-        let snapshot = current.as_ref();
-        let log = self.log();
-        let own = SourceStatus {
-            label: self.spec.location.label(),
-            age: snapshot.map(|snapshot| snapshot.fetched.elapsed()),
-            keys: snapshot.map_or(0, |snapshot| snapshot.set.key_count()),
-            generation: snapshot.map_or(0, |snapshot| snapshot.generation),
-            fetches: self.fetches.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
-            last_error: log.last_error.clone(),
-            stale: log.stale || snapshot.is_none(),
-        };
-        let origins = self.origins.iter();
-        origins.fold(own, |sum, origin| sum.and(origin.status()))
     }
 
     /// Reads a file or an inline document, so that an error in it shows at start. An encrypted file whose passphrase
@@ -361,6 +317,25 @@ impl<S: KeyDocument> KeySource<S> {
     /// The same for a document that was fetched some time ago.
     pub(super) fn keep_aged(&self, document: &Document, age: Duration) -> Result<bool, FetchError> {
         let digest = digest::digest(&digest::SHA256, &document.bytes);
+        let parse = || {
+            let parsed = S::parse(&document.bytes);
+            parsed.map_err(|error| FetchError::Document(error.to_string()))
+        };
+        let is_remote = self.spec.location.is_remote();
+        let passed_on = is_remote.then(|| document.bytes.clone());
+        let is_news = self.replace(digest, parse, age, passed_on)?;
+        self.note_success(document.max_age);
+        Ok(is_news)
+    }
+
+    /// Makes a set current, or keeps the current one if it is of the same content. Returns whether it differs.
+    pub(super) fn replace<E>(
+        &self,
+        digest: digest::Digest,
+        make: impl FnOnce() -> Result<S, E>,
+        age: Duration,
+        document: Option<Bytes>,
+    ) -> Result<bool, E> {
         let old = self.current.load();
         let same = old
             .as_ref()
@@ -369,14 +344,11 @@ impl<S: KeyDocument> KeySource<S> {
         let (set, generation) = match same {
             Some(old) => (Arc::clone(&old.set), old.generation),
             None => {
-                let set = S::parse(&document.bytes)
-                    .map_err(|error| FetchError::Document(error.to_string()))?;
+                let set = make()?;
                 let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
                 (Arc::new(set), generation)
             }
         };
-        let count = set.key_count();
-        let is_remote = self.spec.location.is_remote();
         self.current.store(Some(Arc::new(Snapshot {
             set,
             generation,
@@ -386,23 +358,28 @@ impl<S: KeyDocument> KeySource<S> {
                 .unwrap_or(SystemTime::UNIX_EPOCH),
             fetched: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             digest,
-            document: is_remote.then(|| document.bytes.clone()),
+            document,
         })));
         self.arrived.store(true, Ordering::Relaxed);
+        Ok(is_news)
+    }
+
+    fn note_success(&self, max_age: Option<Duration>) {
         let mut log = self.log();
         log.last_error = None;
         log.last_failure = None;
         log.not_before = None;
         let failures = std::mem::take(&mut log.failed_in_a_row);
-        log.max_age = document.max_age;
+        log.max_age = max_age;
         log.stale = false;
         if failures > 0 {
             let label = self.spec.location.label();
+            let current = self.current.load();
+            let count = current.as_ref().map_or(0, |now| now.set.key_count());
             log::info!(
                 "[SERVICE: JOSE] key set of {label} is available again: {count} keys, after {failures} failed attempts"
             );
         }
-        Ok(is_news)
     }
 
     pub(super) fn note_failure(&self, error: &FetchError) {

@@ -10,8 +10,9 @@ use http::HeaderValue;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::source::{KeyDocument, KeySource, SourceStatus};
+use super::source::{KeyDocument, KeySource};
 use super::spec::SourceSpec;
+use super::status::SourceStatus;
 use crate::backoff::Backoff;
 use crate::upstream::client::ClientError;
 use crate::upstream::shared_work::{SharedWork, Sources};
@@ -335,6 +336,10 @@ mod tests {
 
         fn parse(_: &bytes::Bytes) -> Result<NoKeys, &'static str> {
             Err("no keys")
+        }
+
+        fn join(_: &[Arc<NoKeys>]) -> NoKeys {
+            NoKeys
         }
 
         fn key_count(&self) -> usize {

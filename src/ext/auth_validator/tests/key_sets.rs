@@ -308,3 +308,42 @@ async fn an_origin_that_fails_keeps_its_last_keys_in_the_set_of_all() {
     assert!(tokio::time::timeout(limit, moved).await.is_ok());
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
 }
+
+#[tokio::test]
+async fn an_origin_that_has_no_usable_key_any_more_keeps_its_last_keys_in_the_set_of_all() {
+    let unusable = json!({ "keys": [{ "kty": "unknown", "kid": "x" }] });
+    for without_keys in [keys_of(&[]), Mood::Responses(unusable.to_string().into())] {
+        let (one, other) = (
+            Stub::start(keys_of(&["rsa"])).await,
+            Stub::start(keys_of(&["oct"])).await,
+        );
+        let (steps, _kept) = united(&[&one, &other]);
+        let limit = Duration::from_secs(20);
+        let both = async {
+            while verdict(&steps, &hs("oct")).await.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(limit, both).await.is_ok());
+        other.turns(without_keys);
+        let before = other.calls();
+        // The second call begins after the end of the first.
+        let refreshed = async {
+            while other.calls() < before + 2 {
+                let _ = verdict(&steps, &hs("new")).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(limit, refreshed).await.is_ok());
+        assert_eq!(verdict(&steps, &hs("oct")).await, None);
+        // The keys of the other are still refreshed.
+        one.turns(keys_of(&["ec256"]));
+        let moved = async {
+            while verdict(&steps, &hs("ec256")).await != Some((401, "unusable_key")) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(limit, moved).await.is_ok());
+        assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    }
+}
