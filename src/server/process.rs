@@ -27,6 +27,7 @@ use crate::server::signals::{SignalAction, Signals};
 use crate::server::socket_transfer::{self, ReceivedSockets, TransferError};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::watch::WatchList;
+use crate::server::websocket;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
@@ -422,8 +423,13 @@ impl Process {
         self.accept_loops.close(END).await;
         self.stop.send_replace(true);
         let started = Instant::now();
+        // The clients of WebSockets get the reason before the process ends.
+        let last_moment = self.listen.drain - FAREWELL.min(self.listen.drain / 2);
         loop {
             let waited = started.elapsed();
+            if waited >= last_moment {
+                websocket::end_all();
+            }
             let idle = self.metrics.requests_in_flight() == 0 && Running::process().is_idle();
             if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");

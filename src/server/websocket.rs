@@ -3,7 +3,8 @@
 //! This does not use Pingora's proxy path: if the upstream responds fast, it takes the end of a request without a body
 //! for the end of the tunnel, and it limits the silence of each direction separately.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::runtime::failure::{Failure, Kind};
@@ -32,8 +33,17 @@ use crate::upstream::{Switched, Upgraded, connection_upgrades, has_surplus, is_w
 const EXPIRED: &str = "the token of the WebSocket has expired";
 const TOO_LARGE: &str = "a message of the client is too large";
 const CONTROL: &str = "a control frame of the client is invalid (RFC 6455 §5.5)";
+const STOPPING: &str = "the gateway stops";
 /// How long a client may take to read why its WebSocket ends.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// Whether this process is about to end.
+static ENDING: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+/// Ends the WebSockets whose clients can be told so, because this process is about to end.
+pub(super) fn end_all() {
+    ENDING.send_if_modified(|is_ending| !std::mem::replace(is_ending, true));
+}
 
 /// Whether the client asks for a WebSocket. The gateway does not switch to other protocols: it drops their `Upgrade`,
 /// like a server that does not know them (RFC 9110 §7.8). It also drops an `Upgrade` that `Connection` does not name.
@@ -155,9 +165,13 @@ async fn switch(
     };
     let sides = (&client, &mut upstream);
     let Some(mut frames) = frames else {
-        return Ok(pump(sides, early, idle, end, &mut ()).await);
+        return Ok(pump(sides, early, (idle, end), std::future::pending(), &mut ()).await);
     };
-    let why = pump(sides, early, idle, end, &mut frames).await;
+    let mut ending = ENDING.subscribe();
+    let stopping = async {
+        let _ = ending.wait_for(|is_ending| *is_ending).await;
+    };
+    let why = pump(sides, early, (idle, end), stopping, &mut frames).await;
     if let Some(reason) = frames.reason(why) {
         // The client may have closed its connection, or may not read.
         let frame = close(reason);
@@ -258,14 +272,15 @@ impl Passing for Both {
 }
 
 /// Copies in both directions until one side closes. Otherwise returns the reason for closing the tunnel. `early` is what
-/// the client has sent before.
+/// the client has sent before. `stopping` resolves when the process is about to end.
 async fn pump(
     (client, upstream): (&Wire, &mut Switched),
     mut early: Bytes,
-    idle: Duration,
-    end: Option<Instant>,
+    (idle, end): (Duration, Option<Instant>),
+    stopping: impl Future<Output = ()>,
     passing: &mut impl Passing,
 ) -> Option<&'static str> {
+    let mut stopping = pin!(stopping);
     loop {
         let silent = Instant::now() + idle;
         let due = end.map_or(silent, |end| end.min(silent));
@@ -292,6 +307,7 @@ async fn pump(
                 }
                 _ => return None,
             },
+            () = &mut stopping => return Some(STOPPING),
             () = sleep_until(due) => return Some(if due < silent {
                 EXPIRED
             } else {

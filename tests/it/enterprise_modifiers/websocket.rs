@@ -184,6 +184,25 @@ fn a_closed_backend_and_a_silent_one_have_their_reasons() {
 }
 
 #[test]
+fn a_stop_has_its_reason() {
+    let upstream = chat();
+    let mut file = file(&upstream, json!({ "enable_direct_communication": true }));
+    file["max_shutdown_wait_time"] = json!("3s");
+    let gateway = Gateway::start(&file.to_string());
+    let (mut client, _) = open(&gateway, &[]);
+    receive(&mut client);
+    gateway.signal("TERM");
+    client.send(masked(0x81, b"last")).unwrap();
+    assert_eq!(receive(&mut client), (0x81, b"last".to_vec()));
+    assert_eq!(
+        receive(&mut client),
+        (0x88, 1001_u16.to_be_bytes().to_vec())
+    );
+    assert!(client.is_closed_by_peer());
+    assert!(gateway.wait(Duration::from_secs(30)).is_some());
+}
+
+#[test]
 fn only_listed_subprotocols_are_offered() {
     let upstream = chat();
     let gateway = gateway(
