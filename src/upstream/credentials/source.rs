@@ -155,17 +155,17 @@ impl TokenSource {
         self.shared_work.finish();
     }
 
-    /// Adds the line of the current token (see `passed`).
-    pub(super) fn give(&self, text: &mut String) {
+    /// Adds the line of the current token (see `passed`). Returns `false` if there is no space for it.
+    pub(super) fn give(&self, text: &mut String) -> bool {
         let current = self.current.load();
-        if let Some(current) = current.as_ref() {
+        current.as_ref().is_none_or(|current| {
             let passed = Passed {
                 age: current.fetched.elapsed(),
                 life: current.token.life,
                 value: Bytes::copy_from_slice(current.token.authorization.as_bytes()),
             };
-            passed::write(text, KIND, &self.credentials, &passed);
-        }
+            passed::write(text, KIND, &self.credentials, &passed)
+        })
     }
 
     /// Uses the token that another process has fetched, if there is none yet.

@@ -53,8 +53,13 @@ impl TokenStore {
     /// The tokens in use, a line for each (see `passed`).
     pub fn give(&self) -> String {
         let mut text = String::new();
-        for source in self.sources.alive() {
-            source.give(&mut text);
+        let alive = self.sources.alive();
+        let left_out = alive.iter().filter(|source| !source.give(&mut text));
+        let left_out = left_out.count();
+        if left_out > 0 {
+            log::warn!(
+                "[SERVICE: Gateway] {left_out} tokens are not passed to the new process, because all together are too large: it fetches them again"
+            );
         }
         text
     }

@@ -10,11 +10,21 @@ const KIND: &str = "keys";
 impl<S: KeyDocument> KeySetStore<S> {
     /// The fetched sets in use, a line for each (see `passed`).
     pub fn give(&self) -> String {
-        let mut text = String::new();
-        for source in self.sources.alive() {
-            source.give(&mut text);
+        let (text, left_out) = self.lines();
+        if left_out > 0 {
+            log::warn!(
+                "[SERVICE: JOSE] {left_out} key sets are not passed to the new process, because all together are too large: it fetches them again"
+            );
         }
         text
+    }
+
+    /// The lines, and the number of sets that have no space in them.
+    fn lines(&self) -> (String, usize) {
+        let mut text = String::new();
+        let alive = self.sources.alive();
+        let left_out = alive.iter().map(|source| source.give(&mut text)).sum();
+        (text, left_out)
     }
 
     /// Uses the sets that another process has fetched, with their ages, for sources that have none yet.
@@ -27,13 +37,14 @@ impl<S: KeyDocument> KeySetStore<S> {
 }
 
 impl<S: KeyDocument> KeySource<S> {
-    fn give(&self, text: &mut String) {
-        for origin in &self.origins {
-            origin.give(text);
-        }
-        if let Some(passed) = self.passed() {
-            passed::write(text, KIND, &self.spec, &passed);
-        }
+    /// Adds the lines of this source. Returns the number of sets that have no space.
+    fn give(&self, text: &mut String) -> usize {
+        let origins = self.origins.iter();
+        let left_out: usize = origins.map(|origin| origin.give(text)).sum();
+        let has_space = self
+            .passed()
+            .is_none_or(|passed| passed::write(text, KIND, &self.spec, &passed));
+        left_out + usize::from(!has_space)
     }
 
     /// The current document with its age, if it was fetched from elsewhere.
@@ -99,5 +110,53 @@ impl Location {
             self,
             Location::Url(_) | Location::Issuer { .. } | Location::Sealed(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderValue;
+
+    use super::super::{Schedule, SourceSpec};
+    use super::*;
+    use crate::upstream::side::SideTls;
+
+    struct Any;
+
+    impl KeyDocument for Any {
+        type Error = &'static str;
+
+        fn parse(_: &Bytes) -> Result<Any, &'static str> {
+            Ok(Any)
+        }
+
+        fn join(_: &[Arc<Any>]) -> Any {
+            Any
+        }
+
+        fn key_count(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn sets_that_have_no_space_are_counted() {
+        let store = KeySetStore::<Any>::new(HeaderValue::from_static("test"));
+        let document = Document::from(Bytes::from(vec![b' '; 12 << 20]));
+        let fetched = |number: usize| {
+            let spec = SourceSpec {
+                location: Location::Url(format!("http://127.0.0.1:1/{number}")),
+                tls: SideTls::default(),
+            };
+            let source = store.source(&spec, Schedule::default()).unwrap();
+            source.keep(&document).unwrap();
+            source
+        };
+        let _sources: Vec<_> = (0..3).map(fetched).collect();
+        let (text, left_out) = store.lines();
+        assert_eq!((text.lines().count(), left_out), (1, 2));
     }
 }
