@@ -13,7 +13,7 @@ use super::url_secrets::looks_like_a_key;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 34] = [
+const SECRET_ENDINGS: [&str; 37] = [
     "token",
     "authorization",
     "secret",
@@ -35,6 +35,9 @@ const SECRET_ENDINGS: [&str; 34] = [
     "credential",
     "assertion",
     "sessionid",
+    "sessid",
+    "sesskey",
+    "sessionkey",
     "verifier",
     "samlresponse",
     "samlart",
@@ -52,10 +55,25 @@ const SECRET_ENDINGS: [&str; 34] = [
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 13] = [
-    "key", "auth", "bearer", "sig", "pass", "pwd", "code", "sid", "session", "pin", "appid", "sas",
+const SECRET_NAMES: [&str; 14] = [
+    "key",
+    "auth",
+    "bearer",
+    "sig",
+    "pass",
+    "pwd",
+    "code",
+    "sid",
+    "session",
+    "pin",
+    "appid",
+    "sas",
     "dpop",
+    "connectsid",
 ];
+
+/// The start of a name that the server continues with letters of its own: `ASPSESSIONIDQQABCDEF` of ASP.
+const SECRET_START: &[u8] = b"aspsessionid";
 
 /// The [`letters`] of parameters and headers that are configured as the place of a credential. Names are added but never
 /// removed, so that a reload does not reveal the values of requests in progress.
@@ -396,6 +414,10 @@ pub(crate) fn is_secret(name: &str) -> bool {
         || SECRET_NAMES
             .iter()
             .any(|word| ends_with(&decoded, word, true))
+        || decoded
+            .as_bytes()
+            .get(..SECRET_START.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(SECRET_START))
         || NAMED
             .load()
             .iter()

@@ -96,6 +96,14 @@ fn credentials_in_queries_are_masked() {
         ("t%256Fken=x&page%2532=2", "t%256Fken=***&page%2532=2"),
         ("token=&page=2", "token=&page=2"),
         (
+            "PHPSESSID=a&jsessionid=b&ASPSESSIONIDQQABCDEF=c&ASP.NET_SessionId=d",
+            "PHPSESSID=***&jsessionid=***&ASPSESSIONIDQQABCDEF=***&ASP.NET_SessionId=***",
+        ),
+        (
+            "sesskey=a&connect.sid=b&side=c&phpinfo=d",
+            "sesskey=***&connect.sid=***&side=c&phpinfo=d",
+        ),
+        (
             "idToken=a&client-secret=b&X-Amz-Signature=c&token[0]=d&api.key=e",
             "idToken=***&client-secret=***&X-Amz-Signature=***&token[0]=***&api.key=***",
         ),
