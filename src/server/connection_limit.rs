@@ -168,6 +168,10 @@ impl StallWatch {
                 .waiting_since
                 .store(self.limit.now(), Ordering::Relaxed);
         }
+        // A connection that must close still sends its last frames, but the future has ended.
+        if self.must_close() {
+            return Poll::Ready(());
+        }
         self.close.as_mut().poll(cx)
     }
 }

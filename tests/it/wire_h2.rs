@@ -2,6 +2,7 @@
 
 mod errors;
 mod floods;
+mod goodbye;
 mod memory;
 mod suite;
 mod windows;
