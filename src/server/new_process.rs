@@ -62,28 +62,35 @@ impl NewProcess {
             .stdin(Stdio::null());
         let child = signals::held(|| command.spawn())
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
-        let mut child = Started(Some(child));
-        let waiting = tokio::time::timeout(TIMEOUT, child.waits(path));
+        let mut child = Started {
+            child: Some(child),
+            path,
+        };
+        let waiting = tokio::time::timeout(TIMEOUT, child.waits());
         let taker = waiting.await.map_err(|_| "it took too long".to_owned())??;
         socket_transfer::give(taker, listeners)
             .await
             .map_err(|error| error.to_string())?;
-        child.0 = None;
+        child.child = None;
         Ok(())
     }
 }
 
 /// A child process that is killed on drop unless it was taken out.
-struct Started(Option<Child>);
+struct Started<'p> {
+    child: Option<Child>,
+    /// The path of the socket at which it waits.
+    path: &'p Path,
+}
 
-impl Started {
+impl Started<'_> {
     /// Connects to it when it waits for the sockets.
-    async fn waits(&mut self, path: &Path) -> Result<UnixStream, String> {
+    async fn waits(&mut self) -> Result<UnixStream, String> {
         loop {
-            if let Some(Ok(Some(status))) = self.0.as_mut().map(Child::try_wait) {
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
                 return Err(format!("the new process ended: {status}"));
             }
-            match socket_transfer::find(path, Duration::ZERO).await {
+            match socket_transfer::find(self.path, Duration::ZERO).await {
                 Ok(taker) => return Ok(taker),
                 Err(TransferError::NoProcess(_)) => tokio::time::sleep(POLL).await,
                 Err(error) => return Err(error.to_string()),
@@ -92,11 +99,13 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for Started<'_> {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+            // A process that is killed cannot remove the file of its socket.
+            let _ = std::fs::remove_file(self.path);
         }
     }
 }
@@ -121,6 +130,10 @@ mod tests {
         let ending = shell("sleep 0.2; exit 1");
         let error = ending.take_over(&socket, &none).await.unwrap_err();
         assert!(error.contains("exit status: 1"), "{error}");
+        let leaving = shell(&format!("echo > {}; exit 2", socket.display()));
+        let error = leaving.take_over(&socket, &none).await.unwrap_err();
+        assert!(error.contains("exit status: 2"), "{error}");
+        assert!(!socket.exists(), "the file of its socket remains");
         let missing = NewProcess {
             program: "/nonexistent/portcullis".into(),
             arguments: Vec::new(),

@@ -84,15 +84,24 @@ pub(super) async fn take(path: &Path, from: &OldProcess) -> io::Result<ReceivedS
     // A file of an earlier attempt would prevent binding.
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
+    let _file = SocketFile(path);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let taken = tokio::time::timeout(TIMEOUT.max(from.wait), taken(&socket, from)).await;
-    let _ = std::fs::remove_file(path);
     taken.map_err(|_| {
         io::Error::other(format!(
             "{address} is in use, and no process handed it over within {} s: send SIGQUIT or SIGUSR2 to the process that listens there",
             TIMEOUT.max(from.wait).as_secs()
         ))
     })
+}
+
+/// The file of a socket, which is removed on drop: also when a signal ends the wait.
+struct SocketFile<'p>(&'p Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
 }
 
 async fn taken(socket: &UnixListener, from: &OldProcess) -> ReceivedSockets {
@@ -317,6 +326,20 @@ mod tests {
         drop(old);
         let taken = new.await.unwrap().unwrap();
         assert_eq!(taken.listeners.iter().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_old, address) = listening();
+        let path = path(folder.path(), address);
+        let from = from(&path, address);
+        let found = tokio::select! {
+            _ = take(&path, &from) => panic!("nothing was passed on"),
+            found = find(&path, Duration::from_secs(5)) => found,
+        };
+        found.unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test]
