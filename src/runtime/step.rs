@@ -305,8 +305,12 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
     /// headers of its call.
     fn learn(&self, sent: &HeaderMap, is_shared: bool);
 
-    /// How long a call waits for an equal one, if its request ends in `remaining`. Zero means not at all.
-    fn timeout(&self, remaining: Duration) -> Duration;
+    /// Called with the time that a call took until its response could be used.
+    fn took(&self, status: StatusCode, took: Duration);
+
+    /// How long a call waits for an equal one, if its request ends in `remaining`. With zero it does not wait, but uses
+    /// the response of the equal call if that arrives first. `None`: it does not take part.
+    fn wait(&self, found: &Lookup, remaining: Duration) -> Option<Duration>;
 }
 
 /// The content of a store of responses.

@@ -1,8 +1,7 @@
 //! `qos/http-cache` over sockets: which stores exist, what they keep, and what the client gets.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +9,9 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::stub::http_date;
 use crate::support::tokens::now;
-use crate::support::{Gateway, Stub, Upstream, eventually, pause};
+use crate::support::{Gateway, Stub, Upstream, pause};
+
+mod waits;
 
 /// A gateway with an endpoint `/1`, `/2`, … for each of these cache blocks, all in front of `/u` of one stub.
 fn start(blocks: &[Value]) -> (Gateway, Stub) {
@@ -180,131 +181,10 @@ fn a_file_may_omit_blocks_that_do_not_change_responses() {
     assert_eq!(backend.calls(), 1);
 }
 
-/// The limit for a broken build. It is long enough for a slow machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Sends `count` requests for `path` at once and returns the response bodies.
-fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
-    std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..count)
-            .map(|_| scope.spawn(|| gateway.get(path).text()))
-            .collect();
-        asked.into_iter().map(|one| one.join().unwrap()).collect()
-    })
-}
-
-/// `/N` responds with the number of the call, after `open` calls are in flight together.
-fn numbered(needed: usize, response: fn(&str) -> String) -> Upstream {
-    let (begun, open) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    Upstream::start(move |mut call| {
-        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
-        open.fetch_add(1, Ordering::SeqCst);
-        if number > 1 {
-            eventually(
-                "equal calls are not made one after the other",
-                LIMIT,
-                || open.load(Ordering::SeqCst) > needed,
-            );
-        } else {
-            // Long enough for the others to arrive.
-            pause(Duration::from_millis(300));
-        }
-        call.send(response(&json!({ "n": number }).to_string()))
-    })
-}
-
 fn with_time(backend: &Upstream, block: &Value, timeout: &str) -> Gateway {
     let mut endpoint = cached(&backend.url(), &json!({}), block);
     endpoint["timeout"] = json!(timeout);
     Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string())
-}
-
-#[test]
-fn equal_misses_at_once_make_one_call() {
-    let backend = numbered(0, cacheable);
-    let gateway = with_time(&backend, &json!({}), "60s");
-    let bodies = at_once(&gateway, "/a", 50);
-    assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
-    assert_eq!(backend.calls(), 1);
-}
-
-#[test]
-fn no_request_waits_for_a_response_that_cannot_be_cached() {
-    let backend = numbered(10, |body| {
-        cacheable(body).replace("public, max-age=60", "no-store")
-    });
-    let gateway = with_time(&backend, &json!({}), "60s");
-    assert_eq!(gateway.get("/a").text(), r#"{"n":1}"#);
-    // All ten are at the backend at the same time, otherwise they would never get a response.
-    let bodies: HashSet<_> = at_once(&gateway, "/a", 10).into_iter().collect();
-    assert_eq!(bodies.len(), 10);
-}
-
-#[test]
-fn no_request_waits_longer_than_max_wait() {
-    // The first response comes only when there is a second call.
-    let calls = Arc::new(AtomicUsize::new(0));
-    let begun = Arc::clone(&calls);
-    let backend = Upstream::start(move |mut call| {
-        begun.fetch_add(1, Ordering::SeqCst);
-        eventually("another call", LIMIT, || begun.load(Ordering::SeqCst) > 1);
-        call.send(cacheable("{}"))
-    });
-    let gateway = with_time(&backend, &json!({ "max_wait": "0s" }), "60s");
-    at_once(&gateway, "/a", 5);
-    assert!(calls.load(Ordering::SeqCst) > 1);
-}
-
-#[test]
-fn a_call_that_waited_in_vain_has_time_for_its_own_response() {
-    // Each response takes longer than half of the time of a request.
-    let backend = Upstream::start(|mut call| {
-        pause(Duration::from_millis(5500));
-        call.send(cacheable("{}").replace("public, max-age=60", "no-store"))
-    });
-    let gateway = with_time(&backend, &json!({}), "10s");
-    assert_eq!(at_once(&gateway, "/a", 5), ["{}"; 5]);
-}
-
-#[test]
-fn a_slow_first_call_is_cached_for_requests_that_stopped_waiting() {
-    // The first call gets its response when the others no longer wait for it. Their own calls get none.
-    let calls = Arc::new(AtomicUsize::new(0));
-    let backend = Upstream::start(move |mut call| {
-        if calls.fetch_add(1, Ordering::SeqCst) > 0 {
-            call.sees_hang_up(LIMIT);
-            return Ok(());
-        }
-        eventually("another call", LIMIT, || calls.load(Ordering::SeqCst) > 1);
-        call.send(cacheable(r#"{"n":1}"#))
-    });
-    let gateway = with_time(&backend, &json!({ "max_wait": "1s" }), "60s");
-    let bodies = at_once(&gateway, "/a", 10);
-    assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
-}
-
-#[test]
-fn the_call_of_a_disconnected_client_is_made_for_the_next_one() {
-    let first = AtomicBool::new(true);
-    let backend = Upstream::start(move |mut call| {
-        if first.swap(false, Ordering::SeqCst) {
-            call.sees_hang_up(LIMIT);
-            return Ok(());
-        }
-        call.send(cacheable(r#"{"n":1}"#))
-    });
-    let gateway = with_time(&backend, &json!({}), "60s");
-    let mut first = gateway.client();
-    first.send(request("GET", "/a", &[])).unwrap();
-    eventually("the first call", LIMIT, || backend.calls() == 1);
-    std::thread::scope(|scope| {
-        let others = scope.spawn(|| at_once(&gateway, "/a", 5));
-        pause(Duration::from_millis(300));
-        drop(first);
-        let bodies = others.join().unwrap();
-        assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
-    });
-    assert_eq!(backend.calls(), 2);
 }
 
 #[test]

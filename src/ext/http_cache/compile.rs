@@ -9,6 +9,7 @@ use super::config::Block;
 use super::entries::Entries;
 use super::key::KeyRules;
 use super::runtime::Cache;
+use super::waits::Waits;
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
@@ -40,7 +41,9 @@ pub(super) fn backend(
     let Some(rules) = rules(node, &block, cx) else {
         return BackendPart::Nothing;
     };
-    let cache = Cache::new(entries, rules, Clock::system()).waiting(block.max_wait);
+    let learned = site.state("qos/http-cache waits", node);
+    let waits = cx.carry_over(learned, |_| Arc::new(Waits::default()));
+    let cache = Cache::new(entries, rules, Clock::system()).waiting(block.max_wait, waits);
     BackendPart::Cache(Arc::new(cache))
 }
 

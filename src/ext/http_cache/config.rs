@@ -39,7 +39,7 @@ pub(super) const KEYS: &[Key] = &[
         "max_wait",
         Kind::Duration,
         "see the text",
-        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits. By default a request waits for half of its remaining time where the last response of the backend could be shared, and for a quarter before; after three responses in a row that could not be shared, requests do not wait.",
+        "Ours: how long a request waits at most for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits. By default it waits for a fifth of its remaining time less 50 ms, or for half of it where the store has an expired response to an equal request; after three responses in a row that could not be shared, requests do not wait. Whatever is written here, a request does not wait so long that its own call would have less time than calls to this backend took in the last ten minutes (the slowest, with an eighth and 50 ms more).",
     ),
 ];
 

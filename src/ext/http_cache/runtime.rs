@@ -26,9 +26,9 @@ use crate::upstream::{Incoming, Outgoing, content_length};
 pub(crate) struct Cache {
     entries: Arc<Entries>,
     rules: KeyRules,
-    /// How long a call waits for an equal one. `None` means what `waits` says.
+    /// The maximum wait of a call for an equal one. `None` means what `waits` says.
     max_wait: Option<Duration>,
-    waits: Waits,
+    waits: Arc<Waits>,
     clock: Clock,
 }
 
@@ -39,14 +39,18 @@ impl Cache {
             entries,
             rules,
             max_wait: None,
-            waits: Waits::default(),
+            waits: Arc::default(),
             clock,
         }
     }
 
-    /// This cache, where no call waits longer than `max_wait` for an equal one.
-    pub(crate) fn waiting(self, max_wait: Option<Duration>) -> Cache {
-        Cache { max_wait, ..self }
+    /// This cache, where no call waits longer than `max_wait` for an equal one. `waits` is what was learned before.
+    pub(super) fn waiting(self, max_wait: Option<Duration>, waits: Arc<Waits>) -> Cache {
+        Cache {
+            max_wait,
+            waits,
+            ..self
+        }
     }
 
     /// The stored response for this request, if it may be sent to its client.
@@ -169,9 +173,25 @@ impl ResponseCache for Cache {
         }
     }
 
-    fn timeout(&self, remaining: Duration) -> Duration {
-        let wait = self.max_wait.unwrap_or_else(|| self.waits.wait(remaining));
-        wait.min(remaining)
+    fn took(&self, status: StatusCode, took: Duration) {
+        // A failure says nothing about the responses that others wait for.
+        if !status.is_server_error() {
+            self.waits.took(took);
+        }
+    }
+
+    fn wait(&self, found: &Lookup, remaining: Duration) -> Option<Duration> {
+        let is_known = match found {
+            Lookup::Stale(_) => true,
+            Lookup::Miss => false,
+            Lookup::Fresh(_) | Lookup::Bypass | Lookup::Rejected => return None,
+        };
+        match self.max_wait {
+            Some(Duration::ZERO) => None,
+            Some(most) => Some(most.min(self.waits.spare(remaining))),
+            None if self.waits.are_useless() => None,
+            None => Some(self.waits.wait(remaining, is_known)),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::key::KeyRules;
 use super::runtime::Cache;
 use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
+use crate::runtime::response::Fields;
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
@@ -353,4 +354,34 @@ fn head_and_get_are_stored_separately() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     assert_eq!(bench.cache.found(&call(Method::HEAD, "/u", &[])), None);
+}
+
+#[test]
+fn a_wait_leaves_the_time_of_the_own_call_whatever_max_wait_is() {
+    let ms = Duration::from_millis;
+    let wait = |cache: &Cache, found: &Lookup| cache.wait(found, ms(2000));
+    let cache = apart().cache.waiting(Some(ms(1500)), Arc::default());
+    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(1500)));
+    cache.took(StatusCode::OK, ms(1200));
+    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(600)));
+    // Others do not wait for a failure.
+    cache.took(StatusCode::GATEWAY_TIMEOUT, ms(1900));
+    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(600)));
+    assert_eq!(wait(&cache, &Lookup::Bypass), None);
+    let never = apart().cache.waiting(Some(Duration::ZERO), Arc::default());
+    assert_eq!(wait(&never, &Lookup::Miss), None);
+}
+
+#[test]
+fn calls_wait_longer_where_an_equal_one_was_shared() {
+    let ms = Duration::from_millis;
+    let cache = apart().cache;
+    cache.took(StatusCode::OK, ms(800));
+    let waits =
+        [Lookup::Miss, Lookup::Stale(Fields::new())].map(|found| cache.wait(&found, ms(2000)));
+    assert_eq!(waits, [Some(ms(350)), Some(ms(1000))]);
+    for _ in 0..3 {
+        cache.learn(&HeaderMap::new(), false);
+    }
+    assert_eq!(cache.wait(&Lookup::Miss, ms(2000)), None);
 }

@@ -41,6 +41,7 @@ pub(super) async fn cached<C: Transport>(
         Ok(stored) => return Ok(stored),
         Err(miss) => miss,
     };
+    let started = Instant::now();
     let result = match miss
         .call(send_call(transport, backend, call, how, limit), limit)
         .await
@@ -52,6 +53,7 @@ pub(super) async fn cached<C: Transport>(
         Ok(response) => response,
         Err(failure) => return miss.failed().ok_or(failure),
     };
+    cache.took(response.status, started.elapsed());
     if let Some(other) = miss.replaced(response.status, &response.headers) {
         return Ok(other);
     }
@@ -97,6 +99,7 @@ pub(super) async fn opened<'a, C: Transport>(
         Ok(stored) => return Ok(Opened::Stored(stored)),
         Err(miss) => miss,
     };
+    let started = Instant::now();
     let result = match miss
         .call(open(transport, backend, call, how, limit), limit)
         .await
@@ -111,6 +114,7 @@ pub(super) async fn opened<'a, C: Transport>(
     let Some((status, headers)) = response.head() else {
         return Ok(Opened::Live(response, None));
     };
+    cache.took(status, started.elapsed());
     if let Some(other) = miss.replaced(status, headers) {
         response.release().await;
         return Ok(Opened::Stored(other));
@@ -338,11 +342,10 @@ async fn look<'c>(
     limit: &TimeLimit,
 ) -> (Lookup, Turn<'c>) {
     let found = cache.lookup(key, sent);
-    let timeout = cache.timeout(limit.remaining());
-    if !matches!(found, Lookup::Miss | Lookup::Stale(_)) || timeout.is_zero() {
+    let Some(wait) = cache.wait(&found, limit.remaining()) else {
         return (found, Turn::None);
-    }
-    let until = Instant::now() + timeout;
+    };
+    let until = Instant::now() + wait;
     loop {
         match cache.single_flights().join(&key.digest) {
             // Another call may have ended between the two lookups.

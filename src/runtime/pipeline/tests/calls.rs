@@ -190,8 +190,10 @@ impl ResponseCache for Stored {
 
     fn learn(&self, _: &HeaderMap, _: bool) {}
 
-    fn timeout(&self, _: Duration) -> Duration {
-        Duration::ZERO
+    fn took(&self, _: StatusCode, _: Duration) {}
+
+    fn wait(&self, _: &Lookup, _: Duration) -> Option<Duration> {
+        None
     }
 }
 
