@@ -113,7 +113,8 @@ pub(super) fn rewriting_bytes(text: &str) -> usize {
     let begins = text.bytes().filter(|byte| {
         let was_word =
             std::mem::replace(&mut is_word, byte.is_ascii_alphanumeric() || *byte == b'_');
-        !(is_word && was_word) && !byte.is_ascii_whitespace()
+        let continues = is_word && was_word;
+        !continues && !byte.is_ascii_whitespace()
     });
     begins.count() * EACH + 3 * text.len()
 }
