@@ -59,6 +59,11 @@ impl<'t> Lines<'t> {
         Lines(text.lines().filter_map(of_kind).collect())
     }
 
+    /// Whether there are lines of this kind.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value that was fetched for `of`.
     pub(crate) fn find(&self, of: &impl Hash) -> Option<Passed> {
         let mut fields = self.0.get(digest(of).as_str())?.split(' ');

@@ -126,7 +126,7 @@ pub fn words(source: &KeySource<Words>) -> Vec<String> {
 pub async fn after_outage(source: &KeySource<Words>) {
     let end = tokio::time::Instant::now() + LONG;
     while source.current().is_none() && tokio::time::Instant::now() < end {
-        source.ready(LONG).await;
+        source.ready(LONG, |_| true).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -148,7 +148,7 @@ async fn many_cold_requests_cost_one_fetch() {
     let provider = Provider::start("k1 k2").await;
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
-    let waits: Vec<_> = (0..50).map(|_| source.ready(LONG)).collect();
+    let waits: Vec<_> = (0..50).map(|_| source.ready(LONG, |_| true)).collect();
     futures::future::join_all(waits).await;
     source.first_attempt(LONG).await;
     assert_eq!(words(&source), ["k1", "k2"]);

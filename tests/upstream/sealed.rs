@@ -286,7 +286,7 @@ async fn a_hanging_vault_delays_requests_only_for_their_timeout() {
     let store = Store::start();
     let started = std::time::Instant::now();
     let source = store.source(&spec, Schedule::default());
-    source.ready(Duration::from_millis(50)).await;
+    source.ready(Duration::from_millis(50), |_| true).await;
     assert!(started.elapsed() < 15 * SECOND);
     assert!(source.current().is_none());
 }

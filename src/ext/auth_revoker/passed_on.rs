@@ -14,34 +14,37 @@ const LOGOUTS: &str = "logouts";
 impl UpgradeState for RevocationList {
     fn give(&self) -> String {
         let (mut text, now) = (String::new(), self.clock.now());
-        let mut add = |kind, bytes: Vec<u8>| {
+        let mut add = |kind, of: &str, bytes: Vec<u8>| {
             let passed = Passed {
                 age: Duration::ZERO,
                 life: None,
                 value: Bytes::from(bytes),
             };
-            if !passed::write(&mut text, kind, &self.shape, &passed) {
+            if !passed::write(&mut text, kind, &of, &passed) {
                 log::error!(
                     "[SERVICE: Revoker] the list is too large for an upgrade: the new process starts without it"
                 );
             }
         };
         if let Some(bytes) = self.tokens.to_bytes(now) {
-            add(TOKENS, bytes);
+            add(TOKENS, &self.shape, bytes);
         }
-        add(LOGOUTS, self.logouts.to_bytes(now));
+        add(LOGOUTS, LOGOUTS, self.logouts.to_bytes(now));
         text
     }
 
     fn take(&self, given: &str) {
         let now = self.clock.now();
-        let found = |kind| Lines::new(given, kind).find(&self.shape);
-        if let Some(passed) = found(TOKENS)
-            && !self.tokens.add_bytes(&passed.value, now)
-        {
-            log::error!("[SERVICE: Revoker] the list of the previous process has another form");
+        let tokens = Lines::new(given, TOKENS);
+        let is_added = tokens
+            .find(&self.shape)
+            .is_some_and(|passed| self.tokens.add_bytes(&passed.value, now));
+        if !is_added && !tokens.is_empty() {
+            log::error!(
+                "[SERVICE: Revoker] the new process starts with an empty list, because \"N\", \"P\", \"TTL\" or \"hash_name\" changed: revoked tokens are valid again"
+            );
         }
-        if let Some(passed) = found(LOGOUTS) {
+        if let Some(passed) = Lines::new(given, LOGOUTS).find(&LOGOUTS) {
             self.logouts.add_bytes(&passed.value, now);
         }
     }

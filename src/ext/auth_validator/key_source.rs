@@ -21,8 +21,9 @@ pub struct Keys {
 
 /// What a request waits for.
 pub(super) enum Want {
-    /// There is no key set yet.
-    Keys,
+    /// There is no key set yet. The id is that of the token's key, if it has one: of a union, the set that is there first
+    /// may be another one.
+    Keys(Option<String>),
     /// The key set has no key with this id.
     Newer(String),
 }
@@ -35,7 +36,10 @@ impl Keys {
 
     pub(super) async fn fetch(&self, want: Want, timeout: Duration) {
         match want {
-            Want::Keys => self.source.ready(timeout).await,
+            Want::Keys(id) => {
+                let has = |keys: &PublicKeys| id.as_ref().is_none_or(|id| self.is_in(keys, id));
+                self.source.ready(timeout, has).await;
+            }
             Want::Newer(id) => {
                 let has = |keys: &PublicKeys| self.is_in(keys, &id);
                 let fetched = self.source.refresh_for_unknown(timeout, has).await;
@@ -79,7 +83,7 @@ impl Keys {
         token.check_algorithm(self.verifier.algorithms).ok()?;
         let current = self.source.current();
         let Some(snapshot) = current.as_ref() else {
-            return Some(Want::Keys);
+            return Some(self.first(text));
         };
         let Verifier {
             strategy, lone_key, ..
@@ -110,10 +114,20 @@ impl Keys {
         }
     }
 
+    /// What to wait for if there is no key set yet.
+    pub(super) fn first(&self, token: &str) -> Want {
+        Want::Keys(self.key_id(token))
+    }
+
+    fn key_id(&self, token: &str) -> Option<String> {
+        let token = Token::parse(token).ok()?;
+        let id = token.key_id(self.verifier.strategy).ok()?;
+        Some(id.into_owned())
+    }
+
     /// What to wait for if a token has an unknown key; `None` if its id is known not to exist.
     pub(super) fn want(&self, token: &str) -> Option<Want> {
-        let token = Token::parse(token).ok()?;
-        let id = token.key_id(self.verifier.strategy).ok()?.into_owned();
+        let id = self.key_id(token)?;
         let failed = self.failed.as_ref();
         (!failed.is_some_and(|failed| failed.contains(&id))).then_some(Want::Newer(id))
     }

@@ -200,7 +200,7 @@ impl Validator {
         let current = keys.source.current();
         let Some(snapshot) = current.as_ref() else {
             return match waited {
-                Waited::No => Verdict::Wait(keys, Want::Keys),
+                Waited::No => Verdict::Wait(keys, keys.first(token)),
                 _ => Verdict::Rejected(keys.keys_unavailable(self.log.debug)),
             };
         };

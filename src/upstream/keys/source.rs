@@ -139,17 +139,25 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.load()
     }
 
-    /// Waits for a first set, at most `limit` and at most [`MAX_WAIT`].
+    /// Waits for a first set that `has_key`, at most `limit` and at most [`MAX_WAIT`], and no longer than the first fetch
+    /// lasts. Of a union these are the fetches of all origins.
     ///
     /// Returns immediately if there is a set.
-    pub async fn ready(&self, limit: Duration) {
-        let has_keys = || self.current.load().is_some();
-        if !has_keys() {
+    pub async fn ready(&self, limit: Duration, has_key: impl Fn(&S) -> bool) {
+        if self.current.load().is_none() {
+            let enough = || self.has(&has_key);
             let limit = limit.min(MAX_WAIT);
             self.shared_work
-                .join_until(limit, || self.ask(), has_keys)
+                .join_until(limit, || self.ask(), enough)
                 .await;
         }
+    }
+
+    fn has(&self, has_key: impl Fn(&S) -> bool) -> bool {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .is_some_and(|snapshot| has_key(&snapshot.set))
     }
 
     /// Waits, at most `limit`, until a first fetch has ended, successful or not. For tools: the timeouts of requests
@@ -194,12 +202,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// nothing new (`Schedule::between_forced`): unknown keys come from attackers, but also from a provider that
     /// signs with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration, has_key: impl Fn(&S) -> bool) -> bool {
-        let enough = || {
-            let current = self.current.load();
-            current
-                .as_ref()
-                .is_some_and(|snapshot| has_key(&snapshot.set))
-        };
+        let enough = || self.has(&has_key);
         let limit = limit.min(MAX_WAIT);
         self.shared_work
             .join_until(limit, || self.ask_for_unknown(), enough)
