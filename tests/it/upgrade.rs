@@ -172,6 +172,23 @@ impl Successor {
         Self::start_in(old, &old.dir())
     }
 
+    /// A process that waits for the sockets of the old one.
+    fn waiting(old: &Gateway) -> Self {
+        let new = Self::start(old);
+        let socket = old
+            .dir()
+            .join(format!("portcullis-{}-upgrade.sock", old.port()));
+        eventually("it waits for the sockets", Duration::from_secs(30), || {
+            socket.exists()
+        });
+        new
+    }
+
+    /// What it has printed.
+    fn log(old: &Gateway) -> String {
+        fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default()
+    }
+
     /// With this folder for its sockets.
     fn start_in(old: &Gateway, folder: &Path) -> Self {
         let log = fs::File::create(old.dir().join("successor.log")).unwrap();
@@ -220,12 +237,8 @@ fn a_new_process_takes_over_without_losing_a_request() {
     });
     // The new process has one additional endpoint, which distinguishes it from the old one.
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
-    let new = Successor::start(&old);
-    let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
-    let socket = old.dir().join(format!("portcullis-{port}-upgrade.sock"));
-    eventually("it waits for the sockets", Duration::from_secs(30), || {
-        socket.exists()
-    });
+    let new = Successor::waiting(&old);
+    let log = || Successor::log(&old);
     let mut slow = old.client();
     slow.send(request("GET", "/slow", &[])).unwrap();
     old.signal("QUIT");
@@ -301,7 +314,7 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
     // A new process does not wait there either, and there is no control socket.
     let mut new = Successor::start_in(&old, &folder);
     assert!(!new.0.wait().unwrap().success());
-    let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
+    let log = Successor::log(&old);
     assert!(log.contains("other users may write to it"), "{log}");
     old.tells("no control socket");
     let left: Vec<_> = fs::read_dir(&folder).unwrap().collect();
@@ -319,11 +332,7 @@ fn a_new_process_binds_itself_if_the_old_one_is_killed() {
     let stub = Stub::with(OK);
     let old = Gateway::start(&config(&stub.url(), &[]).to_string());
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
-    let new = Successor::start(&old);
-    let socket = format!("portcullis-{}-upgrade.sock", old.port());
-    eventually("it waits for the sockets", Duration::from_secs(30), || {
-        old.dir().join(&socket).exists()
-    });
+    let new = Successor::waiting(&old);
     old.signal("KILL");
     eventually("the new process serves", Duration::from_secs(30), || {
         let asked = Client::connect(old.port()).and_then(|mut client| {
@@ -358,7 +367,7 @@ fn a_stopped_process_is_replaced_after_a_while_and_one_that_responds_is_not() {
         asked.is_ok_and(|response| response.status == 200)
     });
     assert!(old.wait(Duration::from_secs(30)).is_some());
-    let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
+    let log = Successor::log(&old);
     assert!(log.contains("did not respond and was killed"), "{log}");
     drop(new);
 }

@@ -1,6 +1,5 @@
 //! What was fetched from providers is passed to the new process.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,21 +11,12 @@ use crate::support::{Gateway, Signer, Stub, Upstream, eventually, tokens};
 
 /// Ends the old process of an upgrade after the new one has started, and returns the new one.
 fn upgrade(old: &Gateway) -> Successor {
-    let new = Successor::start(old);
-    let socket = old
-        .dir()
-        .join(format!("portcullis-{}-upgrade.sock", old.port()));
-    eventually("it waits for the sockets", Duration::from_secs(30), || {
-        socket.exists()
-    });
+    let new = Successor::waiting(old);
     old.signal("QUIT");
     let ended = old.wait(Duration::from_secs(40));
-    assert!(ended.is_some_and(|end| end.success()), "{}", log(old));
+    let log = Successor::log(old);
+    assert!(ended.is_some_and(|end| end.success()), "{log}");
     new
-}
-
-fn log(old: &Gateway) -> String {
-    fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default()
 }
 
 /// A provider with key sets and a token server, which fails from some time on.
@@ -95,15 +85,18 @@ fn keys_and_tokens_do_not_depend_on_a_provider_that_fails_during_an_upgrade() {
     fails.store(true, Ordering::SeqCst);
     let new = upgrade(&old);
     for (path, signer) in all {
-        assert_eq!(get(path, signer), 200, "{path}: {}", log(&old));
+        assert_eq!(get(path, signer), 200, "{path}: {}", Successor::log(&old));
     }
     assert_eq!(old.get("/__ready").status, 200);
     assert!(
-        log(&old).contains("taken over from the previous process"),
+        Successor::log(&old).contains("taken over from the previous process"),
         "{}",
-        log(&old)
+        Successor::log(&old)
     );
-    assert!(!log(&old).contains("S3"), "a token is in the log");
+    assert!(
+        !Successor::log(&old).contains("S3"),
+        "a token is in the log"
+    );
     drop(new);
 }
 

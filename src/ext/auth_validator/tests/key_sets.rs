@@ -169,6 +169,21 @@ async fn calls_reach(stub: &Stub, number: usize) {
     waited.expect("more calls");
 }
 
+/// Asks until the verdict is this one.
+async fn becomes(
+    steps: &[Box<dyn EndpointStep>],
+    fields: &HeaderMap,
+    expected: Option<(u16, &'static str)>,
+) {
+    let asked = async {
+        while verdict(steps, fields).await != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    assert!(waited.is_ok(), "the verdict is never {expected:?}");
+}
+
 #[tokio::test]
 async fn sources_that_differ_in_anything_share_no_key() {
     let (good, evil) = (
@@ -199,13 +214,7 @@ async fn a_provider_that_was_down_is_called_again() {
     );
     stub.turns(keys_of(&["oct"]));
     // Not at once: at most once a second.
-    let again = async {
-        while verdict(&steps, &hs("oct")).await.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let limit = Duration::from_secs(20);
-    assert!(tokio::time::timeout(limit, again).await.is_ok());
+    becomes(&steps, &hs("oct"), None).await;
 }
 
 #[tokio::test]
@@ -274,13 +283,7 @@ async fn an_origin_that_hangs_delays_only_its_own_keys() {
         Some((401, "unknown_key"))
     );
     good.turns(keys_of(&["rsa", "oct"]));
-    let rotated = async {
-        while verdict(&steps, &hs("oct")).await.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let limit = Duration::from_secs(20);
-    assert!(tokio::time::timeout(limit, rotated).await.is_ok());
+    becomes(&steps, &hs("oct"), None).await;
     assert_eq!(bad.calls(), 1, "its first fetch has not ended yet");
 }
 
@@ -291,21 +294,10 @@ async fn an_origin_that_fails_keeps_its_last_keys_in_the_set_of_all() {
         Stub::start(keys_of(&["oct"])).await,
     );
     let (steps, _kept) = united(&[&one, &other]);
-    let both = async {
-        while verdict(&steps, &hs("oct")).await.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let limit = Duration::from_secs(20);
-    assert!(tokio::time::timeout(limit, both).await.is_ok());
+    becomes(&steps, &hs("oct"), None).await;
     other.turns(Mood::HangsUp);
     one.turns(keys_of(&["ec256"]));
-    let moved = async {
-        while verdict(&steps, &hs("ec256")).await != Some((401, "unusable_key")) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(tokio::time::timeout(limit, moved).await.is_ok());
+    becomes(&steps, &hs("ec256"), Some((401, "unusable_key"))).await;
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
 }
 
@@ -318,13 +310,7 @@ async fn an_origin_that_has_no_usable_key_any_more_keeps_its_last_keys_in_the_se
             Stub::start(keys_of(&["oct"])).await,
         );
         let (steps, _kept) = united(&[&one, &other]);
-        let limit = Duration::from_secs(20);
-        let both = async {
-            while verdict(&steps, &hs("oct")).await.is_some() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        assert!(tokio::time::timeout(limit, both).await.is_ok());
+        becomes(&steps, &hs("oct"), None).await;
         other.turns(without_keys);
         let before = other.calls();
         // The second call begins after the end of the first.
@@ -334,16 +320,12 @@ async fn an_origin_that_has_no_usable_key_any_more_keeps_its_last_keys_in_the_se
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
+        let limit = Duration::from_secs(20);
         assert!(tokio::time::timeout(limit, refreshed).await.is_ok());
         assert_eq!(verdict(&steps, &hs("oct")).await, None);
         // The keys of the other are still refreshed.
         one.turns(keys_of(&["ec256"]));
-        let moved = async {
-            while verdict(&steps, &hs("ec256")).await != Some((401, "unusable_key")) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        assert!(tokio::time::timeout(limit, moved).await.is_ok());
+        becomes(&steps, &hs("ec256"), Some((401, "unusable_key"))).await;
         assert_eq!(verdict(&steps, &hs("oct")).await, None);
     }
 }
