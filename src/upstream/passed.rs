@@ -46,6 +46,15 @@ pub(crate) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Pass
     has_space
 }
 
+/// Logs that so many values had no space, if there are any.
+pub(crate) fn warn_left_out(left_out: usize, prefix: &str, what: &str) {
+    if left_out > 0 {
+        log::warn!(
+            "{prefix} {left_out} {what} are not passed to the new process, because all together are too large: it fetches them again"
+        );
+    }
+}
+
 /// The lines of one kind, by their digests.
 #[derive(Debug)]
 pub(crate) struct Lines<'t>(HashMap<&'t str, &'t str>);

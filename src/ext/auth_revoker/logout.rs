@@ -237,23 +237,23 @@ impl Logouts {
     /// Remembers the logouts of [`Logouts::to_bytes`].
     pub(super) fn add_bytes(&self, bytes: &[u8], now: Duration) {
         let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for entry in bytes.as_chunks::<32>().0 {
-            let (key, numbers) = entry.split_at(16);
-            let (Ok(key), Some((at, rest))) =
-                (<[u8; 16]>::try_from(key), numbers.split_at_checked(8))
-            else {
-                continue;
-            };
-            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-            let dies = now.saturating_add(Duration::from_millis(number(rest)));
+        for (key, at, rest) in bytes.as_chunks::<ENTRY>().0.iter().filter_map(entry) {
+            let dies = now.saturating_add(Duration::from_millis(rest));
             if users.out.len() < MAX_USERS {
-                users.out.entry(key).or_insert(Out {
-                    at: number(at),
-                    dies,
-                });
+                users.out.entry(key).or_insert(Out { at, dies });
             }
         }
     }
+}
+
+/// The length of an entry of [`Logouts::to_bytes`].
+const ENTRY: usize = 16 + 8 + 8;
+
+fn entry(bytes: &[u8; ENTRY]) -> Option<([u8; 16], u64, u64)> {
+    let (key, numbers) = bytes.split_first_chunk()?;
+    let (at, rest) = numbers.split_first_chunk()?;
+    let rest = rest.first_chunk()?;
+    Some((*key, u64::from_le_bytes(*at), u64::from_le_bytes(*rest)))
 }
 
 fn key(user: &str) -> [u8; 16] {

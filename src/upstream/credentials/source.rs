@@ -1,7 +1,7 @@
 //! The token of one client, and the calls that wait for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -140,7 +140,7 @@ impl TokenSource {
                 self.used.store(false, Ordering::Relaxed);
                 let fetched = Instant::now();
                 self.current
-                    .store(Some(std::sync::Arc::new(Current { token, fetched })));
+                    .store(Some(Arc::new(Current { token, fetched })));
                 if self.state().failure.take().is_some() {
                     let url = without_values(&self.credentials.token_url);
                     log::info!("[SERVICE: Gateway] {url} issues tokens again");
@@ -186,7 +186,7 @@ impl TokenSource {
                 sent: Sent::default(),
             };
             let current = Current { token, fetched };
-            self.current.store(Some(std::sync::Arc::new(current)));
+            self.current.store(Some(Arc::new(current)));
         }
     }
 

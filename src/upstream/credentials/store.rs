@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::request::ClientCredentials;
 use super::source::{self, TokenSource};
 use crate::upstream::client::ClientError;
-use crate::upstream::passed::Lines;
+use crate::upstream::passed::{self, Lines};
 use crate::upstream::shared_work::Sources;
 use crate::upstream::side::SideClient;
 
@@ -55,12 +55,7 @@ impl TokenStore {
         let mut text = String::new();
         let alive = self.sources.alive();
         let left_out = alive.iter().filter(|source| !source.give(&mut text));
-        let left_out = left_out.count();
-        if left_out > 0 {
-            log::warn!(
-                "[SERVICE: Gateway] {left_out} tokens are not passed to the new process, because all together are too large: it fetches them again"
-            );
-        }
+        passed::warn_left_out(left_out.count(), "[SERVICE: Gateway]", "tokens");
         text
     }
 

@@ -11,11 +11,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// The fetched sets in use, a line for each (see `passed`).
     pub fn give(&self) -> String {
         let (text, left_out) = self.lines();
-        if left_out > 0 {
-            log::warn!(
-                "[SERVICE: JOSE] {left_out} key sets are not passed to the new process, because all together are too large: it fetches them again"
-            );
-        }
+        passed::warn_left_out(left_out, "[SERVICE: JOSE]", "key sets");
         text
     }
 
