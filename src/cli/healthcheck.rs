@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::cli::{self, HealthcheckArgs, check, findings};
 use crate::config::Environment;
-use crate::server::control;
+use crate::server::control_client;
 
 /// The path if the health endpoint is disabled.
 const READY: &str = "/__ready";
@@ -70,7 +70,7 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     probe.insecure |= args.insecure;
     let limit = Duration::from_secs(args.timeout.max(1));
     if let Way::Control(port) = probe.way {
-        return match control::responds(port, limit) {
+        return match control_client::responds(port, limit) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => fail(&format!(
                 "the listener requires a client certificate, so the control socket was used: {reason}"
@@ -81,7 +81,7 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         (Ok(status), _) if (200..300).contains(&status) => ExitCode::SUCCESS,
         // `security/ip-filter` may not allow this machine. The gateway has responded, and says at its control socket
         // that it is this gateway.
-        (Ok(403), Some(port)) => match control::responds(port, limit) {
+        (Ok(403), Some(port)) => match control_client::responds(port, limit) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => fail(&format!(
                 "{} answered 403 (does security/ip-filter allow this machine?), so the control socket was used: {reason}",

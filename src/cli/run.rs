@@ -16,7 +16,7 @@ use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
 use crate::jose;
 use crate::server::admin::AdminListener;
-use crate::server::control;
+use crate::server::control_client;
 use crate::server::new_process::NewProcess;
 use crate::server::process::{self, RunError, RunOptions};
 use crate::server::start::{self, Prepared};
@@ -105,21 +105,26 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
     let of_file = outcome.compiled.map(|good| good.listen.address.port());
     // An invalid configuration may not contain its port. The gateway is called nevertheless, so that it counts and
     // logs the rejection.
-    let port = args.port.or(of_file).or_else(|| control::port_of(file));
-    let reload = |port| control::reload(port, |text| eprintln!("{text}"));
+    let port = args
+        .port
+        .or(of_file)
+        .or_else(|| control_client::port_of(file));
+    let reload = |port| control_client::reload(port, |text| eprintln!("{text}"));
     let mut asked = port.map(reload);
-    if let (Some(control::Outcome::NotRunning(_)), None) = (&asked, args.port) {
+    if let (Some(control_client::Outcome::NotRunning(_)), None) = (&asked, args.port) {
         // `run --port` wins over the file.
-        let elsewhere = control::port_of(file).map(reload);
+        let elsewhere = control_client::port_of(file).map(reload);
         asked = elsewhere.or(asked);
     }
     match asked {
-        Some(control::Outcome::Done) => {
+        Some(control_client::Outcome::Done) => {
             super::say("reloaded\n");
             return ExitCode::SUCCESS;
         }
-        Some(control::Outcome::Rejected(reason)) => eprintln!("{reason}"),
-        Some(control::Outcome::NotRunning(reason)) if of_file.is_some() => eprintln!("{reason}"),
+        Some(control_client::Outcome::Rejected(reason)) => eprintln!("{reason}"),
+        Some(control_client::Outcome::NotRunning(reason)) if of_file.is_some() => {
+            eprintln!("{reason}")
+        }
         // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",

@@ -1,19 +1,40 @@
 //! What a process passes to the one that takes over from it, besides its sockets.
 //!
 //! The new process requests it through the control socket after it has the sockets, and before it accepts connections.
+//! One connection stays open until the old process ends. Through it the old process sends what changes later: its state, and
+//! the memory that it still uses, which the new one leaves to it.
+//!
 //! Each end may be of another version: a line that the other one does not know is ignored.
 
 use std::fmt;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::runtime::service::Service;
-use crate::server::control;
+use crate::runtime::upgrade_state::{UpgradeState, set_successor, tell_successor};
+use crate::server::control_client;
 use crate::server::gateway::Shared;
+use crate::server::listeners::Listeners;
+use crate::server::new_process::NewProcess;
 use crate::server::tickets::Tickets;
+use crate::telemetry::process::resident_bytes;
+use crate::upstream::budget::{self, Memory};
 
 /// The timeout of a request. The old process may have stopped after it passed its sockets on.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the process that takes over may take to read what it is sent.
+const READ: Duration = Duration::from_secs(1);
+/// How often the old process lowers its share of the memory.
+const EVERY: Duration = Duration::from_millis(100);
+/// How long an upgrade waits until requests leave memory for the new process.
+const SPACE: Duration = Duration::from_secs(5);
+/// The maximum length of a line.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+const MIB: u64 = 1 << 20;
 
 /// The state that can be passed on.
 #[derive(Default)]
@@ -61,17 +82,160 @@ impl HandOver {
 /// The ticket keys of the process that listens at `port`, from which this one takes over. `None` if there is no
 /// reply, or the process belongs to another user.
 pub(super) fn tickets(port: u16) -> Option<String> {
-    control::ask(port, "tickets", TIMEOUT).ok()
+    control_client::ask(port, "tickets", TIMEOUT).ok()
 }
 
-/// Takes the state of that process into a service that no request has reached yet.
+/// Takes the state of that process into a service that no request has reached yet, and what it sends later.
 pub(super) fn take_state(port: u16, service: &Service) {
-    if service.upgrade_states.is_empty() {
-        return;
-    }
-    if let Ok(given) = control::ask(port, "state", TIMEOUT) {
+    // In this order: the state has what changed before the connection was there.
+    let old = OldProcess::follow(port);
+    if !service.upgrade_states.is_empty()
+        && let Ok(given) = control_client::ask(port, "state", TIMEOUT)
+    {
         for state in &service.upgrade_states {
             state.take(&given);
         }
+    }
+    if let Some(old) = old {
+        let states = service.upgrade_states.to_vec();
+        let started = thread::Builder::new()
+            .name("old process".to_owned())
+            .spawn(move || old.until_it_ends(&states));
+        if started.is_err() {
+            Memory::process().leave_to_others(0);
+        }
+    }
+}
+
+/// The process from which this one takes over.
+struct OldProcess(BufReader<UnixStream>);
+
+impl OldProcess {
+    /// `None` if it does not know this request, or cannot be reached.
+    fn follow(port: u16) -> Option<OldProcess> {
+        let order = format!("follow {}", resident_bytes());
+        let stream = control_client::open(port, &order, TIMEOUT).ok()?;
+        let mut old = OldProcess(BufReader::new(stream));
+        let bytes = memory(&old.line()?)?;
+        Memory::process().leave_to_others(bytes);
+        old.0.get_ref().set_read_timeout(None).ok()?;
+        Some(old)
+    }
+
+    /// The next line. `None` if the process has ended.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.by_ref().take(MAX_LINE_BYTES).read_line(&mut line);
+        read.is_ok_and(|bytes| bytes > 0).then_some(line)
+    }
+
+    fn until_it_ends(mut self, states: &[Arc<dyn UpgradeState>]) {
+        let mut is_known = false;
+        while let Some(line) = self.line() {
+            let Some(bytes) = memory(&line) else {
+                states.iter().for_each(|state| state.take(&line));
+                continue;
+            };
+            let left = Memory::process().leave_to_others(bytes);
+            if left > 0 && !is_known {
+                is_known = true;
+                log::info!(
+                    "[SERVICE: Gateway] The old process uses up to {} MiB until its requests have ended: requests of this one may use {} MiB",
+                    bytes / MIB,
+                    left / MIB
+                );
+            }
+        }
+        let left = Memory::process().leave_to_others(0);
+        log::info!(
+            "[SERVICE: Gateway] The old process has ended: requests may use {} MiB of memory",
+            left / MIB
+        );
+    }
+}
+
+fn memory(line: &str) -> Option<u64> {
+    line.strip_prefix("memory ")?.trim_end().parse().ok()
+}
+
+/// The memory in use of a process that wants to follow this one with this request.
+pub(super) fn follower(line: &[u8]) -> Option<u64> {
+    let line = std::str::from_utf8(line).ok()?;
+    line.strip_prefix("follow ")?.parse().ok()
+}
+
+/// Sends the process that takes over what changes, until one of both ends.
+pub(super) fn follow(stream: tokio::net::UnixStream, successor: u64) {
+    // If this fails, the other end sees that the connection ends.
+    let Ok(stream) = stream.into_std() else {
+        return;
+    };
+    let _ = thread::Builder::new()
+        .name("successor".to_owned())
+        .spawn(move || serve(stream, successor));
+}
+
+fn serve(mut stream: UnixStream, successor: u64) {
+    let is_ready = stream.set_nonblocking(false).is_ok()
+        && stream.set_read_timeout(Some(EVERY)).is_ok()
+        && stream.set_write_timeout(Some(READ)).is_ok();
+    let Some(writer) = stream.try_clone().ok().filter(|_| is_ready) else {
+        return;
+    };
+    // What is stored here is of no use any more.
+    budget::evict_all();
+    let memory = Memory::process();
+    let mut told = memory.leave_to_successor(Some(successor));
+    set_successor(Some(Box::new(writer)));
+    let mut is_told = tell_successor(&format!("memory {told}\n")).is_ok();
+    while is_told {
+        match stream.read(&mut [0]) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It has ended.
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let now = memory.leave_to_successor(None);
+        if now != told {
+            told = now;
+            is_told = tell_successor(&format!("memory {told}\n")).is_ok();
+        }
+    }
+    set_successor(None);
+    memory.keep();
+}
+
+/// Starts a process and passes it the sockets, when the memory has space for both.
+///
+/// # Errors
+/// See [`NewProcess::take_over`].
+pub(super) async fn start(
+    new_process: &NewProcess,
+    path: &Path,
+    listeners: &Listeners,
+) -> Result<(), String> {
+    let memory = Memory::process();
+    budget::evict_all();
+    // From now on, requests do not take the memory that the new process needs.
+    memory.leave_to_successor(None);
+    wait_for_space().await;
+    let done = new_process.take_over(path, listeners).await;
+    if done.is_err() {
+        memory.keep();
+    }
+    done
+}
+
+async fn wait_for_space() {
+    let end = Instant::now() + SPACE;
+    while Memory::process().must_wait() {
+        if Instant::now() >= end {
+            log::warn!(
+                "[SERVICE: Gateway] Requests use so much memory that the system may end the new process or this one"
+            );
+            return;
+        }
+        tokio::time::sleep(EVERY).await;
     }
 }

@@ -14,7 +14,7 @@
 //! | `files` | the files of a folder, sent to clients |
 //! | `write_buffer` | gathers small writes into one packet |
 //! | `websocket`, `websocket_frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
-//! | [`admin`], [`pages`], [`control`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket, changed files, background tasks, returning memory |
+//! | [`admin`], [`pages`], [`control`], [`control_client`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket and its client, changed files, background tasks, returning memory |
 
 mod accept;
 mod accept_queue;
@@ -28,6 +28,7 @@ mod client_auth;
 mod conn;
 mod connection_limit;
 pub(crate) mod control;
+pub(crate) mod control_client;
 mod control_folder;
 mod descriptors;
 mod files;

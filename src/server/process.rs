@@ -20,6 +20,7 @@ use crate::server::admin::AdminListener;
 use crate::server::control::{self, Control, Orders, ReloadRequest};
 use crate::server::front::FAREWELL;
 use crate::server::gateway::{Active, Shared};
+use crate::server::hand_over;
 use crate::server::listeners::Listeners;
 use crate::server::memory;
 use crate::server::new_process::NewProcess;
@@ -308,7 +309,7 @@ impl Process {
             new_process.program.display()
         );
         tokio::select! {
-            done = new_process.take_over(&path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
+            done = hand_over::start(new_process, &path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
             why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
         }
     }

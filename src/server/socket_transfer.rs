@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
-use crate::server::control;
+use crate::server::control_client;
 use crate::server::listeners::{self, Listeners};
 
 /// How long a new process waits for the sockets while another process uses the address.
@@ -126,7 +126,7 @@ async fn taken(socket: &UnixListener, from: &OldProcess) -> ReceivedSockets {
         }
         if Instant::now() >= look {
             look = Instant::now() + from.wait.max(RESPONSE);
-            if let Some(id) = control::end_silent(&from.control, RESPONSE).await {
+            if let Some(id) = control_client::end_silent(&from.control, RESPONSE).await {
                 let address = from.address;
                 log::warn!(
                     "[SERVICE: Gateway] the process {id} at {address} did not respond and was killed"

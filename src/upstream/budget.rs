@@ -10,6 +10,7 @@
 //! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
 
 mod memory;
+mod sharing;
 mod stores;
 mod system;
 
@@ -355,6 +356,11 @@ pub(crate) fn charged(body: Bytes) -> Bytes {
         body,
         _charge: charge,
     })
+}
+
+/// Evicts all stored responses.
+pub(crate) fn evict_all() {
+    stores::evict(u64::MAX);
 }
 
 /// Whether the memory of the process has this many bytes left, if necessary without some stored responses.

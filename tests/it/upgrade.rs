@@ -17,6 +17,7 @@ use crate::support::http::request;
 use crate::support::{Client, Gateway, Stub, eventually, pause};
 
 mod fetched;
+mod memory;
 
 fn config(backend: &str, extra: &[&str]) -> Value {
     let paths = ["/a", "/slow"].iter().chain(extra);

@@ -20,7 +20,7 @@ use crate::ext::{CertificateInUse, Open, ReloadState, StapleInUse};
 use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
-use crate::server::{control, start};
+use crate::server::{control_client, start};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::deferred::{self, DeferredLine};
 use crate::telemetry::logger::{self, Logger};
@@ -262,7 +262,7 @@ impl Loader for FileLoader {
     fn source(&self) -> String {
         match &self.source {
             Source::File(path) if load::is_stdin(path) => self.name.clone(),
-            Source::File(path) => control::name_of(path).display().to_string(),
+            Source::File(path) => control_client::name_of(path).display().to_string(),
             Source::Text(_) => self.name.clone(),
         }
     }

@@ -1,20 +1,19 @@
 //! The memory that the process may use. Budgets and connections share it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "lua")]
 use std::time::Instant;
 
 #[cfg(feature = "lua")]
 use once_cell::sync::Lazy;
 
+use super::sharing::Sharing;
 use super::{add_within, available};
 use crate::per_worker::{Apart, Parts};
 use crate::telemetry::process::resident_bytes;
 
 pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
-
-/// The minimum memory of a process without traffic, including its threads.
-const IDLE: u64 = 40 << 20;
 
 /// What a worker takes at once for many small charges.
 const ALLOWANCE: u64 = 256 * 1024;
@@ -42,6 +41,8 @@ pub(crate) struct Memory {
     resident: AtomicU64,
     #[cfg(feature = "lua")]
     asked: AtomicU64,
+    /// From what the limit is computed. Requests do not use it.
+    sharing: Mutex<Sharing>,
 }
 
 impl Memory {
@@ -56,6 +57,7 @@ impl Memory {
             resident: AtomicU64::new(0),
             #[cfg(feature = "lua")]
             asked: AtomicU64::new(0),
+            sharing: Mutex::new(Sharing::UNKNOWN),
         }
     }
 
@@ -64,13 +66,64 @@ impl Memory {
         &PROCESS
     }
 
-    /// Sets the limit: the available memory without what the process uses now, before it has clients.
+    /// Sets the limit: the available memory without what the process uses now, before it has clients, and without what a
+    /// process uses from which it takes over.
     pub(crate) fn grant(&self) {
         let resident = resident_bytes();
-        let bytes = left(available(), resident);
-        #[cfg(feature = "lua")]
-        self.ceiling.store(resident + bytes, Ordering::Relaxed);
-        self.granted.store(bytes, Ordering::Relaxed);
+        self.share(|sharing| {
+            sharing.available = available();
+            sharing.own = resident.max(1);
+        });
+    }
+
+    /// Another process still uses this much at most. Returns the limit of this one, 0 if [`Memory::grant`] has not set
+    /// it yet.
+    pub(crate) fn leave_to_others(&self, bytes: u64) -> u64 {
+        self.share(|sharing| sharing.others = bytes);
+        if self.sharing().own == 0 {
+            0
+        } else {
+            self.granted()
+        }
+    }
+
+    /// Another process takes over, which uses `own` bytes without traffic, or as many as this one if that is not known yet.
+    /// From now on the limit only falls, as requests end. Returns what this process still uses at most.
+    pub(crate) fn leave_to_successor(&self, own: Option<u64>) -> u64 {
+        let sharing = self.share(|sharing| {
+            let known = sharing.successor.unwrap_or(sharing.own);
+            sharing.successor = Some(own.unwrap_or(known));
+        });
+        sharing.claim(self.taken(), self.granted(), resident_bytes())
+    }
+
+    /// No process takes over any more.
+    pub(crate) fn keep(&self) {
+        self.share(|sharing| sharing.successor = None);
+    }
+
+    /// Whether a process that takes over has no space before some requests have ended.
+    pub(crate) fn must_wait(&self) -> bool {
+        let sharing = *self.sharing();
+        sharing.must_wait(self.taken(), resident_bytes())
+    }
+
+    /// Changes what is known, and the limit with it.
+    fn share(&self, change: impl FnOnce(&mut Sharing)) -> Sharing {
+        let mut sharing = self.sharing();
+        change(&mut sharing);
+        if sharing.own > 0 {
+            let bytes = sharing.granted(self.taken(), self.granted());
+            #[cfg(feature = "lua")]
+            self.ceiling.store(sharing.own + bytes, Ordering::Relaxed);
+            self.granted.store(bytes, Ordering::Relaxed);
+        }
+        *sharing
+    }
+
+    fn sharing(&self) -> MutexGuard<'_, Sharing> {
+        // Every change is complete after each statement, so a panic leaves nothing wrong.
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn granted(&self) -> u64 {
@@ -176,24 +229,4 @@ fn subtract(counter: &AtomicU64, bytes: u64) -> bool {
     let less = |held: u64| held.checked_sub(bytes);
     let order = Ordering::Relaxed;
     counter.fetch_update(order, order, less).is_ok()
-}
-
-/// What remains after the `resident` bytes. An eighth is for what is not counted, and for pages that the allocator
-/// keeps. A quarter is granted in any case: a configuration that leaves less may run at its own risk.
-fn left(available: u64, resident: u64) -> u64 {
-    let usable = available - available / 8;
-    usable.saturating_sub(resident.max(IDLE)).max(available / 4)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_that_the_process_uses_itself_is_not_granted() {
-        let mib = |count: u64| count << 20;
-        assert_eq!(left(mib(256), mib(20)), mib(184));
-        assert_eq!(left(mib(256), mib(100)), mib(124));
-        assert_eq!(left(mib(256), mib(300)), mib(64));
-    }
 }
