@@ -113,10 +113,10 @@ fn form_encoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn credentials() -> ClientCredentials {
+    pub(in super::super) fn credentials() -> ClientCredentials {
         ClientCredentials {
             client_id: "the id".to_owned(),
             client_secret: "s3cr:et/+".to_owned(),

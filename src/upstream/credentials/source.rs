@@ -16,8 +16,10 @@ use crate::upstream::passed::{self, Lines, Passed};
 use crate::upstream::shared_work::SharedWork;
 use crate::upstream::side::{MAX_TIME, SideClient};
 
-/// As in KrakenD, a token is no longer sent if its remaining life is shorter.
+/// As in KrakenD, a token is not sent if its remaining life is shorter, unless no new one can be had.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long before that a token is renewed, if its life allows.
+const AHEAD: Duration = Duration::from_secs(5);
 /// How long a failure is returned without a new fetch.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// The kind of the lines with tokens.
@@ -74,15 +76,22 @@ impl TokenSource {
     pub fn ready(&self) -> Option<HeaderValue> {
         let current = self.current.load();
         let current = current.as_ref()?;
-        if let Some(life) = current.token.life
-            && current.fetched.elapsed() + MARGIN >= life
-        {
-            return None;
+        if let Some(life) = current.token.life {
+            let age = current.fetched.elapsed();
+            if age >= life || age + MARGIN >= life && !self.has_failed() {
+                return None;
+            }
         }
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
+            self.shared_work.nudge();
         }
         Some(current.token.authorization.clone())
+    }
+
+    /// Whether the last fetch has failed.
+    fn has_failed(&self) -> bool {
+        self.state().failure.is_some()
     }
 
     /// Triggers a fetch of a token, or joins the fetch in progress, and waits for at most `limit`.
@@ -90,10 +99,8 @@ impl TokenSource {
     /// # Errors
     /// The error of the fetch. Shortly after a failure the same error is returned without a new fetch.
     pub async fn fetch(&self, limit: Duration) -> Result<HeaderValue, TokenError> {
-        if let Some(error) = self
-            .recent_failure()
-            .filter(|_| !self.shared_work.is_pending())
-        {
+        let is_idle = !self.shared_work.is_pending();
+        if let Some(error) = self.recent_failure().filter(|_| is_idle) {
             return Err(error);
         }
         let asked = Instant::now();
@@ -105,6 +112,7 @@ impl TokenSource {
         match current.as_ref().filter(|current| current.fetched >= asked) {
             Some(current) => {
                 self.used.store(true, Ordering::Relaxed);
+                self.shared_work.nudge();
                 Ok(current.token.authorization.clone())
             }
             None => self
@@ -199,7 +207,8 @@ impl TokenSource {
         let current = current.as_ref()?;
         let life = current.token.life.filter(|life| *life > MARGIN)?;
         let failed = self.state().failure.as_ref().map(|(at, _)| *at + BACK_OFF);
-        let due = current.fetched + life.mul_f64(0.8);
+        let latest = life.saturating_sub(MARGIN + AHEAD).max((life - MARGIN) / 2);
+        let due = current.fetched + life.mul_f64(0.8).min(latest);
         Some(failed.map_or(due, |failed| due.max(failed)))
     }
 
@@ -236,5 +245,64 @@ impl TokenSource {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::credentials;
+    use super::*;
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    /// A source of a server that nobody can reach, with a token of this age and life.
+    fn source(age: Duration, life: Duration) -> TokenSource {
+        let credentials = ClientCredentials {
+            token_url: "http://127.0.0.1:1/token".to_owned(),
+            ..credentials()
+        };
+        let agent = HeaderValue::from_static("test");
+        let side = SideClient::without_redirects(&credentials.tls, &agent).unwrap();
+        let source = TokenSource::new(credentials, side);
+        let passed = Passed {
+            age,
+            life: Some(life),
+            value: Bytes::from_static(b"Bearer T"),
+        };
+        let mut text = String::new();
+        assert!(passed::write(&mut text, KIND, &source.credentials, &passed));
+        source.take(&Lines::new(&text, KIND));
+        source
+    }
+
+    #[tokio::test]
+    async fn a_token_serves_to_its_end_if_no_new_one_can_be_had() {
+        let source = source(seconds(3595), seconds(3600));
+        assert_eq!(source.ready(), None, "a new one can be fetched");
+        source.refresh().await;
+        assert_eq!(source.ready().unwrap(), "Bearer T");
+        assert!(source.renewal().is_some(), "it is fetched again");
+        let expired = self::source(seconds(3601), seconds(3600));
+        expired.refresh().await;
+        assert_eq!(expired.ready(), None);
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_calls_have_to_wait_for_it() {
+        let due = |life| {
+            let source = source(Duration::ZERO, seconds(life));
+            source.ready();
+            let fetched = source.current.load().as_ref().unwrap().fetched;
+            let due = source.renewal();
+            due.map(|due| due.duration_since(fetched).as_secs_f64())
+        };
+        assert_eq!(due(3600), Some(2880.0));
+        assert_eq!(due(60), Some(45.0));
+        assert_eq!(due(20), Some(5.0));
+        assert_eq!(due(12), Some(1.0));
+        // No call uses it without waiting.
+        assert_eq!(due(10), None);
     }
 }
