@@ -137,7 +137,7 @@ impl OldProcess {
                 continue;
             };
             let left = Memory::process().leave_to_others(bytes);
-            if left > 0 && !is_known {
+            if let Some(left) = left.filter(|_| !is_known) {
                 is_known = true;
                 log::info!(
                     "[SERVICE: Gateway] The old process uses up to {} MiB until its requests have ended: requests of this one may use {} MiB",
@@ -146,11 +146,12 @@ impl OldProcess {
                 );
             }
         }
-        let left = Memory::process().leave_to_others(0);
-        log::info!(
-            "[SERVICE: Gateway] The old process has ended: requests may use {} MiB of memory",
-            left / MIB
-        );
+        if let Some(left) = Memory::process().leave_to_others(0) {
+            log::info!(
+                "[SERVICE: Gateway] The old process has ended: requests may use {} MiB of memory",
+                left / MIB
+            );
+        }
     }
 }
 

@@ -76,15 +76,11 @@ impl Memory {
         });
     }
 
-    /// Another process still uses this much at most. Returns the limit of this one, 0 if [`Memory::grant`] has not set
-    /// it yet.
-    pub(crate) fn leave_to_others(&self, bytes: u64) -> u64 {
-        self.share(|sharing| sharing.others = bytes);
-        if self.sharing().own == 0 {
-            0
-        } else {
-            self.granted()
-        }
+    /// Another process still uses this much at most. Returns the limit of this one, if [`Memory::grant`] has set it and no
+    /// other process takes over from it.
+    pub(crate) fn leave_to_others(&self, bytes: u64) -> Option<u64> {
+        let sharing = self.share(|sharing| sharing.others = bytes);
+        (sharing.own > 0 && sharing.successor.is_none()).then(|| self.granted())
     }
 
     /// Another process takes over, which uses `own` bytes without traffic, or as many as this one if that is not known yet.
