@@ -5,6 +5,7 @@
 //! meaning here.
 
 mod bytes;
+mod frozen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,8 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use md5::{Digest, Md5};
 use smallvec::SmallVec;
+
+pub(crate) use frozen::FrozenTokens;
 
 /// How an element is mapped to bit positions (`hash_name`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,14 @@ impl BloomHash {
             "optimal" => Some(BloomHash::Optimal),
             "default" => Some(BloomHash::Default),
             _ => None,
+        }
+    }
+
+    /// The name of [`BloomHash::parse`].
+    pub fn name(self) -> &'static str {
+        match self {
+            BloomHash::Optimal => "optimal",
+            BloomHash::Default => "default",
         }
     }
 }
@@ -199,6 +210,26 @@ impl RevokedTokens {
                     .is_some_and(|(word, mask)| word.load(Ordering::Acquire) & mask != 0)
             })
         })
+    }
+
+    /// The dimensions of the filters.
+    pub fn shape(&self) -> BloomShape {
+        self.shape
+    }
+
+    /// How long the last element still counts. `None` if there is none.
+    pub fn life(&self, now: Duration) -> Option<Duration> {
+        let turns = self.filters.iter();
+        let after_last = turns
+            .map(|filter| filter.turn.load(Ordering::Acquire))
+            .max()
+            .filter(|turn| *turn > 0)?;
+        // A filter counts in its own period and in the one after.
+        let periods = u32::try_from(after_last + 1).unwrap_or(u32::MAX);
+        let ends = self
+            .start
+            .saturating_add(self.period.saturating_mul(periods));
+        ends.checked_sub(now).filter(|life| !life.is_zero())
     }
 
     /// The filter of this rotation, emptied if it belonged to another one. Only for the one who writes.

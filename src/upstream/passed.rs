@@ -68,14 +68,19 @@ impl<'t> Lines<'t> {
         Lines(text.lines().filter_map(of_kind).collect())
     }
 
-    /// Whether there are lines of this kind.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The value that was fetched for `of`.
     pub(crate) fn find(&self, of: &impl Hash) -> Option<Passed> {
-        let mut fields = self.0.get(digest(of).as_str())?.split(' ');
+        self.get(&digest(of))
+    }
+
+    /// The digests of all lines, in no particular order.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &'t str> {
+        self.0.keys().copied()
+    }
+
+    /// The value that was fetched for something with this digest.
+    pub(crate) fn get(&self, digest: &str) -> Option<Passed> {
+        let mut fields = self.0.get(digest)?.split(' ');
         let age = millis(fields.next()?)?;
         let life = match fields.next()? {
             "-" => None,
@@ -96,7 +101,7 @@ fn millis(text: &str) -> Option<Duration> {
 
 /// The digest of everything that `Hash` covers. Two programs that hash a value in another order do not find each other's
 /// values.
-fn digest(of: &impl Hash) -> String {
+pub(crate) fn digest(of: &impl Hash) -> String {
     let mut digest = Digest(Context::new(&SHA256));
     of.hash(&mut digest);
     hex::encode(digest.0.finish())
@@ -138,6 +143,8 @@ mod tests {
         assert_eq!((two.life, two.value.is_empty()), (life, true));
         assert!(keys.find(&("a", 3)).is_none());
         assert!(Lines::new(&text, "token").find(&("a", 1)).is_none());
+        let values = keys.digests().filter_map(|digest| keys.get(digest));
+        assert_eq!(values.count(), 2, "those of the right form");
     }
 
     #[test]

@@ -87,9 +87,12 @@ impl Api {
         };
         let response = match path {
             "/revoke" => {
-                elements
-                    .iter()
-                    .for_each(|element| self.revocations.add(element));
+                let mut all = elements.iter();
+                if let Err(error) = all.try_for_each(|element| self.revocations.add(element)) {
+                    let error = json!({ "error": format!("{error}: send the request again") });
+                    let body = error.to_string().into_bytes();
+                    return (StatusCode::SERVICE_UNAVAILABLE, body);
+                }
                 json!({ "count": elements.len() })
             }
             _ => {

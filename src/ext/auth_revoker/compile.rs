@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::api::Api;
 use super::config::Block;
+use super::earlier;
 use super::fleet::{Fleet, share};
-use super::logout::{Logout, Logouts};
+use super::logout::Logout;
 use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
 use super::rpc_server::{Port, RpcAddress, serve};
 use crate::config::{ConfigError, Node};
@@ -17,7 +18,7 @@ use crate::ext::extension::ServicePart;
 use crate::ext::identity::Revoker;
 use crate::ext::redis::SharedStore;
 use crate::ext::reload_state::Task;
-use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
+use crate::jose::bloom::{BloomError, BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
 
 /// Shorter secrets can be guessed.
@@ -39,7 +40,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
-    let Some(list) = list(node, &block, cx) else {
+    let revocations = revocations(cx);
+    let Some(list) = list(node, &block, &revocations, cx) else {
         return ServicePart::Nothing;
     };
     if block.token_keys.is_empty() && block.logout.is_empty() {
@@ -48,7 +50,6 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             "\"token_keys\": [\"jti\"]",
         );
     }
-    let revocations = revocations(cx);
     let fleet = fleet(&block, &revocations, cx);
     let logout = logout(node, &block, cx);
     if cx.report.config_errors() > before {
@@ -77,8 +78,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             port.bind()
                 .map_err(|error| format!("auth/revoker: {}: {error}", port.address()))?;
         }
-        revocations.open(&list, &secret, fleet.as_ref());
-        Ok(())
+        let opened = revocations.open(&list, &secret, fleet.as_ref());
+        opened.map_err(|error| format!("auth/revoker: {error}"))
     }));
     ServicePart::Nothing
 }
@@ -118,7 +119,7 @@ fn fleet(
     };
     let key = shared.revoked();
     // An entry counts for two to three times the TTL.
-    let keep = Duration::from_secs(block.ttl_seconds?) * 2;
+    let keep = Duration::from_secs(block.ttl_seconds?).saturating_mul(2);
     let store = Arc::clone(&shared.store);
     let name = format!(
         "auth/revoker fleet {key} {keep:?} {:p}",
@@ -139,8 +140,14 @@ pub(super) fn revocations(cx: &mut Compile<'_>) -> Arc<RevocationAccess> {
     })
 }
 
-/// The list. Its key contains its dimensions, so a reload that changes them starts with an empty list.
-fn list(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<RevocationList>> {
+/// The list. Its key contains its dimensions, so a reload that changes them makes a new list, which reads the one in use
+/// when it is opened.
+fn list(
+    node: &Node<'_>,
+    block: &Block<'_>,
+    revocations: &Arc<RevocationAccess>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<RevocationList>> {
     let (elements, false_positives) = (block.elements?, block.false_positives?);
     let hash_name = block.hash_name.as_deref()?;
     let Some(hash) = BloomHash::parse(hash_name) else {
@@ -160,17 +167,12 @@ fn list(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<
         }
     };
     let name = format!("auth/revoker {shape:?} {period:?}");
-    let made = cx.try_carry_over(name.clone(), |_| {
-        let clock = Clock::system();
-        let tokens = RevokedTokens::new(shape, period, clock.now())?;
-        Ok::<_, BloomError>(Arc::new(RevocationList {
-            shape: name.into(),
-            tokens,
-            elements,
-            logouts: Logouts::default(),
-            keep: period * 2,
-            clock,
-        }))
+    let made = cx.try_carry_over(name.clone(), |tasks| {
+        let list = RevocationList::new(&name, (shape, elements), period, revocations)?;
+        let list = Arc::new(list);
+        let sweeping = earlier::sweep(Arc::downgrade(&list));
+        tasks.push(Task::new("earlier lists of revoked tokens", sweeping));
+        Ok::<_, BloomError>(list)
     });
     let list = made.map_err(|error| node.invalid(error.to_string())).ok()?;
     let upgrade_state = Arc::clone(&list);

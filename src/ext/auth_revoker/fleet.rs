@@ -104,6 +104,22 @@ impl Fleet {
         self.wake.notify_one();
     }
 
+    /// Continues the work of the one that the configuration in use before had: sends what waits there, and remembers what
+    /// it knows.
+    pub(super) fn replace(&self, old: &Fleet) {
+        if std::ptr::eq(self, old) {
+            return;
+        }
+        let (waiting, heard) = (old.waiting().all(), old.heard().all(Instant::now()));
+        for (ends, element) in heard {
+            self.heard().push(element, ends);
+        }
+        for element in waiting {
+            self.waiting().push(element);
+        }
+        self.wake.notify_one();
+    }
+
     /// Remembers elements that were revoked now. The first time counts.
     fn hear(&self, elements: impl IntoIterator<Item = Arc<str>>) {
         let mut heard = self.heard();

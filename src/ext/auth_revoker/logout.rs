@@ -52,10 +52,7 @@ impl Logout {
             return StatusCode::BAD_REQUEST;
         };
         match self.element(&token) {
-            Ok(element) => {
-                revocations.add(element.as_bytes());
-                StatusCode::OK
-            }
+            Ok(element) => revoke(&element, revocations),
             Err(rejection) => {
                 log::warn!("[SERVICE: Revoker] a logout token is rejected: {rejection}");
                 match rejection.reason {
@@ -90,6 +87,14 @@ impl Logout {
             .iter()
             .find(|provider| issuer.is_some() && provider.rules.issuer.as_deref() == issuer)
             .ok_or_else(|| Rejection::new(Reason::WrongIssuer, "it comes from another issuer"))
+    }
+}
+
+/// Revokes what a valid logout token names.
+pub(super) fn revoke(element: &str, revocations: &RevocationAccess) -> StatusCode {
+    match revocations.add(element.as_bytes()) {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -171,6 +176,15 @@ struct Out {
     dies: Duration,
 }
 
+impl Users {
+    /// Remembers a logout. An older one of the same user that comes late changes nothing.
+    fn merge(&mut self, key: [u8; 16], new: Out) {
+        let out = self.out.entry(key).or_insert(new);
+        out.at = out.at.max(new.at);
+        out.dies = out.dies.max(new.dies);
+    }
+}
+
 /// Whether a logout was recorded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
@@ -198,10 +212,7 @@ impl Logouts {
             }
         }
         let dies = now.saturating_add(keep);
-        let out = users.out.entry(key).or_insert(Out { at, dies });
-        // An older logout that comes late changes nothing.
-        out.at = out.at.max(at);
-        out.dies = out.dies.max(dies);
+        users.merge(key, Out { at, dies });
         Noted::Yes
     }
 
@@ -239,8 +250,8 @@ impl Logouts {
         let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, at, rest) in bytes.as_chunks::<ENTRY>().0.iter().filter_map(entry) {
             let dies = now.saturating_add(Duration::from_millis(rest));
-            if users.out.len() < MAX_USERS {
-                users.out.entry(key).or_insert(Out { at, dies });
+            if users.out.len() < MAX_USERS || users.out.contains_key(&key) {
+                users.merge(key, Out { at, dies });
             }
         }
     }

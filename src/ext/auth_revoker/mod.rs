@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `revocation_list` | the list of revoked tokens, and the interface that reads and writes it |
+//! | `earlier` | what was revoked before the dimensions of the list changed |
 //! | `gob` | the encoding of KrakenD's clients, Go's `encoding/gob` |
 //! | `session` | one session of Go's `net/rpc`, without the socket |
 //! | `rpc_server` | the socket: authentication, timeouts, limits |
@@ -12,12 +13,13 @@
 //! | `fleet` | revocations that gateways share through Redis |
 //! | `config`, `compile` | the block and its compilation |
 //!
-//! The list survives an upgrade, and a reload, that do not change its dimensions. It is lost on a restart, as in KrakenD,
-//! unless `redis` is on.
+//! The list survives reloads and upgrades. If its dimensions change, a new list is written, and the earlier one is read until
+//! its entries expire. The list is lost on a restart, as in KrakenD, unless `redis` is on.
 
 mod api;
 mod compile;
 mod config;
+mod earlier;
 mod fleet;
 mod gob;
 mod logout;

@@ -149,8 +149,13 @@ fn outcome(method: &[u8], argument: &Value, revocations: &RevocationAccess) -> O
     };
     match method {
         b"BloomfilterRPC.Add" => {
-            elements().for_each(|element| revocations.add(element));
-            Outcome::Added(elements().count() as u64)
+            let added = elements().try_for_each(|element| revocations.add(element));
+            match added {
+                Ok(()) => Outcome::Added(elements().count() as u64),
+                Err(_) => Outcome::Failed(
+                    "bloomfilter: the process that takes over was not told: call again",
+                ),
+            }
         }
         b"BloomfilterRPC.Check" => Outcome::Checked(
             elements()

@@ -6,7 +6,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::gob::{Decoder, Value, write_run};
-use super::logout::Logouts;
 use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
 use super::rpc_server::{Port, serve};
 use super::session::Session;
@@ -14,8 +13,10 @@ use super::{Api, SERVICE};
 use crate::ext::identity::{Revocation, Revoker};
 use crate::ext::testing::File;
 use crate::jose::Claims;
-use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
+use crate::jose::bloom::{BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
+
+mod changes;
 
 const SECRET: &str = "a secret of some length";
 
@@ -56,23 +57,18 @@ fn values(decoder: &mut Decoder, stream: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-fn list() -> Arc<RevocationList> {
-    let clock = Clock::manual();
-    let shape = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
-    let tokens = RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap();
-    Arc::new(RevocationList {
-        shape: "shape".into(),
-        tokens,
-        elements: 1000,
-        logouts: Logouts::default(),
-        keep: Duration::from_secs(120),
-        clock,
-    })
+fn list(elements: u64, access: &Arc<RevocationAccess>) -> Arc<RevocationList> {
+    let shape = BloomShape::new(elements, 1e-4, BloomHash::Optimal).unwrap();
+    let period = Duration::from_secs(60);
+    let list = RevocationList::new(&format!("{elements}"), (shape, elements), period, access);
+    Arc::new(list.unwrap())
 }
 
 fn revocations() -> (Arc<RevocationAccess>, Arc<RevocationList>) {
-    let (revocations, list) = (Arc::new(RevocationAccess::default()), list());
-    revocations.open(&list, SECRET, None);
+    let access = RevocationAccess::new(Clock::manual(), Box::new(|_| Ok(())));
+    let revocations = Arc::new(access);
+    let list = list(1000, &revocations);
+    revocations.open(&list, SECRET, None).unwrap();
     (revocations, list)
 }
 
@@ -141,9 +137,9 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
 fn only_listed_claims_that_are_strings_are_looked_up() {
     let (revocations, list) = revocations();
     let revocation = TokenRevocation::new(list, &["jti".to_owned(), "num".to_owned()], false, None);
-    revocations.add(b"jti-J1");
-    revocations.add(b"num-5");
-    revocations.add(b"sub-me");
+    revocations.add(b"jti-J1").unwrap();
+    revocations.add(b"num-5").unwrap();
+    revocations.add(b"sub-me").unwrap();
     assert!(revocation.is_revoked(&claims(r#"{"jti": "J1"}"#)));
     for good in [
         r#"{"jti": "J2"}"#,
@@ -350,7 +346,7 @@ fn revoked_tokens_stay_revoked_after_a_reload() {
     let after = file.fact::<Revoker>().unwrap();
     let revocations = super::compile::revocations(file.compile());
     opened(file);
-    revocations.add(b"jti-J1");
+    revocations.add(b"jti-J1").unwrap();
     for revoker in [before, after] {
         assert!(revoker.0.is_revoked(&claims(r#"{"jti": "J1"}"#)));
     }

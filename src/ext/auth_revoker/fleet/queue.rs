@@ -64,6 +64,11 @@ impl Waiting {
         }
     }
 
+    /// All of them. They still wait.
+    pub(super) fn all(&self) -> Vec<Arc<str>> {
+        self.elements.iter().cloned().collect()
+    }
+
     /// How many elements were dropped since the last call.
     pub(super) fn dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
@@ -95,11 +100,16 @@ impl Heard {
 
     /// The elements that have not ended.
     pub(super) fn current(&mut self, now: Instant) -> VecDeque<Arc<str>> {
+        let elements = self.all(now).into_iter();
+        elements.map(|(_, element)| element).collect()
+    }
+
+    /// The elements that have not ended, and when they end.
+    pub(super) fn all(&mut self, now: Instant) -> Vec<(Instant, Arc<str>)> {
         while self.elements.front().is_some_and(|(ends, _)| *ends <= now) {
             self.pop();
         }
-        let elements = self.elements.iter();
-        elements.map(|(_, element)| Arc::clone(element)).collect()
+        self.elements.iter().cloned().collect()
     }
 
     #[cfg(test)]

@@ -4,10 +4,9 @@ use std::pin::Pin;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::ext::auth_revoker::logout::Logouts;
 use crate::ext::auth_revoker::revocation_list::RevocationList;
 use crate::ext::redis::{Ask, LIST_PAGE, Listed, Taken};
-use crate::jose::bloom::{BloomHash, BloomShape, RevokedTokens};
+use crate::jose::bloom::{BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
 
 /// A list in memory, which can be made unreachable. The time of an element is its index.
@@ -83,30 +82,24 @@ impl Shared for Memory {
 
 struct Gateway {
     revocations: Arc<RevocationAccess>,
-    _list: Arc<RevocationList>,
+    list: Arc<RevocationList>,
     fleet: Arc<Fleet>,
     reader: Reader,
 }
 
 impl Gateway {
     fn new(store: &Arc<Memory>) -> Gateway {
-        let clock = Clock::manual();
         let shape = BloomShape::new(100_000, 1e-6, BloomHash::Optimal).unwrap();
-        let list = Arc::new(RevocationList {
-            shape: "shape".into(),
-            tokens: RevokedTokens::new(shape, Duration::from_secs(60), clock.now()).unwrap(),
-            elements: 1_000_000,
-            logouts: Logouts::default(),
-            keep: Duration::from_secs(120),
-            clock,
-        });
+        let access = RevocationAccess::new(Clock::manual(), Box::new(|_| Ok(())));
+        let (revocations, period) = (Arc::new(access), Duration::from_secs(60));
+        let list = RevocationList::new("shape", (shape, 1_000_000), period, &revocations);
+        let list = Arc::new(list.unwrap());
         let shared = Arc::clone(store) as Arc<dyn Shared>;
         let fleet = Arc::new(Fleet::new(shared, "k".to_owned(), Duration::from_secs(60)));
-        let revocations = Arc::new(RevocationAccess::default());
-        revocations.open(&list, "", Some(&fleet));
+        revocations.open(&list, "", Some(&fleet)).unwrap();
         Gateway {
             revocations,
-            _list: list,
+            list,
             fleet,
             reader: Reader::default(),
         }
@@ -142,7 +135,7 @@ async fn revocations_that_redis_has_lost_are_sent_again_until_they_expire() {
     let store = Arc::new(Memory::default());
     let mut gateway = Gateway::new(&store);
     gateway.exchange_all().await;
-    gateway.revocations.add(b"jti-J1");
+    gateway.revocations.add(b"jti-J1").unwrap();
     gateway.exchange_all().await;
     store.state().elements.push(encoded("jti-J2"));
     gateway.exchange_all().await;
@@ -169,7 +162,7 @@ async fn revocations_are_shared_and_survive_an_outage_of_redis() {
     let store = Arc::new(Memory::default());
     let (mut one, mut two) = (Gateway::new(&store), Gateway::new(&store));
     store.state().is_away = true;
-    one.revocations.add(b"jti-J1");
+    one.revocations.add(b"jti-J1").unwrap();
     assert!(
         one.revocations.contains(b"jti-J1"),
         "at once where it was revoked"
@@ -192,7 +185,7 @@ async fn a_new_revocation_does_not_wait_for_a_mass_of_others() {
     let mass = (0..50_000).map(|number| encoded(&format!("jti-{number}")));
     store.state().elements.extend(mass);
     assert!(one.exchange().await.unwrap().is_behind);
-    one.revocations.add(b"jti-new");
+    one.revocations.add(b"jti-new").unwrap();
     one.exchange().await.unwrap();
     let expected = Some(encoded("jti-new"));
     assert_eq!(store.state().elements.last(), expected.as_ref());
@@ -211,15 +204,48 @@ async fn a_mass_of_own_revocations_is_sent_without_a_pause() {
     let store = Arc::new(Memory::default());
     let (mut one, mut two) = (Gateway::new(&store), Gateway::new(&store));
     for number in 0..7_000 {
-        one.revocations.add(format!("jti-{number}").as_bytes());
+        one.revocations
+            .add(format!("jti-{number}").as_bytes())
+            .unwrap();
     }
     let turns = one.exchange_all().await;
     assert!(turns <= 7_000 / BATCH + 2, "{turns}");
     one.compare();
-    one.revocations.add(b"jti-new");
+    one.revocations.add(b"jti-new").unwrap();
     one.exchange().await.unwrap();
     let last = store.state().elements.last().cloned();
     assert_eq!(last, Some(encoded("jti-new")), "before the comparison");
     two.exchange_all().await;
     assert!(two.revocations.contains(b"jti-6999") && two.revocations.contains(b"jti-0"));
+}
+
+#[tokio::test]
+async fn a_reload_with_another_ttl_sends_what_waits_for_redis() {
+    let store = Arc::new(Memory::default());
+    let mut gateway = Gateway::new(&store);
+    gateway.exchange_all().await;
+    store.state().is_away = true;
+    gateway.revocations.add(b"jti-J1").unwrap();
+    assert!(gateway.exchange().await.is_err());
+    let shared = Arc::clone(&store) as Arc<dyn Shared>;
+    let fleet = Arc::new(Fleet::new(shared, "k".to_owned(), Duration::from_secs(90)));
+    let open = |fleet| gateway.revocations.open(&gateway.list, "", Some(fleet));
+    open(&fleet).unwrap();
+    open(&fleet).unwrap();
+    let mut reader = Reader::default();
+    store.state().is_away = false;
+    fleet
+        .exchange(&mut reader, &gateway.revocations)
+        .await
+        .unwrap();
+    assert_eq!(store.state().elements, ["jti-J1"].map(encoded));
+    store.state().elements.clear();
+    fleet.compare(&mut reader);
+    while fleet
+        .exchange(&mut reader, &gateway.revocations)
+        .await
+        .unwrap()
+        .has_more
+    {}
+    assert_eq!(store.state().elements, ["jti-J1"].map(encoded), "known");
 }
