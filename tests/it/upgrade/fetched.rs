@@ -10,7 +10,7 @@ use super::Successor;
 use crate::support::{Gateway, Signer, Stub, Upstream, eventually, tokens};
 
 /// Ends the old process of an upgrade after the new one has started, and returns the new one.
-fn upgrade(old: &Gateway) -> Successor {
+pub(super) fn upgrade(old: &Gateway) -> Successor {
     let new = Successor::waiting(old);
     old.signal("QUIT");
     let ended = old.wait(Duration::from_secs(40));
