@@ -114,7 +114,8 @@ impl RevocationList {
         }
         let life = earlier.iter().filter_map(|list| list.life(now)).max();
         log::info!(
-            "[SERVICE: Revoker] {CHANGED}: what was revoked before stays revoked until its \"TTL\" is over, at most for {} s",
+            "[SERVICE: Revoker] lists with other dimensions taken over from the old process: {}. What was revoked before stays revoked until its \"TTL\" is over, at most for {} s",
+            earlier.len(),
             life.unwrap_or_default().as_secs() + 1
         );
         // If there is no space for all, the next one to expire is lost.
