@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::runtime::service::Service;
-use crate::runtime::upgrade_state::{UpgradeState, set_successor, tell_successor};
+use crate::runtime::upgrade_state::{
+    UpgradeState, forget_successor, set_successor, tell_successor,
+};
 use crate::server::control_client;
 use crate::server::gateway::Shared;
 use crate::server::listeners::Listeners;
@@ -89,11 +91,16 @@ pub(super) fn tickets(port: u16) -> Option<String> {
 pub(super) fn take_state(port: u16, service: &Service) {
     // In this order: the state has what changed before the connection was there.
     let old = OldProcess::follow(port);
-    if !service.upgrade_states.is_empty()
-        && let Ok(given) = control_client::ask(port, "state", TIMEOUT)
-    {
-        for state in &service.upgrade_states {
-            state.take(&given);
+    if !service.upgrade_states.is_empty() {
+        match control_client::ask(port, "state", TIMEOUT) {
+            Ok(given) => service
+                .upgrade_states
+                .iter()
+                .for_each(|state| state.take(&given)),
+            Err(reason) if old.is_some() => log::error!(
+                "[SERVICE: Gateway] The old process passes on no keys, tokens and revoked tokens: {reason}"
+            ),
+            Err(_) => {}
         }
     }
     if let Some(old) = old {
@@ -187,9 +194,11 @@ fn serve(mut stream: UnixStream, successor: u64) {
     budget::evict_all();
     let memory = Memory::process();
     let mut told = memory.leave_to_successor(Some(successor));
-    set_successor(Some(Box::new(writer)));
-    let mut is_told = tell_successor(&format!("memory {told}\n")).is_ok();
-    while is_told {
+    set_successor(writer);
+    let tell = |bytes: u64| tell_successor(&format!("memory {bytes}\n"));
+    // A line that does not arrive is not the end: changes of state are rejected until the process has ended.
+    let _ = tell(told);
+    loop {
         match stream.read(&mut [0]) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -200,10 +209,10 @@ fn serve(mut stream: UnixStream, successor: u64) {
         let now = memory.leave_to_successor(None);
         if now != told {
             told = now;
-            is_told = tell_successor(&format!("memory {told}\n")).is_ok();
+            let _ = tell(told);
         }
     }
-    set_successor(None);
+    forget_successor();
     memory.keep();
 }
 
