@@ -413,14 +413,17 @@ fn hex_sha1(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use smallvec::smallvec;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
 
-    /// The port of a server that needs this long for each script, and responds that 5 tokens remain.
-    async fn slow_server(delay: Duration) -> u16 {
+    /// The port of a server that responds to each script with 5 remaining tokens, when `released` says so.
+    async fn slow_server(mut released: UnboundedReceiver<()>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -429,7 +432,7 @@ mod tests {
             while let Ok(read @ 1..) = stream.read(&mut buffer).await {
                 let is_script = String::from_utf8_lossy(&buffer[..read]).contains("EVALSHA");
                 let reply: &[u8] = if is_script {
-                    tokio::time::sleep(delay).await;
+                    released.recv().await;
                     b"*2\r\n:1\r\n:5\r\n"
                 } else {
                     b"+OK\r\n"
@@ -440,24 +443,40 @@ mod tests {
         port
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_response_of_a_slow_server_is_used_until_its_connection_is_closed() {
+    /// The response that such a server still owes to the store, and the time of the query.
+    async fn late(released: UnboundedReceiver<()>) -> (Store, Late, Instant) {
+        let port = slow_server(released).await;
+        let server = Server::from_url(&format!("redis://127.0.0.1:{port}")).unwrap();
+        let options = StoreOptions::new(1, Duration::from_millis(5));
+        let store = Store::new(server, options, Clock::manual());
+        store.connect().await;
+        let asked = Instant::now();
         let one = Ask {
             key: "a".to_owned(),
             rate: Rate::new(1.0, 6),
             keep: Duration::from_secs(60),
         };
-        for (millis, is_used) in [(1100, true), (1900, true), (2600, false)] {
-            let port = slow_server(Duration::from_millis(millis)).await;
-            let server = Server::from_url(&format!("redis://127.0.0.1:{port}")).unwrap();
-            let options = StoreOptions::new(1, Duration::from_millis(5));
-            let store = Store::new(server, options, Clock::manual());
-            store.connect().await;
-            let Taken::Late(late) = store.take(smallvec![one.clone()]).await else {
-                panic!("no late response");
-            };
-            let expected = SharedVerdict(smallvec![Verdict::Allowed { left: 5 }]);
-            assert_eq!(late.await, is_used.then_some(expected), "{millis} ms");
+        match store.take(smallvec![one]).await {
+            Taken::Late(late) => (store, late, asked),
+            Taken::Verdict(_) | Taken::Failed => panic!("no late response"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_late_response_is_used() {
+        let (release, released) = unbounded_channel();
+        let (_store, late, _) = late(released).await;
+        release.send(()).unwrap();
+        let expected = SharedVerdict(smallvec![Verdict::Allowed { left: 5 }]);
+        assert_eq!(late.await, Some(expected));
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_response_ends_when_the_silent_connection_is_closed() {
+        let (_release, released) = unbounded_channel();
+        let (_store, late, asked) = late(released).await;
+        assert_eq!(late.await, None);
+        // Earlier ones are used.
+        assert!(asked.elapsed() >= Duration::from_secs(2));
     }
 }
