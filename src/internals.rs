@@ -128,7 +128,7 @@ pub mod server {
 pub mod upstream {
     pub use crate::telemetry::observe::Wait;
     pub use crate::upstream::{
-        CallErrorKind, CallOptions, CertificatePair, Client, ClientCredentials, Clients,
+        Call, CallErrorKind, CallOptions, CertificatePair, Client, ClientCredentials, Clients,
         ConnectFailure, DnsTable, HostRules, HostSet, HttpVersion, Outgoing, Proxies, Redirects,
         RequestBody, Settings, SideClient, SideTls, TlsPolicy, TokenSource, TokenStore,
         VaultSecret, VaultServer,

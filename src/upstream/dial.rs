@@ -13,6 +13,7 @@ use super::host::{Candidate, Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
 use super::resilience::Pick;
 use super::session::Connection;
+use crate::per_worker::OwnArc;
 use crate::telemetry::observe::RoundTrip;
 
 /// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
@@ -211,6 +212,70 @@ impl Drop for Dial<'_> {
         if self.peers.all_failed() {
             self.place.impose();
             self.place.doubt(self.client);
+        }
+    }
+}
+
+/// The wait for the response to a handshake on a new connection. It says the same about the host as the wait for the
+/// response to a call.
+pub(super) struct Handshake<'a> {
+    set: &'a HostSet,
+    host: &'a Host,
+    peers: OwnArc<Peers>,
+    peer: usize,
+    since: Instant,
+    has_verdict: bool,
+}
+
+impl<'a> Handshake<'a> {
+    /// The connection to this address is open.
+    pub(super) fn begin(
+        set: &'a HostSet,
+        host: &'a Host,
+        (peers, peer): (OwnArc<Peers>, usize),
+    ) -> Handshake<'a> {
+        Handshake {
+            set,
+            host,
+            peers,
+            peer,
+            since: Instant::now(),
+            has_verdict: false,
+        }
+    }
+
+    /// The host responded in any way.
+    pub(super) fn answered(mut self) {
+        self.has_verdict = true;
+        if let Some(candidate) = self.peers.list.get(self.peer) {
+            candidate.failures.lift();
+        }
+        if let Ok(place) = &self.host.place
+            && place.lift()
+            && let Some(health) = self.host.health()
+        {
+            health.has_come_back();
+        }
+    }
+
+    /// The connection ended without a response.
+    pub(super) fn failed(mut self) {
+        self.has_verdict = true;
+        self.unanswered();
+    }
+
+    fn unanswered(&self) {
+        if let Ok(place) = &self.host.place {
+            self.peers.unanswered(self.peer, place, &self.set.client);
+        }
+    }
+}
+
+/// A cancelled wait says something about the host only if it was long.
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        if !self.has_verdict && self.since.elapsed() >= self.set.rules.long_wait() {
+            self.unanswered();
         }
     }
 }

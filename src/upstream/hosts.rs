@@ -12,7 +12,7 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::Client;
-use super::dial::Way;
+use super::dial::{Handshake, Way};
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
 use super::failover::{Order, order};
@@ -265,32 +265,32 @@ impl HostSet {
     /// # Errors
     /// There are no hosts, a host is not a URL, a name has no address, or no host accepts the connection.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
-        self.dial_for(None, &mut None).await
+        let hosts = self.list().await;
+        let (session, target, handshake) = self.dial_for(&hosts, None, &mut None).await?;
+        handshake.answered();
+        Ok((session, target))
     }
 
-    /// A new HTTP/1 connection for a call with a key, which is reported to `trip`.
-    pub(super) async fn dial_for(
-        &self,
+    /// A new HTTP/1 connection to one of `hosts` for a call with a key, which is reported to `trip`.
+    pub(super) async fn dial_for<'h>(
+        &'h self,
+        hosts: &'h HostList<'_>,
         affinity: Option<AffinityKey>,
         trip: &mut Option<Box<RoundTrip>>,
-    ) -> Result<(Box<Http1Session>, Target), CallError> {
-        let hosts = self.observed_list(trip).await;
+    ) -> Result<(Box<Http1Session>, Target, Handshake<'h>), CallError> {
         let pick = Pick {
             affinity,
             ..Pick::default()
         };
         let found = self
-            .connect_any(&hosts, Way::Bare, (pick, trip), |error, _| error)
+            .connect_any(hosts, Way::Bare, (pick, trip), |error, _| error)
             .await?;
         let host = hosts.get(found.host).ok_or_else(CallError::no_hosts)?;
         let place = host.place()?;
-        let candidate = found.peers.list.get(found.peer);
-        let candidate = candidate.ok_or_else(CallError::no_hosts)?;
-        candidate.failures.lift();
-        place.lift();
         let target = host.target(place);
+        let handshake = Handshake::begin(self, host, (found.peers, found.peer));
         match *Session::from(found.connection).into_pingora() {
-            HttpSession::H1(session) => Ok((Box::new(session), target)),
+            HttpSession::H1(session) => Ok((Box::new(session), target, handshake)),
             _ => Err(CallError::truncated()),
         }
     }

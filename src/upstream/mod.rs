@@ -90,8 +90,8 @@ mod tunnel;
 mod usage;
 mod websocket;
 
-pub use call::CallOptions;
-pub(crate) use call::{Call, CallBody, Piece, Source, Unwatched};
+pub use call::{Call, CallOptions};
+pub(crate) use call::{CallBody, Piece, Source, Unwatched};
 pub(crate) use certificate::{
     CertificateFacts, PemError, Staple, certificate_pair, certificates_in, facts,
     read_ocsp_response,

@@ -135,7 +135,9 @@ impl HostSet {
         trip: &mut Option<Box<RoundTrip>>,
     ) -> Result<Upgraded, CallError> {
         let set = call.elsewhere.as_deref().unwrap_or(self);
-        let (mut session, target) = set.dial_for(call.out.affinity, trip).await?;
+        let hosts = set.observed_list(trip).await;
+        let dialed = set.dial_for(&hosts, call.out.affinity, trip).await?;
+        let (mut session, target, wait) = dialed;
         let mut request = request(&call.out, &target, fields)
             .map_err(|_| CallError::new(CallErrorKind::Request, "the request cannot be written"))?;
         if let Some(trip) = trip {
@@ -153,7 +155,10 @@ impl HostSet {
             .await
             .map_err(broken)?;
         loop {
-            session.read_response().await.map_err(broken)?;
+            if let Err(error) = session.read_response().await {
+                wait.failed();
+                return Err(broken(error));
+            }
             let Some(response) = session.resp_header() else {
                 return Err(CallError::new(CallErrorKind::Broken, "EOF"));
             };
@@ -166,6 +171,7 @@ impl HostSet {
                 status if status.is_informational() => continue,
                 _ => {}
             }
+            wait.answered();
             let (status, headers) = (response.status, response.headers.clone());
             return Ok(Upgraded {
                 session,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use portcullis::internals::upstream::{Client, DnsTable, HostRules, HostSet, Settings};
+use http::HeaderMap;
+use portcullis::internals::upstream::{Call, Client, DnsTable, HostRules, HostSet, Settings};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -268,8 +269,15 @@ async fn fill(listener: &TcpListener) -> Vec<TcpStream> {
     held
 }
 
+/// How a name is called.
+#[derive(Clone, Copy)]
+enum Kind {
+    Call,
+    Handshake,
+}
+
 /// Waits for a response of the new address of a name, much less long than its record may be kept.
-async fn follows_from(old: &TcpListener) {
+async fn follows_from(old: &TcpListener, kind: Kind) {
     let port = old.local_addr().unwrap().port();
     let _new = Stub::at(format!("127.0.0.2:{port}"), "new").await;
     let (server, name_server) = NameServer::start(Vec::new()).await;
@@ -284,11 +292,23 @@ async fn follows_from(old: &TcpListener) {
         ..HostRules::default()
     });
     let _keeper = keep(&dns);
-    let call = || tokio::time::timeout(timeout, hosts.call(get("/"), &OPTIONS));
-    assert!(call().await.is_err());
+    // Whether there is a response. The stub rejects handshakes, which is one.
+    let responds = async || {
+        let called = async {
+            match kind {
+                Kind::Call => hosts.call(get("/"), &OPTIONS).await.is_ok(),
+                Kind::Handshake => {
+                    let none = HeaderMap::new();
+                    hosts.upgrade(Call::whole(get("/")), &none).await.is_ok()
+                }
+            }
+        };
+        tokio::time::timeout(timeout, called).await.unwrap_or(false)
+    };
+    assert!(!responds().await);
     *server.address.lock().unwrap() = Some(Ipv4Addr::new(127, 0, 0, 2));
     let followed = async {
-        while !call().await.is_ok_and(|called| called.is_ok()) {
+        while !responds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -301,10 +321,22 @@ async fn follows_from(old: &TcpListener) {
 async fn a_name_whose_address_swallows_connections_is_looked_up_at_once() {
     let old = silent(0);
     let _held = fill(&old).await;
-    follows_from(&old).await;
+    follows_from(&old, Kind::Call).await;
 }
 
 #[tokio::test]
 async fn a_name_whose_address_never_responds_is_looked_up_at_once() {
-    follows_from(&silent(128)).await;
+    follows_from(&silent(128), Kind::Call).await;
+}
+
+#[tokio::test]
+async fn a_name_whose_address_swallows_websockets_is_looked_up_at_once() {
+    let old = silent(0);
+    let _held = fill(&old).await;
+    follows_from(&old, Kind::Handshake).await;
+}
+
+#[tokio::test]
+async fn a_name_whose_address_never_answers_handshakes_is_looked_up_at_once() {
+    follows_from(&silent(128), Kind::Handshake).await;
 }

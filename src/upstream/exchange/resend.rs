@@ -227,16 +227,8 @@ impl Exchange<'_> {
 
     /// The request was sent and no response came, or no whole one.
     pub(super) fn is_unanswered(&self) {
-        if let Some(candidate) = self.candidate() {
-            candidate.failures.unanswered();
-        }
-        let Some(place) = self.place() else { return };
-        let all_failed = self.peers.all_failed();
-        if self.peers.list.len() == 1 || all_failed {
-            place.unanswered();
-        }
-        if all_failed {
-            place.doubt(self.client);
+        if let Some(place) = self.place() {
+            self.peers.unanswered(self.peer, place, self.client);
         }
     }
 
