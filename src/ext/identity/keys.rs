@@ -151,8 +151,7 @@ impl Identity {
     pub(super) fn sources(&self) -> Vec<SourceStatus> {
         let mut all = self.keys.status();
         all.extend(self.others.alive().iter().map(|key| key.status()));
-        all.sort_by(|a, b| a.label.cmp(&b.label));
-        all
+        SourceStatus::by_label(all)
     }
 
     /// Whether every source has had keys at least once.

@@ -24,6 +24,24 @@ pub struct SourceStatus {
 }
 
 impl SourceStatus {
+    /// One state for each label, ordered by label. Sources may differ in more than their labels: of those with the same
+    /// label the worst state counts.
+    pub fn by_label(mut all: Vec<SourceStatus>) -> Vec<SourceStatus> {
+        all.sort_by(|a, b| a.label.cmp(&b.label));
+        all.dedup_by(|next, first| {
+            let is_same = next.label == first.label;
+            if is_same {
+                first.age = first.age.max(next.age);
+                first.keys = first.keys.min(next.keys);
+                first.fetches += next.fetches;
+                first.failures += next.failures;
+                first.stale |= next.stale;
+            }
+            is_same
+        });
+        all
+    }
+
     /// The state of a union, with that of one of its origins: the oldest keys and any failure count.
     fn and(mut self, origin: SourceStatus) -> SourceStatus {
         self.age = self.age.max(origin.age.filter(|_| self.age.is_some()));
@@ -37,6 +55,14 @@ impl SourceStatus {
 }
 
 impl<S: KeyDocument> KeySource<S> {
+    /// The state of this source, or of each origin of a union.
+    pub(super) fn each(&self) -> Vec<SourceStatus> {
+        match &*self.origins {
+            [] => vec![self.status()],
+            origins => origins.iter().map(|origin| origin.status()).collect(),
+        }
+    }
+
     /// The state of this source.
     pub fn status(&self) -> SourceStatus {
         let current = self.current.load();
@@ -54,5 +80,31 @@ impl<S: KeyDocument> KeySource<S> {
         };
         let origins = self.origins.iter();
         origins.fold(own, |sum, origin| sum.and(origin.status()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_state_of_sources_with_one_label_counts() {
+        let status = |label: &str, keys: usize| SourceStatus {
+            label: label.to_owned(),
+            age: (keys > 0).then(|| Duration::from_secs(1)),
+            keys,
+            generation: 1,
+            fetches: 2,
+            failures: 1,
+            last_error: None,
+            stale: keys == 0,
+        };
+        let all = vec![status("b", 3), status("a", 1), status("b", 0)];
+        let all = SourceStatus::by_label(all);
+        let seen: Vec<_> = all
+            .iter()
+            .map(|one| (&*one.label, one.keys, one.fetches, one.stale))
+            .collect();
+        assert_eq!(seen, [("a", 1, 2, false), ("b", 0, 4, true)]);
     }
 }

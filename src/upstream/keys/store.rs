@@ -190,12 +190,10 @@ impl<S: KeyDocument> KeySetStore<S> {
             .all(|source| source.has_arrived())
     }
 
-    /// The state of each source, ordered by label.
+    /// The state of each source, in no order. A union has that of each of its origins.
     pub fn status(&self) -> Vec<SourceStatus> {
         let alive = self.sources.alive();
-        let mut status: Vec<SourceStatus> = alive.iter().map(|source| source.status()).collect();
-        status.sort_by(|a, b| a.label.cmp(&b.label));
-        status
+        alive.iter().flat_map(|source| source.each()).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::support::http::request;
 use crate::support::{Signer, tokens};
 
 #[test]
@@ -197,10 +198,12 @@ fn several_key_sets_are_one_and_one_of_them_may_fail() {
     guarded["extra_config"] = json!({ "auth/validator": {
         "alg": "ES256", "jwk_url": "http://localhost:9876", "disable_jwk_security": true, "cache": true } });
     let origins = [one.url(), broken.url(), two.url()];
+    let metrics = crate::support::ports::free();
     let block = json!({ "port": 9876, "cache": true, "origins": origins });
     let mut text = file(
         &[guarded],
-        json!({ "plugin/http-server": { "name": ["jwk-aggregator"], "jwk-aggregator": block } }),
+        json!({ "plugin/http-server": { "name": ["jwk-aggregator"], "jwk-aggregator": block },
+            "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") } }),
     );
     let gateway = Gateway::start(&text.to_string());
     let ask = |signer: &Signer| {
@@ -208,9 +211,25 @@ fn several_key_sets_are_one_and_one_of_them_may_fail() {
         gateway.get_with("/a", &[("Authorization", &token)]).status
     };
     assert_eq!(signers.each_ref().map(ask), [200, 200, 401]);
+    // The metrics say which origin has no keys.
+    let mut client = crate::support::Client::connect(metrics).unwrap();
+    client.send(request("GET", "/metrics", &[])).unwrap();
+    let page = client.response("GET").unwrap().text();
+    for (origin, keys) in origins.iter().zip([1, 0, 1]) {
+        let line = format!("portcullis_jwks_keys{{source=\"{origin}\"}} {keys}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
+    assert_eq!(page.matches("portcullis_jwks_keys{").count(), 3);
+    let failed = format!(
+        "portcullis_jwks_fetch_errors_total{{source=\"{}\"}}",
+        origins[1]
+    );
+    assert!(page.contains(&failed), "{page}");
+    drop(client);
     gateway.tells("any issuer");
     // Without the flag, keys over http close the endpoint.
     text["endpoints"][0]["extra_config"]["auth/validator"]["disable_jwk_security"] = json!(false);
+    text["extra_config"]["portcullis/metrics"] = json!({ "listen": "127.0.0.1:0" });
     let gateway = Gateway::start(&text.to_string());
     let token = format!("Bearer {}", signers[0].token(&tokens::claims("api")));
     let closed = gateway.get_with("/a", &[("Authorization", &token)]);
