@@ -278,8 +278,8 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
         head: (StatusCode, &HeaderMap),
     ) -> Option<u64>;
 
-    /// Offers a response of the upstream. `sent` are the headers of the call that fetched it.
-    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming);
+    /// Offers a response of the upstream. `sent` are the headers of the call that fetched it, and `took` is its time.
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming, took: Duration);
 
     /// Called with a 304 for a stale entry. Returns the stored response with its headers updated.
     fn revalidated(
@@ -287,6 +287,7 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
         key: &CacheKey,
         sent: &HeaderMap,
         response: &Incoming,
+        took: Duration,
     ) -> Option<Incoming>;
 
     /// Called if the upstream failed or responded with 5xx. Returns a stale response that may be used instead
@@ -301,16 +302,19 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Called after a response of the upstream: whether equal calls at the same time could have used it. `sent` are the
-    /// headers of its call.
-    fn learn(&self, sent: &HeaderMap, is_shared: bool);
-
-    /// Called with the time that a call took until its response could be used.
-    fn took(&self, status: StatusCode, took: Duration);
+    /// Called after the response to a call that equal calls could wait for: the time until it could be used, and whether
+    /// they could use it. `sent` are the headers of the call.
+    fn learn(&self, sent: &HeaderMap, took: Duration, is_shared: bool);
 
     /// How long a call waits for an equal one, if its request ends in `remaining`. With zero it does not wait, but uses
     /// the response of the equal call if that arrives first. `None`: it does not take part.
-    fn wait(&self, found: &Lookup, remaining: Duration) -> Option<Duration>;
+    fn wait(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        found: &Lookup,
+        remaining: Duration,
+    ) -> Option<Duration>;
 }
 
 /// The content of a store of responses.

@@ -39,7 +39,7 @@ pub(super) const KEYS: &[Key] = &[
         "max_wait",
         Kind::Duration,
         "see the text",
-        "Ours: how long a request waits at most for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits. By default it waits for a fifth of its remaining time less 50 ms, or for half of it where the store has an expired response to an equal request; after three responses in a row that could not be shared, requests do not wait. Whatever is written here, a request does not wait so long that its own call would have less time than calls to this backend took in the last ten minutes (the slowest, with an eighth and 50 ms more).",
+        "Ours: how long a request waits at most for an equal request that is already in flight to the backend. Then it makes its own call, and the response that arrives first is used. `0s` means that it never waits. By default the gateway learns the wait from the last sixteen such responses of the backend: about twice as long as those that could be shared usually take, a fifth of the remaining time less 50 ms as long as nothing is known, and not at all where most responses cannot be shared. The request then has the time that its own call needs. Only where responses are shared and take more than half of the time, it waits for them as long as they take, because they serve all requests. A configured time applies while at most one in eight responses could not be shared, and leaves the time that a call usually takes, if that is less than half; the first requests for a slow response that cannot be shared may be too late then.",
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub varied: Varied,
     /// Whether clients that sent credentials may receive it.
     pub public: bool,
+    /// The time of the call that fetched it.
+    pub took: Duration,
 }
 
 /// Stored responses by key.

@@ -109,7 +109,7 @@ impl ResponseCache for Cache {
         None
     }
 
-    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming) {
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming, took: Duration) {
         let Some(varied) = admitted(sent, response.status, &response.headers) else {
             self.entries.remove(&key.digest);
             return;
@@ -123,6 +123,7 @@ impl ResponseCache for Cache {
             response,
             varied,
             public,
+            took,
         };
         self.entries.put(key, entry);
     }
@@ -132,6 +133,7 @@ impl ResponseCache for Cache {
         key: &CacheKey,
         sent: &HeaderMap,
         response: &Incoming,
+        took: Duration,
     ) -> Option<Incoming> {
         let entry = self.find(key, sent)?;
         let mut updated = entry.response.clone();
@@ -141,7 +143,7 @@ impl ResponseCache for Cache {
                 updated.headers.append(name, value.clone());
             }
         }
-        self.store(key, sent, &updated);
+        self.store(key, sent, &updated, took);
         Some(updated)
     }
 
@@ -164,34 +166,31 @@ impl ResponseCache for Cache {
         })
     }
 
-    fn learn(&self, sent: &HeaderMap, is_shared: bool) {
+    fn learn(&self, sent: &HeaderMap, took: Duration, is_shared: bool) {
         // What a client chooses says nothing about the responses to others.
-        let asked = CacheControl::of(sent);
-        let is_own = carries_credentials(sent) || asked.no_store || asked.no_cache;
-        if is_shared || !is_own {
-            self.waits.learn(is_shared);
+        if is_shared || !CacheControl::of(sent).no_store {
+            let recent = self.waits.of(carries_credentials(sent));
+            recent.learn(took, is_shared);
         }
     }
 
-    fn took(&self, status: StatusCode, took: Duration) {
-        // A failure says nothing about the responses that others wait for.
-        if !status.is_server_error() {
-            self.waits.took(took);
+    fn wait(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        found: &Lookup,
+        remaining: Duration,
+    ) -> Option<Duration> {
+        if self.max_wait == Some(Duration::ZERO) {
+            return None;
         }
-    }
-
-    fn wait(&self, found: &Lookup, remaining: Duration) -> Option<Duration> {
-        let is_known = match found {
-            Lookup::Stale(_) => true,
-            Lookup::Miss => false,
+        let known = match found {
+            Lookup::Stale(_) => self.find(key, sent).map(|entry| entry.took),
+            Lookup::Miss => None,
             Lookup::Fresh(_) | Lookup::Bypass | Lookup::Rejected => return None,
         };
-        match self.max_wait {
-            Some(Duration::ZERO) => None,
-            Some(most) => Some(most.min(self.waits.spare(remaining))),
-            None if self.waits.are_useless() => None,
-            None => Some(self.waits.wait(remaining, is_known)),
-        }
+        let recent = self.waits.of(carries_credentials(sent));
+        Some(recent.wait(remaining, known, self.max_wait))
     }
 }
 

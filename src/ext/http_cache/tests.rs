@@ -11,7 +11,6 @@ use super::key::KeyRules;
 use super::runtime::Cache;
 use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
-use crate::runtime::response::Fields;
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
@@ -80,7 +79,7 @@ impl Cache {
 
     fn keep(&self, out: &Outgoing, response: &Incoming) {
         let key = self.key(ORIGIN, out).unwrap();
-        self.store(&key, &out.headers, response);
+        self.store(&key, &out.headers, response, Duration::from_millis(800));
     }
 }
 
@@ -195,7 +194,12 @@ fn a_stale_response_with_validators_is_revalidated() {
     };
     let updated = bench
         .cache
-        .revalidated(&bench.cache.key_of(&[]), &HeaderMap::new(), &not_modified)
+        .revalidated(
+            &bench.cache.key_of(&[]),
+            &HeaderMap::new(),
+            &not_modified,
+            Duration::ZERO,
+        )
         .unwrap();
     assert_eq!(updated.body, "1");
     assert_eq!(updated.headers["x-new"], "1");
@@ -356,32 +360,47 @@ fn head_and_get_are_stored_separately() {
     assert_eq!(bench.cache.found(&call(Method::HEAD, "/u", &[])), None);
 }
 
-#[test]
-fn a_wait_leaves_the_time_of_the_own_call_whatever_max_wait_is() {
-    let ms = Duration::from_millis;
-    let wait = |cache: &Cache, found: &Lookup| cache.wait(found, ms(2000));
-    let cache = apart().cache.waiting(Some(ms(1500)), Arc::default());
-    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(1500)));
-    cache.took(StatusCode::OK, ms(1200));
-    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(600)));
-    // Others do not wait for a failure.
-    cache.took(StatusCode::GATEWAY_TIMEOUT, ms(1900));
-    assert_eq!(wait(&cache, &Lookup::Miss), Some(ms(600)));
-    assert_eq!(wait(&cache, &Lookup::Bypass), None);
-    let never = apart().cache.waiting(Some(Duration::ZERO), Arc::default());
-    assert_eq!(wait(&never, &Lookup::Miss), None);
+impl Bench {
+    /// How long a call with these headers waits for an equal one.
+    fn wait(&self, sent: &[(&str, &str)]) -> Option<Duration> {
+        let (key, sent) = (self.cache.key_of(sent), headers(sent));
+        let found = self.cache.lookup(&key, &sent);
+        self.cache.wait(&key, &sent, &found, Duration::from_secs(2))
+    }
+
+    fn learn(&self, sent: &[(&str, &str)], is_shared: bool) {
+        let took = Duration::from_millis(1700);
+        self.cache.learn(&headers(sent), took, is_shared);
+    }
 }
 
 #[test]
-fn calls_wait_longer_where_an_equal_one_was_shared() {
-    let ms = Duration::from_millis;
-    let cache = apart().cache;
-    cache.took(StatusCode::OK, ms(800));
-    let waits =
-        [Lookup::Miss, Lookup::Stale(Fields::new())].map(|found| cache.wait(&found, ms(2000)));
-    assert_eq!(waits, [Some(ms(350)), Some(ms(1000))]);
-    for _ in 0..3 {
-        cache.learn(&HeaderMap::new(), false);
+fn calls_wait_for_what_others_may_use() {
+    let ms = |number| Some(Duration::from_millis(number));
+    let mut bench = apart();
+    assert_eq!(bench.wait(&[]), ms(350));
+    assert_eq!(bench.wait(&[("cache-control", "no-cache")]), None);
+    // The expired response took 0.8 s.
+    bench.put(&[], "1", &[("cache-control", "max-age=0")]);
+    assert_eq!(bench.wait(&[]), ms(1125));
+    bench.cache = bench.cache.waiting(Some(Duration::ZERO), Arc::default());
+    assert_eq!(bench.wait(&[]), None);
+}
+
+#[test]
+fn what_a_client_chooses_says_nothing_about_responses_to_others() {
+    let bench = apart();
+    for sent in [
+        ("cache-control", "no-store"),
+        ("authorization", "Bearer x"),
+        ("cookie", "a=b"),
+    ] {
+        for _ in 0..3 {
+            bench.learn(&[sent], false);
+        }
     }
-    assert_eq!(cache.wait(&Lookup::Miss, ms(2000)), None);
+    assert_eq!(bench.wait(&[]), Some(Duration::from_millis(350)));
+    assert_eq!(bench.wait(&[("cookie", "a=b")]), Some(Duration::ZERO));
+    bench.learn(&[], false);
+    assert_eq!(bench.wait(&[]), Some(Duration::from_micros(168_750)));
 }

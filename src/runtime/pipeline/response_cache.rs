@@ -41,7 +41,6 @@ pub(super) async fn cached<C: Transport>(
         Ok(stored) => return Ok(stored),
         Err(miss) => miss,
     };
-    let started = Instant::now();
     let result = match miss
         .call(send_call(transport, backend, call, how, limit), limit)
         .await
@@ -53,7 +52,6 @@ pub(super) async fn cached<C: Transport>(
         Ok(response) => response,
         Err(failure) => return miss.failed().ok_or(failure),
     };
-    cache.took(response.status, started.elapsed());
     if let Some(other) = miss.replaced(response.status, &response.headers) {
         return Ok(other);
     }
@@ -99,7 +97,6 @@ pub(super) async fn opened<'a, C: Transport>(
         Ok(stored) => return Ok(Opened::Stored(stored)),
         Err(miss) => miss,
     };
-    let started = Instant::now();
     let result = match miss
         .call(open(transport, backend, call, how, limit), limit)
         .await
@@ -114,7 +111,6 @@ pub(super) async fn opened<'a, C: Transport>(
     let Some((status, headers)) = response.head() else {
         return Ok(Opened::Live(response, None));
     };
-    cache.took(status, started.elapsed());
     if let Some(other) = miss.replaced(status, headers) {
         response.release().await;
         return Ok(Opened::Stored(other));
@@ -146,6 +142,8 @@ pub(super) struct Miss<'c> {
     /// What the call sent.
     sent: HeaderMap,
     turn: Turn<'c>,
+    /// When the call began.
+    started: Instant,
     /// The upstream is asked whether the stored response is still valid.
     revalidating: bool,
 }
@@ -187,6 +185,7 @@ impl<'c> Miss<'c> {
             key,
             sent,
             turn,
+            started: Instant::now(),
             revalidating,
         })
     }
@@ -229,7 +228,10 @@ impl<'c> Miss<'c> {
             body: Bytes::new(),
             origin: None,
         };
-        let updated = self.cache.revalidated(&self.key, &self.sent, &response)?;
+        let took = self.started.elapsed();
+        let updated = self
+            .cache
+            .revalidated(&self.key, &self.sent, &response, took)?;
         self.end(updated.status);
         Some(updated)
     }
@@ -244,7 +246,8 @@ impl<'c> Miss<'c> {
         let is_failure = response.status.is_server_error();
         let is_check = self.revalidating && response.status == StatusCode::NOT_MODIFIED;
         if !is_failure && !is_check {
-            self.cache.store(&self.key, &self.sent, response);
+            let took = self.started.elapsed();
+            self.cache.store(&self.key, &self.sent, response, took);
         }
     }
 
@@ -254,9 +257,12 @@ impl<'c> Miss<'c> {
             Lookup::Fresh(_) => End::Shared,
             _ => End::Unshared,
         };
-        // Anyone can ask for what does not exist, which says nothing about other responses.
-        if end == End::Shared || status.is_success() {
-            self.cache.learn(&self.sent, end == End::Shared);
+        // Only of a call that others can wait for: one client could make any number of equal calls. And anyone can ask
+        // for what does not exist, which says nothing about other responses.
+        let is_awaited = matches!(self.turn, Turn::Lead(_));
+        if is_awaited && (end == End::Shared || status.is_success()) {
+            let took = self.started.elapsed();
+            self.cache.learn(&self.sent, took, end == End::Shared);
         }
         self.end_as(end);
     }
@@ -342,7 +348,7 @@ async fn look<'c>(
     limit: &TimeLimit,
 ) -> (Lookup, Turn<'c>) {
     let found = cache.lookup(key, sent);
-    let Some(wait) = cache.wait(&found, limit.remaining()) else {
+    let Some(wait) = cache.wait(key, sent, &found, limit.remaining()) else {
         return (found, Turn::None);
     };
     let until = Instant::now() + wait;

@@ -16,9 +16,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends `count` requests for `path` at once and returns the response bodies.
 fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
+    at_once_with(gateway, path, &[], count)
+}
+
+fn at_once_with(
+    gateway: &Gateway,
+    path: &str,
+    headers: &[(&str, &str)],
+    count: usize,
+) -> Vec<String> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = (0..count)
-            .map(|_| scope.spawn(|| gateway.get(path).text()))
+            .map(|_| scope.spawn(|| gateway.get_with(path, headers).text()))
             .collect();
         asked.into_iter().map(|one| one.join().unwrap()).collect()
     })
@@ -170,4 +179,47 @@ fn the_call_of_a_disconnected_client_is_made_for_the_next_one() {
         assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
     });
     assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn one_slow_response_does_not_stop_the_sharing_of_others() {
+    let backend = Upstream::start(|mut call| {
+        let is_slow = call.head.to_lowercase().contains("x-key: slow");
+        pause(Duration::from_millis(if is_slow { 8500 } else { 300 }));
+        call.send(cacheable("{}"))
+    });
+    let gateway = with_time(&backend, &json!({}), "10s");
+    for key in ["one", "slow"] {
+        assert_eq!(gateway.get_with("/a", &[("X-Key", key)]).status, 200);
+    }
+    for (number, key) in ["two", "three", "four"].iter().enumerate() {
+        at_once_with(&gateway, "/a", &[("X-Key", key)], 30);
+        assert_eq!(backend.calls(), 3 + number, "{key}");
+    }
+}
+
+#[test]
+fn no_request_is_lost_when_fast_public_responses_become_slow_and_private() {
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&is_slow);
+    let backend = Upstream::start(move |mut call| {
+        if slow.load(Ordering::SeqCst) {
+            pause(Duration::from_millis(8200));
+            return call.send(private());
+        }
+        call.send(cacheable("{}").replace("max-age=60", "max-age=1"))
+    });
+    let gateway = with_time(&backend, &json!({}), "10s");
+    assert_eq!(gateway.get("/a").status, 200);
+    pause(Duration::from_secs(2));
+    is_slow.store(true, Ordering::SeqCst);
+    // An expired response is in the store. For the other key there is none.
+    std::thread::scope(|scope| {
+        let known = scope.spawn(|| at_once(&gateway, "/a", 5));
+        assert_eq!(
+            at_once_with(&gateway, "/a", &[("X-Key", "other")], 5),
+            ["{}"; 5]
+        );
+        assert_eq!(known.join().unwrap(), ["{}"; 5]);
+    });
 }

@@ -169,12 +169,18 @@ impl ResponseCache for Stored {
         Some(u64::MAX)
     }
 
-    fn store(&self, _: &CacheKey, _: &HeaderMap, _: &Incoming) {
+    fn store(&self, _: &CacheKey, _: &HeaderMap, _: &Incoming, _: Duration) {
         let keys = self.keys.lock().unwrap();
         self.stored.lock().unwrap().extend(keys.last().cloned());
     }
 
-    fn revalidated(&self, _: &CacheKey, sent: &HeaderMap, response: &Incoming) -> Option<Incoming> {
+    fn revalidated(
+        &self,
+        _: &CacheKey,
+        sent: &HeaderMap,
+        response: &Incoming,
+        _: Duration,
+    ) -> Option<Incoming> {
         assert!(!sent.contains_key(IF_NONE_MATCH));
         assert_eq!(response.status, StatusCode::NOT_MODIFIED);
         self.stand_in.clone()
@@ -188,11 +194,9 @@ impl ResponseCache for Stored {
         &self.single_flights
     }
 
-    fn learn(&self, _: &HeaderMap, _: bool) {}
+    fn learn(&self, _: &HeaderMap, _: Duration, _: bool) {}
 
-    fn took(&self, _: StatusCode, _: Duration) {}
-
-    fn wait(&self, _: &Lookup, _: Duration) -> Option<Duration> {
+    fn wait(&self, _: &CacheKey, _: &HeaderMap, _: &Lookup, _: Duration) -> Option<Duration> {
         None
     }
 }
