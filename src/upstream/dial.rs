@@ -216,6 +216,22 @@ impl Drop for Dial<'_> {
     }
 }
 
+impl Peers {
+    /// Records a request to this address that got no response. If all addresses failed, the name is looked up again.
+    pub(super) fn unanswered(&self, peer: usize, place: &Place, client: &Client) {
+        if let Some(candidate) = self.list.get(peer) {
+            candidate.failures.unanswered();
+        }
+        let all_failed = self.all_failed();
+        if self.list.len() == 1 || all_failed {
+            place.unanswered();
+        }
+        if all_failed {
+            place.doubt(client);
+        }
+    }
+}
+
 /// The wait for the response to a handshake on a new connection. It says the same about the host as the wait for the
 /// response to a call.
 pub(super) struct Handshake<'a> {

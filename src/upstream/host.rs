@@ -105,20 +105,6 @@ impl Peers {
         })
     }
 
-    /// Records a request to this address that got no response. If all addresses failed, the name is looked up again.
-    pub(super) fn unanswered(&self, peer: usize, place: &Place, client: &Client) {
-        if let Some(candidate) = self.list.get(peer) {
-            candidate.failures.unanswered();
-        }
-        let all_failed = self.all_failed();
-        if self.list.len() == 1 || all_failed {
-            place.unanswered();
-        }
-        if all_failed {
-            place.doubt(client);
-        }
-    }
-
     /// Whether every address has failed.
     pub(super) fn all_failed(&self) -> bool {
         let good = |candidate: &Candidate| candidate.failures.availability() == Availability::Good;
