@@ -124,8 +124,10 @@ impl Recent {
             }
         }
         times.sort_unstable();
-        let before = times.iter().take(seen.shared.div_ceil(2) as usize);
-        seen.usual = before.last().copied();
+        let middle = seen.shared.checked_sub(1).map(|last| last / 2);
+        seen.usual = middle
+            .and_then(|middle| times.get(middle as usize))
+            .copied();
         seen
     }
 }

@@ -185,7 +185,7 @@ fn the_call_of_a_disconnected_client_is_made_for_the_next_one() {
 fn one_slow_response_does_not_stop_the_sharing_of_others() {
     let backend = Upstream::start(|mut call| {
         let is_slow = call.head.to_lowercase().contains("x-key: slow");
-        pause(Duration::from_millis(if is_slow { 8500 } else { 300 }));
+        pause(Duration::from_millis(if is_slow { 9000 } else { 300 }));
         call.send(cacheable("{}"))
     });
     let gateway = with_time(&backend, &json!({}), "10s");
