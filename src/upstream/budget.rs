@@ -20,6 +20,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::large_buffer::{LARGE, LargeBuffer};
 
+#[cfg(feature = "lua")]
+pub(crate) use memory::MUCH;
 pub(crate) use memory::Memory;
 pub(crate) use stores::{Store, register, register_copy};
 

@@ -12,7 +12,7 @@
 use mlua::Lua;
 use once_cell::sync::Lazy;
 
-use crate::upstream::budget::{Budget, Charge, Full, Memory as Process};
+use crate::upstream::budget::{Budget, Charge, Full, MUCH, Memory as Process};
 use crate::upstream::processors;
 
 /// The memory limit of one interpreter, whatever it runs.
@@ -80,7 +80,7 @@ impl Memory {
     /// # Errors
     /// The process holds too much.
     pub(super) fn fund(&mut self, lua: &Lua, more: usize) -> Result<(), Full> {
-        if lua.used_memory().saturating_add(more) <= self.mark {
+        if more < MUCH as usize && lua.used_memory().saturating_add(more) <= self.mark {
             return Ok(());
         }
         self.raise(lua, more).or_else(|full| {
@@ -98,8 +98,15 @@ impl Memory {
         let used = lua.used_memory().saturating_add(more);
         let beyond = used.saturating_sub(self.own);
         let growth = beyond.saturating_sub(self.charge.bytes());
-        let room = Process::process().room(growth > 0).unwrap_or(u64::MAX);
-        if growth as u64 > room {
+        // What was freed and is still charged may be in pages that do not fit a long string.
+        let needed = if more < MUCH as usize {
+            growth
+        } else {
+            growth.max(more)
+        };
+        let room = Process::process().room(beyond as u64, needed > 0);
+        let room = room.unwrap_or(u64::MAX);
+        if needed as u64 > room {
             Budget::process().count_rejection();
             return Err(Full);
         }

@@ -22,6 +22,9 @@ const SMALL: u64 = ALLOWANCE / 4;
 /// How long the resident memory is known.
 #[cfg(feature = "lua")]
 const KNOWN_MILLIS: u64 = 4;
+/// Something of this size is not made before the resident memory is known.
+#[cfg(feature = "lua")]
+pub(crate) const MUCH: u64 = 1 << 20;
 #[cfg(feature = "lua")]
 static STARTED: Lazy<Instant> = Lazy::new(Instant::now);
 
@@ -127,12 +130,20 @@ impl Memory {
     }
 
     /// The bytes by which the process may still grow, as the system counts it: with the pages that the allocator has
-    /// not given back. Not known, and of no interest, while little is taken. The system is asked if `now` is set, and
-    /// otherwise at most every few milliseconds.
+    /// not given back. It is for something that takes `size` bytes. The system is asked if `now` is set, and otherwise
+    /// at most every few milliseconds.
+    ///
+    /// Not known, and of no interest, while little is taken, unless `size` is large: one after the other may leave its
+    /// pages to the allocator, although little is taken at any time.
     #[cfg(feature = "lua")]
-    pub(crate) fn room(&self, now: bool) -> Option<u64> {
+    pub(crate) fn room(&self, size: u64, now: bool) -> Option<u64> {
         let ceiling = self.ceiling.load(Ordering::Relaxed);
-        if ceiling == u64::MAX || self.taken() <= self.granted() / 8 {
+        if ceiling == u64::MAX {
+            return None;
+        }
+        let granted = self.granted();
+        let last = ceiling.saturating_sub(self.resident.load(Ordering::Relaxed));
+        if size < MUCH && last >= granted / 2 && self.taken() <= granted / 8 {
             return None;
         }
         let time = u64::try_from(STARTED.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -225,4 +236,24 @@ fn subtract(counter: &AtomicU64, bytes: u64) -> bool {
     let less = |held: u64| held.checked_sub(bytes);
     let order = Ordering::Relaxed;
     counter.fetch_update(order, order, less).is_ok()
+}
+
+#[cfg(all(test, feature = "lua"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_memory_counts_for_something_large_although_little_is_taken() {
+        let memory = Memory::new(1 << 30);
+        memory.ceiling.store(1 << 40, Ordering::Relaxed);
+        assert_eq!(memory.room(MUCH - 1, true), None);
+        let room = memory.room(MUCH, true).unwrap();
+        assert!(room < 1 << 40 && room > 1 << 39, "{room}");
+        // Nothing is taken, but the pages that were freed are not given back yet.
+        memory
+            .ceiling
+            .store(resident_bytes() / 2, Ordering::Relaxed);
+        assert_eq!(memory.room(MUCH, true), Some(0));
+        assert_eq!(memory.room(1, false), Some(0));
+    }
 }

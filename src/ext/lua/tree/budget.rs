@@ -52,7 +52,7 @@ impl Spent {
             return Ok(());
         }
         self.asked = self.bytes;
-        match Memory::process().room(true) {
+        match Memory::process().room(self.bytes as u64, true) {
             Some(room) if room < 2 * STEP as u64 => {
                 Budget::process().count_rejection();
                 Err(Full.into())
