@@ -90,6 +90,16 @@ impl Sink {
         }
     }
 
+    /// Whether lines of this many bytes would be queued now. If not, they count as dropped.
+    #[cfg(feature = "lua")]
+    pub(crate) fn accepts(&self, bytes: usize) -> bool {
+        let fits = self.waiting.load(Ordering::Relaxed) + bytes <= CAPACITY_BYTES;
+        if !fits {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
     /// Reopens the file, after a log rotation moved it.
     pub(crate) fn reopen(&self) {
         // An error means that the writer has ended.
@@ -132,6 +142,17 @@ enum Target {
     File(PathBuf, File),
     Syslog(Syslog),
     Gelf(Gelf),
+}
+
+impl Target {
+    /// Writes lines, which are messages of their own elsewhere.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Target::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
+            Target::File(_, file) => file.write_all(lines),
+            Target::Syslog(_) | Target::Gelf(_) => Ok(()),
+        }
+    }
 }
 
 impl Writer {
@@ -210,6 +231,11 @@ impl Writer {
             let sent = gelf.send(line);
             return self.count(sent, 1);
         }
+        if line.len() >= BATCH_BYTES {
+            self.write_out();
+            let written = self.target.write(line);
+            return self.count(written, 1);
+        }
         self.batch.extend_from_slice(line);
         self.pushes += 1;
         if self.batch.len() >= BATCH_BYTES {
@@ -221,11 +247,7 @@ impl Writer {
         if self.batch.is_empty() {
             return;
         }
-        let written = match &mut self.target {
-            Target::Stream(stream) => stream.write_all(&self.batch).and_then(|()| stream.flush()),
-            Target::File(_, file) => file.write_all(&self.batch),
-            Target::Syslog(_) | Target::Gelf(_) => Ok(()),
-        };
+        let written = self.target.write(&self.batch);
         self.count(written, self.pushes);
         self.batch.clear();
         self.batch.shrink_to(2 * BATCH_BYTES);
@@ -334,6 +356,17 @@ mod tests {
         sink.push(vec![b'x'; 1 << 20]);
         sink.flush(LIMIT);
         assert_eq!(sink.dropped(), 101);
+    }
+
+    #[cfg(feature = "lua")]
+    #[test]
+    fn a_line_that_would_not_fit_counts_as_dropped_before_it_is_made() {
+        let (_leave, wait) = mpsc::channel();
+        let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
+        assert!(sink.accepts(CAPACITY_BYTES));
+        sink.push(vec![b'x'; CAPACITY_BYTES]);
+        assert!(!sink.accepts(1));
+        assert_eq!(sink.dropped(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
 
 use super::failure::Stop;
-use super::headers::{Spelling, charge, field_name, field_value, first, sizes, values};
+use super::headers::{Spelling, charge, field_value, first, named_field, sizes, values};
 use super::library::text;
 use super::objects::{bytes, list, method, url_part};
 use super::run::{
@@ -33,6 +33,7 @@ impl UserData for HttpResponse {
             Ok(response.0.status.as_u16())
         });
         methods.add_method("headers", |lua, response, args: MultiValue| {
+            drop(run_for(lua, &args)?);
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
             let value = first(&response.0.headers, &name, Spelling::Any);
             let length = value.map_or(0, HeaderValue::len);
@@ -40,6 +41,7 @@ impl UserData for HttpResponse {
             lua.create_string(value.map(|value| value.as_bytes()).unwrap_or_default())
         });
         methods.add_method("headerList", |lua, response, args: MultiValue| {
+            drop(run_for(lua, &args)?);
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
             let headers = &response.0.headers;
             let (count, bytes) = sizes(headers, &name, Spelling::Any);
@@ -107,7 +109,7 @@ fn fields(run: &mut Run, value: Option<&Value>) -> Result<HeaderMap> {
         Some(_) => return Err(Error::runtime("the headers must be a table")),
     };
     table.for_each(|name: Value, value: Value| {
-        let name = field_name(&text(&name)?)?;
+        let name = named_field(&name)?;
         if !matches!(value, Value::Table(_)) {
             map.remove(&name);
         }

@@ -8,7 +8,8 @@ use mlua::{
 };
 
 use super::failure::Stop;
-use super::library::{need_arguments, text};
+use super::library::{lossy, lossy_length, need_arguments};
+use super::objects::plain;
 use super::run::{Run, run, run_for};
 use super::tree::{Id, Node, Shown, Tree, TreeError, number_text};
 use crate::runtime::json::{MAX_DEPTH, Value as Json};
@@ -178,11 +179,11 @@ fn object(tree: &mut Tree, table: &mlua::Table, depth: usize) -> Result<Option<N
     let object = tree.object().map_err(Error::external)?;
     table.for_each(|key: Value, item: Value| {
         if let Value::String(key) = &key {
-            // Two copies, and a third one in the object.
-            tree.prepare(3 * key.as_bytes().len())
+            // Two copies, one of which is in the object. Each invalid byte becomes three.
+            tree.prepare(6 * key.as_bytes().len())
                 .map_err(Error::external)?;
         }
-        let key = String::from_utf8_lossy(&text(&key)?).into_owned();
+        let key = plain(&key)?;
         match node(tree, &item, depth + 1)? {
             Some(node) => tree.set_member(object, &key, node).map_err(Error::external),
             None => Ok(()),
@@ -200,10 +201,18 @@ fn leaf(tree: &mut Tree, value: &Value) -> Result<Option<Json>> {
             None => return Err(Error::runtime("JSON cannot contain this number")),
         },
         Value::String(text) => {
-            // One copy, or two if it is not UTF-8.
-            tree.prepare(2 * text.as_bytes().len())
-                .map_err(Error::external)?;
-            Json::string(text.to_string_lossy())
+            let text = text.as_bytes();
+            match str::from_utf8(&text) {
+                Ok(text) => {
+                    tree.prepare(text.len()).map_err(Error::external)?;
+                    Json::string(text)
+                }
+                Err(_) => {
+                    let length = lossy_length(&text);
+                    tree.prepare(length).map_err(Error::external)?;
+                    Json::string(lossy(&text))
+                }
+            }
         }
         _ => return Ok(None),
     }))
@@ -264,8 +273,7 @@ pub(super) fn of_args<T: 'static>(value: &Value) -> Result<UserDataRef<T>> {
 }
 
 fn key(args: &MultiValue, at: usize) -> Result<String> {
-    let bytes = text(args.get(at).ok_or_else(need_arguments)?)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    plain(args.get(at).ok_or_else(need_arguments)?)
 }
 
 /// The index in a list, starting at 0. `None` before its beginning.
@@ -273,11 +281,10 @@ fn index(args: &MultiValue) -> Result<Option<usize>> {
     let number = match args.front().ok_or_else(need_arguments)? {
         Value::Integer(number) => *number as f64,
         Value::Number(number) => *number,
-        Value::String(text) => text
-            .to_string_lossy()
-            .trim()
-            .parse()
-            .map_err(|_| not_a_number("string"))?,
+        Value::String(text) => str::from_utf8(&text.as_bytes())
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or_else(|| not_a_number("string"))?,
         other => return Err(not_a_number(other.type_name())),
     };
     // A number that is too large becomes the largest index, which no list can contain.

@@ -1,10 +1,19 @@
 //! Why a script ended early, and where.
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use mlua::Error;
 
 use super::tree::TreeError;
 use crate::upstream::budget::Full;
+
+/// The longest text of an error, in bytes, that is copied for the log and for scripts. See `prelude.lua`.
+const MOST_MESSAGE: usize = 64 << 10;
+
+/// The beginning of a text that is not longer than [`MOST_MESSAGE`].
+fn brief(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MOST_MESSAGE)]
+}
 
 /// How a script ended early.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +50,7 @@ impl Stop {
     /// The text for the log, and for `return_error_msg` where the level shows it.
     pub(super) fn text(&self) -> String {
         match self {
-            Stop::Custom(error) => error.message.clone(),
+            Stop::Custom(error) => brief(error.message()).to_owned(),
             Stop::Error(text) => text.clone(),
             Stop::Deadline => "lua: stopped at the deadline of its request".to_owned(),
             Stop::Busy => "lua: stopped, because too many long scripts run at once".to_owned(),
@@ -62,12 +71,24 @@ impl Stop {
 
 /// `custom_error(message, status, content_type)`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", self.message())]
 pub(super) struct CustomError {
-    pub(super) message: String,
+    /// UTF-8. It holds its own charge, which lasts as long as its last copy: in Lua, or in the response.
+    pub(super) body: Bytes,
     /// `None` if none was given, or one that is not valid for a response.
     pub(super) status: Option<StatusCode>,
     pub(super) content_type: Option<HeaderValue>,
+}
+
+impl CustomError {
+    pub(super) fn message(&self) -> &str {
+        str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    /// Whether a script that caught it has raised this message again.
+    pub(super) fn is_again(&self, message: &str) -> bool {
+        brief(self.message()) == message
+    }
 }
 
 /// A place in a chunk: its name and a line that starts at 1.
@@ -77,7 +98,7 @@ pub(super) struct Place {
     pub(super) line: usize,
 }
 
-/// A message and its place. Lua prepends the place to its own messages. Messages of functions written in Rust have it
+/// A message, which is cut if it is long, and its place. Lua prepends the place to its own messages. Messages of functions written in Rust have it
 /// only in the traceback.
 pub(super) fn located(error: &Error) -> (String, Option<Place>) {
     match error {
@@ -109,7 +130,7 @@ pub(super) fn located(error: &Error) -> (String, Option<Place>) {
             };
             (format!("bad argument #{pos} to {to}: {cause}"), None)
         }
-        other => (other.to_string(), None),
+        other => (brief(&other.to_string()).to_owned(), None),
     }
 }
 
@@ -120,9 +141,9 @@ pub(super) fn split(text: &str) -> (String, Option<Place>) {
         let (chunk, line) = head.rsplit_once(':')?;
         let line = line.parse().ok()?;
         let chunk = chunk.to_owned();
-        Some((message.to_owned(), Some(Place { chunk, line })))
+        Some((brief(message).to_owned(), Some(Place { chunk, line })))
     };
-    parts().unwrap_or_else(|| (text.to_owned(), None))
+    parts().unwrap_or_else(|| (brief(text).to_owned(), None))
 }
 
 /// The chunk name of the gateway's own Lua code, which is not useful to the author of a script.

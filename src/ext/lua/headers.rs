@@ -48,7 +48,7 @@ pub(super) fn headers(
             lua.create_string(value).map(Value::String)
         }
         (Some(name), Some(value)) => {
-            let name = field_name(&text(name)?)?;
+            let name = named_field(name)?;
             let others = pick(&mut run)?.changed.len();
             let charge = charge(&mut run, &name, text_length(value), others)?;
             let value = match value {
@@ -204,8 +204,23 @@ fn lossy(value: &HeaderValue) -> Box<str> {
 }
 
 /// A valid header name.
-pub(super) fn field_name(name: &[u8]) -> Result<HeaderName> {
-    HeaderName::from_bytes(name).map_err(|_| Error::runtime("invalid header field name"))
+fn field_name(name: &[u8]) -> Result<HeaderName> {
+    HeaderName::from_bytes(name).map_err(|_| bad_name())
+}
+
+fn bad_name() -> Error {
+    Error::runtime("invalid header field name")
+}
+
+/// The longest name, as for the `http` crate.
+const MAX_NAME: usize = 64 << 10;
+
+/// The header name in an argument.
+pub(super) fn named_field(name: &Value) -> Result<HeaderName> {
+    if text_length(name) > MAX_NAME {
+        return Err(bad_name());
+    }
+    field_name(&text(name)?)
 }
 
 /// A valid header value, which contains no line break, and its charge.

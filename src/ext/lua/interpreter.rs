@@ -359,7 +359,7 @@ impl Interpreter {
         }
         let (message, place) = located(error);
         if let Ok(state) = &state
-            && let Some(custom) = state.caught.iter().rfind(|c| c.message == message)
+            && let Some(custom) = state.caught.iter().rfind(|c| c.is_again(&message))
         {
             return Stop::Custom(custom.clone());
         }

@@ -4,19 +4,28 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
 use super::failure::{CustomError, Stop, located};
 use super::objects::status;
 use super::pool::Outside;
-use super::run::{run, run_for, text_length};
-use super::tree::number_text;
+use super::run::{Run, run, run_for};
+use super::tree::{TreeError, number_text};
 use super::{calls, collections, objects, syntax, text as strings};
 use crate::named_file;
+use crate::runtime::json::charge_bytes;
+use crate::upstream::budget::FREE;
 
 /// The maximum size of a file that a script loads at run time.
 const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The longest name of such a file. Systems allow less.
+const MAX_PATH: usize = 64 << 10;
+
+/// A traceback is rarely longer.
+const MAX_TRACEBACK: usize = 8 << 10;
 
 /// The functions from which `prelude.lua` builds a script's globals, by name.
 pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
@@ -87,10 +96,9 @@ pub(super) fn need_arguments() -> Error {
 /// `custom_error(message, status, content_type)`, which does not return.
 fn custom_error(lua: &Lua, args: MultiValue) -> Result<()> {
     let message = args.front().ok_or_else(need_arguments)?;
-    // Lua frees the error when it collects garbage, and does not know its size.
-    let bytes = size_of::<CustomError>() + 2 * text_length(message);
-    run_for(lua, &args)?.spend(bytes)?;
-    let message = text(message)?;
+    let mut run = run_for(lua, &args)?;
+    let body = body_of(&mut run, message)?;
+    drop(run);
     let content_type = match args.get(2) {
         None | Some(Value::Nil) => None,
         Some(value) => HeaderValue::from_bytes(&text(value)?)
@@ -98,10 +106,60 @@ fn custom_error(lua: &Lua, args: MultiValue) -> Result<()> {
             .filter(|value| !value.is_empty()),
     };
     Err(Error::external(CustomError {
-        message: String::from_utf8_lossy(&message).into_owned(),
+        body,
         status: args.get(1).and_then(status),
         content_type,
     }))
+}
+
+/// The message of a custom error. Lua frees the error when it collects garbage, and does not know its size.
+fn body_of(run: &mut Run, message: &Value) -> Result<Bytes> {
+    let Value::String(message) = message else {
+        return Ok(Bytes::from(text(message)?.into_owned()));
+    };
+    let message = message.as_bytes();
+    let length = lossy_length(&message);
+    let bytes = size_of::<CustomError>() + length;
+    let counted = if length <= FREE {
+        run.tree.spend(bytes)
+    } else {
+        run.tree.count(bytes)
+    };
+    if let Err(TreeError::Full) = counted {
+        // A script that catches this error as well would continue to its deadline.
+        run.stop = Some(Stop::Memory);
+    }
+    counted.map_err(Error::external)?;
+    let charge = charge_bytes(length).map_err(Error::external)?;
+    Ok(charge.hold(Bytes::from(lossy(&message))))
+}
+
+/// A UTF-8 string that takes no more memory than it needs. Invalid bytes are replaced.
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    if let Ok(text) = str::from_utf8(bytes) {
+        return text.to_owned();
+    }
+    let mut text = String::with_capacity(lossy_length(bytes));
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
+}
+
+/// The length of that string: up to three times as long.
+pub(super) fn lossy_length(bytes: &[u8]) -> usize {
+    if str::from_utf8(bytes).is_ok() {
+        return bytes.len();
+    }
+    let chunks = bytes.utf8_chunks();
+    let lengths = chunks.map(|chunk| match chunk.invalid() {
+        [] => chunk.valid().len(),
+        _ => chunk.valid().len() + char::REPLACEMENT_CHARACTER.len_utf8(),
+    });
+    lengths.sum()
 }
 
 /// The value that `pcall` passes to the script for an error: a string, as in Lua. A script that was ended cannot
@@ -114,12 +172,21 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     let Value::Error(error) = error else {
         return Ok(error);
     };
+    // Lua frees the error when it collects garbage. Its traceback has names that the script chose.
+    if let Error::CallbackError { traceback, .. } = &*error
+        && traceback.len() > MAX_TRACEBACK
+    {
+        run.spend(traceback.len())?;
+    }
     let text = match error.downcast_ref::<CustomError>() {
         Some(custom) => {
             // A script may raise and catch any number of them.
-            run.spend(size_of::<CustomError>() + 2 * custom.message.len())?;
+            run.spend(size_of::<CustomError>())?;
             run.caught.push(custom.clone());
-            custom.message.clone()
+            run.fund(lua, custom.body.len()).map_err(Stop::raised)?;
+            drop(run);
+            let text = lua.create_string(&custom.body)?;
+            return Ok(Value::String(text));
         }
         None => match located(&error) {
             (message, Some(place)) => format!("{}:{}: {message}", place.chunk, place.line),
@@ -134,6 +201,9 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
 fn print(lua: &Lua, outside: Arc<Outside>) -> Result<Function> {
     lua.create_function(move |lua, line: LuaString| {
         let line = line.as_bytes();
+        if !outside.may_print(line.len() + 1) {
+            return Ok(());
+        }
         run(lua)?.fund(lua, line.len()).map_err(Stop::raised)?;
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(&line);
@@ -150,6 +220,10 @@ fn number(_: &Lua, number: f64) -> Result<String> {
 
 /// The content of a file, or nil and the reason.
 fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
+    if path.as_bytes().len() > MAX_PATH {
+        let why = lua.create_string("cannot open the file: its name is too long")?;
+        return Ok((Value::Nil, Value::String(why)));
+    }
     let name = path.to_string_lossy();
     // The text is copied to Lua.
     let length = std::fs::metadata(&*name).map_or(0, |file| file.len().min(MAX_FILE_BYTES));
@@ -249,6 +323,32 @@ fn getinfo(lua: &Lua, level: usize) -> Result<Option<Table>> {
 }
 
 fn traceback(lua: &Lua, message: Option<LuaString>) -> Result<LuaString> {
-    let message = message.map(|text| text.to_string_lossy());
-    lua.traceback(message.as_deref(), 1)
+    let trace = lua.traceback(None, 1)?;
+    let Some(message) = message else {
+        return Ok(trace);
+    };
+    let (message, trace) = (message.as_bytes(), trace.as_bytes());
+    let length = message.len() + 1 + trace.len();
+    run(lua)?.prepare(lua, length).map_err(Stop::raised)?;
+    lua.create_string([&message, b"\n".as_slice(), &trace].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_invalid_bytes_takes_no_more_than_its_length() {
+        for bytes in [
+            b"".as_slice(),
+            b"plain",
+            &[0xff; 1000],
+            b"a\xff\xc3\xa9\xe2\x82",
+        ] {
+            let text = lossy(bytes);
+            assert_eq!(text, String::from_utf8_lossy(bytes));
+            assert_eq!(text.len(), lossy_length(bytes));
+            assert_eq!(text.capacity(), text.len());
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::collections::{List, Table};
 use super::failure::Stop;
 use super::headers::{Spelling, header_list, headers};
-use super::library::text;
+use super::library::{lossy, text};
 use super::run::{Fields, RequestView, ResponseView, Run, run, run_for, text_length};
 use super::tree::{Node, Tree};
 use crate::runtime::forward::QueryRules;
@@ -235,7 +235,10 @@ pub(super) fn string(lua: &Lua, bytes: impl AsRef<[u8]>) -> Result<Value> {
 
 /// A UTF-8 string. Invalid bytes are replaced.
 pub(super) fn plain(value: &Value) -> Result<String> {
-    Ok(String::from_utf8_lossy(&text(value)?).into_owned())
+    Ok(match value {
+        Value::String(text) => lossy(&text.as_bytes()),
+        value => lossy(&text(value)?),
+    })
 }
 
 /// The longest part of a request besides its headers and its body: of the URL, a parameter, or the host.
@@ -301,7 +304,7 @@ pub(super) fn status(value: &Value) -> Option<StatusCode> {
         Value::Integer(number) => u16::try_from(*number).ok()?,
         // As in KrakenD, a fraction is dropped.
         Value::Number(number) => *number as u16,
-        Value::String(text) => text.to_string_lossy().trim().parse().ok()?,
+        Value::String(text) => str::from_utf8(&text.as_bytes()).ok()?.trim().parse().ok()?,
         _ => return None,
     };
     let status = StatusCode::from_u16(number).ok()?;

@@ -225,14 +225,11 @@ fn unusable(error: TreeError) -> Stop {
 fn failure(stop: Stop) -> Failure {
     let text = stop.text();
     match stop {
-        Stop::Custom(error) => {
-            let message = Bytes::from(text.clone());
-            Failure {
-                status: error.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                body: Some((message, error.content_type)),
-                ..Failure::new(Kind::Script, text)
-            }
-        }
+        Stop::Custom(error) => Failure {
+            status: error.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            body: Some((error.body, error.content_type)),
+            ..Failure::new(Kind::Script, text)
+        },
         Stop::Deadline => Failure::new(Kind::Deadline, text),
         Stop::Busy => Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,

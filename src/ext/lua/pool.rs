@@ -26,10 +26,20 @@ pub(super) struct Outside {
 impl Outside {
     /// Passes a line to the writer of standard output. If nothing reads the pipe, lines are dropped without blocking.
     pub(super) fn print(&self, line: Vec<u8>) {
-        let printer = self.printer.get_or_init(|| Sink::open(Output::Stdout).ok());
-        if let Some(printer) = printer {
+        if let Some(printer) = self.printer() {
             printer.push(line);
         }
+    }
+
+    /// Whether a line of this length would be written. If not, it is dropped, and need not be made.
+    pub(super) fn may_print(&self, length: usize) -> bool {
+        self.printer()
+            .is_some_and(|printer| printer.accepts(length))
+    }
+
+    fn printer(&self) -> Option<&Sink> {
+        let printer = self.printer.get_or_init(|| Sink::open(Output::Stdout).ok());
+        printer.as_ref()
     }
 }
 

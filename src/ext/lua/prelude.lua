@@ -92,7 +92,7 @@ local function passed(co, ok, ...)
 end
 
 local function rethrown(ok, ...)
-  if not ok then error((...), 0) end
+  if not ok then error(brief((...)), 0) end
   return ...
 end
 
@@ -236,6 +236,7 @@ return function(env, level, open)
     -- Lua cannot be interrupted while it reads a text.
     if #text > MOST_CODE then return nil, 'the text is too long to be loaded' end
     look(#text)
+    name = brief(name)
     text = raw.lengths(text) or text
     local chunk, why = raw_loadstring(text, name)
     if not chunk then
@@ -266,7 +267,7 @@ return function(env, level, open)
   end
   env.dofile = function(path)
     local chunk, why = env.loadfile(path)
-    if not chunk then error(why, 2) end
+    if not chunk then error(brief(why), 2) end
     return chunk()
   end
   local package = { loaded = { _G = env, table = env.table }, preload = {}, path = './?.lua;./?/init.lua', cpath = '' }
@@ -274,6 +275,7 @@ return function(env, level, open)
   env.require = function(name)
     local done = package.loaded[name]
     if done ~= nil then return done end
+    if type(name) == 'string' and #name > MOST_MESSAGE then error('the name of the module is too long', 2) end
     local loader, tried = package.preload[name], {}
     if loader == nil then
       tried[1] = "module '" .. name .. "' not found: no field package.preload['" .. name .. "']"
@@ -283,12 +285,12 @@ return function(env, level, open)
         local text, why = raw.read_file(path)
         if text then
           loader, why = compiled(text, '=' .. path)
-          if not loader then error("error loading module '" .. name .. "': " .. why, 2) end
+          if not loader then error(brief("error loading module '" .. name .. "': " .. why), 2) end
           break
         end
         tried[#tried + 1] = why
       end
-      if loader == nil then error(concat(tried, '; '), 2) end
+      if loader == nil then error(brief(concat(tried, '; ')), 2) end
     end
     package.loaded[name] = true
     local value = loader(name)
@@ -300,7 +302,9 @@ return function(env, level, open)
     local module = package.loaded[name]
     if type(module) ~= 'table' then
       module = rawget(env, name)
-      if module ~= nil and type(module) ~= 'table' then error("name conflict for module '" .. name .. "'", 2) end
+      if module ~= nil and type(module) ~= 'table' then
+        error("name conflict for module '" .. brief(name) .. "'", 2)
+      end
       module = module or {}
       env[name], package.loaded[name] = module, module
     end

@@ -250,16 +250,61 @@ async fn scripts_are_limited() {
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
     // A message is copied several times on its way to the log.
-    for long in ["error(('x'):rep(1e7))", "assert(false, ('x'):rep(1e7))"] {
+    for long in [
+        "error(('x'):rep(1e7))",
+        "assert(false, ('x'):rep(1e7))",
+        "assert(io.open(('x'):rep(1e6)))",
+        "coroutine.wrap(function() error(('x'):rep(1e7)) end)()",
+        "error(setmetatable({}, { __tostring = function() return ('x'):rep(1e6) end }))",
+        "package.path = ('?;'):rep(100) require(('m'):rep(1e3))",
+        "custom_error(('x'):rep(1e6))",
+    ] {
         let failure = pre(&*proxy(&open("pre", long)), &mut request()).await;
         let text = failure.unwrap_err().text;
-        assert!((65_536..70_000).contains(&text.len()), "{}", text.len());
+        let length = text.len();
+        assert!((65_536..70_000).contains(&length), "{long}: {length}");
+    }
+    for (script, told) in [
+        (
+            "require(('m'):rep(1e6))",
+            "the name of the module is too long",
+        ),
+        (
+            "dofile(('m'):rep(1e6))",
+            "cannot open the file: its name is too long",
+        ),
+        ("luaTable.new():set(1)", "need arguments"),
+    ] {
+        let failure = pre(&*proxy(&open("pre", script)), &mut request()).await;
+        let text = failure.unwrap_err().text;
+        assert_eq!(text, format!("{told} (pre-script:L1)"));
     }
     let tree = proxy(&code(
         "post",
         "local d = response.load():data() d:set('self', d)",
     ));
     assert!(post(&*tree, "{}").await.is_err());
+}
+
+/// Only the message in the log is cut, not the body of the response.
+#[tokio::test]
+async fn a_long_custom_error_is_sent_as_it_is() {
+    for script in [
+        "custom_error(('x'):rep(1e6), 409)",
+        "local _, e = pcall(custom_error, ('x'):rep(1e6), 409) error(e)",
+        "local _, e = pcall(custom_error, ('\\255'):rep(1e6), 409) error(e)",
+    ] {
+        let failure = pre(&*proxy(&open("pre", script)), &mut request()).await;
+        let failure = failure.unwrap_err();
+        let is_invalid = script.contains("255");
+        let length = if is_invalid { 3_000_000 } else { 1_000_000 };
+        assert_eq!(failure.body.unwrap().0.len(), length, "{script}");
+        assert!(failure.text.len() <= 65_536, "{}", failure.text.len());
+    }
+    let trace = "#debug.traceback(('x'):rep(1e6)) > 1e6";
+    assert_eq!(shown(open, trace).await, "true");
+    let source = "#loadstring('return debug.getinfo(1).source', ('x'):rep(1e6))()";
+    assert_eq!(shown(open, source).await, "65536");
 }
 
 #[tokio::test]
