@@ -172,6 +172,11 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     let Value::Error(error) = error else {
         return Ok(error);
     };
+    if Stop::is_full(&error) {
+        // A script that goes on would only wait for its deadline.
+        run.stop = Some(Stop::Full);
+        return Err(Stop::Full.raised());
+    }
     // Lua frees the error when it collects garbage. Its traceback has names that the script chose.
     if let Error::CallbackError { traceback, .. } = &*error
         && traceback.len() > MAX_TRACEBACK
