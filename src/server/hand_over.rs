@@ -7,7 +7,7 @@
 //! Each end may be of another version: a line that the other one does not know is ignored.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::server::listeners::Listeners;
 use crate::server::new_process::NewProcess;
 use crate::server::tickets::Tickets;
 use crate::telemetry::process::resident_bytes;
-use crate::upstream::budget::{self, Memory};
+use crate::upstream::budget::{self, Decision, Division, Memory, Report};
 
 /// The timeout of a request. The old process may have stopped after it passed its sockets on.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the process that takes over may take to read what it is sent.
 const READ: Duration = Duration::from_secs(1);
-/// How often the old process lowers its share of the memory.
-const EVERY: Duration = Duration::from_millis(100);
+/// How often the old process looks whether its use of memory has changed.
+const EVERY: Duration = Duration::from_millis(20);
 /// How long an upgrade waits until requests leave memory for the new process.
 const SPACE: Duration = Duration::from_secs(5);
 /// The maximum length of a line.
@@ -109,61 +109,76 @@ pub(super) fn take_state(port: u16, service: &Service) {
             .name("old process".to_owned())
             .spawn(move || old.until_it_ends(&states));
         if started.is_err() {
-            Memory::process().leave_to_others(0);
+            Memory::process().is_alone();
         }
     }
 }
 
 /// The process from which this one takes over.
-struct OldProcess(BufReader<UnixStream>);
+struct OldProcess {
+    reader: BufReader<UnixStream>,
+    division: Division,
+}
 
 impl OldProcess {
     /// `None` if it does not know this request, or cannot be reached.
     fn follow(port: u16) -> Option<OldProcess> {
         let order = format!("follow {}", resident_bytes());
         let stream = control_client::open(port, &order, TIMEOUT).ok()?;
-        let mut old = OldProcess(BufReader::new(stream));
-        let bytes = memory(&old.line()?)?;
-        Memory::process().leave_to_others(bytes);
-        old.0.get_ref().set_read_timeout(None).ok()?;
+        let mut old = OldProcess {
+            reader: BufReader::new(stream),
+            division: Division::default(),
+        };
+        let first = old.line()?.parse().ok()?;
+        old.divide(&first);
+        old.reader.get_ref().set_read_timeout(None).ok()?;
         Some(old)
     }
 
     /// The next line. `None` if the process has ended.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = self.0.by_ref().take(MAX_LINE_BYTES).read_line(&mut line);
+        let read = self
+            .reader
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_line(&mut line);
         read.is_ok_and(|bytes| bytes > 0).then_some(line)
+    }
+
+    /// Divides the memory after a report.
+    fn divide(&mut self, report: &Report) {
+        if let Some(decision) = Memory::process().divide(&mut self.division, report) {
+            // If it does not arrive, the old process keeps its limit, and this one leaves it that much.
+            let _ = writeln!(self.reader.get_mut(), "{decision}");
+        }
     }
 
     fn until_it_ends(mut self, states: &[Arc<dyn UpgradeState>]) {
         let mut is_known = false;
         while let Some(line) = self.line() {
-            let Some(bytes) = memory(&line) else {
+            let Ok(report) = line.parse() else {
                 states.iter().for_each(|state| state.take(&line));
                 continue;
             };
-            let left = Memory::process().leave_to_others(bytes);
-            if let Some(left) = left.filter(|_| !is_known) {
+            self.divide(&report);
+            if let Some(left) = Memory::process().settled().filter(|_| !is_known) {
                 is_known = true;
                 log::info!(
-                    "[SERVICE: Gateway] The old process uses up to {} MiB until its requests have ended: requests of this one may use {} MiB",
-                    bytes / MIB,
+                    "[SERVICE: Gateway] The memory is shared with the old process until its requests have ended: they may use {} MiB now, and those of this process {} MiB",
+                    report.limit() / MIB,
                     left / MIB
                 );
             }
         }
-        if let Some(left) = Memory::process().leave_to_others(0) {
+        Memory::process().is_alone();
+        if let Some(left) = Memory::process().settled() {
             log::info!(
                 "[SERVICE: Gateway] The old process has ended: requests may use {} MiB of memory",
                 left / MIB
             );
         }
     }
-}
-
-fn memory(line: &str) -> Option<u64> {
-    line.strip_prefix("memory ")?.trim_end().parse().ok()
 }
 
 /// The memory in use of a process that wants to follow this one with this request.
@@ -183,7 +198,7 @@ pub(super) fn follow(stream: tokio::net::UnixStream, successor: u64) {
         .spawn(move || serve(stream, successor));
 }
 
-fn serve(mut stream: UnixStream, successor: u64) {
+fn serve(stream: UnixStream, successor: u64) {
     let is_ready = stream.set_nonblocking(false).is_ok()
         && stream.set_read_timeout(Some(EVERY)).is_ok()
         && stream.set_write_timeout(Some(READ)).is_ok();
@@ -193,27 +208,47 @@ fn serve(mut stream: UnixStream, successor: u64) {
     // What is stored here is of no use any more.
     budget::evict_all();
     let memory = Memory::process();
-    let mut told = memory.leave_to_successor(Some(successor));
+    memory.leave_to_successor(successor);
     set_successor(writer);
-    let tell = |bytes: u64| tell_successor(&format!("memory {bytes}\n"));
-    // A line that does not arrive is not the end: changes of state are rejected until the process has ended.
-    let _ = tell(told);
+    let tell = |report: &Report| {
+        // A line that does not arrive is not the end: changes of state are rejected until the process has ended.
+        let _ = tell_successor(&format!("{report}\n"));
+    };
+    let (mut reader, mut line, mut number) = (BufReader::new(stream).take(u64::MAX), Vec::new(), 0);
+    let mut told = memory.report(number);
+    tell(&told);
     loop {
-        match stream.read(&mut [0]) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        reader.set_limit(MAX_LINE_BYTES);
+        match reader.read_until(b'\n', &mut line) {
+            // The line may arrive in parts.
+            Err(error) if is_early(&error) => {}
             // It has ended.
             Ok(0) | Err(_) => break,
-            Ok(_) => {}
+            Ok(_) => {
+                if let Some(decision) = decision(&line) {
+                    memory.follow(&decision);
+                    number = decision.number();
+                }
+                line.clear();
+            }
         }
-        let now = memory.leave_to_successor(None);
-        if now != told {
+        let now = memory.report(number);
+        if !now.is_like(&told) {
             told = now;
-            let _ = tell(told);
+            tell(&told);
         }
     }
     forget_successor();
     memory.keep();
+}
+
+fn is_early(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
+}
+
+fn decision(line: &[u8]) -> Option<Decision> {
+    std::str::from_utf8(line).ok()?.parse().ok()
 }
 
 /// Starts a process and passes it the sockets, when the memory has space for both.
@@ -226,9 +261,8 @@ pub(super) async fn start(
     listeners: &Listeners,
 ) -> Result<(), String> {
     let memory = Memory::process();
-    budget::evict_all();
-    // From now on, requests do not take the memory that the new process needs.
-    memory.leave_to_successor(None);
+    // From now on, requests do not take the memory that the new process needs itself.
+    memory.expect_successor();
     wait_for_space().await;
     let done = new_process.take_over(path, listeners).await;
     if done.is_err() {
@@ -239,6 +273,9 @@ pub(super) async fn start(
 
 async fn wait_for_space() {
     let end = Instant::now() + SPACE;
+    if Memory::process().must_wait() {
+        budget::evict_all();
+    }
     while Memory::process().must_wait() {
         if Instant::now() >= end {
             log::warn!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderValue, StatusCode, header};
-use pingora_core::Result;
+use pingora_core::{ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -36,6 +36,8 @@ const CONTROL: &str = "a control frame of the client is invalid (RFC 6455 §5.5)
 const STOPPING: &str = "the gateway stops";
 /// How long a client may take to read why its WebSocket ends.
 const CLOSING: Duration = Duration::from_secs(1);
+/// The most that a client may send before it knows that it gets no WebSocket.
+const MAX_EARLY_BYTES: u32 = 4096;
 
 /// Whether this process is about to end.
 static ENDING: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
@@ -331,15 +333,19 @@ async fn decline(
 ) -> std::result::Result<(), Failure> {
     client.write_head(head, false).await?;
     let upstream = &mut upgraded.session;
-    let mut is_silent = false;
+    let mut early = 0;
     loop {
         let reading = tokio::time::timeout(idle, upstream.read_body_bytes());
         let read = tokio::select! {
             biased;
             read = reading => read,
-            // What was written goes out when the client is read. It has nothing more to say.
-            Err(_) = client.session.as_downstream_mut().read_body_or_idle(true), if !is_silent => {
-                is_silent = true;
+            // What was written goes out when the client is read.
+            Err(error) = client.session.as_downstream_mut().read_body_or_idle(true) => {
+                // A frame that it sent too early is discarded, byte by byte. Otherwise it is gone.
+                if *error.etype() != ErrorType::ConnectError || early == MAX_EARLY_BYTES {
+                    return Err(Failure::client_closed());
+                }
+                early += 1;
                 continue;
             }
         };

@@ -23,6 +23,7 @@ use super::large_buffer::{LARGE, LargeBuffer};
 #[cfg(feature = "lua")]
 pub(crate) use memory::MUCH;
 pub(crate) use memory::Memory;
+pub(crate) use sharing::{Decision, Division, Report};
 pub(crate) use stores::{Store, register, register_copy};
 
 pub(crate) use system::{available, half_of_memory};

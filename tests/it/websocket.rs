@@ -364,6 +364,34 @@ fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
     assert_eq!(client.body(&head, "GET").unwrap(), b"helloworld");
 }
 
+/// The silence of a response may last as long as that of a stream, and `connections` limits both.
+#[test]
+fn a_client_that_leaves_a_declined_handshake_gives_its_place_back() {
+    let left = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&left);
+    let upstream = Upstream::start(move |mut call| {
+        call.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhello")?;
+        seen.store(
+            call.sees_hang_up(Duration::from_secs(120)),
+            Ordering::SeqCst,
+        );
+        Ok(())
+    });
+    let gateway = gateway(
+        &[endpoint("/ws", &upstream, json!({ "upgrade": true }))],
+        "120s",
+        &[],
+    );
+    let (mut client, head) = open(&gateway, "/ws", &[]);
+    assert_eq!(head.status, 403);
+    // It is discarded.
+    client.send(masked(TEXT, b"early")).unwrap();
+    drop(client);
+    eventually("the call has ended", Duration::from_secs(30), || {
+        left.load(Ordering::SeqCst)
+    });
+}
+
 #[test]
 fn a_tunnel_ends_with_the_process_that_stops() {
     let upstream = Upstream::start(echo);

@@ -8,7 +8,7 @@ use std::time::Instant;
 #[cfg(feature = "lua")]
 use once_cell::sync::Lazy;
 
-use super::sharing::Sharing;
+use super::sharing::{Decision, Division, Report, Sharing};
 use super::{add_within, available};
 use crate::per_worker::{Apart, Parts};
 use crate::telemetry::process::resident_bytes;
@@ -73,51 +73,74 @@ impl Memory {
     /// process uses from which it takes over.
     pub(crate) fn grant(&self) {
         let resident = resident_bytes();
+        self.share(|sharing| sharing.own = resident.max(1));
+    }
+
+    /// Another process, from which this one takes over, reports what it uses. Returns what to tell it.
+    pub(crate) fn divide(&self, division: &mut Division, old: &Report) -> Option<Decision> {
+        let mut decision = None;
         self.share(|sharing| {
-            sharing.available = available();
-            sharing.own = resident.max(1);
+            (sharing.others, decision) = division.decide(sharing, old, self.taken());
         });
+        decision
     }
 
-    /// Another process still uses this much at most. Returns the limit of this one, if [`Memory::grant`] has set it and no
-    /// other process takes over from it.
-    pub(crate) fn leave_to_others(&self, bytes: u64) -> Option<u64> {
-        let sharing = self.share(|sharing| sharing.others = bytes);
-        (sharing.own > 0 && sharing.successor.is_none()).then(|| self.granted())
+    /// That process has ended.
+    pub(crate) fn is_alone(&self) {
+        self.share(|sharing| sharing.others = 0);
     }
 
-    /// Another process takes over, which uses `own` bytes without traffic, or as many as this one if that is not known yet.
-    /// From now on the limit only falls, as requests end. Returns what this process still uses at most.
-    pub(crate) fn leave_to_successor(&self, own: Option<u64>) -> u64 {
-        let sharing = self.share(|sharing| {
-            let known = sharing.successor.unwrap_or(sharing.own);
-            sharing.successor = Some(own.unwrap_or(known));
-        });
-        sharing.claim(self.taken(), self.granted(), resident_bytes())
+    /// The limit, if it is known and no other process takes over from this one.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        let sharing = *self.sharing();
+        (sharing.own > 0 && sharing.cap.is_none()).then(|| self.granted())
+    }
+
+    /// A process starts that will take over.
+    pub(crate) fn expect_successor(&self) {
+        self.share(|sharing| sharing.cap = Some(sharing.before_successor()));
+    }
+
+    /// The process that takes over has started, and uses `successor` bytes without traffic.
+    pub(crate) fn leave_to_successor(&self, successor: u64) {
+        self.share(|sharing| sharing.cap = Some(sharing.beside_successor(successor, self.taken())));
+    }
+
+    /// That process has decided about the limit of this one.
+    pub(crate) fn follow(&self, decision: &Decision) {
+        self.share(|sharing| sharing.cap = Some(decision.limit()));
+    }
+
+    /// What to report to it, after the decision with this number.
+    pub(crate) fn report(&self, number: u64) -> Report {
+        let resident = resident_bytes();
+        self.sharing().report(self.taken(), resident, number)
     }
 
     /// No process takes over any more.
     pub(crate) fn keep(&self) {
-        self.share(|sharing| sharing.successor = None);
+        self.share(|sharing| sharing.cap = None);
     }
 
     /// Whether a process that takes over has no space before some requests have ended.
     pub(crate) fn must_wait(&self) -> bool {
-        let sharing = *self.sharing();
-        sharing.must_wait(self.taken(), resident_bytes())
+        let resident = resident_bytes();
+        self.sharing().must_wait(self.taken(), resident)
     }
 
     /// Changes what is known, and the limit with it.
-    fn share(&self, change: impl FnOnce(&mut Sharing)) -> Sharing {
+    fn share(&self, change: impl FnOnce(&mut Sharing)) {
         let mut sharing = self.sharing();
+        if sharing.available == 0 {
+            sharing.available = available();
+        }
         change(&mut sharing);
         if sharing.own > 0 {
-            let bytes = sharing.granted(self.taken(), self.granted());
+            let bytes = sharing.granted();
             #[cfg(feature = "lua")]
             self.ceiling.store(sharing.own + bytes, Ordering::Relaxed);
             self.granted.store(bytes, Ordering::Relaxed);
         }
-        *sharing
     }
 
     fn sharing(&self) -> MutexGuard<'_, Sharing> {

@@ -20,6 +20,8 @@ use crate::upstream::side::{MAX_TIME, SideClient};
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long before that a token is renewed, if its life allows.
 const AHEAD: Duration = Duration::from_secs(5);
+/// How long a call waits for a new token while the old one has not ended.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a failure is returned without a new fetch.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// The kind of the lines with tokens.
@@ -54,6 +56,15 @@ struct Current {
     fetched: Instant,
 }
 
+impl Current {
+    /// The rest of its life. `None` if it has ended.
+    fn left(&self) -> Option<Duration> {
+        let life = self.token.life.unwrap_or(Duration::MAX);
+        let left = life.checked_sub(self.fetched.elapsed());
+        left.filter(|left| !left.is_zero())
+    }
+}
+
 impl std::fmt::Debug for Current {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
@@ -76,16 +87,11 @@ impl TokenSource {
     pub fn ready(&self) -> Option<HeaderValue> {
         let current = self.current.load();
         let current = current.as_ref()?;
-        if let Some(life) = current.token.life {
-            let age = current.fetched.elapsed();
-            if age >= life || age + MARGIN >= life && !self.has_failed() {
-                return None;
-            }
+        let left = current.left()?;
+        if left <= MARGIN && !self.has_failed() {
+            return None;
         }
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-            self.shared_work.nudge();
-        }
+        self.mark_used();
         Some(current.token.authorization.clone())
     }
 
@@ -94,7 +100,15 @@ impl TokenSource {
         self.state().failure.is_some()
     }
 
-    /// Triggers a fetch of a token, or joins the fetch in progress, and waits for at most `limit`.
+    fn mark_used(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+            self.shared_work.nudge();
+        }
+    }
+
+    /// Triggers a fetch of a token, or joins the fetch in progress, and waits for at most `limit`. If there is a token that
+    /// ends soon, a slow fetch is not awaited.
     ///
     /// # Errors
     /// The error of the fetch. Shortly after a failure the same error is returned without a new fetch.
@@ -104,21 +118,33 @@ impl TokenSource {
             return Err(error);
         }
         let asked = Instant::now();
-        if !self.shared_work.join(limit.min(2 * MAX_TIME)).await {
-            return Err(TokenError::Time);
+        let limit = match self.living() {
+            Some(_) => limit.min(PATIENCE),
+            None => limit.min(2 * MAX_TIME),
+        };
+        if !self.shared_work.join(limit).await {
+            return self.living().ok_or(TokenError::Time);
         }
         // A token whose life is shorter than the margin is used only by the calls that waited for it.
         let current = self.current.load();
         match current.as_ref().filter(|current| current.fetched >= asked) {
             Some(current) => {
-                self.used.store(true, Ordering::Relaxed);
-                self.shared_work.nudge();
+                self.mark_used();
                 Ok(current.token.authorization.clone())
             }
             None => self
                 .ready()
                 .ok_or_else(|| self.recent_failure().unwrap_or(TokenError::Time)),
         }
+    }
+
+    /// The value of a token that has not ended.
+    fn living(&self) -> Option<HeaderValue> {
+        let current = self.current.load();
+        let current = current
+            .as_ref()
+            .filter(|current| current.left().is_some())?;
+        Some(current.token.authorization.clone())
     }
 
     /// Called when the upstream responded with 401 to `value`. Drops `value` if it is still the current token.
@@ -287,6 +313,23 @@ mod tests {
         let expired = self::source(seconds(3601), seconds(3600));
         expired.refresh().await;
         assert_eq!(expired.ready(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_soon_is_sent_while_the_server_hangs() {
+        // Nobody does the work that a fetch requests.
+        let source = source(seconds(3595), seconds(3600));
+        let began = Instant::now();
+        let value = source.fetch(seconds(2)).await;
+        assert_eq!(value.unwrap(), "Bearer T");
+        assert!(began.elapsed() < seconds(1));
+        let expired = self::source(seconds(3601), seconds(3600));
+        let began = Instant::now();
+        assert!(matches!(
+            expired.fetch(seconds(2)).await,
+            Err(TokenError::Time)
+        ));
+        assert_eq!(began.elapsed(), seconds(2));
     }
 
     #[test]

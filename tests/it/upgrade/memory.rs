@@ -51,11 +51,11 @@ fn the_new_process_gets_the_memory_that_the_old_one_leaves() {
     let new = Successor::waiting(&old);
     old.signal("QUIT");
     let log = || Successor::log(&old);
-    let shares = |log: &str| log.contains("The old process uses up to");
+    let is_shared = |log: &str| log.contains("The memory is shared with the old process");
     eventually(
         "the new process knows the share of the old one",
         LIMIT,
-        || shares(&log()),
+        || is_shared(&log()),
     );
     // The old process has its own memory, and that of its request.
     eventually("the new process has less", LIMIT, || {
