@@ -32,6 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const READ: Duration = Duration::from_secs(1);
 /// How often the old process looks whether its use of memory has changed.
 const EVERY: Duration = Duration::from_millis(20);
+/// How often it reports it in any case.
+const AT_LEAST: Duration = Duration::from_secs(1);
 /// How long an upgrade waits until requests leave memory for the new process.
 const SPACE: Duration = Duration::from_secs(5);
 /// The maximum length of a line.
@@ -118,6 +120,8 @@ pub(super) fn take_state(port: u16, service: &Service) {
 struct OldProcess {
     reader: BufReader<UnixStream>,
     division: Division,
+    /// Changes of state before the first report.
+    early: Vec<String>,
 }
 
 impl OldProcess {
@@ -128,8 +132,9 @@ impl OldProcess {
         let mut old = OldProcess {
             reader: BufReader::new(stream),
             division: Division::default(),
+            early: Vec::new(),
         };
-        let first = old.line()?.parse().ok()?;
+        let first = old.first_report()?;
         old.divide(&first);
         old.reader.get_ref().set_read_timeout(None).ok()?;
         Some(old)
@@ -146,6 +151,19 @@ impl OldProcess {
         read.is_ok_and(|bytes| bytes > 0).then_some(line)
     }
 
+    /// A process of another version has none.
+    fn first_report(&mut self) -> Option<Report> {
+        let end = Instant::now() + TIMEOUT;
+        while Instant::now() < end {
+            let line = self.line()?;
+            match line.parse() {
+                Ok(report) => return Some(report),
+                Err(()) => self.early.push(line),
+            }
+        }
+        None
+    }
+
     /// Divides the memory after a report.
     fn divide(&mut self, report: &Report) {
         if let Some(decision) = Memory::process().divide(&mut self.division, report) {
@@ -156,9 +174,11 @@ impl OldProcess {
 
     fn until_it_ends(mut self, states: &[Arc<dyn UpgradeState>]) {
         let mut is_known = false;
+        let take = |line: String| states.iter().for_each(|state| state.take(&line));
+        std::mem::take(&mut self.early).into_iter().for_each(take);
         while let Some(line) = self.line() {
             let Ok(report) = line.parse() else {
-                states.iter().for_each(|state| state.take(&line));
+                take(line);
                 continue;
             };
             self.divide(&report);
@@ -215,7 +235,7 @@ fn serve(stream: UnixStream, successor: u64) {
         let _ = tell_successor(&format!("{report}\n"));
     };
     let (mut reader, mut line, mut number) = (BufReader::new(stream).take(u64::MAX), Vec::new(), 0);
-    let mut told = memory.report(number);
+    let (mut told, mut at) = (memory.report(number), Instant::now());
     tell(&told);
     loop {
         reader.set_limit(MAX_LINE_BYTES);
@@ -233,8 +253,8 @@ fn serve(stream: UnixStream, successor: u64) {
             }
         }
         let now = memory.report(number);
-        if !now.is_like(&told) {
-            told = now;
+        if !now.is_like(&told) || at.elapsed() >= AT_LEAST {
+            (told, at) = (now, Instant::now());
             tell(&told);
         }
     }

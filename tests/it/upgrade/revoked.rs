@@ -118,7 +118,13 @@ fn revocations_that_are_answered_during_an_upgrade_are_kept() {
         let checks = response.json()["checks"].as_array().unwrap().clone();
         let checks = elements.iter().zip(&checks);
         let lost: Vec<_> = checks.filter(|(_, check)| **check != json!(true)).collect();
-        assert!(lost.is_empty(), "of {}: {lost:?}", answered.len());
+        let log = Successor::log(&old);
+        assert!(
+            lost.is_empty(),
+            "of {}: {lost:?}: {}: {log}",
+            answered.len(),
+            old.output()
+        );
     }
     drop(new);
 }
