@@ -1,5 +1,8 @@
 //! Masks credentials in URLs, for log lines, metrics and error texts.
 
+mod known;
+mod members;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,6 +11,9 @@ use once_cell::sync::Lazy;
 use percent_encoding::percent_decode_str;
 
 use super::url_secrets::looks_like_a_key;
+use members::{Origin, members_masked};
+
+pub(crate) use known::KnownSecrets;
 
 /// The text that replaces a value.
 pub(super) const MASK: &str = "***";
@@ -154,10 +160,22 @@ fn secret_segments(path: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// A sentence of ours that may quote a URL or a query, without the credentials in it.
+/// A text of another server, without what its names say is a credential.
+fn masked_text_of_server(text: &str) -> String {
+    words_masked(&members_masked(text, Origin::Server))
+}
+
+/// A sentence of ours that may quote a URL, a query or JSON, without the credentials in it.
 pub(crate) fn masked_text(text: &str) -> Cow<'_, str> {
+    match members_masked(text, Origin::Gateway) {
+        Cow::Borrowed(text) => parts_masked(text),
+        Cow::Owned(text) => Cow::Owned(parts_masked(&text).into_owned()),
+    }
+}
+
+fn parts_masked(text: &str) -> Cow<'_, str> {
     const ENDS: [char; 12] = ['&', ';', '?', '#', '"', '\'', '<', '>', '(', ')', ',', '\\'];
-    if !text.contains(['=', '@']) && !text.contains("eyJ") {
+    if !text.contains(['=', '@', '%']) && !text.contains("eyJ") {
         return Cow::Borrowed(text);
     }
     let is_end = |c: char| c.is_whitespace() || ENDS.contains(&c);
@@ -343,7 +361,7 @@ fn holds_a_credential(text: &str) -> bool {
         // `=` at the end is the padding of base64.
         if looks_like_a_token(&text)
             || has_a_url_with_user(&text)
-            || has_a_secret_member(&text)
+            || matches!(members_masked(&text, Origin::Gateway), Cow::Owned(_))
             || pairs.any(|(name, value)| !value.trim_matches('=').is_empty() && is_secret(name))
         {
             return true;
@@ -370,20 +388,6 @@ fn has_user(url: &str) -> bool {
         let secret = user.split_once(':').map_or(user, |(_, password)| password);
         !secret.is_empty() && secret != MASK
     })
-}
-
-/// A member of a JSON object whose name is that of a credential: `{"token":"x"}`.
-fn has_a_secret_member(text: &str) -> bool {
-    let mut parts = text.split('"').peekable();
-    while let Some(part) = parts.next() {
-        let is_name = parts
-            .peek()
-            .is_some_and(|next| next.trim_start().starts_with(':'));
-        if is_name && is_secret(part) {
-            return true;
-        }
-    }
-    false
 }
 
 /// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1). Any text after `Bearer` counts as a token.

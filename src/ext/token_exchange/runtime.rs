@@ -20,7 +20,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::single_flights::Digest;
 use crate::runtime::step::Credentials;
-use crate::telemetry::mask::without_values;
+use crate::telemetry::mask::{KnownSecrets, is_secret, without_values};
 use crate::upstream::SideClient;
 use crate::upstream::credentials::{ClientAuth, IssuedToken, Sent, TokenError, issued_token};
 
@@ -99,7 +99,18 @@ impl TokenExchange {
         let Asked { url, auth, .. } = &self.asked;
         let (fields, now) = (self.fields(&subject), self.clock.wall());
         let response = ask(&self.side, url, auth, fields, JSON, now).await?;
-        self.told(response.status, issued_token(&response))
+        let token = issued_token(&response, || self.secrets(&subject));
+        self.told(response.status, token)
+    }
+
+    /// What the request contains that no log may show.
+    fn secrets(&self, subject: &SubjectToken) -> KnownSecrets {
+        let mut known = self.asked.auth.secrets();
+        known.add(subject.as_str());
+        for (_, value) in self.asked.fields.iter().filter(|(name, _)| is_secret(name)) {
+            known.add(value);
+        }
+        known
     }
 
     fn fields(&self, subject: &SubjectToken) -> Vec<(Cow<'static, str>, String)> {
@@ -253,6 +264,7 @@ fn token_of(authorization: &HeaderValue) -> &[u8] {
 
 /// The text of the server as it is logged.
 fn shortened(text: &str) -> String {
+    let text = KnownSecrets::default().masked(text);
     text.chars().take(80).collect()
 }
 

@@ -226,3 +226,97 @@ proptest! {
         let _ = masked(&before);
     }
 }
+
+#[test]
+fn secret_members_in_our_sentences_are_masked() {
+    for (text, shown) in [
+        (
+            r#"said {"access_token":"S", "a":1}"#,
+            r#"said {"access_token":"***", "a":1}"#,
+        ),
+        (r#"{"pin": 1234, "page": 2}"#, r#"{"pin": ***, "page": 2}"#),
+        (
+            r#"{"session":{"a":["}",{}]},"b":{}}"#,
+            r#"{"session":***,"b":{}}"#,
+        ),
+        (r#"{"tokens":["a"],"jwt":["#, r#"{"tokens":["a"],"jwt":***"#),
+        (
+            r#"said "{\"client_secret\":\"S\\\"S\",\"b\":\"c\"}" end"#,
+            r#"said "{\"client_secret\":\"***\",\"b\":\"c\"}" end"#,
+        ),
+        (
+            r#"said "{\"client_secret\":\"S" end"#,
+            r#"said "{\"client_secret\":\"***" end"#,
+        ),
+        (
+            r#"{"password":"S\\","a":"b"}"#,
+            r#"{"password":"***","a":"b"}"#,
+        ),
+        (r#"{"\u0070assword":"S\"S"#, r#"{"\u0070assword":"***"#),
+        (
+            r#"{"token":null,"key":true,"secret":""}"#,
+            r#"{"token":null,"key":true,"secret":""}"#,
+        ),
+        (r#""key": no value"#, r#""key": no value"#),
+        (r#"at %7B%22token%22:%22S%22%7D end"#, "at *** end"),
+    ] {
+        assert_eq!(masked_text(text), shown, "{text}");
+    }
+}
+
+#[test]
+fn texts_of_other_servers_are_masked_in_other_notations() {
+    for (text, shown) in [
+        ("{'token': 'S', b: 1}", "{'token': '***', b: 1}"),
+        ("client_secret: S\nb: c", "client_secret: ***\nb: c"),
+        ("Authorization: Basic S\nb: c", "Authorization: ***\nb: c"),
+        (r#"error="x", token="S""#, r#"error="x", token="***""#),
+        ("<a><ns:jwt>S</ns:jwt></a>", "<a><ns:jwt>***</ns:jwt></a>"),
+        ("{token:S,b:c}", "{token:***,b:c}"),
+        (
+            "bad credentials for the client",
+            "bad credentials for the client",
+        ),
+        ("sent Bearer S", "sent Bearer ***"),
+    ] {
+        assert_eq!(masked_text_of_server(text), shown, "{text}");
+    }
+}
+
+#[test]
+fn known_secrets_are_masked_in_every_form() {
+    let mut known = KnownSecrets::default();
+    known.add_client("me", "p q\"/ü+");
+    known.add("pin");
+    for text in [
+        "p q\"/ü+",
+        "p%20q%22%2F%C3%BC%2B",
+        "p+q%22%2f%c3%bc%2b",
+        r#"p q\"/ü+"#,
+        r#"p q\"\/ü+"#,
+        "cCBxIi/DvCs",
+        "bWU6cCBxIi/DvCs=",
+        "bWU6cCtxJTIyJTJGJUMzJUJDJTJC",
+    ] {
+        assert_eq!(
+            known.masked(&format!("a {text} b")).replace("***=", "***"),
+            "a *** b"
+        );
+    }
+    assert_eq!(known.masked("cut p q\"/ü"), "cut ***");
+    assert_eq!(known.masked("a pin"), "a pin");
+}
+
+proptest! {
+    #[test]
+    fn members_are_masked_in_any_text(before in any::<String>(), value in "[a-z]{12}", depth in 0_usize..4, cut in 0_usize..9) {
+        let mut text = serde_json::json!({"a": before, "refresh_token": value, "b": [before]}).to_string();
+        for _ in 0..depth {
+            text = serde_json::json!({"said": text}).to_string();
+        }
+        let end = text.floor_char_boundary(text.len().saturating_sub(cut));
+        prop_assert!(!masked_text(&text[..end]).contains(&value));
+        prop_assert!(!masked_text_of_server(&text[..end]).contains(&value));
+        let _ = (masked_text(&before), masked_text_of_server(&before));
+    }
+}

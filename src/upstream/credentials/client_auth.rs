@@ -14,6 +14,7 @@ use serde_json::json;
 use super::request::basic;
 use super::response::TokenError;
 use crate::jose::Signer;
+use crate::telemetry::mask::KnownSecrets;
 
 /// How long a client assertion is valid. It is used at once.
 const ASSERTION_LIFE: Duration = Duration::from_secs(60);
@@ -71,6 +72,15 @@ impl ClientAuth {
         }
         fields.push(("client_id".into(), self.client_id.clone()));
         Ok(())
+    }
+
+    /// What a request contains of this client that no log may show. An assertion is masked as any signed token.
+    pub(crate) fn secrets(&self) -> KnownSecrets {
+        let mut known = KnownSecrets::default();
+        if let ClientProof::Basic(secret) | ClientProof::Post(secret) = &self.proof {
+            known.add_client(&self.client_id, secret);
+        }
+        known
     }
 
     /// The claims of RFC 7523 §3. `jti` makes each assertion unique, so that the provider can reject replays.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::response::TokenError;
+use crate::telemetry::mask::{KnownSecrets, is_secret};
 use crate::upstream::side::SideTls;
 
 /// The parameters of a token request (`auth/client-credentials`).
@@ -20,6 +21,18 @@ pub struct ClientCredentials {
     /// Additional form fields (`endpoint_params`).
     pub params: Vec<(String, Vec<String>)>,
     pub tls: SideTls,
+}
+
+impl ClientCredentials {
+    /// What the request contains that no log may show.
+    pub(super) fn secrets(&self) -> KnownSecrets {
+        let mut known = KnownSecrets::default();
+        known.add_client(&self.client_id, &self.client_secret);
+        for (_, values) in self.params.iter().filter(|(name, _)| is_secret(name)) {
+            values.iter().for_each(|value| known.add(value));
+        }
+        known
+    }
 }
 
 impl fmt::Debug for ClientCredentials {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
+use crate::telemetry::mask::KnownSecrets;
 use crate::upstream::side::{SideError, SideResponse};
 
 /// Why there is no token. The text is KrakenD's.
@@ -48,6 +49,9 @@ pub(crate) struct Sent {
 /// The maximum number of bytes of a response that an error quotes.
 const MAX_QUOTED: usize = 1024;
 
+/// The part of a response that is read for this. What is masked may be long.
+const MAX_READ: usize = 16 * 1024;
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Response {
@@ -60,8 +64,12 @@ struct Response {
     error_uri: Option<String>,
 }
 
-/// Reads the token from a response (RFC 6749 §5).
-pub(crate) fn token(response: &SideResponse) -> Result<Token, TokenError> {
+/// Reads the token from a response (RFC 6749 §5). `sent` returns the secrets of the request, which some servers quote in
+/// their errors.
+pub(crate) fn token(
+    response: &SideResponse,
+    sent: impl FnOnce() -> KnownSecrets,
+) -> Result<Token, TokenError> {
     let fields = fields(response);
     let rejected = !response.status.is_success();
     let error = fields
@@ -72,8 +80,8 @@ pub(crate) fn token(response: &SideResponse) -> Result<Token, TokenError> {
         return Err(TokenError::Rejected {
             error: error.map(str::to_owned),
             text: match (error, &fields) {
-                (Some(error), Ok(fields)) => rejection(error, fields),
-                _ => quoted(response),
+                (Some(error), Ok(fields)) => rejection(error, fields, &sent()),
+                _ => quoted(response, &sent()),
             },
         });
     }
@@ -128,23 +136,25 @@ fn from_form(body: &[u8]) -> Response {
     response
 }
 
-fn rejection(error: &str, fields: &Response) -> String {
-    let mut text = format!("oauth2: {error:?}");
+fn rejection(error: &str, fields: &Response, sent: &KnownSecrets) -> String {
+    let mut text = format!("oauth2: {:?}", sent.masked(error));
     for more in [&fields.error_description, &fields.error_uri] {
         if let Some(more) = more.as_deref().filter(|more| !more.is_empty()) {
-            text.push_str(&format!(" {more:?}"));
+            text.push_str(&format!(" {:?}", sent.masked(more)));
         }
     }
     text
 }
 
 /// Only error responses are quoted: a successful one would put a token into the log.
-fn quoted(response: &SideResponse) -> String {
-    let shown = response.body.get(..MAX_QUOTED).unwrap_or(&response.body);
+fn quoted(response: &SideResponse, sent: &KnownSecrets) -> String {
+    let read = response.body.get(..MAX_READ).unwrap_or(&response.body);
+    // Masked before it is cut: a part of a secret would not be found.
+    let mut shown = sent.masked(&String::from_utf8_lossy(read));
+    shown.truncate(shown.floor_char_boundary(MAX_QUOTED));
     format!(
-        "oauth2: cannot fetch token: {}\nResponse: {}",
-        response.status,
-        String::from_utf8_lossy(shown)
+        "oauth2: cannot fetch token: {}\nResponse: {shown}",
+        response.status
     )
 }
 
@@ -186,8 +196,14 @@ mod tests {
         }
     }
 
+    fn sent() -> KnownSecrets {
+        let mut sent = KnownSecrets::default();
+        sent.add_client("the id", "s3cr:et/+");
+        sent
+    }
+
     fn json(body: &str) -> Result<(String, Option<u64>), String> {
-        let token = token(&response(200, "application/json", body));
+        let token = token(&response(200, "application/json", body), sent);
         match token {
             Ok(token) => Ok((
                 token.authorization.to_str().unwrap().to_owned(),
@@ -216,7 +232,10 @@ mod tests {
             "text/plain; charset=utf-8",
             "access_token=a%2Bb+c&expires_in=5",
         );
-        assert_eq!(token(&form).ok().unwrap().authorization, "Bearer a+b c");
+        assert_eq!(
+            token(&form, sent).ok().unwrap().authorization,
+            "Bearer a+b c"
+        );
     }
 
     #[test]
@@ -226,7 +245,7 @@ mod tests {
             json(body).unwrap_err(),
             r#"oauth2: "invalid_client" "Bad client credentials""#
         );
-        let plain = token(&response(503, "text/html", "down"));
+        let plain = token(&response(503, "text/html", "down"), sent);
         assert_eq!(
             plain.err().unwrap().to_string(),
             "oauth2: cannot fetch token: 503 Service Unavailable\nResponse: down"
@@ -238,11 +257,55 @@ mod tests {
         assert!(json("{\"access_token\":\"a\\nb\"}").is_err());
     }
 
+    #[test]
+    fn secrets_in_the_body_of_an_error_are_masked() {
+        let told = |status: u16, kind: &'static str, body: &str| {
+            let error = token(&response(status, kind, body), sent).err();
+            error.expect(body).to_string()
+        };
+        let long = format!("{}s3cr:et/+", "x".repeat(1020));
+        for body in [
+            r#"{"access_token":"SECRET"}"#,
+            r#"{"message":"bad","received":{"client_secret":"s3cr:et/+"}}"#,
+            r#"{"a":[{"refresh_token" : "SEC\"RET"}]}"#,
+            r#"{"said":"{\"client-secret\":\"SECRET\"}"}"#,
+            r#"{"access\u005ftoken":"SECRET"}"#,
+            r#"{"access_token":"SECRET"#,
+            "bad secret s3cr:et/+",
+            "client_id=a&x=s3cr%3aet%2F%2B",
+            "Authorization: Basic dGhlK2lkOnMzY3IlM0FldCUyRiUyQg==",
+            "you sent dGhlK2lkOnMzY3IlM0FldCUyRiUyQg",
+            r#"{"message":"wrong: s3cr:et\/+"}"#,
+            "cut: s3cr:et/",
+            "<error><client_secret>SECRET</client_secret></error>",
+            long.as_str(),
+        ] {
+            for status in [400, 500] {
+                let text = told(status, "application/json", body);
+                let is_shown = ["SEC", "s3cr", "dGhlK2lk"]
+                    .iter()
+                    .any(|part| text.contains(part));
+                assert!(!is_shown, "{body}: {text}");
+            }
+            let inner = serde_json::json!({"error": "invalid_client", "error_description": body});
+            let text = told(401, "application/json", &inner.to_string());
+            let is_shown = ["SEC", "s3cr", "dGhlK2lk"]
+                .iter()
+                .any(|part| text.contains(part));
+            assert!(!is_shown, "{inner}: {text}");
+        }
+        assert_eq!(
+            told(500, "application/json", r#"{"message":"no","trace":[1]}"#),
+            "oauth2: cannot fetch token: 500 Internal Server Error\nResponse: {\"message\":\"no\",\"trace\":[1]}"
+        );
+    }
+
     proptest! {
         #[test]
         fn any_response_is_a_token_or_an_error(body: String, form: bool) {
             let kind = if form { "text/plain" } else { "application/json" };
-            let _ = token(&response(200, kind, &body));
+            let _ = token(&response(200, kind, &body), sent);
+            let _ = token(&response(500, kind, &body), sent);
         }
     }
 }

@@ -260,7 +260,8 @@ impl TokenSource {
     async fn post(&self, style: AuthStyle) -> Result<Token, TokenError> {
         let (headers, body) = token_request(&self.credentials, style)?;
         let url = &self.credentials.token_url;
-        token(&self.side.post_form(url, headers, body).await?)
+        let response = self.side.post_form(url, headers, body).await?;
+        token(&response, || self.credentials.secrets())
     }
 
     fn recent_failure(&self) -> Option<TokenError> {

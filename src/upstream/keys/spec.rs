@@ -227,8 +227,14 @@ async fn discover(
         }) if document.is_none() => authorization_server(side, issuer).await,
         other => other,
     }?;
-    let found: Discovered =
-        serde_json::from_slice(&response.body).map_err(|error| failed(&error.to_string()))?;
+    let found: Discovered = serde_json::from_slice(&response.body).map_err(|error| {
+        // Its text may quote a value.
+        failed(&format!(
+            "it is not a discovery document: line {} column {}",
+            error.line(),
+            error.column()
+        ))
+    })?;
     if found.issuer != issuer {
         // Another issuer's keys must never be accepted for this one.
         return Err(failed(&format!("it names issuer {:?}", found.issuer)));
