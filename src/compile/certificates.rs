@@ -113,13 +113,14 @@ pub(super) fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<P
     }
     cx.staples.borrow_mut().push(StapleInUse {
         file: path.display().to_string(),
-        end: match staple {
+        end: match &staple {
             Err(_) => StapleEnd::Past,
             Ok(Staple { until: None, .. }) => StapleEnd::Never,
             Ok(Staple {
                 until: Some(end), ..
-            }) => StapleEnd::At(end),
+            }) => StapleEnd::At(*end),
         },
+        ends_with_signer: staple.is_ok_and(|staple| staple.ends_with_signer),
         is_needed,
     });
     Some(path)

@@ -15,6 +15,8 @@ pub struct StapleInUse {
     /// The path of its file.
     pub file: String,
     pub end: StapleEnd,
+    /// It ends before its nextUpdate, with the certificate of its signer.
+    pub ends_with_signer: bool,
     /// Clients require one with the certificate.
     pub is_needed: bool,
 }
@@ -41,8 +43,13 @@ impl StapleInUse {
 
     /// Says that it has ended.
     fn report(&self) {
+        let end = if self.ends_with_signer {
+            "the end of its signer's certificate"
+        } else {
+            "its nextUpdate"
+        };
         let text = format!(
-            "[SERVICE: Gateway] the OCSP response in {} is past its nextUpdate and no longer stapled; write a new one into this file and reload",
+            "[SERVICE: Gateway] the OCSP response in {} is past {end} and no longer stapled; write a new one into this file and reload",
             self.file
         );
         if self.is_needed {

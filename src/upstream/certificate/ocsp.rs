@@ -24,15 +24,18 @@ const SKEW: i64 = 300;
 #[derive(Debug)]
 pub(crate) struct OcspResponse {
     der: Vec<u8>,
-    about: Vec<Single>,
+    /// The certificates that it is about, or why it is about none.
+    about: Result<Vec<Single>, OcspProblem>,
 }
 
 /// A response that clients accept, for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Staple {
     pub der: Vec<u8>,
-    /// Its nextUpdate in seconds since 1970. After this time clients reject it.
+    /// Until when clients accept it, in seconds since 1970.
     pub until: Option<i64>,
+    /// At this time a certificate ends with which it is verified. It has no nextUpdate, or a later one.
+    pub ends_with_signer: bool,
     /// Whether its signature was verified. The issuer may not be in the file of the certificate.
     pub is_verified: bool,
 }
@@ -40,6 +43,14 @@ pub(crate) struct Staple {
 /// Why clients reject a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OcspProblem {
+    #[error("is not an OCSP response (DER or PEM)")]
+    NoResponse,
+    #[error("cannot be read as PEM")]
+    Pem,
+    #[error("is not a basic OCSP response (RFC 6960 §4.2.1)")]
+    NotBasic,
+    #[error("is an error of the OCSP server: it has no response now")]
+    Failure,
     #[error("is about another certificate")]
     OtherCertificate,
     #[error("says that the certificate is revoked")]
@@ -50,6 +61,8 @@ pub(crate) enum OcspProblem {
     Early,
     #[error("is past its nextUpdate")]
     Late,
+    #[error("is signed with a certificate that has ended")]
+    SignerEnded,
     #[error("is signed neither by the issuer of the certificate nor by a responder of this issuer")]
     Stranger,
 }
@@ -108,8 +121,9 @@ impl OcspResponse {
                 && PublicKey::of(other).is_some_and(has_signed)
         };
         let issuers: Vec<&X509Certificate<'_>> = chain.iter().filter(is_issuer).collect();
-        let mut about = self.about.iter();
+        let about = self.about.as_ref().map_err(|problem| *problem)?;
         let about = about
+            .iter()
             .find(|single| single.id.is_for(leaf, &issuers))
             .ok_or(OcspProblem::OtherCertificate)?;
         about.status?;
@@ -120,12 +134,24 @@ impl OcspResponse {
             return Err(OcspProblem::Late);
         }
         let is_verified = !issuers.is_empty();
-        if is_verified && !is_signed(&self.der, &issuers, now).unwrap_or_default() {
+        let signer_ends = signer_ends(&self.der, &issuers, now);
+        if is_verified && signer_ends.is_none() {
             return Err(OcspProblem::Stranger);
         }
+        if signer_ends.is_some_and(|end| end <= now) {
+            return Err(OcspProblem::SignerEnded);
+        }
+        let next_update = about.next_update;
+        let ends_with_signer =
+            signer_ends.is_some_and(|end| next_update.is_none_or(|next| end < next));
         Ok(Staple {
             der: self.der.clone(),
-            until: about.next_update,
+            until: if ends_with_signer {
+                signer_ends
+            } else {
+                next_update
+            },
+            ends_with_signer,
             is_verified,
         })
     }
@@ -154,37 +180,44 @@ fn is_hash(hash: &[u8], text: &[u8]) -> bool {
     digest(algorithm, text).as_ref() == hash
 }
 
-/// Whether one of the issuers has signed the response, or a responder to which it delegates this (RFC 6960 §4.2.2.2).
-fn is_signed(der: &[u8], issuers: &[&X509Certificate<'_>], now: i64) -> Option<bool> {
+/// When a client can no longer verify the response: the end of the issuer that has signed it, or that of the responder to
+/// which an issuer delegates this (RFC 6960 §4.2.2.2), or of this issuer. `None` if neither has signed it. Without an
+/// issuer any responder whose certificate is attached may be the right one.
+fn signer_ends(der: &[u8], issuers: &[&X509Certificate<'_>], now: i64) -> Option<i64> {
     let basic = basic_response(der)?;
     let (response, rest) = Signed::read(basic)?;
     let is_by = |certificate: &X509Certificate<'_>| {
         PublicKey::of(certificate).is_some_and(|key| response.is_by(&key))
     };
-    if issuers.iter().any(|issuer| is_by(issuer)) {
-        return Some(true);
+    let end = |certificate: &X509Certificate<'_>| certificate.validity().not_after.timestamp();
+    // Of certificates with the same key the one that ends last counts.
+    let signers = issuers.iter().filter(|issuer| is_by(issuer));
+    if let Some(last) = signers.map(|issuer| end(issuer)).max() {
+        return Some(last);
     }
     // [0] EXPLICIT SEQUENCE OF Certificate
     let attached = rest.first()?;
     let attached = items(items(attached.data)?.first()?.data)?;
-    let is_responder = |item: &Item<'_>| {
+    let responder_ends = |item: &Item<'_>| {
         let (_, parsed) = X509Certificate::from_der(item.raw).ok()?;
         let usage = parsed.extended_key_usage().ok()??;
         let validity = parsed.validity();
-        let is_valid =
-            validity.not_before.timestamp() <= now + SKEW && now <= validity.not_after.timestamp();
+        let has_begun = validity.not_before.timestamp() <= now + SKEW;
+        if !usage.value.ocsp_signing || !has_begun || !is_by(&parsed) {
+            return None;
+        }
+        if issuers.is_empty() {
+            return Some(end(&parsed));
+        }
         let (own, _) = Signed::read(item.data)?;
-        let is_issued = issuers.iter().any(|issuer| {
+        let issuers = issuers.iter().filter(|issuer| {
             issuer.subject().as_raw() == parsed.issuer().as_raw()
                 && PublicKey::of(issuer).is_some_and(|key| own.is_by(&key))
         });
-        Some(usage.value.ocsp_signing && is_valid && is_issued && is_by(&parsed))
+        let last = issuers.map(|issuer| end(issuer)).max()?;
+        Some(last.min(end(&parsed)))
     };
-    Some(
-        attached
-            .iter()
-            .any(|item| is_responder(item).unwrap_or_default()),
-    )
+    attached.iter().filter_map(responder_ends).max()
 }
 
 /// A public key as it is used to verify: its algorithm, and its bits.
@@ -242,34 +275,39 @@ fn now() -> i64 {
     now.map_or(0, |now| now.as_secs() as i64)
 }
 
-/// Reads an OCSP response, as DER or PEM.
+/// Reads an OCSP response, as DER or PEM. A file with something else, or with an error of the server, has no staple: a job
+/// that renews it may have written a part, or what a server without a response has sent.
 ///
 /// # Errors
-/// The file cannot be read, is not an OCSP response, or contains a response that reports an error of the server.
+/// The file cannot be read.
 pub(crate) fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
-    let rejected = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
     let der = if contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
-        ocsp_der(&text).ok_or_else(|| rejected("cannot be read as PEM"))?
+        ocsp_der(&text).ok_or(OcspProblem::Pem)
     } else {
-        text
+        Ok(text)
     };
+    let about = der.as_ref().map_err(|problem| *problem);
+    let about = about.and_then(|der| certificates_in_question(der));
+    Ok(OcspResponse {
+        der: der.unwrap_or_default(),
+        about,
+    })
+}
+
+/// The certificates that a response is about.
+fn certificates_in_question(der: &[u8]) -> Result<Vec<Single>, OcspProblem> {
     // An OCSPResponse is a SEQUENCE of an ENUMERATED status, where 0 is success, and the response.
-    let outer = Any::from_der(&der).ok().filter(|(rest, _)| rest.is_empty());
+    let outer = Any::from_der(der).ok().filter(|(rest, _)| rest.is_empty());
     let status = outer
         .as_ref()
         .and_then(|(_, outer)| Any::from_der(outer.data).ok());
     match status.map(|(_, status)| (status.tag(), status.data)) {
         Some((Tag::Enumerated, [0])) => {}
-        Some((Tag::Enumerated, _)) => {
-            return Err(rejected("the OCSP server responded with a failure"));
-        }
-        _ => return Err(rejected("is not an OCSP response (DER or PEM)")),
+        Some((Tag::Enumerated, _)) => return Err(OcspProblem::Failure),
+        _ => return Err(OcspProblem::NoResponse),
     }
-    match singles(&der) {
-        Some(about) => Ok(OcspResponse { der, about }),
-        None => Err(rejected("is not a basic OCSP response (RFC 6960 §4.2.1)")),
-    }
+    singles(der).ok_or(OcspProblem::NotBasic)
 }
 
 /// The content of the BasicOCSPResponse.

@@ -76,7 +76,11 @@ fn a_good_response_of_the_issuer_is_stapled() {
         next_update: None,
         ..world.good()
     };
-    assert_eq!(world.staple(&open).unwrap().until, None);
+    // The end of the issuer.
+    let (_, issuer) = X509Certificate::from_der(world.authority.der()).unwrap();
+    let end = issuer.validity().not_after.timestamp();
+    let staple = world.staple(&open).unwrap();
+    assert_eq!((staple.until, staple.ends_with_signer), (Some(end), true));
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn only_the_issuer_and_its_responders_may_sign() {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
     });
-    assert_eq!(verdict(&past, true), Err(OcspProblem::Stranger));
+    assert_eq!(verdict(&past, true), Err(OcspProblem::SignerEnded));
 }
 
 #[test]
@@ -160,27 +164,70 @@ fn without_the_issuer_in_the_file_the_signature_is_not_verified() {
 }
 
 #[test]
-fn other_files_are_not_ocsp_responses() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let read = |bytes: &[u8]| {
-        std::fs::write(file.path(), bytes).unwrap();
-        read_ocsp_response(file.path())
-            .map(|response| response.der)
-            .map_err(|error| error.reason)
-    };
+fn a_response_ends_with_the_certificate_of_its_signer() {
     let world = World::new();
-    let good = world.good().der();
-    assert_eq!(read(pem_of(&good).as_bytes()), Ok(good));
-    let failed = read(&[0x30, 3, 10, 1, 6]).unwrap_err();
-    assert!(failed.contains("failure"), "{failed}");
-    let empty = read(&[0x30, 3, 10, 1, 0]).unwrap_err();
-    assert!(empty.contains("is not a basic OCSP response"), "{empty}");
-    for bad in [
-        &b""[..],
-        b"garbage",
-        &[0x30, 3, 2, 1, 0],
-        &[0x30, 9, 10, 1, 0],
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    let (responder, key) = issued(&world.authority, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        params.not_after = year(2090);
+    });
+    let end = year(2090).unix_timestamp();
+    let delegated = || Response {
+        signer: &key,
+        attached: Some(&responder),
+        ..world.good()
+    };
+    let earlier = Response {
+        next_update: Some("20800101000000Z"),
+        ..delegated()
+    };
+    let open = Response {
+        next_update: None,
+        ..delegated()
+    };
+    for (response, until) in [
+        (delegated(), (Some(end), true)),
+        (open, (Some(end), true)),
+        (earlier, (Some(year(2080).unix_timestamp()), false)),
     ] {
-        assert!(read(bad).unwrap_err().contains("is not an OCSP response"));
+        let staple = world.staple(&response).unwrap();
+        assert_eq!((staple.until, staple.ends_with_signer), until);
     }
+    let chain = [world.leaf.clone(), world.authority.der().clone()];
+    let response = parsed(&delegated().der());
+    assert!(response.staple_at(&chain, end - 1).is_ok());
+    let ended = response.staple_at(&chain, end);
+    assert_eq!(ended, Err(OcspProblem::SignerEnded));
+    // Clients verify it, also if the gateway cannot.
+    let unverified = response.staple(std::slice::from_ref(&world.leaf)).unwrap();
+    assert_eq!(
+        (unverified.until, unverified.is_verified),
+        (Some(end), false)
+    );
+}
+
+#[test]
+fn other_files_have_no_staple() {
+    let world = World::new();
+    let chain = [world.leaf.clone(), world.authority.der().clone()];
+    let problem = |bytes: &[u8]| parsed(bytes).staple(&chain).map(|staple| staple.der);
+    let good = world.good().der();
+    let pem = pem_of(&good);
+    assert_eq!(problem(pem.as_bytes()), Ok(good.clone()));
+    for (bytes, expected) in [
+        // tryLater
+        (&[0x30, 3, 10, 1, 3][..], OcspProblem::Failure),
+        (&[0x30, 3, 10, 1, 6], OcspProblem::Failure),
+        (&[0x30, 3, 10, 1, 0], OcspProblem::NotBasic),
+        (b"", OcspProblem::NoResponse),
+        (b"garbage", OcspProblem::NoResponse),
+        (&[0x30, 3, 2, 1, 0], OcspProblem::NoResponse),
+        (&[0x30, 9, 10, 1, 0], OcspProblem::NoResponse),
+        (&good[..good.len() / 2], OcspProblem::NoResponse),
+        (&pem.as_bytes()[..pem.len() / 2], OcspProblem::Pem),
+    ] {
+        assert_eq!(problem(bytes), Err(expected), "{bytes:?}");
+    }
+    let missing = read_ocsp_response(std::path::Path::new("/nonexistent/ocsp"));
+    assert!(missing.is_err());
 }
