@@ -100,8 +100,8 @@ pub(crate) fn run(
         hand_over::take_state(listen.address.port(), &loaded.service);
     }
     allow(&loaded.service);
-    // The service is moved: a reload drops the first configuration, too.
-    let logs = (Arc::clone(&loaded.access_log), loaded.stats.clone());
+    // All are moved: a reload drops the first configuration, too, and closes its access log.
+    let logs = (loaded.access_log, loaded.stats);
     let shared = shared(loaded.service, logs, &metrics);
     let spare = Arc::new(Spare::take());
     let leaving = watch::channel(false).0;

@@ -180,6 +180,37 @@ fn a_start_that_fails_is_logged_as_the_file_says() {
     assert!(String::from_utf8_lossy(&ended.stderr).contains("since it has 0 backend"));
 }
 
+/// The one that was open at the start, too.
+#[test]
+fn an_access_log_that_a_reload_replaces_is_closed() {
+    let stub = Stub::with(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let log = |number: usize| folder.path().join(format!("{number}.log"));
+    let file = |number: usize| {
+        let mut file = config(&stub.url());
+        file["extra_config"]["portcullis/access-log"] = json!({ "output": log(number) });
+        file.to_string()
+    };
+    let gateway = Gateway::start(&file(0));
+    let open = || {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
+        let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+        let mut open: Vec<_> = links
+            .filter(|path| path.starts_with(folder.path()))
+            .collect();
+        open.sort();
+        open
+    };
+    assert_eq!(open(), [log(0)]);
+    for number in 1..3 {
+        std::fs::write(gateway.config_path(), file(number)).unwrap();
+        gateway.signal("HUP");
+        eventually("only the new log is open", Duration::from_secs(30), || {
+            open() == [log(number)]
+        });
+    }
+}
+
 #[test]
 fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
     let stub = Stub::with(OK);
