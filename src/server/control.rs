@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -59,6 +60,14 @@ pub(crate) struct Control {
     /// Device and inode of our file: a process that took over has replaced it by another one.
     file: Option<(u64, u64)>,
     task: JoinHandle<()>,
+    is_replaced: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Ends it because another process has taken over, which those who wait for a reload are told.
+    pub(crate) fn replaced(self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Control {
@@ -89,6 +98,8 @@ pub(crate) struct Orders {
     pub spare: Arc<Spare>,
     /// True once the process is stopping.
     pub stopping: watch::Receiver<bool>,
+    /// Whether it stops because another process has taken over.
+    pub is_replaced: Arc<AtomicBool>,
     /// For the process that takes over.
     pub hand_over: HandOver,
 }
@@ -106,6 +117,7 @@ pub(crate) fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Cont
     Ok(Control {
         file: identity(&path),
         path,
+        is_replaced: Arc::clone(&orders.is_replaced),
         task: tokio::spawn(accept(listener, Arc::new(orders))),
     })
 }
@@ -200,7 +212,16 @@ async fn reply(line: &[u8], orders: &Orders) -> String {
 }
 
 async fn reload_here(orders: &Orders) -> Result<(), String> {
-    let leaving = || "the gateway is stopping".to_owned();
+    let leaving = || {
+        let is_replaced = orders.is_replaced.load(Ordering::Relaxed);
+        // It has read the file at its start, which may have been before the last change.
+        let why = if is_replaced {
+            "an upgrade was in progress, and the new process serves now; reload again, so that it reads the file"
+        } else {
+            "the gateway is stopping"
+        };
+        why.to_owned()
+    };
     let (sender, receiver) = oneshot::channel();
     let ask = ReloadRequest {
         reply: Some(sender),
@@ -255,6 +276,7 @@ mod tests {
             file: "/etc/krakend.json".to_owned(),
             spare: Arc::new(Spare::take()),
             stopping,
+            is_replaced: Arc::default(),
             hand_over: HandOver::default(),
         };
         (orders, asked)
@@ -265,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (stop, stopping) = watch::channel(false);
         let (orders, _never_read) = orders(stopping);
-        let _control = serve(folder.path(), 8080, orders).unwrap();
+        let control = serve(folder.path(), 8080, orders).unwrap();
         let path = socket(folder.path(), 8080);
         let mut silent = Vec::new();
         for _ in 0..200 {
@@ -287,6 +309,10 @@ mod tests {
         stop.send_replace(true);
         let reply = reload.await.unwrap();
         assert_eq!(reply.unwrap(), "refused\nthe gateway is stopping\n");
-        drop(silent);
+        let reload = asked("reload");
+        control.is_replaced.store(true, Ordering::Relaxed);
+        let reply = reload.await.unwrap().unwrap();
+        assert!(reply.contains("reload again"), "{reply}");
+        drop((silent, control));
     }
 }

@@ -405,7 +405,7 @@ impl Process {
             notify(&[sd_notify::NotifyState::Stopping]);
         } else {
             log::info!("[SERVICE: Gateway] Stopping: {why}");
-            self.control = None;
+            self.control.take().into_iter().for_each(Control::replaced);
         }
         self.shared.draining.store(true, Ordering::Relaxed);
         self.leaving.send_replace(true);

@@ -161,6 +161,7 @@ pub(crate) fn run(
         file: loader.source(),
         spare,
         stopping: leaving.subscribe(),
+        is_replaced: Arc::default(),
         hand_over: HandOver::new(
             certificates.as_ref().map(|all| Arc::clone(all.tickets())),
             Arc::clone(&shared),

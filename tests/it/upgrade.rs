@@ -18,6 +18,7 @@ use crate::support::{Client, Gateway, Stub, eventually, pause};
 
 mod fetched;
 mod memory;
+mod reloads;
 mod revoked;
 
 fn config(backend: &str, extra: &[&str]) -> Value {
