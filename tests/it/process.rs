@@ -180,6 +180,47 @@ fn a_start_that_fails_is_logged_as_the_file_says() {
     assert!(String::from_utf8_lossy(&ended.stderr).contains("since it has 0 backend"));
 }
 
+/// As in a container, or with the files of a service manager.
+#[test]
+fn a_start_that_fails_is_told_once_if_both_outputs_go_to_the_same_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join("f.json"), folder.path().join("out"));
+    let good = json!([{ "endpoint": "/a", "backend": [{ "host": ["http://127.0.0.1:9"], "url_pattern": "/" }] }]);
+    let missing = folder.path().join("missing/access.log");
+    for (endpoints, access, reason) in [
+        (
+            json!([{ "endpoint": "/a", "backend": [] }]),
+            json!({}),
+            "since it has 0 backend",
+        ),
+        (
+            good,
+            json!({ "output": missing }),
+            "the access log cannot be opened",
+        ),
+    ] {
+        let file = json!({ "version": 3, "endpoints": endpoints, "extra_config": {
+            "portcullis/access-log": access,
+            "telemetry/logging": { "level": "ERROR", "stdout": true },
+            "telemetry/logstash": { "enabled": true } } });
+        std::fs::write(&path, file.to_string()).unwrap();
+        let output = std::fs::File::create(&out).unwrap();
+        let ended = crate::support::gateway::command()
+            .args(["run", "-c"])
+            .arg(&path)
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .status()
+            .unwrap();
+        assert_eq!(ended.code(), Some(1));
+        let told = std::fs::read_to_string(&out).unwrap();
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let line: Value = serde_json::from_str(&told).unwrap();
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains(reason), "{told}");
+    }
+}
+
 /// The one that was open at the start, too.
 #[test]
 fn an_access_log_that_a_reload_replaces_is_closed() {

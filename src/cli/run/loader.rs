@@ -94,24 +94,40 @@ impl FileLoader {
         list.set(read.collect(), flexible::kept_at(&self.environment));
     }
 
-    /// Logs a start that fails as the file asks, as far as it could be read. A reload is logged by its caller.
+    /// Logs a start that fails as the file asks, as far as it could be read. A reload is logged by its caller. Returns
+    /// whether no other report is needed: who reads standard error reads these lines.
     fn rejected_at_start(
         &self,
-        logging: Option<Arc<logger::Settings>>,
-        findings: &[Finding],
+        logging: Option<&logger::Settings>,
+        errors: &[String],
         lines: Vec<DeferredLine>,
-    ) {
+    ) -> bool {
         let is_start = locked(&self.access).is_none();
         let logging = logging.filter(|_| is_start);
-        let prepared = logging.and_then(|asked| self.logger.prepare((*asked).clone()).ok());
-        let Some(prepared) = prepared else {
-            return self.logger.release(lines);
+        let prepared = logging.and_then(|asked| self.logger.prepare(asked.clone()).ok());
+        let (Some(prepared), Some(logging)) = (prepared, logging) else {
+            self.logger.release(lines);
+            return false;
         };
         self.logger.switch(prepared);
         self.logger.release(lines);
-        for line in findings::config_errors(&self.name, findings) {
-            log::error!("[SERVICE: Gateway] ERROR parsing the configuration file: {line}");
+        let outputs_are_one = super::outputs_are_one();
+        let is_terminal = std::io::stderr().is_terminal();
+        if outputs_are_one && is_terminal {
+            // People get the report, which is easier to read.
+            let elsewhere = logger::Settings {
+                stdout: false,
+                ..logging.clone()
+            };
+            if let Ok(prepared) = self.logger.prepare(elsewhere) {
+                self.logger.flush_within(FLUSH);
+                self.logger.switch(prepared);
+            }
         }
+        for error in errors {
+            log::error!("[SERVICE: Gateway] {error}");
+        }
+        outputs_are_one && !is_terminal && self.logger.prints_errors()
     }
 
     /// The report of a failed start, as it is printed.
@@ -177,12 +193,25 @@ impl Loader for FileLoader {
         let (outcome, lines) = deferred::hold(|| self.compile(&locked(&self.reload_state)));
         let Some(mut compiled) = outcome.compiled else {
             let rejection = findings::rejection(&self.name, &outcome.findings);
-            self.rejected_at_start(outcome.logging, &outcome.findings, lines);
+            let errors = findings::config_errors(&self.name, &outcome.findings);
+            let parsing = |line| format!("ERROR parsing the configuration file: {line}");
+            let errors: Vec<String> = errors.into_iter().map(parsing).collect();
+            if self.rejected_at_start(outcome.logging.as_deref(), &errors, lines) {
+                return Err(String::new());
+            }
             *locked(&self.rejected) = outcome.findings;
             return Err(rejection);
         };
-        let access_log = self.access_log(&compiled)?;
         let logging = compiled.blocks.logging.as_ref();
+        let access_log = match self.access_log(&compiled) {
+            Ok(open) => open,
+            Err(error) => {
+                let errors = [error.trim_end().to_owned()];
+                let logging = logging.map(|kept| &**kept);
+                let is_told = self.rejected_at_start(logging, &errors, lines);
+                return Err(if is_told { String::new() } else { error });
+            }
+        };
         *locked(&self.served) = (self.served(&compiled), logging.is_some());
         let logging = logging.map_or_else(Default::default, |kept| (**kept).clone());
         let logging = self
