@@ -10,7 +10,7 @@ local type, select, error, pairs, setfenv = base.type, base.select, base.error, 
 local assert, raw_pcall, raw_tostring, rawget = base.assert, base.pcall, base.tostring, base.rawget
 local raw_getmetatable, raw_loadstring = base.getmetatable, base.loadstring
 local floor, sub, byte, format = base.math.floor, base.string.sub, base.string.byte, base.string.format
-local unpack = base.unpack
+local unpack, rep = base.unpack, base.string.rep
 local gsub, gmatch, find = raw.text.gsub, raw.text.gmatch, raw.text.find
 local concat, insert, remove, sort = base.table.concat, base.table.insert, base.table.remove, base.table.sort
 local co_create, co_resume = base.coroutine.create, base.coroutine.resume
@@ -26,7 +26,7 @@ setfenv(1, HIDDEN)
 
 local SHARED = {
   'gcinfo', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select', 'setmetatable',
-  'tonumber', 'type', 'unpack', '_VERSION',
+  'type', 'unpack', '_VERSION',
 }
 
 local function copy(from)
@@ -113,6 +113,25 @@ local function length_of(value)
   return #value
 end
 
+-- A string may contain NUL bytes. Where Lua's own functions end it there, the functions below do not.
+local function has_nul(text)
+  return type(text) == 'string' and find(text, '\0', 1, true) ~= nil
+end
+
+local raw_tonumber = base.tonumber
+local function tonumber(...)
+  local number = raw_tonumber(...)
+  if number ~= nil and has_nul((...)) then return nil end
+  return number
+end
+
+-- A directive that prints nothing for its value, and the text that C would end at a NUL byte.
+local function literal(text, flags, width)
+  local missing = rep(' ', (raw_tonumber(width) or 0) - #text)
+  if find(flags, '-', 1, true) then text = text .. missing else text = missing .. text end
+  return '%.0s' .. gsub(text, '%%', '%%%%')
+end
+
 -- `%s` accepts any value, as in gopher-lua. So do `%v` and `%t`, which are Go's.
 local function formatted(pattern, ...)
   if type(pattern) == 'string' and find(pattern, '%%[-+ #0]*%d*%.?%d*[vt]') then
@@ -126,10 +145,11 @@ local function formatted(pattern, ...)
     local value = select(i, ...)
     local kind = type(value)
     if kind == 'string' and #value > 4096 then look(#value) end
-    if kind ~= 'string' and kind ~= 'number' then all_text = false break end
+    if kind ~= 'string' and kind ~= 'number' or has_nul(value) then all_text = false break end
   end
-  if all_text or type(pattern) ~= 'string' then return format(pattern, ...) end
-  local values, at = { ... }, 0
+  if type(pattern) ~= 'string' then return format(pattern, ...) end
+  if all_text and not find(pattern, '%%[-+ #0]*%d*%.?%d*c') then return format(pattern, ...) end
+  local values, at, by_c = { ... }, 0, true
   for letter in gmatch(pattern, '%%[-+ #0]*%d*%.?%d*(.)') do
     if letter ~= '%' then
       at = at + 1
@@ -137,8 +157,24 @@ local function formatted(pattern, ...)
       if letter == 's' and at <= count and kind ~= 'string' and kind ~= 'number' then
         values[at] = tostring(values[at])
       end
+      if letter == 'c' or letter == 's' and has_nul(values[at]) then by_c = false end
     end
   end
+  if by_c then return format(pattern, unpack(values, 1, count)) end
+  at = 0
+  pattern = gsub(pattern, '%%([-+ #0]*)(%d*)(%.?%d*)(.)', function(flags, width, precision, letter)
+    if letter == '%' then return nil end
+    at = at + 1
+    local value = values[at]
+    -- Anything wrong is left to C, which raises an error.
+    if at > count or #flags > 5 or #width > 2 or #precision > 3 then return nil end
+    if letter == 's' and has_nul(value) then
+      if precision ~= '' then value = sub(value, 1, raw_tonumber(sub(precision, 2)) or 0) end
+      return literal(value, flags, width)
+    end
+    local code = letter == 'c' and tonumber(value)
+    if code and floor(code) % 256 == 0 then return literal('\0', flags, width) end
+  end)
   return format(pattern, unpack(values, 1, count))
 end
 
@@ -146,6 +182,27 @@ end
 local function cut(text, ...)
   if type(text) == 'string' and #text > 4096 then look(#text) end
   return sub(text, ...)
+end
+
+-- The text of a date. The function of C ends a pattern at its first NUL byte.
+local raw_date = base.os.date
+local function date(pattern, time)
+  if not has_nul(pattern) then return raw_date(pattern, time) end
+  time = time or base.os.time()
+  local utc = sub(pattern, 1, 1) == '!' and '!' or ''
+  return (gsub(sub(pattern, #utc + 1), '%Z+', function(piece) return raw_date(utc .. piece, time) end))
+end
+
+-- A name for the operating system. The function of C would use the part before the NUL byte: another file.
+local REFUSED = 'a name or command cannot contain a NUL byte'
+local function refusing(f, raises)
+  return function(...)
+    if has_nul((...)) or has_nul((select(2, ...))) then
+      if raises then error(REFUSED, 2) end
+      return nil, REFUSED
+    end
+    return f(...)
+  end
 end
 
 -- Functions of `table` that move or compare many items in one instruction. The clock is checked before them.
@@ -190,6 +247,7 @@ return function(env, level, open)
     return (tostring((...)))
   end
   env._LENGTH_OF = function(value) return length_of(value) end
+  env.tonumber = function(...) return tonumber(...) end
   env.print = function(...)
     local words = {}
     for i = 1, select('#', ...) do words[i] = env.tostring((select(i, ...))) end
@@ -355,6 +413,9 @@ return function(env, level, open)
   local os = copy(base.os)
   os.exit = function() error('os.exit: a script cannot end the gateway', 2) end
   os.setlocale = nil
+  os.date = function(...) return date(...) end
+  for _, name in pairs({ 'getenv', 'remove', 'rename' }) do os[name] = refusing(os[name]) end
+  os.execute = refusing(os.execute, true)
   env.os = os
 
   -- Default files belong to the interpreter, and collecting the file of a process waits for its end.
@@ -363,6 +424,8 @@ return function(env, level, open)
     local f = io[name]
     io[name] = f and function(...) taint() return f(...) end
   end
+  for _, name in pairs({ 'open', 'popen' }) do io[name] = refusing(io[name]) end
+  for _, name in pairs({ 'input', 'lines', 'output' }) do io[name] = refusing(io[name], true) end
   env.io = io
 
   local coroutine = copy(base.coroutine)

@@ -1,6 +1,7 @@
 //! Scripts without network access.
 
 mod limits;
+mod nul;
 mod requests;
 
 use std::time::Duration;
