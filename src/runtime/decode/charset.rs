@@ -59,15 +59,18 @@ fn utf16(body: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, str>, Error> {
 
 /// Windows-1252, which is also used for ISO 8859-1 (WHATWG Encoding).
 fn western(body: &[u8]) -> String {
+    body.iter().copied().map(western_char).collect()
+}
+
+/// The character of a byte in windows-1252.
+pub(super) fn western_char(byte: u8) -> char {
     const UPPER: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
         '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
         'ž', 'Ÿ',
     ];
-    body.iter()
-        .map(|byte| match byte {
-            0x80..=0x9f => UPPER[usize::from(byte - 0x80)],
-            _ => char::from(*byte),
-        })
-        .collect()
+    match byte {
+        0x80..=0x9f => UPPER[usize::from(byte - 0x80)],
+        _ => char::from(byte),
+    }
 }

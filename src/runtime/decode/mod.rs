@@ -3,6 +3,7 @@
 mod charset;
 mod decoder;
 mod feed;
+mod lenient;
 mod xml;
 mod yaml;
 

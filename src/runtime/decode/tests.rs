@@ -237,6 +237,92 @@ fn atom_and_json_feeds_have_the_same_shape() {
     }
 }
 
+/// The title of a feed in each of the three languages.
+fn titles(title: &str) -> [String; 3] {
+    let feeds = [
+        ("<rss><channel>", "</channel></rss>"),
+        ("<rdf:RDF xmlns:rdf='r'><channel>", "</channel></rdf:RDF>"),
+        ("<feed>", "</feed>"),
+    ];
+    feeds.map(|(begin, end)| {
+        let body = format!("{begin}<title>{title}</title><x/>{end}");
+        let told = told("rss", false, body.as_bytes(), Depth::Full);
+        match serde_json::from_str::<serde_json::Value>(&told) {
+            Ok(feed) => feed["title"].as_str().unwrap().to_owned(),
+            Err(_) => told,
+        }
+    })
+}
+
+#[test]
+fn references_of_html_and_single_ampersands_in_feeds_are_read() {
+    for (title, want) in [
+        ("a&nbsp;b", "a\u{a0}b"),
+        (" &nbsp;x &apos;&quot;&hellip; ", "\u{a0}x '\"…"),
+        ("R&D", "R&D"),
+        ("R & D; x", "R & D; x"),
+        ("&", "&"),
+        ("a&&amp;&", "a&&&"),
+        ("caf&eacute; &mdash; &copy;", "café — ©"),
+        ("&unknown; &amp;eacute; &lt;b&gt;", "&unknown; &eacute; <b>"),
+        (
+            "it&#146;s &#233;&#xE9; &#0;&#xD800;&#99999999;",
+            "it’s éé &#0;&#xD800;&#99999999;",
+        ),
+        ("<![CDATA[&eacute; R&D]]>", "&eacute; R&D"),
+    ] {
+        assert_eq!(titles(title), [want, want, want], "{title}");
+    }
+    for (title, strict) in [("&nbsp;", "&nbsp;"), ("&copy;", "&copy;")] {
+        let body = format!("<a>{title}</a>");
+        let want = format!("! XML syntax error: invalid character entity {strict}");
+        assert_eq!(decoded("xml", &body), want);
+        let body = format!("<a k='{title}'/>");
+        assert_eq!(decoded("xml", &body), want);
+    }
+    assert!(decoded("xml", "<a>R&D</a>").starts_with('!'));
+}
+
+#[test]
+fn entities_of_a_document_type_are_not_expanded_in_feeds() {
+    let body =
+        "<!DOCTYPE rss [<!ENTITY x \"boom\">]><rss><channel><title>&x;</title></channel></rss>";
+    let told = decoded("rss", body);
+    assert!(told.contains(r#""title":"\u0026x;""#), "{told}");
+}
+
+#[test]
+fn tags_of_feeds_that_do_not_match_are_closed() {
+    for (title, want) in [
+        ("a<br>b<br>c", "abc"),
+        ("<p>a<p>b", "ab"),
+        ("a</p>b", "ab"),
+        ("<b><i>a</b></i>b", "ab"),
+        ("<img src=x alt>a<b k = v w>b</b>", "ab"),
+    ] {
+        assert_eq!(titles(title), [want, want, want], "{title}");
+    }
+    let body = "<feed><entry><link rel=alternate href='?a=1&b=2&amp;c=3'><title>t</title></entry><entry><title>u";
+    let whole = format!("{body}</title></feed>");
+    let told = decoded("rss", &whole);
+    assert!(
+        told.contains(r#""link":"?a=1\u0026b=2\u0026c=3""#),
+        "{told}"
+    );
+    assert!(told.contains(r#""title":"u""#), "{told}");
+    assert_eq!(decoded("rss", body), "! XML syntax error: unexpected EOF");
+    for body in [
+        "<rss></channel>",
+        "</rss>",
+        "<rss><channel></channel>",
+        "<rss k='",
+    ] {
+        assert!(decoded("rss", body).starts_with('!'), "{body}");
+    }
+    let deep = format!("<rss>{}</rss>", "<p>".repeat(600));
+    assert_eq!(decoded("rss", &deep), "! XML nested deeper than 512");
+}
+
 #[test]
 fn any_json_object_is_accepted_as_a_feed() {
     for body in ["{}", r#" {"id":1,"tags":["x"],"el":[]}"#] {

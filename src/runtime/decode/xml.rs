@@ -1,11 +1,11 @@
 //! XML: elements become members, attributes `-name`, text next to either `#text`, and repeated elements arrays.
 
 use bytes::Bytes;
-use quick_xml::escape::{EscapeError, resolve_predefined_entity, unescape};
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::escape::{EscapeError, resolve_xml_entity, unescape_with};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::runtime::decode::charset;
+use crate::runtime::decode::{charset, lenient};
 use crate::runtime::heavy::is_late;
 use crate::runtime::json::{MAX_DEPTH, Object, Value};
 
@@ -55,13 +55,23 @@ pub(super) enum Content {
 
 /// Decodes a document to an object whose only member is the root element. As in KrakenD, all values are strings.
 pub(super) fn decode(body: &Bytes) -> Result<Value, Error> {
-    let (name, value) = bounded::<Members>(body, MAX_PARTS)?;
+    let (name, value) = bounded::<Members>(body, MAX_PARTS, Rules::Strict)?;
     Ok(Value::Object(Object::from([(name, value)])))
 }
 
-/// Decodes the first element of a document. The rest is ignored.
+/// Decodes the first element of a feed. The rest is ignored, and common mistakes are tolerated.
 pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
-    bounded::<Element>(body, MAX_PARTS)
+    bounded::<Element>(body, MAX_PARTS, Rules::Lenient)
+}
+
+/// What happens with a document that is not well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// It is an error.
+    Strict,
+    /// References that cannot be resolved and single `&` are text, HTML's entities are known, an end tag also closes
+    /// the elements inside, an end tag of no open element is ignored, and attributes need no quotes and no value.
+    Lenient,
 }
 
 /// An element that is open, and what it becomes when it ends. A document that becomes members is never an [`Element`],
@@ -71,6 +81,9 @@ trait Open: Sized {
 
     fn open(start: &BytesStart<'_>, attributes: Vec<(Box<str>, Box<str>)>) -> Self;
 
+    /// Without its prefix.
+    fn name(&self) -> &str;
+
     /// Adds a piece of text. Pieces that are separated only by comments or references form one text.
     fn add_text(&mut self, text: &str);
 
@@ -79,10 +92,14 @@ trait Open: Sized {
     fn close(self) -> Self::Closed;
 }
 
-fn bounded<O: Open>(body: &[u8], mut left: usize) -> Result<O::Closed, Error> {
+fn bounded<O: Open>(body: &[u8], mut left: usize, rules: Rules) -> Result<O::Closed, Error> {
     let text = charset::text(body).map_err(Error::Charset)?;
     let mut reader = Reader::from_str(&text);
-    reader.config_mut().check_end_names = true;
+    let is_lenient = rules == Rules::Lenient;
+    let config = reader.config_mut();
+    config.check_end_names = !is_lenient;
+    config.allow_unmatched_ends = is_lenient;
+    config.allow_dangling_amp = is_lenient;
     let mut open: Vec<O> = Vec::new();
     loop {
         if is_late() {
@@ -94,26 +111,26 @@ fn bounded<O: Open>(body: &[u8], mut left: usize) -> Result<O::Closed, Error> {
         {
             Event::Start(_) if open.len() >= MAX_DEPTH => return Err(Error::TooDeep),
             Event::Start(start) => {
-                open.push(opened(&start, &mut left)?);
+                open.push(opened(&start, &mut left, rules)?);
                 None
             }
-            Event::Empty(start) => closed(&mut open, opened(&start, &mut left)?),
+            Event::Empty(start) => closed(&mut open, opened(&start, &mut left, rules)?),
+            Event::End(end) if is_lenient => {
+                close_all(&mut open, end.local_name().as_ref(), &mut left)?
+            }
             Event::End(_) => match open.pop() {
                 Some(element) => closed(&mut open, element),
                 None => return Err(Error::Syntax("unexpected end element".to_owned())),
             },
             Event::Text(text) => add_text(&mut open, &text.xml10_content()),
             Event::CData(text) => add_text(&mut open, &text.into_inner()),
-            Event::GeneralRef(reference) => {
-                let text = match reference.resolve_char_ref() {
-                    Ok(Some(character)) => character.to_string(),
-                    Ok(None) => resolve_predefined_entity(&reference)
-                        .ok_or_else(|| Error::Entity(reference.to_string()))?
-                        .to_owned(),
-                    Err(error) => return Err(Error::Syntax(error.to_string())),
-                };
-                add_text(&mut open, &text)
+            Event::GeneralRef(reference) if is_lenient => {
+                match lenient::resolved_text(&reference) {
+                    Some(text) => add_text(&mut open, &text),
+                    None => add_text(&mut open, &format!("&{};", &*reference)),
+                }
             }
+            Event::GeneralRef(reference) => add_text(&mut open, &resolved(&reference)?),
             Event::Eof if open.is_empty() => return Err(Error::Empty),
             Event::Eof => return Err(Error::Truncated),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => None,
@@ -124,25 +141,46 @@ fn bounded<O: Open>(body: &[u8], mut left: usize) -> Result<O::Closed, Error> {
     }
 }
 
+/// The text of a reference in strict XML.
+fn resolved(reference: &BytesRef<'_>) -> Result<String, Error> {
+    match reference.resolve_char_ref() {
+        Ok(Some(character)) => Ok(character.to_string()),
+        Ok(None) => resolve_xml_entity(reference)
+            .map(str::to_owned)
+            .ok_or_else(|| Error::Entity(reference.to_string())),
+        Err(error) => Err(Error::Syntax(error.to_string())),
+    }
+}
+
+fn spend(left: &mut usize, parts: usize) -> Result<(), Error> {
+    *left = left.checked_sub(parts).ok_or(Error::TooMany)?;
+    Ok(())
+}
+
 /// Opens an element and subtracts its cost from `left`.
-fn opened<O: Open>(start: &BytesStart<'_>, left: &mut usize) -> Result<O, Error> {
-    let mut spend = || {
-        *left = left.checked_sub(1).ok_or(Error::TooMany)?;
-        Ok::<_, Error>(())
-    };
-    spend()?;
+fn opened<O: Open>(start: &BytesStart<'_>, left: &mut usize, rules: Rules) -> Result<O, Error> {
+    spend(left, 1)?;
     let mut attributes = Vec::new();
+    let mut all = match rules {
+        Rules::Strict => start.attributes(),
+        Rules::Lenient => start.html_attributes(),
+    };
     // The library's check for equal names compares each with each, which a backend could exploit.
-    for attribute in start.attributes().with_checks(false) {
+    for attribute in all.with_checks(false) {
         if is_late() {
             return Err(Error::Late);
         }
-        spend()?;
+        spend(left, 1)?;
         let attribute = attribute.map_err(|error| Error::Syntax(error.to_string()))?;
-        let value = unescape(&attribute.value).map_err(|error| match error {
-            EscapeError::UnrecognizedEntity(_, name) => Error::Entity(name),
-            other => Error::Syntax(other.to_string()),
-        })?;
+        let value = match rules {
+            Rules::Strict => unescape_with(&attribute.value, resolve_xml_entity).map_err(
+                |error| match error {
+                    EscapeError::UnrecognizedEntity(_, name) => Error::Entity(name),
+                    other => Error::Syntax(other.to_string()),
+                },
+            )?,
+            Rules::Lenient => lenient::unescaped(&attribute.value),
+        };
         let name = attribute.key.local_name();
         attributes.push((name.as_ref().into(), value.as_ref().into()));
     }
@@ -158,6 +196,25 @@ fn closed<O: Open>(open: &mut [O], element: O) -> Option<O::Closed> {
         }
         None => Some(element.close()),
     }
+}
+
+/// Closes the innermost element with this name and all elements inside it.
+fn close_all<O: Open>(
+    open: &mut Vec<O>,
+    name: &str,
+    left: &mut usize,
+) -> Result<Option<O::Closed>, Error> {
+    let Some(at) = open.iter().rposition(|element| element.name() == name) else {
+        // Each one of these was compared with all open elements.
+        return spend(left, open.len()).map(|()| None);
+    };
+    let mut root = None;
+    while open.len() > at
+        && let Some(element) = open.pop()
+    {
+        root = closed(open, element);
+    }
+    Ok(root)
 }
 
 /// Text outside the root is ignored.
@@ -183,6 +240,10 @@ impl Open for Element {
             attributes,
             content: Vec::new(),
         }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn add_text(&mut self, text: &str) {
@@ -239,6 +300,10 @@ impl Open for Members {
         }
     }
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn add_text(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -286,15 +351,21 @@ impl Element {
         })
     }
 
-    /// All text directly inside, trimmed.
+    /// All text inside, trimmed. Of markup inside, only its text remains.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
+        self.gather(&mut text);
+        trimmed(&text).to_owned()
+    }
+
+    /// The recursion is limited by the depth that the parser accepts.
+    fn gather(&self, text: &mut String) {
         for content in &self.content {
-            if let Content::Text(piece) = content {
-                text.push_str(piece);
+            match content {
+                Content::Text(piece) => text.push_str(piece),
+                Content::Element(child) => child.gather(text),
             }
         }
-        trimmed(&text).to_owned()
     }
 
     /// The value of an attribute.
@@ -313,8 +384,19 @@ mod tests {
     #[test]
     fn the_number_of_parts_is_limited() {
         let body = b"<a k='1'><b/><b k='2'/></a>";
-        assert!(bounded::<Element>(body, 5).is_ok());
-        assert!(bounded::<Members>(body, 5).is_ok());
-        assert!(matches!(bounded::<Members>(body, 4), Err(Error::TooMany)));
+        for rules in [Rules::Strict, Rules::Lenient] {
+            assert!(bounded::<Element>(body, 5, rules).is_ok());
+            assert!(bounded::<Members>(body, 5, rules).is_ok());
+            let few = bounded::<Members>(body, 4, rules);
+            assert!(matches!(few, Err(Error::TooMany)));
+        }
+    }
+
+    #[test]
+    fn an_end_tag_of_no_open_element_costs_what_it_was_compared_with() {
+        let body = b"<a><b></c></c></b></a>";
+        assert!(bounded::<Element>(body, 6, Rules::Lenient).is_ok());
+        let few = bounded::<Element>(body, 5, Rules::Lenient);
+        assert!(matches!(few, Err(Error::TooMany)));
     }
 }

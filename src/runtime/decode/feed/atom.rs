@@ -1,7 +1,7 @@
 //! Atom (RFC 4287).
 
 use crate::runtime::decode::feed::shape::{Enclosure, Feed, Item, Person};
-use crate::runtime::decode::xml::{Content, Element};
+use crate::runtime::decode::xml::Element;
 
 pub(super) fn decode(root: &Element) -> Feed {
     let mut feed = Feed {
@@ -11,9 +11,9 @@ pub(super) fn decode(root: &Element) -> Feed {
     };
     for child in root.children() {
         match &*child.name {
-            "title" => feed.title = text(child),
-            "subtitle" | "tagline" => feed.description = text(child),
-            "rights" | "copyright" => feed.copyright = text(child),
+            "title" => feed.title = child.text(),
+            "subtitle" | "tagline" => feed.description = child.text(),
+            "rights" | "copyright" => feed.copyright = child.text(),
             "updated" | "modified" => feed.updated = child.text(),
             "author" => feed.author = feed.author.take().or_else(|| Some(person(child))),
             "category" => feed.categories.push(category(child)),
@@ -30,9 +30,9 @@ fn entry(element: &Element) -> Item {
     let mut item = Item::default();
     for child in element.children() {
         match &*child.name {
-            "title" => item.title = text(child),
-            "summary" => item.description = text(child),
-            "content" => item.content = text(child),
+            "title" => item.title = child.text(),
+            "summary" => item.description = child.text(),
+            "content" => item.content = child.text(),
             "id" => item.guid = child.text(),
             "updated" | "modified" => item.updated = child.text(),
             "published" | "issued" => item.published = child.text(),
@@ -79,21 +79,4 @@ fn person(element: &Element) -> Person {
         }
     }
     person
-}
-
-/// The text of an element. If it contains markup, all text inside.
-fn text(element: &Element) -> String {
-    let mut text = String::new();
-    gather(element, &mut text);
-    text.trim().to_owned()
-}
-
-/// The recursion is limited by the depth that the parser accepts.
-fn gather(element: &Element, text: &mut String) {
-    for content in &element.content {
-        match content {
-            Content::Text(piece) => text.push_str(piece),
-            Content::Element(child) => gather(child, text),
-        }
-    }
 }
