@@ -143,6 +143,68 @@ fn xml_stays_well_formed_whatever_the_names_and_values_are() {
 }
 
 #[test]
+fn attributes_in_xml_have_different_names() {
+    for (text, want) in [
+        (
+            r#"{"el":{"-a b":"1","-a_b":"2"}}"#,
+            r#"<el a_b_2="1" a_b="2"/>"#,
+        ),
+        (
+            r#"{"el":{"-x:y":1,"-x_y":2}}"#,
+            r#"<el x_y_2="1" x_y="2"/>"#,
+        ),
+        (r#"{"-a$":1,"-a_":2}"#, r#"<doc a__2="1" a_="2"/>"#),
+        (
+            r#"{"-a!b":1,"-a b":2,"-a?b":3,"-a_b_2":4,"-a_b!2":5}"#,
+            r#"<doc a_b="2" a_b_3="1" a_b_4="3" a_b_2_2="5" a_b_2="4"/>"#,
+        ),
+        (
+            r#"{"el":{"-xmlns":"u","-xmlns:a":"v","-xmlns_a":"w","-b":[],"-b ":1}}"#,
+            r#"<el b_="1" xmlns="u" xmlns_a_2="v" xmlns_a="w"><_-b/></el>"#,
+        ),
+        (r#"{"el":{"-a b":"1"}}"#, r#"<el a_b="1"/>"#),
+        (
+            r#"{"el":{"a b":"1","a_b":2}}"#,
+            "<el><a_b>1</a_b><a_b>2</a_b></el>",
+        ),
+        (
+            "{\"el\":{\"m²\":1,\"ªb\":2,\"é٣\":3}}",
+            "<el><m_>1</m_><__b>2</__b><é٣>3</é٣></el>",
+        ),
+    ] {
+        assert_eq!(body(Encoding::Xml, text), want);
+        let (_, negotiated) = Encoding::Negotiate
+            .encode(Some(&data(text)), Some("text/xml"), false)
+            .unwrap();
+        assert_eq!(negotiated, want);
+    }
+}
+
+#[test]
+fn many_attributes_with_equal_names_become_elements() {
+    let many: Vec<String> = (0..3000)
+        .map(|n| {
+            let name: String = (0..12)
+                .map(|bit| if n >> bit & 1 == 0 { ' ' } else { '!' })
+                .collect();
+            format!("\"-{name}\":{n}")
+        })
+        .collect();
+    let text = body(Encoding::Xml, &format!("{{\"-ok\":0,{}}}", many.join(",")));
+    let (start, rest) = text.split_once('>').unwrap();
+    let mut names: Vec<&str> = start.split('"').step_by(2).collect();
+    assert_eq!(
+        names.len(),
+        1002,
+        "999 more, the name of the element, and ok"
+    );
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 1002);
+    assert_eq!(rest.matches("</").count(), 2001, "the others and the end");
+}
+
+#[test]
 fn yaml_uses_block_style_and_plain_numbers() {
     assert_eq!(
         body(Encoding::Yaml, BASE),

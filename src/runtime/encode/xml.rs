@@ -1,9 +1,14 @@
 //! The XML writer: members become elements, `-name` attributes, `#text` text, and arrays repeat their element.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::runtime::heavy::is_late;
 use crate::runtime::json::{Object, Out, Value};
+
+/// The maximum number of attributes of an element whose names are made valid. More of them become elements, which may
+/// have equal names, so that few names have to be remembered.
+const MAX_CHANGED: usize = 1000;
 
 /// Writes the document, without declaration or indentation, as in KrakenD.
 ///
@@ -47,25 +52,83 @@ fn named(out: &mut impl Out, name: &str, value: &Value) {
 }
 
 fn object(out: &mut impl Out, name: &str, members: &Object) {
+    let mut names = AttributeNames::new(members);
     let attributes = members.iter().filter_map(|(member, value)| {
         let attribute = attribute_of(member, value)?;
-        Some((name_of(attribute), text_of(value)))
+        Some((names.next(attribute)?, text_of(value)))
     });
     open(out, name, attributes, false);
+    let mut changed = 0;
     let begin = out.size();
     if let Some(text) = members.get("#text") {
         escape(out, &text_of(text));
     }
     for (member, value) in members {
-        if &**member != "#text" && attribute_of(member, value).is_none() {
-            element(out, member, value);
+        if &**member == "#text" {
+            continue;
         }
+        if let Some(attribute) = attribute_of(member, value) {
+            changed += usize::from(!is_name(attribute));
+            if changed <= MAX_CHANGED || is_name(attribute) {
+                continue;
+            }
+        }
+        element(out, member, value);
     }
     if out.size() > begin {
         close(out, name);
     } else {
         out.shorten(begin - 1);
         out.put(b"/>");
+    }
+}
+
+/// The names of an element's attributes. XML allows none twice, but two members may have the same valid name.
+struct AttributeNames<'m> {
+    members: &'m Object,
+    /// Names that were made valid, with the last number that distinguishes equal ones.
+    changed: HashMap<String, usize>,
+    count: usize,
+}
+
+impl<'m> AttributeNames<'m> {
+    fn new(members: &'m Object) -> AttributeNames<'m> {
+        AttributeNames {
+            members,
+            changed: HashMap::new(),
+            count: 0,
+        }
+    }
+
+    /// The name of the next attribute: that of its member if it is valid, otherwise one that no other attribute has.
+    /// `None` if there are too many of these.
+    fn next<'a>(&mut self, attribute: &'a str) -> Option<Cow<'a, str>> {
+        let Cow::Owned(name) = name_of(attribute) else {
+            return Some(Cow::Borrowed(attribute));
+        };
+        self.count += 1;
+        if self.count > MAX_CHANGED {
+            return None;
+        }
+        let mut number = self.changed.get(&name).copied().unwrap_or(0);
+        let mut free = name.clone();
+        while number > 0 || self.is_taken(&free) {
+            number = number.max(1) + 1;
+            free = format!("{name}_{number}");
+            if !self.is_taken(&free) {
+                break;
+            }
+        }
+        self.changed.insert(name, number.max(1));
+        self.changed.entry(free.clone()).or_insert(1);
+        Some(Cow::Owned(free))
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        let member = format!("-{name}");
+        let value = self.members.get(member.as_str());
+        self.changed.contains_key(name)
+            || value.is_some_and(|value| attribute_of(&member, value).is_some())
     }
 }
 
@@ -144,22 +207,37 @@ fn escaped(c: char) -> Option<&'static str> {
 
 /// The name of a member as an XML name. Invalid characters become `_`, so that no member can inject markup.
 fn name_of(member: &str) -> Cow<'_, str> {
-    let first = member.chars().next();
-    if first.is_some_and(starts_name) && member.chars().all(in_name) {
+    if is_name(member) {
         return Cow::Borrowed(member);
     }
     let mut name = String::with_capacity(member.len() + 1);
-    if !first.is_some_and(starts_name) {
+    if !member.starts_with(starts_name) {
         name.push('_');
     }
     name.extend(member.chars().map(|c| if in_name(c) { c } else { '_' }));
     Cow::Owned(name)
 }
 
+/// Whether this is a valid name without a prefix.
+fn is_name(member: &str) -> bool {
+    member.starts_with(starts_name) && member.chars().all(in_name)
+}
+
 fn starts_name(c: char) -> bool {
-    c.is_alphabetic() || c == '_'
+    c == '_' || is_allowed(c) && c.is_alphabetic()
 }
 
 fn in_name(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+    matches!(c, '_' | '-' | '.' | '0'..='9') || is_allowed(c) && c.is_alphanumeric()
+}
+
+/// The range of letters in XML 1.0 §2.3. Some letters and digits of Unicode, such as `ª` and `²`, are outside.
+fn is_allowed(c: char) -> bool {
+    matches!(
+        c,
+        'A'..='Z' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{2070}'..='\u{218f}'
+            | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}'
+            | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}'
+    )
 }
