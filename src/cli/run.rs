@@ -166,7 +166,6 @@ fn serve(
         environment,
         watch: options.watch.clone(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
-        upgrade: options.upgrade,
         reload_state: Arc::default(),
         metrics: Arc::clone(&metrics),
         extras,

@@ -49,8 +49,10 @@ impl std::fmt::Debug for ReloadState {
 pub struct Task {
     /// The name for log lines.
     pub name: String,
-    /// An action that must succeed before the configuration is used, such as binding a port. `check` does not run it.
+    /// An action that must succeed before the configuration is used, such as starting a thread. `check` does not run it.
     pub open: Option<Open>,
+    /// Whether the action replaces what is in use. It comes after all others, so that nothing is replaced if one of them fails.
+    pub replaces: bool,
     pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -69,10 +71,22 @@ impl Task {
         }
     }
 
+    /// Like [`Task::opening`], for an action that replaces what is in use.
+    pub fn replacing(
+        name: impl Into<String>,
+        open: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Task {
+        Task {
+            replaces: true,
+            ..Task::opening(name, open)
+        }
+    }
+
     pub fn new(name: impl Into<String>, run: impl Future<Output = ()> + Send + 'static) -> Task {
         Task {
             name: name.into(),
             open: None,
+            replaces: false,
             run: Box::pin(run),
         }
     }

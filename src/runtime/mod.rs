@@ -24,6 +24,7 @@
 //! | [`agents`] | consumers of queues: their health, and what a stop waits for |
 //! | [`listen`] | the settings of the listener |
 //! | [`methods`] | the registered methods |
+//! | [`own_listener`] | a listening socket that a part of the service serves itself |
 //! | [`readiness`], [`upgrade_state`] | the conditions of `GET /__ready`; what an upgrade passes to the new process |
 //! | [`single_flights`] | single-flight for equal concurrent calls |
 //! | [`clock`] | the clock of limits and caches |
@@ -52,6 +53,7 @@ pub(crate) mod inputs;
 pub(crate) mod json;
 pub(crate) mod listen;
 pub(crate) mod methods;
+pub(crate) mod own_listener;
 pub(crate) mod pipe;
 pub(crate) mod pipeline;
 pub(crate) mod prerouting;

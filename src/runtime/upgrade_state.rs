@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::runtime::own_listener::OwnListener;
+
 /// State that was fetched from elsewhere, and that the process which takes over would have to fetch again.
 pub trait UpgradeState: fmt::Debug + Send + Sync {
     /// The state now, in lines of text. It may contain secrets.
@@ -12,6 +14,11 @@ pub trait UpgradeState: fmt::Debug + Send + Sync {
     /// Takes what the old process gave, for all its states. What does not belong to this one is ignored. Called once with
     /// the whole state, and then with each line that the old process sent later, by [`tell_successor`].
     fn take(&self, given: &str);
+
+    /// The listening socket, if this is one. It is passed on with those of the server.
+    fn listener(&self) -> Option<&OwnListener> {
+        None
+    }
 }
 
 /// The process that takes over from this one.

@@ -22,6 +22,7 @@ use crate::server::control_client;
 use crate::server::gateway::Shared;
 use crate::server::listeners::Listeners;
 use crate::server::new_process::NewProcess;
+use crate::server::own_listeners;
 use crate::server::tickets::Tickets;
 use crate::telemetry::process::resident_bytes;
 use crate::upstream::budget::{self, Decision, Division, Memory, Report};
@@ -279,12 +280,16 @@ pub(super) async fn start(
     new_process: &NewProcess,
     path: &Path,
     listeners: &Listeners,
+    shared: &Shared,
 ) -> Result<(), String> {
     let memory = Memory::process();
     // From now on, requests do not take the memory that the new process needs itself.
     memory.expect_successor();
     wait_for_space().await;
-    let done = new_process.take_over(path, listeners).await;
+    let done = match own_listeners::all(listeners, shared) {
+        Ok(all) => new_process.take_over(path, &all).await,
+        Err(error) => Err(error.to_string()),
+    };
     if done.is_err() {
         memory.keep();
     }

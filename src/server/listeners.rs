@@ -33,6 +33,17 @@ impl Listeners {
         Ok(handle)
     }
 
+    /// The socket at `address`, for an owner that closes it itself: one that another process passed on, or a new one.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub(crate) fn take(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
+        match self.0.iter().position(|(known, _)| *known == address) {
+            Some(at) => Ok(self.0.swap_remove(at).1),
+            None => bind(address),
+        }
+    }
+
     /// Closes the sockets that are not at one of these addresses.
     pub(crate) fn keep(&mut self, addresses: &[SocketAddr]) {
         self.0.retain(|(address, _)| addresses.contains(address));
@@ -59,7 +70,11 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at `address`.
+///
+/// # Errors
+/// The address cannot be bound.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

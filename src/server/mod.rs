@@ -48,6 +48,7 @@ mod large_head;
 pub(crate) mod listeners;
 mod memory;
 pub(crate) mod new_process;
+mod own_listeners;
 pub(crate) mod pages;
 pub(crate) mod process;
 pub(crate) mod proxy_protocol;

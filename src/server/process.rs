@@ -24,6 +24,7 @@ use crate::server::hand_over;
 use crate::server::listeners::Listeners;
 use crate::server::memory;
 use crate::server::new_process::NewProcess;
+use crate::server::own_listeners;
 use crate::server::signals::{SignalAction, Signals};
 use crate::server::socket_transfer::{self, ReceivedSockets, TransferError};
 use crate::server::tls::{Certificates, TlsError};
@@ -294,7 +295,7 @@ impl Process {
     }
 
     async fn give(&self, found: Result<UnixStream, TransferError>) -> Result<(), TransferError> {
-        socket_transfer::give(found?, &self.listeners).await
+        socket_transfer::give(found?, &own_listeners::all(&self.listeners, &self.shared)?).await
     }
 
     /// Starts another process and passes it the sockets.
@@ -309,7 +310,7 @@ impl Process {
             new_process.program.display()
         );
         tokio::select! {
-            done = hand_over::start(new_process, &path, &self.listeners) => done.map(|()| UpgradeEnd::Over),
+            done = hand_over::start(new_process, &path, &self.listeners, &self.shared) => done.map(|()| UpgradeEnd::Over),
             why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
         }
     }
@@ -365,6 +366,7 @@ impl Process {
             let new = certificates.renewed();
             renewed.push((certificates, new.map_err(|error| format!("tls: {error}"))?));
         }
+        own_listeners::add(&loaded.service)?;
         adopt()?;
         // From here on nothing can fail: either the old or the new configuration is in use as a whole.
         for (certificates, new) in renewed {
@@ -391,6 +393,7 @@ impl Process {
             observer.keep_routes(&patterns);
         }
         let old = self.shared.active.swap(Arc::new(Spread::new(active)));
+        own_listeners::close_unused(&old.service, &self.shared);
         let _ = memory::apart(move || drop(old));
         let _ = self.tasks.send(loaded.tasks);
         Ok(())
@@ -420,7 +423,7 @@ impl Process {
         }
         // Until now it has answered health checks, and reloads with the reason why there is none.
         self.control = None;
-        self.listeners.close();
+        own_listeners::close(&mut self.listeners, &self.shared);
         self.accept_loops.close(END).await;
         self.stop.send_replace(true);
         let started = Instant::now();

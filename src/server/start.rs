@@ -31,6 +31,7 @@ use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::hand_over::{self, HandOver};
 use crate::server::listeners::Listeners;
 use crate::server::memory;
+use crate::server::own_listeners;
 use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
 use crate::server::signals::Signals;
 use crate::server::socket_transfer::{self, OldProcess, ReceivedSockets};
@@ -141,6 +142,12 @@ pub(crate) fn run(
         let all = certificates.iter().chain(&admin_certificates);
         crate::server::watch::files(list, certificate_files(all), asks.clone())
     });
+    let later = options.upgrade.then_some(&runtime);
+    own_listeners::start(
+        &shared.active.load().service.upgrade_states,
+        &mut listeners,
+        later,
+    )?;
     // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address, "port")?;
     Memory::process().grant();

@@ -40,8 +40,6 @@ pub(super) struct FileLoader {
     /// The files to watch, with `--watch`.
     pub(super) watch: Option<Arc<WatchList>>,
     pub(super) clients: Arc<Clients>,
-    /// The listeners were taken over from a running process.
-    pub(super) upgrade: bool,
     pub(super) reload_state: Arc<Mutex<ReloadState>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) extras: Extras,
@@ -221,10 +219,11 @@ impl Loader for FileLoader {
         let admin_listeners = self.admin_listeners(&compiled);
         let history = self.history(&compiled);
         let blocks = compiled.blocks;
-        let tasks = compiled.tasks.iter_mut();
+        let (replace, prepare): (Vec<_>, Vec<_>) =
+            compiled.tasks.iter_mut().partition(|task| task.replaces);
+        let tasks = prepare.into_iter().chain(replace);
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
-            upgrade: self.upgrade,
             logger: (Arc::clone(&self.logger), logging),
             access: (Arc::clone(&self.access), Arc::clone(&access_log)),
             told: Arc::clone(&self.told),
@@ -331,7 +330,6 @@ impl Loader for FileLoader {
 /// The parts outside of the server that change with a configuration.
 struct Change {
     opens: Vec<Open>,
-    pub(super) upgrade: bool,
     pub(super) logger: (Arc<Logger>, logger::Prepared),
     pub(super) access: (AccessPlace, Arc<AccessLog>),
     told: Arc<GatewayState>,
@@ -360,18 +358,13 @@ struct Change {
 
 impl Change {
     fn apply(self) -> Result<(), String> {
-        let mut later = Vec::new();
         for open in self.opens {
-            match open() {
-                // The previous process still uses a resource that this one needs, and will release it soon.
-                Err(reason) if self.upgrade => later.push(format!("[SERVICE: Gateway] {reason}")),
-                done => done.map_err(|reason| format!("{reason}\n"))?,
-            }
+            open().map_err(|reason| format!("{reason}\n"))?;
         }
         let (logger, logging) = self.logger;
         logger.switch(logging);
         logger.release(self.lines);
-        for line in later.into_iter().chain(self.warnings) {
+        for line in self.warnings {
             log::warn!("{line}");
         }
         *locked(&self.access.0) = Some(self.access.1);

@@ -43,7 +43,10 @@ impl Api {
         if path == "/logout" && self.logout.is_some() {
             return (!is_post).then_some(Err(StatusCode::METHOD_NOT_ALLOWED));
         }
-        Some(if !self.is_trusted(authorization) {
+        // Then no secret is known either.
+        Some(if !self.revocations.is_open() {
+            Err(StatusCode::SERVICE_UNAVAILABLE)
+        } else if !self.is_trusted(authorization) {
             Err(StatusCode::UNAUTHORIZED)
         } else if !matches!(path, "/revoke" | "/check") {
             Err(StatusCode::NOT_FOUND)

@@ -10,7 +10,7 @@ use super::earlier;
 use super::fleet::{Fleet, share};
 use super::logout::Logout;
 use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
-use super::rpc_server::{Port, RpcAddress, serve};
+use super::rpc_server::{RpcAddress, serve};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator::standalone;
 use crate::ext::context::Compile;
@@ -20,6 +20,7 @@ use crate::ext::redis::SharedStore;
 use crate::ext::reload_state::Task;
 use crate::jose::bloom::{BloomError, BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
+use crate::runtime::own_listener::OwnListener;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 16;
@@ -57,8 +58,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     }
     if let Some(address) = rpc {
         cx.set_fact(Arc::new(RpcAddress(address)));
+        port(address, &revocations, cx);
     }
-    let port = rpc.map(|address| port(address, &revocations, cx));
     if let Some(address) = http {
         cx.set_fact(Arc::new(Api {
             address,
@@ -73,11 +74,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         fleet.clone(),
     )))));
     let secret = block.secret.clone();
-    cx.push(Task::opening("revoker", move || {
-        if let Some(port) = port {
-            port.bind()
-                .map_err(|error| format!("auth/revoker: {}: {error}", port.address()))?;
-        }
+    cx.push(Task::replacing("revoker", move || {
         let opened = revocations.open(&list, &secret, fleet.as_ref());
         opened.map_err(|error| format!("auth/revoker: {error}"))
     }));
@@ -226,20 +223,14 @@ fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Opt
     }
 }
 
-fn port(
-    address: SocketAddr,
-    revocations: &Arc<RevocationAccess>,
-    cx: &mut Compile<'_>,
-) -> Arc<Port> {
-    cx.carry_over(format!("auth/revoker rpc {address}"), |tasks| {
-        let (port, ended) = Port::new(address);
-        let serving = serve(
-            Arc::downgrade(&port),
-            Arc::clone(revocations),
-            !address.ip().is_loopback(),
-            ended,
-        );
+/// The server binds the port, and an upgrade passes it on.
+fn port(address: SocketAddr, revocations: &Arc<RevocationAccess>, cx: &mut Compile<'_>) {
+    let port = cx.carry_over(format!("auth/revoker rpc {address}"), |tasks| {
+        let port = Arc::new(OwnListener::new("auth/revoker", address));
+        let guarded = !address.ip().is_loopback();
+        let serving = serve(port.turn(), Arc::clone(revocations), guarded);
         tasks.push(Task::new("revoker", serving));
         port
-    })
+    });
+    cx.pass_on(port);
 }

@@ -63,10 +63,11 @@ impl RevocationList {
         })
     }
 
-    fn add(&self, element: &[u8]) {
+    /// Whether the list has the element now.
+    fn add(&self, element: &[u8]) -> bool {
         let now = self.clock.now();
         match self.logouts.note(element, now, self.keep) {
-            Noted::Yes => {}
+            Noted::Yes => true,
             Noted::No => {
                 if self.tokens.add(element, now, self.elements) {
                     log::warn!(
@@ -74,10 +75,14 @@ impl RevocationList {
                         self.elements
                     );
                 }
+                true
             }
-            Noted::Full => log::error!(
-                "[SERVICE: Revoker] too many logouts are remembered: the tokens of one user are not revoked"
-            ),
+            Noted::Full => {
+                log::error!(
+                    "[SERVICE: Revoker] too many logouts are remembered: the tokens of one user are not revoked"
+                );
+                false
+            }
         }
     }
 
@@ -219,25 +224,34 @@ impl RevocationAccess {
     /// Revokes the tokens that `element` identifies.
     ///
     /// # Errors
-    /// They are revoked here, but not in the process that takes over: the sender must repeat it.
-    pub(crate) fn add(&self, element: &[u8]) -> Result<(), NotTold> {
-        {
+    /// They are not revoked, or only here and not in the process that takes over: the sender must repeat it.
+    pub(crate) fn add(&self, element: &[u8]) -> Result<(), NotRevoked> {
+        let added = {
             let ledgers = self.ledgers();
-            add_to(&ledgers, element);
+            let added = add_to(&ledgers, element);
             if let Some(fleet) = self.fleet.load().upgrade() {
                 fleet.tell(element);
             }
-        }
+            added
+        };
         // The new process requests the list after it is known here as successor. So either this element is in what it
         // gets, or it gets this line.
-        self.tell_successor(element).inspect_err(|error| {
+        let told = self.tell_successor(element).map_err(NotRevoked::from);
+        added.and(told).inspect_err(|error| {
             log::warn!("[SERVICE: Revoker] a revocation is answered with an error, and must be repeated: {error}");
         })
     }
 
     /// Revokes the tokens that `element` identifies. Another gateway has reported them.
     pub fn learn(&self, element: &[u8]) {
-        add_to(&self.ledgers(), element);
+        // A failure is in the log.
+        let _ = add_to(&self.ledgers(), element);
+    }
+
+    /// Whether revocations have an effect: some list is in use.
+    pub(super) fn is_open(&self) -> bool {
+        let ledgers = self.ledgers();
+        ledgers.iter().any(|list| list.strong_count() > 0)
     }
 
     /// Whether an element is in the newest list.
@@ -257,10 +271,32 @@ impl RevocationAccess {
     }
 }
 
-fn add_to(ledgers: &[Weak<RevocationList>], element: &[u8]) {
+/// Why a revocation must be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotRevoked {
+    #[error("no list of revoked tokens is in use")]
+    NoList,
+    #[error("too many logouts are remembered")]
+    Full,
+    #[error(transparent)]
+    NotTold(#[from] NotTold),
+}
+
+/// Adds the element to all lists.
+///
+/// # Errors
+/// A list has no space for it, or there is none.
+fn add_to(ledgers: &[Weak<RevocationList>], element: &[u8]) -> Result<(), NotRevoked> {
+    let mut added = Err(NotRevoked::NoList);
     for list in ledgers.iter().filter_map(Weak::upgrade) {
-        list.add(element);
+        let has = list.add(element);
+        if !has {
+            added = Err(NotRevoked::Full);
+        } else if added == Err(NotRevoked::NoList) {
+            added = Ok(());
+        }
     }
+    added
 }
 
 impl fmt::Debug for RevocationAccess {

@@ -3,19 +3,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::gob::number_bytes;
 use super::revocation_list::RevocationAccess;
 use super::session::Session;
+use crate::runtime::own_listener::Turn;
 
 /// Connections whose client has proved that it may revoke tokens. More of them are closed.
 const CONNECTIONS: usize = 32;
@@ -28,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_secs(30);
 /// The time to receive a message that has started, and to send a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval between attempts to bind the port while another process releases it.
+/// The pause after a failure that may pass, such as a lack of file descriptors.
 const RETRY: Duration = Duration::from_millis(250);
 /// The maximum length of the first line, which is `AUTH` and the secret.
 const MAX_LINE_BYTES: usize = 1024;
@@ -37,96 +38,17 @@ const MAX_LINE_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub struct RpcAddress(pub SocketAddr);
 
-/// The RPC port of a configuration. Its task ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Port {
-    address: SocketAddr,
-    bound: Mutex<Bound>,
-    _running: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-enum Bound {
-    No,
-    /// Bound, but not accepting yet.
-    Waiting(std::net::TcpListener),
-    Served,
-}
-
-impl Port {
-    /// A port that is not bound yet, and a receiver that stops its task.
-    pub(super) fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
-        let (running, ended) = watch::channel(false);
-        let port = Port {
-            address,
-            bound: Mutex::new(Bound::No),
-            _running: running,
-        };
-        (Arc::new(port), ended)
-    }
-
-    /// The configured address.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Binds the port, unless it is already bound.
-    ///
-    /// # Errors
-    /// Another process uses the port.
-    pub(super) fn bind(&self) -> io::Result<()> {
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*bound, Bound::No) {
-            let listener = std::net::TcpListener::bind(self.address)?;
-            listener.set_nonblocking(true)?;
-            *bound = Bound::Waiting(listener);
-        }
-        Ok(())
-    }
-
-    /// The actual address, for tests with port 0.
-    #[cfg(test)]
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        match &*self.bound.lock().unwrap_or_else(PoisonError::into_inner) {
-            Bound::Waiting(listener) => listener.local_addr().ok(),
-            _ => None,
-        }
-    }
-
-    fn take(&self) -> io::Result<Option<std::net::TcpListener>> {
-        self.bind()?;
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(match std::mem::replace(&mut *bound, Bound::Served) {
-            Bound::Waiting(listener) => Some(listener),
-            _ => None,
-        })
-    }
-}
-
-/// Serves the port until its owner is dropped. If the port is not available, because the previous process still has
-/// it, binding is repeated.
-pub(super) async fn serve(
-    port: std::sync::Weak<Port>,
-    revocations: Arc<RevocationAccess>,
-    guarded: bool,
-    mut ended: watch::Receiver<bool>,
-) {
+/// Serves the port from the moment when the server has bound it, or has taken it over, until it is closed.
+pub(super) async fn serve(mut turn: Turn, revocations: Arc<RevocationAccess>, guarded: bool) {
     let listener = loop {
-        let Some(port) = port.upgrade() else { return };
-        match port.take() {
-            Ok(Some(listener)) => break listener,
-            Ok(None) => return,
-            Err(error) => log::warn!("[SERVICE: Bloomfilter] {}: {error}", port.address),
-        }
-        drop(port);
-        tokio::time::sleep(RETRY).await;
-    };
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            log::error!("[SERVICE: Bloomfilter] {error}");
+        let Some(opened) = turn.opened().await else {
             return;
+        };
+        match opened.and_then(TcpListener::from_std) {
+            Ok(listener) => break listener,
+            Err(error) => log::warn!("[SERVICE: Bloomfilter] {error}"),
         }
+        tokio::time::sleep(RETRY).await;
     };
     log::debug!("[SERVICE: Bloomfilter] Service registered successfully");
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -151,7 +73,7 @@ pub(super) async fn serve(
                 Err(_) => tokio::time::sleep(RETRY).await,
             },
             Some(_) = talking.join_next(), if !talking.is_empty() => {}
-            changed = ended.changed() => if changed.is_err() { return },
+            () = turn.closed() => return,
         }
     }
 }

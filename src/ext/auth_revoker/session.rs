@@ -1,7 +1,7 @@
 //! One session of Go's `net/rpc`, without the socket.
 
 use super::gob::{Decoder, GobError, Value, write_run, write_uint};
-use super::revocation_list::RevocationAccess;
+use super::revocation_list::{NotRevoked, RevocationAccess};
 
 /// The state of a client: the types that it described, and the types that we described to it.
 #[derive(Debug, Default)]
@@ -152,10 +152,17 @@ fn outcome(method: &[u8], argument: &Value, revocations: &RevocationAccess) -> O
             let added = elements().try_for_each(|element| revocations.add(element));
             match added {
                 Ok(()) => Outcome::Added(elements().count() as u64),
-                Err(_) => Outcome::Failed(
-                    "bloomfilter: the process that takes over was not told: call again",
-                ),
+                Err(error) => Outcome::Failed(match error {
+                    NotRevoked::NoList => "bloomfilter: no list of revoked tokens is in use",
+                    NotRevoked::Full => "bloomfilter: too many logouts are remembered",
+                    NotRevoked::NotTold(_) => {
+                        "bloomfilter: the process that takes over was not told: call again"
+                    }
+                }),
             }
+        }
+        b"BloomfilterRPC.Check" if !revocations.is_open() => {
+            Outcome::Failed("bloomfilter: no list of revoked tokens is in use")
         }
         b"BloomfilterRPC.Check" => Outcome::Checked(
             elements()

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::gob::{Decoder, Value, write_run};
 use super::revocation_list::{RevocationAccess, RevocationList, TokenRevocation};
-use super::rpc_server::{Port, serve};
+use super::rpc_server::serve;
 use super::session::Session;
 use super::{Api, SERVICE};
 use crate::ext::identity::{Revocation, Revoker};
@@ -15,8 +15,10 @@ use crate::ext::testing::File;
 use crate::jose::Claims;
 use crate::jose::bloom::{BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
+use crate::runtime::own_listener::OwnListener;
 
 mod changes;
+mod no_list;
 
 const SECRET: &str = "a secret of some length";
 
@@ -155,21 +157,18 @@ fn only_listed_claims_that_are_strings_are_looked_up() {
 fn served(
     guarded: bool,
 ) -> (
-    Arc<Port>,
+    OwnListener,
     Arc<RevocationAccess>,
     Arc<RevocationList>,
     std::net::SocketAddr,
 ) {
     let (revocations, list) = revocations();
-    let (port, ended) = Port::new("127.0.0.1:0".parse().unwrap());
-    port.bind().unwrap();
-    let address = port.local_addr().unwrap();
-    tokio::spawn(serve(
-        Arc::downgrade(&port),
-        Arc::clone(&revocations),
-        guarded,
-        ended,
-    ));
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let port = OwnListener::new("auth/revoker", address);
+    tokio::spawn(serve(port.turn(), Arc::clone(&revocations), guarded));
+    port.open(socket);
     (port, revocations, list, address)
 }
 
@@ -350,25 +349,6 @@ fn revoked_tokens_stay_revoked_after_a_reload() {
     for revoker in [before, after] {
         assert!(revoker.0.is_revoked(&claims(r#"{"jti": "J1"}"#)));
     }
-}
-
-#[test]
-fn a_port_in_use_stops_the_start_but_not_the_check() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let mut file = File::new(&BLOCK.replace('{', &format!("{{\"port\": {port}, ")));
-    file.service(&SERVICE);
-    assert_eq!(file.config_errors(), 0);
-    let (_, tasks) = file.work();
-    let opened: Result<(), String> = tasks
-        .into_iter()
-        .filter_map(|mut task| task.open.take())
-        .try_for_each(|open| open());
-    assert!(
-        opened
-            .unwrap_err()
-            .starts_with(&format!("auth/revoker: 127.0.0.1:{port}: "))
-    );
 }
 
 #[test]

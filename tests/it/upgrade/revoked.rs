@@ -1,7 +1,8 @@
 //! Revoked tokens stay revoked through upgrades, whatever changes in the file and whenever they are revoked.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -127,4 +128,96 @@ fn revocations_that_are_answered_during_an_upgrade_are_kept() {
         );
     }
     drop(new);
+}
+
+/// A captured message of a client of KrakenD that revokes `jti-J1`.
+const ADD: &[u8] = b"\x2e\x7f\x03\x01\x01\x07Request\x01\xff\x80\0\x01\x02\x01\x0dServiceMethod\x01\x0c\0\x01\x03Seq\x01\x06\0\0\0\x17\xff\x80\x01\x12BloomfilterRPC.Add\0\x21\xff\x81\x03\x01\x01\x08AddInput\x01\xff\x82\0\x01\x01\x01\x05Elems\x01\xff\x84\0\0\0\x17\xff\x83\x02\x01\x01\x09[][]uint8\x01\xff\x84\0\x01\x0a\0\0\x0c\xff\x82\x01\x01\x06jti-J1\0";
+/// The end of the response, with the count 1.
+const ADDED: &[u8] = b"\xff\x82\x01\x02\0";
+
+/// Revokes `jti-J1` over the RPC port.
+fn add(port: u16) -> io::Result<()> {
+    let mut client = TcpStream::connect(("127.0.0.1", port))?;
+    client.set_read_timeout(Some(LIMIT))?;
+    client.write_all(ADD)?;
+    let (mut response, mut more) = (Vec::new(), [0; 256]);
+    while !response.ends_with(ADDED) {
+        match client.read(&mut more)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => response.extend_from_slice(&more[..length]),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_passes_the_rpc_port_on() {
+    let signer = Signer::es256("k");
+    let backend =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let (http, rpc) = (ports::free(), ports::free());
+    let mut file: Value = service(&backend.url(), http, 1000, 600).parse().unwrap();
+    file["extra_config"]["auth/revoker"]["port"] = json!(rpc);
+    let keys = signer.jwks();
+    let old = Gateway::start_with(&file.to_string(), &[("keys.json", &keys)]);
+    let statuses = || {
+        ["J0", "J1", "J2"].map(|id| {
+            let mut claims = tokens::claims("api");
+            claims["jti"] = json!(id);
+            let token = format!("Bearer {}", signer.token(&claims));
+            old.get_with("/x", &[("Authorization", &token)]).status
+        })
+    };
+    crate::cluster::revoke(http, "J0");
+    let stop = AtomicBool::new(false);
+    let (refused, new) = thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let mut refused = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                refused.extend(TcpStream::connect(("127.0.0.1", rpc)).err());
+                pause(Duration::from_millis(1));
+            }
+            refused
+        });
+        let new = upgrade(&old);
+        stop.store(true, Ordering::SeqCst);
+        (connecting.join().unwrap(), new)
+    });
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(statuses(), [401, 200, 200]);
+    add(rpc).unwrap();
+    assert_eq!(statuses(), [401, 401, 200]);
+    crate::cluster::revoke(http, "J2");
+    assert_eq!(statuses(), [401, 401, 401]);
+    let log = Successor::log(&old);
+    assert!(!log.contains("in use"), "{log}");
+    drop(new);
+}
+
+#[test]
+fn a_reload_with_an_rpc_port_in_use_changes_nothing() {
+    let signer = Signer::es256("k");
+    let (http, rpc) = (ports::free(), ports::free());
+    let mut file: Value = service("http://127.0.0.1:1", http, 1000, 600)
+        .parse()
+        .unwrap();
+    file["extra_config"]["auth/revoker"]["port"] = json!(rpc);
+    let old = Gateway::start_with(&file.to_string(), &[("keys.json", &signer.jwks())]);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let other = taken.local_addr().unwrap().port();
+    file["extra_config"]["auth/revoker"]["port"] = json!(other);
+    file["extra_config"]["auth/revoker"]["secret"] = json!("another secret of many letters");
+    fs::write(old.config_path(), file.to_string()).unwrap();
+    old.signal("HUP");
+    old.tells(&format!("auth/revoker: 127.0.0.1:{other}: "));
+    // The old secret is still the right one.
+    crate::cluster::revoke(http, "J0");
+    add(rpc).unwrap();
+    drop(taken);
+    old.signal("HUP");
+    old.tells("Configuration reloaded");
+    eventually("the old port is closed", LIMIT, || {
+        TcpStream::connect(("127.0.0.1", rpc)).is_err()
+    });
+    add(other).unwrap();
 }
