@@ -23,8 +23,9 @@ fn of(service: &Service) -> impl Iterator<Item = &OwnListener> {
     states.filter_map(|state| state.listener())
 }
 
-/// Opens those of a service that starts, which are among its states. After an upgrade (`later` runs tasks) an address that is still in use is bound as
-/// soon as it is free: a previous process of an older version keeps it until it stops.
+/// Opens those of a service that starts, which are among its states. After an upgrade (`later` runs tasks) an address that
+/// is still in use is bound as soon as it is free: a process of an older version does not pass it on, and closes it when it
+/// drains.
 ///
 /// # Errors
 /// An address cannot be bound.
