@@ -16,7 +16,7 @@ use crate::config::load::{self, Format};
 use crate::config::{Environment, Finding, flexible};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
-use crate::ext::{CertificateInUse, Open, ReloadState, StapleInUse};
+use crate::ext::{CertificateInUse, Open, ReloadState, StapleInUse, Task};
 use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
@@ -219,11 +219,8 @@ impl Loader for FileLoader {
         let admin_listeners = self.admin_listeners(&compiled);
         let history = self.history(&compiled);
         let blocks = compiled.blocks;
-        let (replace, prepare): (Vec<_>, Vec<_>) =
-            compiled.tasks.iter_mut().partition(|task| task.replaces);
-        let tasks = prepare.into_iter().chain(replace);
         let change = Change {
-            opens: tasks.filter_map(|task| task.open.take()).collect(),
+            opens: opens(&mut compiled.tasks),
             logger: (Arc::clone(&self.logger), logging),
             access: (Arc::clone(&self.access), Arc::clone(&access_log)),
             told: Arc::clone(&self.told),
@@ -327,6 +324,13 @@ impl Loader for FileLoader {
     }
 }
 
+/// What must succeed before a configuration is used. What replaces state in use comes last.
+fn opens(tasks: &mut [Task]) -> Vec<Open> {
+    let (replace, prepare): (Vec<_>, Vec<_>) = tasks.iter_mut().partition(|task| task.replaces);
+    let tasks = prepare.into_iter().chain(replace);
+    tasks.filter_map(|task| task.open.take()).collect()
+}
+
 /// The parts outside of the server that change with a configuration.
 struct Change {
     opens: Vec<Open>,
@@ -403,4 +407,22 @@ impl Change {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The value is always replaced as a whole, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_replaced_before_everything_else_has_succeeded() {
+        let fails = |name: &'static str| move || Err(name.to_owned());
+        let mut tasks = [
+            Task::replacing("list", fails("list")),
+            Task::new("upkeep", async {}),
+            Task::opening("thread", fails("thread")),
+        ];
+        let names = opens(&mut tasks).into_iter().map(|open| open());
+        let names: Vec<_> = names.filter_map(Result::err).collect();
+        assert_eq!(names, ["thread", "list"]);
+    }
 }
