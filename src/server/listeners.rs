@@ -2,20 +2,56 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The requested length of the accept queue. The system may use a lower limit.
 const BACKLOG: i32 = 65_535;
 
+/// How long a process that has ended may still have its addresses: the system closes its sockets one after the other.
+const ENDING: Duration = Duration::from_secs(2);
+/// How often to try again meanwhile.
+const POLL: Duration = Duration::from_millis(20);
+
 /// Listening sockets, by the requested address.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(Vec<(SocketAddr, TcpListener)>);
+pub(crate) struct Listeners {
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    /// Until then, addresses in use are expected to become free.
+    patience: Option<Instant>,
+}
 
 impl Listeners {
     /// Sockets that another process passed on.
     pub(crate) fn given(sockets: Vec<(SocketAddr, TcpListener)>) -> Listeners {
-        Listeners(sockets)
+        Listeners {
+            sockets,
+            patience: None,
+        }
+    }
+
+    /// None: the process that had them ended without passing them on.
+    pub(crate) fn of_ended() -> Listeners {
+        Listeners {
+            sockets: Vec::new(),
+            patience: Some(Instant::now() + ENDING),
+        }
+    }
+
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        loop {
+            match bind(address) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.patience.is_some_and(|end| Instant::now() < end) =>
+                {
+                    thread::sleep(POLL);
+                }
+                bound => return bound,
+            }
+        }
     }
 
     /// Ensures that there is a listener at `address`, and returns a handle of its socket for the accept loop.
@@ -23,13 +59,13 @@ impl Listeners {
     /// # Errors
     /// The address cannot be bound, or no file descriptor is left.
     pub(crate) fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
-        let known = self.0.iter().find(|(known, _)| *known == address);
+        let known = self.sockets.iter().find(|(known, _)| *known == address);
         if let Some((_, listener)) = known {
             return listener.try_clone();
         }
-        let listener = bind(address)?;
+        let listener = self.bind(address)?;
         let handle = listener.try_clone()?;
-        self.0.push((address, listener));
+        self.sockets.push((address, listener));
         Ok(handle)
     }
 
@@ -38,25 +74,27 @@ impl Listeners {
     /// # Errors
     /// The address cannot be bound.
     pub(crate) fn take(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
-        match self.0.iter().position(|(known, _)| *known == address) {
-            Some(at) => Ok(self.0.swap_remove(at).1),
-            None => bind(address),
+        let at = self.sockets.iter().position(|(known, _)| *known == address);
+        match at {
+            Some(at) => Ok(self.sockets.swap_remove(at).1),
+            None => self.bind(address),
         }
     }
 
     /// Closes the sockets that are not at one of these addresses.
     pub(crate) fn keep(&mut self, addresses: &[SocketAddr]) {
-        self.0.retain(|(address, _)| addresses.contains(address));
+        self.sockets
+            .retain(|(address, _)| addresses.contains(address));
     }
 
     /// Closes all of them. The system rejects connections once the accept loops have dropped their handles too.
     pub(crate) fn close(&mut self) {
-        self.0.clear();
+        self.sockets.clear();
     }
 
     /// Each socket with its address.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &TcpListener)> {
-        self.0
+        self.sockets
             .iter()
             .map(|(address, listener)| (*address, listener))
     }
@@ -119,5 +157,20 @@ mod tests {
         drop(handle);
         assert!(TcpStream::connect(port).is_err());
         assert!(is_free(port));
+    }
+
+    #[test]
+    fn an_address_of_a_process_that_ends_is_awaited() {
+        let held = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = held.local_addr().unwrap();
+        let mut others = Listeners::default();
+        assert!(others.listen(address).is_err());
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        let mut listeners = Listeners::of_ended();
+        assert!(listeners.listen(address).is_ok());
+        closing.join().unwrap();
     }
 }

@@ -120,7 +120,10 @@ async fn taken(socket: &UnixListener, from: &OldProcess) -> ReceivedSockets {
             }
             () = tokio::time::sleep(POLL) => {
                 if listeners::is_free(from.address) {
-                    return ReceivedSockets::default();
+                    return ReceivedSockets {
+                        listeners: Listeners::of_ended(),
+                        old: None,
+                    };
                 }
             }
         }
