@@ -305,6 +305,8 @@ impl Shared for Store {
                 Err(_) => {
                     self.health.failed("no response in time");
                     if self.health.rests() {
+                        // Its response ends the rest, also if no other one is awaited.
+                        tokio::spawn(asked);
                         Taken::Failed
                     } else {
                         Taken::Late(asked)
@@ -412,71 +414,4 @@ fn hex_sha1(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use smallvec::smallvec;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
-    use super::*;
-
-    /// The port of a server that responds to each script with 5 remaining tokens, when `released` says so.
-    async fn slow_server(mut released: UnboundedReceiver<()>) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                let is_script = String::from_utf8_lossy(&buffer[..read]).contains("EVALSHA");
-                let reply: &[u8] = if is_script {
-                    released.recv().await;
-                    b"*2\r\n:1\r\n:5\r\n"
-                } else {
-                    b"+OK\r\n"
-                };
-                stream.write_all(reply).await.unwrap();
-            }
-        });
-        port
-    }
-
-    /// The response that such a server still owes to the store, and the time of the query.
-    async fn late(released: UnboundedReceiver<()>) -> (Store, Late, Instant) {
-        let port = slow_server(released).await;
-        let server = Server::from_url(&format!("redis://127.0.0.1:{port}")).unwrap();
-        let options = StoreOptions::new(1, Duration::from_millis(5));
-        let store = Store::new(server, options, Clock::manual());
-        store.connect().await;
-        let asked = Instant::now();
-        let one = Ask {
-            key: "a".to_owned(),
-            rate: Rate::new(1.0, 6),
-            keep: Duration::from_secs(60),
-        };
-        match store.take(smallvec![one]).await {
-            Taken::Late(late) => (store, late, asked),
-            Taken::Verdict(_) | Taken::Failed => panic!("no late response"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_late_response_is_used() {
-        let (release, released) = unbounded_channel();
-        let (_store, late, _) = late(released).await;
-        release.send(()).unwrap();
-        let expected = SharedVerdict(smallvec![Verdict::Allowed { left: 5 }]);
-        assert_eq!(late.await, Some(expected));
-    }
-
-    #[tokio::test]
-    async fn the_wait_for_a_response_ends_when_the_silent_connection_is_closed() {
-        let (_release, released) = unbounded_channel();
-        let (_store, late, asked) = late(released).await;
-        assert_eq!(late.await, None);
-        // Earlier ones are used.
-        assert!(asked.elapsed() >= Duration::from_secs(2));
-    }
-}
+mod tests;

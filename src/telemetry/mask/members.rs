@@ -133,7 +133,10 @@ fn secret_in(
     let end = value.find(is_end).unwrap_or(value.len());
     let word = value[..end].trim_end();
     let is_harmless = matches!(word, "" | "null" | "true" | "false" | MASK);
-    (!is_harmless).then_some((0, word.len()))
+    // A status: an authorization code (RFC 6749 §4.1.2) is longer.
+    let is_status =
+        name.eq_ignore_ascii_case("code") && word.len() == 3 && word.parse::<u16>().is_ok();
+    (!is_harmless && !is_status).then_some((0, word.len()))
 }
 
 /// A quote, which has backslashes before it if its text is quoted in another one.

@@ -258,6 +258,10 @@ fn secret_members_in_our_sentences_are_masked() {
             r#"{"token":null,"key":true,"secret":""}"#,
         ),
         (r#""key": no value"#, r#""key": no value"#),
+        (
+            r#"{"code": 400, "a": {"code": 4001}}"#,
+            r#"{"code": 400, "a": {"code": ***}}"#,
+        ),
         (r#"at %7B%22token%22:%22S%22%7D end"#, "at *** end"),
     ] {
         assert_eq!(masked_text(text), shown, "{text}");
