@@ -17,7 +17,7 @@ use crate::jose::SubjectToken;
 use crate::runtime::failure::Failure;
 use crate::runtime::request::{GivenId, Head, Notes};
 use crate::runtime::response::{Fields, Response};
-use crate::runtime::single_flights::{Digest, SingleFlights};
+use crate::runtime::single_flights::{Digest, Patience, SingleFlights};
 use crate::upstream::{CallBody, Incoming, Outgoing};
 
 /// A step around the router. It sees every request, including those that end in 404 or 405.
@@ -307,14 +307,14 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
     fn learn(&self, sent: &HeaderMap, took: Duration, is_shared: bool);
 
     /// How long a call waits for an equal one, if its request ends in `remaining`. With zero it does not wait, but uses
-    /// the response of the equal call if that arrives first. `None`: it does not take part.
+    /// the response to an equal call if that arrives first. `None`: it does not take part.
     fn wait(
         &self,
         key: &CacheKey,
         sent: &HeaderMap,
         found: &Lookup,
         remaining: Duration,
-    ) -> Option<Duration>;
+    ) -> Option<Patience>;
 }
 
 /// The content of a store of responses.

@@ -15,7 +15,7 @@ use super::key::{KeyRules, digest_of};
 use super::waits::Waits;
 use crate::runtime::clock::Clock;
 use crate::runtime::response::Fields;
-use crate::runtime::single_flights::SingleFlights;
+use crate::runtime::single_flights::{Patience, SingleFlights};
 use crate::runtime::step::{CacheKey, CacheUsage, Lookup, ResponseCache};
 use crate::upstream::budget::Budget;
 use crate::upstream::cache_control::CacheControl;
@@ -180,7 +180,7 @@ impl ResponseCache for Cache {
         sent: &HeaderMap,
         found: &Lookup,
         remaining: Duration,
-    ) -> Option<Duration> {
+    ) -> Option<Patience> {
         if self.max_wait == Some(Duration::ZERO) {
             return None;
         }

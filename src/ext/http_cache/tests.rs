@@ -365,7 +365,8 @@ impl Bench {
     fn wait(&self, sent: &[(&str, &str)]) -> Option<Duration> {
         let (key, sent) = (self.cache.key_of(sent), headers(sent));
         let found = self.cache.lookup(&key, &sent);
-        self.cache.wait(&key, &sent, &found, Duration::from_secs(2))
+        let patience = self.cache.wait(&key, &sent, &found, Duration::from_secs(2));
+        patience.map(|patience| patience.most)
     }
 
     fn learn(&self, sent: &[(&str, &str)], is_shared: bool) {

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::runtime::single_flights::Patience;
+
 /// So many responses are remembered.
 const RESPONSES: usize = 16;
 
-/// From so many responses on, none or few that could not be shared are evidence that the next one can.
+/// From so many responses on, one in eight that could not be shared is no evidence that the next one cannot.
 const ENOUGH: u32 = 8;
 
-/// So many responses that could not be shared are evidence that the next one cannot be shared either.
+/// So many responses of one kind, and none or few of the other kind, are evidence that the next one is of this kind.
 const SOME: u32 = 3;
 
 /// A call waits for this part of its time, less `RESERVE`, if nothing is known about the responses to equal calls. It
@@ -32,17 +34,22 @@ const RESERVE: Duration = Duration::from_millis(50);
 ///
 /// | the last sixteen responses | how long a call waits |
 /// |---|---|
-/// | none | the safe start |
+/// | none, or fewer than three, all shared, and the usual time does not fit | the safe start |
 /// | all shared, the usual time fits | twice as long as they usually need, or a tenth of the remaining time. Beyond that the leading call is late, and may be of another kind |
-/// | all shared, at least eight | at least as long as the slowest one needs, but such that the usual time is left. Without this limit if the usual time does not fit: the response will serve all |
-/// | all shared, fewer than eight, the usual time does not fit | the safe start |
-/// | at most one in eight could not be shared | as if all were shared, such that the slowest of the others is left. If that does not fit, as long as the usual response needs |
+/// | all shared, at least eight, the usual time fits | at least as long as the slowest one needs, but such that the usual time is left |
+/// | all shared, at least three, the usual time does not fit | to its end: the response will serve all |
+/// | at most one in eight could not be shared | as if all were shared, such that the slowest of the others is left. If only that does not fit, as long as the usual response needs |
 /// | more could not be shared | the safe start; not longer than the usual response is worth waiting for |
 /// | at least three could not be shared, and four times as many as were shared | not at all |
 ///
 /// Where the store has an expired response to an equal call, its own time counts: the call waits for twice as long as
-/// this needs, or a tenth of the remaining time, if it fits; and as long as it needs if it does not fit, and at most one
-/// in eight of the last responses could not be shared. Of this and the table, the longer time applies.
+/// this needs, or a tenth of the remaining time, if it fits; and to its end if it does not fit, and at most one in eight
+/// of the last responses could not be shared. Of this and the table, the longer time applies.
+///
+/// Not all calls that wait to their end may depend on one response. So the first of them makes its own call when it has
+/// just enough time left for the usual one, and the others use the response that comes first. If a call fails, another
+/// one is made at once as long as there is enough time. So a slow response costs two calls, and one failure costs at most
+/// one request.
 ///
 /// A configured time is the longest that a call waits. The call waits that long while at most one in eight responses
 /// could not be shared, but leaves the usual time if that fits.
@@ -93,14 +100,19 @@ impl Recent {
         remaining: Duration,
         known: Option<Duration>,
         most: Option<Duration>,
-    ) -> Duration {
+    ) -> Patience {
         let seen = self.seen();
+        let usual = known.max(seen.usual).map(needed).unwrap_or_default();
         let known = known.map(|took| seen.wait_for_known(took, remaining));
         let learned = seen.wait(remaining).max(known.unwrap_or_default());
-        match most {
+        let most = match most {
             None => learned,
             Some(most) if seen.are_shared() => most.min(seen.longest(remaining)),
             Some(most) => most.min(learned),
+        };
+        Patience {
+            own: remaining.saturating_sub(usual).min(most),
+            most,
         }
     }
 
@@ -158,9 +170,12 @@ impl Seen {
             return self.wait_for_shared(usual, start, remaining);
         }
         if self.are_shared() {
-            return worthwhile(usual, self.slowest_unshared, remaining)
-                .unwrap_or(needed(usual))
-                .min(remaining);
+            let fits = worthwhile(usual, usual, remaining).is_some();
+            return worthwhile(usual, self.slowest_unshared, remaining).unwrap_or(if fits {
+                needed(usual)
+            } else {
+                remaining
+            });
         }
         let slowest = self.slowest_unshared.max(self.slowest_shared);
         worthwhile(usual, slowest, remaining)
@@ -175,7 +190,7 @@ impl Seen {
         match worthwhile(usual, usual, remaining) {
             Some(wait) if self.shared >= ENOUGH => wait.max(needed(self.slowest_shared).min(left)),
             Some(wait) => wait,
-            None if self.shared >= ENOUGH => needed(self.slowest_shared).min(remaining),
+            None if self.shared >= SOME => remaining,
             None => start.min(left),
         }
     }
@@ -184,7 +199,7 @@ impl Seen {
     fn wait_for_known(&self, took: Duration, remaining: Duration) -> Duration {
         match worthwhile(took, took, remaining) {
             Some(wait) => wait,
-            None if self.are_shared() => needed(took).min(remaining),
+            None if self.are_shared() => remaining,
             None => Duration::ZERO,
         }
     }
@@ -217,241 +232,4 @@ fn worthwhile(usual: Duration, own: Duration, remaining: Duration) -> Option<Dur
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The time of a request.
-    const ALL: Duration = Duration::from_secs(2);
-
-    fn ms(number: u64) -> Duration {
-        Duration::from_millis(number)
-    }
-
-    /// The calls that a burst of ten equal requests makes, and the requests that get no response in time.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Outcome {
-        calls: u32,
-        lost: u32,
-    }
-
-    const ONE_CALL: Outcome = Outcome { calls: 1, lost: 0 };
-
-    const TEN_CALLS: Outcome = Outcome { calls: 10, lost: 0 };
-
-    /// A backend, and what is known about it.
-    #[derive(Debug, Default)]
-    struct Backend {
-        recent: Recent,
-        max_wait: Option<Duration>,
-    }
-
-    impl Backend {
-        /// Ten equal requests for what was not requested before. The response takes `took`.
-        fn burst(&self, took: u64, is_shared: bool) -> Outcome {
-            self.burst_for(None, took, is_shared)
-        }
-
-        /// Ten equal requests for what took `known` before, and was shared.
-        fn burst_for(&self, known: Option<u64>, took: u64, is_shared: bool) -> Outcome {
-            let took = ms(took);
-            let wait = self.recent.wait(ALL, known.map(ms), self.max_wait);
-            let waited = wait.min(took);
-            let outcome = if is_shared && took <= wait {
-                ONE_CALL
-            } else {
-                let is_late = !is_shared && waited + took > ALL;
-                Outcome {
-                    calls: 10,
-                    lost: if is_late { 9 } else { 0 },
-                }
-            };
-            self.recent.learn(took, is_shared);
-            outcome
-        }
-
-        /// A backend that responded like this before, so often.
-        fn after(times: usize, took: u64, is_shared: bool) -> Backend {
-            Backend::default().and(times, took, is_shared)
-        }
-
-        fn and(self, times: usize, took: u64, is_shared: bool) -> Backend {
-            for _ in 0..times {
-                self.recent.learn(ms(took), is_shared);
-            }
-            self
-        }
-    }
-
-    #[test]
-    fn fast_shared_responses_make_one_call() {
-        let backend = Backend::default();
-        for _ in 0..30 {
-            assert_eq!(backend.burst(200, true), ONE_CALL);
-        }
-        // Also in a spell in which they take a few times as long.
-        for took in [400, 600, 800] {
-            assert_eq!(backend.burst_for(Some(took / 2), took, true), ONE_CALL);
-        }
-    }
-
-    #[test]
-    fn slow_shared_responses_make_one_call_once_known() {
-        for took in [1200, 1700] {
-            let backend = Backend::default();
-            for number in 0..30 {
-                let expected = if number < ENOUGH { TEN_CALLS } else { ONE_CALL };
-                assert_eq!(backend.burst(took, true), expected, "{took} {number}");
-            }
-            // Earlier where an equal call was shared.
-            let backend = Backend::after(1, took, true);
-            assert_eq!(backend.burst_for(Some(took), took, true), ONE_CALL);
-        }
-    }
-
-    #[test]
-    fn no_call_waits_for_responses_that_are_not_shared() {
-        for took in [50, 1600] {
-            let backend = Backend::default();
-            for _ in 0..30 {
-                assert_eq!(backend.burst(took, false), TEN_CALLS);
-            }
-            assert_eq!(backend.recent.wait(ALL, None, None), Duration::ZERO);
-            assert_eq!(backend.recent.wait(ALL, None, Some(ALL)), Duration::ZERO);
-        }
-    }
-
-    #[test]
-    fn calls_wait_again_when_responses_are_shared_again() {
-        let backend = Backend::after(100, 50, false);
-        let outcomes: Vec<_> = (0..5).map(|_| backend.burst(50, true)).collect();
-        assert_eq!(outcomes.last(), Some(&ONE_CALL));
-    }
-
-    #[test]
-    fn one_slow_response_does_not_stop_the_sharing_of_fast_ones() {
-        for usual in [50, 200, 300] {
-            for before in [1, 2, 7, 8, 20] {
-                let backend = Backend::after(before, usual, true).and(1, 1700, true);
-                for _ in 0..20 {
-                    assert_eq!(backend.burst(usual, true), ONE_CALL, "{before}");
-                }
-            }
-        }
-        // Nor one that is not shared, if others fit beside it or it is rare.
-        for (usual, before) in [(50, 1), (200, 1), (300, 7), (500, 15)] {
-            let backend = Backend::after(before, usual, true).and(1, 1700, false);
-            assert_eq!(backend.burst(usual, true), ONE_CALL, "{usual}");
-        }
-    }
-
-    #[test]
-    fn no_request_is_lost_where_slow_private_and_fast_public_responses_mix() {
-        for before in [0, 1, 5, 12] {
-            let backend = Backend::after(before, 50, true);
-            for _ in 0..8 {
-                assert_eq!(backend.burst(1650, false), TEN_CALLS);
-                assert_eq!(backend.burst(50, true).lost, 0);
-            }
-        }
-        for took in [300, 1200, 1600, 1700] {
-            let backend = Backend::after(1, took, true);
-            for _ in 0..20 {
-                assert_eq!(backend.burst(took, false), TEN_CALLS, "{took}");
-                assert_eq!(backend.burst(took, true).lost, 0, "{took}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_request_is_lost_when_fast_public_responses_become_slow_and_private() {
-        for took in [1200, 1600, 1750] {
-            for before in [1, 5, 16] {
-                let backend = Backend::after(before, 50, true);
-                assert_eq!(backend.burst_for(Some(50), took, false), TEN_CALLS);
-                assert_eq!(backend.burst(took, false), TEN_CALLS);
-            }
-        }
-    }
-
-    #[test]
-    fn no_request_is_lost_when_private_responses_become_slower() {
-        let backend = Backend::default();
-        for (took, is_shared) in [
-            (300, false),
-            (600, true),
-            (900, false),
-            (1200, true),
-            (1400, false),
-            (1600, true),
-            (1700, false),
-        ] {
-            assert_eq!(backend.burst(took, is_shared).lost, 0, "{took}");
-        }
-    }
-
-    #[test]
-    fn the_first_burst_at_an_unknown_backend_has_four_fifths_of_its_time() {
-        assert_eq!(Backend::default().burst(1650, false), TEN_CALLS);
-        // The cost of waiting for what may be shared.
-        let backend = Backend::default();
-        assert_eq!(backend.burst(1700, false).lost, 9);
-        assert_eq!(backend.burst(1700, false), TEN_CALLS);
-    }
-
-    #[test]
-    fn a_leading_call_that_hangs_leaves_the_others_their_time() {
-        for usual in [50, 300, 900] {
-            for (backend, known) in [
-                (Backend::after(20, usual, true), None),
-                (Backend::after(20, usual, true).and(1, 1700, true), None),
-                (Backend::default(), Some(ms(usual))),
-            ] {
-                let wait = backend.recent.wait(ALL, known, None);
-                assert!(wait + ms(usual) < ALL, "{usual}: {wait:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_configured_wait_applies_while_responses_are_shared() {
-        let backend = |backend: Backend, most| Backend {
-            max_wait: Some(ms(most)),
-            ..backend
-        };
-        let unknown = backend(Backend::default(), 1500);
-        assert_eq!(unknown.burst(1200, true), ONE_CALL);
-        assert_eq!(unknown.burst(1200, true), ONE_CALL);
-        let short = backend(Backend::after(20, 200, true), 100);
-        assert_eq!(short.burst(200, true), TEN_CALLS);
-        let long = backend(Backend::after(20, 200, true), 5000);
-        let left = ALL - long.recent.wait(ALL, None, long.max_wait);
-        assert_eq!(left, needed(ms(200)));
-        let private = backend(Backend::after(1, 1200, false), 1500);
-        for _ in 0..5 {
-            assert_eq!(private.burst(1200, false), TEN_CALLS);
-        }
-    }
-
-    #[test]
-    fn credentials_separate_what_is_known() {
-        let waits = Waits::default();
-        for _ in 0..SOME {
-            waits.of(true).learn(ms(50), false);
-        }
-        assert_eq!(waits.of(true).wait(ALL, None, None), Duration::ZERO);
-        assert_eq!(waits.of(false).wait(ALL, None, None), ms(350));
-    }
-
-    #[test]
-    fn any_time_can_be_learned() {
-        let recent = Recent::default();
-        for _ in 0..RESPONSES {
-            recent.learn(Duration::MAX, true);
-        }
-        assert_eq!(recent.wait(ALL, None, None), ALL);
-        for _ in 0..2 {
-            recent.learn(Duration::ZERO, false);
-        }
-        assert_eq!(recent.wait(Duration::ZERO, Some(ms(1)), None), ms(0));
-    }
-}
+mod tests;

@@ -230,7 +230,7 @@ impl<A: Clone + Send + 'static> Inquiry<A> {
                     return outcome.map(|(answer, _)| answer);
                 }
                 Join::Wait(mut landing) => {
-                    if landing.wait(until).await.is_none() {
+                    if !landing.ended(until).await {
                         return Err(NoAnswer::LATE);
                     }
                     if let Some(known) = self.known(question) {

@@ -17,7 +17,7 @@ use crate::runtime::decode;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::remove_alike;
 use crate::runtime::service::{Backend, ErrorMode};
-use crate::runtime::single_flights::{End, Join, Pending, SingleFlight};
+use crate::runtime::single_flights::{Awaited, End, Join, Late, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::collect::StoreCopy;
@@ -42,7 +42,7 @@ pub(super) async fn cached<C: Transport>(
         Err(miss) => miss,
     };
     let result = match miss
-        .call(send_call(transport, backend, call, how, limit), limit)
+        .call(send_call(transport, backend, call, how, limit))
         .await
     {
         Ok(stored) => return Ok(stored),
@@ -97,10 +97,7 @@ pub(super) async fn opened<'a, C: Transport>(
         Ok(stored) => return Ok(Opened::Stored(stored)),
         Err(miss) => miss,
     };
-    let result = match miss
-        .call(open(transport, backend, call, how, limit), limit)
-        .await
-    {
+    let result = match miss.call(open(transport, backend, call, how, limit)).await {
         Ok(stored) => return Ok(Opened::Stored(stored)),
         Err(result) => result,
     };
@@ -194,18 +191,13 @@ impl<'c> Miss<'c> {
     async fn call<T>(
         &mut self,
         calling: impl Future<Output = Result<T, Failure>>,
-        limit: &TimeLimit,
     ) -> Result<Incoming, Result<T, Failure>> {
-        let pending = match std::mem::replace(&mut self.turn, Turn::None) {
-            Turn::Late(pending) => pending,
-            turn => {
-                self.turn = turn;
-                return Err(calling.await);
-            }
+        let Turn::Late(late) = &mut self.turn else {
+            return Err(calling.await);
         };
         tokio::select! {
             biased;
-            Some(incoming) = landed(self.cache, &self.key, &self.sent, pending, limit) => {
+            Some(incoming) = landed(self.cache, &self.key, &self.sent, late) => {
                 observe::looked_up(observe::Lookup::Hit);
                 Ok(incoming)
             }
@@ -236,10 +228,11 @@ impl<'c> Miss<'c> {
         Some(updated)
     }
 
-    /// The upstream failed. Returns the stored response that may be used instead.
+    /// The upstream failed. Returns the stored response that may be used instead. An equal call may have stored one.
     fn failed(&mut self) -> Option<Incoming> {
         self.end_as(End::Failed);
-        self.cache.on_error(&self.key, &self.sent)
+        fresh(self.cache, &self.key, &self.sent)
+            .or_else(|| self.cache.on_error(&self.key, &self.sent))
     }
 
     fn store(&self, response: &Incoming) {
@@ -272,7 +265,8 @@ impl<'c> Miss<'c> {
         match std::mem::replace(&mut self.turn, Turn::None) {
             Turn::Lead(single_flight) => single_flight.end(end),
             Turn::Alone => self.cache.single_flights().learn(&self.key.digest, end),
-            Turn::None | Turn::Late(_) => {}
+            Turn::Late(late) => late.end(end),
+            Turn::None => {}
         }
     }
 }
@@ -333,8 +327,8 @@ fn observed(found: &Lookup) -> observe::Lookup {
 enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
-    /// It has waited for an equal call until its limit and makes its own call. The response that arrives first is used.
-    Late(Pending),
+    /// It has waited for an equal call, and now makes its own call. The response that arrives first is used.
+    Late(Late),
     /// The call takes no part in single-flight.
     None,
 }
@@ -351,7 +345,8 @@ async fn look<'c>(
     let Some(wait) = cache.wait(key, sent, &found, limit.remaining()) else {
         return (found, Turn::None);
     };
-    let until = Instant::now() + wait;
+    let now = Instant::now();
+    let until = (now + wait.own, now + wait.most);
     loop {
         match cache.single_flights().join(&key.digest) {
             // Another call may have ended between the two lookups.
@@ -359,25 +354,28 @@ async fn look<'c>(
                 return (cache.lookup(key, sent), Turn::Lead(single_flight));
             }
             Join::Alone => return (found, Turn::Alone),
-            Join::Wait(mut pending) => match pending.wait(until).await {
-                Some(true) => return (cache.lookup(key, sent), Turn::None),
+            Join::Wait(pending) => match pending.wait(until).await {
+                Awaited::Shared => return (cache.lookup(key, sent), Turn::None),
                 // The task that made the call was dropped: one of the waiting tasks makes the call.
-                Some(false) => {}
-                None => return (found, Turn::Late(pending)),
+                Awaited::Dropped => {}
+                Awaited::Call(late) => return (found, Turn::Late(late)),
             },
         }
     }
 }
 
-/// The response that the leading call stored. `None` if it stored none.
+/// The response that an equal call stored. `None` if this request may not use it.
 async fn landed(
     cache: &dyn ResponseCache,
     key: &CacheKey,
     sent: &HeaderMap,
-    mut pending: Pending,
-    limit: &TimeLimit,
+    late: &mut Late,
 ) -> Option<Incoming> {
-    pending.wait(limit.end()).await?;
+    late.shared().await;
+    fresh(cache, key, sent)
+}
+
+fn fresh(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> Option<Incoming> {
     match cache.lookup(key, sent) {
         Lookup::Fresh(incoming) => Some(incoming),
         _ => None,

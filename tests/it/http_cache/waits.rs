@@ -223,3 +223,68 @@ fn no_request_is_lost_when_fast_public_responses_become_slow_and_private() {
         assert_eq!(known.join().unwrap(), ["{}"; 5]);
     });
 }
+
+/// A response that takes more than half of the five seconds that a request has.
+const SLOW: Duration = Duration::from_secs(3);
+
+#[test]
+fn slow_responses_are_shared_after_three_of_them() {
+    let backend = Upstream::start(|mut call| {
+        pause(SLOW);
+        call.send(cacheable("{}"))
+    });
+    let gateway = with_time(&backend, &json!({}), "5s");
+    std::thread::scope(|scope| {
+        for key in ["one", "two", "three"] {
+            let get = || gateway.get_with("/a", &[("X-Key", key)]).status;
+            scope.spawn(move || assert_eq!(get(), 200));
+        }
+    });
+    let bodies = at_once_with(&gateway, "/a", &[("X-Key", "new")], 30);
+    assert!(bodies.iter().all(|body| body == "{}"), "{bodies:?}");
+    // The second call is made when the first one is late enough to be a risk.
+    let calls = backend.calls() - 3;
+    assert!((1..=2).contains(&calls), "{calls}");
+}
+
+/// The first of thirty equal calls gets `first` in `SLOW`, or nothing at all, and the others a response that can be
+/// shared. Returns the number of requests without a response, and of the calls.
+fn with_a_bad_first_call(first: Option<String>) -> (usize, usize) {
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let bad = Arc::clone(&is_bad);
+    let backend = Upstream::start(move |mut call| {
+        let is_first = bad.swap(false, Ordering::SeqCst);
+        if is_first && first.is_none() {
+            call.sees_hang_up(LIMIT);
+            return Ok(());
+        }
+        pause(SLOW);
+        match &first {
+            Some(response) if is_first => call.send(response),
+            _ => call.send(cacheable("{}").replace("max-age=60", "max-age=1")),
+        }
+    });
+    let gateway = with_time(&backend, &json!({}), "5s");
+    assert_eq!(gateway.get("/a").status, 200);
+    pause(Duration::from_secs(2));
+    is_bad.store(true, Ordering::SeqCst);
+    let bodies = at_once(&gateway, "/a", 30);
+    let lost = bodies.iter().filter(|body| *body != "{}").count();
+    (lost, backend.calls() - 1)
+}
+
+#[test]
+fn one_failure_of_a_slow_backend_loses_one_request() {
+    let failed = "HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    std::thread::scope(|scope| {
+        for first in [Some(failed.to_owned()), Some(String::new()), None] {
+            scope.spawn(|| {
+                let (lost, calls) = with_a_bad_first_call(first);
+                assert!(lost <= 1 && calls <= 3, "{lost} {calls}");
+            });
+        }
+        // The others make their calls, as they have no reason to wait. But they use the second response.
+        let private = scope.spawn(|| with_a_bad_first_call(Some(private())));
+        assert_eq!(private.join().unwrap().0, 0);
+    });
+}

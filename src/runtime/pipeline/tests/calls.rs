@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::jose::SubjectToken;
-use crate::runtime::single_flights::SingleFlights;
+use crate::runtime::single_flights::{Patience, SingleFlights};
 use crate::runtime::step::CacheKey;
 
 /// Counts what a circuit breaker would.
@@ -196,7 +196,7 @@ impl ResponseCache for Stored {
 
     fn learn(&self, _: &HeaderMap, _: Duration, _: bool) {}
 
-    fn wait(&self, _: &CacheKey, _: &HeaderMap, _: &Lookup, _: Duration) -> Option<Duration> {
+    fn wait(&self, _: &CacheKey, _: &HeaderMap, _: &Lookup, _: Duration) -> Option<Patience> {
         None
     }
 }
