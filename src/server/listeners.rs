@@ -40,6 +40,10 @@ impl Listeners {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "before the start, when there is no worker to block"
+    )]
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         loop {
             match bind(address) {
@@ -165,12 +169,12 @@ mod tests {
         let address = held.local_addr().unwrap();
         let mut others = Listeners::default();
         assert!(others.listen(address).is_err());
-        let closing = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            drop(held);
-        });
         let mut listeners = Listeners::of_ended();
-        assert!(listeners.listen(address).is_ok());
-        closing.join().unwrap();
+        thread::scope(|scope| {
+            let listening = scope.spawn(|| listeners.listen(address));
+            assert!(!listening.is_finished());
+            drop(held);
+            assert!(listening.join().unwrap().is_ok());
+        });
     }
 }
