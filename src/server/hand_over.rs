@@ -90,8 +90,9 @@ pub(super) fn tickets(port: u16) -> Option<String> {
     control_client::ask(port, "tickets", TIMEOUT).ok()
 }
 
-/// Takes the state of that process into a service that no request has reached yet, and what it sends later.
-pub(super) fn take_state(port: u16, service: &Service) {
+/// Takes the state of that process into a service that no request has reached yet, and what it sends later. Returns whether
+/// it is one that passes on all its sockets.
+pub(super) fn take_state(port: u16, service: &Service) -> bool {
     // In this order: the state has what changed before the connection was there.
     let old = OldProcess::follow(port);
     if !service.upgrade_states.is_empty() {
@@ -100,12 +101,12 @@ pub(super) fn take_state(port: u16, service: &Service) {
                 .upgrade_states
                 .iter()
                 .for_each(|state| state.take(&given)),
-            Err(reason) if old.is_some() => log::error!(
-                "[SERVICE: Gateway] The old process passes on no keys, tokens and revoked tokens: {reason}"
+            Err(reason) => log::warn!(
+                "[SERVICE: Gateway] No keys, tokens and revoked tokens of an old process were received: {reason}"
             ),
-            Err(_) => {}
         }
     }
+    let is_known = old.is_some();
     if let Some(old) = old {
         let states = service.upgrade_states.to_vec();
         let started = thread::Builder::new()
@@ -115,6 +116,7 @@ pub(super) fn take_state(port: u16, service: &Service) {
             Memory::process().is_alone();
         }
     }
+    is_known
 }
 
 /// The process from which this one takes over.

@@ -97,9 +97,8 @@ pub(crate) fn run(
         ReceivedSockets::default()
     };
     let certificates = certificates(&listen, options.upgrade)?;
-    if options.upgrade {
-        hand_over::take_state(listen.address.port(), &loaded.service);
-    }
+    let passes_all =
+        options.upgrade && hand_over::take_state(listen.address.port(), &loaded.service);
     allow(&loaded.service);
     // All are moved: a reload drops the first configuration, too, and closes its access log.
     let logs = (loaded.access_log, loaded.stats);
@@ -142,7 +141,8 @@ pub(crate) fn run(
         let all = certificates.iter().chain(&admin_certificates);
         crate::server::watch::files(list, certificate_files(all), asks.clone())
     });
-    let later = options.upgrade.then_some(&runtime);
+    // An older version keeps some addresses until it drains. Otherwise another program has them.
+    let later = (options.upgrade && !passes_all).then_some(&runtime);
     own_listeners::start(
         &shared.active.load().service.upgrade_states,
         &mut listeners,

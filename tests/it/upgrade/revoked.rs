@@ -195,7 +195,7 @@ fn an_upgrade_passes_the_rpc_port_on() {
 }
 
 #[test]
-fn a_reload_with_an_rpc_port_in_use_changes_nothing() {
+fn a_reload_or_an_upgrade_with_an_rpc_port_in_use_changes_nothing() {
     let signer = Signer::es256("k");
     let (http, rpc) = (ports::free(), ports::free());
     let mut file: Value = service("http://127.0.0.1:1", http, 1000, 600)
@@ -212,6 +212,9 @@ fn a_reload_with_an_rpc_port_in_use_changes_nothing() {
     old.tells(&format!("auth/revoker: 127.0.0.1:{other}: "));
     // The old secret is still the right one.
     crate::cluster::revoke(http, "J0");
+    old.signal("USR2");
+    old.tells("Upgrade failed");
+    crate::cluster::revoke(http, "J1");
     add(rpc).unwrap();
     drop(taken);
     old.signal("HUP");
