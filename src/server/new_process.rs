@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::server::listeners::Listeners;
 use crate::server::signals;
@@ -13,6 +14,9 @@ use crate::server::socket_transfer::{self, TransferError};
 
 /// How long a new process may take to load its configuration and to request the sockets.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a new process that did not take over may take to log why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How often to check whether it does.
 const POLL: Duration = Duration::from_millis(20);
@@ -68,9 +72,9 @@ impl NewProcess {
         };
         let waiting = tokio::time::timeout(TIMEOUT, child.waits());
         let taker = waiting.await.map_err(|_| "it took too long".to_owned())??;
-        socket_transfer::give(taker, listeners)
-            .await
-            .map_err(|error| error.to_string())?;
+        if let Err(error) = socket_transfer::give(taker, listeners).await {
+            return Err(child.ended().await.unwrap_or(error.to_string()));
+        }
         child.child = None;
         Ok(())
     }
@@ -96,6 +100,20 @@ impl Started<'_> {
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+}
+
+impl Started<'_> {
+    /// How it ended, if it ends soon. It closes its socket before it logs the reason.
+    async fn ended(&mut self) -> Option<String> {
+        let end = Instant::now() + LAST_WORDS;
+        while Instant::now() < end {
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+                return Some(format!("the new process ended: {status}"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        None
     }
 }
 

@@ -14,6 +14,9 @@ const LEAST: usize = 4;
 /// The least part of a value that counts at the end of a text that was cut.
 const LEAST_CUT: usize = 6;
 
+/// The longest text of one sign of a value in other notations, such as `\\\\u0026` or `&#x26;`.
+const MAX_SIGN: usize = 24;
+
 /// The unreserved characters of RFC 3986 §2.3 are not escaped.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -25,6 +28,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Default)]
 pub(crate) struct KnownSecrets {
     forms: Vec<String>,
+    /// As they are.
+    values: Vec<String>,
 }
 
 impl KnownSecrets {
@@ -34,7 +39,10 @@ impl KnownSecrets {
             return;
         }
         self.push(secret);
+        self.values.push(secret.to_owned());
         self.push_base64(secret);
+        self.push(&hex::encode(secret));
+        self.push(&hex::encode_upper(secret));
         // As a string in JSON, with the escapes that only some writers use.
         let json = serde_json::Value::from(secret).to_string();
         let json = json.trim_matches('"');
@@ -82,8 +90,47 @@ impl KnownSecrets {
                 text = Cow::Owned(cleaned);
             }
         }
+        for value in &self.values {
+            if let Some(cleaned) = without_escaped(&text, value) {
+                text = Cow::Owned(cleaned);
+            }
+        }
         masked_text_of_server(&text)
     }
+}
+
+/// `text` without `value` in notations that write letters and digits as they are, and other signs in any way: JSON, XML
+/// and URLs, also inside each other. `None` if it has none.
+fn without_escaped(text: &str, value: &str) -> Option<String> {
+    let parts = value.split(|c: char| !c.is_ascii_alphanumeric());
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let (first, others) = parts.split_first()?;
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if others.is_empty() || length < LEAST_CUT {
+        return None;
+    }
+    let end_of = |at: usize| {
+        others.iter().try_fold(at + first.len(), |end, part| {
+            let rest = text.get(end..)?;
+            let is_sign = rest
+                .chars()
+                .next()
+                .is_some_and(|c| !c.is_ascii_alphanumeric());
+            let sign = rest.find(part).filter(|length| *length <= MAX_SIGN)?;
+            is_sign.then_some(end + sign + part.len())
+        })
+    };
+    let mut out = String::new();
+    let mut done = 0;
+    for (at, _) in text.match_indices(first) {
+        if let Some(end) = end_of(at).filter(|_| at >= done) {
+            out.push_str(text.get(done..at)?);
+            out.push_str(MASK);
+            done = end;
+        }
+    }
+    out.push_str(text.get(done..)?);
+    (done > 0).then_some(out)
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -311,6 +311,26 @@ fn known_secrets_are_masked_in_every_form() {
     assert_eq!(known.masked("a pin"), "a pin");
 }
 
+#[test]
+fn known_secrets_are_masked_in_other_notations_of_signs() {
+    let mut known = KnownSecrets::default();
+    known.add("Abcd&Éfgh1234");
+    for text in [
+        r"Abcd\u0026\u00c9fgh1234",
+        r#"Abcd&Éfgh1234"#,
+        "Abcd&amp;&#201;fgh1234",
+        "Abcd&#x26;&Eacute;fgh1234",
+        "Abcd%2526%25C3%2589fgh1234",
+        r"Abcd&Ãfgh1234",
+        "Abcd&\u{fffd}fgh1234",
+        "4162636426c38966676831323334",
+    ] {
+        assert_eq!(known.masked(&format!("got {text}.")), "got ***.");
+    }
+    let other = "got Abcd, and much later in the text fgh1234; Abcdfgh1234";
+    assert_eq!(known.masked(other), other);
+}
+
 proptest! {
     #[test]
     fn members_are_masked_in_any_text(before in any::<String>(), value in "[a-z]{12}", depth in 0_usize..4, cut in 0_usize..9) {

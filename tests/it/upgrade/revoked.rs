@@ -214,6 +214,9 @@ fn a_reload_or_an_upgrade_with_an_rpc_port_in_use_changes_nothing() {
     crate::cluster::revoke(http, "J0");
     old.signal("USR2");
     old.tells("Upgrade failed");
+    // The new process was not killed before it could say why.
+    let why = format!("listen tcp 127.0.0.1:{other}");
+    assert!(old.output().contains(&why), "{}", old.output());
     crate::cluster::revoke(http, "J1");
     add(rpc).unwrap();
     drop(taken);
