@@ -217,6 +217,20 @@ impl Drop for Dial<'_> {
 }
 
 impl Peers {
+    /// Records a response of this address, which proves that the host works.
+    pub(super) fn answered(&self, peer: usize, host: Option<&Host>) {
+        if let Some(candidate) = self.list.get(peer) {
+            candidate.failures.lift();
+        }
+        if let Some(host) = host
+            && let Ok(place) = &host.place
+            && place.lift()
+            && let Some(health) = host.health()
+        {
+            health.has_come_back();
+        }
+    }
+
     /// Records a request to this address that got no response. If all addresses failed, the name is looked up again.
     pub(super) fn unanswered(&self, peer: usize, place: &Place, client: &Client) {
         if let Some(candidate) = self.list.get(peer) {
@@ -263,15 +277,7 @@ impl<'a> Handshake<'a> {
     /// The host responded in any way.
     pub(super) fn answered(mut self) {
         self.has_verdict = true;
-        if let Some(candidate) = self.peers.list.get(self.peer) {
-            candidate.failures.lift();
-        }
-        if let Ok(place) = &self.host.place
-            && place.lift()
-            && let Some(health) = self.host.health()
-        {
-            health.has_come_back();
-        }
+        self.peers.answered(self.peer, Some(self.host));
     }
 
     /// The connection ended without a response.

@@ -185,17 +185,7 @@ impl Exchange<'_> {
         if std::mem::replace(&mut self.is_judged, true) {
             return;
         }
-        if let Some(candidate) = self.candidate() {
-            candidate.failures.lift();
-        }
-        if let Some(host) = self.host()
-            && let Ok(place) = &host.place
-        {
-            let was_out = place.lift();
-            if was_out && let Some(health) = host.health() {
-                health.has_come_back();
-            }
-        }
+        self.peers.answered(self.peer, self.host());
     }
 
     /// Another piece of the response comes after the first. A stream may never end, so a piece long after the head
