@@ -150,7 +150,7 @@ impl GatewayState {
         let told = &self.metrics.memory;
         told.buffered(budget.used(), budget.limit(), rejected);
         let memory = Memory::process();
-        told.charged(memory.taken(), memory.granted());
+        told.charged(memory.taken(), memory.limit());
         read(&self.metrics)
     }
 }

@@ -171,10 +171,8 @@ async fn converse(
     orders: Arc<Orders>,
     place: Option<OwnedSemaphorePermit>,
 ) {
-    if may_order(peer)
-        && let Some(successor) = hand_over::follower(line.trim_ascii())
-    {
-        hand_over::follow(writer, successor);
+    if may_order(peer) && hand_over::is_follower(line.trim_ascii()) {
+        hand_over::follow(writer);
         return orders.spare.refill();
     }
     let reply = if !may_order(peer) {

@@ -1,13 +1,14 @@
 //! What a process passes to the one that takes over from it, besides its sockets.
 //!
 //! The new process requests it through the control socket after it has the sockets, and before it accepts connections.
-//! One connection stays open until the old process ends. Through it the old process sends what changes later: its state, and
-//! the memory that it still uses, which the new one leaves to it.
+//! One connection stays open until the old process ends. Through it the old process passes the file by which both share the
+//! memory, and sends what changes later of its state.
 //!
 //! Each end may be of another version: a line that the other one does not know is ignored.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,30 +16,32 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::runtime::service::Service;
-use crate::runtime::upgrade_state::{
-    UpgradeState, forget_successor, set_successor, tell_successor,
-};
+use crate::runtime::upgrade_state::{UpgradeState, forget_successor, set_successor};
 use crate::server::control_client;
 use crate::server::gateway::Shared;
 use crate::server::listeners::Listeners;
 use crate::server::new_process::NewProcess;
 use crate::server::own_listeners;
+use crate::server::socket_transfer;
 use crate::server::tickets::Tickets;
-use crate::telemetry::process::resident_bytes;
-use crate::upstream::budget::{self, Decision, Division, Memory, Report};
+use crate::upstream::budget::{self, Memory};
 
 /// The timeout of a request. The old process may have stopped after it passed its sockets on.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the process that takes over may take to read what it is sent.
-const READ: Duration = Duration::from_secs(1);
-/// How often the old process looks whether its use of memory has changed.
+const WRITE: Duration = Duration::from_secs(1);
+/// How often each process computes again what it may take of the memory.
 const EVERY: Duration = Duration::from_millis(20);
-/// How often it reports it in any case.
-const AT_LEAST: Duration = Duration::from_secs(1);
 /// How long an upgrade waits until requests leave memory for the new process.
 const SPACE: Duration = Duration::from_secs(5);
 /// The maximum length of a line.
 const MAX_LINE_BYTES: u64 = 1 << 20;
+/// What a process requests that wants to follow this one.
+const FOLLOW: &str = "follow";
+/// What it gets first, with the file by which both share the memory.
+const MEMORY: &str = "memory\n";
+/// What it replies when it has its part.
+const SHARED: &str = "shared\n";
 const MIB: u64 = 1 << 20;
 
 /// The state that can be passed on.
@@ -109,169 +112,183 @@ pub(super) fn take_state(port: u16, service: &Service) -> bool {
     let is_known = old.is_some();
     if let Some(old) = old {
         let states = service.upgrade_states.to_vec();
-        let started = thread::Builder::new()
+        // If the system cannot start a thread, this process goes on as if the old one did not end.
+        let _ = thread::Builder::new()
             .name("old process".to_owned())
             .spawn(move || old.until_it_ends(&states));
-        if started.is_err() {
-            Memory::process().is_alone();
-        }
     }
     is_known
 }
 
 /// The process from which this one takes over.
 struct OldProcess {
-    reader: BufReader<UnixStream>,
-    division: Division,
-    /// Changes of state before the first report.
-    early: Vec<String>,
+    lines: Lines,
+    /// Changes of state that were sent before the file of the memory.
+    early: String,
 }
 
 impl OldProcess {
     /// `None` if it does not know this request, or cannot be reached.
     fn follow(port: u16) -> Option<OldProcess> {
-        let order = format!("follow {}", resident_bytes());
-        let stream = control_client::open(port, &order, TIMEOUT).ok()?;
-        let mut old = OldProcess {
-            reader: BufReader::new(stream),
-            division: Division::default(),
-            early: Vec::new(),
-        };
-        let first = old.first_report()?;
-        old.divide(&first);
-        old.reader.get_ref().set_read_timeout(None).ok()?;
-        Some(old)
-    }
-
-    /// The next line. `None` if the process has ended.
-    fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let read = self
-            .reader
-            .by_ref()
-            .take(MAX_LINE_BYTES)
-            .read_line(&mut line);
-        read.is_ok_and(|bytes| bytes > 0).then_some(line)
-    }
-
-    /// A process of another version has none.
-    fn first_report(&mut self) -> Option<Report> {
-        let end = Instant::now() + TIMEOUT;
-        while Instant::now() < end {
-            let line = self.line()?;
-            match line.parse() {
-                Ok(report) => return Some(report),
-                Err(()) => self.early.push(line),
+        let stream = control_client::open(port, FOLLOW, TIMEOUT).ok()?;
+        let mut early = String::new();
+        while !early.ends_with(MEMORY) {
+            let (text, files) = socket_transfer::receive_once(stream.as_fd()).ok()?;
+            if text.is_empty() || early.len() as u64 > MAX_LINE_BYTES {
+                return None;
             }
-        }
-        None
-    }
-
-    /// Divides the memory after a report.
-    fn divide(&mut self, report: &Report) {
-        if let Some(decision) = Memory::process().divide(&mut self.division, report) {
-            // If it does not arrive, the old process keeps its limit, and this one leaves it that much.
-            let _ = writeln!(self.reader.get_mut(), "{decision}");
-        }
-    }
-
-    fn until_it_ends(mut self, states: &[Arc<dyn UpgradeState>]) {
-        let mut is_known = false;
-        let take = |line: String| states.iter().for_each(|state| state.take(&line));
-        std::mem::take(&mut self.early).into_iter().for_each(take);
-        while let Some(line) = self.line() {
-            let Ok(report) = line.parse() else {
-                take(line);
-                continue;
-            };
-            self.divide(&report);
-            if let Some(left) = Memory::process().settled().filter(|_| !is_known) {
-                is_known = true;
-                log::info!(
-                    "[SERVICE: Gateway] The memory is shared with the old process until its requests have ended: they may use {} MiB now, and those of this process {} MiB",
-                    report.limit() / MIB,
-                    left / MIB
+            early.push_str(&text);
+            if let Some(file) = files.into_iter().next()
+                && let Err(error) = Memory::process().join(file)
+            {
+                log::warn!(
+                    "[SERVICE: Gateway] The memory is not shared with the old process: {error}"
                 );
             }
         }
-        Memory::process().is_alone();
-        if let Some(left) = Memory::process().settled() {
+        early.truncate(early.len() - MEMORY.len());
+        // If it does not arrive, the old process leaves this one its memory twice until both serve.
+        let _ = (&stream).write_all(SHARED.as_bytes());
+        let lines = Lines::new(stream).ok()?;
+        Some(OldProcess { lines, early })
+    }
+
+    /// Takes what it sends, and shares the memory with it and those before it, until all have ended.
+    fn until_it_ends(mut self, states: &[Arc<dyn UpgradeState>]) {
+        let memory = Memory::process();
+        let take = |line: &str| states.iter().for_each(|state| state.take(line));
+        self.early.lines().for_each(take);
+        let (mut is_connected, mut is_known) = (true, false);
+        while memory.refresh() || is_connected {
+            if let Some(bytes) = memory.settled().filter(|_| !is_known) {
+                is_known = true;
+                log::info!(
+                    "[SERVICE: Gateway] The memory is shared with the old process until its requests have ended: those of both may use {} MiB together",
+                    bytes / MIB
+                );
+            }
+            if !is_connected {
+                pause();
+                continue;
+            }
+            match self.lines.next() {
+                Received::Line(line) => take(&line),
+                Received::Nothing => {}
+                Received::End => {
+                    is_connected = false;
+                    self.lines.ended();
+                }
+            }
+        }
+        if let Some(bytes) = memory.settled() {
             log::info!(
                 "[SERVICE: Gateway] The old process has ended: requests may use {} MiB of memory",
-                left / MIB
+                bytes / MIB
             );
         }
     }
 }
 
-/// The memory in use of a process that wants to follow this one with this request.
-pub(super) fn follower(line: &[u8]) -> Option<u64> {
-    let line = std::str::from_utf8(line).ok()?;
-    line.strip_prefix("follow ")?.parse().ok()
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
+fn pause() {
+    thread::sleep(EVERY);
+}
+
+/// What the other process sends.
+struct Lines {
+    reader: io::Take<BufReader<UnixStream>>,
+    /// The part of a line that has arrived.
+    line: Vec<u8>,
+}
+
+enum Received {
+    Line(String),
+    /// Nothing for [`EVERY`].
+    Nothing,
+    /// The other process has ended.
+    End,
+}
+
+impl Lines {
+    fn new(stream: UnixStream) -> io::Result<Lines> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(EVERY))?;
+        stream.set_write_timeout(Some(WRITE))?;
+        Ok(Lines {
+            reader: BufReader::new(stream).take(MAX_LINE_BYTES),
+            line: Vec::new(),
+        })
+    }
+
+    fn next(&mut self) -> Received {
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        let left = MAX_LINE_BYTES.saturating_sub(self.line.len() as u64);
+        self.reader.set_limit(left);
+        match self.reader.read_until(b'\n', &mut self.line) {
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {
+                Received::Nothing
+            }
+            Ok(0) | Err(_) => Received::End,
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&self.line).into_owned();
+                self.line.clear();
+                Received::Line(line)
+            }
+        }
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.reader.get_ref().get_ref().as_fd()
+    }
+
+    /// The other process has ended.
+    fn ended(&self) {
+        if let Ok(peer) = rustix::net::sockopt::socket_peercred(self.socket()) {
+            let id = u64::try_from(peer.pid.as_raw_nonzero().get());
+            id.into_iter().for_each(|id| Memory::process().ended(id));
+        }
+    }
+}
+
+/// Whether a process with this request wants to follow this one.
+pub(super) fn is_follower(line: &[u8]) -> bool {
+    line == FOLLOW.as_bytes()
 }
 
 /// Sends the process that takes over what changes, until one of both ends.
-pub(super) fn follow(stream: tokio::net::UnixStream, successor: u64) {
+pub(super) fn follow(stream: tokio::net::UnixStream) {
     // If this fails, the other end sees that the connection ends.
     let Ok(stream) = stream.into_std() else {
         return;
     };
     let _ = thread::Builder::new()
         .name("successor".to_owned())
-        .spawn(move || serve(stream, successor));
+        .spawn(move || serve(stream));
 }
 
-fn serve(stream: UnixStream, successor: u64) {
-    let is_ready = stream.set_nonblocking(false).is_ok()
-        && stream.set_read_timeout(Some(EVERY)).is_ok()
-        && stream.set_write_timeout(Some(READ)).is_ok();
-    let Some(writer) = stream.try_clone().ok().filter(|_| is_ready) else {
+fn serve(stream: UnixStream) {
+    let (Ok(writer), Ok(mut lines)) = (stream.try_clone(), Lines::new(stream)) else {
         return;
     };
     // What is stored here is of no use any more.
     budget::evict_all();
-    let memory = Memory::process();
-    memory.leave_to_successor(successor);
+    // First: what changes after the file was received must be sent.
     set_successor(writer);
-    let tell = |report: &Report| {
-        // A line that does not arrive is not the end: changes of state are rejected until the process has ended.
-        let _ = tell_successor(&format!("{report}\n"));
-    };
-    let (mut reader, mut line, mut number) = (BufReader::new(stream).take(u64::MAX), Vec::new(), 0);
-    let (mut told, mut at) = (memory.report(number), Instant::now());
-    tell(&told);
-    loop {
-        reader.set_limit(MAX_LINE_BYTES);
-        match reader.read_until(b'\n', &mut line) {
-            // The line may arrive in parts.
-            Err(error) if is_early(&error) => {}
-            // It has ended.
-            Ok(0) | Err(_) => break,
-            Ok(_) => {
-                if let Some(decision) = decision(&line) {
-                    memory.follow(&decision);
-                    number = decision.number();
-                }
-                line.clear();
-            }
+    let memory = Memory::process();
+    let files: Vec<_> = memory.to_share().into_iter().collect();
+    let sent = socket_transfer::send(lines.socket(), MEMORY.as_bytes(), &files);
+    memory.replaced(sent.is_ok());
+    while sent.is_ok() {
+        match lines.next() {
+            Received::Line(line) if line == SHARED => memory.expect_successor(false),
+            Received::Line(_) | Received::Nothing => {}
+            Received::End => break,
         }
-        let now = memory.report(number);
-        if !now.is_like(&told) || at.elapsed() >= AT_LEAST {
-            (told, at) = (now, Instant::now());
-            tell(&told);
-        }
+        memory.refresh();
     }
     forget_successor();
-    memory.keep();
-}
-
-fn is_early(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
-}
-
-fn decision(line: &[u8]) -> Option<Decision> {
-    std::str::from_utf8(line).ok()?.parse().ok()
+    lines.ended();
+    memory.replaced(false);
 }
 
 /// Starts a process and passes it the sockets, when the memory has space for both.
@@ -286,15 +303,13 @@ pub(super) async fn start(
 ) -> Result<(), String> {
     let memory = Memory::process();
     // From now on, requests do not take the memory that the new process needs itself.
-    memory.expect_successor();
+    memory.expect_successor(true);
     wait_for_space().await;
     let done = match own_listeners::all(listeners, shared) {
         Ok(all) => new_process.take_over(path, &all).await,
         Err(error) => Err(error.to_string()),
     };
-    if done.is_err() {
-        memory.keep();
-    }
+    memory.expect_successor(false);
     done
 }
 

@@ -25,6 +25,7 @@ use crate::server::listeners::Listeners;
 use crate::server::memory;
 use crate::server::new_process::NewProcess;
 use crate::server::own_listeners;
+use crate::server::service_manager::{notify, watchdog};
 use crate::server::signals::{SignalAction, Signals};
 use crate::server::socket_transfer::{self, ReceivedSockets, TransferError};
 use crate::server::tls::{Certificates, TlsError};
@@ -33,7 +34,7 @@ use crate::server::websocket;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
-use crate::upstream::budget::{self, Budget};
+use crate::upstream::budget::{self, Budget, Memory};
 
 /// How often a draining process checks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -471,6 +472,7 @@ impl Process {
     fn leave(&mut self, code: i32) -> ! {
         // `exit` drops nothing: the file of the socket would stay.
         self.control = None;
+        Memory::process().leave();
         self.loader.leave();
         std::process::exit(code)
     }
@@ -480,20 +482,4 @@ fn now() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // An error means that there is no service manager.
-    let _ = sd_notify::notify(states);
-}
-
-/// Tells the service manager that the process is alive, twice per requested interval.
-async fn watchdog() {
-    let Some(interval) = sd_notify::watchdog_enabled() else {
-        return;
-    };
-    loop {
-        notify(&[sd_notify::NotifyState::Watchdog]);
-        tokio::time::sleep(interval / 2).await;
-    }
 }

@@ -165,7 +165,11 @@ async fn receive(old: UnixStream, limit: Duration) -> io::Result<ReceivedSockets
     })
 }
 
-fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
+/// What arrives next, with the descriptors that were sent with it.
+///
+/// # Errors
+/// Nothing has arrived yet, or the connection is broken.
+pub(super) fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut message = [0; MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -238,11 +242,19 @@ pub(super) async fn give(
     }
 }
 
-fn send(socket: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends descriptors with a message.
+///
+/// # Errors
+/// There are too many, or the connection is broken.
+pub(super) fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("too many listening sockets"));
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors"));
     }
     let flags = SendFlags::NOSIGNAL;
     let sent = sendmsg(socket, &[IoSlice::new(message)], &mut control, flags)?;

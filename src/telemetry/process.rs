@@ -5,6 +5,12 @@ pub(crate) fn resident_bytes() -> u64 {
     number("VmRSS:").saturating_mul(1024)
 }
 
+/// The part of it that belongs to this process alone, in bytes: without the program and other mapped files, which several
+/// processes share. 0 if it is unknown.
+pub(crate) fn anonymous_bytes() -> u64 {
+    number("RssAnon:").saturating_mul(1024)
+}
+
 /// The number of threads. 0 if it is unknown.
 pub(crate) fn threads() -> u64 {
     number("Threads:")
@@ -23,7 +29,8 @@ mod tests {
 
     #[test]
     fn the_system_knows_this_process() {
-        assert!(resident_bytes() > 1 << 20 && threads() > 0);
+        assert!(resident_bytes() > anonymous_bytes() && threads() > 0);
+        assert!(anonymous_bytes() > 1 << 17);
         assert_eq!(number("Nothing:"), 0);
     }
 }

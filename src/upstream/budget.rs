@@ -9,6 +9,7 @@
 //! Stored responses and pages of admin listeners have budgets of their own, so that they never take what a request needs. Calls to backends have
 //! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
 
+mod ledger;
 mod memory;
 mod sharing;
 mod stores;
@@ -23,7 +24,6 @@ use super::large_buffer::{LARGE, LargeBuffer};
 #[cfg(feature = "lua")]
 pub(crate) use memory::MUCH;
 pub(crate) use memory::Memory;
-pub(crate) use sharing::{Decision, Division, Report};
 pub(crate) use stores::{Store, register, register_copy};
 
 pub(crate) use system::{available, half_of_memory};
@@ -119,7 +119,7 @@ impl Budget {
     #[cfg(any(feature = "lua", feature = "nats", feature = "amqp"))]
     pub(crate) fn left(&'static self) -> u64 {
         let own = self.limit().saturating_sub(self.used());
-        let most = self.memory.most(self.reserve());
+        let most = self.memory.own_part(self.memory.most(self.reserve()));
         own.min(most.saturating_sub(self.memory.taken()))
     }
 

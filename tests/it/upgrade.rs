@@ -187,7 +187,11 @@ impl Successor {
         new
     }
 
-    /// What it has printed.
+    fn signal(&self, name: &str) {
+        crate::support::gateway::signal(self.0.id(), name);
+    }
+
+    /// What the last one has printed.
     fn log(old: &Gateway) -> String {
         fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default()
     }

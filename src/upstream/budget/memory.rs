@@ -1,22 +1,27 @@
 //! The memory that the process may use. Budgets and connections share it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "lua")]
 use std::time::Instant;
 
 #[cfg(feature = "lua")]
 use once_cell::sync::Lazy;
 
-use super::sharing::{Decision, Division, Report, Sharing};
+use super::ledger::{Ledger, Use};
+use super::sharing::Sharing;
 use super::{add_within, available};
 use crate::per_worker::{Apart, Parts};
-use crate::telemetry::process::resident_bytes;
+use crate::telemetry::process::{anonymous_bytes, resident_bytes};
 
 pub(super) static PROCESS: Memory = Memory::new(u64::MAX);
 
 /// What a worker takes at once for many small charges.
 const ALLOWANCE: u64 = 256 * 1024;
+/// What a process uses at least without requests and the program: more may be taken than is filled yet.
+const LEAST_APART: u64 = 8 << 20;
 /// The maximum size of a small charge.
 const SMALL: u64 = ALLOWANCE / 4;
 /// How long the resident memory is known.
@@ -31,7 +36,14 @@ static STARTED: Lazy<Instant> = Lazy::new(Instant::now);
 /// The bytes that are granted, and those that are taken.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// To this process, or to all those of an upgrade together.
     granted: AtomicU64,
+    /// What is granted to this process in any case.
+    least: AtomicU64,
+    /// Whether other processes take from what is granted.
+    is_shared: AtomicBool,
+    /// What each of these takes.
+    ledger: OnceLock<Ledger>,
     /// With the unused part of the allowances.
     taken: AtomicU64,
     /// What each worker has taken and does not use now. So workers do not change `taken` for each call.
@@ -52,6 +64,9 @@ impl Memory {
     pub(super) const fn new(granted: u64) -> Memory {
         Memory {
             granted: AtomicU64::new(granted),
+            least: AtomicU64::new(0),
+            is_shared: AtomicBool::new(false),
+            ledger: OnceLock::new(),
             taken: AtomicU64::new(0),
             unused: Parts::new(),
             #[cfg(feature = "lua")]
@@ -69,57 +84,82 @@ impl Memory {
         &PROCESS
     }
 
-    /// Sets the limit: the available memory without what the process uses now, before it has clients, and without what a
-    /// process uses from which it takes over.
+    /// Sets the limit: the available memory without what the process uses now, before it has clients, and without what
+    /// processes use from which it takes over.
     pub(crate) fn grant(&self) {
         let resident = resident_bytes();
         self.share(|sharing| sharing.own = resident.max(1));
+        self.refresh();
     }
 
-    /// Another process, from which this one takes over, reports what it uses. Returns what to tell it.
-    pub(crate) fn divide(&self, division: &mut Division, old: &Report) -> Option<Decision> {
-        let mut decision = None;
+    /// Shares the memory with a process from which this one takes over, and which has passed on this file.
+    ///
+    /// # Errors
+    /// Too many processes share it already.
+    pub(crate) fn join(&self, file: OwnedFd) -> io::Result<()> {
+        let _ = self.ledger.set(Ledger::join(file)?);
+        self.refresh();
+        Ok(())
+    }
+
+    /// The file for a process that takes over from this one. `None` if the system makes no such file.
+    pub(crate) fn to_share(&self) -> Option<BorrowedFd<'_>> {
+        if self.ledger.get().is_none() {
+            let _ = self.ledger.set(Ledger::create().ok()?);
+        }
+        self.refresh();
+        self.ledger.get().map(Ledger::file)
+    }
+
+    /// Computes the limit again from what other processes use, and tells them what this one uses. Returns whether there are
+    /// any. To be called often while there are.
+    pub(crate) fn refresh(&self) -> bool {
+        let Some(ledger) = self.ledger.get() else {
+            return false;
+        };
+        let taken = self.taken.load(Ordering::Relaxed);
+        let others = ledger.others_in_use();
         self.share(|sharing| {
-            (sharing.others, decision) = division.decide(sharing, old, self.taken());
+            sharing.others = others;
+            // The system may not have got back yet what is no longer taken.
+            sharing.apart = anonymous_bytes().saturating_sub(taken).max(LEAST_APART);
+            let base = sharing.base();
+            ledger.set(Use { base, taken });
         });
-        decision
+        self.is_shared.store(others.is_some(), Ordering::Relaxed);
+        others.is_some()
     }
 
-    /// That process has ended.
-    pub(crate) fn is_alone(&self) {
-        self.share(|sharing| sharing.others = 0);
+    /// The process with this id has ended.
+    pub(crate) fn ended(&self, id: u64) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.free_of(id);
+        }
+        self.refresh();
     }
 
-    /// The limit, if it is known and no other process takes over from this one.
+    /// What the requests of this process and others may take, if that is known and no other process takes over from this
+    /// one.
     pub(crate) fn settled(&self) -> Option<u64> {
         let sharing = *self.sharing();
-        (sharing.own > 0 && sharing.cap.is_none()).then(|| self.granted())
+        let is_settled = sharing.own > 0 && !sharing.is_expecting && !sharing.is_replaced;
+        is_settled.then(|| self.granted())
     }
 
-    /// A process starts that will take over.
-    pub(crate) fn expect_successor(&self) {
-        self.share(|sharing| sharing.cap = Some(sharing.before_successor()));
+    /// A process starts that will take over, or it has started or failed.
+    pub(crate) fn expect_successor(&self, is_expecting: bool) {
+        self.share(|sharing| sharing.is_expecting = is_expecting);
     }
 
-    /// The process that takes over has started, and uses `successor` bytes without traffic.
-    pub(crate) fn leave_to_successor(&self, successor: u64) {
-        self.share(|sharing| sharing.cap = Some(sharing.beside_successor(successor, self.taken())));
+    /// Another process takes over, or has ended.
+    pub(crate) fn replaced(&self, is_replaced: bool) {
+        self.share(|sharing| sharing.is_replaced = is_replaced);
+        self.refresh();
     }
 
-    /// That process has decided about the limit of this one.
-    pub(crate) fn follow(&self, decision: &Decision) {
-        self.share(|sharing| sharing.cap = Some(decision.limit()));
-    }
-
-    /// What to report to it, after the decision with this number.
-    pub(crate) fn report(&self, number: u64) -> Report {
-        let resident = resident_bytes();
-        self.sharing().report(self.taken(), resident, number)
-    }
-
-    /// No process takes over any more.
-    pub(crate) fn keep(&self) {
-        self.share(|sharing| sharing.cap = None);
+    /// This process ends. What it has taken is free for others.
+    pub(crate) fn leave(&self) {
+        self.ledger.get().into_iter().for_each(Ledger::leave);
     }
 
     /// Whether a process that takes over has no space before some requests have ended.
@@ -138,8 +178,13 @@ impl Memory {
         if sharing.own > 0 {
             let bytes = sharing.granted();
             #[cfg(feature = "lua")]
-            self.ceiling.store(sharing.own + bytes, Ordering::Relaxed);
+            {
+                let others = sharing.others.unwrap_or_default().taken;
+                let ceiling = sharing.own + bytes.saturating_sub(others).max(sharing.least());
+                self.ceiling.store(ceiling, Ordering::Relaxed);
+            }
             self.granted.store(bytes, Ordering::Relaxed);
+            self.least.store(sharing.least(), Ordering::Relaxed);
         }
     }
 
@@ -150,6 +195,11 @@ impl Memory {
 
     pub(crate) fn granted(&self) -> u64 {
         self.granted.load(Ordering::Relaxed)
+    }
+
+    /// What requests of this process may take now.
+    pub(crate) fn limit(&self) -> u64 {
+        self.own_part(self.granted())
     }
 
     /// The bytes by which the process may still grow, as the system counts it: with the pages that the allocator has
@@ -194,16 +244,43 @@ impl Memory {
         self.granted().saturating_sub(reserve)
     }
 
+    /// What this process may take of `most`.
+    pub(super) fn own_part(&self, most: u64) -> u64 {
+        let is_shared = self.is_shared.load(Ordering::Relaxed);
+        let Some(ledger) = self.ledger.get().filter(|_| is_shared) else {
+            return most;
+        };
+        let left = most.saturating_sub(ledger.taken_by_others());
+        left.max(most.min(self.least.load(Ordering::Relaxed)))
+    }
+
     /// Whether the bytes fit into `most`.
     pub(super) fn has(&self, bytes: u64, most: u64) -> bool {
+        let most = self.own_part(most);
         let fits = || self.taken.load(Ordering::Relaxed).saturating_add(bytes) <= most;
         fits() || (self.collect() && fits())
     }
 
     /// Takes the bytes unless more than `most` would be taken.
     pub(super) fn take(&self, bytes: u64, most: u64) -> bool {
-        let take = || add_within(&self.taken, bytes, most);
-        take() || (self.collect() && take())
+        self.take_within(bytes, most) || (self.collect() && self.take_within(bytes, most))
+    }
+
+    fn take_within(&self, bytes: u64, most: u64) -> bool {
+        let taken = add_within(&self.taken, bytes, self.own_part(most));
+        if taken {
+            self.tell();
+        }
+        taken
+    }
+
+    /// Tells other processes what this one has taken. Another thread may tell less at the same time: that is corrected soon.
+    fn tell(&self) {
+        if self.is_shared.load(Ordering::Relaxed)
+            && let Some(ledger) = self.ledger.get()
+        {
+            ledger.set_taken(self.taken.load(Ordering::Relaxed));
+        }
     }
 
     /// The same from the allowance of this worker, if the bytes are few. To be released with [`Memory::release_part`].
@@ -215,7 +292,7 @@ impl Memory {
         if subtract(own, bytes) {
             return true;
         }
-        if add_within(&self.taken, bytes + ALLOWANCE, most) {
+        if self.take_within(bytes + ALLOWANCE, most) {
             own.fetch_add(ALLOWANCE, Ordering::Relaxed);
             return true;
         }
@@ -247,10 +324,12 @@ impl Memory {
 
     pub(crate) fn add(&self, bytes: u64) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.tell();
     }
 
     pub(crate) fn release(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.tell();
     }
 }
 
@@ -261,10 +340,80 @@ fn subtract(counter: &AtomicU64, bytes: u64) -> bool {
     counter.fetch_update(order, order, less).is_ok()
 }
 
-#[cfg(all(test, feature = "lua"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
+    /// Processes of an upgrade that may take 150 MiB together, and each of them 10 in any case.
+    fn processes(count: usize) -> Vec<Memory> {
+        let first = Memory::new(150 * MIB);
+        let mut all = vec![first];
+        for _ in 1..count {
+            let file = all[0].to_share().unwrap().try_clone_to_owned().unwrap();
+            let memory = Memory::new(150 * MIB);
+            memory.join(file).unwrap();
+            all.push(memory);
+        }
+        for memory in &all {
+            memory.least.store(10 * MIB, Ordering::Relaxed);
+            assert!(memory.refresh());
+        }
+        all
+    }
+
+    #[test]
+    fn what_one_process_takes_no_other_one_can_take() {
+        let all = processes(3);
+        let take = |number: usize, mib: u64| all[number].take(mib * MIB, all[number].most(0));
+        assert!(take(0, 100) && take(1, 20) && take(2, 30));
+        assert!(!take(0, 1) && !take(1, 1) && !take(2, 1));
+        assert!(all[1].is_short(1) && !all[0].has(1, all[0].most(0)));
+        all[0].release(60 * MIB);
+        assert!(take(2, 60) && !take(1, 1));
+        // One that ends leaves it to the others.
+        all[2].leave();
+        assert!(all[0].refresh() && take(0, 90) && !take(1, 1));
+        all[1].leave();
+        assert!(!all[0].refresh(), "it is alone");
+        assert!(take(0, 20) && !take(0, 1));
+    }
+
+    #[test]
+    fn each_process_may_take_a_little_although_another_one_has_all() {
+        let all = processes(2);
+        let take = |number: usize, bytes: u64| all[number].take(bytes, all[number].most(0));
+        assert!(take(0, 150 * MIB));
+        assert!(take(1, 10 * MIB) && !take(1, 1));
+        // Small charges come from an allowance, which the other process sees.
+        let part = |bytes| all[0].take_part(bytes, all[0].most(0));
+        all[0].release(150 * MIB);
+        assert!(part(SMALL) && take(1, 139 * MIB) && !take(1, MIB));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn all_processes_together_stay_within_the_limit(
+            steps in proptest::collection::vec((0_usize..4, 0_u64..100, proptest::bool::ANY), 0..300),
+        ) {
+            let all = processes(4);
+            for (number, mib, takes) in steps {
+                let memory = &all[number];
+                if takes {
+                    let before: u64 = all.iter().map(Memory::taken).sum();
+                    let fits = before + mib * MIB <= 150 * MIB;
+                    let is_little = memory.taken() + mib * MIB <= 10 * MIB;
+                    let taken = memory.take(mib * MIB, memory.most(0));
+                    proptest::prop_assert_eq!(taken, fits || is_little);
+                } else {
+                    memory.release(memory.taken().min(mib * MIB));
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "lua")]
     #[test]
     fn the_resident_memory_counts_for_something_large_although_little_is_taken() {
         let memory = Memory::new(1 << 30);

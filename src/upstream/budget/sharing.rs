@@ -1,237 +1,85 @@
-//! How two processes divide the memory during an upgrade.
+//! How much of the memory requests may take, alone and during an upgrade.
 //!
-//! Both have a limit, and the limits of both together never exceed the memory. What is free is divided equally, again
-//! whenever much of it was taken or freed: so each of both can take nearly all that the other does not need. The new
-//! process decides. A limit is lowered, and that is confirmed, before the other one is raised.
+//! The processes of an upgrade share the memory: what their requests take together has one limit. Each process computes
+//! it from what all of them use without requests. What the requests of each process have taken is in the
+//! [`Ledger`](super::ledger::Ledger).
 
-use std::fmt;
-use std::str::FromStr;
+use super::ledger::Use;
 
 /// The minimum memory of a process without traffic, including its threads.
 const IDLE: u64 = 40 << 20;
-
-/// Smaller changes are not worth a message.
-const STEP: u64 = 1 << 20;
 
 /// What is known about the memory, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sharing {
     /// The memory that the system grants.
     pub available: u64,
-    /// What the process uses without traffic. 0 before that is known.
+    /// What the process uses without traffic, with the program. 0 before that is known.
     pub own: u64,
-    /// The maximum that the processes use from which this one took over.
-    pub others: u64,
-    /// The limit that leaves a successor its part.
-    pub cap: Option<u64>,
+    /// The same without what it has in common with the others, while another process serves: the program.
+    pub apart: u64,
+    /// What the other processes use.
+    pub others: Option<Use>,
+    /// Whether a process starts that will take over.
+    pub is_expecting: bool,
+    /// Whether another process serves now.
+    pub is_replaced: bool,
 }
 
 impl Sharing {
     pub(super) const UNKNOWN: Sharing = Sharing {
         available: 0,
         own: 0,
-        others: 0,
-        cap: None,
+        apart: 0,
+        others: None,
+        is_expecting: false,
+        is_replaced: false,
     };
 
-    /// What may be taken of the memory. It is what remains after the memory that the process uses itself. An eighth is
-    /// for what is not counted, and for pages that the allocator keeps. A quarter is granted in any case: a configuration
-    /// that leaves less may run at its own risk. It is a sixteenth as long as another process ends.
+    /// What the requests of all processes may take. It is what remains after the memory that the processes use themselves.
+    /// An eighth is for what is not counted, and for pages that the allocator keeps. A quarter is granted in any case: a
+    /// configuration that leaves less may run at its own risk. It is a sixteenth as long as there is another process.
     pub(super) fn granted(&self) -> u64 {
-        let used = self.base().saturating_add(self.others);
-        let part = if self.others == 0 { 4 } else { 16 };
-        let left = self
-            .usable()
-            .saturating_sub(used)
-            .max(self.available / part);
-        left.min(self.cap.unwrap_or(u64::MAX))
-    }
-
-    /// The limit while a new process starts: what it needs itself is left to it.
-    pub(super) fn before_successor(&self) -> u64 {
-        self.for_both(self.base()).max(self.available / 8)
-    }
-
-    /// The limit when it has started, until it decides: half of what is left, if it uses `successor` without traffic.
-    pub(super) fn beside_successor(&self, successor: u64, taken: u64) -> u64 {
-        let both = self.for_both(successor.max(IDLE));
-        taken + (both.saturating_sub(taken) / 2).max(self.available / 32)
-    }
-
-    /// What this process and its successor may take together.
-    fn for_both(&self, successor: u64) -> u64 {
-        let used = self.base().saturating_add(successor);
-        self.usable()
-            .saturating_sub(used.saturating_add(self.others))
-    }
-
-    /// The limit of the process from which this one takes over: half of what is free, if this one has taken `taken`.
-    /// `None` if this process is itself being replaced.
-    fn limit_of_old(&self, old: &Report, taken: u64) -> Option<u64> {
-        let used = self.base() + old.base;
-        let free = self.usable().saturating_sub(used + old.taken + taken);
-        self.cap.is_none().then_some(old.taken + free / 2)
-    }
-
-    /// The state for the process that takes over. The system may not have got back yet what is no longer taken, so it
-    /// may count more as `resident`.
-    pub(super) fn report(&self, taken: u64, resident: u64, number: u64) -> Report {
-        let base = self.base().max(resident.saturating_sub(taken));
-        Report {
-            base: base.saturating_add(self.others),
-            limit: self.granted().max(taken),
-            taken,
-            number,
+        let others = self.others.unwrap_or_default().base;
+        let expected = if self.is_expecting {
+            self.own.max(IDLE)
+        } else {
+            0
+        };
+        let used = self.base().saturating_add(others).saturating_add(expected);
+        let left = self.usable().saturating_sub(used);
+        if self.others.is_some() || self.is_expecting {
+            left.max(self.least())
+        } else {
+            left.max(self.available / 4)
         }
     }
 
-    /// Whether the memory has no space for a process that takes over, although it would have if no request used any.
+    /// What the requests of each process may take, whatever those of the others have taken.
+    pub(super) fn least(&self) -> u64 {
+        self.available / 16
+    }
+
+    /// Whether the memory has no space for a process that takes over, although it would have if no request of this one
+    /// used any.
     pub(super) fn must_wait(&self, taken: u64, resident: u64) -> bool {
-        let needed = |resident: u64| resident + self.own + self.others > self.usable();
+        let others = self.others.unwrap_or_default();
+        let others = others.base.saturating_add(others.taken);
+        let needed = |resident: u64| resident + self.own + others > self.usable();
         needed(resident) && !needed(resident.saturating_sub(taken).max(self.own))
     }
 
-    fn base(&self) -> u64 {
-        self.own.max(IDLE)
+    /// What this process uses without its requests.
+    pub(super) fn base(&self) -> u64 {
+        if self.is_replaced {
+            self.apart
+        } else {
+            self.own.max(IDLE)
+        }
     }
 
     fn usable(&self) -> u64 {
         self.available - self.available / 8
-    }
-}
-
-/// What an old process tells the new one: `memory` and four numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Report {
-    /// What it uses without its requests, and what those before it use.
-    base: u64,
-    /// What its requests may take.
-    limit: u64,
-    /// What they have taken.
-    taken: u64,
-    /// The number of the last [`Decision`] that it follows.
-    number: u64,
-}
-
-impl Report {
-    /// Whether the new process would decide the same after both reports.
-    pub(crate) fn is_like(&self, other: &Report) -> bool {
-        let parts = |all: &Report| [all.base, all.limit, all.taken].map(|bytes| bytes / STEP);
-        self.number == other.number && parts(self) == parts(other)
-    }
-
-    /// What its requests may take.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// The most that it uses.
-    #[cfg(test)]
-    fn most(&self) -> u64 {
-        self.base.saturating_add(self.limit)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report {
-            base,
-            limit,
-            taken,
-            number,
-        } = self;
-        write!(f, "memory {base} {limit} {taken} {number}")
-    }
-}
-
-impl FromStr for Report {
-    type Err = ();
-
-    fn from_str(line: &str) -> Result<Report, ()> {
-        let [base, limit, taken, number] = numbers(line, "memory")?;
-        Ok(Report {
-            base,
-            limit,
-            taken,
-            number,
-        })
-    }
-}
-
-/// What the new process tells the old one: `limit` and two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Decision {
-    number: u64,
-    limit: u64,
-}
-
-impl Decision {
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Decisions are numbered from 1.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "limit {} {}", self.number, self.limit)
-    }
-}
-
-impl FromStr for Decision {
-    type Err = ();
-
-    fn from_str(line: &str) -> Result<Decision, ()> {
-        let [number, limit] = numbers(line, "limit")?;
-        Ok(Decision { number, limit })
-    }
-}
-
-fn numbers<const COUNT: usize>(line: &str, word: &str) -> Result<[u64; COUNT], ()> {
-    let mut fields = line.split_ascii_whitespace();
-    if fields.next() != Some(word) {
-        return Err(());
-    }
-    let numbers: Result<Vec<u64>, ()> = fields.map(|text| text.parse().map_err(|_| ())).collect();
-    numbers?.try_into().map_err(|_| ())
-}
-
-/// The decisions about the limit of an old process.
-#[derive(Debug, Default)]
-pub(crate) struct Division {
-    number: u64,
-    /// The highest limit that the old process may have now.
-    highest: u64,
-}
-
-impl Division {
-    /// What to leave to the old process after its report, and what to tell it after that.
-    pub(super) fn decide(
-        &mut self,
-        sharing: &Sharing,
-        old: &Report,
-        taken: u64,
-    ) -> (u64, Option<Decision>) {
-        self.highest = if old.number == self.number {
-            old.limit
-        } else {
-            self.highest.max(old.limit)
-        };
-        let limit = sharing.limit_of_old(old, taken);
-        let limit = limit.filter(|limit| limit.abs_diff(self.highest) >= STEP);
-        let decision = limit.map(|limit| {
-            self.number += 1;
-            self.highest = self.highest.max(limit);
-            Decision {
-                number: self.number,
-                limit,
-            }
-        });
-        (old.base.saturating_add(self.highest), decision)
     }
 }
 
@@ -249,6 +97,13 @@ mod tests {
         }
     }
 
+    fn used(base: u64, taken: u64) -> Use {
+        Use {
+            base: base * MIB,
+            taken: taken * MIB,
+        }
+    }
+
     #[test]
     fn memory_that_the_process_uses_itself_is_not_granted() {
         let left = |available, own| alone(available, own).granted() / MIB;
@@ -258,174 +113,52 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_to_be_replaced_leaves_only_what_the_new_one_needs_itself() {
-        assert_eq!(alone(256, 20).before_successor() / MIB, 144);
-        assert_eq!(alone(256, 60).before_successor() / MIB, 104);
-        assert_eq!(alone(256, 100).before_successor() / MIB, 32);
-        assert_eq!(alone(256, 40).beside_successor(20 * MIB, 0) / MIB, 72);
-        let taken = alone(256, 40).beside_successor(20 * MIB, 100 * MIB);
-        assert_eq!(taken / MIB, 122);
-        assert_eq!(
-            alone(256, 90).beside_successor(90 * MIB, 50 * MIB) / MIB,
-            58
-        );
-    }
-
-    /// Two processes that exchange their messages in order, but late.
-    struct Both {
-        old: Sharing,
-        new: Sharing,
-        division: Division,
-        reports: Vec<Report>,
-        decisions: Vec<Decision>,
-        number: u64,
-        /// What each of both has taken.
-        taken: [u64; 2],
-    }
-
-    impl Both {
-        fn begin(own: u64, taken: u64) -> Both {
-            let (mut old, mut new) = (alone(256, own), alone(256, own));
-            old.cap = Some(old.beside_successor(own * MIB, taken));
-            let first = old.report(taken, own * MIB + taken, 0);
-            new.others = first.most();
-            Both {
-                old,
-                new,
-                division: Division::default(),
-                reports: vec![first],
-                decisions: Vec::new(),
-                number: 0,
-                taken: [taken, 0],
-            }
-        }
-
-        fn old_reads(&mut self) {
-            if !self.decisions.is_empty() {
-                let decision = self.decisions.remove(0);
-                self.old.cap = Some(decision.limit());
-                self.number = decision.number();
-            }
-            let taken = self.taken[0];
-            let report = self.old.report(taken, self.old.own + taken, self.number);
-            self.reports.push(report.to_string().parse().unwrap());
-        }
-
-        fn new_reads(&mut self) {
-            if self.reports.is_empty() {
-                return;
-            }
-            let report = self.reports.remove(0);
-            let (others, decision) = self.division.decide(&self.new, &report, self.taken[1]);
-            self.new.others = others;
-            let sent = |decision: Decision| decision.to_string().parse().unwrap();
-            let decision: Option<Decision> = decision.map(sent);
-            self.decisions.extend(decision);
-        }
-
-        /// The sum of what both use without traffic, and the higher of limit and use.
-        fn most(&self) -> u64 {
-            let (old, new) = (self.old.granted(), self.new.granted());
-            let bases = self.old.base() + self.new.base();
-            bases + old.max(self.taken[0]) + new.max(self.taken[1])
-        }
-
-        fn settle(&mut self) {
-            for _ in 0..40 {
-                self.new_reads();
-                self.old_reads();
-            }
-        }
+    fn memory_that_another_process_uses_itself_is_not_granted() {
+        let beside = |own, others| {
+            let mut sharing = alone(256, own);
+            sharing.others = Some(others);
+            sharing.granted() / MIB
+        };
+        assert_eq!(beside(20, used(25, 0)), 159);
+        // What it has taken counts where more is taken.
+        assert_eq!(beside(20, used(25, 100)), 159);
+        assert_eq!(beside(100, used(120, 0)), 16);
     }
 
     #[test]
-    fn each_of_both_can_take_what_the_other_does_not_need() {
-        let mut both = Both::begin(40, 0);
-        both.settle();
-        let limits = |both: &Both| [both.old.granted() / MIB, both.new.granted() / MIB];
-        assert_eq!(limits(&both), [72, 72]);
-        both.taken = [60 * MIB, 0];
-        both.settle();
-        assert_eq!(limits(&both), [102, 42]);
-        both.taken = [100 * MIB, 0];
-        both.settle();
-        assert_eq!(limits(&both), [122, 22]);
-        both.taken = [0, 16 * MIB];
-        both.settle();
-        assert_eq!(limits(&both), [64, 80]);
-        both.taken = [4 * MIB, 80 * MIB];
-        both.settle();
-        both.taken = [4 * MIB, 110 * MIB];
-        both.settle();
-        assert_eq!(limits(&both), [19, 125]);
-        // Freed memory that the system does not have back yet is not free.
-        let report = both.old.report(4 * MIB, 144 * MIB, both.number);
-        assert_eq!(report.base / MIB, 140);
-    }
-
-    proptest::proptest! {
-        /// Whatever both take, and however late their messages are.
-        #[test]
-        fn both_stay_within_the_memory(
-            own in 20_u64..50,
-            begin in 0_u64..100,
-            steps in proptest::collection::vec((0_u8..6, 0_u64..160), 0..400),
-        ) {
-            let mut both = Both::begin(own, begin * MIB);
-            for (step, bytes) in steps {
-                match step {
-                    0 | 1 => both.old_reads(),
-                    2 | 3 => both.new_reads(),
-                    4 => both.taken[0] = (bytes * MIB).min(both.old.granted()),
-                    _ => both.taken[1] = (bytes * MIB).min(both.new.granted()),
-                }
-                // The new one may always use a sixteenth.
-                proptest::prop_assert!(both.most() <= (224 + 16) * MIB);
-                if both.new.granted() > 16 * MIB && both.taken[1] <= both.new.granted() {
-                    proptest::prop_assert!(both.most() <= 224 * MIB);
-                }
-            }
-        }
+    fn what_a_process_needs_that_starts_is_not_granted() {
+        let expecting = |own| {
+            let mut sharing = alone(256, own);
+            sharing.is_expecting = true;
+            sharing.granted() / MIB
+        };
+        assert_eq!(expecting(20), 144);
+        assert_eq!(expecting(60), 104);
+        assert_eq!(expecting(100), 24);
+        assert_eq!(expecting(110), 16);
     }
 
     #[test]
-    fn a_third_process_learns_about_both() {
-        let mut second = alone(256, 40);
-        second.others = 50 * MIB;
-        second.cap = Some(8 * MIB);
-        let report = second.report(4 * MIB, 44 * MIB, 0);
-        assert_eq!((report.base / MIB, report.most() / MIB), (90, 98));
-        // It no longer decides about the first.
-        let mut division = Division::default();
-        let first = alone(256, 40).report(MIB, 41 * MIB, 0);
-        let (others, decision) = division.decide(&second, &first, 4 * MIB);
-        assert_eq!((others, decision), (first.most(), None));
-    }
-
-    #[test]
-    fn lines_of_another_form_are_ignored() {
-        assert!("memory 1 2 3 4\n".parse::<Report>().is_ok());
-        for line in [
-            "memory 1 2 3",
-            "memory 1 2 3 4 5",
-            "memory 1 2 3 -4",
-            "limit 1 2 3 4",
-            "",
-        ] {
-            assert!(line.parse::<Report>().is_err(), "{line}");
-        }
-        assert!("limit 1 2".parse::<Decision>().is_ok());
-        assert!("limit 1".parse::<Decision>().is_err());
+    fn a_process_that_is_replaced_counts_without_the_program() {
+        let mut old = alone(256, 30);
+        old.apart = 8 * MIB;
+        assert_eq!(old.base() / MIB, 40);
+        old.is_replaced = true;
+        assert_eq!(old.base() / MIB, 8);
+        old.others = Some(used(40, 0));
+        assert_eq!(old.granted() / MIB, 224 - 48);
     }
 
     #[test]
     fn an_upgrade_waits_only_for_what_requests_hold() {
-        let waits = |own, taken: u64| {
-            let resident = (own + taken) * MIB;
-            alone(256, own).must_wait(taken * MIB, resident)
+        let waits = |own, taken: u64, others| {
+            let mut sharing = alone(256, own);
+            sharing.others = others;
+            sharing.must_wait(taken * MIB, (own + taken) * MIB)
         };
-        assert!(!waits(20, 100) && !waits(20, 184));
-        assert!(waits(20, 190) && waits(100, 124) && !waits(100, 20));
-        assert!(!waits(150, 50), "it would never end");
+        assert!(!waits(20, 100, None) && !waits(20, 184, None));
+        assert!(waits(20, 190, None) && waits(100, 124, None) && !waits(100, 20, None));
+        assert!(!waits(150, 50, None), "it would never end");
+        assert!(!waits(20, 100, Some(used(20, 60))) && waits(20, 100, Some(used(20, 70))));
     }
 }

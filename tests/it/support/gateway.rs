@@ -294,12 +294,7 @@ impl Gateway {
 
     /// Sends a signal by its name for `kill -s` (`TERM`, `HUP`, …).
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let status = Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .unwrap();
-        assert!(status.success(), "kill -s {name} {pid}");
+        signal(self.pid(), name);
     }
 
     /// Stops it: TERM, and KILL if it still runs after `timeout`.
@@ -342,4 +337,13 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop(STOP);
     }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "kill -s {name} {pid}");
 }

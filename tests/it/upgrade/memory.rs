@@ -21,9 +21,31 @@ fn granted(port: u16) -> Option<u64> {
     value.parse().ok()
 }
 
-/// Uploads that the old process holds, and as many that the new one gets, ended both in a small container.
+/// What a process uses at least without requests.
+const BASE: u64 = 16 * MIB;
+const BODY: usize = 4 << 20;
+
+/// An upload of which the last byte is missing.
+fn begun(gateway: &Gateway) -> Client {
+    let mut upload = gateway.client();
+    let length = BODY.to_string();
+    let head = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", &*length),
+    ];
+    upload.send(request("POST", "/up", &head)).unwrap();
+    upload.send(vec![b'x'; BODY - 1]).unwrap();
+    upload
+}
+
+fn ends(upload: &mut Client) {
+    upload.send(b"x").unwrap();
+    assert_eq!(upload.response("POST").unwrap().status, 200);
+}
+
+/// An upload that the first process holds, and one that the second one holds: the third one leaves both their memory.
 #[test]
-fn the_new_process_gets_the_memory_that_the_old_one_leaves() {
+fn each_new_process_gets_the_memory_that_the_old_ones_leave() {
     let backend = Upstream::start(|mut call| {
         call.body()?;
         call.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
@@ -37,39 +59,41 @@ fn the_new_process_gets_the_memory_that_the_old_one_leaves() {
         },
         "endpoints": [{ "endpoint": "/up", "method": "POST", "backend": [{ "url_pattern": "/up" }] }],
     });
-    let old = Gateway::start(&file.to_string());
+    let first = Gateway::start(&file.to_string());
     let alone = granted(metrics).unwrap();
-    let body = vec![b'x'; 4 << 20];
-    let mut upload = old.client();
-    let length = body.len().to_string();
-    let head = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", &*length),
-    ];
-    upload.send(request("POST", "/up", &head)).unwrap();
-    upload.send(&body[..body.len() - 1]).unwrap();
-    let new = Successor::waiting(&old);
-    old.signal("QUIT");
-    let log = || Successor::log(&old);
-    let is_shared = |log: &str| log.contains("The memory is shared with the old process");
-    eventually(
-        "the new process knows the share of the old one",
-        LIMIT,
-        || is_shared(&log()),
-    );
-    // The old process has its own memory, and that of its request.
-    eventually("the new process has less", LIMIT, || {
-        granted(metrics).is_some_and(|left| left < alone - 44 * MIB)
-    });
-    upload.send(&body[body.len() - 1..]).unwrap();
-    assert_eq!(upload.response("POST").unwrap().status, 200, "{}", log());
-    let ended = old.wait(LIMIT);
+    let log = || Successor::log(&first);
+    let shared = || {
+        let line = "The memory is shared with the old process";
+        eventually("it knows of the old process", LIMIT, || {
+            log().contains(line)
+        });
+    };
+    let less = |than: u64| {
+        eventually("it has less", LIMIT, || {
+            granted(metrics).is_some_and(|left| left < than)
+        });
+    };
+    let mut of_first = begun(&first);
+    let second = Successor::waiting(&first);
+    first.signal("QUIT");
+    shared();
+    less(alone - BASE - BODY as u64);
+    let mut of_second = begun(&first);
+    let third = Successor::waiting(&first);
+    second.signal("QUIT");
+    shared();
+    less(alone - 2 * (BASE + BODY as u64));
+    ends(&mut of_second);
+    ends(&mut of_first);
+    let ended = first.wait(LIMIT);
     assert!(ended.is_some_and(|end| end.success()), "{}", log());
-    eventually("the new process has all of it", LIMIT, || {
+    eventually("the third process has all of it", LIMIT, || {
         granted(metrics).is_some_and(|left| left > alone - 30 * MIB)
     });
-    assert!(log().contains("The old process has ended"), "{}", log());
-    drop(new);
+    eventually("it says so", LIMIT, || {
+        log().contains("The old process has ended")
+    });
+    drop((second, third));
 }
 
 /// An upgrade that fails must not leave the old process with less.
