@@ -124,7 +124,7 @@ pub(crate) fn push_json(text: &str, out: &mut Vec<u8>) {
 
 /// Whether a terminal shows `c` in its place: it is not a control character, a line break or a change of the text
 /// direction.
-pub(super) fn is_printable(c: char) -> bool {
+pub(in crate::telemetry) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => false,

@@ -16,6 +16,7 @@ use super::profile;
 use super::signature::{self, Keys, Scope};
 use crate::backoff::Backoff;
 use crate::named_file;
+use crate::telemetry::mask::{KnownSecrets, is_secret};
 use crate::telemetry::sanitize::printable;
 use crate::upstream::SideClient;
 
@@ -261,6 +262,15 @@ impl Chain {
         form: &[(&str, &str)],
         headers: HeaderMap,
     ) -> Result<TemporaryKeys, String> {
+        let mut known = KnownSecrets::default();
+        let tokens = form.iter().filter(|(name, _)| is_secret(name));
+        tokens.for_each(|(_, token)| known.add(token));
+        let token = headers.get("x-amz-security-token");
+        known.add(
+            token
+                .and_then(|token| token.to_str().ok())
+                .unwrap_or_default(),
+        );
         let answer = self
             .far
             .post_form(&format!("{sts}/"), headers, form_body(form))
@@ -268,7 +278,7 @@ impl Chain {
             .map_err(|error| error.to_string())?;
         let body = String::from_utf8_lossy(&answer.body);
         if !answer.status.is_success() {
-            let code = element(&body, "Code").unwrap_or_default();
+            let code = known.shown_or_note(element(&body, "Code").unwrap_or_default());
             return Err(format!("{sts}: {} {code}", answer.status));
         }
         let need = |name: &str| {

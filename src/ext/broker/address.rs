@@ -23,13 +23,3 @@ pub(in crate::ext) fn port(authority: &Authority) -> Result<Option<u16>, String>
 pub(in crate::ext) fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
-
-/// What a broker says, without a secret that it repeats, as it is or as a quoted text.
-pub(in crate::ext) fn without_secret(text: &str, secret: &str) -> String {
-    if secret.is_empty() {
-        return text.to_owned();
-    }
-    let quoted = format!("{secret:?}");
-    let quoted = quoted.trim_matches('"');
-    text.replace(secret, "***").replace(quoted, "***")
-}

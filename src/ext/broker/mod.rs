@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::ext::context::{Compile, ServiceLimits};
 use crate::runtime::service::Options;
 
-pub(super) use address::{port, without_brackets, without_secret};
+pub(super) use address::{port, without_brackets};
 pub(super) use inbox::Inbox;
 #[cfg(feature = "amqp")]
 pub(super) use link::LINES;

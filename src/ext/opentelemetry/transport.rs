@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::telemetry::mask::KnownSecrets;
 use crate::telemetry::otlp::{Sent, Signal, Transport, retry_delay};
 use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideError, SideResponse, retry_after};
 
@@ -107,7 +108,7 @@ impl Transport for OverGrpc {
                 self.client
                     .call(path, &common.headers, message, common.gzip, common.timeout);
             match call.await {
-                Ok(response) => of_grpc(response),
+                Ok(response) => of_grpc(response, &common.headers),
                 Err(reason) => Sent::Again {
                     after: None,
                     reason,
@@ -119,11 +120,20 @@ impl Transport for OverGrpc {
 
 /// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, and
 /// RESOURCE_EXHAUSTED if the server says when.
-fn of_grpc(response: GrpcResponse) -> Sent {
+fn of_grpc(response: GrpcResponse, headers: &HeaderMap) -> Sent {
     let after = response
         .again_after
         .or_else(|| retry_delay(&response.details));
-    let reason = || format!("gRPC status {}: {}", response.status, response.message);
+    let reason = || {
+        // The collector got them, and may quote them.
+        let mut known = KnownSecrets::default();
+        for value in headers.values().filter_map(|value| value.to_str().ok()) {
+            // Without a scheme such as `Bearer`.
+            known.add(value.rsplit(' ').next().unwrap_or_default());
+        }
+        let message = known.shown_or_note(&response.message);
+        format!("gRPC status {}: {message}", response.status)
+    };
     match response.status {
         0 => Sent::Taken {
             response: response.body,
@@ -149,6 +159,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
     use http::header::RETRY_AFTER;
 
     use super::*;
@@ -178,19 +189,24 @@ mod tests {
     #[test]
     fn a_full_server_is_called_again_only_if_it_says_when() {
         let grpc = |status, again_after| {
-            of_grpc(GrpcResponse {
+            let response = GrpcResponse {
                 status,
-                message: String::new(),
+                message: "no room for k3y-of-the-collector".to_owned(),
                 again_after,
                 details: Vec::new(),
                 body: Bytes::new(),
-            })
+            };
+            let key = HeaderValue::from_static("Bearer k3y-of-the-collector");
+            of_grpc(response, &HeaderMap::from_iter([(AUTHORIZATION, key)]))
         };
         assert!(matches!(grpc(0, None), Sent::Taken { .. }));
         assert!(matches!(grpc(14, None), Sent::Again { .. }));
         assert!(matches!(grpc(8, None), Sent::Rejected { .. }));
         let soon = Some(Duration::from_secs(1));
         assert!(matches!(grpc(8, soon), Sent::Again { .. }));
-        assert!(matches!(grpc(16, None), Sent::Rejected { .. }));
+        let Sent::Rejected { reason } = grpc(16, None) else {
+            panic!("not rejected")
+        };
+        assert!(reason.contains("is not shown"), "{reason}");
     }
 }

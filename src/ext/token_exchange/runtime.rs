@@ -100,7 +100,7 @@ impl TokenExchange {
         let (fields, now) = (self.fields(&subject), self.clock.wall());
         let response = ask(&self.side, url, auth, fields, JSON, now).await?;
         let token = issued_token(&response, || self.secrets(&subject));
-        self.told(response.status, token)
+        self.told(response.status, token, || self.secrets(&subject))
     }
 
     /// What the request contains that no log may show.
@@ -144,6 +144,7 @@ impl TokenExchange {
         &self,
         status: StatusCode,
         outcome: Result<IssuedToken, TokenError>,
+        sent: impl FnOnce() -> KnownSecrets,
     ) -> Result<CallResult<Answer>, NoAnswer> {
         match outcome {
             Ok(token) if !is_bearer_token(token_of(&token.authorization)) => {
@@ -151,7 +152,7 @@ impl TokenExchange {
                     "the new token has characters that a bearer token must not have (RFC 6750 §2.1)",
                 ))
             }
-            Ok(token) => match self.asked.expected.check(&token.sent) {
+            Ok(token) => match self.asked.expected.check(&token.sent, sent) {
                 Err(why) => Err(NoAnswer::response(why)),
                 Ok(()) => Ok(self.issued(token)),
             },
@@ -222,7 +223,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 impl Expected {
     /// Whether the token may be sent as a bearer token. A token of an unknown kind must not be used (RFC 6749 §7.1).
-    fn check(&self, sent: &Sent) -> Result<(), String> {
+    fn check(&self, sent: &Sent, secrets: impl FnOnce() -> KnownSecrets) -> Result<(), String> {
         let kind = sent.token_type.as_deref().unwrap_or_default();
         let issued = sent.issued_token_type.as_deref().unwrap_or_default();
         let asked_for = match self {
@@ -233,7 +234,7 @@ impl Expected {
                     .filter(|asked_for| *asked_for == issued);
                 // Without a request for another type, only an access token is meant for this backend.
                 if asked_for.is_none() && !matches!(issued, ACCESS_TOKEN | JWT) {
-                    let issued = shortened(issued);
+                    let issued = secrets().shown_or_note(issued);
                     return Err(format!(
                         "the server issued no access token, and \"requested_token_type\" does not ask for its issued_token_type {issued:?}"
                     ));
@@ -248,7 +249,7 @@ impl Expected {
         if is_bearer || is_no_access_token {
             return Ok(());
         }
-        let kind = shortened(kind);
+        let kind = secrets().shown_or_note(kind);
         Err(format!(
             "the server issued no bearer token: token_type {kind:?}"
         ))
@@ -260,12 +261,6 @@ fn token_of(authorization: &HeaderValue) -> &[u8] {
     let value = authorization.as_bytes();
     let space = value.iter().position(|byte| *byte == b' ');
     space.map_or(&[], |space| value.split_at(space + 1).1)
-}
-
-/// The text of the server as it is logged.
-fn shortened(text: &str) -> String {
-    let text = KnownSecrets::default().masked(text);
-    text.chars().take(80).collect()
 }
 
 /// Whether a text has the form of a signed or encrypted JWT (RFC 7519 §3): three or five parts, the first a JSON object.

@@ -1,169 +1,139 @@
-//! Values that the gateway itself knows as secret, in the texts of the servers that got them.
+//! Texts of servers that got secrets from the gateway.
+//!
+//! A server can quote a secret in any notation, and no list of notations is complete. So a text is only shown if it is
+//! plain and has no part of a secret. Otherwise nothing of it is shown.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::{MASK, masked_text_of_server};
+use super::{masked_text_of_server, percent_decode_str};
+use crate::telemetry::sanitize::{is_printable, printable};
 
-/// Shorter values are parts of words.
-const LEAST: usize = 4;
+/// The most characters of a text that are shown.
+const MAX_SHOWN: usize = 512;
 
-/// The least part of a value that counts at the end of a text that was cut.
-const LEAST_CUT: usize = 6;
+/// The least part of a secret that counts, in bytes.
+const LEAST_PART: usize = 6;
 
-/// The longest text of one sign of a value in other notations, such as `\\\\u0026` or `&#x26;`.
-const MAX_SIGN: usize = 24;
+/// Fewer letters are parts of words.
+const LEAST_BASE64: usize = 4;
 
-/// The unreserved characters of RFC 3986 §2.3 are not escaped.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+/// The longest reference to a character in HTML, such as `&CounterClockwiseContourIntegral;`.
+const MAX_REFERENCE: usize = 34;
 
-/// Secrets that a server got from the gateway, in all forms in which it may quote them.
+/// Secrets that a server got from the gateway.
 #[derive(Default)]
 pub(crate) struct KnownSecrets {
-    forms: Vec<String>,
-    /// As they are.
     values: Vec<String>,
 }
 
 impl KnownSecrets {
     /// Adds a value.
     pub(crate) fn add(&mut self, secret: &str) {
-        if secret.len() < LEAST {
-            return;
-        }
-        self.push(secret);
-        self.values.push(secret.to_owned());
-        self.push_base64(secret);
-        self.push(&hex::encode(secret));
-        self.push(&hex::encode_upper(secret));
-        // As a string in JSON, with the escapes that only some writers use.
-        let json = serde_json::Value::from(secret).to_string();
-        let json = json.trim_matches('"');
-        self.push(json);
-        self.push(&json.replace('/', "\\/"));
-    }
-
-    /// Adds a client and its secret, which are also sent together (RFC 7617 §2, RFC 6749 §2.3.1).
-    pub(crate) fn add_client(&mut self, id: &str, secret: &str) {
-        self.add(secret);
         if secret.is_empty() {
             return;
         }
-        self.push_base64(&format!("{id}:{secret}"));
-        let form = |text: &str| percent_encoded(text).replace("%20", "+");
-        self.push_base64(&format!("{}:{}", form(id), form(secret)));
-    }
-
-    fn push_base64(&mut self, text: &str) {
-        for engine in [STANDARD, URL_SAFE] {
-            let encoded = engine.encode(text);
-            // Not every writer pads.
-            self.push(encoded.trim_end_matches('='));
+        self.values.push(secret.to_owned());
+        // In this form it is in a Basic authentication (RFC 6749 §2.3.1).
+        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        if encoded != secret {
+            self.values.push(encoded);
         }
     }
 
-    fn push(&mut self, form: &str) {
-        let escaped = percent_encoded(form);
-        let plus = escaped.replace("%20", "+");
-        for form in [form, &escaped, &plus] {
-            if !self.forms.iter().any(|known| known == form) {
-                self.forms.push(form.to_owned());
-            }
+    /// The start of a text of the server, without what its names say is a credential. `None` if it may contain a part of a
+    /// secret.
+    pub(crate) fn shown(&self, text: &str) -> Option<String> {
+        let end = text.char_indices().nth(MAX_SHOWN).map(|(at, _)| at);
+        let text = text.get(..end.unwrap_or(text.len()))?;
+        (is_plain(text) && !self.is_in(text)).then(|| masked_text_of_server(text))
+    }
+
+    /// The same on one line, or a note that says why it is missing.
+    pub(crate) fn shown_or_note(&self, text: &str) -> String {
+        match self.shown(text) {
+            Some(shown) => printable(&shown).into_owned(),
+            None => "its text is not shown, because it may contain a credential".to_owned(),
         }
     }
 
-    /// A text of a server for the log: without these values, and without what its names say is a credential.
-    pub(crate) fn masked(&self, text: &str) -> String {
-        let mut text = Cow::Borrowed(text);
-        // The longest first: one may be a part of another.
-        let mut forms: Vec<&String> = self.forms.iter().collect();
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        for form in forms {
-            if let Some(cleaned) = without(&text, form) {
-                text = Cow::Owned(cleaned);
-            }
-        }
-        for value in &self.values {
-            if let Some(cleaned) = without_escaped(&text, value) {
-                text = Cow::Owned(cleaned);
-            }
-        }
-        masked_text_of_server(&text)
-    }
-}
-
-/// `text` without `value` in notations that write letters and digits as they are, and other signs in any way: JSON, XML
-/// and URLs, also inside each other. `None` if it has none.
-fn without_escaped(text: &str, value: &str) -> Option<String> {
-    let parts = value.split(|c: char| !c.is_ascii_alphanumeric());
-    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    let (first, others) = parts.split_first()?;
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    if others.is_empty() || length < LEAST_CUT {
-        return None;
-    }
-    let end_of = |at: usize| {
-        others.iter().try_fold(at + first.len(), |end, part| {
-            let rest = text.get(end..)?;
-            let is_sign = rest
-                .chars()
-                .next()
-                .is_some_and(|c| !c.is_ascii_alphanumeric());
-            let sign = rest.find(part).filter(|length| *length <= MAX_SIGN)?;
-            is_sign.then_some(end + sign + part.len())
+    fn is_in(&self, text: &str) -> bool {
+        let written = text.to_lowercase().into_bytes();
+        let (letters, base64) = (letters(text), base64_letters(text));
+        self.values.iter().any(|value| {
+            let lower = value.to_lowercase();
+            // Some writers replace or remove the other signs.
+            shares(&written, lower.as_bytes(), LEAST_PART)
+                || shares_letters(&letters, value)
+                || (value.len() > 2
+                    && shares(&letters, hex::encode(value).as_bytes(), 2 * LEAST_PART))
+                || base64_of(value).any(|own| shares(&base64, &own, LEAST_PART * 4 / 3))
         })
-    };
-    let mut out = String::new();
-    let mut done = 0;
-    for (at, _) in text.match_indices(first) {
-        if let Some(end) = end_of(at).filter(|_| at >= done) {
-            out.push_str(text.get(done..at)?);
-            out.push_str(MASK);
-            done = end;
-        }
     }
-    out.push_str(text.get(done..)?);
-    (done > 0).then_some(out)
 }
 
-fn percent_encoded(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
+/// The letters for a value in base64, whatever stands before and after it: in Basic authentication the name of the client
+/// stands before it (RFC 7617 §2).
+fn base64_of(value: &str) -> impl Iterator<Item = Vec<u8>> {
+    (0..3).filter_map(move |before| {
+        let bytes = [&[0; 3][..before], value.as_bytes()].concat();
+        let encoded = STANDARD_NO_PAD.encode(&bytes);
+        let own = encoded.get((before * 4).div_ceil(3)..bytes.len() * 4 / 3)?;
+        (own.len() >= LEAST_BASE64).then(|| base64_letters(own))
+    })
 }
 
-/// `text` without `form`, and without the first part of `form` at its end. `None` if it has neither. The digits of
-/// percent-encoding have two cases.
-fn without(text: &str, form: &str) -> Option<String> {
-    let has_two_cases = form.contains('%');
-    let is_at = |at: usize| {
-        let bytes = text.as_bytes().get(at..).unwrap_or_default();
-        let length = bytes.len().min(form.len());
-        let is_whole = length == form.len();
-        let mut pairs = bytes.iter().zip(form.as_bytes());
-        let is_equal = pairs.all(|(a, b)| a == b || (has_two_cases && a.eq_ignore_ascii_case(b)));
-        (is_equal && (is_whole || length >= LEAST_CUT)).then_some(length)
+/// Whether the letters of a text have a part of those of `value`.
+fn shares_letters(text: &[u8], value: &str) -> bool {
+    let own = letters(value);
+    own.len() >= LEAST_PART && shares(text, &own, LEAST_PART)
+}
+
+/// Whether `text` has a part of `value` with this length, or all of a shorter one.
+fn shares(text: &[u8], value: &[u8], length: usize) -> bool {
+    let length = length.min(value.len());
+    if length == 0 {
+        return false;
+    }
+    let parts: HashSet<&[u8]> = text.windows(length).collect();
+    value.windows(length).any(|part| parts.contains(part))
+}
+
+/// The letters and digits of ASCII, in lower case.
+fn letters(text: &str) -> Vec<u8> {
+    let bytes = text.bytes().filter(u8::is_ascii_alphanumeric);
+    bytes.map(|byte| byte.to_ascii_lowercase()).collect()
+}
+
+/// The letters of both alphabets of RFC 4648, in lower case. A text may be broken into lines.
+fn base64_letters(text: &str) -> Vec<u8> {
+    let letters = text.bytes().filter_map(|byte| match byte {
+        b'+' | b'-' => Some(b'+'),
+        b'/' | b'_' => Some(b'/'),
+        byte => byte
+            .is_ascii_alphanumeric()
+            .then(|| byte.to_ascii_lowercase()),
+    });
+    letters.collect()
+}
+
+/// Whether each character of a text stands for itself: there are no escapes of JSON, URLs or HTML, and nothing that is
+/// not printed. RFC 6749 §5.2 allows no more in an error.
+fn is_plain(text: &str) -> bool {
+    let is_shown =
+        |c: char| c != '\u{fffd}' && (is_printable(c) || matches!(c, '\r' | '\n' | '\t'));
+    let is_reference = |(at, _): (usize, &str)| {
+        let rest = text.as_bytes().get(at + 1..).unwrap_or_default();
+        let end = rest
+            .iter()
+            .take(MAX_REFERENCE)
+            .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'#');
+        end.is_some_and(|end| end > 0 && rest.get(end) == Some(&b';'))
     };
-    let mut out = String::new();
-    let mut done = 0;
-    for (at, _) in text.char_indices() {
-        if at < done {
-            continue;
-        }
-        if let Some(length) = is_at(at).filter(|length| text.is_char_boundary(at + length)) {
-            out.push_str(text.get(done..at)?);
-            out.push_str(MASK);
-            done = at + length;
-        }
-    }
-    if done == 0 {
-        return None;
-    }
-    out.push_str(text.get(done..)?);
-    Some(out)
+    text.chars().all(is_shown)
+        && !text.contains('\\')
+        && percent_decode_str(text).eq(text.bytes())
+        && !text.match_indices('&').any(is_reference)
 }

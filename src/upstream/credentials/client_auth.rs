@@ -78,7 +78,7 @@ impl ClientAuth {
     pub(crate) fn secrets(&self) -> KnownSecrets {
         let mut known = KnownSecrets::default();
         if let ClientProof::Basic(secret) | ClientProof::Post(secret) = &self.proof {
-            known.add_client(&self.client_id, secret);
+            known.add(secret);
         }
         known
     }

@@ -27,7 +27,7 @@ impl ClientCredentials {
     /// What the request contains that no log may show.
     pub(super) fn secrets(&self) -> KnownSecrets {
         let mut known = KnownSecrets::default();
-        known.add_client(&self.client_id, &self.client_secret);
+        known.add(&self.client_secret);
         for (_, values) in self.params.iter().filter(|(name, _)| is_secret(name)) {
             values.iter().for_each(|value| known.add(value));
         }

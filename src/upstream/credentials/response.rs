@@ -1,9 +1,11 @@
 //! The response of a token endpoint.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::telemetry::mask::KnownSecrets;
 use crate::upstream::side::{SideError, SideResponse};
@@ -46,11 +48,31 @@ pub(crate) struct Sent {
     pub issued_token_type: Option<String>,
 }
 
-/// The maximum number of bytes of a response that an error quotes.
-const MAX_QUOTED: usize = 1024;
+/// The members of an error response that are shown: those of RFC 6749 §5.2, of RFC 9457 §3.1, and one that many servers use.
+const SHOWN: [&str; 6] = [
+    "error",
+    "error_description",
+    "error_uri",
+    "title",
+    "detail",
+    "message",
+];
 
-/// The part of a response that is read for this. What is masked may be long.
-const MAX_READ: usize = 16 * 1024;
+/// The codes of RFC 6749 §4.1.2.1 and §5.2, RFC 6750 §3.1 and RFC 8693 §2.2.2. They are shown whatever the secret is.
+const CODES: [&str; 12] = [
+    "access_denied",
+    "insufficient_scope",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "invalid_token",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -58,10 +80,8 @@ struct Response {
     access_token: Option<String>,
     token_type: Option<String>,
     issued_token_type: Option<String>,
-    expires_in: Option<serde_json::Value>,
+    expires_in: Option<Value>,
     error: Option<String>,
-    error_description: Option<String>,
-    error_uri: Option<String>,
 }
 
 /// Reads the token from a response (RFC 6749 §5). `sent` returns the secrets of the request, which some servers quote in
@@ -79,10 +99,7 @@ pub(crate) fn token(
     if rejected || error.is_some() {
         return Err(TokenError::Rejected {
             error: error.map(str::to_owned),
-            text: match (error, &fields) {
-                (Some(error), Ok(fields)) => rejection(error, fields, &sent()),
-                _ => quoted(response, &sent()),
-            },
+            text: rejection(response, &sent()),
         });
     }
     let fields = fields?;
@@ -105,17 +122,26 @@ pub(crate) fn token(
 }
 
 fn fields(response: &SideResponse) -> Result<Response, TokenError> {
-    let kind = response.headers.get(CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if matches!(
-        kind.to_ascii_lowercase().as_str(),
-        "application/x-www-form-urlencoded" | "text/plain"
-    ) {
+    if is_form(response) {
         return Ok(from_form(&response.body));
     }
     serde_json::from_slice(&response.body)
         .map_err(|_| TokenError::Unusable("oauth2: cannot parse json"))
+}
+
+fn is_form(response: &SideResponse) -> bool {
+    matches!(
+        &*media_type(response),
+        "application/x-www-form-urlencoded" | "text/plain"
+    )
+}
+
+/// The type of the body, without parameters. Empty if it is missing or not text.
+fn media_type(response: &SideResponse) -> String {
+    let kind = response.headers.get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
 }
 
 fn from_form(body: &[u8]) -> Response {
@@ -128,34 +154,79 @@ fn from_form(body: &[u8]) -> Response {
             "issued_token_type" => response.issued_token_type = Some(value),
             "expires_in" => response.expires_in = Some(value.into()),
             "error" => response.error = Some(value),
-            "error_description" => response.error_description = Some(value),
-            "error_uri" => response.error_uri = Some(value),
             _ => {}
         }
     }
     response
 }
 
-fn rejection(error: &str, fields: &Response, sent: &KnownSecrets) -> String {
-    let mut text = format!("oauth2: {:?}", sent.masked(error));
-    for more in [&fields.error_description, &fields.error_uri] {
-        if let Some(more) = more.as_deref().filter(|more| !more.is_empty()) {
-            text.push_str(&format!(" {:?}", sent.masked(more)));
+/// Why the server has rejected the request, as far as its response may be shown: it got a secret, and may quote it.
+fn rejection(response: &SideResponse, sent: &KnownSecrets) -> String {
+    let SideResponse { status, body, .. } = response;
+    let mut text = "oauth2:".to_owned();
+    let (mut shown, mut hidden) = (0, Vec::new());
+    for (name, value) in said(response) {
+        let is_code = name == "error" && CODES.contains(&&*value);
+        let value = if is_code {
+            Some(value)
+        } else {
+            sent.shown(&value)
+        };
+        let Some(value) = value else {
+            hidden.push(name);
+            continue;
+        };
+        // The error must be the first one. Without it the status says most.
+        if shown == 0 && name != "error" {
+            text.push_str(&format!(" cannot fetch token: {status}:"));
         }
+        match name {
+            "error" | "error_description" | "error_uri" => text.push_str(&format!(" {value:?}")),
+            _ => text.push_str(&format!(" {name} {value:?}")),
+        }
+        shown += 1;
+    }
+    if shown == 0 {
+        text.push_str(&format!(" cannot fetch token: {status}"));
+    }
+    if !hidden.is_empty() {
+        let names = hidden.join(", ");
+        text.push_str(&format!(
+            "; {names}: not shown, because it may contain a credential"
+        ));
+    } else if shown == 0 && !body.is_empty() {
+        let kind = media_type(response);
+        let is_type = kind.len() < 64 && kind.contains('/') && !kind.contains(' ');
+        let kind = sent.shown(&kind).filter(|_| is_type);
+        let kind = kind.map(|kind| format!(", {kind},")).unwrap_or_default();
+        text.push_str(&format!(
+            "; its body of {} bytes{kind} is not shown",
+            body.len()
+        ));
     }
     text
 }
 
-/// Only error responses are quoted: a successful one would put a token into the log.
-fn quoted(response: &SideResponse, sent: &KnownSecrets) -> String {
-    let read = response.body.get(..MAX_READ).unwrap_or(&response.body);
-    // Masked before it is cut: a part of a secret would not be found.
-    let mut shown = sent.masked(&String::from_utf8_lossy(read));
-    shown.truncate(shown.floor_char_boundary(MAX_QUOTED));
-    format!(
-        "oauth2: cannot fetch token: {}\nResponse: {shown}",
-        response.status
-    )
+/// The members of an error response that are shown, in this order.
+fn said(response: &SideResponse) -> Vec<(&'static str, String)> {
+    let mut members: HashMap<String, String> = if is_form(response) {
+        form_urlencoded::parse(&response.body)
+            .into_owned()
+            .collect()
+    } else {
+        let object: serde_json::Map<String, Value> =
+            serde_json::from_slice(&response.body).unwrap_or_default();
+        let texts = object.into_iter().filter_map(|(name, value)| match value {
+            Value::String(text) => Some((name, text)),
+            _ => None,
+        });
+        texts.collect()
+    };
+    let texts = SHOWN.map(|name| (name, members.remove(name).unwrap_or_default()));
+    texts
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
 }
 
 /// The common types in their usual spelling, others unchanged. `N_A` means that the type does not matter (RFC 8693
@@ -170,10 +241,10 @@ fn token_type(text: &str) -> &str {
 }
 
 /// Seconds as a number or a string, at most 2³¹−1. None or zero means that the token never expires.
-fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
+fn life(expires_in: Option<&Value>) -> Option<Duration> {
     let seconds = match expires_in? {
-        serde_json::Value::Number(number) => number.as_f64()?,
-        serde_json::Value::String(text) => text.trim().parse().ok()?,
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
     let seconds = seconds.clamp(0.0, f64::from(i32::MAX));
@@ -198,7 +269,7 @@ mod tests {
 
     fn sent() -> KnownSecrets {
         let mut sent = KnownSecrets::default();
-        sent.add_client("the id", "s3cr:et/+");
+        sent.add("s3cr:et/+");
         sent
     }
 
@@ -248,7 +319,7 @@ mod tests {
         let plain = token(&response(503, "text/html", "down"), sent);
         assert_eq!(
             plain.err().unwrap().to_string(),
-            "oauth2: cannot fetch token: 503 Service Unavailable\nResponse: down"
+            "oauth2: cannot fetch token: 503 Service Unavailable; its body of 4 bytes, text/html, is not shown"
         );
         assert_eq!(
             json("{}").unwrap_err(),
@@ -257,31 +328,31 @@ mod tests {
         assert!(json("{\"access_token\":\"a\\nb\"}").is_err());
     }
 
+    fn told(status: u16, kind: &'static str, body: &str) -> String {
+        let error = token(&response(status, kind, body), sent).err();
+        error.expect(body).to_string()
+    }
+
     #[test]
-    fn secrets_in_the_body_of_an_error_are_masked() {
-        let told = |status: u16, kind: &'static str, body: &str| {
-            let error = token(&response(status, kind, body), sent).err();
-            error.expect(body).to_string()
-        };
-        let long = format!("{}s3cr:et/+", "x".repeat(1020));
+    fn secrets_in_the_body_of_an_error_are_not_shown() {
         for body in [
             r#"{"access_token":"SECRET"}"#,
             r#"{"message":"bad","received":{"client_secret":"s3cr:et/+"}}"#,
-            r#"{"a":[{"refresh_token" : "SEC\"RET"}]}"#,
+            r#"{"message":"bad","s3cr:et/+":"s3cr:et/+"}"#,
             r#"{"said":"{\"client-secret\":\"SECRET\"}"}"#,
-            r#"{"access\u005ftoken":"SECRET"}"#,
-            r#"{"access_token":"SECRET"#,
+            r#"{"message":{"client-secret":"SECRET"}}"#,
             "bad secret s3cr:et/+",
-            "client_id=a&x=s3cr%3aet%2F%2B",
-            "Authorization: Basic dGhlK2lkOnMzY3IlM0FldCUyRiUyQg==",
+            "client_id=a&error=s3cr%3aet%2F%2B",
             "you sent dGhlK2lkOnMzY3IlM0FldCUyRiUyQg",
             r#"{"message":"wrong: s3cr:et\/+"}"#,
-            "cut: s3cr:et/",
             "<error><client_secret>SECRET</client_secret></error>",
-            long.as_str(),
         ] {
-            for status in [400, 500] {
-                let text = told(status, "application/json", body);
+            for (status, kind) in [
+                (400, "application/json"),
+                (500, "text/plain"),
+                (401, "s3cr:et/+/a"),
+            ] {
+                let text = told(status, kind, body);
                 let is_shown = ["SEC", "s3cr", "dGhlK2lk"]
                     .iter()
                     .any(|part| text.contains(part));
@@ -294,9 +365,50 @@ mod tests {
                 .any(|part| text.contains(part));
             assert!(!is_shown, "{inner}: {text}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_the_usual_members_and_no_others() {
+        for (body, shown) in [
+            (
+                r#"{"trace":[1],"message":"no","detail":5,"title":"t"}"#,
+                r#"oauth2: cannot fetch token: 500 Internal Server Error: title "t" message "no""#,
+            ),
+            (
+                r#"{"error":"x","error_description":"a\u0000"}"#,
+                r#"oauth2: "x"; error_description: not shown, because it may contain a credential"#,
+            ),
+            (
+                r#"{"error":"bad s3cr:et/+"}"#,
+                "oauth2: cannot fetch token: 500 Internal Server Error; error: not shown, because it may contain a credential",
+            ),
+            (
+                r#"{"error":{"code":5}}"#,
+                "oauth2: cannot fetch token: 500 Internal Server Error; its body of 20 bytes, application/json, is not shown",
+            ),
+            ("", "oauth2: cannot fetch token: 500 Internal Server Error"),
+        ] {
+            assert_eq!(told(500, "application/json", body), shown);
+        }
+        let form = "error=invalid_grant&error_description=too+old&x=SECRET";
+        let kind = "application/x-www-form-urlencoded";
         assert_eq!(
-            told(500, "application/json", r#"{"message":"no","trace":[1]}"#),
-            "oauth2: cannot fetch token: 500 Internal Server Error\nResponse: {\"message\":\"no\",\"trace\":[1]}"
+            told(400, kind, form),
+            r#"oauth2: "invalid_grant" "too old""#
+        );
+    }
+
+    #[test]
+    fn a_registered_code_is_shown_whatever_the_secret_is() {
+        let response = response(400, "application/json", r#"{"error":"invalid_client"}"#);
+        let error = token(&response, || {
+            let mut sent = KnownSecrets::default();
+            sent.add("client");
+            sent
+        });
+        assert_eq!(
+            error.err().unwrap().to_string(),
+            r#"oauth2: "invalid_client""#
         );
     }
 

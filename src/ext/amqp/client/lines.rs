@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::super::address::Broker;
 use super::super::publish::Unconfirmed;
 use super::codec::{Cursor, Malformed};
 use super::frame::{BODY, Frame, HEADER, METHOD, Method, method, methods};
 use super::properties::Known;
 use crate::ext::broker::{has_room, share};
-use crate::telemetry::sanitize::printable;
 use crate::upstream::collect::{Collector, Overflow};
 
 /// The class of methods that messages follow.
@@ -202,7 +202,7 @@ impl Lines {
     ///
     /// # Errors
     /// The connection must be closed.
-    pub(super) fn took(&self, frame: &Frame) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn took(&self, broker: &Broker, frame: &Frame) -> Result<Option<Vec<u8>>, String> {
         let mut state = self.lock();
         let Some(line) = state.lines.get_mut(&frame.channel) else {
             // It has ended here, and the broker does not know this yet.
@@ -214,7 +214,7 @@ impl Lines {
                 let kind = (arguments.u16()?, arguments.u16()?);
                 let is_over = match kind {
                     methods::CHANNEL_CLOSE => {
-                        let why = reason(&mut arguments)?;
+                        let why = reason(broker, &mut arguments)?;
                         line.lost.send_replace(Some(why));
                         true
                     }
@@ -240,10 +240,10 @@ impl Lines {
 }
 
 /// The code and the text with which the broker closes a channel or the connection.
-pub(super) fn reason(arguments: &mut Cursor<'_>) -> Result<String, Malformed> {
+pub(super) fn reason(broker: &Broker, arguments: &mut Cursor<'_>) -> Result<String, Malformed> {
     let code = arguments.u16()?;
     let text = arguments.text()?;
-    Ok(format!("{code} {}", printable(&text)))
+    Ok(format!("{code} {}", broker.said(&text)))
 }
 
 /// Why a method that nobody waits for ends the connection.

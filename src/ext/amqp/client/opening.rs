@@ -37,7 +37,7 @@ pub(in crate::ext::amqp) async fn open(
 ) -> Result<Opened<Client>, Failed> {
     match timeout(broker.connect, connect(&broker, tls)).await {
         Ok(Ok((reader, tuned))) => Ok(start(reader, tuned, broker)),
-        Ok(Err(why)) => Err(broker.hides(why).into()),
+        Ok(Err(why)) => Err(why.into()),
         Err(_) => Err("no reply in time".to_owned().into()),
     }
 }
@@ -54,7 +54,7 @@ async fn connect(
     }
     let mut reader = Reader::new(stream, MAX_FRAME as usize, broker.connect);
     say(&mut reader, PROTOCOL).await?;
-    answer(&mut reader, methods::START).await?;
+    answer(broker, &mut reader, methods::START).await?;
     let login = method(0, methods::START_OK, |out| {
         put_long(out, &introduction());
         put_short(out, "PLAIN");
@@ -65,7 +65,7 @@ async fn connect(
         put_short(out, "en_US");
     });
     say(&mut reader, &login).await?;
-    let tune = answer(&mut reader, methods::TUNE).await?;
+    let tune = answer(broker, &mut reader, methods::TUNE).await?;
     let offer = offer(&tune)?;
     let frame_max = match offer.frame_max {
         0 => MAX_FRAME,
@@ -94,7 +94,7 @@ async fn connect(
         out.extend([0, 0]);
     }));
     say(&mut reader, &opening).await?;
-    answer(&mut reader, methods::OPEN_OK).await?;
+    answer(broker, &mut reader, methods::OPEN_OK).await?;
     let heartbeat = Duration::from_secs(heartbeat.into());
     reader.most = frame_max as usize;
     // The broker is lost after two heartbeats.
@@ -163,7 +163,11 @@ async fn say(reader: &mut Reader<Stream>, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// The arguments of the next method, which must be this one.
-async fn answer(reader: &mut Reader<Stream>, expected: Method) -> Result<Bytes, String> {
+async fn answer(
+    broker: &Broker,
+    reader: &mut Reader<Stream>,
+    expected: Method,
+) -> Result<Bytes, String> {
     let Frame {
         kind,
         channel,
@@ -175,7 +179,7 @@ async fn answer(reader: &mut Reader<Stream>, expected: Method) -> Result<Bytes, 
         return Err("the broker does not speak AMQP 0-9-1".to_owned());
     }
     if got == methods::CLOSE {
-        return Err(reason(&mut from)?);
+        return Err(reason(broker, &mut from)?);
     }
     if got == methods::SECURE {
         return Err("the broker asks for another kind of login".to_owned());

@@ -19,7 +19,6 @@ use super::lines::{Blocked, Lines, reason, unexpected};
 use super::{Channel, closing, failed};
 use crate::ext::broker::Stream;
 use crate::telemetry::calm::Calm;
-use crate::telemetry::sanitize::printable;
 
 /// How long the broker may read nothing.
 const STUCK: Duration = Duration::from_secs(30);
@@ -153,7 +152,7 @@ impl Reading {
         if frame.channel == 0 {
             return self.connection(frame);
         }
-        let Some(answer) = self.lines.took(frame)? else {
+        let Some(answer) = self.lines.took(&self.broker, frame)? else {
             return Ok(());
         };
         match self.answers.upgrade() {
@@ -172,13 +171,13 @@ impl Reading {
                 .to_owned()
                 .into()),
             methods::CLOSE => Err(End {
-                why: self.broker.hides(reason(&mut arguments)?),
+                why: reason(&self.broker, &mut arguments)?,
                 is_closed: true,
             }),
             methods::CLOSE_OK => Err("the connection is closed".to_owned().into()),
             methods::BLOCKED => {
                 let why = arguments.text()?;
-                let why = self.broker.hides(printable(&why).into_owned());
+                let why = self.broker.said(&why);
                 self.blocked.warn(|| {
                     let broker = self.broker.shown();
                     format!("[Queues] {broker} takes no messages: {why}")

@@ -4,8 +4,9 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::ext::broker::{port, without_brackets, without_secret};
+use crate::ext::broker::{port, without_brackets};
 use crate::runtime::template::escape::strictly_decoded;
+use crate::telemetry::mask::KnownSecrets;
 
 const PORT: u16 = 4222;
 
@@ -18,11 +19,15 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// What the server says, without secrets that it repeats.
-    pub(super) fn hides(&self, text: String) -> String {
+    /// What the server says, for the log. It may repeat the secrets.
+    pub(super) fn said(&self, text: &str) -> String {
+        let mut known = KnownSecrets::default();
         let secrets = [&self.password, &self.token];
-        let secrets = secrets.into_iter().flatten();
-        secrets.fold(text, |text, secret| without_secret(&text, secret))
+        secrets
+            .into_iter()
+            .flatten()
+            .for_each(|secret| known.add(secret));
+        known.shown_or_note(text)
     }
 }
 

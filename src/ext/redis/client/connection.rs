@@ -15,6 +15,7 @@ use super::command::Command;
 use super::error::{CallError, ConnectionError};
 use super::reply::{Replies, Reply};
 use super::server::{Address, Credentials, Server};
+use crate::telemetry::mask::KnownSecrets;
 
 /// The most commands that wait for one connection, and as many again for their replies.
 pub(super) const MAX_WAITING: usize = 10_000;
@@ -98,7 +99,15 @@ impl Connection {
                 password,
             }) => Command::new(&[b"AUTH", password.as_bytes()]),
         };
-        self.demand(&first).await?;
+        // A server without `AUTH` repeats its arguments.
+        self.demand(&first).await.map_err(|error| match error {
+            ConnectionError::Setup(text) => {
+                let mut known = KnownSecrets::default();
+                known.add(credentials.map_or("", |credentials| &credentials.password));
+                ConnectionError::Setup(known.shown_or_note(&text))
+            }
+            other => other,
+        })?;
         if let Some(number) = database {
             let number = number.to_string();
             self.demand(&Command::new(&[b"SELECT", number.as_bytes()]))
