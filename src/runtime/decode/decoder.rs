@@ -53,7 +53,11 @@ impl Decoder {
         let known = self.charge(body, depth).map_err(|_| Failure::full())?;
         let mut growth = Growth::default();
         let value = self.value(body, depth, &mut growth)?;
-        Ok((value, known.unwrap_or_else(|| growth.into_charge())))
+        let mut charge = growth.into_charge();
+        if let Some(known) = known {
+            charge.join(known);
+        }
+        Ok((value, charge))
     }
 
     /// The size of the work of decoding `body`, as [`heavy`] counts it: that of the body. A few bytes of YAML with aliases
@@ -80,7 +84,10 @@ impl Decoder {
                     data
                 })
             }
-            Kind::Rss => feed::decode(body).map_err(broken),
+            Kind::Rss => feed::decode(body, depth, growth).map_err(|error| match error {
+                feed::Error::Full(_) => Failure::full(),
+                error => broken(error),
+            }),
             Kind::Yaml => {
                 let (value, charge) = yaml::decode(body).map_err(broken)?;
                 growth.adopt(charge);
@@ -99,7 +106,6 @@ impl Decoder {
                 json::charge(body).map(Some)
             }
             Kind::Xml => json::charge_xml(body).map(Some),
-            Kind::Rss => json::charge_feed(body).map(Some),
             _ => Ok(None),
         }
     }

@@ -35,9 +35,9 @@ pub(crate) use parse::{parse_whole, parse_within};
 pub(crate) use value::Kind;
 pub use value::Object;
 pub use value::Value;
-pub(crate) use weight::{Growth, charge, charge_bytes, charge_feed, charge_xml};
+pub(crate) use weight::{Growth, OBJECT, charge, charge_bytes, charge_xml};
 #[cfg(feature = "lua")]
-pub(crate) use weight::{ITEM, LIST, OBJECT};
+pub(crate) use weight::{ITEM, LIST};
 pub use write::{Style, to_bytes};
 pub(crate) use write::{size_hint, write, write_string};
 

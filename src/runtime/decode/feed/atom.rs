@@ -1,4 +1,4 @@
-//! Atom (RFC 4287).
+//! Atom (RFC 4287). Names are compared in lower case.
 
 use crate::runtime::decode::feed::shape::{Enclosure, Feed, Item, Person};
 use crate::runtime::decode::xml::Element;
@@ -19,14 +19,13 @@ pub(super) fn decode(root: &Element) -> Feed {
             "category" => feed.categories.push(category(child)),
             "logo" => feed.image = child.text(),
             "icon" if feed.image.is_empty() => feed.image = child.text(),
-            "entry" => feed.items.push(entry(child)),
             _ => {}
         }
     }
     feed
 }
 
-fn entry(element: &Element) -> Item {
+pub(super) fn entry(element: &Element) -> Item {
     let mut item = Item::default();
     for child in element.children() {
         match &*child.name {

@@ -2,24 +2,26 @@
 
 use bytes::Bytes;
 
-use crate::runtime::decode::feed::shape::{Enclosure, Error, Feed, Item, Person};
-use crate::runtime::json::{Depth, Object, Value, parse};
+use crate::runtime::decode::feed::shape::{Enclosure, Error, Feed, Item, Items, Person};
+use crate::runtime::json::{Depth, Growth, Object, Value, parse};
 
-pub(super) fn decode(body: &Bytes) -> Result<Value, Error> {
+/// Decodes a feed, whose tree is charged already.
+pub(super) fn decode(body: &Bytes, items: &mut Items, growth: &mut Growth) -> Result<Feed, Error> {
     let Value::Object(root) = parse(body, Depth::Full)? else {
         return Err(Error::NoFeed);
     };
-    let feed = Feed {
+    for data in objects(&root, "items") {
+        items.push(item(data), growth)?;
+    }
+    Ok(Feed {
         kind: "json",
         title: text(&root, "title"),
         description: text(&root, "description"),
         language: text(&root, "language"),
         image: first(&root, &["icon", "favicon"]),
         author: authors(&root).into_iter().next(),
-        items: objects(&root, "items").map(item).collect(),
         ..Feed::default()
-    };
-    Ok(feed.into_value())
+    })
 }
 
 fn item(data: &Object) -> Item {

@@ -9,4 +9,7 @@ mod json_feed;
 mod rss;
 mod shape;
 
-pub(super) use shape::decode;
+pub(super) use shape::{Error, decode};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! RSS 0.9x, 1.0 (RDF) and 2.0.
+//! RSS 0.9x, 1.0 (RDF) and 2.0. Names are compared in lower case, those of extensions as they are.
 
 use crate::runtime::decode::feed::shape::{Enclosure, Feed, Item, Person};
 use crate::runtime::decode::xml::Element;
@@ -8,11 +8,11 @@ pub(super) fn decode(root: &Element) -> Feed {
         kind: "rss",
         ..Feed::default()
     };
-    // In RDF, items and the image are next to the channel, not inside it.
+    // In RDF, the image is next to the channel, not inside it.
     for child in root.children() {
         match &*child.name {
             "channel" => child.children().for_each(|child| member(&mut feed, child)),
-            "item" | "image" => member(&mut feed, child),
+            "image" => member(&mut feed, child),
             _ => {}
         }
     }
@@ -25,10 +25,10 @@ fn member(feed: &mut Feed, element: &Element) {
         ("", "description") => feed.description = element.text(),
         ("", "language") | ("dc", "language") => fill(&mut feed.language, element),
         ("", "copyright") | ("dc", "rights") => fill(&mut feed.copyright, element),
-        ("", "pubDate") => feed.published = element.text(),
-        ("", "lastBuildDate") => feed.updated = element.text(),
+        ("", "pubdate") => feed.published = element.text(),
+        ("", "lastbuilddate") => feed.updated = element.text(),
         ("dc", "date") => fill(&mut feed.updated, element),
-        ("", "managingEditor" | "webMaster")
+        ("", "managingeditor" | "webmaster")
         | ("dc", "creator" | "author")
         | ("itunes", "author") => {
             let author = Person::parse(&element.text());
@@ -40,12 +40,11 @@ fn member(feed: &mut Feed, element: &Element) {
             feed.image = urls.next().map(Element::text).unwrap_or_default();
         }
         ("itunes", "image") if feed.image.is_empty() => feed.image = href(element),
-        ("", "item") => feed.items.push(item(element)),
         _ => {}
     }
 }
 
-fn item(element: &Element) -> Item {
+pub(super) fn item(element: &Element) -> Item {
     let mut item = Item::default();
     for child in element.children() {
         match (&*child.prefix, &*child.name) {
@@ -57,7 +56,7 @@ fn item(element: &Element) -> Item {
             ("", "link") => item
                 .links
                 .extend(Some(child.text()).filter(|link| !link.is_empty())),
-            ("", "pubDate") => item.published = child.text(),
+            ("", "pubdate") => item.published = child.text(),
             ("dc", "date") => fill(&mut item.published, child),
             ("", "author") | ("dc", "creator" | "author") | ("itunes", "author") => {
                 item.authors.extend(Person::parse(&child.text()));

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::runtime::decode::feed::{atom, date, json_feed, rss};
-use crate::runtime::decode::xml;
-use crate::runtime::json::{self, Object, Value};
+use crate::runtime::decode::xml::{self, Element, Sink};
+use crate::runtime::json::{self, Count, Depth, Growth, Object, Out, Style, Value, write};
+use crate::upstream::budget::Full;
 
 /// Why a body is not a feed.
 #[derive(Debug, thiserror::Error)]
@@ -15,21 +16,125 @@ pub(in crate::runtime::decode) enum Error {
     Xml(#[from] xml::Error),
     #[error(transparent)]
     Json(#[from] json::Error),
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
-/// Decodes a feed of any of the three families.
-pub(in crate::runtime::decode) fn decode(body: &Bytes) -> Result<Value, Error> {
-    match body.iter().find(|byte| matches!(byte, b'<' | b'{')) {
-        Some(b'{') => json_feed::decode(body),
+/// Elements become a feed, or an item: their texts are copied, and then become members. So much more memory is taken
+/// meanwhile.
+const COPIES: usize = 3;
+
+/// Decodes a feed of any of the three families. `growth` counts the result, and what is needed for a while.
+pub(in crate::runtime::decode) fn decode(
+    body: &Bytes,
+    depth: Depth,
+    growth: &mut Growth,
+) -> Result<Value, Error> {
+    let (mut items, mut needed) = (Items::default(), 0);
+    let feed = match body.iter().find(|byte| matches!(byte, b'<' | b'{')) {
+        Some(b'{') => json_feed::decode(body, &mut items, growth)?,
         Some(_) => {
-            let root = xml::root(body)?;
-            match &*root.name {
-                "feed" => Ok(atom::decode(&root).into_value()),
-                "rss" | "RDF" => Ok(rss::decode(&root).into_value()),
-                _ => Err(Error::NoFeed),
+            let root = xml::root(body, growth, &mut items).map_err(|error| match error {
+                xml::Error::Full(full) => Error::Full(full),
+                error => Error::Xml(error),
+            })?;
+            growth.add(COPIES * root.bytes)?;
+            needed = (1 + COPIES) * root.bytes;
+            match kind(&root) {
+                Some("atom") => atom::decode(&root),
+                Some(_) => rss::decode(&root),
+                None => return Err(Error::NoFeed),
             }
         }
-        None => Err(Error::NoFeed),
+        None => return Err(Error::NoFeed),
+    };
+    let mut data = feed.into_members();
+    growth.add(data.values().map(Value::weight).sum::<usize>() + json::OBJECT)?;
+    growth.release(needed);
+    data.insert("items".into(), items.into_value(depth, growth)?);
+    growth.settle();
+    Ok(Value::Object(data))
+}
+
+/// The family of a feed with this root.
+fn kind(root: &Element) -> Option<&'static str> {
+    let name = &*root.name;
+    if name.eq_ignore_ascii_case("feed") {
+        Some("atom")
+    } else if name.eq_ignore_ascii_case("rss") || name.eq_ignore_ascii_case("rdf") {
+        Some("rss")
+    } else {
+        None
+    }
+}
+
+/// The items of a feed as JSON, because objects of their members would take many times as much memory.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    text: Vec<u8>,
+}
+
+impl Items {
+    pub(super) fn push(&mut self, item: Item, growth: &mut Growth) -> Result<(), Full> {
+        let item = item.into_value();
+        let mut count = Count::default();
+        write(&mut count, &item, Style::Canonical);
+        let (known, before) = (self.text.len(), self.text.capacity());
+        let needed = known + count.size() + 2;
+        if needed > before {
+            let after = needed.max(before + before / 2);
+            growth.add(after)?;
+            self.text.reserve_exact(after - known);
+            growth.release(before);
+        }
+        self.text.push(if known == 0 { b'[' } else { b',' });
+        write(&mut self.text, &item, Style::Canonical);
+        Ok(())
+    }
+
+    /// A list. Its text stays as it is if nothing will look at all of its items.
+    fn into_value(mut self, depth: Depth, growth: &mut Growth) -> Result<Value, Full> {
+        if self.text.is_empty() {
+            return Ok(Value::Array(Vec::new()));
+        }
+        self.text.push(b']');
+        let capacity = self.text.capacity();
+        let text = Bytes::from(self.text);
+        if depth != Depth::Full {
+            return Ok(Value::raw_settled(text));
+        }
+        growth.tree(&text)?;
+        let items = Value::raw_settled(text).expanded();
+        growth.release(capacity);
+        Ok(items)
+    }
+}
+
+impl Sink for Items {
+    fn take(
+        &mut self,
+        parents: &[Element],
+        element: Element,
+        growth: &mut Growth,
+    ) -> Result<Option<Element>, Full> {
+        let Some(kind) = parents.first().and_then(kind) else {
+            return Ok(Some(element));
+        };
+        let item: fn(&Element) -> Item = match (kind, &*element.name, parents) {
+            ("atom", "entry", [_]) => atom::entry,
+            // In RDF, items are next to the channel, not inside it.
+            ("rss", "item", [_]) => rss::item,
+            ("rss", "item", [_, channel])
+                if element.prefix.is_empty() && &*channel.name == "channel" =>
+            {
+                rss::item
+            }
+            _ => return Ok(Some(element)),
+        };
+        growth.add(COPIES * element.bytes)?;
+        self.push(item(&element), growth)?;
+        growth.release((1 + COPIES) * element.bytes);
+        Ok(None)
     }
 }
 
@@ -46,7 +151,6 @@ pub(super) struct Feed {
     pub(super) image: String,
     pub(super) author: Option<Person>,
     pub(super) categories: Vec<String>,
-    pub(super) items: Vec<Item>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +183,8 @@ pub(super) struct Enclosure {
 }
 
 impl Feed {
-    pub(super) fn into_value(self) -> Value {
+    /// All members but the items.
+    fn into_members(self) -> Object {
         let mut data = Object::new();
         for (name, text) in [
             ("title", self.title),
@@ -96,10 +201,8 @@ impl Feed {
         data.insert("author".into(), author);
         data.insert("categories".into(), texts(self.categories));
         data.insert("custom".into(), Value::Null);
-        let items = self.items.into_iter().map(Item::into_value).collect();
-        data.insert("items".into(), Value::Array(items));
         add(&mut data, "img_url", self.image);
-        Value::Object(data)
+        data
     }
 }
 
