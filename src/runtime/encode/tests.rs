@@ -143,6 +143,17 @@ fn xml_stays_well_formed_whatever_the_names_and_values_are() {
 }
 
 #[test]
+fn white_space_in_xml_is_kept_by_readers() {
+    assert_eq!(
+        body(
+            Encoding::Xml,
+            r##"{"a":{"-k":"1\t2\n3\r\n4 5","#text":"1\t2\n3\r\n4 5"}}"##
+        ),
+        "<a k=\"1&#x9;2&#xA;3&#xD;&#xA;4 5\">1\t2\n3&#xD;\n4 5</a>"
+    );
+}
+
+#[test]
 fn attributes_in_xml_have_different_names() {
     for (text, want) in [
         (

@@ -44,7 +44,7 @@ fn named(out: &mut impl Out, name: &str, value: &Value) {
             let text = text_of(scalar);
             open(out, name, no_attributes(), text.is_empty());
             if !text.is_empty() {
-                escape(out, &text);
+                escape(out, &text, Place::Text);
                 close(out, name);
             }
         }
@@ -61,7 +61,7 @@ fn object(out: &mut impl Out, name: &str, members: &Object) {
     let mut changed = 0;
     let begin = out.size();
     if let Some(text) = members.get("#text") {
-        escape(out, &text_of(text));
+        escape(out, &text_of(text), Place::Text);
     }
     for (member, value) in members {
         if &**member == "#text" {
@@ -151,7 +151,7 @@ fn open<'a>(
         out.put(b" ");
         out.put(name.as_bytes());
         out.put(b"=\"");
-        escape(out, &value);
+        escape(out, &value, Place::Attribute);
         out.put(b"\"");
     }
     out.put(if empty { b"/>" } else { b">" });
@@ -176,7 +176,15 @@ fn text_of(value: &Value) -> Cow<'_, str> {
     }
 }
 
-fn escape(out: &mut impl Out, text: &str) {
+/// Where a text is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Text,
+    Attribute,
+}
+
+fn escape(out: &mut impl Out, text: &str, place: Place) {
+    let escaped = |c| escaped(c, place);
     let mut rest = text;
     while let Some(at) = rest.find(|c| escaped(c).is_some()) {
         let (plain, special) = rest.split_at(at);
@@ -191,14 +199,19 @@ fn escape(out: &mut impl Out, text: &str) {
 }
 
 /// What is written for a character that cannot be written as it is.
-fn escaped(c: char) -> Option<&'static str> {
+fn escaped(c: char, place: Place) -> Option<&'static str> {
     match c {
         '&' => Some("&amp;"),
         '<' => Some("&lt;"),
         '>' => Some("&gt;"),
         '"' => Some("&quot;"),
         '\'' => Some("&apos;"),
-        '\t' | '\n' | '\r' => None,
+        // A reader makes a blank of these in an attribute (XML 1.0 §3.3.3), and a line feed of a carriage return anywhere
+        // (§2.11). The spelling is that of Go.
+        '\t' if place == Place::Attribute => Some("&#x9;"),
+        '\n' if place == Place::Attribute => Some("&#xA;"),
+        '\r' => Some("&#xD;"),
+        '\t' | '\n' => None,
         // XML 1.0 §2.2 cannot represent these characters.
         '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => Some("\u{fffd}"),
         _ => None,
