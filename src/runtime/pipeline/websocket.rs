@@ -68,13 +68,18 @@ pub(crate) async fn open_tunnel(
         .unwrap_or_else(|| Err(Failure::late()))
         .map_err(|failure| failure.hiding(work.backend.url.hidden()));
     match rules {
-        Some(rules) => agreed(opened, rules),
+        Some(rules) => agreed(opened, rules, options),
         None => opened,
     }
 }
 
-/// The response to a handshake at a WebSocket endpoint: 502 if the backend neither switches nor responds with an error.
-fn agreed(opened: Result<Upgraded, Failure>, rules: &WebSocket) -> Result<Upgraded, Failure> {
+/// The response to a handshake at a WebSocket endpoint: 502 if the backend neither switches nor responds with an error. The
+/// configuration may ask for 504 after a timeout.
+fn agreed(
+    opened: Result<Upgraded, Failure>,
+    rules: &WebSocket,
+    options: &Options,
+) -> Result<Upgraded, Failure> {
     let failed = |failure| Failure {
         status: StatusCode::BAD_GATEWAY,
         ..failure
@@ -95,8 +100,12 @@ fn agreed(opened: Result<Upgraded, Failure>, rules: &WebSocket) -> Result<Upgrad
             };
             Err(failed(Failure::new(Kind::Status, text)))
         }
-        Err(failure) if failure.kind == Kind::Broken => Err(failed(failure)),
-        Err(failure) => Err(failure),
+        Err(failure) => Err(match failure.kind {
+            kind if kind.is_late() && options.gateway_status_codes => failure,
+            Kind::Broken | Kind::Connect(_) | Kind::NoHosts => failed(failure),
+            kind if kind.is_late() => failed(failure),
+            _ => failure,
+        }),
     }
 }
 

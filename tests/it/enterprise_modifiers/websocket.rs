@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::command;
 use crate::support::http::request;
+use crate::support::ports;
 use crate::support::{Client, Gateway, Response, Upstream};
 
 /// Accepts, sends `hello`, and echoes frames of up to 65,535 bytes until it gets a close frame.
@@ -276,6 +277,30 @@ fn a_backend_that_does_not_agree_is_502_unless_it_says_why() {
     let limited = json!({ "enable_direct_communication": true, "max_message_size": 100 });
     assert_eq!(answered(extended, direct()), 101);
     assert_eq!(answered(extended, limited), 502);
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_or_never_answers_is_502() {
+    let mute = Upstream::start(|mut call| {
+        call.sees_hang_up(Duration::from_secs(60));
+        Ok(())
+    });
+    let closed = ports::Closed::new();
+    let refusing = format!("ws://127.0.0.1:{}", closed.port());
+    let open_at = |host: &str, compat: Value| {
+        let mut file = file(&mute, json!({ "enable_direct_communication": true }));
+        file["endpoints"][0]["timeout"] = json!("500ms");
+        file["endpoints"][0]["backend"][0]["host"] = json!([host]);
+        file["extra_config"] = compat;
+        let gateway = Gateway::start(&file.to_string());
+        open(&gateway, &[]).1.status
+    };
+    let codes = || json!({ "portcullis/compat": { "gateway_status_codes": true } });
+    let mute_host = mute.url().replace("http://", "ws://");
+    assert_eq!(open_at(&mute_host, json!({})), 502);
+    assert_eq!(open_at(&mute_host, codes()), 504);
+    assert_eq!(open_at(&refusing, json!({})), 502);
+    assert_eq!(open_at(&refusing, codes()), 502);
 }
 
 #[test]
