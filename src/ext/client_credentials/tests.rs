@@ -134,6 +134,33 @@ async fn a_rejection_has_the_words_of_krakend() {
 }
 
 #[tokio::test]
+async fn what_a_token_server_repeats_of_the_secret_is_not_in_the_failure() {
+    let json = "application/json";
+    for (body, text) in [
+        (
+            "<p>geh\u{fffd}im-12345</p>",
+            format!("its body of 21 bytes, {json}, is not shown"),
+        ),
+        (
+            r#"{"error":"invalid_client","error_description":"got eheim-12345"}"#,
+            "error_description: not shown, because it may contain a credential".to_owned(),
+        ),
+    ] {
+        let (url, _) = token_server("401 Unauthorized", body).await;
+        let mut file = File::new(&format!(
+            r#"{{"client_id": "i", "client_secret": "geheim-12345", "token_url": "{url}"}}"#
+        ));
+        let credentials = credentials(&mut file);
+        for task in file.into_tasks() {
+            tokio::spawn(task.run);
+        }
+        let failure = credentials.fetch(None, Duration::from_secs(20)).await;
+        let told = failure.unwrap_err().to_string();
+        assert!(told.contains(&text) && !told.contains("12345"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn the_task_ends_with_its_last_reference() {
     let mut file = File::new(r#"{"client_id": "i", "token_url": "http://127.0.0.1:1/t"}"#);
     let held = credentials(&mut file);

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::cluster::{Redirect, redirect, slots};
 use super::error::ConnectionError;
 use super::reply::{MAX_BYTES, MAX_DEPTH, Replies};
+use super::server::Credentials;
 use super::*;
 
 fn parsed(bytes: &[u8]) -> Result<Option<Reply>, ConnectionError> {
@@ -301,6 +302,29 @@ async fn hostile_replies_fail_the_connection_with_a_reason() {
             let why = why.unwrap_or_default();
             assert!(why.contains(expected), "{name} {after}: {why:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_a_server_repeats_is_not_shown() {
+    for (error, shown) in [
+        (
+            "-ERR unknown command 'AUTH', with args beginning with: 'geheim-1'\r\n",
+            "its text is not shown, because it may contain a credential",
+        ),
+        (
+            "-WRONGPASS invalid password\r\n",
+            "WRONGPASS invalid password",
+        ),
+    ] {
+        let port = fake(move |_| error.as_bytes().to_vec()).await;
+        let mut server = Server::new(ServerKind::One(Address::new("127.0.0.1", port)));
+        server.credentials = Credentials::new(String::new(), "geheim-1".to_owned());
+        let client = Client::new(server, options());
+        client.connect();
+        client.tried().await;
+        let why = client.last_error().unwrap_or_default();
+        assert!(why.contains(shown) && !why.contains("geheim"), "{why}");
     }
 }
 
