@@ -20,6 +20,7 @@ use crate::server::control_client;
 use crate::server::new_process::NewProcess;
 use crate::server::process::{self, RunError, RunOptions};
 use crate::server::start::{self, Prepared};
+use crate::server::upgrade_report::Starter;
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::panics;
@@ -65,6 +66,7 @@ pub(super) fn run(args: RunArgs, prepared: Result<Prepared, RunError>) -> ExitCo
     };
     let options = RunOptions {
         upgrade: args.upgrade,
+        starter: args.upgrade.then(Starter::of_this_process).flatten(),
         watch: args.watch.then(Arc::default),
         new_process: NewProcess::of_this_process(),
     };
@@ -177,11 +179,15 @@ fn serve(
         access,
         served: Mutex::default(),
         rejected: Mutex::default(),
+        starter: options.starter,
     });
     let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));
     let mut loaded = match first {
         Ok(loaded) => loaded,
         Err(report) => {
+            if loader.is_told_to_starter(&report) {
+                return ExitCode::FAILURE;
+            }
             logger.flush_within(FLUSH);
             eprint!("{}", loader.painted(report));
             return ExitCode::FAILURE;
@@ -192,9 +198,14 @@ fn serve(
         let (_keep, forever) = tokio::sync::watch::channel(false);
         dns.run(forever).await;
     }));
+    let starter = options.starter;
     match start::run(prepared, loaded, loader, metrics, options) {
         Ok(never) => match never {},
         Err(error) => {
+            if starter.is_some_and(|starter| starter.tell(&[error.to_string()])) {
+                logger.flush_within(FLUSH);
+                return ExitCode::FAILURE;
+            }
             log::error!("[SERVICE: Gateway] {error}");
             logger.flush_within(FLUSH);
             if logger.prints_errors() && outputs_are_one() {

@@ -20,7 +20,7 @@ use crate::runtime::upgrade_state::{UpgradeState, forget_successor, set_successo
 use crate::server::control_client;
 use crate::server::gateway::Shared;
 use crate::server::listeners::Listeners;
-use crate::server::new_process::NewProcess;
+use crate::server::new_process::{NewProcess, Successor};
 use crate::server::own_listeners;
 use crate::server::socket_transfer;
 use crate::server::tickets::Tickets;
@@ -300,7 +300,7 @@ pub(super) async fn start(
     path: &Path,
     listeners: &Listeners,
     shared: &Shared,
-) -> Result<(), String> {
+) -> Result<Successor, String> {
     let memory = Memory::process();
     // From now on, requests do not take the memory that the new process needs itself.
     memory.expect_successor(true);

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`start`], [`process`], `signals`, [`new_process`], `service_manager` | start, reload, upgrade, stop: signals and drain; the process that takes over; what the service manager learns |
+//! | [`start`], [`process`], `signals`, [`new_process`], `upgrade`, [`upgrade_report`], `service_manager` | start, reload, upgrade, stop: signals and drain; the process that takes over, and why it does not; what the service manager learns |
 //! | `listeners`, `own_listeners`, `socket_transfer`, `hand_over`, `control_folder` | the listening sockets, those that parts of the service serve themselves, how they are passed on, what else an upgrade passes on, and the folder of control sockets |
 //! | `accept`, `accept_queue`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the queue of its listener, the limit of connections and which of them are idle, file descriptors, a client's socket |
 //! | `front`, `http1_driver`, `http2_driver`, `conn`, [`head`], `large_head`, [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
@@ -63,6 +63,8 @@ pub(crate) mod start;
 mod streamed_body;
 pub(crate) mod tickets;
 pub(crate) mod tls;
+mod upgrade;
+pub(crate) mod upgrade_report;
 pub(crate) mod watch;
 mod websocket;
 mod websocket_frames;

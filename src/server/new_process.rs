@@ -1,16 +1,21 @@
 //! Starts the process that replaces this one: the same program, in its current version on disk.
 
 use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::server::listeners::Listeners;
 use crate::server::signals;
 use crate::server::socket_transfer::{self, TransferError};
+use crate::server::upgrade_report::{self, LISTENS_AT};
 
 /// How long a new process may take to load its configuration and to request the sockets.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +31,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct NewProcess {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
+    /// The address of this process, which the new one takes over.
+    pub address: Option<SocketAddr>,
 }
 
 impl NewProcess {
@@ -45,7 +52,14 @@ impl NewProcess {
         Some(NewProcess {
             program: program.or_else(|| std::env::current_exe().ok())?,
             arguments,
+            address: None,
         })
+    }
+
+    /// With the address at which this process listens.
+    pub(super) fn listening_at(self, address: SocketAddr) -> NewProcess {
+        let address = Some(address);
+        NewProcess { address, ..self }
     }
 
     /// Starts it, passes it the sockets when it waits for them at `path`, and returns when it accepts connections.
@@ -53,14 +67,20 @@ impl NewProcess {
     /// If the caller drops the future early, the new process is ended.
     ///
     /// # Errors
-    /// It cannot be started, ends early (its own messages are in the log), or takes too long. This process keeps the
+    /// It cannot be started, ends early, or takes too long. The text has a line for each reason. This process keeps the
     /// sockets.
-    pub(crate) async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
-        // The socket file of an earlier attempt must not be taken for a running process.
+    pub(crate) async fn take_over(
+        &self,
+        path: &Path,
+        listeners: &Listeners,
+    ) -> Result<Successor, String> {
+        // Files of an earlier attempt must not be taken for those of this one.
         let _ = std::fs::remove_file(path);
+        let _ = upgrade_report::read(path);
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            .envs(self.address.map(|at| (LISTENS_AT, at.to_string())))
             // The watchdog applies to the current main process, not only to the first one.
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null());
@@ -71,12 +91,46 @@ impl NewProcess {
             path,
         };
         let waiting = tokio::time::timeout(TIMEOUT, child.waits());
-        let taker = waiting.await.map_err(|_| "it took too long".to_owned())??;
-        if let Err(error) = socket_transfer::give(taker, listeners).await {
-            return Err(child.ended().await.unwrap_or(error.to_string()));
+        let taker = waiting.await.map_err(|_| {
+            let limit = TIMEOUT.as_secs();
+            format!("the new process did not request the sockets within {limit} s")
+        })??;
+        match socket_transfer::give(taker, listeners).await {
+            Err(error) => Err(child.ended().await.unwrap_or(error.to_string())),
+            Ok(successor) => {
+                child.child = None;
+                Ok(successor)
+            }
         }
-        child.child = None;
-        Ok(())
+    }
+}
+
+/// The process that has taken over.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    pub(super) id: i32,
+    /// Never that of a later process with the same id. `None` if the system has no such handles.
+    handle: Option<OwnedFd>,
+}
+
+impl Successor {
+    /// The process at the other end of a connection to its socket.
+    ///
+    /// # Errors
+    /// The system does not tell which one it is.
+    pub(super) fn at(taker: &UnixStream) -> io::Result<Successor> {
+        let id = taker.peer_cred()?.pid().unwrap_or_default();
+        let pid = Pid::from_raw(id);
+        Ok(Successor {
+            id,
+            handle: pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+        })
+    }
+
+    /// Returns whether the process has got it.
+    pub(super) fn signal(&self, signal: Signal) -> bool {
+        let handle = self.handle.as_ref();
+        handle.is_some_and(|handle| pidfd_send_signal(handle, signal).is_ok())
     }
 }
 
@@ -91,8 +145,8 @@ impl Started<'_> {
     /// Connects to it when it waits for the sockets.
     async fn waits(&mut self) -> Result<UnixStream, String> {
         loop {
-            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
-                return Err(format!("the new process ended: {status}"));
+            if let Some(reason) = self.failed() {
+                return Err(reason);
             }
             match socket_transfer::find(self.path, Duration::ZERO).await {
                 Ok(taker) => return Ok(taker),
@@ -104,12 +158,24 @@ impl Started<'_> {
 }
 
 impl Started<'_> {
-    /// How it ended, if it ends soon. It closes its socket before it logs the reason.
+    /// Why it does not take over, if it has ended or said so.
+    fn failed(&mut self) -> Option<String> {
+        let status = self.child.as_mut().map(Child::try_wait);
+        // It is written before the end.
+        let report = upgrade_report::read(self.path);
+        let status = match status {
+            Some(Ok(Some(status))) => Some(format!("the new process ended: {status}")),
+            _ => None,
+        };
+        report.or(status)
+    }
+
+    /// Why it does not take over, if this is known soon. It closes its socket before it logs the reason.
     async fn ended(&mut self) -> Option<String> {
         let end = Instant::now() + LAST_WORDS;
         while Instant::now() < end {
-            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
-                return Some(format!("the new process ended: {status}"));
+            if let Some(reason) = self.failed() {
+                return Some(reason);
             }
             tokio::time::sleep(POLL).await;
         }
@@ -122,8 +188,9 @@ impl Drop for Started<'_> {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
-            // A process that is killed cannot remove the file of its socket.
+            // A process that is killed cannot remove its files.
             let _ = std::fs::remove_file(self.path);
+            let _ = upgrade_report::read(self.path);
         }
     }
 }
@@ -136,6 +203,7 @@ mod tests {
         NewProcess {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
+            address: None,
         }
     }
 
@@ -155,6 +223,7 @@ mod tests {
         let missing = NewProcess {
             program: "/nonexistent/portcullis".into(),
             arguments: Vec::new(),
+            address: None,
         };
         let error = missing.take_over(&socket, &none).await.unwrap_err();
         assert!(error.contains("/nonexistent/portcullis"), "{error}");

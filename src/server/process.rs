@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::per_worker::Spread;
@@ -20,15 +19,15 @@ use crate::server::admin::AdminListener;
 use crate::server::control::{self, Control, Orders, ReloadRequest};
 use crate::server::front::FAREWELL;
 use crate::server::gateway::{Active, Shared};
-use crate::server::hand_over;
 use crate::server::listeners::Listeners;
 use crate::server::memory;
-use crate::server::new_process::NewProcess;
+use crate::server::new_process::{NewProcess, Successor};
 use crate::server::own_listeners;
 use crate::server::service_manager::{notify, watchdog};
 use crate::server::signals::{SignalAction, Signals};
-use crate::server::socket_transfer::{self, ReceivedSockets, TransferError};
+use crate::server::socket_transfer::ReceivedSockets;
 use crate::server::tls::{Certificates, TlsError};
+use crate::server::upgrade_report::Starter;
 use crate::server::watch::WatchList;
 use crate::server::websocket;
 use crate::telemetry::access::AccessLog;
@@ -38,8 +37,6 @@ use crate::upstream::budget::{self, Budget, Memory};
 
 /// How often a draining process checks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// How long a `SIGQUIT` waits for the process that will take over.
-const LOOK: Duration = Duration::from_secs(5);
 /// How long accept loops may take to start.
 const BEGIN: Duration = Duration::from_secs(10);
 /// How long they may take to end: each only has to notice the stop.
@@ -93,6 +90,8 @@ pub(crate) trait Loader: Send + Sync {
 pub(crate) struct RunOptions {
     /// Takes over the listening sockets of the running process.
     pub upgrade: bool,
+    /// The process that has started this one for that.
+    pub starter: Option<Starter>,
     /// The files whose changes, like those of certificates, trigger a reload.
     pub watch: Option<Arc<WatchList>>,
     /// The program to start on `SIGUSR2`, which takes the sockets over.
@@ -142,6 +141,8 @@ pub(super) fn allow(service: &Service) {
 pub(super) struct Process {
     pub(super) took_over: bool,
     pub(super) new_process: Option<NewProcess>,
+    /// The process that has taken over.
+    pub(super) successor: Option<Successor>,
     /// The folder of the control sockets, or why there is none.
     pub(super) folder: Result<PathBuf, String>,
     pub(super) control: Option<Control>,
@@ -159,14 +160,6 @@ pub(super) struct Process {
     pub(super) leaving: watch::Sender<bool>,
     pub(super) accept_loops: Arc<AcceptLoops>,
     pub(super) stop: watch::Sender<bool>,
-}
-
-/// The result of an upgrade.
-enum UpgradeEnd {
-    /// Another process accepts connections now.
-    Over,
-    /// A signal came first, or there is no process to hand over to.
-    Stopped(&'static str),
 }
 
 /// An event for the main thread.
@@ -253,74 +246,6 @@ impl Process {
         }
     }
 
-    /// Ends this process, or continues to serve if no other process took over.
-    async fn go(&mut self, ended: Result<UpgradeEnd, String>, what: &str, signals: &mut Signals) {
-        match ended {
-            Ok(UpgradeEnd::Over) => {
-                self.drain("another process serves now", false, signals)
-                    .await
-            }
-            Ok(UpgradeEnd::Stopped(why)) => self.drain(why, true, signals).await,
-            Err(reason) => {
-                log::error!(
-                    "[SERVICE: Gateway] {what} failed, this process continues to serve: {reason}"
-                )
-            }
-        }
-    }
-
-    /// Passes the sockets to a process that waits for them.
-    async fn hand_over(&self, signals: &mut Signals) -> Result<UpgradeEnd, String> {
-        let give = async {
-            let Ok(path) = self.handover_path() else {
-                log::warn!("[SERVICE: Gateway] no process can wait for the sockets");
-                return Ok(UpgradeEnd::Stopped("quit"));
-            };
-            let found = socket_transfer::find(&path, LOOK).await;
-            match self.give(found).await {
-                Err(TransferError::NoProcess(path)) => {
-                    log::warn!(
-                        "[SERVICE: Gateway] no process waits for the sockets at {}",
-                        path.display()
-                    );
-                    Ok(UpgradeEnd::Stopped("quit"))
-                }
-                Err(error) => Err(error.to_string()),
-                Ok(()) => Ok(UpgradeEnd::Over),
-            }
-        };
-        tokio::select! {
-            ended = give => ended,
-            why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
-        }
-    }
-
-    async fn give(&self, found: Result<UnixStream, TransferError>) -> Result<(), TransferError> {
-        socket_transfer::give(found?, &own_listeners::all(&self.listeners, &self.shared)?).await
-    }
-
-    /// Starts another process and passes it the sockets.
-    async fn upgrade(&self, signals: &mut Signals) -> Result<UpgradeEnd, String> {
-        let new_process = self
-            .new_process
-            .as_ref()
-            .ok_or("there is no program to start")?;
-        let path = self.handover_path()?;
-        log::info!(
-            "[SERVICE: Gateway] Starting {}",
-            new_process.program.display()
-        );
-        tokio::select! {
-            done = hand_over::start(new_process, &path, &self.listeners, &self.shared) => done.map(|()| UpgradeEnd::Over),
-            why = signals.end() => Ok(UpgradeEnd::Stopped(why)),
-        }
-    }
-
-    fn handover_path(&self) -> Result<PathBuf, String> {
-        let folder = self.folder.as_ref().map_err(Clone::clone)?;
-        Ok(socket_transfer::path(folder, self.listen.address))
-    }
-
     /// Loads everything again. A signal that ends the process does not wait until it is loaded.
     async fn reload(&mut self, ask: ReloadRequest, signals: &mut Signals) {
         notify(&[sd_notify::NotifyState::Reloading]);
@@ -402,7 +327,7 @@ impl Process {
 
     /// Waits for the requests and messages in progress and ends the process. A second signal ends it immediately. `stop` means
     /// that no other process serves.
-    async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
+    pub(super) async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
         if stop {
             log::info!("Signal intercepted: {why}");
             // After an upgrade another process continues the service.
@@ -410,6 +335,8 @@ impl Process {
         } else {
             log::info!("[SERVICE: Gateway] Stopping: {why}");
             self.control.take().into_iter().for_each(Control::replaced);
+            // Also for signals that came during the upgrade.
+            self.pause(DRAIN_POLL, signals).await;
         }
         self.shared.draining.store(true, Ordering::Relaxed);
         self.leaving.send_replace(true);
@@ -450,13 +377,19 @@ impl Process {
         }
     }
 
-    /// Waits, and ends the process at a second signal.
+    /// Waits, and ends the process at a second signal. Other signals are for the process that has taken over.
     async fn pause(&mut self, time: Duration, signals: &mut Signals) {
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            _ = signals.end() => {
-                log::error!("[SERVICE: Gateway] Second signal: stopping at once");
-                self.leave(1);
+        let end = tokio::time::Instant::now() + time;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                signal = signals.next() => match signal {
+                    SignalAction::Stop(_) => {
+                        log::error!("[SERVICE: Gateway] Second signal: stopping at once");
+                        self.leave(1);
+                    }
+                    other => self.pass_on(other),
+                },
             }
         }
     }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::server::control_client;
 use crate::server::listeners::{self, Listeners};
+use crate::server::new_process::Successor;
 
 /// How long a new process waits for the sockets while another process uses the address.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -225,7 +226,8 @@ pub(super) async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, T
 pub(super) async fn give(
     mut taker: UnixStream,
     listeners: &Listeners,
-) -> Result<(), TransferError> {
+) -> Result<Successor, TransferError> {
+    let successor = Successor::at(&taker)?;
     let (message, descriptors): (String, Vec<BorrowedFd<'_>>) = listeners
         .iter()
         .map(|(address, listener)| (format!("{address}\n"), listener.as_fd()))
@@ -235,7 +237,7 @@ pub(super) async fn give(
     let mut word = [0; WORD.len()];
     let response = tokio::time::timeout(READY, taker.read_exact(&mut word)).await;
     match response {
-        Ok(Ok(_)) if word == *WORD => Ok(()),
+        Ok(Ok(_)) if word == *WORD => Ok(successor),
         Ok(Ok(_)) => Err(io::Error::other("its reply is invalid").into()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

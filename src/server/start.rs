@@ -37,6 +37,7 @@ use crate::server::signals::Signals;
 use crate::server::socket_transfer::{self, OldProcess, ReceivedSockets};
 use crate::server::tickets::Tickets;
 use crate::server::tls::Certificates;
+use crate::server::upgrade_report::Starter;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
@@ -92,7 +93,7 @@ pub(crate) fn run(
     let listen = loaded.listen.clone();
     let folder = control_folder::private();
     let mut taken = if options.upgrade {
-        runtime.block_on(take(&folder, &listen, &mut signals))?
+        runtime.block_on(take(&folder, &listen, options.starter, &mut signals))?
     } else {
         ReceivedSockets::default()
     };
@@ -176,7 +177,10 @@ pub(crate) fn run(
     };
     let process = Process {
         took_over: options.upgrade,
-        new_process: options.new_process,
+        new_process: options
+            .new_process
+            .map(|new| new.listening_at(listen.address)),
+        successor: None,
         folder,
         control: None,
         shared,
@@ -273,8 +277,12 @@ fn shared(
 async fn take(
     folder: &Result<PathBuf, String>,
     listen: &Listen,
+    starter: Option<Starter>,
     signals: &mut Signals,
 ) -> Result<ReceivedSockets, RunError> {
+    if let Some(starter) = starter {
+        same_address(&[starter.address], listen.address)?;
+    }
     let folder = folder
         .as_ref()
         .map_err(|reason| RunError::Start(format!("no sockets can be taken over: {reason}")))?;
@@ -285,12 +293,32 @@ async fn take(
         control,
         wait: listen.upgrade_wait,
     };
-    tokio::select! {
+    let taken = tokio::select! {
         taken = socket_transfer::take(&path, &from) => {
-            taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))
+            taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))?
         }
-        why = signals.end() => Err(RunError::Start(format!("{why} before it could listen"))),
+        why = signals.end() => {
+            return Err(RunError::Start(format!("{why} before it could listen")));
+        }
+    };
+    let received: Vec<_> = taken.listeners.iter().map(|(address, _)| address).collect();
+    same_address(&received, listen.address)?;
+    Ok(taken)
+}
+
+/// Checks that the address of the gateway is among those of the old process, unless there is none.
+fn same_address(of_old: &[SocketAddr], address: SocketAddr) -> Result<(), RunError> {
+    if of_old.is_empty() || of_old.contains(&address) {
+        return Ok(());
     }
+    let alike = of_old.iter().filter(|old| old.port() == address.port());
+    let alike: Vec<_> = alike.map(ToString::to_string).collect();
+    let all = || of_old.iter().map(ToString::to_string).collect();
+    let old = if alike.is_empty() { all() } else { alike };
+    Err(RunError::Start(format!(
+        "the running process listens at {}, and the file asks for {address}: an upgrade cannot change `port` and `listen_ip`; restart to apply them",
+        old.join(", ")
+    )))
 }
 
 /// The certificates of the listener. After an upgrade they have the ticket keys of the old process, which waits for our

@@ -16,6 +16,7 @@ use crate::support::gateway::RUNTIME_FOLDER;
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Stub, eventually, pause};
 
+mod failures;
 mod fetched;
 mod memory;
 mod reloads;

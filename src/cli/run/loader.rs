@@ -19,6 +19,7 @@ use crate::ext::opentelemetry::{Exporters, Pages};
 use crate::ext::{CertificateInUse, Open, ReloadState, StapleInUse, Task};
 use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
+use crate::server::upgrade_report::Starter;
 use crate::server::watch::{WatchList, Watched};
 use crate::server::{control_client, start};
 use crate::telemetry::access::AccessLog;
@@ -57,6 +58,8 @@ pub(super) struct FileLoader {
     pub(super) served: Mutex<(String, bool)>,
     /// The findings of the last rejection, until they are printed or logged.
     pub(super) rejected: Mutex<Vec<Finding>>,
+    /// The process that has started this one for an upgrade. It logs why this one does not start.
+    pub(super) starter: Option<Starter>,
 }
 
 impl FileLoader {
@@ -104,11 +107,17 @@ impl FileLoader {
         let logging = logging.filter(|_| is_start);
         let prepared = logging.and_then(|asked| self.logger.prepare(asked.clone()).ok());
         let (Some(prepared), Some(logging)) = (prepared, logging) else {
-            self.logger.release(lines);
+            // Without a known format, the process that logs the rejection logs only that.
+            if !is_start || self.starter.is_none() {
+                self.logger.release(lines);
+            }
             return false;
         };
         self.logger.switch(prepared);
         self.logger.release(lines);
+        if self.starter.is_some() {
+            return false;
+        }
         let outputs_are_one = super::outputs_are_one();
         let is_terminal = std::io::stderr().is_terminal();
         if outputs_are_one && is_terminal {
@@ -126,6 +135,14 @@ impl FileLoader {
             log::error!("[SERVICE: Gateway] {error}");
         }
         outputs_are_one && !is_terminal && self.logger.prints_errors()
+    }
+
+    /// Whether the process that has started this one knows and logs why this one does not start.
+    pub(super) fn is_told_to_starter(&self, report: &str) -> bool {
+        self.starter.is_some_and(|starter| {
+            let findings = locked(&self.rejected);
+            starter.tell(&lines_of(&self.name, &findings, report))
+        })
     }
 
     /// The report of a failed start, as it is printed.
@@ -262,11 +279,7 @@ impl Loader for FileLoader {
 
     fn rejection_lines(&self, report: &str) -> Vec<String> {
         let findings = std::mem::take(&mut *locked(&self.rejected));
-        let lines = findings::config_errors(&self.name, &findings);
-        if lines.is_empty() {
-            return vec![findings::one_line(report)];
-        }
-        lines
+        lines_of(&self.name, &findings, report)
     }
 
     fn ready(&self) {
@@ -322,6 +335,15 @@ impl Loader for FileLoader {
             open.flush(FLUSH);
         }
     }
+}
+
+/// A rejection, one line for each error.
+fn lines_of(name: &str, findings: &[Finding], report: &str) -> Vec<String> {
+    let lines = findings::config_errors(name, findings);
+    if lines.is_empty() {
+        return vec![findings::one_line(report)];
+    }
+    lines
 }
 
 /// What must succeed before a configuration is used. What replaces state in use comes last.

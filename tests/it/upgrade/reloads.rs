@@ -18,6 +18,24 @@ shift
 exec ./gw "$@"
 "#;
 
+fn decide(gateway: &Gateway, verdict: &str) {
+    let folder = gateway.dir();
+    std::fs::write(folder.join("go.new"), format!("{verdict}\n")).unwrap();
+    std::fs::rename(folder.join("go.new"), folder.join("go")).unwrap();
+}
+
+/// The gateway, whose program is the other one from now on.
+fn start(stub: &Stub) -> Gateway {
+    let gateway = Gateway::start_under(START, &config(&stub.url(), &[]).to_string());
+    let folder = gateway.dir();
+    std::fs::rename(folder.join("later"), folder.join("gw")).unwrap();
+    let control = folder.join(format!("portcullis-{}.sock", gateway.port()));
+    eventually("it takes orders", Duration::from_secs(30), || {
+        control.exists()
+    });
+    gateway
+}
+
 /// Reloads during an upgrade that ends as `verdict` says when the reload waits.
 fn reload_during_upgrade(gateway: &Gateway, verdict: &str) -> Output {
     let folder = gateway.dir();
@@ -39,8 +57,7 @@ fn reload_during_upgrade(gateway: &Gateway, verdict: &str) -> Output {
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
     assert!(line.starts_with("waiting for the gateway"), "{line}");
-    std::fs::write(folder.join("go.new"), format!("{verdict}\n")).unwrap();
-    std::fs::rename(folder.join("go.new"), folder.join("go")).unwrap();
+    decide(gateway, verdict);
     let mut output = reload.wait_with_output().unwrap();
     std::io::Read::read_to_end(&mut errors, &mut output.stderr).unwrap();
     output
@@ -49,13 +66,8 @@ fn reload_during_upgrade(gateway: &Gateway, verdict: &str) -> Output {
 #[test]
 fn a_reload_waits_for_the_end_of_an_upgrade_and_is_told_of_it() {
     let stub = Stub::with(OK);
-    let gateway = Gateway::start_under(START, &config(&stub.url(), &[]).to_string());
+    let gateway = start(&stub);
     let folder = gateway.dir();
-    std::fs::rename(folder.join("later"), folder.join("gw")).unwrap();
-    let control = folder.join(format!("portcullis-{}.sock", gateway.port()));
-    eventually("it takes orders", Duration::from_secs(30), || {
-        control.exists()
-    });
     std::fs::write(
         gateway.config_path(),
         config(&stub.url(), &["/b"]).to_string(),
@@ -74,4 +86,32 @@ fn a_reload_waits_for_the_end_of_an_upgrade_and_is_told_of_it() {
         said.contains("the new process serves now; reload again"),
         "{said}"
     );
+}
+
+#[test]
+fn signals_during_an_upgrade_are_passed_on_or_named_in_the_log() {
+    let stub = Stub::with(OK);
+    let gateway = start(&stub);
+    let mark = gateway.mark();
+    gateway.signal("USR2");
+    eventually("the upgrade begins", Duration::from_secs(30), || {
+        gateway.output_since(mark).contains("Starting ./gw")
+    });
+    gateway.signal("HUP");
+    gateway.signal("USR2");
+    decide(&gateway, "ok");
+    let ended = gateway.wait(Duration::from_secs(60));
+    let new = std::fs::read_to_string(gateway.dir().join("pid")).unwrap();
+    let new: i32 = new.trim().parse().unwrap();
+    let _new = Stranger(new);
+    assert!(
+        ended.is_some_and(|end| end.success()),
+        "{}",
+        gateway.output()
+    );
+    gateway.tells(&format!("SIGHUP was passed on to the process {new}, "));
+    gateway.tells(&format!(
+        "SIGUSR2 has no effect, because the process {new} serves now"
+    ));
+    gateway.tells("Configuration reloaded");
 }
