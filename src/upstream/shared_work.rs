@@ -54,7 +54,7 @@ impl SharedWork {
     }
 
     /// Requests the work with `ask`, which may refuse, and waits until it ends or `enough` of it is done, at most
-    /// `limit`. Returns `false` if neither has happened.
+    /// `limit`. Returns `false` if neither has happened. It may also have happened just before.
     pub(super) async fn join_until(
         &self,
         limit: Duration,
@@ -64,7 +64,7 @@ impl SharedWork {
         let mut done = self.done.subscribe();
         let before = *done.borrow_and_update();
         if !ask() {
-            return false;
+            return enough();
         }
         let ended = done.wait_for(|count| *count != before || enough());
         matches!(tokio::time::timeout(limit, ended).await, Ok(Ok(_)))
@@ -171,5 +171,18 @@ impl<K: Clone + Eq + Hash, T> Sources<K, T> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_ended_before_it_was_requested_is_enough() {
+        let work = SharedWork::default();
+        let limit = Duration::from_secs(60);
+        assert!(!work.join_until(limit, || false, || false).await);
+        assert!(work.join_until(limit, || false, || true).await);
     }
 }

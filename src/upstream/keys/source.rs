@@ -238,8 +238,8 @@ impl<S: KeyDocument> KeySource<S> {
         Ok(())
     }
 
-    /// Fetches once and keeps the result. For the background task.
-    pub(super) async fn refresh(&self) {
+    /// Fetches once, keeps the result, and calls `before_end`. For the background task.
+    pub(super) async fn refresh(&self, before_end: &impl Fn()) {
         self.shared_work.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
@@ -256,6 +256,7 @@ impl<S: KeyDocument> KeySource<S> {
             }
         };
         self.note_forced(brought_news);
+        before_end();
         self.shared_work.finish();
     }
 

@@ -219,9 +219,9 @@ type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
 
 impl FetchLimiter {
     /// Fetches when a slot is free for this source.
-    async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
+    async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>, before_end: &impl Fn()) {
         let _turn = self.turn(&source.shared_work).await;
-        source.refresh().await;
+        source.refresh(before_end).await;
     }
 
     /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
@@ -246,7 +246,8 @@ impl FetchLimiter {
 }
 
 /// Refreshes one source when it is due or requested, as long as it is in use, and calls `after` each time that its keys
-/// may have changed or a request need not wait longer.
+/// may have changed or a request need not wait longer. It is also called before a fetch ends: who then sees that no
+/// fetch is in progress sees its keys too.
 async fn tend<S: KeyDocument>(
     source: Weak<KeySource<S>>,
     fetches: &FetchLimiter,
@@ -264,7 +265,7 @@ async fn tend<S: KeyDocument>(
             .min(limit.filter(|limit| *limit > now).unwrap_or(due));
         if due <= now {
             // Boxed, because its state has kilobytes, and thousands of sources wait here.
-            Box::pin(fetches.refresh(&source)).await;
+            Box::pin(fetches.refresh(&source, after)).await;
             after();
             continue;
         }
@@ -278,7 +279,7 @@ async fn tend<S: KeyDocument>(
                     after();
                 } else if source.shared_work.is_pending() {
                     sleep_until(earliest).await;
-                    Box::pin(fetches.refresh(&source)).await;
+                    Box::pin(fetches.refresh(&source, after)).await;
                     after();
                 }
             }
