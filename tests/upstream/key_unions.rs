@@ -1,6 +1,7 @@
 //! Key sets that consist of those of several origins.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -10,7 +11,7 @@ use portcullis::internals::upstream::keys::{
 };
 use tokio::sync::watch;
 
-use crate::keys::LONG;
+use crate::keys::{LONG, Store, words};
 use crate::stub::{Reply, Stub, response};
 
 static SOURCE: OnceLock<Arc<KeySource<Observed>>> = OnceLock::new();
@@ -63,4 +64,27 @@ async fn keys_of_an_origin_are_usable_before_its_fetch_ends() {
     source.first_attempt(LONG).await;
     let fetching = FETCHING.lock().unwrap().clone();
     assert_eq!(fetching, [true; 3]);
+}
+
+/// The request saw no keys, and those of one origin came before it began to wait.
+#[tokio::test]
+async fn a_request_for_a_first_key_waits_for_the_origins_that_are_still_fetched() {
+    let stub = Stub::start(|seen| match seen.path() {
+        "/slow" => Reply::Hang,
+        _ => Reply::Close(response(200, "Content-Type: application/json\r\n", "k1")),
+    })
+    .await;
+    let store = Store::start();
+    let origins = ["fast", "slow"].map(|name| format!("{}/{name}", stub.url()));
+    let spec = SourceSpec {
+        location: Location::Union(origins.into()),
+        tls: SideTls::default(),
+    };
+    let source = store.source(&spec, Schedule::default());
+    while words(&source).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    source.ready(LONG, |_| false).await;
+    assert!(began.elapsed() >= Duration::from_millis(350));
 }

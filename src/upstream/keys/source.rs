@@ -142,14 +142,17 @@ impl<S: KeyDocument> KeySource<S> {
     /// Waits for a first set that `has_key`, at most `limit` and at most [`MAX_WAIT`], and no longer than the first fetch
     /// lasts. Of a union these are the fetches of all origins.
     ///
-    /// Returns immediately if there is a set.
+    /// Returns immediately if there is a set. The caller saw none, so a union may have come that lacks the last origins:
+    /// these are awaited too.
     pub async fn ready(&self, limit: Duration, has_key: impl Fn(&S) -> bool) {
+        let enough = || self.has(&has_key);
         if self.current.load().is_none() {
-            let enough = || self.has(&has_key);
             let limit = limit.min(MAX_WAIT);
             self.shared_work
                 .join_until(limit, || self.ask(), enough)
                 .await;
+        } else if !self.origins.is_empty() && !enough() {
+            self.refresh_for_unknown(limit, has_key).await;
         }
     }
 
