@@ -26,7 +26,7 @@ fn provider(keys: String, fails: Arc<AtomicBool>) -> Upstream {
         let (status, body) = if fails.load(Ordering::SeqCst) {
             (503, "{}".to_owned())
         } else if call.head.starts_with("POST") {
-            let token = r#"{"access_token": "S3", "token_type": "Bearer", "expires_in": 3600}"#;
+            let token = r#"{"access_token": "token-of-the-provider", "token_type": "Bearer", "expires_in": 3600}"#;
             (200, token.to_owned())
         } else {
             (200, keys.clone())
@@ -94,7 +94,7 @@ fn keys_and_tokens_do_not_depend_on_a_provider_that_fails_during_an_upgrade() {
         Successor::log(&old)
     );
     assert!(
-        !Successor::log(&old).contains("S3"),
+        !Successor::log(&old).contains("token-of-the-provider"),
         "a token is in the log"
     );
     drop(new);

@@ -22,7 +22,7 @@ fn granted(port: u16) -> Option<u64> {
 }
 
 /// What a process uses at least without requests.
-const BASE: u64 = 16 * MIB;
+const BASE: u64 = 7 * MIB;
 const BODY: usize = 4 << 20;
 
 /// An upload of which the last byte is missing.
