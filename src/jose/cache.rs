@@ -55,6 +55,9 @@ impl Default for CacheLimits {
     }
 }
 
+/// Is told how many bytes a cache holds more, and how many fewer.
+pub(crate) type Counted = fn(more: usize, fewer: usize);
+
 /// Counters of a cache since its creation, and its current size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
@@ -73,11 +76,23 @@ pub struct TokenCache {
     /// hash is not used: over a whole token it costs as much as the rest of a lookup.
     hasher: RandomState,
     max_age: Duration,
+    counted: Counted,
+}
+
+impl Drop for TokenCache {
+    fn drop(&mut self) {
+        (self.counted)(0, self.stats().bytes);
+    }
 }
 
 impl TokenCache {
     /// Creates a cache with these limits.
     pub fn new(limits: CacheLimits) -> TokenCache {
+        TokenCache::counted(limits, |_, _| {})
+    }
+
+    /// The same, for an owner who counts what it holds.
+    pub(crate) fn counted(limits: CacheLimits, counted: Counted) -> TokenCache {
         let count = match limits.entries {
             0 => 0,
             _ if limits.bytes == 0 => 0,
@@ -90,6 +105,7 @@ impl TokenCache {
                 .collect(),
             hasher: RandomState::new(),
             max_age: limits.max_age,
+            counted,
         }
     }
 
@@ -175,10 +191,16 @@ impl TokenCache {
             scope,
             token: token.into(),
             claims: Arc::clone(claims),
+            weight: size_of::<Entry>() + token.len() + claims.weight(),
             dies,
             used: AtomicBool::new(false),
         };
-        let evicted = shard.write(|held| held.insert(entry, now));
+        let (evicted, before, after) = shard.write(|held| {
+            let before = held.bytes;
+            let evicted = held.insert(entry, now);
+            (evicted, before, held.bytes)
+        });
+        (self.counted)(after.saturating_sub(before), before.saturating_sub(after));
         shard.evictions.fetch_add(evicted, Ordering::Relaxed);
     }
 
@@ -327,15 +349,10 @@ struct Entry {
     scope: Scope,
     token: Box<str>,
     claims: Arc<Claims>,
+    weight: usize,
     /// When the token expires, or must be verified again.
     dies: Duration,
     used: AtomicBool,
-}
-
-impl Entry {
-    fn weight(&self) -> usize {
-        std::mem::size_of::<Entry>() + self.token.len() + self.claims.weight()
-    }
 }
 
 impl Held {
@@ -353,7 +370,7 @@ impl Held {
 
     /// Returns the number of live entries that were evicted.
     fn insert(&mut self, entry: Entry, now: Duration) -> u64 {
-        let weight = entry.weight();
+        let weight = entry.weight;
         if weight > self.max_bytes {
             return 0;
         }
@@ -402,7 +419,7 @@ impl Held {
     fn remove(&mut self, slot: usize) {
         if let Some(entry) = self.slots.get_mut(slot).and_then(Option::take) {
             self.index.remove(&entry.hash);
-            self.bytes -= entry.weight();
+            self.bytes -= entry.weight;
             self.free.push(slot);
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict_json::{self, StrictError};
+use crate::jose::weight;
 
 /// The claims of a token (RFC 7519 §4).
 ///
@@ -21,8 +22,6 @@ pub struct Claims {
     expiry: Option<NumericDate>,
     not_before: Option<NumericDate>,
     issued_at: Option<NumericDate>,
-    /// Size in bytes of the JSON that these claims were parsed from.
-    json_bytes: usize,
 }
 
 /// Whole seconds since the Unix epoch (RFC 7519 §2). Fractions are truncated, as in KrakenD.
@@ -86,7 +85,6 @@ impl Claims {
             issued_at: date(&map, "iat", Null::Absent)?,
             issuer: issuer_in(&map),
             map,
-            json_bytes: payload.len(),
         })
     }
 
@@ -148,10 +146,8 @@ impl Claims {
     }
 
     /// The approximate memory that these claims use, in bytes, for bounded caches.
-    ///
-    /// A JSON tree uses a small multiple of its text. The exact number would cost a walk over each token.
-    pub(super) fn weight(&self) -> usize {
-        std::mem::size_of::<Claims>() + 4 * self.json_bytes
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Claims>() + weight::of_object(&self.map)
     }
 }
 

@@ -10,7 +10,7 @@
 //! | [`token`] | parsing of a compact JWS before its signature is verified |
 //! | [`verifier`] | the steps from a token's text to its claims, with or without the cache |
 //! | [`cache`] | tokens whose signature was verified |
-//! | [`claims`], [`rules`] | the claims of a token, and what an endpoint requires of them |
+//! | [`claims`], [`rules`], `weight` | the claims of a token, what an endpoint requires of them, and the memory that they take |
 //! | [`dpop`] | proofs that a client has the key to which its token is bound |
 //! | [`propagate`] | claims copied into headers and paths |
 //! | [`sign`] | tokens that we issue |
@@ -40,6 +40,7 @@ pub(crate) mod testing;
 mod thumbprint;
 pub(crate) mod token;
 pub(crate) mod verifier;
+mod weight;
 
 pub use algorithm::{Algorithm, Algorithms, install_crypto};
 pub(crate) use cache::CacheStats;

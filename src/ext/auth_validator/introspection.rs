@@ -122,8 +122,7 @@ impl Introspection {
         Ok(CallResult {
             // The time of the response, and not of the call: nothing is kept beyond `exp` (RFC 7662 §4).
             keep: self.keep(&answer, self.clock.wall()),
-            // A JSON tree uses a small multiple of its text.
-            bytes: answer.as_ref().map_or(0, |_| 4 * response.body.len()),
+            bytes: answer.as_ref().map_or(0, |claims| claims.weight()),
             refusal: answer.is_err(),
             answer,
         })

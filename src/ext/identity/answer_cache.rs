@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::runtime::single_flights::Digest;
+use crate::upstream::budget::Memory;
 
 /// The size of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl CacheSize {
     };
 }
 
-/// Answers in the order of their arrival: the oldest is evicted first.
+/// Answers in the order of their arrival: the oldest is evicted first. Their bytes count like what requests take.
 pub(super) struct AnswerCache<A> {
     answers: HashMap<Digest, Answer<A>>,
     /// The arrivals, by number. Those of answers that were removed or replaced stay until they are the oldest, or until
@@ -86,6 +87,7 @@ impl<A: Clone> AnswerCache<A> {
             }
         }
         self.bytes += bytes;
+        Memory::process().add(bytes as u64);
         let arrival = self.arrivals;
         self.arrivals += 1;
         self.order.push_back((question, arrival));
@@ -107,7 +109,14 @@ impl<A: Clone> AnswerCache<A> {
     pub(super) fn remove(&mut self, question: &Digest) {
         if let Some(gone) = self.answers.remove(question) {
             self.bytes -= gone.bytes;
+            Memory::process().release(gone.bytes as u64);
         }
+    }
+}
+
+impl<A> Drop for AnswerCache<A> {
+    fn drop(&mut self) {
+        Memory::process().release(self.bytes as u64);
     }
 }
 

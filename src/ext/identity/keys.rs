@@ -9,9 +9,9 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::ext::context::Compile;
-use crate::ext::identity::token_cache::Bounds;
+use crate::ext::identity::token_cache::{self, Bounds};
 use crate::ext::{Task, identity::status::IdentityStatus};
-use crate::jose::{CacheLimits, KeyFault, KeySet, KeySetError, TokenCache};
+use crate::jose::{KeyFault, KeySet, KeySetError, TokenCache};
 use crate::runtime::upgrade_state::UpgradeState;
 use crate::upstream::ClientError;
 use crate::upstream::keys::{
@@ -201,9 +201,9 @@ impl Identity {
         // must never see those of another store.
         let limits = cx
             .fact::<Bounds>()
-            .map_or_else(CacheLimits::default, |bounds| bounds.0);
+            .map_or_else(token_cache::limits, |bounds| bounds.0);
         let tokens = cx.carry_over(format!("portcullis/identity tokens {limits:?}"), |_| {
-            Arc::new(TokenCache::new(limits))
+            Arc::new(TokenCache::counted(limits, token_cache::count))
         });
         let keys = Arc::clone(&tended.keys);
         let schedules = Arc::<Schedules>::default();

@@ -7,6 +7,10 @@ use crate::config::{Key, Kind, Node, key};
 use crate::ext::context::Compile;
 use crate::ext::extension::{ServiceExtension, ServicePart};
 use crate::jose::CacheLimits;
+use crate::upstream::budget::{self, Memory};
+
+/// The share of the memory for tokens.
+const MEMORY_SHARE: u64 = 16;
 
 /// The configured limits.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +35,7 @@ const KEYS: &[Key] = &[
     key(
         "bytes",
         Kind::Integer,
-        "268435456",
+        "a sixteenth of the memory, 256 MiB at most",
         "The approximate maximum memory for tokens and their claims.",
     ),
     key(
@@ -43,11 +47,28 @@ const KEYS: &[Key] = &[
     key("off", Kind::Bool, "false", "Verify every signature again."),
 ];
 
+/// The default limits. The cache must leave most of a small memory to requests.
+pub(super) fn limits() -> CacheLimits {
+    let standard = CacheLimits::default();
+    let share = usize::try_from(budget::available() / MEMORY_SHARE).unwrap_or(usize::MAX);
+    CacheLimits {
+        bytes: standard.bytes.min(share),
+        ..standard
+    }
+}
+
+/// What the tokens take counts like what requests take.
+pub(super) fn count(more: usize, fewer: usize) {
+    let memory = Memory::process();
+    memory.add(more as u64);
+    memory.release(fewer as u64);
+}
+
 fn compile(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = node.block(KEYS) else {
         return ServicePart::Nothing;
     };
-    let standard = CacheLimits::default();
+    let standard = limits();
     let count = |name: &str, otherwise: usize| {
         block.count(name).map_or(otherwise, |count| {
             usize::try_from(count).unwrap_or(usize::MAX)
@@ -80,7 +101,8 @@ mod tests {
 
     #[test]
     fn missing_values_have_their_defaults() {
-        assert_eq!(bounds("{}"), CacheLimits::default());
+        assert_eq!(bounds("{}"), limits());
+        assert!(limits().bytes <= CacheLimits::default().bytes);
         let set = bounds(r#"{"entries": 10, "bytes": 5000, "max_age": "2m"}"#);
         assert_eq!((set.entries, set.bytes), (10, 5000));
         assert_eq!(set.max_age, Duration::from_secs(120));

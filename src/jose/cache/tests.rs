@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 use crate::jose::algorithm::{Algorithm, Algorithms};
 use crate::jose::key_set::{KeyIdStrategy, KeySet};
@@ -377,4 +379,28 @@ fn a_crowded_cache_inserts_a_token_when_it_is_seen_again() {
         cache.insert("regular", scope(ORIGIN), &who, NOW, LEEWAY);
     }
     assert!(cache.get("regular", scope(ORIGIN), NOW).is_some());
+}
+
+#[test]
+fn what_it_holds_is_counted() {
+    static HELD: AtomicUsize = AtomicUsize::new(0);
+    let counted = |more: usize, fewer: usize| {
+        HELD.fetch_add(more, Ordering::SeqCst);
+        HELD.fetch_sub(fewer, Ordering::SeqCst);
+    };
+    let cache = TokenCache::counted(limits(10), counted);
+    for n in 0..100 {
+        let long = "x".repeat(n * 37 % 500);
+        cache.insert(
+            &format!("t{n}{long}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
+        assert_eq!(HELD.load(Ordering::SeqCst), cache.stats().bytes);
+    }
+    assert!(cache.stats().evictions > 0);
+    drop(cache);
+    assert_eq!(HELD.load(Ordering::SeqCst), 0);
 }
