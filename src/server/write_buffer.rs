@@ -1,9 +1,10 @@
-//! Gathers small writes, so that the head and the body of a small response are sent in one packet.
+//! Gathers small writes, so that the head and the body of a small response are sent in one packet, and those of a larger one
+//! with one call to the system.
 //!
 //! Unlike tokio's `BufWriter` it holds no memory while nothing waits to be sent: most connections are idle.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The maximum number of gathered bytes.
 const MOST: usize = 1460;
+/// How many parts are sent at once: what is held, and the parts of a chunk.
+const PARTS: usize = 4;
 
 thread_local! {
     /// The buffer of the last connection that has sent everything.
@@ -45,6 +48,58 @@ impl<T: AsyncWrite + Unpin> WriteBuffer<T> {
                 count => self.sent += count,
             }
         }
+        self.empty();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Holds these bytes, or sends them together with what is held. Returns how many of them.
+    fn poll_add(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let count = bufs.iter().map(|buf| buf.len()).sum();
+        if self.held.len().saturating_add(count) > MOST {
+            return self.poll_send_with(cx, bufs);
+        }
+        if self.held.capacity() == 0 {
+            self.held = SPARE.take();
+            self.held.reserve_exact(MOST);
+        }
+        for buf in bufs {
+            self.held.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends what is held and these bytes, if possible with one call to the system.
+    fn poll_send_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        while let Some(rest) = self.held.get(self.sent..)
+            && !rest.is_empty()
+        {
+            let mut parts = [IoSlice::new(&[]); PARTS];
+            let all = [IoSlice::new(rest)].into_iter().chain(bufs.iter().copied());
+            for (part, buf) in parts.iter_mut().zip(all) {
+                *part = buf;
+            }
+            let count = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &parts))?;
+            let of_held = count.min(rest.len());
+            self.sent += of_held;
+            match count - of_held {
+                0 if count == 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                0 => {}
+                more => {
+                    self.empty();
+                    return Poll::Ready(Ok(more));
+                }
+            }
+        }
+        self.empty();
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    /// All of what was held is sent.
+    fn empty(&mut self) {
         if self.sent > 0 {
             let mut spare = std::mem::take(&mut self.held);
             self.sent = 0;
@@ -52,22 +107,6 @@ impl<T: AsyncWrite + Unpin> WriteBuffer<T> {
             // While the thread ends, the thread-local buffer no longer exists.
             let _ = SPARE.try_with(|place| place.set(spare));
         }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Makes room for `count` more bytes. `false`: they are too many to be held, and nothing is held.
-    fn poll_room(&mut self, cx: &mut Context<'_>, count: usize) -> Poll<io::Result<bool>> {
-        if self.held.len().saturating_add(count) > MOST {
-            ready!(self.poll_send(cx))?;
-        }
-        if count >= MOST {
-            return Poll::Ready(Ok(false));
-        }
-        if self.held.capacity() == 0 {
-            self.held = SPARE.take();
-            self.held.reserve_exact(MOST);
-        }
-        Poll::Ready(Ok(true))
     }
 }
 
@@ -87,28 +126,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteBuffer<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if !ready!(this.poll_room(cx, buf.len()))? {
-            return Pin::new(&mut this.inner).poll_write(cx, buf);
-        }
-        this.held.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        self.get_mut().poll_add(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let count = bufs.iter().map(|buf| buf.len()).sum();
-        if !ready!(this.poll_room(cx, count))? {
-            return Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
-        }
-        for buf in bufs {
-            this.held.extend_from_slice(buf);
-        }
-        Poll::Ready(Ok(count))
+        self.get_mut().poll_add(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,8 +156,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteBuffer<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSlice;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -152,6 +176,56 @@ mod tests {
         assert_eq!(far.read(&mut got).await.unwrap(), 14);
         assert_eq!(&got[..14], b"head body, end");
         assert_eq!(near.held.capacity(), 0);
+    }
+
+    /// Counts the calls that write.
+    struct Calls(Vec<Vec<u8>>);
+
+    impl AsyncWrite for Calls {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(buf.to_vec());
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            let count = all.len();
+            self.0.push(all);
+            Poll::Ready(Ok(count))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_and_a_body_of_any_size_are_one_call() {
+        for size in [10, 900, 1450, 1461, 3000, 100_000] {
+            let mut near = WriteBuffer::new(Calls(Vec::new()));
+            near.write_all(b"head: 1\r\n\r\n").await.unwrap();
+            near.write_all(&vec![b'x'; size]).await.unwrap();
+            near.flush().await.unwrap();
+            let calls: Vec<usize> = near.inner.0.iter().map(Vec::len).collect();
+            assert_eq!(calls, [11 + size]);
+            assert_eq!(near.held.capacity(), 0);
+        }
     }
 
     #[tokio::test]
