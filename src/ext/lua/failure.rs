@@ -146,6 +146,12 @@ pub(super) fn split(text: &str) -> (String, Option<Place>) {
     parts().unwrap_or_else(|| (brief(text).to_owned(), None))
 }
 
+impl Place {
+    pub(super) fn is_ours(&self) -> bool {
+        self.chunk == OURS
+    }
+}
+
 /// The chunk name of the gateway's own Lua code, which is not useful to the author of a script.
 const OURS: &str = "prelude";
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
-use super::failure::{CustomError, Stop, located};
+use super::failure::{CustomError, Stop, located, split};
 use super::objects::status;
 use super::pool::Outside;
 use super::run::{Run, run, run_for};
@@ -170,7 +170,8 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
         return Err(Error::runtime(stop.text()));
     }
     let Value::Error(error) = error else {
-        return Ok(error);
+        drop(run);
+        return without_our_place(lua, error);
     };
     if Stop::is_full(&error) {
         // A script that goes on would only wait for its deadline.
@@ -200,6 +201,18 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     };
     drop(run);
     lua.create_string(text).map(Value::String)
+}
+
+/// A message of Lua. A place in our own code means nothing to the author of a script.
+fn without_our_place(lua: &Lua, message: Value) -> Result<Value> {
+    if let Value::String(text) = &message
+        && text.as_bytes().starts_with(b"prelude:")
+        && let (message, Some(place)) = split(&text.to_string_lossy())
+        && place.is_ours()
+    {
+        return lua.create_string(message).map(Value::String);
+    }
+    Ok(message)
 }
 
 /// One line to standard output.

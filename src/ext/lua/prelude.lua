@@ -10,7 +10,7 @@ local type, select, error, pairs, setfenv = base.type, base.select, base.error, 
 local assert, raw_pcall, raw_tostring, rawget = base.assert, base.pcall, base.tostring, base.rawget
 local raw_getmetatable, raw_loadstring = base.getmetatable, base.loadstring
 local floor, sub, byte, format = base.math.floor, base.string.sub, base.string.byte, base.string.format
-local unpack, rep = base.unpack, base.string.rep
+local unpack, rep, len = base.unpack, base.string.rep, base.string.len
 local gsub, gmatch, find = raw.text.gsub, raw.text.gmatch, raw.text.find
 local concat, insert, remove, sort = base.table.concat, base.table.insert, base.table.remove, base.table.sort
 local co_create, co_resume = base.coroutine.create, base.coroutine.resume
@@ -51,10 +51,12 @@ local function failing(message, level)
   error(brief(message), level)
 end
 
-local function asserted(value, ...)
-  if value then return value, ... end
-  if select('#', ...) == 0 then return assert(value) end
-  return assert(value, brief((...)))
+-- The place in the message is that of the caller of the script's `assert`, which calls this.
+local function unasserted(...)
+  local _, message = ...
+  local kind = type(message)
+  if select('#', ...) == 0 or kind ~= 'nil' and kind ~= 'string' and kind ~= 'number' then return assert(...) end
+  error(kind == 'nil' and 'assertion failed!' or brief(message), 3)
 end
 
 -- Protected calls are coroutines: a call to another service can suspend the script within them.
@@ -96,11 +98,20 @@ local function rethrown(ok, ...)
   return ...
 end
 
+-- Whether Lua itself rounds the text of a number. gopher-lua does not.
+local function is_rounded(number)
+  return number ~= floor(number) or number >= 1e14 or number <= -1e14
+end
+
 local function tostring(value)
-  if type(value) == 'number' and (value ~= floor(value) or value >= 1e14 or value <= -1e14) then
-    return raw.number_text(value)
-  end
+  if type(value) == 'number' and is_rounded(value) then return raw.number_text(value) end
   return raw_tostring(value)
+end
+
+-- A number in the place of a text.
+local function text_of(value)
+  if type(value) == 'number' then return tostring(value) end
+  return value
 end
 
 -- The length of a table is the result of its `__len`, as in gopher-lua. In scripts that use `__len`, `#` calls this.
@@ -134,27 +145,30 @@ end
 
 -- `%s` accepts any value, as in gopher-lua. So do `%v` and `%t`, which are Go's.
 local function formatted(pattern, ...)
+  pattern = text_of(pattern)
   if type(pattern) == 'string' and find(pattern, '%%[-+ #0]*%d*%.?%d*[vt]') then
     pattern = gsub(pattern, '%%([-+ #0]*%d*%.?%d*)(.)', function(flags, letter)
       if letter == 'v' or letter == 't' then letter = 's' end
       return '%' .. flags .. letter
     end)
   end
-  local count, all_text = select('#', ...), type(pattern) == 'string'
+  local count, all_text, rounded = select('#', ...), type(pattern) == 'string', false
   for i = 1, count do
     local value = select(i, ...)
     local kind = type(value)
     if kind == 'string' and #value > 4096 then look(#value) end
     if kind ~= 'string' and kind ~= 'number' or has_nul(value) then all_text = false break end
+    if kind == 'number' and is_rounded(value) then rounded = true end
   end
   if type(pattern) ~= 'string' then return format(pattern, ...) end
+  if rounded and find(pattern, '%%[-+ #0]*%d*%.?%d*[sq]') then all_text = false end
   if all_text and not find(pattern, '%%[-+ #0]*%d*%.?%d*c') then return format(pattern, ...) end
   local values, at, by_c = { ... }, 0, true
   for letter in gmatch(pattern, '%%[-+ #0]*%d*%.?%d*(.)') do
     if letter ~= '%' then
       at = at + 1
       local kind = type(values[at])
-      if letter == 's' and at <= count and kind ~= 'string' and kind ~= 'number' then
+      if at <= count and (letter == 's' and kind ~= 'string' or letter == 'q' and kind == 'number') then
         values[at] = tostring(values[at])
       end
       if letter == 'c' or letter == 's' and has_nul(values[at]) then by_c = false end
@@ -180,6 +194,7 @@ end
 
 -- Part of a string, which is copied.
 local function cut(text, ...)
+  text = text_of(text)
   if type(text) == 'string' and #text > 4096 then look(#text) end
   return sub(text, ...)
 end
@@ -224,9 +239,36 @@ local function table_remove(list, ...)
   return remove(list, ...)
 end
 
-local function table_concat(...)
+-- The list with texts in place of its numbers, if Lua would round one of them.
+local function unrounded(list, first, last)
+  local texts
+  for i = first, last do
+    local value = rawget(list, i)
+    local kind = type(value)
+    -- The error is left to C.
+    if kind ~= 'string' and kind ~= 'number' then return list end
+    if kind == 'number' and is_rounded(value) then
+      if not texts then
+        texts = {}
+        for j = first, i - 1 do texts[j] = rawget(list, j) end
+      end
+      value = raw.number_text(value)
+    end
+    if texts then texts[i] = value end
+  end
+  return texts or list
+end
+
+local function table_concat(list, between, first, last)
   look()
-  return concat(...)
+  if type(list) == 'table' then
+    local from, to = raw_tonumber(first == nil and 1 or first), raw_tonumber(last == nil and #list or last)
+    if from and to then
+      first, last = from - from % 1, to - to % 1
+      list = unrounded(list, first, last)
+    end
+  end
+  return concat(list, text_of(between), first, last)
 end
 
 return function(env, level, open)
@@ -239,7 +281,10 @@ return function(env, level, open)
   env.table.concat = function(...) return table_concat(...) end
 
   env.error = function(message, level) failing(message, level) end
-  env.assert = function(...) return asserted(...) end
+  env.assert = function(...)
+    if (...) then return ... end
+    unasserted(...)
+  end
   env.pcall = function(f, ...) return protected(f, ...) end
   env.xpcall = function(f, handler) return handled(handler, protected(f)) end
   env.tostring = function(...)
@@ -396,6 +441,8 @@ return function(env, level, open)
   for name, f in pairs(raw.text) do string[name] = f end
   string.format = function(...) return formatted(...) end
   string.sub = function(...) return cut(...) end
+  string.len = function(text) return len(text_of(text)) end
+  string.byte = function(text, ...) return byte(text_of(text), ...) end
   string.gfind, string.dump = string.gmatch, nil
   env.string = string
 

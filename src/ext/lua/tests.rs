@@ -359,3 +359,91 @@ async fn strings_are_searched_as_in_lua() {
     let broken = shown(open, "('a'):match('[')").await;
     assert_eq!(broken, "! malformed pattern (missing ']') (post-script:L1)");
 }
+
+/// gopher-lua prints whole numbers with all digits, and others with as many as are needed.
+#[tokio::test]
+async fn texts_of_numbers_have_all_digits() {
+    for (expression, value) in [
+        ("string.format('%s', 1234567890123456)", "1234567890123456"),
+        (
+            "('/users/%s'):format(1234567890123456)",
+            "/users/1234567890123456",
+        ),
+        (
+            "string.format('%v %d', 123456789012345, 7)",
+            "123456789012345 7",
+        ),
+        (
+            "string.format('%5s|%-4s|%.2f', 7, 1.5, 1/3)",
+            "    7|1.5 |0.33",
+        ),
+        ("string.format('%s', 1/3)", "0.3333333333333333"),
+        ("string.format('%.4s', 1234567890123456)", "1234"),
+        (
+            "string.format('%q', 1234567890123456)",
+            "\"1234567890123456\"",
+        ),
+        ("string.format(1234567890123456)", "1234567890123456"),
+        ("string.format('%s %s', 2^53, nil)", "9007199254740992 nil"),
+        (
+            "table.concat({1234567890123456, 'x', 1}, ',')",
+            "1234567890123456,x,1",
+        ),
+        (
+            "table.concat({'a', 'b', 1e15, 2}, 1e15, 2, 3)",
+            "b10000000000000001000000000000000",
+        ),
+        ("table.concat({'a', 'b'}, '-', 3)", ""),
+        ("table.concat({'a', 'b', 'c'}, '-', '2', 2.9)", "b"),
+        ("string.len(1234567890123456)", "16"),
+        ("string.sub(1234567890123456, -3)", "456"),
+        ("string.byte(1234567890123456, 2)", "50"),
+        ("string.rep(1234567890123456, 1)", "1234567890123456"),
+        ("string.reverse(1234567890123456)", "6543210987654321"),
+        ("string.upper(1234567890123456)", "1234567890123456"),
+        ("string.find(1234567890123456, '456', 5)", "14"),
+        ("string.match(1234567890123456, '%d+')", "1234567890123456"),
+        (
+            "string.gmatch(1234567890123456, '%d+')()",
+            "1234567890123456",
+        ),
+        (
+            "(string.gsub(1234567890123456, '^1', 12345678901234567))",
+            "12345678901234568234567890123456",
+        ),
+    ] {
+        assert_eq!(shown(open, expression).await, value, "{expression}");
+    }
+}
+
+#[tokio::test]
+async fn caught_messages_have_no_place_in_our_own_code() {
+    for (expression, message) in [
+        (
+            "select(2, pcall(function() assert(false, 'boo') end))",
+            "post-script:1: boo",
+        ),
+        (
+            "select(2, pcall(function() assert(nil) end))",
+            "post-script:1: assertion failed!",
+        ),
+        ("select(2, pcall(assert, false, 'boo'))", "boo"),
+        (
+            "select(2, pcall(assert))",
+            "bad argument #1 to 'assert' (value expected)",
+        ),
+        (
+            "select(2, pcall(table.concat, {'a', {}}))",
+            "invalid value (table) at index 2 in table for 'concat'",
+        ),
+        (
+            "select(2, pcall(table.sort, {1, {}}))",
+            "attempt to compare table with number",
+        ),
+        ("select('#', assert(1, nil, 3))", "3"),
+    ] {
+        assert_eq!(shown(open, expression).await, message, "{expression}");
+    }
+    let failed = shown(open, "assert(false, 'boo')").await;
+    assert_eq!(failed, "! boo (post-script:L1)");
+}

@@ -1,7 +1,7 @@
 //! The functions of `string` that search or create long strings. Lua's own have no limits and execute no instructions
 //! at which the clock could be checked.
 
-use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
+use mlua::{Error, FromLua, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
 use super::failure::Stop;
 use super::library::text;
@@ -22,10 +22,22 @@ pub(super) fn functions(lua: &Lua) -> Result<Table> {
     table.raw_set("gsub", lua.create_function(replace)?)?;
     table.raw_set("rep", lua.create_function(repeat)?)?;
     for (name, change) in CHANGES {
-        let changed = move |lua: &Lua, subject: LuaString| changed(lua, &subject, change);
+        let changed = move |lua: &Lua, Text(subject): Text| changed(lua, &subject, change);
         table.raw_set(name, lua.create_function(changed)?)?;
     }
     Ok(table)
+}
+
+/// A text, or a number with all its digits, as in gopher-lua. Lua itself would round it.
+struct Text(LuaString);
+
+impl FromLua for Text {
+    fn from_lua(value: Value, lua: &Lua) -> Result<Text> {
+        match value {
+            Value::Integer(_) | Value::Number(_) => lua.create_string(text(&value)?).map(Text),
+            other => LuaString::from_lua(other, lua).map(Text),
+        }
+    }
 }
 
 type Change = fn(&mut [u8]);
@@ -58,7 +70,7 @@ fn prepare(lua: &Lua, length: usize) -> Result<()> {
 
 fn find(
     lua: &Lua,
-    (subject, pattern, init, plain): (LuaString, LuaString, Option<f64>, Option<Value>),
+    (Text(subject), Text(pattern), init, plain): (Text, Text, Option<f64>, Option<Value>),
 ) -> Result<MultiValue> {
     let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
     let from = beginning(init, subject.len());
@@ -87,7 +99,7 @@ fn find(
 
 fn matched(
     lua: &Lua,
-    (subject, pattern, init): (LuaString, LuaString, Option<f64>),
+    (Text(subject), Text(pattern), init): (Text, Text, Option<f64>),
 ) -> Result<MultiValue> {
     let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
     let mut is_late = clock(lua);
@@ -103,7 +115,7 @@ fn matched(
 }
 
 /// An iterator. As in Lua 5.1, a `^` is not an anchor here.
-fn each(lua: &Lua, (subject, pattern): (LuaString, LuaString)) -> Result<Function> {
+fn each(lua: &Lua, (Text(subject), Text(pattern)): (Text, Text)) -> Result<Function> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let order = std::sync::atomic::Ordering::Relaxed;
     lua.create_function(move |lua, _: MultiValue| {
@@ -126,7 +138,7 @@ fn each(lua: &Lua, (subject, pattern): (LuaString, LuaString)) -> Result<Functio
 
 fn replace(
     lua: &Lua,
-    (subject, pattern, replacement, most): (LuaString, LuaString, Value, Option<f64>),
+    (Text(subject), Text(pattern), replacement, most): (Text, Text, Value, Option<f64>),
 ) -> Result<(LuaString, usize)> {
     if !matches!(
         replacement,
@@ -300,7 +312,7 @@ impl Caught<'_> {
     }
 }
 
-fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
+fn repeat(lua: &Lua, (Text(subject), count): (Text, f64)) -> Result<LuaString> {
     let subject = subject.as_bytes();
     let count = if subject.is_empty() {
         0
