@@ -52,7 +52,7 @@ pub enum Reason {
     BadClaim,
     /// The header says that this is not an access token, but a token for another purpose (RFC 8725 §3.11).
     WrongType,
-    /// Too many tokens wait for a response of their provider.
+    /// Too many tokens wait for a response of their provider, or the process holds too much to evaluate the expressions.
     Overloaded,
     /// The token server does not exchange this token (RFC 8693 §2.2.2).
     ExchangeRefused,

@@ -319,9 +319,10 @@ impl Validator {
     }
 
     pub(super) fn check_demand(&self, claims: &Claims) -> Result<(), Rejection> {
-        match &self.demand {
-            Some(demand) if !demand.admits(claims) => Err(Rejection::rejected()),
-            _ => Ok(()),
+        match self.demand.as_ref().map(|demand| demand.admits(claims)) {
+            None | Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(Rejection::rejected()),
+            Some(Err(full)) => Err(Rejection::new(Reason::Overloaded, full.to_string())),
         }
     }
 

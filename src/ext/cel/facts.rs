@@ -10,11 +10,13 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-use super::language::{Elements, Facts, List, Map, Members, Type, Value, Variable, rfc3339};
+use super::language::{
+    Budget, Elements, Facts, Failed, List, Map, Members, Type, Value, Variable, rfc3339,
+};
 use crate::ext::geoip::Locator;
 use crate::jose::Claims;
 use crate::runtime::forward::QueryRules;
-use crate::runtime::json;
+use crate::runtime::json::{self, Growth};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::runtime::request::Params;
 use crate::runtime::template::escape;
@@ -92,18 +94,25 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn variable(&self, index: usize) -> Option<Value<'_>> {
-        Some(match index {
+    fn variable(&self, index: usize, budget: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        Ok(Some(match index {
             1 => Value::text(self.inner.method.as_str()),
-            2 => decoded(&self.inner.path),
+            2 => decoded(&self.inner.path, budget)?,
             3 => Value::Map(Map::Foreign(&self.params)),
             4 => Value::Map(Map::Foreign(&self.headers)),
             5 => {
-                let query = || Query::read(self.inner.query.as_deref());
-                Value::Map(Map::Foreign(self.query.get_or_init(query)))
+                if self.query.get().is_none() {
+                    let query = Query::read(self.inner.query.as_deref());
+                    // It is not there yet.
+                    let _ = self.query.set(query.map_err(|full| budget.stop(full))?);
+                }
+                match self.query.get() {
+                    Some(query) => Value::Map(Map::Foreign(query)),
+                    None => return Ok(None),
+                }
             }
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -140,22 +149,27 @@ fn nothing<'a>() -> Value<'a> {
 }
 
 /// A path without its percent-encoding, as the router compares it.
-fn decoded(path: &str) -> Value<'_> {
-    match percent_decode_str(path).decode_utf8_lossy() {
-        Cow::Borrowed(path) => Value::text(path),
-        Cow::Owned(path) => Value::made(path),
+fn decoded<'p>(path: &'p str, budget: &Budget) -> Result<Value<'p>, Failed> {
+    if !path.contains('%') {
+        return Ok(Value::text(path));
     }
+    budget.text(LOSSY * path.len(), || {
+        percent_decode_str(path).decode_utf8_lossy()
+    })
 }
 
+/// A byte that is not UTF-8 becomes a character of three bytes.
+const LOSSY: usize = 3;
+
 impl Facts for Moment<'_> {
-    fn variable(&self, index: usize) -> Option<Value<'_>> {
-        match (index, &self.part) {
+    fn variable(&self, index: usize, budget: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        Ok(match (index, &self.part) {
             (NOW, _) => Some(Value::made(rfc3339(self.now))),
             (JWT, Part::Token(claims)) => Some(Value::Map(Map::Foreign(claims.map()))),
-            (_, Part::Request(request)) => request.variable(index),
+            (_, Part::Request(request)) => request.variable(index, budget)?,
             (_, Part::Response(response)) => response.variable(index),
             _ => None,
-        }
+        })
     }
 
     fn name(&self, index: usize) -> &'static str {
@@ -234,15 +248,21 @@ impl<'a> PolicyFacts<'a> {
 }
 
 impl Facts for PolicyFacts<'_> {
-    fn variable(&self, index: usize) -> Option<Value<'_>> {
-        match index {
+    fn variable(&self, index: usize, budget: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        let (response, client) = (self.response.as_ref(), self.client);
+        Ok(match index {
             NOW => Some(Value::made(rfc3339(self.now))),
-            JWT => Some(Value::Map(Map::Foreign(self.claims?.map()))),
-            CLIENT => Some(Value::made(self.client?.to_canonical().to_string())),
+            JWT => self
+                .claims
+                .map(|claims| Value::Map(Map::Foreign(claims.map()))),
+            CLIENT => client.map(|client| Value::made(client.to_canonical().to_string())),
             GEO => self.place(),
-            index if REQUEST.contains(&index) => self.request.as_ref()?.variable(index),
-            index => self.response.as_ref()?.variable(index),
-        }
+            index if REQUEST.contains(&index) => match &self.request {
+                Some(request) => request.variable(index, budget)?,
+                None => None,
+            },
+            index => response.and_then(|response| response.variable(index)),
+        })
     }
 
     fn name(&self, index: usize) -> &'static str {
@@ -273,18 +293,22 @@ impl Members for Upper<'_> {
         self.0.0.len()
     }
 
-    fn get(&self, name: &str) -> Option<Value<'_>> {
-        self.0.0.iter().find(|(known, _)| upper(known) == name).map(
-            |(_, value)| match escape::text(value) {
-                Cow::Borrowed(value) => Value::text(value),
-                Cow::Owned(value) => Value::made(value),
-            },
-        )
+    fn get(&self, name: &str, budget: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        let mut all = self.0.0.iter();
+        let Some((_, value)) = all.find(|(known, _)| upper(known) == name) else {
+            return Ok(None);
+        };
+        Ok(Some(match escape::text(value) {
+            Cow::Borrowed(value) => Value::text(value),
+            Cow::Owned(value) => budget.text(value.len(), || value)?,
+        }))
     }
 
-    fn names(&self) -> Vec<Value<'_>> {
+    fn names(&self, budget: &Budget) -> Result<Vec<Value<'_>>, Failed> {
         let names = self.0.0.iter().map(|(name, _)| name);
-        names.map(|name| Value::made(&*upper(name))).collect()
+        names
+            .map(|name| budget.text(name.len(), || upper(name)))
+            .collect()
     }
 }
 
@@ -312,60 +336,74 @@ impl Members for Fields<'_> {
         self.0.keys_len()
     }
 
-    fn get(&self, name: &str) -> Option<Value<'_>> {
-        let mut values = self.0.get_all(name).iter().peekable();
-        values.peek()?;
-        if usual(name) != name {
-            return None;
+    fn get(&self, name: &str, budget: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        let values = || self.0.get_all(name).iter();
+        let count = values().count();
+        if count == 0 || usual(name) != name {
+            return Ok(None);
         }
-        let values: Vec<Value<'_>> = values.map(field).collect();
-        Some(Value::List(List::Made(values.into())))
+        budget.make_places(count)?;
+        let values: Result<Vec<_>, Failed> = values().map(|value| field(value, budget)).collect();
+        budget.list(count, values?).map(Some)
     }
 
-    fn names(&self) -> Vec<Value<'_>> {
-        let names = self.0.keys();
+    fn names(&self, budget: &Budget) -> Result<Vec<Value<'_>>, Failed> {
+        let names = self.0.keys().map(|name| name.as_str());
         names
-            .map(|name| Value::made(usual(name.as_str())))
+            .map(|name| budget.text(name.len(), || usual(name)))
             .collect()
     }
 }
 
-fn field(value: &HeaderValue) -> Value<'_> {
-    match String::from_utf8_lossy(value.as_bytes()) {
-        Cow::Borrowed(text) => Value::text(text),
-        Cow::Owned(text) => Value::made(text),
+fn field<'v>(value: &'v HeaderValue, budget: &Budget) -> Result<Value<'v>, Failed> {
+    match str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Value::text(text)),
+        Err(_) => budget.text(LOSSY * value.len(), || {
+            String::from_utf8_lossy(value.as_bytes())
+        }),
     }
 }
 
-/// A parsed query.
+/// A parsed query, and what is charged for it.
 #[derive(Debug)]
-struct Query(BTreeMap<String, Vec<String>>);
+struct Query {
+    all: BTreeMap<String, Vec<String>>,
+    _held: Charge,
+}
+
+/// A parameter of a query with a name of its own: a place in the map, and a list with room for four texts.
+const PARAMETER: usize = 320;
 
 impl Query {
-    fn read(query: Option<&str>) -> Query {
+    fn read(query: Option<&str>) -> Result<Query, Full> {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut growth = Growth::default();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         for pair in QueryRules::All.pairs(query, None) {
+            growth.add(PARAMETER + LOSSY * (pair.name.len() + pair.value.len()))?;
             all.entry(text(&pair.name))
                 .or_default()
                 .push(text(&pair.value));
         }
-        Query(all)
+        Ok(Query {
+            all,
+            _held: growth.into_charge(),
+        })
     }
 }
 
 impl Members for Query {
     fn count(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
-    fn get(&self, name: &str) -> Option<Value<'_>> {
-        let values = self.0.get(name)?;
-        Some(Value::List(List::Foreign(values)))
+    fn get(&self, name: &str, _: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        let values = self.all.get(name);
+        Ok(values.map(|values| Value::List(List::Foreign(values))))
     }
 
-    fn names(&self) -> Vec<Value<'_>> {
-        self.0.keys().map(|name| Value::text(name)).collect()
+    fn names(&self, _: &Budget) -> Result<Vec<Value<'_>>, Failed> {
+        Ok(self.all.keys().map(|name| Value::text(name)).collect())
     }
 }
 
@@ -376,93 +414,6 @@ impl Elements for Vec<String> {
 
     fn get(&self, index: usize) -> Option<Value<'_>> {
         self.as_slice().get(index).map(|text| Value::text(text))
-    }
-}
-
-/// Data of a response. As in KrakenD, whose decoder keeps their text, numbers are strings.
-fn data(value: &json::Value) -> Value<'_> {
-    match value {
-        json::Value::Null => Value::Null,
-        json::Value::Bool(yes) => Value::Bool(*yes),
-        json::Value::Number(text) | json::Value::String(text) => Value::text(text),
-        json::Value::Array(items) => Value::List(List::Foreign(items)),
-        json::Value::Object(members) => Value::Map(Map::Foreign(members)),
-        // The data that an expression reads was opened before it runs.
-        json::Value::Raw(raw) => field_text(raw.text()),
-    }
-}
-
-fn field_text(text: &[u8]) -> Value<'_> {
-    Value::made(String::from_utf8_lossy(text))
-}
-
-impl Members for json::Object {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn get(&self, name: &str) -> Option<Value<'_>> {
-        BTreeMap::get(self, name).map(data)
-    }
-
-    fn names(&self) -> Vec<Value<'_>> {
-        self.keys().map(|name| Value::text(name)).collect()
-    }
-}
-
-impl Elements for Vec<json::Value> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn get(&self, index: usize) -> Option<Value<'_>> {
-        self.as_slice().get(index).map(data)
-    }
-}
-
-/// A number of a token: a double, as in KrakenD, unless that would make two different numbers equal.
-fn number(number: &serde_json::Number) -> Value<'_> {
-    const EXACT: u64 = 1 << 53;
-    match (number.as_i64(), number.as_u64()) {
-        (Some(whole), _) if whole.unsigned_abs() > EXACT => Value::Int(whole),
-        (None, Some(whole)) => Value::Uint(whole),
-        _ => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
-    }
-}
-
-/// A claim.
-fn claim(value: &serde_json::Value) -> Value<'_> {
-    match value {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(yes) => Value::Bool(*yes),
-        serde_json::Value::Number(written) => number(written),
-        serde_json::Value::String(text) => Value::text(text),
-        serde_json::Value::Array(items) => Value::List(List::Foreign(items)),
-        serde_json::Value::Object(members) => Value::Map(Map::Foreign(members)),
-    }
-}
-
-impl Members for serde_json::Map<String, serde_json::Value> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn get(&self, name: &str) -> Option<Value<'_>> {
-        serde_json::Map::get(self, name).map(claim)
-    }
-
-    fn names(&self) -> Vec<Value<'_>> {
-        self.keys().map(|name| Value::text(name)).collect()
-    }
-}
-
-impl Elements for Vec<serde_json::Value> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn get(&self, index: usize) -> Option<Value<'_>> {
-        self.as_slice().get(index).map(claim)
     }
 }
 

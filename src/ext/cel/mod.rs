@@ -6,6 +6,7 @@
 //! | `language` | the Common Expression Language, independent of requests |
 //! | `policy`, `value_rule` | expressions of policies and of tiers |
 //! | `facts` | the variables: the view of an expression on a request, its response and its token |
+//! | `documents` | the data of responses and the claims of tokens as values |
 //! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
 //! | `absent_names` | names in an expression that no request can have |
 //! | `config`, `compile` | the block and its compilation |
@@ -13,6 +14,7 @@
 mod absent_names;
 mod compile;
 mod config;
+mod documents;
 mod facts;
 mod language;
 mod policy;
@@ -25,6 +27,7 @@ pub(in crate::ext) use compile::demand;
 pub(in crate::ext) use facts::{PolicyFacts, usual};
 pub(in crate::ext) use language::Path;
 pub(in crate::ext) use policy::{Policy, Rules, Subject, open_reads};
+pub(in crate::ext) use runtime::Denied;
 pub use runtime::judge_anything;
 pub(in crate::ext) use value_rule::ValueRule;
 

@@ -9,7 +9,7 @@ use super::facts::{
     open, variables,
 };
 use super::language::{self, Dialect, Path, Places, Program, Type, Variable};
-use super::runtime::{Verdict, verdict};
+use super::runtime::{Denied, Verdict, verdict};
 use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::geoip::Locator;
@@ -112,12 +112,15 @@ impl Policy {
     }
 
     /// Whether the policy is true. Otherwise the reason for the log. A policy that fails is not true.
-    pub(crate) fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Result<(), String> {
+    pub(crate) fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Result<(), Denied> {
         match verdict(&self.0, scene, deadline) {
-            _ if scene.lacks_place() => Err("the location of the client cannot be read".to_owned()),
+            Verdict::Full => Err(Denied::Full),
+            _ if scene.lacks_place() => Err(Denied::For(
+                "the location of the client cannot be read".to_owned(),
+            )),
             Verdict::True => Ok(()),
-            Verdict::False => Err("false".to_owned()),
-            Verdict::Failed(why) => Err(format!("failed: {why}")),
+            Verdict::False => Err(Denied::For("false".to_owned())),
+            Verdict::Failed(why) => Err(Denied::For(format!("failed: {why}"))),
         }
     }
 

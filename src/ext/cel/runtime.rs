@@ -14,6 +14,7 @@ use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
+use crate::upstream::budget::Full;
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
 /// than two milliseconds leave the worker.
@@ -32,11 +33,16 @@ pub(super) struct Stage {
 
 impl Stage {
     /// The index of the first expression that is not `true`.
-    fn rejected_by(&self, moment: &Moment<'_>, deadline: Instant) -> Option<usize> {
-        let mut programs = self.programs.iter().enumerate();
-        programs
-            .find(|(index, program)| !self.holds(*index, program, moment, deadline))
-            .map(|(index, _)| index)
+    ///
+    /// # Errors
+    /// The process holds too much.
+    fn rejected_by(&self, moment: &Moment<'_>, deadline: Instant) -> Result<Option<usize>, Full> {
+        for (index, program) in self.programs.iter().enumerate() {
+            if !self.holds(index, program, moment, deadline)? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 
     fn holds(
@@ -45,23 +51,28 @@ impl Stage {
         program: &Program,
         moment: &Moment<'_>,
         deadline: Instant,
-    ) -> bool {
+    ) -> Result<bool, Full> {
         let log = &self.log;
         match verdict(program, moment, deadline) {
             Verdict::True => {
                 log::debug!("{log} #{index} result: true");
-                return true;
+                return Ok(true);
             }
             Verdict::False => log::info!("{log} #{index} result: false"),
             Verdict::Failed(why) => log::info!("{log} #{index} failed: {why}"),
+            Verdict::Full => {
+                log::info!("{log} #{index} failed: {Full}");
+                return Err(Full);
+            }
         }
-        false
+        Ok(false)
     }
 
     fn judge(&self, moment: &Moment<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         match self.rejected_by(moment, deadline) {
-            None => Ok(()),
-            Some(index) => Err(Failure::new(
+            Err(Full) => Err(Failure::full()),
+            Ok(None) => Ok(()),
+            Ok(Some(index)) => Err(Failure::new(
                 kind,
                 format!("request aborted by evaluator #{index}"),
             )),
@@ -73,7 +84,27 @@ impl Stage {
 pub(super) enum Verdict {
     True,
     False,
+    /// The process holds too much.
+    Full,
     Failed(Cow<'static, str>),
+}
+
+/// Why an expression does not let something pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It is false, or it failed for this reason.
+    For(String),
+    /// It was not evaluated to its end, because the process holds too much.
+    Full,
+}
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Denied::For(why) => f.write_str(why),
+            Denied::Full => write!(f, "failed: {Full}"),
+        }
+    }
 }
 
 /// Runs an expression. It should not panic; if it does, only this request is rejected.
@@ -81,6 +112,7 @@ pub(super) fn verdict(program: &Program, facts: &dyn Facts, deadline: Instant) -
     let run = || {
         let budget = Budget::new(BUDGET, deadline);
         match program.run(facts, &budget) {
+            _ if budget.is_full() => Verdict::Full,
             Ok(Value::Bool(true)) => Verdict::True,
             Ok(Value::Bool(false)) => Verdict::False,
             Ok(_) => Verdict::Failed("the result is not a bool".into()),
@@ -172,10 +204,10 @@ impl Rejecters {
 }
 
 impl Requirement for Rejecters {
-    fn admits(&self, claims: &Claims) -> bool {
+    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
         let deadline = Instant::now() + TOKEN_TIME;
         let rejected = self.stage.rejected_by(&self.moment(claims), deadline);
-        rejected.is_none()
+        Ok(rejected?.is_none())
     }
 
     fn refusal(&self, claims: &Claims) -> Option<String> {
@@ -185,6 +217,7 @@ impl Requirement for Rejecters {
             let why = match verdict(program, &moment, deadline) {
                 Verdict::True => return None,
                 Verdict::False => "false".into(),
+                Verdict::Full => Full.to_string().into(),
                 Verdict::Failed(why) => why,
             };
             Some(format!(

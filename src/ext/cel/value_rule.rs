@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::language::{self, Facts, Program, Type, Value, Variable};
+use super::language::{self, Budget, Facts, Failed, Program, Type, Value, Variable};
 use super::runtime::{TOKEN_TIME, Verdict, verdict};
 use crate::config::{ConfigError, Node};
+use crate::upstream::budget::Full;
 
 /// A compiled expression over `value`.
 #[derive(Debug)]
@@ -40,14 +41,18 @@ impl ValueRule {
     }
 
     /// Whether the expression is true for `value`. An expression that fails is not.
-    pub(crate) fn holds(&self, value: &str) -> bool {
+    ///
+    /// # Errors
+    /// The process holds too much.
+    pub(crate) fn holds(&self, value: &str) -> Result<bool, Full> {
         let deadline = Instant::now() + TOKEN_TIME;
         match verdict(&self.0, &Text(value), deadline) {
-            Verdict::True => true,
-            Verdict::False => false,
+            Verdict::True => Ok(true),
+            Verdict::False => Ok(false),
+            Verdict::Full => Err(Full),
             Verdict::Failed(why) => {
                 log::warn!("[SERVICE: Ratelimit] the policy of a tier failed: {why}");
-                false
+                Ok(false)
             }
         }
     }
@@ -58,8 +63,8 @@ impl ValueRule {
 struct Text<'a>(&'a str);
 
 impl Facts for Text<'_> {
-    fn variable(&self, index: usize) -> Option<Value<'_>> {
-        (index == 0).then(|| Value::text(self.0))
+    fn variable(&self, index: usize, _: &Budget) -> Result<Option<Value<'_>>, Failed> {
+        Ok((index == 0).then(|| Value::text(self.0)))
     }
 
     fn name(&self, _index: usize) -> &'static str {

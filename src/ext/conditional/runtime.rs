@@ -53,7 +53,8 @@ mod by_policy {
             let scene = PolicyFacts::request(self.clock.wall(), request, self.locator.as_deref());
             match self.policy.judge(&scene, request.deadline.into_std()) {
                 Ok(()) => true,
-                Err(why) => {
+                Err(denied) => {
+                    let why = denied.to_string();
                     if why != "false" {
                         self.complain(&why);
                     }

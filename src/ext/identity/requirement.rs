@@ -4,11 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::jose::Claims;
+use crate::upstream::budget::Full;
 
 /// A check that may reject a valid token. Called for every request, including those with a cached token.
 pub(crate) trait Requirement: Send + Sync + fmt::Debug {
     /// Whether a token with these claims may pass. Must not block.
-    fn admits(&self, claims: &Claims) -> bool;
+    ///
+    /// # Errors
+    /// The process holds too much to find out.
+    fn admits(&self, claims: &Claims) -> Result<bool, Full>;
 
     /// For people: the condition that a token with these claims does not fulfil, and why. `None` if it may pass.
     fn refusal(&self, claims: &Claims) -> Option<String>;
@@ -16,8 +20,13 @@ pub(crate) trait Requirement: Send + Sync + fmt::Debug {
 
 /// Several checks, all of which must pass.
 impl Requirement for Vec<Arc<dyn Requirement>> {
-    fn admits(&self, claims: &Claims) -> bool {
-        self.iter().all(|demand| demand.admits(claims))
+    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
+        for demand in self {
+            if !demand.admits(claims)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn refusal(&self, claims: &Claims) -> Option<String> {

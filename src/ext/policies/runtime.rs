@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
-use crate::ext::cel::{Path, Policy, PolicyFacts, open_reads};
+use crate::ext::cel::{Denied, Path, Policy, PolicyFacts, open_reads};
 use crate::ext::geoip::Locator;
 use crate::ext::identity::Requirement;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
+use crate::upstream::budget::Full;
 
 /// The maximum time of the policies on a token.
 const TOKEN_TIME: Duration = Duration::from_secs(2);
@@ -38,24 +39,36 @@ pub(super) struct Rejection {
 
 impl Stage {
     /// The index of the first policy that is not true.
-    fn rejected_by(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Option<usize> {
-        let mut policies = self.policies.iter().enumerate();
-        let found = policies.find(|(index, policy)| {
-            let verdict = policy.judge(scene, deadline);
+    ///
+    /// # Errors
+    /// The process holds too much.
+    fn rejected_by(
+        &self,
+        scene: &PolicyFacts<'_>,
+        deadline: Instant,
+    ) -> Result<Option<usize>, Full> {
+        for (index, policy) in self.policies.iter().enumerate() {
             let log = &self.log;
-            match &verdict {
+            match policy.judge(scene, deadline) {
                 Ok(()) if self.debug => log::debug!("{log} #{index}: true"),
                 Ok(()) => {}
-                Err(why) => log::info!("{log} #{index}: {why}"),
+                Err(denied) => {
+                    log::info!("{log} #{index}: {denied}");
+                    return match denied {
+                        Denied::Full => Err(Full),
+                        Denied::For(_) => Ok(Some(index)),
+                    };
+                }
             }
-            verdict.is_err()
-        });
-        found.map(|(index, _)| index)
+        }
+        Ok(None)
     }
 
     fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
-        let Some(index) = self.rejected_by(scene, deadline) else {
-            return Ok(());
+        let index = match self.rejected_by(scene, deadline) {
+            Err(Full) => return Err(Failure::full()),
+            Ok(None) => return Ok(()),
+            Ok(Some(index)) => index,
         };
         let Rejection {
             status,
@@ -149,10 +162,10 @@ pub(super) struct OnToken {
 }
 
 impl Requirement for OnToken {
-    fn admits(&self, claims: &Claims) -> bool {
+    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
         let scene = PolicyFacts::token(self.clock.wall(), claims);
         let deadline = Instant::now() + TOKEN_TIME;
-        self.stage.rejected_by(&scene, deadline).is_none()
+        Ok(self.stage.rejected_by(&scene, deadline)?.is_none())
     }
 
     fn refusal(&self, claims: &Claims) -> Option<String> {

@@ -8,6 +8,7 @@ use crate::ext::rate_limit::EndpointLimit;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::budget::Full;
 
 /// The tiers of one block, in their order.
 #[derive(Debug)]
@@ -34,13 +35,27 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    fn takes(&self, value: &str) -> bool {
+    /// # Errors
+    /// The process holds too much to find out.
+    fn takes(&self, value: &str) -> Result<bool, Full> {
         match self {
-            Rule::Any => true,
-            Rule::Literal(known) => **known == *value,
+            Rule::Any => Ok(true),
+            Rule::Literal(known) => Ok(**known == *value),
             #[cfg(feature = "cel")]
             Rule::Policy(policy) => policy.holds(value),
         }
+    }
+}
+
+impl Tiers {
+    /// The first tier that the value belongs to.
+    fn of(&self, value: &str) -> Result<Option<&Tier>, Full> {
+        for tier in &self.tiers {
+            if tier.rule.takes(value)? {
+                return Ok(Some(tier));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -50,12 +65,18 @@ impl EndpointStep for Tiers {
             let value = notes.header_values(head, &self.header).next();
             let value = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
             let value = value.as_deref().unwrap_or_default();
-            self.tiers.iter().find(|tier| tier.rule.takes(value))
+            self.of(value)
         };
         match tier {
-            Some(tier) => tier.check(head, notes),
-            None if self.allows_unmatched => Gate::Pass,
-            None => {
+            // No tier is skipped, because it may have the limits of this request.
+            Err(Full) => {
+                notes.rejected = Some("buffers_full");
+                notes.errors.push(Full.to_string().into());
+                Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE))
+            }
+            Ok(Some(tier)) => tier.check(head, notes),
+            Ok(None) if self.allows_unmatched => Gate::Pass,
+            Ok(None) => {
                 notes.rejected = Some("tier");
                 notes.errors.push("no tier matches the request".into());
                 Gate::Reject(Response::empty(StatusCode::FORBIDDEN))

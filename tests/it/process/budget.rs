@@ -376,3 +376,38 @@ fn what_steps_make_of_data_is_charged_while_it_is_made() {
         page.contains("portcullis_buffered_bytes 0\n")
     });
 }
+
+/// A policy makes a list of a header, many times as large as the header.
+#[test]
+fn the_values_of_policies_share_the_budget() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "2MiB" });
+    let endpoint = |path: &str, policy: &str| {
+        json!({
+            "endpoint": path, "input_headers": ["X-A"],
+            "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
+            "extra_config": { "security/policies": { "req": { "policies": [policy] } } }
+        })
+    };
+    let endpoints = file["endpoints"].as_array_mut().unwrap();
+    endpoints.push(endpoint("/groups", "size(getHeader('X-A').split(',')) > 0"));
+    // The other side does not decide in place of one that has no memory.
+    endpoints.push(endpoint(
+        "/either",
+        "size(getHeader('X-A').split(',')) > 0 || true",
+    ));
+    let gateway = Gateway::start(&file.to_string());
+    let status = |path: &str, groups: &str| {
+        let mut client = gateway.client();
+        let fields = [("X-A", groups), ("Connection", "close")];
+        client.send(request("GET", path, &fields)).unwrap();
+        client.response("GET").unwrap().status
+    };
+    let long = vec!["a"; 75_000].join(",");
+    for path in ["/groups", "/either"] {
+        assert_eq!(status(path, "a,b"), 200);
+        assert_eq!(status(path, &long), 503, "{path}");
+        assert_eq!(status(path, "a,b"), 200);
+    }
+}

@@ -18,7 +18,7 @@ pub(super) fn convert<'a>(function: Function, value: &Value<'a>, budget: &Budget
         Function::ToUint => uint(value),
         Function::ToDouble => double(value),
         Function::ToString => string(value, budget),
-        Function::ToBytes => bytes(value),
+        Function::ToBytes => bytes(value, budget),
         Function::ToBool => bool(value),
         Function::ToTimestamp => timestamp(value),
         Function::ToDuration => duration(value),
@@ -88,6 +88,7 @@ fn string<'a>(value: &Value<'a>, budget: &Budget) -> Given<'a> {
             budget.spend_bytes(bytes.len())?;
             let text = std::str::from_utf8(bytes)
                 .map_err(|_| Failed::of("invalid UTF-8 in bytes, cannot convert to string"))?;
+            budget.make_text(text.len())?;
             Value::made(text)
         }
         Value::Timestamp(time) => Value::made(time::nano_text(time)),
@@ -120,10 +121,13 @@ fn shortest(number: f64) -> String {
     }
 }
 
-fn bytes<'a>(value: &Value<'a>) -> Given<'a> {
+fn bytes<'a>(value: &Value<'a>, budget: &Budget) -> Given<'a> {
     match value {
         Value::Bytes(_) => Ok(value.clone()),
-        Value::String(text) => Ok(Value::Bytes(text.as_str().as_bytes().into())),
+        Value::String(text) => {
+            budget.make_text(text.len())?;
+            Ok(Value::Bytes(text.as_str().as_bytes().into()))
+        }
         _ => Err(Failed::NO_OVERLOAD),
     }
 }

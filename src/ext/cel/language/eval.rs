@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::rc::Rc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -12,11 +13,14 @@ use super::policy;
 use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy};
+use crate::runtime::json::Growth;
+use crate::upstream::budget::Full;
 
 /// The source of the values of variables.
 pub(crate) trait Facts: fmt::Debug {
-    /// The variable at this index of the list that the program was compiled with. `None` if it has no value now.
-    fn variable(&self, index: usize) -> Option<Value<'_>>;
+    /// The variable at this index of the list that the program was compiled with. `None` if it has no value now. What
+    /// is made for it counts in `budget`.
+    fn variable(&self, index: usize, budget: &Budget) -> Result<Option<Value<'_>>, Failed>;
 
     /// Its name.
     fn name(&self, index: usize) -> &'static str;
@@ -25,12 +29,25 @@ pub(crate) trait Facts: fmt::Debug {
 /// Units of work between two checks of the clock.
 const UNITS_PER_LOOK: u64 = 1_000;
 
-/// The remaining work of a run: about one unit for each step, each element and each eight bytes of text.
+/// The values of one run may take so many bytes in all.
+const MOST: usize = 64 << 20;
+/// What a text takes in addition to its bytes: its counters, and what the allocator adds.
+const TEXT: usize = 40;
+/// The place of a value in a list.
+const PLACE: usize = size_of::<Value<'static>>();
+/// The same while the list grows: the places may double, and then they are copied.
+const GROWING: usize = 3 * PLACE;
+
+/// The remaining work of a run: about one unit for each step, each element and each eight bytes of text. It also counts
+/// the bytes of all values that the run makes. The process is charged for them until this is dropped, after the values.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: Cell<u64>,
     until_look: Cell<u64>,
     heavy: RefCell<Heavy>,
+    made: Cell<usize>,
+    growth: RefCell<Growth>,
+    full: Cell<bool>,
 }
 
 impl Budget {
@@ -40,7 +57,111 @@ impl Budget {
             left: Cell::new(units),
             until_look: Cell::new(UNITS_PER_LOOK),
             heavy: RefCell::new(Heavy::until(deadline)),
+            made: Cell::new(0),
+            growth: RefCell::default(),
+            full: Cell::new(false),
         }
+    }
+
+    /// What is charged for the values of the run.
+    #[cfg(test)]
+    pub(super) fn charged(self) -> usize {
+        self.growth.into_inner().into_charge().bytes()
+    }
+
+    /// Whether the run was stopped because the process holds too much.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.get()
+    }
+
+    /// Counts `bytes` of values that are about to be made.
+    pub(crate) fn make(&self, bytes: usize) -> Result<(), Failed> {
+        let made = self.made.get().saturating_add(bytes);
+        if made > MOST {
+            self.left.set(0);
+            return Err(Failed::of("operation cancelled: the values are too large"));
+        }
+        self.made.set(made);
+        let grown = self.growth.borrow_mut().add(bytes);
+        grown.map_err(|full| self.stop(full))
+    }
+
+    /// Ends the run: there is no memory for what it is about to make.
+    #[cold]
+    pub(crate) fn stop(&self, full: Full) -> Failed {
+        // Permanently: no other part of the expression may decide in its place.
+        self.left.set(0);
+        self.full.set(true);
+        Failed::of(full.to_string())
+    }
+
+    /// Takes `bytes` back that are free now.
+    fn release(&self, bytes: usize) {
+        self.made.set(self.made.get().saturating_sub(bytes));
+        self.growth.borrow_mut().release(bytes);
+    }
+
+    /// Counts a text of `bytes` that is about to be made.
+    pub(crate) fn make_text(&self, bytes: usize) -> Result<(), Failed> {
+        self.make_texts(1, bytes)
+    }
+
+    /// Counts texts that are about to be made, with `bytes` in all.
+    pub(super) fn make_texts(&self, count: usize, bytes: usize) -> Result<(), Failed> {
+        self.make(TEXT.saturating_mul(count).saturating_add(bytes))
+    }
+
+    /// Makes a text of at most `bytes`. For a moment there are two copies of it.
+    pub(crate) fn text<'a, T: Into<Rc<str>>>(
+        &self,
+        bytes: usize,
+        text: impl FnOnce() -> T,
+    ) -> Result<Value<'a>, Failed> {
+        self.make_text(bytes.saturating_mul(2))?;
+        let made = Value::made(text());
+        self.release(bytes);
+        Ok(made)
+    }
+
+    /// Makes a sequence of bytes. For a moment there are two copies of it.
+    pub(super) fn bytes<'a>(
+        &self,
+        bytes: usize,
+        make: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Value<'a>, Failed> {
+        self.make_text(bytes.saturating_mul(2))?;
+        let made = Value::Bytes(make().into());
+        self.release(bytes);
+        Ok(made)
+    }
+
+    /// Makes a list of `count` values, which count themselves. For a moment there are two copies of it.
+    pub(crate) fn list<'a>(
+        &self,
+        count: usize,
+        items: impl IntoIterator<Item = Value<'a>>,
+    ) -> Result<Value<'a>, Failed> {
+        let places = PLACE.saturating_mul(count);
+        self.make(TEXT + places.saturating_mul(2))?;
+        let mut made = Vec::with_capacity(count);
+        made.extend(items);
+        let list = Value::List(List::Made(made.into()));
+        self.release(places);
+        Ok(list)
+    }
+
+    /// A list whose places were counted while it grew, as [`GROWING`].
+    fn grown<'a>(&self, items: Vec<Value<'a>>) -> Result<Value<'a>, Failed> {
+        let spare = (GROWING - PLACE) * items.len();
+        self.make(TEXT)?;
+        let list = Value::List(List::Made(items.into()));
+        self.release(spare);
+        Ok(list)
+    }
+
+    /// Counts the places of `count` values, for as long as the run lasts.
+    pub(crate) fn make_places(&self, count: usize) -> Result<(), Failed> {
+        self.make(PLACE.saturating_mul(count))
     }
 
     pub(super) fn spend(&self, units: u64) -> Result<(), Failed> {
@@ -135,11 +256,11 @@ impl<'a> Run<'a> {
     fn eval(&self, expr: &'a Expr) -> Given<'a> {
         self.budget.spend(1)?;
         match expr {
-            Expr::Literal(literal) => Ok(Value::literal(literal)),
+            Expr::Literal(literal) => Value::literal(literal, self.budget),
             Expr::Variable(index) => self.variable(*index),
             Expr::Local(index) => self.local(*index),
             Expr::Type(name) => Ok(Value::Type(*name)),
-            Expr::Select { of, field } => self.eval(of)?.member(field),
+            Expr::Select { of, field } => self.eval(of)?.member(field, self.budget),
             Expr::Has { of, field } => self.has(of, field),
             Expr::And(both) => self.either(both, false),
             Expr::Or(both) => self.either(both, true),
@@ -157,7 +278,7 @@ impl<'a> Run<'a> {
     }
 
     fn variable(&self, index: usize) -> Given<'a> {
-        self.facts.variable(index).ok_or_else(|| {
+        self.facts.variable(index, self.budget)?.ok_or_else(|| {
             let name = self.facts.name(index);
             Failed::of(format!("no such attribute(s): {name}"))
         })
@@ -170,7 +291,7 @@ impl<'a> Run<'a> {
 
     fn has(&self, of: &'a Expr, field: &str) -> Given<'a> {
         match self.eval(of)? {
-            Value::Map(map) => Ok(Value::Bool(map.named(field).is_some())),
+            Value::Map(map) => Ok(Value::Bool(map.named(field, self.budget)?.is_some())),
             _ => Err(Failed::NO_OVERLOAD),
         }
     }
@@ -228,12 +349,14 @@ impl<'a> Run<'a> {
     }
 
     fn list(&self, items: &'a [Expr]) -> Given<'a> {
-        let items: Result<Vec<Value<'a>>, Failed> =
+        self.budget.make_places(items.len())?;
+        let made: Result<Vec<Value<'a>>, Failed> =
             items.iter().map(|item| self.eval(item)).collect();
-        Ok(Value::List(List::Made(items?.into())))
+        self.budget.list(items.len(), made?)
     }
 
     fn map(&self, entries: &'a [(Expr, Expr)]) -> Given<'a> {
+        self.budget.make(TEXT + 4 * PLACE * entries.len())?;
         let mut made: Vec<(Value<'a>, Value<'a>)> = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let key = self.eval(key)?;
@@ -257,7 +380,7 @@ impl<'a> Run<'a> {
             Value::List(list) => self.over(inner, list.iter()),
             Value::Map(map) => {
                 self.budget.spend(map.count() as u64)?;
-                self.over(inner, map.keys().into_iter())
+                self.over(inner, map.keys(self.budget)?.into_iter())
             }
             _ => Err(Failed::NO_OVERLOAD),
         }
@@ -329,9 +452,10 @@ impl<'a> Run<'a> {
             if self.passes(inner)?
                 && let Some(give) = &inner.give
             {
+                self.budget.make(GROWING)?;
                 made.push(self.eval(give)?);
             }
         }
-        Ok(Value::List(List::Made(made.into())))
+        self.budget.grown(made)
     }
 }

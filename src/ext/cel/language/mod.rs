@@ -32,7 +32,7 @@ mod types;
 mod value;
 
 pub(crate) use check::{Dialect, Flaw, Places, Variable};
-pub(crate) use eval::{Budget, Facts};
+pub(crate) use eval::{Budget, Facts, Failed};
 pub(crate) use time::rfc3339;
 pub(crate) use tree::{Path, Program};
 pub(crate) use types::Type;

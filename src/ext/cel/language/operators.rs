@@ -1,13 +1,11 @@
 //! Functions of one and of two values. Types are checked again here, because a dynamic value may have any type.
 
-use std::rc::Rc;
-
 use regex::bytes::Regex;
 
 use super::check::MAX_PATTERN;
 use super::eval::{Budget, Failed};
 use super::tree::Function;
-use super::value::{List, Text, Value};
+use super::value::{Text, Value};
 use super::{convert, strings, time};
 use crate::config::re2;
 
@@ -17,6 +15,8 @@ type Given<'a> = Result<Value<'a>, Failed>;
 /// hundred ranges.
 const PATTERN_COST: u64 = 20_000;
 const PATTERN_BYTE_COST: u64 = 1_000;
+/// What a byte of a pattern takes, approximately. The limit on compiled patterns bounds it.
+const PATTERN_BYTES: usize = 512;
 
 pub(super) fn unary<'a>(function: Function, value: &Value<'a>, budget: &Budget) -> Given<'a> {
     match (function, value) {
@@ -48,7 +48,7 @@ pub(super) fn binary<'a>(
         Function::Greater => a.order(b, budget).map(|order| Value::Bool(order.is_gt())),
         Function::GreaterEqual => a.order(b, budget).map(|order| Value::Bool(order.is_ge())),
         Function::In => contains(b, a, budget).map(Value::Bool),
-        Function::Index => index(a, b),
+        Function::Index => index(a, b, budget),
         Function::Add => add(a, b, budget),
         Function::Subtract | Function::Multiply | Function::Divide | Function::Modulo => {
             arithmetic(function, a, b)
@@ -76,6 +76,7 @@ fn dynamic_matches<'a>(text: &Value<'a>, pattern: &Value<'a>, budget: &Budget) -
         return Err(Failed::NO_OVERLOAD);
     };
     budget.spend(PATTERN_COST + PATTERN_BYTE_COST * written.len() as u64)?;
+    budget.make(PATTERN_BYTES * written.len().min(MAX_PATTERN / 16 / PATTERN_BYTES))?;
     let pattern = re2::sized(written.as_str(), MAX_PATTERN / 16)
         .map_err(|_| Failed::of("invalid matches argument: error parsing regexp"))?;
     matches(text, &pattern, budget)
@@ -109,12 +110,12 @@ fn contains(whole: &Value<'_>, item: &Value<'_>, budget: &Budget) -> Result<bool
             }
             Ok(false)
         }
-        Value::Map(map) => Ok(map.get(item)?.is_some()),
+        Value::Map(map) => Ok(map.get(item, budget)?.is_some()),
         _ => Err(Failed::NO_OVERLOAD),
     }
 }
 
-fn index<'a>(of: &Value<'a>, key: &Value<'a>) -> Given<'a> {
+fn index<'a>(of: &Value<'a>, key: &Value<'a>, budget: &Budget) -> Given<'a> {
     match of {
         Value::List(list) => {
             let Some(place) = key.whole() else {
@@ -125,7 +126,7 @@ fn index<'a>(of: &Value<'a>, key: &Value<'a>) -> Given<'a> {
                 .and_then(|place| list.get(place))
                 .ok_or_else(|| Failed::of(format!("index out of bounds: {place}")))
         }
-        Value::Map(map) => map.get(key)?.ok_or_else(|| match key {
+        Value::Map(map) => map.get(key, budget)?.ok_or_else(|| match key {
             Value::String(name) => Failed::no_such_key(name.as_str()),
             _ => Failed::of("no such key"),
         }),
@@ -138,12 +139,12 @@ fn add<'a>(a: &Value<'a>, b: &Value<'a>, budget: &Budget) -> Given<'a> {
         (Value::String(a), Value::String(b)) => joined(a, b, budget),
         (Value::Bytes(a), Value::Bytes(b)) => {
             budget.spend_bytes(a.len() + b.len())?;
-            Ok(Value::Bytes(Rc::from([&**a, &**b].concat())))
+            budget.bytes(a.len() + b.len(), || [&**a, &**b].concat())
         }
         (Value::List(a), Value::List(b)) => {
-            budget.spend((a.count() + b.count()) as u64)?;
-            let both: Vec<Value<'a>> = a.iter().chain(b.iter()).collect();
-            Ok(Value::List(List::Made(both.into())))
+            let count = a.count() + b.count();
+            budget.spend(count as u64)?;
+            budget.list(count, a.iter().chain(b.iter()))
         }
         (a, b) => arithmetic(Function::Add, a, b),
     }
@@ -151,7 +152,7 @@ fn add<'a>(a: &Value<'a>, b: &Value<'a>, budget: &Budget) -> Given<'a> {
 
 fn joined<'a>(a: &Text<'_>, b: &Text<'_>, budget: &Budget) -> Given<'a> {
     budget.spend_bytes(a.len() + b.len())?;
-    Ok(Value::made([a.as_str(), b.as_str()].concat()))
+    budget.text(a.len() + b.len(), || [a.as_str(), b.as_str()].concat())
 }
 
 /// The result of an operation on two integers. `None` on overflow and for a division by zero.

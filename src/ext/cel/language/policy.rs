@@ -348,11 +348,12 @@ pub(super) fn apply<'a>(function: P, args: &[Value<'a>], budget: &Budget) -> Giv
         }
         (P::EncodeBase64, [Value::Bytes(bytes)]) => {
             budget.spend_bytes(bytes.len())?;
-            Ok(Value::made(STANDARD.encode(bytes)))
+            let length = bytes.len().div_ceil(3) * 4;
+            budget.text(length, || STANDARD.encode(bytes))
         }
-        (P::DecodeBase64, [Value::String(text)]) => decoded(text.as_str()),
+        (P::DecodeBase64, [Value::String(text)]) => decoded(text.as_str(), budget),
         (function, [Value::String(text), rest @ ..]) => {
-            policy_strings::of_text(function, text.as_str(), rest, budget)
+            policy_strings::of_text(function, text, rest, budget)
         }
         _ => Err(Failed::NO_OVERLOAD),
     }
@@ -364,12 +365,15 @@ fn look_up<'a>(function: P, map: &Map<'a>, name: &str, budget: &Budget) -> Given
         other => other,
     };
     let found = match function {
-        P::HasHeader | P::GetHeader => first(map.named(&crate::ext::cel::usual(name))),
+        P::HasHeader | P::GetHeader => {
+            budget.make_text(name.len())?;
+            first(map.named(&crate::ext::cel::usual(name), budget)?)
+        }
         P::HasCookie | P::GetCookie => cookies(map, name, budget)?
             .into_iter()
             .next()
             .map(Value::made),
-        _ => first(map.named(name)),
+        _ => first(map.named(name, budget)?),
     };
     match function {
         P::HasHeader | P::HasCookie | P::HasQuery => Ok(Value::Bool(found.is_some())),
@@ -377,9 +381,12 @@ fn look_up<'a>(function: P, map: &Map<'a>, name: &str, budget: &Budget) -> Given
     }
 }
 
+/// The place of a text in a list that grows.
+const GROWING: usize = 3 * size_of::<String>();
+
 /// The values of the cookies with this name, in order (RFC 6265 §5.4).
 fn cookies(headers: &Map<'_>, name: &str, budget: &Budget) -> Result<Vec<String>, Failed> {
-    let Some(Value::List(lines)) = headers.named("Cookie") else {
+    let Some(Value::List(lines)) = headers.named("Cookie", budget)? else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
@@ -391,7 +398,11 @@ fn cookies(headers: &Map<'_>, name: &str, budget: &Budget) -> Result<Vec<String>
             .split(';')
             .filter_map(|pair| pair.trim().split_once('='));
         let values = pairs.filter(|(known, _)| *known == name);
-        found.extend(values.map(|(_, value)| value.trim_matches('"').to_owned()));
+        for (_, value) in values {
+            let value = value.trim_matches('"');
+            budget.make_text(value.len() + GROWING)?;
+            found.push(value.to_owned());
+        }
     }
     Ok(found)
 }
@@ -412,7 +423,8 @@ fn in_network<'a>(address: &str, network: &str) -> Given<'a> {
     Ok(Value::Bool(network.contains(&address.to_canonical())))
 }
 
-fn decoded<'a>(text: &str) -> Given<'a> {
+fn decoded<'a>(text: &str, budget: &Budget) -> Given<'a> {
+    budget.make_text(text.len().saturating_mul(2))?;
     let bytes = STANDARD
         .decode(text)
         .map_err(|_| Failed::of("base64.decode: the argument is not base64"))?;
@@ -420,17 +432,25 @@ fn decoded<'a>(text: &str) -> Given<'a> {
 }
 
 fn join<'a>(list: &List<'_>, between: &str, budget: &Budget) -> Given<'a> {
-    let mut joined = String::new();
-    for (index, item) in list.iter().enumerate() {
+    let mut length = 0_usize;
+    for item in list.iter() {
         let Value::String(item) = item else {
             return Err(Failed::NO_OVERLOAD);
         };
         budget.spend(1)?;
         budget.spend_bytes(item.len() + between.len())?;
-        if index > 0 {
-            joined.push_str(between);
-        }
-        joined.push_str(item.as_str());
+        length += item.len() + between.len();
     }
-    Ok(Value::made(joined))
+    budget.text(length, || {
+        let mut joined = String::with_capacity(length);
+        for (index, item) in list.iter().enumerate() {
+            if index > 0 {
+                joined.push_str(between);
+            }
+            if let Value::String(item) = item {
+                joined.push_str(item.as_str());
+            }
+        }
+        joined
+    })
 }

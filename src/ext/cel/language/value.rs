@@ -53,11 +53,12 @@ pub(crate) trait Elements: fmt::Debug {
     fn get(&self, index: usize) -> Option<Value<'_>>;
 }
 
-/// A map whose members belong to the request. Its keys are strings.
+/// A map whose members belong to the request. Its keys are strings. What is made of a member counts in the budget.
 pub(crate) trait Members: fmt::Debug {
     fn count(&self) -> usize;
-    fn get(&self, name: &str) -> Option<Value<'_>>;
-    fn names(&self) -> Vec<Value<'_>>;
+    fn get(&self, name: &str, budget: &Budget) -> Result<Option<Value<'_>>, Failed>;
+    /// The caller counts the places of the names.
+    fn names(&self, budget: &Budget) -> Result<Vec<Value<'_>>, Failed>;
 }
 
 impl<'a> Value<'a> {
@@ -66,21 +67,24 @@ impl<'a> Value<'a> {
         Value::String(Text::Borrowed(text))
     }
 
-    /// An owned string.
+    /// An owned string, which counts in the [`Budget`] if it may be long.
     pub(crate) fn made(text: impl Into<Rc<str>>) -> Value<'a> {
         Value::String(Text::Made(text.into()))
     }
 
-    pub(super) fn literal(literal: &'a Literal) -> Value<'a> {
-        match literal {
+    pub(super) fn literal(literal: &'a Literal, budget: &Budget) -> Result<Value<'a>, Failed> {
+        Ok(match literal {
             Literal::Null => Value::Null,
             Literal::Bool(yes) => Value::Bool(*yes),
             Literal::Int(number) => Value::Int(*number),
             Literal::Uint(number) => Value::Uint(*number),
             Literal::Double(number) => Value::Double(*number),
             Literal::String(text) => Value::text(text),
-            Literal::Bytes(bytes) => Value::Bytes(bytes.as_ref().into()),
-        }
+            Literal::Bytes(bytes) => {
+                budget.make_text(bytes.len())?;
+                Value::Bytes(bytes.as_ref().into())
+            }
+        })
     }
 
     pub(super) fn type_name(&self) -> TypeName {
@@ -113,9 +117,11 @@ impl<'a> Value<'a> {
     }
 
     /// A member of a map.
-    pub(super) fn member(&self, name: &str) -> Result<Value<'a>, Failed> {
+    pub(super) fn member(&self, name: &str, budget: &Budget) -> Result<Value<'a>, Failed> {
         match self {
-            Value::Map(map) => map.named(name).ok_or_else(|| Failed::no_such_key(name)),
+            Value::Map(map) => map
+                .named(name, budget)?
+                .ok_or_else(|| Failed::no_such_key(name)),
             _ => Err(Failed::NO_OVERLOAD),
         }
     }
@@ -248,20 +254,24 @@ impl<'a> Map<'a> {
         }
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<Value<'a>> {
-        match self {
-            Map::Foreign(map) => map.get(name),
+    pub(super) fn named(&self, name: &str, budget: &Budget) -> Result<Option<Value<'a>>, Failed> {
+        Ok(match self {
+            Map::Foreign(map) => map.get(name, budget)?,
             Map::Made(entries) => entries
                 .iter()
                 .find(|(key, _)| matches!(key, Value::String(key) if key.as_str() == name))
                 .map(|(_, value)| value.clone()),
-        }
+        })
     }
 
     /// The value under a key of any type. A key of a type that no map can have is an error.
-    pub(super) fn get(&self, key: &Value<'_>) -> Result<Option<Value<'a>>, Failed> {
+    pub(super) fn get(
+        &self,
+        key: &Value<'_>,
+        budget: &Budget,
+    ) -> Result<Option<Value<'a>>, Failed> {
         if let Value::String(name) = key {
-            return Ok(self.named(name.as_str()));
+            return self.named(name.as_str(), budget);
         }
         if !matches!(
             key,
@@ -278,10 +288,11 @@ impl<'a> Map<'a> {
         })
     }
 
-    pub(super) fn keys(&self) -> Vec<Value<'a>> {
+    pub(super) fn keys(&self, budget: &Budget) -> Result<Vec<Value<'a>>, Failed> {
+        budget.make_places(self.count())?;
         match self {
-            Map::Foreign(map) => map.names(),
-            Map::Made(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
+            Map::Foreign(map) => map.names(budget),
+            Map::Made(entries) => Ok(entries.iter().map(|(key, _)| key.clone()).collect()),
         }
     }
 
@@ -289,9 +300,9 @@ impl<'a> Map<'a> {
         if self.count() != other.count() {
             return Ok(false);
         }
-        for key in self.keys() {
+        for key in self.keys(budget)? {
             budget.spend(1)?;
-            let (Some(a), Some(b)) = (self.get(&key)?, other.get(&key)?) else {
+            let (Some(a), Some(b)) = (self.get(&key, budget)?, other.get(&key, budget)?) else {
                 return Ok(false);
             };
             if !a.equals(&b, budget)? {

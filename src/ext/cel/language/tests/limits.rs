@@ -83,3 +83,118 @@ fn deep_and_long_texts_are_errors_or_run() {
     let chain = format!("[{}1].size() == 1", "1 + ".repeat(90));
     assert_eq!(given(&chain), "true");
 }
+
+/// The places of the standard variables, in a policy.
+const PLACES: Places = Places {
+    headers: 0,
+    query: 0,
+    client: 3,
+    geo: 2,
+};
+
+fn policy(text: &str) -> Program {
+    let dialect = Dialect::Policy {
+        macros: true,
+        places: PLACES,
+    };
+    compile_policy(text, &variables(), dialect)
+        .unwrap_or_else(|flaw| panic!("{text}: {}", flaw.text))
+}
+
+fn budget() -> Budget {
+    Budget::new(
+        1_000_000,
+        Instant::now() + std::time::Duration::from_secs(60),
+    )
+}
+
+#[test]
+fn the_values_of_a_run_are_charged() {
+    let commas = vec!["a"; 100_000].join(",");
+    let sheet = Sheet {
+        data: json!({
+            "commas": commas, "list": vec!["b"; 50_000], "X": ["x"],
+            "map": (0..50_000).map(|n| (format!("k{n}"), n)).collect::<std::collections::BTreeMap<_, _>>(),
+            "Cookie": [format!("{}a=1", "a=1;".repeat(20_000))],
+        }),
+        words: vec!["a".repeat(1000); 200],
+    };
+    let place = size_of::<Value<'_>>();
+    for (text, least) in [
+        ("size(data.commas.split(',')) > 0", 2 * 100_000 * place),
+        ("size(data.commas.split('')) > 0", 2 * 199_999 * place),
+        (
+            "size(data.commas.lowerAscii().split(',')) > 0",
+            100_000 * (2 * place + 32),
+        ),
+        ("data.commas.upperAscii() != ''", 2 * 200_000),
+        ("data.commas.reverse() != ''", 2 * 200_000),
+        ("(data.commas + data.commas).trim() != ''", 2 * 400_000),
+        (
+            "data.commas.replace(',', '1234567890') != ''",
+            2 * 1_100_000,
+        ),
+        ("words.join('-') != ''", 2 * 200_000),
+        ("size(bytes(data.commas)) > 0", 200_000),
+        ("string(bytes(data.commas)) != ''", 2 * 200_000),
+        (
+            "base64.encode(bytes(data.commas)) != ''",
+            200_000 + 2 * 260_000,
+        ),
+        ("size(data.list + data.list) > 0", 2 * 100_000 * place),
+        ("size(data.list.map(x, x)) > 0", 2 * 50_000 * place),
+        ("size(data.list.filter(x, true)) > 0", 2 * 50_000 * place),
+        (
+            "data.list.map(x, [x, x]).size() > 0",
+            50_000 * (3 * place + 16),
+        ),
+        (
+            "data.list.map(x, {x: x}).size() > 0",
+            50_000 * (3 * place + 16),
+        ),
+        ("data.map.all(k, true)", 50_000 * place),
+        ("hasCookie('a')", 20_000 * 40),
+        ("[data.commas, data.commas].join() != ''", 2 * 400_000),
+    ] {
+        let (program, budget) = (policy(text), budget());
+        let given = program.run(&sheet, &budget);
+        assert!(matches!(given, Ok(Value::Bool(true))), "{text}: {given:?}");
+        drop(given);
+        let bytes = budget.charged();
+        assert!(bytes >= least, "{text}: {bytes} < {least}");
+    }
+    for small in [
+        "words[0].split('b').size() == 1",
+        "data.X[0] + 'a' == 'xa' && [1, 2, 3].map(x, x * 2) == [2, 4, 6]",
+        "data.commas.split('-')[0] == data.commas",
+        "data.commas.substring(7).trim() != ''",
+    ] {
+        let (program, budget) = (policy(small), budget());
+        let given = program.run(&sheet, &budget);
+        assert!(matches!(given, Ok(Value::Bool(true))), "{small}: {given:?}");
+        drop(given);
+        assert_eq!(budget.charged(), 0, "{small}");
+    }
+}
+
+#[test]
+fn the_values_of_one_run_have_a_limit() {
+    let sheet = Sheet {
+        data: json!({"text": "a".repeat(760_000)}),
+        words: Vec::new(),
+    };
+    // Another side that would decide does not help.
+    for text in [
+        "data.text.lowerAscii().split('').size() > 0",
+        "data.text.lowerAscii().split('').size() > 0 || true",
+        "isEmpty(data.text.lowerAscii().split(''))",
+    ] {
+        let (program, budget) = (policy(text), budget());
+        let given = program.run(&sheet, &budget);
+        let error = given.map(drop).unwrap_err().to_string();
+        assert_eq!(
+            error, "operation cancelled: the values are too large",
+            "{text}"
+        );
+    }
+}
