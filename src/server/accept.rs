@@ -155,17 +155,24 @@ impl<A: App> AcceptLoop<A> {
         let mut told: Option<Instant> = None;
         loop {
             let next = async {
-                let place = self.connection_limit.place().await;
-                (place, queue.next().await)
+                let place = match self.connection_limit.try_place() {
+                    Some(place) => place,
+                    // No connection is closed while no client waits.
+                    None => {
+                        queue.has_waiting().await?;
+                        self.connection_limit.place().await
+                    }
+                };
+                let (tcp, peer) = queue.next().await?;
+                Ok((tcp, peer, place))
             };
-            let (place, accepted) = tokio::select! {
+            let accepted: std::io::Result<_> = tokio::select! {
                 next = next => next,
                 _ = closed.wait_for(|closing| *closing) => break,
             };
             match accepted {
-                Ok((tcp, peer)) => self.begin(tcp, peer, place, closing),
+                Ok((tcp, peer, place)) => self.begin(tcp, peer, place, closing),
                 Err(error) => {
-                    drop(place);
                     if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
                         log::error!(
                             "[SERVICE: Gateway] {}: connections cannot be accepted: {error}",

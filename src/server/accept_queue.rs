@@ -66,6 +66,18 @@ impl AcceptQueue {
         }
     }
 
+    /// Waits until a connection is there, and leaves it in the queue. May be cancelled.
+    pub(super) async fn has_waiting(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.listener.readable().await?;
+            if has_one(self.listener.get_ref())? {
+                return Ok(());
+            }
+            self.may_be_empty = false;
+            ready.clear_ready();
+        }
+    }
+
     /// A connection that is already there.
     pub(super) fn waiting(&mut self) -> Option<(TcpStream, SocketAddr)> {
         let taken = take(self.listener.get_ref()).ok()?;
@@ -124,6 +136,8 @@ mod tests {
                 .map(|_| Client::connect(address).unwrap())
                 .collect();
             for client in &clients {
+                let waits = tokio::time::timeout(LIMIT, queue.has_waiting()).await;
+                waits.expect("it is reported").unwrap();
                 let next = tokio::time::timeout(LIMIT, queue.next()).await;
                 let (stream, peer) = next.expect("it is reported").unwrap();
                 assert_eq!(peer, client.local_addr().unwrap());

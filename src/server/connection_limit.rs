@@ -22,7 +22,7 @@ use crate::upstream::budget::{self, Memory};
 /// How long to wait for a place before checking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
-/// others.
+/// others. Without it, clients that are accepted together would be closed before their requests are read.
 const GRACE: u64 = 100;
 /// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a
 /// retry. Before this time its connection is not closed for others: it counts as handling a request.
@@ -101,7 +101,8 @@ impl ConnectionState {
         } else if silent >= GRACE {
             0
         } else {
-            3
+            // Its request may already be in the socket.
+            return None;
         };
         Some((class, since))
     }
@@ -118,6 +119,8 @@ impl ConnectionState {
         if !self.must_close.load(Ordering::SeqCst) {
             close.await;
         }
+        // The runtime first asks the system what has arrived: a request that is already in the socket is served.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -219,7 +222,8 @@ impl ConnectionLimit {
         }
     }
 
-    fn try_place(self: &Arc<ConnectionLimit>) -> Option<ConnectionSlot> {
+    /// A place, if one is free.
+    pub(super) fn try_place(self: &Arc<ConnectionLimit>) -> Option<ConnectionSlot> {
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
         if taken >= self.places || !self.has_memory(taken) {
             self.taken.fetch_sub(1, Ordering::Relaxed);
@@ -390,6 +394,8 @@ mod tests {
         second.waits_for_client();
         tokio::time::sleep(Duration::from_millis(5)).await;
         first.waits_for_client();
+        limit.make_room();
+        assert!(!is_needed(&second).await, "its request may have arrived");
         let newcomer = {
             let limit = Arc::clone(&limit);
             tokio::spawn(async move { limit.place().await })
@@ -406,13 +412,33 @@ mod tests {
         let (asked, silent) = (limit.place().await, limit.place().await);
         asked.sent_head();
         asked.waits_for_client();
-        tokio::time::sleep(Duration::from_millis(5)).await;
         silent.waits_for_client();
+        tokio::time::sleep(Duration::from_millis(GRACE + 5)).await;
         limit.make_room();
         assert!(is_needed(&silent).await && !is_needed(&asked).await);
         // Even if its request arrives now, its response must be the last one.
         silent.sent_head();
         assert!(silent.must_close() && !asked.must_close());
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_read_before_a_connection_is_closed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        client.write_all(b"GET").await.unwrap();
+        let limit = ConnectionLimit::new(1, 100);
+        let place = limit.place().await;
+        place.state.as_ref().unwrap().1.ask_to_close();
+        let mut byte = [0];
+        let is_read = tokio::select! {
+            biased;
+            read = accepted.read(&mut byte) => read.unwrap() == 1,
+            () = place.is_needed() => false,
+        };
+        assert!(is_read);
     }
 
     #[tokio::test]
