@@ -2,7 +2,8 @@
 //!
 //! Each client connection uses one, and so does each call to a backend. When none are left, nothing can be accepted
 //! or called, and metrics and control socket do not respond either. So the process takes as many as the system
-//! allows, clients may use about half of them, and some are reserved for the operator.
+//! allows. Some are reserved for the process itself and for the operator, clients may use half of the others, and
+//! connections to backends the rest.
 
 use std::fs::{self, File};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ const OWN: u64 = 32;
 const OPERATOR: u64 = 32;
 /// Descriptors that are held open for the operator: enough to accept a few connections when no others are left.
 const SPARE: usize = 4;
+/// The least number of connections to backends.
+const FEW: usize = 4;
 
 /// Raises the soft limit to the hard one, and returns the result. `None` if the system does not report it.
 pub(super) fn raise() -> Option<u64> {
@@ -48,15 +51,25 @@ fn parse(limits: &str) -> Option<(u64, u64)> {
     Some((next()?, next()?))
 }
 
-/// The number of client connections that leaves enough of `limit` descriptors for everything else.
-pub(super) fn client_share(limit: u64) -> usize {
+/// The descriptors of `limit` that are left for clients and backends.
+pub(super) fn free(limit: u64) -> usize {
     let open = fs::read_dir("/proc/self/fd").map_or(OWN, |open| open.count() as u64);
-    share(limit, open)
+    without_reserve(limit, open)
 }
 
-fn share(limit: u64, open: u64) -> usize {
+fn without_reserve(limit: u64, open: u64) -> usize {
     let free = limit.saturating_sub(open + OWN + OPERATOR);
-    usize::try_from((free / 2).max(1)).unwrap_or(usize::MAX)
+    usize::try_from(free).unwrap_or(usize::MAX)
+}
+
+/// The number of client connections if so many descriptors are free.
+pub(super) fn client_share(free: usize) -> usize {
+    (free / 2).max(1)
+}
+
+/// The number of connections to backends if so many descriptors are free and there are at most so many clients.
+pub(super) fn upstream_share(free: usize, clients: usize) -> usize {
+    free.saturating_sub(clients).max(FEW)
 }
 
 /// Descriptors that are held open, so that one can be released when a connection of the operator finds none left.
@@ -112,9 +125,15 @@ mod tests {
 
     #[test]
     fn clients_leave_descriptors_for_backends_and_for_the_operator() {
-        assert_eq!(share(256, 16), 88);
-        assert_eq!(share(65_536, 36), 32_718);
-        assert_eq!(share(20, 16), 1);
+        let shares = |limit, open| {
+            let free = without_reserve(limit, open);
+            let clients = client_share(free);
+            (clients, upstream_share(free, clients))
+        };
+        assert_eq!(shares(256, 16), (88, 88));
+        assert_eq!(shares(65_536, 36), (32_718, 32_718));
+        assert_eq!(shares(20, 16), (1, FEW));
+        assert_eq!(upstream_share(1000, 100), 900, "few clients are allowed");
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::server::upgrade_report::Starter;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
+use crate::upstream::Sockets;
 use crate::upstream::budget::{self, Memory};
 
 /// The resources that a process needs before it loads its configuration.
@@ -393,9 +394,12 @@ fn bind(
 
 /// The limit of client connections, according to the limits of system and configuration.
 fn connection_limit(descriptors: Option<u64>, max_connections: usize) -> Arc<ConnectionLimit> {
-    let share = descriptors.map_or(usize::MAX, descriptors::client_share);
+    let free = descriptors.map_or(usize::MAX, descriptors::free);
+    let share = descriptors::client_share(free);
     let fitting = memory_share(budget::half_of_memory());
     let places = share.min(fitting);
+    let upstreams = descriptors::upstream_share(free, places.min(max_connections));
+    Sockets::process().allow(upstreams);
     if places < max_connections {
         let scarce = if fitting < share {
             "memory"

@@ -11,8 +11,10 @@ use super::client::Client;
 use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
+use super::idle::Idle;
 use super::resilience::Pick;
 use super::session::Connection;
+use super::sockets::{Socket, Sockets};
 use crate::per_worker::OwnArc;
 use crate::telemetry::observe::RoundTrip;
 
@@ -111,10 +113,22 @@ impl HostSet {
                 slot,
             };
             if way == Way::Pooled
-                && let Some(connection) = self.client.pool.reuse(&candidate.peer).await
+                && let pool = &self.client.pool
+                && let is_scarce = Sockets::process().is_scarce()
+                && let Some(connection) = pool.reuse_unless(is_scarce, &candidate.peer).await
             {
                 return Ok(connected((connection, true), slot));
             }
+            let _socket = match Sockets::process().take() {
+                Some(socket) => socket,
+                // Boxed, because descriptors are seldom scarce.
+                None => match Box::pin(self.socket(candidate, way)).await {
+                    Free::Connection(connection) => {
+                        return Ok(connected((connection, true), slot));
+                    }
+                    Free::Socket(socket) => socket,
+                },
+            };
             let is_last = is_last_host && trial + 1 == addresses;
             let dial = Dial::begin(self, &peers, index, place);
             // Boxed: dialing is rare, and calls that reuse a connection should not carry its state.
@@ -136,6 +150,24 @@ impl HostSet {
         Err(failure.unwrap_or_else(CallError::no_hosts))
     }
 
+    /// Waits in the line for a descriptor, or for a connection that another call no longer needs.
+    async fn socket(&self, candidate: &Candidate, way: Way) -> Free {
+        let turn = Sockets::process().turn().await;
+        loop {
+            if way == Way::Pooled
+                && let Some(connection) = self.client.pool.reuse(&candidate.peer).await
+            {
+                return Free::Connection(connection);
+            }
+            if let Some(socket) = turn.take() {
+                return Free::Socket(socket);
+            }
+            if !Idle::close_one_of_all() {
+                turn.change().await;
+            }
+        }
+    }
+
     /// Opens a new connection to one address. The last address may use all the remaining time.
     async fn reach(
         &self,
@@ -155,6 +187,12 @@ impl HostSet {
             }
         }
     }
+}
+
+/// The end of a wait in the line.
+enum Free {
+    Connection(Connection),
+    Socket(Socket<'static>),
 }
 
 /// An attempt to connect. If it is dropped without a result, it was cancelled by the caller's deadline or because the

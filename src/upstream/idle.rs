@@ -13,6 +13,7 @@ use futures::FutureExt;
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use super::sockets::Sockets;
 use crate::per_worker::{self, Parts};
 
 /// How often connections are looked through within the idle timeout.
@@ -28,6 +29,9 @@ pub(super) struct Limits {
     pub all: usize,
     pub per_peer: usize,
 }
+
+/// Those of all clients.
+static ALL: Mutex<Vec<Weak<Idle>>> = Mutex::new(Vec::new());
 
 /// The idle connections of one client, by the key of their peer.
 pub(super) struct Idle {
@@ -65,14 +69,34 @@ struct Waiting {
 impl Idle {
     /// Keeps each connection for `timeout`.
     pub(super) fn new(limits: Limits, timeout: Duration) -> Arc<Idle> {
-        Arc::new(Idle {
+        let idle = Arc::new(Idle {
             shelves: Parts::new(),
             count: AtomicUsize::new(0),
             limits,
             timeout,
             now: AtomicU32::new(0),
             watched: AtomicBool::new(false),
-        })
+        });
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&idle));
+        idle
+    }
+
+    /// Closes an idle connection of any client, so that another one can be opened. `false` if there is none.
+    pub(super) fn close_one_of_all() -> bool {
+        let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = all.iter().filter_map(Weak::upgrade);
+        all.any(|idle| idle.close_one())
+    }
+
+    fn close_one(&self) -> bool {
+        let mut shelves = self.shelves.all();
+        let oldest = shelves.find_map(|shelf| shelf.lock().take_oldest());
+        if oldest.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        oldest.is_some()
     }
 
     /// The connection to this peer that was used last. It is open as far as is known.
@@ -129,6 +153,7 @@ impl Idle {
         let of_peer = contents.waiting.entry(key).or_default();
         of_peer.push_back(Waiting { stream, since });
         drop(contents);
+        Sockets::process().changed();
         // Closed outside of the lock.
         drop(oldest);
         // Sequentially consistent with the counter: either the ending task sees this connection, or this code sees that
@@ -309,6 +334,17 @@ mod tests {
         assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0, "closed");
         assert!(idle.take(1).is_none());
         assert!(idle.take(2).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_for_another_one() {
+        let listener = listener().await;
+        let idle = Idle::new(limits(8, 8), LONG);
+        let (one, mut its_end) = connection(&listener).await;
+        idle.put(1, one);
+        assert!(idle.close_one() && !idle.close_one());
+        assert_eq!(its_end.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert_eq!(idle.count.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

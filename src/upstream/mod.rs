@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
 //! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
+//! | `sockets` | the file descriptors that connections to upstreams may use |
 //! | `processors`, `control_group` | the number of processors that are available; the control groups of the process |
 //! | `idle` | connections that wait for their next call |
 //! | `usage` | the connections to each host and their state, for metrics |
@@ -83,6 +84,7 @@ pub(crate) mod resilience;
 mod session;
 mod shared_work;
 mod side;
+mod sockets;
 pub(crate) mod spare_map;
 mod timer;
 mod tls;
@@ -118,6 +120,7 @@ pub use proxy::Proxies;
 pub(crate) use side::SideError;
 pub(crate) use side::{GrpcClient, GrpcResponse, SideResponse, VaultServerError, retry_after};
 pub use side::{SideClient, SideTls, VaultSecret, VaultServer};
+pub(crate) use sockets::Sockets;
 pub(crate) use timer::within;
 pub use tls::{CertificatePair, TlsPolicy};
 pub(crate) use tls::{Versions, no_certificates};

@@ -81,6 +81,18 @@ impl Pool {
         }
     }
 
+    /// A pooled connection to `peer` that calls may use while descriptors are scarce: one that other calls use, too.
+    pub(super) async fn reuse_unless(
+        &self,
+        is_scarce: bool,
+        peer: &PooledPeer,
+    ) -> Option<Connection> {
+        match self {
+            Pool::Http1(_) if is_scarce => None,
+            _ => self.reuse(peer).await,
+        }
+    }
+
     /// A new connection to `peer`. Gives up after `limit`, in addition to the limits of the peer.
     pub(super) async fn fresh(
         &self,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
 use super::resilience::{HostReport, Resilience, RetryBudget, Spent};
+use super::sockets::Sockets;
 use crate::per_worker::Sum;
 use crate::telemetry::timestamp;
 
@@ -84,10 +85,12 @@ struct Counted(Arc<Usage>);
 impl Tracing for Counted {
     fn on_connected(&self) {
         self.0.open.fetch_add(1, Ordering::Relaxed);
+        Sockets::process().opened();
     }
 
     fn on_disconnected(&self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        Sockets::process().closed();
     }
 
     fn boxed_clone(&self) -> Box<dyn Tracing> {

@@ -2,14 +2,18 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{OK, config, with_metrics};
+use crate::support::gateway::{RUNTIME_FOLDER, command};
 use crate::support::http::request;
-use crate::support::{Client, Gateway, Stub, pause, ports};
+use crate::support::{Client, Gateway, Stub, eventually, pause, ports};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn silent(port: u16, count: usize) -> Vec<TcpStream> {
     let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -274,4 +278,115 @@ fn http2_clients_that_only_ping_make_room() {
         client.send(request("GET", "/a", &[])).unwrap();
         assert_eq!(client.response("GET").unwrap().status, 200);
     }
+}
+
+/// A backend that holds all requests until it is opened.
+#[derive(Clone, Default)]
+struct Held {
+    requests: Arc<AtomicUsize>,
+    open: Arc<AtomicBool>,
+}
+
+impl Held {
+    /// Starts the backend. Returns its URL.
+    fn start(&self) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let held = self.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let held = held.clone();
+                std::thread::spawn(move || {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).is_ok_and(|count| count > 0) {
+                        held.requests.fetch_add(1, Ordering::SeqCst);
+                        while !held.open.load(Ordering::SeqCst) {
+                            pause(Duration::from_millis(5));
+                        }
+                        let response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                            Content-Length: 7\r\n\r\n{\"a\":1}";
+                        let _ = stream.write_all(response);
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    /// Waits until there are this many requests.
+    fn has(&self, count: usize) {
+        eventually("the backend has the requests", LIMIT, || {
+            self.requests.load(Ordering::SeqCst) >= count
+        });
+    }
+}
+
+/// Sends a request with each of so many clients, and calls `between` before the first response.
+fn all_at_once(gateway: &Gateway, count: usize, between: impl FnOnce()) {
+    let mut clients: Vec<Client> = (0..count)
+        .map(|_| gateway.client().timeout(LIMIT))
+        .collect();
+    for client in &mut clients {
+        client.send(request("GET", "/held", &[])).unwrap();
+    }
+    between();
+    let readers = clients.into_iter().map(|mut client| {
+        std::thread::spawn(move || {
+            let response = client.response("GET").map_err(|error| error.to_string())?;
+            let is_complete = response.header("x-krakend-completed") == Some("true");
+            Ok::<_, String>((response.status, is_complete))
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for reader in readers {
+        assert_eq!(
+            reader.join().unwrap(),
+            Ok((200, true)),
+            "{}",
+            gateway.output()
+        );
+    }
+}
+
+#[test]
+fn clients_that_waited_for_a_place_are_served() {
+    let held = Held::default();
+    let file = json!({ "version": 3, "timeout": "60s", "endpoints": [{
+        "endpoint": "/held", "backend": [{ "host": [held.start()], "url_pattern": "/x" }] }] });
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    all_at_once(&gateway, 200, || {
+        held.has(80);
+        held.open.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn calls_wait_for_descriptors_and_a_reload_has_some() {
+    let held = Held::default();
+    let backend =
+        |group: &str| json!({ "host": [held.start()], "url_pattern": "/x", "group": group });
+    let file = json!({ "version": 3, "timeout": "60s", "endpoints": [{
+        "endpoint": "/held", "backend": [backend("a"), backend("b"), backend("c"), backend("d")] }] });
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    for _ in 0..2 {
+        held.open.store(false, Ordering::SeqCst);
+        held.requests.store(0, Ordering::SeqCst);
+        all_at_once(&gateway, 60, || {
+            held.has(80);
+            let reloaded = command()
+                .env(RUNTIME_FOLDER, gateway.dir())
+                .args(["reload", "-c"])
+                .arg(gateway.config_path())
+                .output()
+                .unwrap();
+            held.open.store(true, Ordering::SeqCst);
+            assert!(reloaded.status.success(), "{reloaded:?}");
+        });
+    }
+    assert!(
+        gateway
+            .output()
+            .contains("calls wait: the limit of file descriptors allows at most")
+    );
+    assert!(!gateway.output().contains("Too many open files"));
 }
