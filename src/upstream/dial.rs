@@ -94,7 +94,7 @@ impl HostSet {
         let peers = match place.peers(&self.client).await {
             Ok(peers) => peers,
             Err(error) => {
-                place.impose();
+                place.impose(&error.text);
                 return Err(error);
             }
         };
@@ -145,9 +145,10 @@ impl HostSet {
                 }
             }
         }
-        place.impose();
+        let failure = failure.unwrap_or_else(CallError::no_hosts);
+        place.impose(&failure.text);
         place.doubt(&self.client);
-        Err(failure.unwrap_or_else(CallError::no_hosts))
+        Err(failure)
     }
 
     /// Waits in the line for a descriptor, or for a connection that another call no longer needs.
@@ -248,7 +249,9 @@ impl Drop for Dial<'_> {
         }
         self.impose();
         if self.peers.all_failed() {
-            self.place.impose();
+            let waited = self.since.elapsed();
+            self.place
+                .impose(&format!("no connection within {waited:.1?}"));
             self.place.doubt(self.client);
         }
     }

@@ -254,24 +254,38 @@ impl Place {
     }
 
     /// Records a failure of the host.
-    pub(super) fn impose(&self) {
+    pub(super) fn impose(&self, reason: &str) {
         self.failures.impose();
-        self.usage.fails();
+        self.fails(reason);
     }
 
     /// Records a request that got no response. The second in a row counts as a failure.
     pub(super) fn unanswered(&self) {
         if self.failures.unanswered() {
-            self.usage.fails();
+            self.fails("two requests in a row got no response");
         }
+    }
+
+    fn fails(&self, reason: &str) {
+        if self.usage.fails() {
+            log::warn!(
+                "[HOST: {}] Fails, and is left out while another host responds: {reason}",
+                self.origin()
+            );
+        }
+    }
+
+    /// `scheme://host:port`.
+    fn origin(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
     }
 
     /// Records a response, which clears all failures. Returns whether there was a pause.
     pub(super) fn lift(&self) -> bool {
         let was_out = self.failures.lift();
         if was_out && self.usage.comes_back() {
-            let scheme = if self.secure { "https" } else { "http" };
-            log::info!("[HOST: {scheme}://{}] Responds again", self.address());
+            log::info!("[HOST: {}] Responds again", self.origin());
         }
         was_out
     }

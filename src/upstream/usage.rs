@@ -20,8 +20,8 @@ pub(crate) struct Usage {
     calls: Sum,
     /// The host has failed, and has not responded since.
     failing: AtomicBool,
-    /// The second, after 1970, of the last line in the log about its return.
-    told: AtomicU64,
+    /// The seconds, after 1970, of the last lines in the log about its failure and about its return.
+    told: [AtomicU64; 2],
 }
 
 impl Usage {
@@ -44,22 +44,27 @@ impl Usage {
         self.calls.add(-1);
     }
 
-    /// Records a failure of the host.
-    pub(super) fn fails(&self) {
-        self.failing.store(true, Ordering::Relaxed);
+    /// Records a failure of the host. Returns whether the log gets a line about it: one for all host sets of the host, until
+    /// it has responded again, and not more than one per second.
+    pub(super) fn fails(&self) -> bool {
+        !self.failing.swap(true, Ordering::Relaxed) && is_new_second(&self.told[0])
     }
 
     /// Records a response. Returns whether the log gets a line about it: one for all host sets of the host, and not more
     /// than one per second for a host whose state changes often.
     pub(super) fn comes_back(&self) -> bool {
-        let now = timestamp::now().as_secs();
-        self.failing.swap(false, Ordering::Relaxed) && self.told.swap(now, Ordering::Relaxed) != now
+        self.failing.swap(false, Ordering::Relaxed) && is_new_second(&self.told[1])
     }
 
     /// Makes Pingora report the connections of a peer.
     pub(super) fn tracer(self: &Arc<Usage>) -> Tracer {
         Tracer(Box::new(Counted(Arc::clone(self))))
     }
+}
+
+fn is_new_second(last: &AtomicU64) -> bool {
+    let now = timestamp::now().as_secs();
+    last.swap(now, Ordering::Relaxed) != now
 }
 
 /// A connection that is used by one call until the end: a WebSocket.
@@ -196,17 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn the_return_of_a_host_is_logged_once() {
+    fn the_failure_and_the_return_of_a_host_are_logged_once() {
         let usage = Usage::default();
         assert!(!usage.comes_back(), "it has not failed");
-        usage.fails();
-        usage.fails();
+        assert!(usage.fails());
+        assert!(!usage.fails(), "until it has responded");
         let told: Vec<bool> = (0..3).map(|_| usage.comes_back()).collect();
         assert_eq!(told, [true, false, false]);
-        let lines = (0..1000).filter(|_| {
-            usage.fails();
-            usage.comes_back()
-        });
-        assert!(lines.count() < 10, "it comes and goes");
+        let lines = (0..1000).map(|_| usize::from(usage.fails()) + usize::from(usage.comes_back()));
+        assert!(lines.sum::<usize>() < 20, "it comes and goes");
     }
 }

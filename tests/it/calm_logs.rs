@@ -140,6 +140,40 @@ fn a_host_that_responds_again_is_logged_once() {
 }
 
 #[test]
+fn a_host_that_is_left_out_is_logged_once_with_the_reason() {
+    let stub =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": "{\"a\":1}"}]"#);
+    let closed = format!("127.0.0.1:{}", ports::free());
+    let metrics = ports::free();
+    let backend = json!({ "host": [format!("http://{closed}"), stub.url()], "url_pattern": "/x" });
+    let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/a", "backend": [backend] }],
+        "extra_config": { "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") } } });
+    let gateway = Gateway::start(&file.to_string());
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/a").status, 200);
+    }
+    let line = format!(
+        "WARNING: [HOST: http://{closed}] Fails, and is left out while another host responds: \
+         dial tcp {closed}: connect: connection refused"
+    );
+    eventually("its line", LIMIT, || gateway.output().contains(&line));
+    assert_eq!(
+        gateway.output().matches(&closed).count(),
+        2,
+        "{}",
+        gateway.output()
+    );
+    let mut page = crate::support::Client::connect(metrics).unwrap();
+    page.send(crate::support::http::request("GET", "/metrics", &[]))
+        .unwrap();
+    let page = page.response("GET").unwrap().text();
+    let failed = format!(
+        "portcullis_upstream_requests_total{{backend=\"/x\",host=\"http://{closed}\",route=\"/a\",status=\"none\"}} 1"
+    );
+    assert!(page.contains(&failed), "{page}");
+}
+
+#[test]
 fn a_key_source_that_works_again_is_logged_once() {
     let good = Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": "{}"}]"#);
     let port = ports::free();
