@@ -14,7 +14,8 @@ use self::tree::{
     take, taken, walk,
 };
 use super::heavy::is_late;
-use super::json::Value;
+use super::json::{Growth, Value};
+use crate::upstream::budget::Full;
 
 /// The operations of one `flatmap_filter`, in the configured order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,14 +76,17 @@ impl Flatmap {
     }
 
     /// Applies all operations to `data` in place. Null and an empty object are unchanged. If the result is not an
-    /// object, it becomes null.
-    pub fn apply(&self, data: &mut Value) {
+    /// object, it becomes null. What is copied counts in `growth`.
+    ///
+    /// # Errors
+    /// There is no memory for the copies. A part of the operations was done.
+    pub fn apply(&self, data: &mut Value, growth: &mut Growth) -> Result<(), Full> {
         match data.as_object_mut() {
             Some(object) if !object.is_empty() => {}
-            _ => return,
+            _ => return Ok(()),
         }
         for operation in &self.operations {
-            operation.apply(data);
+            operation.apply(data, growth)?;
         }
         if self.leaves_holes {
             close(data);
@@ -90,20 +94,22 @@ impl Flatmap {
         if data.as_object_mut().is_none() {
             *data = Value::Null;
         }
+        Ok(())
     }
 }
 
 impl Operation {
-    fn apply(&self, data: &mut Value) {
+    fn apply(&self, data: &mut Value, growth: &mut Growth) -> Result<(), Full> {
         match self {
             Operation::Delete(paths) => {
                 for path in paths {
                     delete(data, path);
                 }
             }
-            Operation::Append { from, to } => append(data, from, to),
+            Operation::Append { from, to } => append(data, from, to, growth)?,
             Operation::Move { from, to } => relocate(data, from, to),
         }
+        Ok(())
     }
 
     fn may_leave_holes(&self) -> bool {
@@ -232,13 +238,18 @@ fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: 
 ///
 /// As in KrakenD, a path with a `*` is always a list: the values that the children have at the rest of the path, with
 /// null for those that have none. If `to` is such a list, the result is stored under the name `*`.
-fn append(data: &mut Value, from: &[Part], to: &[Part]) {
+fn append(
+    data: &mut Value,
+    from: &[Part],
+    to: &[Part],
+    growth: &mut Growth,
+) -> Result<(), Full> {
     if !is_list(data, from) || !is_list(data, to) {
-        return;
+        return Ok(());
     }
     let gathers = to.contains(&Part::Any);
     let kept = if gathers {
-        copied(data, to)
+        copied(data, to, growth)?
     } else {
         Vec::new()
     };
@@ -249,6 +260,7 @@ fn append(data: &mut Value, from: &[Part], to: &[Part]) {
         target.extend(moved);
     }
     delete(data, from);
+    Ok(())
 }
 
 /// Writes `elements` to `path`, in which a `*` is an ordinary name.

@@ -8,10 +8,11 @@ use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::failure::Failure;
-use super::json::{self, Object, Style, Value, write, write_string};
+use super::json::{self, Count, Object, Out, Style, Value, write, write_string};
 use super::request::Params;
 use super::template::escape;
-use crate::upstream::{Outgoing, budget};
+use crate::upstream::Outgoing;
+use crate::upstream::budget::Charge;
 
 /// Everything outside the unreserved characters of RFC 3986 §2.3.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -19,6 +20,9 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+/// The longest variables, as JSON, that are sent in a query string. Servers do not take longer ones.
+const MOST_IN_QUERY: usize = 64 * 1024;
 
 /// The configured GraphQL operation of a backend, before it is compiled.
 #[derive(Debug, Clone)]
@@ -92,10 +96,10 @@ impl GraphQl {
     /// # Errors
     /// For a mutation, the client's body is not a JSON object.
     pub fn apply(&self, out: &mut Outgoing, params: &Params) -> Result<(), Failure> {
-        let written = match (&self.fixed, self.operation) {
-            (Some(fixed), _) => fixed.clone(),
-            (None, Operation::Query) => self.written(&self.configured(params)),
-            (None, Operation::Mutation) => self.written(&self.of_client(&out.body, params)?),
+        let (written, charge) = match (&self.fixed, self.operation) {
+            (Some(fixed), _) => (fixed.clone(), Charge::default()),
+            (None, Operation::Query) => self.made(&self.configured(params))?,
+            (None, Operation::Mutation) => self.made(&self.of_client(&out.body, params)?)?,
         };
         if self.by_get {
             out.method = Method::GET;
@@ -112,7 +116,7 @@ impl GraphQl {
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         out.headers
             .insert(CONTENT_LENGTH, HeaderValue::from(written.len()));
-        out.body = budget::charged(written);
+        out.body = charge.hold(written);
         Ok(())
     }
 
@@ -163,6 +167,23 @@ impl GraphQl {
         Ok(variables)
     }
 
+    /// What is sent, and the charge for it: it may be several times as long as the body of the client.
+    fn made(&self, variables: &Object) -> Result<(Bytes, Charge), Failure> {
+        let mut length = Count::default();
+        write_object(&mut length, variables);
+        if !self.by_get {
+            let charge = json::charge_bytes(length.size()).map_err(|_| Failure::full())?;
+            return Ok((self.written(variables), charge));
+        }
+        if length.size() > MOST_IN_QUERY {
+            return Err(Failure::bad_input(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the variables of GraphQL have more than {MOST_IN_QUERY} bytes"),
+            ));
+        }
+        Ok((self.written(variables), Charge::default()))
+    }
+
     fn written(&self, variables: &Object) -> Bytes {
         if self.by_get {
             self.pairs(variables)
@@ -173,7 +194,9 @@ impl GraphQl {
 
     /// `{"query":…,"operationName":…,"variables":{…}}`, where the last two are omitted if empty.
     fn body(&self, variables: &Object) -> Bytes {
-        let mut out = Vec::with_capacity(64 + self.query.len() + 64 * variables.len());
+        let mut length = Count::default();
+        write_object(&mut length, variables);
+        let mut out = Vec::with_capacity(64 + self.query.len() + length.size());
         out.extend_from_slice(b"{\"query\":");
         write_string(&mut out, &self.query);
         if !self.operation_name.is_empty() {
@@ -210,17 +233,17 @@ impl GraphQl {
     }
 }
 
-fn write_object(out: &mut Vec<u8>, members: &Object) {
-    out.push(b'{');
+fn write_object(out: &mut impl Out, members: &Object) {
+    out.put(b"{");
     for (at, (name, value)) in members.iter().enumerate() {
         if at > 0 {
-            out.push(b',');
+            out.put(b",");
         }
         write_string(out, name);
-        out.push(b':');
+        out.put(b":");
         write(out, value, Style::Canonical);
     }
-    out.push(b'}');
+    out.put(b"}");
 }
 
 /// The value of the parameter `name`, where the case of the first letter is ignored.
@@ -396,6 +419,20 @@ mod tests {
             assert_eq!(failure.text, text);
             assert_eq!(failure.kind, Kind::Guarded(Guard::BadInput));
         }
+    }
+
+    #[test]
+    fn what_is_sent_is_charged_before_it_is_made() {
+        let text = Value::string("<".repeat(100_000));
+        let variables: Object = [("a".into(), text)].into();
+        let (body, charge) = GraphQl::compile(spec(Operation::Mutation, json!({})))
+            .made(&variables)
+            .expect("a body");
+        assert!(body.len() > 600_000 && charge.bytes() >= body.len() - 100);
+        let mut spec = spec(Operation::Mutation, json!({}));
+        spec.by_get = true;
+        let failure = GraphQl::compile(spec).made(&variables).expect_err("long");
+        assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[test]

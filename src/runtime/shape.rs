@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::flatmap::Flatmap;
-use super::json::{Depth, Object, Value};
+use super::json::{Depth, Growth, Object, Value};
+use crate::upstream::budget::Full;
 
 /// The configured shape of a backend's response, before it is compiled.
 #[derive(Debug, Clone, Default)]
@@ -89,14 +90,18 @@ impl Shape {
         }
     }
 
-    /// Applies everything to `data`, which is an object or null. The result is an object or null too.
-    pub fn apply(&self, mut data: Value) -> Value {
+    /// Applies everything to `data`, which is an object or null. The result is an object or null too. What is copied
+    /// counts in `growth`.
+    ///
+    /// # Errors
+    /// There is no memory for the copies.
+    pub fn apply(&self, mut data: Value, growth: &mut Growth) -> Result<Value, Full> {
         if !self.target.is_empty() {
             data = descend(data, &self.target);
         }
         match &self.change {
             Change::Nothing => {}
-            Change::Flatmap(flatmap) => flatmap.apply(&mut data),
+            Change::Flatmap(flatmap) => flatmap.apply(&mut data, growth)?,
             Change::Fields { filter, mapping } => {
                 if let Some(object) = data.as_object_mut() {
                     filter.apply(object);
@@ -104,7 +109,7 @@ impl Shape {
                 }
             }
         }
-        match &self.group {
+        Ok(match &self.group {
             Some(name) => {
                 // This costs half as much as `from` with one member.
                 let mut object = Object::new();
@@ -112,7 +117,7 @@ impl Shape {
                 Value::Object(object)
             }
             None => data,
-        }
+        })
     }
 }
 
@@ -254,7 +259,8 @@ mod tests {
         let shape = Shape::compile(spec);
         let results = [Depth::TopLevel, Depth::Full].map(|depth| {
             let value = parse(&Bytes::copy_from_slice(text.as_bytes()), depth).expect("valid");
-            to_bytes(&shape.apply(value), Style::Canonical)
+            let value = shape.apply(value, &mut Growth::default());
+            to_bytes(&value.expect("small"), Style::Canonical)
         });
         assert_eq!(results[0], results[1], "lazy and full differ");
         String::from_utf8(results[0].to_vec()).expect("UTF-8")

@@ -78,13 +78,15 @@ pub(super) struct Meter {
 }
 
 /// A value of the crate.
-const NODE: usize = 96;
-/// A place in a list, which may have doubled.
-const PLACE: usize = 16;
+pub(super) const NODE: usize = 96;
+/// A place in a list, which may have doubled and is then copied.
+pub(super) const PLACE: usize = 24;
 /// The map of an object.
-const MAP: usize = 384;
-/// A member of an object.
-const MEMBER: usize = 64;
+pub(super) const MAP: usize = 384;
+/// A member of an object, without the bytes of its name.
+pub(super) const MEMBER: usize = 96;
+/// What a function may take for each item of a list that it gets: pairs that are sorted, in a list that grows.
+const SORTED: usize = 96;
 
 impl Meter {
     /// A meter that only counts, while the document is read.
@@ -112,16 +114,6 @@ impl Meter {
         Ok(self.growth.add(bytes)?)
     }
 
-    /// Charges a value of the crate without what it contains.
-    pub(super) fn make_node(&mut self, value: &Variable) -> Result<(), Fault> {
-        self.make(match value {
-            Variable::Array(items) => NODE + PLACE * items.len(),
-            Variable::Object(members) => NODE + MAP + MEMBER * members.len(),
-            Variable::String(text) => NODE + text.len(),
-            _ => NODE,
-        })
-    }
-
     /// The charge for what was made until now.
     pub(super) fn made(&mut self) -> Charge {
         std::mem::take(&mut self.growth).into_charge()
@@ -145,11 +137,42 @@ impl Meter {
         Ok(())
     }
 
-    /// Counts all of a value that is about to be copied, and charges the copy.
-    fn copy(&mut self, value: &Variable) -> Result<(), Fault> {
-        let (steps, copied) = (self.steps, self.copied);
-        self.walk(value)?;
-        self.make(copied - self.copied + PLACE * (steps - self.steps))
+    /// Charges what a function of the crate makes of its arguments before it is called. It shares the values in them.
+    fn make_result(&mut self, name: &str, args: &[Rcvar]) -> Result<(), Fault> {
+        for arg in args {
+            self.make(match &**arg {
+                Variable::Array(items) => SORTED * items.len(),
+                Variable::Object(members) => {
+                    let names = members.keys().map(|name| MEMBER + NODE + name.len());
+                    2 * (MAP + names.sum::<usize>())
+                }
+                // Some functions build a text from characters. It doubles while it grows.
+                Variable::String(text) if name == "reverse" => 3 * text.len(),
+                _ => 0,
+            })?;
+        }
+        match (name, args) {
+            ("to_string", [value]) if !value.is_string() => {
+                let length = written_length(value);
+                // It is written to a text that doubles while it grows, and then copied.
+                self.make(length.saturating_mul(3))
+            }
+            ("join", [between, items]) => {
+                let bytes = |value: &Rcvar| value.as_string().map_or(0, String::len);
+                let items = items.as_array().map_or(&[][..], Vec::as_slice);
+                let between = bytes(between).saturating_mul(items.len());
+                let length = items.iter().map(bytes).fold(between, usize::saturating_add);
+                self.step(between)?;
+                // Each item is copied before.
+                self.make(length.saturating_mul(2))
+            }
+            // The number is parsed as any JSON.
+            ("to_number", [value]) => match value.as_string() {
+                Some(text) => Ok(self.growth.tree(text.as_bytes())?),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Counts all of a value that is about to be read.
@@ -169,6 +192,32 @@ impl Meter {
             }
             _ => self.step(0),
         }
+    }
+}
+
+/// The length of a value as JSON, or a little more.
+fn written_length(value: &Variable) -> usize {
+    let text = |text: &str| {
+        let escaped = |byte: u8| match byte {
+            0..0x20 => 6,
+            b'"' | b'\\' => 2,
+            _ => 1,
+        };
+        2 + text.bytes().map(escaped).sum::<usize>()
+    };
+    match value {
+        Variable::String(string) => text(string),
+        Variable::Array(items) => {
+            2 + items
+                .iter()
+                .map(|item| 1 + written_length(item))
+                .sum::<usize>()
+        }
+        Variable::Object(members) => {
+            let member = |(name, value): (&String, &Rcvar)| 2 + text(name) + written_length(value);
+            2 + members.iter().map(member).sum::<usize>()
+        }
+        Variable::Null | Variable::Bool(_) | Variable::Number(_) | Variable::Expref(_) => 24,
     }
 }
 
@@ -233,8 +282,9 @@ pub(super) fn evaluate(
             };
             let mut found = Vec::new();
             for item in items {
-                let value = of(item, rhs)?;
+                let value = evaluate(item, rhs, meter, cx)?;
                 if !value.is_null() {
+                    meter.make(PLACE)?;
                     found.push(value);
                 }
             }
@@ -242,13 +292,18 @@ pub(super) fn evaluate(
         }
         Ast::Flatten { node, .. } => flat(&*of(data, node)?, meter)?,
         Ast::MultiList { elements, .. } if !data.is_null() => {
-            let elements = elements.iter().map(|node| of(data, node));
+            meter.make(PLACE * elements.len())?;
+            let mut of = |node: &Ast| evaluate(data, node, meter, cx);
+            let elements = elements.iter().map(&mut of);
             Variable::Array(elements.collect::<Result<_, _>>()?)
         }
         Ast::MultiHash { elements, .. } if !data.is_null() => {
+            let names = elements.iter().map(|pair| MEMBER + pair.key.len());
+            meter.make(MAP + names.sum::<usize>())?;
+            let mut of = |node: &Ast| evaluate(data, node, meter, cx);
             let elements = elements
                 .iter()
-                .map(|pair| Ok((pair.key.clone(), of(data, &pair.value)?)));
+                .map(|pair| Ok((pair.key.clone(), of(&pair.value)?)));
             Variable::Object(elements.collect::<Result<BTreeMap<_, _>, Fault>>()?)
         }
         Ast::MultiList { .. } | Ast::MultiHash { .. } => Variable::Null,
@@ -263,30 +318,43 @@ pub(super) fn evaluate(
         }
         Ast::Slice {
             start, stop, step, ..
-        } => match data.slice(*start, *stop, *step) {
-            Some(items) => array(items.iter(), meter)?,
-            None => Variable::Null,
-        },
-        Ast::Field { name, .. } => return Ok(data.get_field(name)),
+        } => {
+            meter.make(PLACE * data.as_array().map_or(0, Vec::len))?;
+            match data.slice(*start, *stop, *step) {
+                Some(items) => array(items.iter(), meter)?,
+                None => Variable::Null,
+            }
+        }
+        Ast::Field { name, .. } => return known(data.get_field(name), meter),
         Ast::Identity { .. } => return Ok(Rcvar::clone(data)),
         Ast::Literal { value, .. } => return Ok(Rcvar::clone(value)),
         Ast::Index { idx, .. } => {
             let at = usize::try_from(idx.unsigned_abs()).unwrap_or(usize::MAX);
-            return Ok(match idx {
+            let found = match idx {
                 0.. => data.get_index(at),
                 _ => data.get_negative_index(at),
-            });
+            };
+            return known(found, meter);
         }
         Ast::Expref { ast, .. } => Variable::Expref((**ast).clone()),
     };
-    meter.make_node(&value)?;
+    meter.make(NODE)?;
     Ok(Rcvar::new(value))
+}
+
+/// The value of a member or an item. One that is missing is a value of its own.
+fn known(value: Rcvar, meter: &mut Meter) -> Result<Rcvar, Fault> {
+    if value.is_null() {
+        meter.make(NODE)?;
+    }
+    Ok(value)
 }
 
 fn array<'a>(items: impl Iterator<Item = &'a Rcvar>, meter: &mut Meter) -> Result<Variable, Fault> {
     let mut all = Vec::new();
     for item in items {
         meter.step(0)?;
+        meter.make(PLACE)?;
         all.push(Rcvar::clone(item));
     }
     Ok(Variable::Array(all))
@@ -315,19 +383,81 @@ fn call(
 ) -> Result<Rcvar, Fault> {
     for arg in args {
         let Variable::Expref(inner) = &**arg else {
-            meter.copy(arg)?;
+            meter.walk(arg)?;
             continue;
         };
         for item in args.iter().filter_map(|arg| arg.as_array()).flatten() {
             let value = evaluate(item, inner, meter, cx)?;
-            meter.copy(&value)?;
+            meter.walk(&value)?;
         }
     }
+    meter.make_result(name, args)?;
     if let Ast::Function { offset, .. } = node {
         cx.offset = *offset;
     }
     match cx.runtime.get_function(name) {
         Some(function) => Ok(function.evaluate(args, cx)?),
         None => Err(Fault::Refused(format!("there is no function {name}()"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is charged for the values that the expression makes.
+    fn charged(expr: &str, document: &serde_json::Value) -> usize {
+        let expression = jmespath::compile(expr).unwrap();
+        let document = Rcvar::new(Variable::from_json(&document.to_string()).unwrap());
+        let mut meter = Meter::until(Instant::now() + Duration::from_secs(60));
+        meter.walk(&document).unwrap();
+        meter.limit();
+        let mut cx = Context::new(expr, &jmespath::DEFAULT_RUNTIME);
+        let found = evaluate(&document, expression.as_ast(), &mut meter, &mut cx);
+        found.unwrap();
+        meter.made().bytes()
+    }
+
+    #[test]
+    fn what_functions_make_is_charged() {
+        let names: BTreeMap<String, usize> = (0..20_000).map(|n| (format!("n{n}"), n)).collect();
+        let document = json!({
+            "odd": ["\u{1}".repeat(1_000_000)], "s": "x".repeat(1_000_000), "few": vec!["y"; 10], "names": names,
+            "list": vec![1; 100_000], "text": "[".repeat(10) + &"1,".repeat(100_000), "o": {"a": 1},
+        });
+        for (expr, least) in [
+            ("to_string(odd)", 12_000_000),
+            ("map(&to_string(@), [odd, odd])", 12_000_000),
+            ("join(s, few)", 18_000_000),
+            ("join('', [s, s, s, s, s, s, s])", 14_000_000),
+            ("reverse(s)", 2_000_000),
+            ("reverse(list)", 800_000),
+            ("sort_by(list, &@)", 2_400_000),
+            ("merge(names, names)", 2 * 20_000 * 80),
+            ("keys(names)", 20_000 * 100),
+            ("values(names)", 20_000 * 8),
+            ("list[?@ == `1`]", 800_000),
+            ("list[]", 800_000),
+            ("list[::2]", 800_000),
+            ("list[].[a, b]", 2 * 100_000 * 72),
+            ("list[].{a: @}", 100_000 * MAP),
+            ("to_number(text)", 100_000 * 72),
+        ] {
+            let bytes = charged(expr, &document);
+            assert!(bytes >= least, "{expr}: {bytes}");
+        }
+        for expr in [
+            "to_string(o)",
+            "length(s)",
+            "to_string(s)",
+            "s",
+            "[s, s, s]",
+        ] {
+            assert_eq!(charged(expr, &document), 0, "{expr}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use jmespath::ast::Ast;
 use jmespath::{Context, Rcvar, Variable};
 
-use super::evaluate::{Fault, Meter, evaluate};
+use super::evaluate::{Fault, MAP, MEMBER, Meter, NODE, PLACE, evaluate};
 use crate::runtime::json::{Object, Value};
 use crate::upstream::budget::Charge;
 
@@ -127,7 +127,16 @@ fn variable(value: &Value, meter: &mut Meter) -> Result<Variable, Fault> {
         Value::String(text) | Value::Number(text) => text.len(),
         _ => 0,
     })?;
-    let made = match value {
+    meter.make(match value {
+        Value::Array(items) => NODE + PLACE * items.len(),
+        Value::Object(members) => {
+            let names = members.keys().map(|name| MEMBER + name.len());
+            NODE + MAP + names.sum::<usize>()
+        }
+        Value::String(text) => NODE + text.len(),
+        _ => NODE,
+    })?;
+    Ok(match value {
         Value::Null | Value::Raw(_) => Variable::Null,
         Value::Bool(value) => Variable::Bool(*value),
         // Beyond 64 bits the digits are those of a float.
@@ -149,9 +158,7 @@ fn variable(value: &Value, meter: &mut Meter) -> Result<Variable, Fault> {
             });
             Variable::Object(members.collect::<Result<BTreeMap<_, _>, Fault>>()?)
         }
-    };
-    meter.make_node(&made)?;
-    Ok(made)
+    })
 }
 
 /// A member of an object of the result, or an element of a list.

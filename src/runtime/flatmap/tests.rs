@@ -16,7 +16,9 @@ fn run_on(text: &str, operations: &[(&str, &[&str])]) -> String {
         .expect("some operation");
     let results = [Depth::TopLevel, Depth::Full].map(|depth| {
         let mut value = parse(&Bytes::copy_from_slice(text.as_bytes()), depth).expect("valid JSON");
-        flatmap.apply(&mut value);
+        flatmap
+            .apply(&mut value, &mut Growth::uncounted())
+            .expect("uncounted");
         to_bytes(&value, Style::Canonical)
     });
     assert_eq!(results[0], results[1], "lazy and full differ");
@@ -397,5 +399,19 @@ proptest! {
             .collect();
         // The comparison is inside this function.
         run_on(&text, &operations);
+    }
+}
+
+#[test]
+fn copies_are_counted() {
+    let text = format!(r#"{{"a":[1],"b":{{"x":"{}","y":1}}}}"#, "x".repeat(50_000));
+    for (to, is_copied) in [("b.*", true), ("a", false)] {
+        let args = ["a", to].map(str::to_owned);
+        let flatmap = Flatmap::compile([("append", &args[..])]).unwrap().unwrap();
+        let mut value = parse(&Bytes::from(text.clone()), Depth::Full).unwrap();
+        let mut growth = Growth::default();
+        flatmap.apply(&mut value, &mut growth).unwrap();
+        let bytes = growth.into_charge().bytes();
+        assert_eq!(bytes >= 50_000, is_copied, "{to}: {bytes}");
     }
 }

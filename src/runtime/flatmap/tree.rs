@@ -3,7 +3,11 @@
 
 use super::Part;
 use crate::runtime::heavy::is_late;
-use crate::runtime::json::{Kind, Object, Value};
+use crate::runtime::json::{Growth, Kind, Object, Value};
+use crate::upstream::budget::Full;
+
+/// The place of a value in a list that grows.
+const PLACE: usize = 160;
 
 /// One step on the path to an existing value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +112,26 @@ pub(super) fn is_list(data: &mut Value, path: &[Part]) -> bool {
     }
 }
 
-/// The list at `path`, copied.
-pub(super) fn copied(data: &mut Value, path: &[Part]) -> Vec<Value> {
-    elements(gather(data, path, &mut |value| value.clone()))
+/// The list at `path`, copied. The copies count in `growth`.
+///
+/// # Errors
+/// There is no memory for them.
+pub(super) fn copied(
+    data: &mut Value,
+    path: &[Part],
+    growth: &mut Growth,
+) -> Result<Vec<Value>, Full> {
+    let mut counted = Ok(());
+    let copies = gather(data, path, &mut |value| {
+        if counted.is_ok() {
+            counted = growth.add(PLACE + value.weight());
+        }
+        match counted {
+            Ok(()) => value.clone(),
+            Err(Full) => Value::Null,
+        }
+    });
+    counted.map(|()| elements(copies))
 }
 
 /// The list at `path`, replaced by null.

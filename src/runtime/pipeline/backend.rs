@@ -24,7 +24,7 @@ use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::{aside, turn};
-use crate::runtime::json::{Object, Value, write_string};
+use crate::runtime::json::{Growth, Object, Value, write_string};
 use crate::runtime::pipe::{CallTarget, Meta};
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
@@ -287,8 +287,12 @@ pub(super) fn read(
 /// The decoded body in the backend's shape, and its charge. A large body takes longer than a worker should be held.
 fn shaped(backend: &Backend, body: &Bytes, limit: &TimeLimit) -> Result<(Value, Charge), Failure> {
     aside(backend.decoder.work(body), limit.end().into_std(), || {
-        let (data, held) = backend.decoder.decode(body, backend.shape.depth())?;
-        Ok((backend.shape.apply(data), held))
+        let (data, mut held) = backend.decoder.decode(body, backend.shape.depth())?;
+        let mut growth = Growth::default();
+        let data = backend.shape.apply(data, &mut growth);
+        let data = data.map_err(|_| Failure::full())?;
+        held.join(growth.into_charge());
+        Ok((data, held))
     })?
 }
 

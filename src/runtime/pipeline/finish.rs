@@ -14,7 +14,7 @@ use super::merge::{Merged, Passed};
 use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
-use crate::runtime::json::{Object, Value};
+use crate::runtime::json::{Growth, Object, Value};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{
     Backend, Composition, Endpoint, Options, StaticData, StaticStrategy,
@@ -39,9 +39,12 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged, deadline: Instant)
         && merged.failures.is_empty()
     {
         let applied = data.charge_expanded().map_err(|Full| Failure::full());
-        let applied = applied.and_then(|held| {
+        let applied = applied.and_then(|mut held| {
             let end = with_grace(deadline);
-            aside(held.bytes(), end, || flatmap.apply(data))?;
+            let mut growth = Growth::default();
+            let applied = aside(held.bytes(), end, || flatmap.apply(data, &mut growth))?;
+            applied.map_err(|Full| Failure::full())?;
+            held.join(growth.into_charge());
             Ok(held)
         });
         match applied {
