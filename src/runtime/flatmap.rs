@@ -238,12 +238,7 @@ fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: 
 ///
 /// As in KrakenD, a path with a `*` is always a list: the values that the children have at the rest of the path, with
 /// null for those that have none. If `to` is such a list, the result is stored under the name `*`.
-fn append(
-    data: &mut Value,
-    from: &[Part],
-    to: &[Part],
-    growth: &mut Growth,
-) -> Result<(), Full> {
+fn append(data: &mut Value, from: &[Part], to: &[Part], growth: &mut Growth) -> Result<(), Full> {
     if !is_list(data, from) || !is_list(data, to) {
         return Ok(());
     }

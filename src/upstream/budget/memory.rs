@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-#[cfg(feature = "lua")]
+#[cfg(any(feature = "lua", feature = "cel"))]
 use std::time::Instant;
 
-#[cfg(feature = "lua")]
+#[cfg(any(feature = "lua", feature = "cel"))]
 use once_cell::sync::Lazy;
 
 use super::ledger::{Ledger, Use};
@@ -25,12 +25,12 @@ const LEAST_APART: u64 = 8 << 20;
 /// The maximum size of a small charge.
 const SMALL: u64 = ALLOWANCE / 4;
 /// How long the resident memory is known.
-#[cfg(feature = "lua")]
+#[cfg(any(feature = "lua", feature = "cel"))]
 const KNOWN_MILLIS: u64 = 4;
 /// Something of this size is not made before the resident memory is known.
-#[cfg(feature = "lua")]
+#[cfg(any(feature = "lua", feature = "cel"))]
 pub(crate) const MUCH: u64 = 1 << 20;
-#[cfg(feature = "lua")]
+#[cfg(any(feature = "lua", feature = "cel"))]
 static STARTED: Lazy<Instant> = Lazy::new(Instant::now);
 
 /// The bytes that are granted, and those that are taken.
@@ -49,12 +49,12 @@ pub(crate) struct Memory {
     /// What each worker has taken and does not use now. So workers do not change `taken` for each call.
     unused: Parts<Box<Apart<AtomicU64>>>,
     /// The resident memory of the process if all that is granted is taken, and nothing else.
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", feature = "cel"))]
     ceiling: AtomicU64,
     /// The resident memory, and when the system was asked for it.
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", feature = "cel"))]
     resident: AtomicU64,
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", feature = "cel"))]
     asked: AtomicU64,
     /// From what the limit is computed. Requests do not use it.
     sharing: Mutex<Sharing>,
@@ -69,11 +69,11 @@ impl Memory {
             ledger: OnceLock::new(),
             taken: AtomicU64::new(0),
             unused: Parts::new(),
-            #[cfg(feature = "lua")]
+            #[cfg(any(feature = "lua", feature = "cel"))]
             ceiling: AtomicU64::new(u64::MAX),
-            #[cfg(feature = "lua")]
+            #[cfg(any(feature = "lua", feature = "cel"))]
             resident: AtomicU64::new(0),
-            #[cfg(feature = "lua")]
+            #[cfg(any(feature = "lua", feature = "cel"))]
             asked: AtomicU64::new(0),
             sharing: Mutex::new(Sharing::UNKNOWN),
         }
@@ -177,7 +177,7 @@ impl Memory {
         change(&mut sharing);
         if sharing.own > 0 {
             let bytes = sharing.granted();
-            #[cfg(feature = "lua")]
+            #[cfg(any(feature = "lua", feature = "cel"))]
             {
                 let others = sharing.others.unwrap_or_default().taken;
                 let ceiling = sharing.own + bytes.saturating_sub(others).max(sharing.least());
@@ -208,7 +208,7 @@ impl Memory {
     ///
     /// Not known, and of no interest, while little is taken, unless `size` is large: one after the other may leave its
     /// pages to the allocator, although little is taken at any time.
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", feature = "cel"))]
     pub(crate) fn room(&self, size: u64, now: bool) -> Option<u64> {
         let ceiling = self.ceiling.load(Ordering::Relaxed);
         if ceiling == u64::MAX {
@@ -413,7 +413,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", feature = "cel"))]
     #[test]
     fn the_resident_memory_counts_for_something_large_although_little_is_taken() {
         let memory = Memory::new(1 << 30);

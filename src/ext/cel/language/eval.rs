@@ -14,7 +14,7 @@ use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy};
 use crate::runtime::json::Growth;
-use crate::upstream::budget::Full;
+use crate::upstream::budget::{Budget as Process, Full, Memory};
 
 /// The source of the values of variables.
 pub(crate) trait Facts: fmt::Debug {
@@ -31,6 +31,8 @@ const UNITS_PER_LOOK: u64 = 1_000;
 
 /// The values of one run may take so many bytes in all.
 const MOST: usize = 64 << 20;
+/// After this many bytes more, the system is asked how much memory the process may still take.
+const STEP: usize = 256 << 10;
 /// What a text takes in addition to its bytes: its counters, and what the allocator adds.
 const TEXT: usize = 40;
 /// The place of a value in a list.
@@ -46,6 +48,8 @@ pub(crate) struct Budget {
     until_look: Cell<u64>,
     heavy: RefCell<Heavy>,
     made: Cell<usize>,
+    /// What was made when the system was asked.
+    asked: Cell<usize>,
     growth: RefCell<Growth>,
     full: Cell<bool>,
 }
@@ -58,6 +62,7 @@ impl Budget {
             until_look: Cell::new(UNITS_PER_LOOK),
             heavy: RefCell::new(Heavy::until(deadline)),
             made: Cell::new(0),
+            asked: Cell::new(0),
             growth: RefCell::default(),
             full: Cell::new(false),
         }
@@ -83,7 +88,25 @@ impl Budget {
         }
         self.made.set(made);
         let grown = self.growth.borrow_mut().add(bytes);
-        grown.map_err(|full| self.stop(full))
+        grown.map_err(|full| self.stop(full))?;
+        if made.saturating_sub(self.asked.get()) < STEP {
+            return Ok(());
+        }
+        self.ask(bytes)
+    }
+
+    /// Asks the system whether the process may take `bytes` more: the allocator keeps pages of earlier runs.
+    #[cold]
+    fn ask(&self, bytes: usize) -> Result<(), Failed> {
+        self.asked.set(self.made.get());
+        let needed = bytes.saturating_add(2 * STEP) as u64;
+        match Memory::process().room(self.made.get() as u64, true) {
+            Some(room) if room < needed => {
+                Process::process().count_rejection();
+                Err(self.stop(Full))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Ends the run: there is no memory for what it is about to make.
@@ -135,28 +158,23 @@ impl Budget {
         Ok(made)
     }
 
-    /// Makes a list of `count` values, which count themselves. For a moment there are two copies of it.
+    /// Makes a list of `count` values, which count themselves.
     pub(crate) fn list<'a>(
         &self,
         count: usize,
         items: impl IntoIterator<Item = Value<'a>>,
     ) -> Result<Value<'a>, Failed> {
-        let places = PLACE.saturating_mul(count);
-        self.make(TEXT + places.saturating_mul(2))?;
+        self.make(TEXT.saturating_add(PLACE.saturating_mul(count)))?;
         let mut made = Vec::with_capacity(count);
         made.extend(items);
-        let list = Value::List(List::Made(made.into()));
-        self.release(places);
-        Ok(list)
+        Ok(Value::List(List::Made(made.into())))
     }
 
-    /// A list whose places were counted while it grew, as [`GROWING`].
+    /// A list whose places were counted while it grew, as [`GROWING`]. Half of them may be free.
     fn grown<'a>(&self, items: Vec<Value<'a>>) -> Result<Value<'a>, Failed> {
-        let spare = (GROWING - PLACE) * items.len();
+        self.release((GROWING - 2 * PLACE) * items.len());
         self.make(TEXT)?;
-        let list = Value::List(List::Made(items.into()));
-        self.release(spare);
-        Ok(list)
+        Ok(Value::List(List::Made(items.into())))
     }
 
     /// Counts the places of `count` values, for as long as the run lasts.
@@ -349,10 +367,12 @@ impl<'a> Run<'a> {
     }
 
     fn list(&self, items: &'a [Expr]) -> Given<'a> {
-        self.budget.make_places(items.len())?;
-        let made: Result<Vec<Value<'a>>, Failed> =
-            items.iter().map(|item| self.eval(item)).collect();
-        self.budget.list(items.len(), made?)
+        self.budget.make(TEXT + PLACE * items.len())?;
+        let mut made = Vec::with_capacity(items.len());
+        for item in items {
+            made.push(self.eval(item)?);
+        }
+        Ok(Value::List(List::Made(made.into())))
     }
 
     fn map(&self, entries: &'a [(Expr, Expr)]) -> Given<'a> {

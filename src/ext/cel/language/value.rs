@@ -37,7 +37,8 @@ pub(crate) enum Text<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum List<'a> {
     Foreign(&'a (dyn Elements + 'a)),
-    Made(Rc<[Value<'a>]>),
+    /// As it was built: a large list is not copied.
+    Made(Rc<Vec<Value<'a>>>),
 }
 
 #[derive(Debug, Clone)]
