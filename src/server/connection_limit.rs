@@ -22,8 +22,11 @@ use crate::upstream::budget::{self, Memory};
 /// How long to wait for a place before checking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
-/// others. Without it, clients that are accepted together would be closed before their requests are read.
+/// others.
 const GRACE: u64 = 100;
+/// The same while there is no other connection to close. Clients that are accepted together must not be closed for each
+/// other before their requests are read.
+const GRACE_NEW: u64 = 20;
 /// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a
 /// retry. Before this time its connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
@@ -100,8 +103,9 @@ impl ConnectionState {
             1
         } else if silent >= GRACE {
             0
+        } else if silent >= GRACE_NEW {
+            3
         } else {
-            // Its request may already be in the socket.
             return None;
         };
         Some((class, since))
@@ -374,136 +378,4 @@ impl Drop for ConnectionSlot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn is_needed(place: &ConnectionSlot) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), place.is_needed())
-            .await
-            .is_ok()
-    }
-
-    #[tokio::test]
-    async fn the_longest_waiting_connection_is_closed_first() {
-        let limit = ConnectionLimit::new(3, 100);
-        let (first, second, working) = (
-            limit.place().await,
-            limit.place().await,
-            limit.place().await,
-        );
-        second.waits_for_client();
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        first.waits_for_client();
-        limit.make_room();
-        assert!(!is_needed(&second).await, "its request may have arrived");
-        let newcomer = {
-            let limit = Arc::clone(&limit);
-            tokio::spawn(async move { limit.place().await })
-        };
-        second.is_needed().await;
-        assert!(!is_needed(&first).await && !is_needed(&working).await);
-        drop(second);
-        drop(newcomer.await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_never_sent_anything_is_closed_before_one_that_did() {
-        let limit = ConnectionLimit::new(2, 100);
-        let (asked, silent) = (limit.place().await, limit.place().await);
-        asked.sent_head();
-        asked.waits_for_client();
-        silent.waits_for_client();
-        tokio::time::sleep(Duration::from_millis(GRACE + 5)).await;
-        limit.make_room();
-        assert!(is_needed(&silent).await && !is_needed(&asked).await);
-        // Even if its request arrives now, its response must be the last one.
-        silent.sent_head();
-        assert!(silent.must_close() && !asked.must_close());
-    }
-
-    #[tokio::test]
-    async fn what_has_arrived_is_read_before_a_connection_is_closed() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut accepted, _) = listener.accept().await.unwrap();
-        client.write_all(b"GET").await.unwrap();
-        let limit = ConnectionLimit::new(1, 100);
-        let place = limit.place().await;
-        place.state.as_ref().unwrap().1.ask_to_close();
-        let mut byte = [0];
-        let is_read = tokio::select! {
-            biased;
-            read = accepted.read(&mut byte) => read.unwrap() == 1,
-            () = place.is_needed() => false,
-        };
-        assert!(is_read);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_stops_within_a_request_is_disconnected_after_a_while() {
-        const TIMEOUT: Duration = Duration::from_millis(40);
-        let limit = ConnectionLimit::new(2, 100);
-        let (stalled, moving) = (limit.place().await, limit.place().await);
-        let (mut first, mut second) = (stalled.watch().unwrap(), moving.watch().unwrap());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending());
-        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
-        limit.make_room();
-        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending(), "at once");
-        tokio::time::sleep(TIMEOUT * 2).await;
-        second.moved();
-        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
-        assert!(
-            first.poll_stalled(&mut cx, TIMEOUT).is_pending(),
-            "nobody asked"
-        );
-        limit.make_room();
-        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_ready());
-        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
-    }
-
-    #[tokio::test]
-    async fn a_long_queue_behind_quiet_clients_moves_on() {
-        let limit = ConnectionLimit::new(2, 100);
-        let began = Instant::now();
-        let mut clients = Vec::new();
-        // With a second for each pair of places this would take 20 s.
-        for _ in 0..40 {
-            let place = limit.place().await;
-            place.sent_head();
-            place.waits_for_client();
-            clients.push(tokio::spawn(async move { place.is_needed().await }));
-        }
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(10), "{took:?}");
-        // The first clients keep their connections for a while: they may be about to send the next request.
-        assert!(took > Duration::from_millis(400), "{took:?}");
-        for (waited, least) in [(0, 1000), (500, 500), (1000, 20), (9999, 20)] {
-            assert_eq!(shortened(GRACE_BETWEEN, waited, MIN_BETWEEN), least);
-        }
-    }
-
-    #[tokio::test]
-    async fn while_all_are_busy_a_new_connection_waits_for_the_first_that_ends() {
-        let limit = ConnectionLimit::new(1, 100);
-        let place = limit.place().await;
-        let early = tokio::time::timeout(Duration::from_millis(120), limit.place()).await;
-        assert!(early.is_err());
-        assert!(!is_needed(&place).await);
-        drop(place);
-        limit.place().await;
-        assert_eq!(limit.taken.load(Ordering::Relaxed), 0);
-        assert!(limit.connections().is_empty());
-    }
-
-    #[tokio::test]
-    async fn if_another_limit_is_lower_no_connection_is_closed() {
-        let limit = ConnectionLimit::new(100, 50);
-        let place = limit.place().await;
-        place.waits_for_client();
-        limit.make_room();
-        assert!(!is_needed(&place).await);
-    }
-}
+mod tests;
