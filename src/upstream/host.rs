@@ -128,7 +128,6 @@ impl Host {
         }
     }
 
-    /// Its state, if it has one.
     pub(super) fn health(&self) -> Option<&HostHealth> {
         self.resilience.as_ref()?.health.as_deref()
     }
@@ -268,14 +267,11 @@ impl Place {
 
     fn fails(&self, reason: &str) {
         if self.usage.fails() {
-            log::warn!(
-                "[HOST: {}] Fails, and is left out while another host responds: {reason}",
-                self.origin()
-            );
+            let text = "Fails, and is left out while another host responds";
+            log::warn!("[HOST: {}] {text}: {reason}", self.origin());
         }
     }
 
-    /// `scheme://host:port`.
     fn origin(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}", self.address())
