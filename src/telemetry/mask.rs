@@ -18,8 +18,9 @@ pub(crate) use known::KnownSecrets;
 /// The text that replaces a value.
 pub(super) const MASK: &str = "***";
 
-/// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 37] = [
+/// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`. So does
+/// one with the plural: `tokens`.
+const SECRET_ENDINGS: [&str; 39] = [
     "token",
     "authorization",
     "secret",
@@ -57,15 +58,18 @@ const SECRET_ENDINGS: [&str; 37] = [
     "clientkey",
     "functionskey",
     "devicecode",
+    "usercode",
+    "cookie",
 ];
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 14] = [
+const SECRET_NAMES: [&str; 15] = [
     "key",
     "auth",
     "bearer",
     "sig",
+    "sign",
     "pass",
     "pwd",
     "code",
@@ -438,7 +442,10 @@ fn letters(name: &str) -> impl Iterator<Item = u8> {
 
 /// Whether the letters of `name` end with `word`, or equal it if `whole` is set.
 fn ends_with(name: &str, word: &str, whole: bool) -> bool {
-    let mut letters = letters(name);
+    let mut letters = letters(name).peekable();
+    if !whole && !word.ends_with('s') {
+        let _ = letters.next_if_eq(&b's');
+    }
     word.bytes().rev().all(|byte| letters.next() == Some(byte))
         && (!whole || letters.next().is_none())
 }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::telemetry::mask::{MASK, is_credential};
+use crate::telemetry::mask::{MASK, is_credential, is_secret};
+
+/// Of a value that is longer, only the start is compared: a long text may have been cut.
+const MAX_START: usize = 64;
 
 /// Values in a `url_pattern` that must not be shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,12 +14,18 @@ pub struct UrlSecrets {
     names: Box<[Box<str>]>,
     /// Parts of a pattern that came from the environment or from a file.
     parts: Box<[Box<str>]>,
+    /// The segments of the path with a placeholder whose name is that of a credential: `{resp0_access_token}`.
+    segments: Box<[usize]>,
+    /// The number of all segments.
+    length: usize,
+    /// The starts of such segments in a target.
+    starts: Box<[Box<str>]>,
 }
 
 impl UrlSecrets {
     /// The configured values of query parameters: those of credentials, and all longer ones, whose meaning only the
     /// backend knows. Words of up to five letters and digits are not secrets. Of the path, the segments that look like
-    /// a key.
+    /// a key. The segments and parameters with placeholders that are named like a credential count, too.
     pub fn of(pattern: &str) -> UrlSecrets {
         let (path, query) = pattern.split_once('?').unwrap_or((pattern, ""));
         let names = query
@@ -27,7 +36,35 @@ impl UrlSecrets {
         UrlSecrets {
             names: names.collect(),
             parts: keys_in(path).map(Box::from).collect(),
+            segments: path
+                .split('/')
+                .enumerate()
+                .filter(|(_, segment)| has_secret_placeholder(segment))
+                .map(|(index, _)| index)
+                .collect(),
+            length: path.split('/').count(),
+            starts: Box::default(),
         }
+    }
+
+    /// The same for texts with this target, which was made from the pattern. `None` if its path has no further secrets.
+    pub fn in_target(&self, target: &str) -> Option<Box<UrlSecrets>> {
+        let first = self.segments.first()?;
+        let path = target.split('?').next().unwrap_or_default();
+        // A value may have slashes.
+        let is_same = path.split('/').count() == self.length;
+        let is_secret = |index: &usize| match is_same {
+            true => self.segments.contains(index),
+            false => index >= first,
+        };
+        let secret = path.split('/').enumerate();
+        let secret = secret.filter(|(index, segment)| is_secret(index) && !segment.is_empty());
+        let starts = secret
+            .map(|(_, segment)| Box::from(&segment[..segment.floor_char_boundary(MAX_START)]));
+        Some(Box::new(UrlSecrets {
+            starts: starts.collect(),
+            ..self.clone()
+        }))
     }
 
     /// The same for a pattern of which any part may be secret.
@@ -50,6 +87,11 @@ impl UrlSecrets {
         for part in &self.parts {
             if text.contains(&**part) {
                 text = Cow::Owned(text.replace(&**part, "[redacted]"));
+            }
+        }
+        for start in &self.starts {
+            if let Some(cleaned) = without_segment(&text, start) {
+                text = Cow::Owned(cleaned);
             }
         }
         for name in &self.names {
@@ -133,7 +175,40 @@ fn is_base64url(text: &str) -> bool {
 fn is_hidden(name: &str, value: &str) -> bool {
     let is_placeholder = value.starts_with('{') && value.find('}') == Some(value.len() - 1);
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    !is_placeholder && (is_credential(name, value) || (value.len() > 5 && !is_number))
+    has_secret_placeholder(value)
+        || !is_placeholder && (is_credential(name, value) || (value.len() > 5 && !is_number))
+}
+
+/// Whether a part of a pattern has a placeholder whose name says that its value is a credential: `{resp0_o.password}`,
+/// `{JWT.key}`.
+fn has_secret_placeholder(part: &str) -> bool {
+    let mut names = part.split(['{', '}']).skip(1).step_by(2);
+    names.any(|name| {
+        let response = name
+            .strip_prefix("resp")
+            .and_then(|rest| rest.split_once('_'));
+        let path = response.map_or(name, |(_, path)| path);
+        path.rsplit('.').next().is_some_and(is_secret)
+    })
+}
+
+/// `text` without the segments that begin with `start`. `None` if there are none.
+fn without_segment(text: &str, start: &str) -> Option<String> {
+    let ends = |c: char| matches!(c, '/' | '?' | '#' | '"' | '\'') || c.is_whitespace();
+    let wanted = format!("/{start}");
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(&wanted) {
+        let (before, segment) = rest.split_at(at + 1);
+        out.push_str(before);
+        out.push_str("[redacted]");
+        rest = segment.find(ends).map_or("", |end| &segment[end..]);
+    }
+    if out.is_empty() {
+        return None;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 /// `text` with the values of `name` replaced wherever it follows `?` or `&`. `None` if it does not occur.
@@ -250,6 +325,50 @@ mod tests {
             hidden.clean(error),
             "Get \"http://h/[redacted]/send5\": EOF"
         );
+    }
+
+    #[test]
+    fn values_of_placeholders_with_the_name_of_a_credential_are_hidden() {
+        for (pattern, target, shown) in [
+            (
+                "/e?t={resp0_access_token}&b={id}",
+                "/e?t=abc&b=1",
+                "/e?t=***&b=1",
+            ),
+            ("/e?x={resp0_o.password}", "/e?x=abc", "/e?x=***"),
+            ("/e?x=a{resp12_key}b", "/e?x=aabcb", "/e?x=***"),
+            ("/e?x={input_headers.X-Api-Key}", "/e?x=abc", "/e?x=***"),
+            (
+                "/bot{resp0_access_token}/send",
+                "/botabc/send",
+                "/[redacted]/send",
+            ),
+            ("/e/{resp0_access_token}", "/e/abc", "/e/[redacted]"),
+            (
+                "/{token}/{id}/x",
+                "/a/b/c/x",
+                "/[redacted]/[redacted]/[redacted]/[redacted]",
+            ),
+            (
+                "/e/{resp0_id}?a={resp0_keyword}",
+                "/e/abc?a=b",
+                "/e/abc?a=b",
+            ),
+        ] {
+            let hidden = UrlSecrets::of(pattern);
+            let text = format!("Get \"http://host{target}\": EOF");
+            let of_target = hidden.in_target(target);
+            let cleaned = of_target.as_deref().unwrap_or(&hidden).clean(&text);
+            assert_eq!(
+                cleaned,
+                format!("Get \"http://host{shown}\": EOF"),
+                "{pattern}"
+            );
+        }
+        let target = format!("/{}", "abc".repeat(100));
+        let hidden = UrlSecrets::of("/{token}").in_target(&target).unwrap();
+        let text = format!("http://h{}… (9 bytes more)", &target[..200]);
+        assert_eq!(hidden.clean(&text), "http://h/[redacted] (9 bytes more)");
     }
 
     #[test]

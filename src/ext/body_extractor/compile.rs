@@ -10,6 +10,7 @@ use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::jmespath::Expression;
+use crate::telemetry::mask::{add_secret_name, is_secret};
 
 /// Fields that the gateway or the connection decides.
 const REFUSED: &[&str] = &[
@@ -122,7 +123,14 @@ fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
     let written = block.required("target")?;
     let target = match block.choice("type")? {
         "header" => Target::Header(header(&written, block)?),
-        _ => Target::Query(written.into()),
+        _ => {
+            // The value is as secret as the member of the body that it comes from.
+            let member = block.required("expression")?;
+            if is_secret(&member) {
+                add_secret_name(&written);
+            }
+            Target::Query(written.into())
+        }
     };
     if early
         && on_conflict == OnConflict::Append

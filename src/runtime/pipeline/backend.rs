@@ -202,6 +202,8 @@ async fn guarded<C: Transport>(
     limit: &TimeLimit,
 ) -> Result<Part, Failure> {
     let mut guard = BackendSteps::enter(&backend.steps, limit)?;
+    let hidden = backend.url.hidden();
+    let of_target = hidden.in_target(&prepared.out.target);
     let result = match prepared.seed {
         // Boxed, so that calls without steps do not pay for the state of steps.
         Some(_) => {
@@ -210,7 +212,7 @@ async fn guarded<C: Transport>(
         }
         None => plain(transport, most_bytes, backend, prepared.out, limit).await,
     }
-    .map_err(|failure| failure.hiding(backend.url.hidden()));
+    .map_err(|failure| failure.hiding(of_target.as_deref().unwrap_or(hidden)));
     match &result {
         Ok(part) => {
             let outcome = if part.complete {
