@@ -72,6 +72,13 @@ impl AccessLog {
         if !self.is_sampled(event) {
             return;
         }
+        match event.is_long() {
+            false => self.write(event),
+            true => event.with_cut_texts(|event| self.write(event)),
+        }
+    }
+
+    fn write(&self, event: &AccessEvent<'_>) {
         let mut line = Vec::with_capacity(160);
         if let Destination::Syslog { facility, tag } = &self.settings.destination {
             syslog::push_header(*facility, Severity::Info, tag, event.since_1970, &mut line);

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 
 use log::Record;
 
+use crate::telemetry::sanitize::{MAX_MESSAGE, cut_arguments};
+
 thread_local! {
     static HELD: RefCell<Option<Vec<DeferredLine>>> = const { RefCell::new(None) };
 }
@@ -44,7 +46,7 @@ pub(super) fn keep(record: &Record<'_>) -> bool {
         lines.push(DeferredLine {
             level: record.level(),
             target: record.target().to_owned(),
-            message: record.args().to_string(),
+            message: cut_arguments(*record.args(), MAX_MESSAGE),
             file: record.file().unwrap_or("?").to_owned(),
             line: record.line().unwrap_or(0),
         });

@@ -12,6 +12,7 @@ use crate::telemetry::deferred::{self, DeferredLine};
 use crate::telemetry::format::{Event, Format, Level};
 use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::mask::{masked_text, scrubbed};
+use crate::telemetry::sanitize::{MAX_MESSAGE, cut_arguments};
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 use crate::telemetry::{observe, request_id, timestamp};
@@ -196,16 +197,16 @@ impl Logger {
     fn record(&self, record: &Record<'_>) {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
-        let now = timestamp::now();
-        let mut message = if is_ours(record.target()) {
+        let text = cut_arguments(*record.args(), MAX_MESSAGE);
+        let shown = match is_ours(record.target()) {
             // An error of a script may quote a query.
-            masked_text(&record.args().to_string()).into_owned()
-        } else {
+            true => masked_text(&text),
             // Libraries quote requests without knowing which parts are secret.
-            scrubbed(&record.args().to_string()).into_owned()
+            false => scrubbed(&text),
         };
+        let mut message = shown.into_owned();
         if level >= Level::Warning {
-            match self.repeats.admit(file, line, now.as_secs()) {
+            match self.repeats.admit(file, line, timestamp::now().as_secs()) {
                 Admission::No => return,
                 Admission::Yes(0) => {}
                 Admission::Yes(left_out) => {
@@ -215,7 +216,7 @@ impl Logger {
         }
         let request_id = request_id::current();
         self.active.load().write(&Event {
-            since_1970: now,
+            since_1970: timestamp::now(),
             level,
             message: &message,
             file,

@@ -1,10 +1,63 @@
 //! Untrusted texts in log lines: they must not end a line or move a cursor.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 
 pub(crate) use crate::telemetry::mask::{masked, masked_text, push_query, without_password};
+
+/// The most bytes of a message or an error that a log line shows. Escapes can make the line longer.
+pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
+/// The most bytes of a value that a log line, an error or a span shows: a URL, a path, a query, a header, a claim.
+pub(crate) const MAX_VALUE: usize = 8 * 1024;
+
+/// `text` up to `most` bytes, and how much is missing.
+pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(cut_arguments(format_args!("{text}"), most))
+    }
+}
+
+/// The text of `arguments` up to `most` bytes, and how much is missing. The rest is never copied.
+pub(crate) fn cut_arguments(arguments: fmt::Arguments<'_>, most: usize) -> String {
+    let mut start = Start {
+        text: String::new(),
+        most,
+        missing: 0,
+    };
+    // A text that fails to be written ends here.
+    let _ = fmt::write(&mut start, arguments);
+    if start.missing > 0 {
+        let _ = fmt::Write::write_fmt(
+            &mut start.text,
+            format_args!("… ({} bytes more)", start.missing),
+        );
+    }
+    start.text
+}
+
+/// The start of a text.
+struct Start {
+    text: String,
+    most: usize,
+    missing: usize,
+}
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = match self.missing {
+            0 => self.most.saturating_sub(self.text.len()),
+            _ => 0,
+        };
+        let (shown, rest) = part.split_at(part.floor_char_boundary(room));
+        self.text.push_str(shown);
+        self.missing += rest.len();
+        Ok(())
+    }
+}
 
 /// Appends `text` with control characters written as `\n` or `\x1b`.
 pub(crate) fn push_escaped(text: &str, out: &mut Vec<u8>) {
@@ -166,6 +219,17 @@ mod tests {
         let mut out = Vec::new();
         push(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "abc… (1 bytes more)");
+        assert_eq!(cut("aäb", 2), "a… (3 bytes more)");
+        let (long, short) = ("x".repeat(9), "y");
+        let text = cut_arguments(format_args!("{short}{long}{short}"), 4);
+        assert_eq!(text, "yxxx… (7 bytes more)");
+        assert_eq!(cut_arguments(format_args!("{short}{short}"), 2), "yy");
     }
 
     #[test]

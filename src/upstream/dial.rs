@@ -39,8 +39,7 @@ impl HostSet {
         (method, target): (&Method, &str),
         (pick, trip): (Pick<'_>, &mut Option<Box<RoundTrip>>),
     ) -> Result<Connected, CallError> {
-        let named =
-            |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
+        let named = |error: CallError, host: &Host| error.of(method, (&host.url, target));
         self.connect_any(hosts, Way::Pooled, (pick, trip), named)
             .await
     }

@@ -9,7 +9,7 @@ use pingora_core::{Error, ErrorType};
 use super::budget::Full;
 use super::handshake_error;
 use crate::telemetry::observe::{ErrorType as Observed, Wait};
-use crate::telemetry::sanitize::masked;
+use crate::telemetry::sanitize::{MAX_VALUE, cut_arguments, masked};
 
 /// Why a call gave no response.
 ///
@@ -17,7 +17,7 @@ use crate::telemetry::sanitize::masked;
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct CallError {
     pub kind: CallErrorKind,
-    /// The method and full URL of the call. `None` if KrakenD's message contains neither.
+    /// The method and the URL of the call, which is cut if it is long. `None` if KrakenD's message contains neither.
     pub call: Option<Box<(Method, String)>>,
     pub text: Cow<'static, str>,
 }
@@ -106,7 +106,8 @@ impl CallError {
     }
 
     /// Prepends the method and the URL, as KrakenD does for all errors before the body.
-    pub(super) fn of(mut self, method: &Method, url: String) -> CallError {
+    pub(super) fn of(mut self, method: &Method, (host, target): (&str, &str)) -> CallError {
+        let url = cut_arguments(format_args!("{host}{target}"), MAX_VALUE);
         self.call = Some(Box::new((method.clone(), url)));
         self
     }
@@ -285,11 +286,17 @@ mod tests {
 
     #[test]
     fn a_token_in_the_query_is_not_logged() {
-        let url = "http://h:1/x?a=b&access_token=secret".to_owned();
+        let url = ("http://h:1", "/x?a=b&access_token=secret");
         let text = CallError::truncated().of(&Method::GET, url).to_string();
         assert_eq!(
             text,
             "Get \"http://h:1/x?a=b&access_token=***\": unexpected EOF"
         );
+        let target = format!("/{}", "x".repeat(1_000_000));
+        let text = CallError::truncated()
+            .of(&Method::GET, ("http://h", &target))
+            .to_string();
+        assert!(text.ends_with("x… (991817 bytes more)\": unexpected EOF"));
+        assert!(text.len() < MAX_VALUE + 100);
     }
 }

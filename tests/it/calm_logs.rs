@@ -174,6 +174,44 @@ fn a_host_that_is_left_out_is_logged_once_with_the_reason() {
 }
 
 #[test]
+fn a_credential_of_an_earlier_response_is_in_no_error() {
+    const SECRET: &str = "s3cr3tLEAK9z8y7x6w5v";
+    let body =
+        json!({ "access_token": SECRET, "o": { "password": SECRET }, "s": "x".repeat(100_000) });
+    let route =
+        json!([{ "headers": { "Content-Type": "application/json" }, "body": body.to_string() }]);
+    let stub = Stub::with(&route.to_string());
+    let closed = format!("http://127.0.0.1:{}", ports::free());
+    let patterns = [
+        ("/e?t={resp0_access_token}", "/e?t=***"),
+        ("/e?x={resp0_o.password}", "/e?x=***"),
+        ("/bot{resp0_access_token}/send", "/[redacted]/send"),
+        ("/long/{resp0_s}", "bytes more)"),
+    ];
+    let endpoints: Vec<Value> = patterns
+        .iter()
+        .enumerate()
+        .map(|(index, (pattern, _))| {
+            json!({
+                "endpoint": format!("/{index}"), "extra_config": { "proxy": { "sequential": true } },
+                "backend": [backend(&stub.url(), "/a", json!({})), backend(&closed, pattern, json!({}))]
+            })
+        })
+        .collect();
+    let gateway = Gateway::start(&json!({ "version": 3, "endpoints": endpoints }).to_string());
+    for (index, (_, shown)) in patterns.iter().enumerate() {
+        let before = gateway.mark();
+        assert_eq!(gateway.get(&format!("/{index}")).status, 200);
+        eventually("the error", LIMIT, || {
+            gateway.output_since(before).contains(shown)
+        });
+    }
+    assert!(!gateway.output().contains(SECRET), "{}", gateway.output());
+    let longest = gateway.output().lines().map(str::len).max();
+    assert!(longest < Some(20_000), "{longest:?}");
+}
+
+#[test]
 fn a_key_source_that_works_again_is_logged_once() {
     let good = Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": "{}"}]"#);
     let port = ports::free();

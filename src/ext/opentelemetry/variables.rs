@@ -10,8 +10,8 @@ const NUMBERS: [(&str, u64, &str); 7] = [
     ("OTEL_BSP_MAX_QUEUE_SIZE", 1, "2048"),
     ("OTEL_METRIC_EXPORT_INTERVAL", 1, "the usual period"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", 1, "10000"),
-    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "no limit"),
-    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "no limit"),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "8192"),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, "8192"),
 ];
 
 /// Words, the known ones, and what applies in place of another one.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::telemetry::sanitize::{MAX_MESSAGE, MAX_VALUE, cut};
 use crate::telemetry::trace::{SpanId, TraceId};
 
 /// A finished request.
@@ -55,11 +56,49 @@ impl AccessEvent<'_> {
     /// A claim of the token, as text.
     pub(super) fn claim(&self, name: &str) -> Option<String> {
         let value = self.claims?.get(name)?;
-        Some(
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
-        )
+        Some(match value.as_str() {
+            Some(text) => cut(text, MAX_VALUE).into_owned(),
+            None => cut(&value.to_string(), MAX_VALUE).into_owned(),
+        })
+    }
+
+    /// Whether a text is longer than what a line shows of it.
+    pub(super) fn is_long(&self) -> bool {
+        let texts = [
+            Some(self.path),
+            Some(self.method),
+            self.query,
+            self.host,
+            self.upstream,
+            self.user_agent.as_deref(),
+        ];
+        texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.len() > MAX_VALUE)
+            || self.errors.iter().any(|error| error.len() > MAX_MESSAGE)
+    }
+
+    /// Passes on the event with the start of each text.
+    pub(super) fn with_cut_texts(&self, write: impl FnOnce(&AccessEvent<'_>)) {
+        let shown = |text| cut(text, MAX_VALUE);
+        let (path, method) = (shown(self.path), shown(self.method));
+        let (query, host) = (self.query.map(shown), self.host.map(shown));
+        let upstream = self.upstream.map(shown);
+        let errors = self.errors.iter();
+        let errors: Vec<Cow<'static, str>> = errors
+            .map(|error| Cow::Owned(cut(error, MAX_MESSAGE).into_owned()))
+            .collect();
+        write(&AccessEvent {
+            path: &path,
+            method: &method,
+            query: query.as_deref(),
+            host: host.as_deref(),
+            upstream: upstream.as_deref(),
+            user_agent: self.user_agent.as_deref().map(shown),
+            errors: &errors,
+            ..*self
+        });
     }
 
     /// An event of which only the time is known.

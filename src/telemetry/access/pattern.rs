@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{AccessEvent, Query};
 use crate::telemetry::mask::{masked_path, shown_header};
-use crate::telemetry::sanitize::{is_printable, push_json, push_query, push_unprintable};
+use crate::telemetry::sanitize::{
+    MAX_VALUE, cut, is_printable, push_json, push_query, push_unprintable,
+};
 use crate::telemetry::timestamp::GoLayout;
 
 /// A line as the file wants it.
@@ -214,7 +216,9 @@ impl Variable {
             }
             Variable::Header(name) => {
                 let value = String::from_utf8_lossy(event.headers?.get(&**name)?.as_bytes());
-                shown_header(name, &value).into_owned().into()
+                shown_header(name, &cut(&value, MAX_VALUE))
+                    .into_owned()
+                    .into()
             }
             Variable::Claim(name) => event.claim(name)?.into(),
             Variable::RequestId => event.request_id?.into(),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::telemetry::timestamp;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 const WHEN: Duration = Duration::from_millis(1_795_472_528_000);
@@ -74,6 +75,39 @@ fn the_path_is_decoded_and_tokens_are_not_shown() {
     let expected = r#"GET      "/a \"b\n?x=%20&access_token=***""#;
     assert!(line.trim_end().ends_with(expected), "{line}");
     assert_eq!(line.lines().count(), 1);
+}
+
+#[test]
+fn long_texts_are_cut() {
+    let path = format!("/{}", "a".repeat(1_000_000));
+    let query = format!("token={}", "s".repeat(1_000_000));
+    let errors = [Cow::Owned("e".repeat(5_000_000))];
+    let event = AccessEvent {
+        user_agent: Some(Cow::Borrowed(&path)),
+        errors: &errors,
+        ..event(&path, Some(&query))
+    };
+    assert!(event.is_long());
+    let shown = |format: AccessFormat| {
+        let settings = Settings {
+            format,
+            ..Settings::default()
+        };
+        let mut line = Vec::new();
+        event.with_cut_texts(|event| match &settings.format {
+            AccessFormat::Json => push_object(event, &settings, &mut line),
+            _ => push_gin(event, Query::Keep, &mut line),
+        });
+        String::from_utf8(line).unwrap()
+    };
+    let gin = shown(AccessFormat::Gin);
+    assert!(gin.contains("a… (991809 bytes more)?token=***"));
+    assert!(gin.ends_with("e… (4983616 bytes more)\n"));
+    let json = shown(AccessFormat::Json);
+    assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    for line in gin.lines().chain(json.lines()) {
+        assert!(line.len() < 50_000, "{}", line.len());
+    }
 }
 
 #[test]

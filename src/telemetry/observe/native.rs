@@ -85,6 +85,9 @@ pub(super) struct HostSeries {
     retries: Arc<Counter>,
 }
 
+/// The longest host that is a label.
+const LONGEST_HOST: usize = 1024;
+
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The class of a status; 0 without a response.
@@ -139,6 +142,10 @@ impl BackendObserver {
     ) {
         let Some(native) = &self.native else { return };
         let class = class(status);
+        // The name of a host has at most 255 letters, but a redirect may lead to a longer text.
+        let is_long = host.is_some_and(|host| host.len() > LONGEST_HOST);
+        let others = is_long.then(|| Arc::from(OTHER_HOSTS));
+        let host = others.as_ref().or(host);
         let is_ours = |key: &(Arc<str>, usize)| key.1 == class && is_host(&key.0, host);
         let own = || host.cloned().unwrap_or_default();
         let others = || Arc::from(OTHER_HOSTS);

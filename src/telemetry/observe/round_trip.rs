@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::call::CallContext;
 use super::request::{agent, header_attributes};
 use super::{CURRENT, ErrorType, Parts, Wait, status_error};
+use crate::telemetry::sanitize::{MAX_VALUE, cut};
 use crate::telemetry::trace::context::Outbound;
 use crate::telemetry::trace::{Attribute, SpanId, Value};
 
@@ -60,7 +61,7 @@ impl RoundTrip {
         Some(Box::new(RoundTrip::of(
             under,
             method.clone(),
-            target.to_owned(),
+            cut(target, MAX_VALUE).into_owned(),
         )))
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::telemetry::otlp::Own;
+use crate::telemetry::sanitize::MAX_VALUE;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::{Attribute, Span};
 use sender::Sender;
@@ -201,9 +202,7 @@ impl Exporter {
     /// Queues a span. It is dropped and counted if the worker is too slow.
     pub fn push(&self, mut span: Box<Span>) {
         let Some(queue) = &self.spans else { return };
-        if let Some(most) = self.longest_value {
-            span.shorten(most);
-        }
+        span.shorten(self.longest_value.unwrap_or(MAX_VALUE));
         let size = span.size();
         let before = self.counts.bytes.fetch_add(size, Ordering::Relaxed);
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);

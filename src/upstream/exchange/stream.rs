@@ -454,7 +454,7 @@ impl Exchange<'_> {
         if requests >= redirect::MAX_REQUESTS {
             let text = format!("stopped after {} redirects", redirect::MAX_REQUESTS);
             let error = CallError::new(CallErrorKind::Redirects, text);
-            return Err(error.of(&next.method, next.target));
+            return Err(error.of(&next.method, ("", &next.target)));
         }
         let anonymous = self.client.anonymous();
         // Data that a backend sends only to clients with a certificate must not be sent in clear text.
@@ -480,8 +480,8 @@ impl Exchange<'_> {
 
     /// Prepends method and URL of this call to an error.
     pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
-        let url = self.host().map_or("", |host| &host.url);
-        error.of(&self.head.method, format!("{url}{}", self.head.target))
+        let host = self.host().map_or("", |host| &host.url);
+        error.of(&self.head.method, (host, &self.head.target))
     }
 
     pub(super) fn host(&self) -> Option<&Host> {

@@ -176,8 +176,8 @@ impl<'a> Work<'_, 'a> {
         let text = "net/http: timeout awaiting response headers";
         let error = CallError::new(CallErrorKind::Late(wait.unwrap_or(Wait::Header)), text);
         let set = self.call.elsewhere.as_deref().unwrap_or(self.set);
-        let url = format!("{}{}", set.name(), self.call.out.target);
-        error.of(&self.call.out.method, url)
+        let out = &self.call.out;
+        error.of(&out.method, (set.name(), &out.target))
     }
 
     /// Makes the call again while the first one waits. The first good response wins, and the others are dropped.
