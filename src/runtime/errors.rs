@@ -167,11 +167,18 @@ impl ErrorBodies {
     }
 }
 
-/// The text of a response, unless it only repeats the status (`404 page not found`).
+/// The longest text that becomes a detail, in bytes. It may be the body of a backend.
+const MAX_DETAIL: usize = 16 * 1024;
+
+/// The text of a response, unless it only repeats the status (`404 page not found`). A long one is cut.
 fn detail(body: &[u8], status: u16) -> &str {
     let text = std::str::from_utf8(body).unwrap_or_default().trim();
     let number = text.split(' ').next().and_then(|word| word.parse().ok());
-    if number == Some(status) { "" } else { text }
+    if number == Some(status) {
+        return "";
+    }
+    text.get(..text.floor_char_boundary(MAX_DETAIL))
+        .unwrap_or(text)
 }
 
 fn title(status: StatusCode) -> &'static str {

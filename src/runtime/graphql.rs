@@ -8,11 +8,11 @@ use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::failure::Failure;
-use super::json::{self, Count, Object, Out, Style, Value, write, write_string};
+use super::json::{self, Object, Out, Style, Unmade, Value, write, write_string};
 use super::request::Params;
 use super::template::escape;
 use crate::upstream::Outgoing;
-use crate::upstream::budget::Charge;
+use crate::upstream::budget::Full;
 
 /// Everything outside the unreserved characters of RFC 3986 §2.3.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -86,7 +86,9 @@ impl GraphQl {
             fixed: None,
         };
         if is_fixed {
-            graphql.fixed = Some(graphql.written(&graphql.configured(&Params::default())));
+            // Without memory now, it is made for each request.
+            let written = graphql.written(&graphql.configured(&Params::default()));
+            graphql.fixed = written.ok();
         }
         graphql
     }
@@ -96,10 +98,14 @@ impl GraphQl {
     /// # Errors
     /// For a mutation, the client's body is not a JSON object.
     pub fn apply(&self, out: &mut Outgoing, params: &Params) -> Result<(), Failure> {
-        let (written, charge) = match (&self.fixed, self.operation) {
-            (Some(fixed), _) => (fixed.clone(), Charge::default()),
-            (None, Operation::Query) => self.made(&self.configured(params))?,
-            (None, Operation::Mutation) => self.made(&self.of_client(&out.body, params)?)?,
+        let written = match (&self.fixed, self.operation) {
+            (Some(fixed), _) => fixed.clone(),
+            (None, Operation::Query) => self.written(&self.configured(params))?,
+            (None, Operation::Mutation) => {
+                // Variables are written from a tree.
+                let _held = json::charge(&out.body).map_err(|Full| Failure::full())?;
+                self.written(&self.of_client(&out.body, params)?)?
+            }
         };
         if self.by_get {
             out.method = Method::GET;
@@ -108,6 +114,8 @@ impl GraphQl {
             out.headers.remove(CONTENT_LENGTH);
             let mark = if out.target.contains('?') { '&' } else { '?' };
             let query = String::from_utf8_lossy(&written);
+            let size = 2 * (out.target.len() + query.len());
+            let _held = json::charge_bytes(size).map_err(|Full| Failure::full())?;
             out.target = format!("{}{mark}{query}", out.target).into();
             return Ok(());
         }
@@ -116,7 +124,7 @@ impl GraphQl {
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         out.headers
             .insert(CONTENT_LENGTH, HeaderValue::from(written.len()));
-        out.body = charge.hold(written);
+        out.body = written;
         Ok(())
     }
 
@@ -147,8 +155,6 @@ impl GraphQl {
         let reject = |error: json::Error| {
             Failure::bad_input(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         };
-        // They are written in the order of their names, from a tree.
-        let _held = json::charge(body).map_err(|_| Failure::full())?;
         let mut value = json::parse_whole(body).map_err(reject)?;
         let found = value.kind();
         let mut variables = match (value.as_object_mut(), found) {
@@ -167,83 +173,87 @@ impl GraphQl {
         Ok(variables)
     }
 
-    /// What is sent, and the charge for it: it may be several times as long as the body of the client.
-    fn made(&self, variables: &Object) -> Result<(Bytes, Charge), Failure> {
-        let mut length = Count::default();
-        write_object(&mut length, variables);
+    fn written(&self, variables: &Object) -> Result<Bytes, Failure> {
+        let names = variables.iter();
+        let sizes = names.map(|(name, value)| name.len() + 4 + json::size_hint(value));
+        let hint = 64 + self.query.len() + sizes.sum::<usize>();
+        let made = |Full| Failure::full();
         if !self.by_get {
-            let charge = json::charge_bytes(length.size()).map_err(|_| Failure::full())?;
-            return Ok((self.written(variables), charge));
+            return json::made(&Body(self, variables), hint).map_err(made);
         }
-        if length.size() > MOST_IN_QUERY {
+        let text = if variables.is_empty() {
+            Bytes::new()
+        } else {
+            json::made(variables, hint).map_err(made)?
+        };
+        if text.len() > MOST_IN_QUERY {
             return Err(Failure::bad_input(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("the variables of GraphQL have more than {MOST_IN_QUERY} bytes"),
             ));
         }
-        Ok((self.written(variables), Charge::default()))
-    }
-
-    fn written(&self, variables: &Object) -> Bytes {
-        if self.by_get {
-            self.pairs(variables)
-        } else {
-            self.body(variables)
-        }
-    }
-
-    /// `{"query":…,"operationName":…,"variables":{…}}`, where the last two are omitted if empty.
-    fn body(&self, variables: &Object) -> Bytes {
-        let mut length = Count::default();
-        write_object(&mut length, variables);
-        let mut out = Vec::with_capacity(64 + self.query.len() + length.size());
-        out.extend_from_slice(b"{\"query\":");
-        write_string(&mut out, &self.query);
-        if !self.operation_name.is_empty() {
-            out.extend_from_slice(b",\"operationName\":");
-            write_string(&mut out, &self.operation_name);
-        }
-        if !variables.is_empty() {
-            out.extend_from_slice(b",\"variables\":");
-            write_object(&mut out, variables);
-        }
-        out.push(b'}');
-        Bytes::from(out)
-    }
-
-    /// `query=…&operationName=…&variables=…`, encoded, where the last two are omitted if empty.
-    fn pairs(&self, variables: &Object) -> Bytes {
-        let mut json = Vec::new();
-        if !variables.is_empty() {
-            write_object(&mut json, variables);
-        }
-        let json = String::from_utf8_lossy(&json);
-        let mut out = String::from("query=");
-        out.extend(utf8_percent_encode(&self.query, QUERY_VALUE));
-        for (name, text) in [
-            ("&operationName=", &*self.operation_name),
-            ("&variables=", &*json),
-        ] {
-            if !text.is_empty() {
-                out.push_str(name);
-                out.extend(utf8_percent_encode(text, QUERY_VALUE));
-            }
-        }
-        Bytes::from(out)
+        let variables = String::from_utf8_lossy(&text);
+        json::made(&Pairs(self, &variables), hint).map_err(made)
     }
 }
 
-fn write_object(out: &mut impl Out, members: &Object) {
-    out.put(b"{");
-    for (at, (name, value)) in members.iter().enumerate() {
-        if at > 0 {
-            out.put(b",");
+/// `{"query":…,"operationName":…,"variables":{…}}`, where the last two are omitted if empty.
+struct Body<'g>(&'g GraphQl, &'g Object);
+
+impl Unmade for Body<'_> {
+    fn write(&self, out: &mut impl Out) {
+        let Body(graphql, variables) = self;
+        out.put(b"{\"query\":");
+        write_string(out, &graphql.query);
+        if !graphql.operation_name.is_empty() {
+            out.put(b",\"operationName\":");
+            write_string(out, &graphql.operation_name);
         }
-        write_string(out, name);
-        out.put(b":");
-        write(out, value, Style::Canonical);
+        if !variables.is_empty() {
+            out.put(b",\"variables\":");
+            Unmade::write(*variables, out);
+        }
+        out.put(b"}");
     }
-    out.put(b"}");
+}
+
+/// `query=…&operationName=…&variables=…`, encoded, where the last two are omitted if empty.
+struct Pairs<'g>(&'g GraphQl, &'g str);
+
+impl Unmade for Pairs<'_> {
+    fn write(&self, out: &mut impl Out) {
+        let Pairs(graphql, variables) = self;
+        let mut put = |name: &str, text: &str| {
+            out.put(name.as_bytes());
+            for piece in utf8_percent_encode(text, QUERY_VALUE) {
+                out.put(piece.as_bytes());
+            }
+        };
+        put("query=", &graphql.query);
+        for (name, text) in [
+            ("&operationName=", &*graphql.operation_name),
+            ("&variables=", variables),
+        ] {
+            if !text.is_empty() {
+                put(name, text);
+            }
+        }
+    }
+}
+
+impl Unmade for Object {
+    fn write(&self, out: &mut impl Out) {
+        out.put(b"{");
+        for (at, (name, value)) in self.iter().enumerate() {
+            if at > 0 {
+                out.put(b",");
+            }
+            write_string(out, name);
+            out.put(b":");
+            write(out, value, Style::Canonical);
+        }
+        out.put(b"}");
+    }
 }
 
 /// The value of the parameter `name`, where the case of the first letter is ignored.

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::jose::{Claims, SubjectToken};
 use crate::runtime::response::Fields;
+use crate::upstream::budget::Charge;
 use crate::upstream::resilience::AffinityKey;
 
 /// The head of a request as the client sent it, borrowed from the server's own structures.
@@ -138,6 +139,8 @@ pub struct Notes {
     pub rewritten: Option<Box<Rewritten>>,
     /// Steps that run after this was set see it in their [`Head`].
     pub seen: Option<Box<Seen>>,
+    /// The charge for what steps made of the request, besides what they hold themselves.
+    pub held: Charge,
     /// A step has kept its worker busy for as long as a few requests take. The server clears this flag and lets other
     /// ready tasks run first.
     pub computed: bool,

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::runtime::agents::Agent;
 use crate::runtime::forward::QueryRules;
+use crate::runtime::json::{self, Out, Style, Unmade, Value as JsonValue};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::telemetry::mask::{is_secret, masked_path, masked_query, shown_header};
 use crate::telemetry::timestamp;
+use crate::upstream::budget::Full;
 use crate::upstream::title_case;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -90,7 +92,7 @@ pub(super) fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
 }
 
 /// `/__debug/*`: logs the request at DEBUG and responds with `pong`.
-pub(super) fn debug(head: &Head<'_>, body: &Bytes) -> Response {
+pub(super) fn debug(head: &Head<'_>, body: &Bytes) -> Result<Response, Full> {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", masked_path(head.path));
     log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
@@ -104,56 +106,96 @@ pub(super) fn debug(head: &Head<'_>, body: &Bytes) -> Response {
         );
     }
     log::debug!("Body: {}", shown_body(head, body));
-    json_response(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
+    Ok(json_response(
+        StatusCode::OK,
+        r#"{"message":"pong"}"#.to_owned(),
+    ))
 }
 
 /// `/__echo/*`: the request as JSON, with members in KrakenD's order.
-pub(super) fn echo(head: &Head<'_>, body: &Bytes) -> Response {
+///
+/// # Errors
+/// The process holds too much already: the text of a body can be six times as long as the body.
+pub(super) fn echo(head: &Head<'_>, body: &Bytes) -> Result<Response, Full> {
+    let query = head.query.unwrap_or_default();
+    let fields = head.headers.values().map(|value| FIELD + value.len());
+    let head_size = fields.sum::<usize>() + pairs_size(query) + 4 * (head.path.len() + query.len());
+    let _held = json::charge_bytes(head_size)?;
     let uri = match head.query {
         Some(query) => format!("{}?{query}", head.path),
         None => head.path.to_owned(),
     };
-    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut headers: BTreeMap<String, Vec<JsonValue>> = BTreeMap::new();
     for (name, value) in head.headers {
         if name != header::HOST {
             headers
                 .entry(title_case(name.as_str()))
                 .or_default()
-                .push(lossy(value.as_bytes()));
+                .push(JsonValue::string(lossy(value.as_bytes())));
         }
     }
-    let details = json!({
-        "fragment": "",
-        "host": head.host(),
-        "path": percent_encoding::percent_decode_str(head.path).decode_utf8_lossy(),
-        "query": head.query.unwrap_or_default(),
-        "user": "",
-    });
-    let query = query_map(head.query.unwrap_or_default());
-    let mut out = String::with_capacity(256);
-    let members: [(&str, Value); 6] = [
-        ("req_uri", Value::from(uri)),
-        ("req_uri_details", details),
-        ("req_method", Value::from(head.method.as_str())),
-        ("req_querystring", query),
-        ("req_body", Value::from(lossy(body))),
-        ("req_headers", json!(headers)),
+    let headers = headers.into_iter();
+    let path = percent_encoding::percent_decode_str(head.path).decode_utf8_lossy();
+    let details = [
+        ("fragment", ""),
+        ("host", head.host()),
+        ("path", &path),
+        ("query", query),
+        ("user", ""),
     ];
-    out.push('{');
-    for (index, (name, value)) in members.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{comma}\"{name}\":{}", for_html(&value.to_string()));
-    }
-    out.push('}');
-    json_response(StatusCode::OK, out)
+    let details = details.map(|(name, text)| (name.into(), JsonValue::string(text)));
+    let echo = Echo {
+        before: [
+            ("req_uri", JsonValue::string(uri)),
+            ("req_uri_details", JsonValue::Object(details.into())),
+            ("req_method", JsonValue::string(head.method.as_str())),
+            ("req_querystring", query_map(query)),
+        ],
+        body,
+        headers: JsonValue::Object(
+            headers
+                .map(|(name, values)| (name.into(), JsonValue::Array(values)))
+                .collect(),
+        ),
+    };
+    let body = json::made(&echo, 256 + head_size + body.len())?;
+    Ok(Response {
+        body,
+        ..json_response(StatusCode::OK, String::new())
+    })
 }
 
-/// JSON with `<`, `>` and `&` escaped as in KrakenD. These characters occur only in strings.
-fn for_html(json: &str) -> String {
-    json.replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
+/// What [`echo`] shows of a request. The body is not copied before it is written.
+struct Echo<'e> {
+    before: [(&'static str, JsonValue); 4],
+    body: &'e [u8],
+    headers: JsonValue,
+}
+
+impl Unmade for Echo<'_> {
+    fn write(&self, out: &mut impl Out) {
+        out.put(b"{");
+        for (name, value) in &self.before {
+            json::write_string(out, name);
+            out.put(b":");
+            json::write(out, value, Style::Canonical);
+            out.put(b",");
+        }
+        out.put(b"\"req_body\":");
+        json::write_lossy(out, self.body);
+        out.put(b",\"req_headers\":");
+        json::write(out, &self.headers, Style::Canonical);
+        out.put(b"}");
+    }
+}
+
+/// A header, or a pair of a query, with its place in a map.
+const FIELD: usize = 256;
+
+/// What the pairs of a query take.
+fn pairs_size(query: &str) -> usize {
+    let count = memchr::memchr_iter(b'&', query.as_bytes()).count();
+    FIELD * count + 2 * query.len()
 }
 
 fn json_response(status: StatusCode, body: String) -> Response {
@@ -164,15 +206,17 @@ fn json_response(status: StatusCode, body: String) -> Response {
 }
 
 /// Parses a query as KrakenD does: pairs with a `;` or an invalid escape are dropped.
-fn query_map(query: &str) -> Value {
-    let mut map = Map::new();
+fn query_map(query: &str) -> JsonValue {
+    let mut map: BTreeMap<String, Vec<JsonValue>> = BTreeMap::new();
     for pair in &QueryRules::All.pairs(Some(query), None) {
-        let values = map.entry(lossy(&pair.name)).or_insert_with(|| json!([]));
-        if let Value::Array(values) = values {
-            values.push(Value::from(lossy(&pair.value)));
-        }
+        let values = map.entry(lossy(&pair.name)).or_default();
+        values.push(JsonValue::string(lossy(&pair.value)));
     }
-    Value::Object(map)
+    let map = map.into_iter();
+    JsonValue::Object(
+        map.map(|(name, values)| (name.into(), JsonValue::Array(values)))
+            .collect(),
+    )
 }
 
 fn secret(name: &http::HeaderName) -> bool {
@@ -270,13 +314,16 @@ mod tests {
             secure: false,
             certificate: None,
         };
-        let body = echo(&head, &Bytes::from_static(b"hi")).body;
+        let body = echo(&head, &Bytes::from_static(b"hi\xff\x01<"))
+            .unwrap()
+            .body;
         let text = String::from_utf8(body.to_vec()).unwrap();
         assert!(
             text.starts_with(r#"{"req_uri":"/__echo/a%20b?q=1\u0026q=2","req_uri_details":{"#),
             "{text}"
         );
         let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["req_body"], "hi\u{fffd}\u{1}<");
         assert_eq!(value["req_querystring"]["q"], json!(["1", "2"]));
         assert_eq!(value["req_headers"], json!({"X-A": ["1"]}));
         assert_eq!(value["req_uri_details"]["path"], "/__echo/a b");

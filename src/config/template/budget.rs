@@ -32,6 +32,8 @@ pub(super) struct Budget {
     until: Instant,
     made: usize,
     most: usize,
+    /// The memory of what was made and printed, roughly. What is dropped meanwhile is included.
+    held: usize,
     pub(super) calls: usize,
 }
 
@@ -51,6 +53,7 @@ impl Budget {
             until: Instant::now() + limits.time,
             made: limits.made,
             most: limits.made,
+            held: 0,
             calls: limits.calls,
         }
     }
@@ -85,6 +88,12 @@ impl Budget {
         self.made
     }
 
+    /// Counts memory besides that of [`Budget::make`], and returns all of it.
+    pub(super) fn hold(&mut self, bytes: usize) -> usize {
+        self.held = self.held.saturating_add(bytes);
+        self.held
+    }
+
     /// Announces that `count` elements or bytes are about to be created.
     ///
     /// # Errors
@@ -93,6 +102,7 @@ impl Budget {
         match self.made.checked_sub(count) {
             Some(left) => {
                 self.made = left;
+                self.hold(count);
                 Ok(())
             }
             None => Err(format!(

@@ -170,6 +170,7 @@ impl<'t> Frame<'t> {
                     self.at = pipeline.span;
                     let value = match run.escape {
                         Escape::Xml if !program::is_safe(pipeline) => {
+                            self.lend(run, format::escaped_size(&value).saturating_mul(4))?;
                             Value::text(program::xml(&format::printed(&value)))
                         }
                         _ => value,
@@ -202,10 +203,19 @@ impl<'t> Frame<'t> {
             offset: start as u32,
             verbatim,
         };
-        match run.output.push(bytes, origin) {
+        // A buffer that grows, and the origin of each piece.
+        let held = run.budget.hold(2 * bytes.len() + 32);
+        let pushed = run.host.hold(held);
+        match pushed.and_then(|()| run.output.push(bytes, origin)) {
             Ok(()) => Ok(()),
             Err(text) => self.error(run, text),
         }
+    }
+
+    /// Announces bytes that are held for a moment.
+    fn lend(&self, run: &mut Run<'_>, bytes: usize) -> Evaluated<()> {
+        let held = run.budget.hold(0).saturating_add(bytes);
+        run.host.hold(held).or_else(|text| self.error(run, text))
     }
 
     fn print(&mut self, run: &mut Run<'_>, value: &Value) -> Evaluated<()> {
@@ -213,6 +223,9 @@ impl<'t> Frame<'t> {
         let text: &[u8] = match value {
             Value::Text(text) => text,
             _ => {
+                if value.is_nested() {
+                    self.lend(run, format::size(value).saturating_mul(2))?;
+                }
                 printed = format::printed(value);
                 &printed
             }

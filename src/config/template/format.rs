@@ -25,6 +25,52 @@ pub(super) fn printed(value: &Value) -> Vec<u8> {
     plain(value)
 }
 
+/// About the length of the text of a value, at most.
+pub(super) fn size(value: &Value) -> usize {
+    measured(value, 0, &mut 0, |text| text.len())
+}
+
+/// The same if it is escaped: six bytes for a character at most, also for the four bytes of one that is not printable.
+pub(super) fn escaped_size(value: &Value) -> usize {
+    measured(value, 0, &mut 0, |text| {
+        let plain = |byte: &&u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.' | b',' | b':')
+        };
+        text.len() + 5 * (text.len() - text.iter().filter(plain).count())
+    })
+}
+
+/// A small value may print without end, as in `write_plain`, so this stops at what functions may make.
+fn measured(value: &Value, depth: usize, sum: &mut usize, of: fn(&[u8]) -> usize) -> usize {
+    if *sum > MADE || depth > MAX_DEPTH {
+        return *sum;
+    }
+    *sum = sum.saturating_add(match value {
+        Value::Text(text) => of(text) + 2,
+        Value::Missing | Value::Nil | Value::Bool(_) | Value::List(_) | Value::Map(_) => 6,
+        Value::Int(_) | Value::Int64(_) => 20,
+        Value::Float(_) => 24,
+        Value::Time(_) | Value::Object(_) => 64,
+    });
+    match value {
+        Value::List(list) => {
+            for item in list.items() {
+                // A space, or a new line with its indentation.
+                *sum += 2 + 2 * depth;
+                measured(item, depth + 1, sum, of);
+            }
+        }
+        Value::Map(map) => {
+            for (key, item) in map.entries.borrow().iter() {
+                *sum = sum.saturating_add(of(key) + 6 + 2 * depth);
+                measured(item, depth + 1, sum, of);
+            }
+        }
+        _ => {}
+    }
+    *sum
+}
+
 /// `fmt.Sprint` of one value, `%v`.
 pub(super) fn plain(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();

@@ -91,6 +91,14 @@ pub(crate) trait Watch {
     /// # Errors
     /// The rendering must stop, for this reason.
     fn look(&self) -> Result<(), String>;
+
+    /// Called before the rendering holds up to this many bytes, besides its data.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    fn hold(&self, _bytes: usize) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The host of a template for requests: it has no environment variables and no partials.
@@ -107,6 +115,10 @@ impl Host for Nowhere<'_> {
 
     fn zone(&self) -> Option<String> {
         None
+    }
+
+    fn hold(&self, bytes: usize) -> Result<(), String> {
+        self.0.hold(bytes)
     }
 
     fn look(&self) -> Result<(), String> {

@@ -271,7 +271,7 @@ impl Value {
         size_of::<Value>() + content
     }
 
-    fn is_nested(&self) -> bool {
+    pub(super) fn is_nested(&self) -> bool {
         matches!(self, Value::List(_) | Value::Map(_))
     }
 }

@@ -18,6 +18,7 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::SideClient;
+use crate::upstream::budget::{Charge, Full};
 use crate::upstream::keys::{FetchLimiter, Location, SealedFile, SourceStatus};
 
 /// The content types of key sets.
@@ -243,7 +244,7 @@ impl ResponseSigner for EndpointSigner {
         self.key.is_here()
     }
 
-    fn sign(&self, data: &mut Value) -> Result<(), Failure> {
+    fn sign(&self, data: &mut Value, held: &mut Charge) -> Result<(), Failure> {
         let failed = |text: String| Failure::new(Kind::Rejected, text);
         let Some(signer) = self.key.signer.get() else {
             return Err(failed(SignError::UnknownKey.to_string()));
@@ -258,7 +259,13 @@ impl ResponseSigner for EndpointSigner {
             if value.kind() != json::Kind::Object {
                 continue;
             }
-            let payload = json::to_bytes(value, Style::Canonical);
+            let full = |Full| Failure::full();
+            // It is read as a tree if it is a slice.
+            let _tree = value.charge_expanded().map_err(full)?;
+            let payload = json::charged_text(value, Style::Canonical).map_err(full)?;
+            // Base64, in a few copies while it is signed.
+            let copies = json::charge_bytes(4 * payload.len());
+            held.join(copies.map_err(full)?);
             let token = signer
                 .sign(&payload)
                 .map_err(|error| failed(error.to_string()))?;

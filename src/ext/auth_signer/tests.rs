@@ -14,6 +14,7 @@ use crate::runtime::json::{Style, parse_whole, to_bytes};
 use crate::runtime::request::Notes;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::budget::Charge;
 
 /// The key is 32 bytes of 'k'.
 const SET: &str =
@@ -36,7 +37,7 @@ fn key_file() -> tempfile::NamedTempFile {
 
 fn signed(signer: &dyn ResponseSigner, response: &'static str) -> String {
     let mut data = parse_whole(&Bytes::from_static(response.as_bytes())).unwrap();
-    signer.sign(&mut data).unwrap();
+    signer.sign(&mut data, &mut Charge::default()).unwrap();
     String::from_utf8(to_bytes(&data, Style::Canonical).to_vec()).unwrap()
 }
 

@@ -8,13 +8,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-use crate::ext::jmespath::Expression;
+use crate::ext::jmespath::{Expression, Fault};
 use crate::runtime::heavy::aside_whole;
 use crate::runtime::json::{self, Depth, Style, Value};
 use crate::runtime::request::{Head, Notes, Seen};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::upstream::budget::Charge;
+use crate::upstream::budget::{Charge, Full};
 
 /// The longest time that an expression may take. The step does not know the deadline of the request.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -51,26 +51,83 @@ pub(super) enum OnConflict {
     Append,
 }
 
-impl Source {
+/// The longest value for a header. Few servers accept a longer one.
+const MAX_HEADER: usize = 16 * 1024;
+/// The longest value for a parameter, as for a script.
+const MAX_QUERY: usize = 64 * 1024;
+
+impl Target {
+    /// The longest value, in bytes.
+    fn most(&self) -> usize {
+        match self {
+            Target::Header(_) => MAX_HEADER,
+            Target::Query(_) => MAX_QUERY,
+        }
+    }
+}
+
+/// Why a value is not copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// It is longer than its target may be.
+    TooLong,
+    /// A header cannot have it.
+    Malformed,
+    /// The process holds too much.
+    Full,
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Refusal {
+        Refusal::Full
+    }
+}
+
+impl Refusal {
+    fn reject<'a>(self, notes: &mut Notes) -> Gate<'a> {
+        let (reason, status) = match self {
+            Refusal::TooLong => ("body_field", StatusCode::PAYLOAD_TOO_LARGE),
+            Refusal::Malformed => ("body_field", StatusCode::BAD_REQUEST),
+            Refusal::Full => ("buffers_full", StatusCode::SERVICE_UNAVAILABLE),
+        };
+        notes.rejected = Some(reason);
+        Gate::Reject(Response::empty(status))
+    }
+}
+
+impl Operation {
     /// The field of a body of `size` bytes as a text. `None` if it is missing or null.
-    fn find(&self, body: &Value, size: usize) -> Option<String> {
-        let (found, _held) = match self {
+    fn find(&self, body: &Value, size: usize) -> Result<Option<String>, Refusal> {
+        let (found, _held) = match &self.source {
             Source::Path(path) => {
-                let found = aside_whole(size, || at(body.clone(), path))?;
-                (found, Charge::default())
+                let found = aside_whole(size, || at(body.clone(), path));
+                (found.unwrap_or_default(), Charge::default())
             }
             Source::Jmespath(expression) => {
-                expression.apply(body, Instant::now() + LONGEST).ok()?
+                match expression.apply(body, Instant::now() + LONGEST) {
+                    Ok(found) => found,
+                    Err(Fault::Full) => return Err(Refusal::Full),
+                    Err(_) => return Ok(None),
+                }
             }
         };
-        match found.expanded() {
+        let most = self.target.most();
+        // A character of a string may be written as an escape of six bytes.
+        if json::size_hint(&found) > 6 * most + 2 {
+            return Err(Refusal::TooLong);
+        }
+        let text = match found.expanded() {
             Value::Null => None,
             Value::String(text) => Some(text.into()),
             other => {
                 let text = json::to_bytes(&other, Style::canonical(false));
-                String::from_utf8(text.to_vec()).ok()
+                String::from_utf8(text.into()).ok()
             }
+        };
+        if text.as_ref().is_some_and(|text| text.len() > most) {
+            return Err(Refusal::TooLong);
         }
+        Ok(text)
     }
 }
 
@@ -94,12 +151,18 @@ impl EndpointStep for Extractor {
         let Some(body) = notes.body.clone().filter(|_| may_be_json(head)) else {
             return Gate::Pass;
         };
-        let Ok(_held) = json::charge(&body) else {
-            notes.rejected = Some("buffers_full");
-            return Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
-        };
-        let Some(values) = self.values(&body) else {
-            return Gate::Pass;
+        match self.copy(&body, head, notes) {
+            Ok(()) => Gate::Pass,
+            Err(refusal) => refusal.reject(notes),
+        }
+    }
+}
+
+impl Extractor {
+    fn copy(&self, body: &Bytes, head: &Head<'_>, notes: &mut Notes) -> Result<(), Refusal> {
+        let _held = json::charge(body)?;
+        let Some(values) = self.values(body)? else {
+            return Ok(());
         };
         let mut seen = None;
         for (operation, value) in self.operations.iter().zip(values) {
@@ -108,36 +171,36 @@ impl EndpointStep for Extractor {
                 headers: head.headers.clone(),
                 query: head.query.map(Box::from),
             });
-            let set = match &operation.target {
+            let made = match &operation.target {
                 Target::Header(name) => {
-                    set_header(seen, notes, name, &value, operation.on_conflict)
+                    // The value, and what is sent.
+                    set_header(seen, notes, name, &value, operation.on_conflict)?;
+                    2 * value.len()
                 }
                 Target::Query(name) => {
                     set_query(seen, notes, name, &value, operation.on_conflict);
-                    Some(())
+                    // For later steps, for the call, and its parameters.
+                    let query = seen.query.as_deref().unwrap_or_default();
+                    4 * query.len()
                 }
             };
-            if set.is_none() {
-                notes.rejected = Some("body_field");
-                return Gate::Reject(Response::empty(StatusCode::BAD_REQUEST));
-            }
+            notes.held.join(json::charge_bytes(made)?);
         }
         notes.seen = seen.map(Box::new);
-        Gate::Pass
+        Ok(())
     }
-}
 
-impl Extractor {
     /// The value of each operation. `None`: the body is not JSON.
-    fn values(&self, body: &Bytes) -> Option<SmallVec<[Option<String>; 2]>> {
+    fn values(&self, body: &Bytes) -> Result<Option<SmallVec<[Option<String>; 2]>>, Refusal> {
         let size = body.len();
-        let body = aside_whole(size, || json::parse(body, Depth::TopLevel)).ok()?;
+        let Ok(body) = aside_whole(size, || json::parse(body, Depth::TopLevel)) else {
+            return Ok(None);
+        };
         let operations = self.operations.iter();
-        Some(
-            operations
-                .map(|operation| operation.source.find(&body, size))
-                .collect(),
-        )
+        operations
+            .map(|operation| operation.find(&body, size))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 
@@ -150,18 +213,19 @@ fn may_be_json(head: &Head<'_>) -> bool {
     })
 }
 
-/// `None`: the value cannot be in a header.
+/// # Errors
+/// The value cannot be in a header.
 fn set_header(
     seen: &mut Seen,
     notes: &mut Notes,
     name: &HeaderName,
     value: &str,
     on_conflict: OnConflict,
-) -> Option<()> {
-    let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+) -> Result<(), Refusal> {
+    let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Refusal::Malformed)?;
     let is_there = seen.headers.contains_key(name);
     match on_conflict {
-        OnConflict::Skip if is_there => return Some(()),
+        OnConflict::Skip if is_there => return Ok(()),
         OnConflict::Replace => {
             seen.headers.remove(name);
         }
@@ -169,7 +233,7 @@ fn set_header(
     }
     seen.headers.append(name, value);
     notes.set_header(name, seen.headers.get_all(name).iter().cloned().collect());
-    Some(())
+    Ok(())
 }
 
 fn set_query(seen: &mut Seen, notes: &mut Notes, name: &str, value: &str, on_conflict: OnConflict) {

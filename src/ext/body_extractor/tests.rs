@@ -91,6 +91,52 @@ fn values_of_any_type_go_into_headers() {
     assert_eq!(run(bad, BODY, "application/json"), None);
 }
 
+/// The status for a request with this body. `None` if it passes.
+fn rejected_with(step: &dyn EndpointStep, body: String) -> (Option<u16>, Notes) {
+    let (method, headers) = (Method::POST, HeaderMap::new());
+    let head = head(&method, "/e", &headers);
+    let mut notes = Notes {
+        body: Some(body.into()),
+        ..Notes::default()
+    };
+    let status = match step.check(&head, &mut notes) {
+        Gate::Reject(response) => Some(response.status.as_u16()),
+        _ => None,
+    };
+    (status, notes)
+}
+
+#[test]
+fn a_value_has_a_limit_and_is_charged() {
+    for (kind, strategy, most) in [
+        ("header", "dotnotation", 16 << 10),
+        ("header", "jmespath", 16 << 10),
+        ("query_string", "dotnotation", 64 << 10),
+        ("query_string", "jmespath", 64 << 10),
+    ] {
+        let step = step(json!([operation(kind, strategy, "s", "X-T", "replace")]));
+        let body = |size: usize| format!(r#"{{"s":"{}"}}"#, "x".repeat(size));
+        let (status, notes) = rejected_with(&*step, body(most));
+        assert_eq!(status, None, "{kind} {strategy}");
+        assert!(notes.held.bytes() >= 2 * most, "{kind} {strategy}");
+        for size in [most + 1, 6 * most + 1, 1 << 20] {
+            let (status, notes) = rejected_with(&*step, body(size));
+            assert_eq!(status, Some(413), "{kind} {strategy} {size}");
+            assert_eq!(notes.rejected, Some("body_field"));
+        }
+        // Escapes are shorter in the value.
+        let escaped = format!(r#"{{"s":"{}"}}"#, r"\u0041".repeat(most));
+        assert_eq!(rejected_with(&*step, escaped).0, None, "{kind} {strategy}");
+        let list = format!(r#"{{"s":[{}1]}}"#, "1,".repeat(most / 2));
+        assert_eq!(
+            rejected_with(&*step, list).0,
+            Some(413),
+            "{kind} {strategy}"
+        );
+        assert_eq!(rejected_with(&*step, body(1000)).1.held.bytes(), 0);
+    }
+}
+
 #[test]
 fn conflicts_are_settled_as_the_file_says() {
     for (conflict, values) in [

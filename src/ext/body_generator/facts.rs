@@ -9,48 +9,138 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::template::Datum;
 use crate::runtime::decode::{Decoder, Kind};
+use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::{self, Depth, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
+use crate::upstream::budget::{Charge, Full};
 use crate::upstream::title_case;
 
 /// Larger bodies are not decoded for templates.
 const MAX_BYTES: usize = 8 << 20;
 
-/// The members for a request.
-pub(super) fn request(request: &PipeRequest) -> Vec<(&'static str, Datum)> {
-    let params = request.params.0.iter();
-    let params = params.map(|(name, value)| (first_upper(name), Datum::text(value)));
-    vec![
-        ("req_body", body(&request.body, &request.headers)),
-        ("req_headers", headers(&request.headers)),
-        ("req_querystring", query(request.query.as_deref())),
-        ("req_params", Datum::map(params)),
-        ("req_path", Datum::text(&*request.path)),
-        ("req_method", Datum::text(request.method.as_str())),
-    ]
+/// The members, and their charge.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    members: Vec<(&'static str, Datum)>,
+    /// For what exists only while members are made.
+    building: Charge,
+    /// For the members.
+    held: Charge,
 }
 
-/// The members for a response. Status and headers are those of a streamed one.
-pub(super) fn response(response: &PipeResponse) -> Vec<(&'static str, Datum)> {
-    let mut members = vec![("resp_completed", Datum::bool(response.complete))];
-    match &response.reply {
-        Some(reply) => {
-            let text = reply.body.clone().unwrap_or_default();
-            members.push(("resp_body", body(&text, &reply.headers)));
-            members.push(("resp_status", Datum::integer(reply.status.as_u16().into())));
-            members.push(("resp_headers", headers(&reply.headers)));
-        }
-        None => members.push(("resp_body", datum(&response.data.expanded()))),
+/// A pair of a form or a query: its name and its value in lists and maps that grow.
+const PAIR: usize = 256;
+
+impl Facts {
+    pub(super) fn add(&mut self, name: &'static str, value: Datum) {
+        self.members.push((name, value));
     }
-    members
+
+    pub(super) fn done(self) -> (Vec<(&'static str, Datum)>, Charge) {
+        (self.members, self.held)
+    }
+
+    /// Adds the members for a request.
+    ///
+    /// # Errors
+    /// The process holds too much already.
+    pub(super) fn request(&mut self, request: &PipeRequest) -> Result<(), Failure> {
+        let params = request.params.0.iter();
+        let params = params.map(|(name, value)| (first_upper(name), Datum::text(value)));
+        let body = self.body(&request.body, &request.headers)?;
+        self.pairs(request.query.as_deref().unwrap_or_default().as_bytes())?;
+        self.members.extend([
+            ("req_body", body),
+            ("req_headers", headers(&request.headers)),
+            ("req_querystring", query(request.query.as_deref())),
+            ("req_params", Datum::map(params)),
+            ("req_path", Datum::text(&*request.path)),
+            ("req_method", Datum::text(request.method.as_str())),
+        ]);
+        Ok(())
+    }
+
+    /// Adds the members for a response. Status and headers are those of a streamed one.
+    ///
+    /// # Errors
+    /// The process holds too much already.
+    pub(super) fn response(&mut self, response: &PipeResponse) -> Result<(), Failure> {
+        self.add("resp_completed", Datum::bool(response.complete));
+        match &response.reply {
+            Some(reply) => {
+                let text = reply.body.clone().unwrap_or_default();
+                let body = self.body(&text, &reply.headers)?;
+                self.members.extend([
+                    ("resp_body", body),
+                    ("resp_status", Datum::integer(reply.status.as_u16().into())),
+                    ("resp_headers", headers(&reply.headers)),
+                ]);
+            }
+            None => {
+                let charge = || response.data.charge_expanded();
+                self.charge(charge)?;
+                self.add("resp_body", datum(&response.data.expanded()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges a tree twice: as it is read, and as the template sees it.
+    fn charge(&mut self, charge: impl Fn() -> Result<Charge, Full>) -> Result<(), Failure> {
+        self.building
+            .join(charge().map_err(|Full| Failure::full())?);
+        self.held.join(charge().map_err(|Full| Failure::full())?);
+        Ok(())
+    }
+
+    /// Charges pairs that are about to be read.
+    fn pairs(&mut self, text: &[u8]) -> Result<(), Failure> {
+        let count = memchr::memchr_iter(b'&', text).count();
+        let charge = json::charge_bytes(PAIR * count + 2 * text.len());
+        self.held.join(charge.map_err(|Full| Failure::full())?);
+        Ok(())
+    }
+
+    /// A body, decoded as its type says. One that cannot be decoded is a text, and no body is an empty object.
+    fn body(&mut self, body: &Bytes, headers: &HeaderMap) -> Result<Datum, Failure> {
+        if body.is_empty() {
+            return Ok(Datum::map::<&str>([]));
+        }
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let kind = String::from_utf8_lossy(kind.unwrap_or_default()).to_ascii_lowercase();
+        if body.len() > MAX_BYTES {
+            self.charge(|| json::charge_bytes(body.len()))?;
+            return Ok(Datum::text(body));
+        }
+        if kind.starts_with("application/x-www-form-urlencoded") {
+            self.pairs(body)?;
+            return Ok(form(body));
+        }
+        if kind.contains("xml") {
+            self.charge(|| json::charge_xml(body))?;
+        } else {
+            self.charge(|| json::charge(body))?;
+        }
+        let decoded = if kind.contains("xml") {
+            let decoder = Decoder {
+                encoding: Kind::Xml,
+                is_collection: false,
+            };
+            let decoded = decoder.decode(body, Depth::Full);
+            decoded.ok().map(|(value, _charge)| value)
+        } else {
+            json::parse(body, Depth::Full).ok()
+        };
+        Ok(decoded.map_or_else(|| Datum::text(body), |value| datum(&value)))
+    }
 }
 
-/// The bytes that the data may be made of, for limits of memory.
-pub(super) fn texts(request: &PipeRequest, response: Option<&PipeResponse>) -> [Bytes; 2] {
+/// The size of the bodies that members are made of.
+pub(super) fn size(request: &PipeRequest, response: Option<&PipeResponse>) -> usize {
     let reply = response.and_then(|response| response.reply.as_ref());
-    let reply = reply.and_then(|reply| reply.body.clone());
-    [request.body.clone(), reply.unwrap_or_default()]
+    let reply = reply.and_then(|reply| reply.body.as_ref());
+    request.body.len() + reply.map_or(0, Bytes::len)
 }
 
 /// A JSON value. Slices are expanded.
@@ -67,32 +157,6 @@ pub(super) fn datum(value: &Value) -> Datum {
         }
         Value::Raw(_) => datum(&value.expanded()),
     }
-}
-
-/// A body, decoded as its type says. One that cannot be decoded is a text, and no body is an empty object.
-fn body(body: &Bytes, headers: &HeaderMap) -> Datum {
-    if body.is_empty() {
-        return Datum::map::<&str>([]);
-    }
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let kind = String::from_utf8_lossy(kind.unwrap_or_default()).to_ascii_lowercase();
-    if body.len() > MAX_BYTES {
-        return Datum::text(body);
-    }
-    if kind.starts_with("application/x-www-form-urlencoded") {
-        return form(body);
-    }
-    let decoded = if kind.contains("xml") {
-        let decoder = Decoder {
-            encoding: Kind::Xml,
-            is_collection: false,
-        };
-        let decoded = decoder.decode(body, Depth::Full);
-        decoded.ok().map(|(value, _charge)| value)
-    } else {
-        json::parse(body, Depth::Full).ok()
-    };
-    decoded.map_or_else(|| Datum::text(body), |value| datum(&value))
 }
 
 /// A name that is there once has a text, another one a list.

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::facts;
+use super::facts::{self, Facts};
 use crate::config::template::{Datum, Program, Watch};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Cut, Heavy, aside};
 use crate::runtime::json::{self, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::telemetry::sanitize::printable;
+use crate::upstream::budget::{Charge, FREE};
 
 /// How long a template may compute.
 const TIME: Duration = Duration::from_millis(100);
@@ -36,17 +37,33 @@ pub(super) enum Made {
     Other,
 }
 
-/// Looks at the clock while a template is rendered.
-struct ClockCheck {
+/// Looks at the clock and counts memory while a template is rendered.
+struct Meter {
     heavy: RefCell<Heavy>,
     cut: Cell<Option<Cut>>,
+    held: RefCell<Charge>,
+    full: Cell<bool>,
 }
 
-impl Watch for ClockCheck {
+/// What a rendering is charged in advance, so that the budget is not asked for each value.
+const STEP: usize = 64 * 1024;
+
+impl Watch for Meter {
     fn look(&self) -> Result<(), String> {
         self.heavy.borrow_mut().look().map_err(|cut| {
             self.cut.set(Some(cut));
             "the rendering takes too long".to_owned()
+        })
+    }
+
+    fn hold(&self, bytes: usize) -> Result<(), String> {
+        let mut held = self.held.borrow_mut();
+        if bytes <= FREE || bytes <= held.bytes() {
+            return Ok(());
+        }
+        held.cover(bytes.saturating_add(STEP)).map_err(|full| {
+            self.full.set(true);
+            full.to_string()
         })
     }
 }
@@ -75,22 +92,8 @@ impl Generator {
         request: &PipeRequest,
         response: Option<&PipeResponse>,
     ) -> Result<Bytes, Failure> {
-        let texts = facts::texts(request, response);
-        let held = texts.iter().map(|text| json::charge(text));
-        let _held = held
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| Failure::full())?;
-        let _data = match response {
-            Some(response) => Some(
-                response
-                    .data
-                    .charge_expanded()
-                    .map_err(|_| Failure::full())?,
-            ),
-            None => None,
-        };
-        let size = texts.iter().map(Bytes::len).sum();
-        let body = aside(size, request.deadline.into_std(), || {
+        let size = facts::size(request, response);
+        let (body, mut charge) = aside(size, request.deadline.into_std(), || {
             self.rendered(request, response)
         })??;
         if let Some(place) = &self.debug {
@@ -103,7 +106,8 @@ impl Generator {
         {
             return Err(failed(format!("the result is not JSON: {error}")));
         }
-        let charge = json::charge_bytes(body.len()).map_err(|_| Failure::full())?;
+        let rest = if body.len() > FREE { body.len() } else { 0 };
+        charge.lower(rest as u64);
         Ok(charge.hold(body))
     }
 
@@ -111,20 +115,27 @@ impl Generator {
         &self,
         request: &PipeRequest,
         response: Option<&PipeResponse>,
-    ) -> Result<Bytes, Failure> {
-        let mut members = facts::request(request);
-        members.extend(response.into_iter().flat_map(facts::response));
-        members.push(("variables", facts::datum(&self.variables)));
+    ) -> Result<(Bytes, Charge), Failure> {
+        let mut facts = Facts::default();
+        facts.request(request)?;
+        if let Some(response) = response {
+            facts.response(response)?;
+        }
+        facts.add("variables", facts::datum(&self.variables));
+        let (members, _held) = facts.done();
         let mut heavy = Heavy::until(request.deadline.into_std());
         heavy.shorten(TIME);
-        let looking = ClockCheck {
+        let meter = Meter {
             heavy: RefCell::new(heavy),
             cut: Cell::new(None),
+            held: RefCell::default(),
+            full: Cell::new(false),
         };
-        let made = self.program.render(Datum::map(members), &looking);
+        let made = self.program.render(Datum::map(members), &meter);
         let is_late = Instant::now() >= request.deadline;
-        made.map(Bytes::from)
-            .map_err(|text| match looking.cut.get() {
+        made.map(|body| (Bytes::from(body), meter.held.take()))
+            .map_err(|text| match meter.cut.get() {
+                _ if meter.full.get() => Failure::full(),
                 Some(Cut::Busy) => Cut::Busy.into(),
                 Some(Cut::Deadline) if is_late => Cut::Deadline.into(),
                 _ => failed(text),

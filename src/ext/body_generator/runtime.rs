@@ -8,8 +8,9 @@ use super::generator::Generator;
 use crate::runtime::decode::as_object;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::set_alone;
-use crate::runtime::json::{self, Depth, Value};
+use crate::runtime::json::{self, Depth, Growth, Value};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
+use crate::upstream::budget::{Charge, Full};
 
 /// Makes the body that is sent on.
 #[derive(Debug)]
@@ -86,7 +87,12 @@ impl PipeStep for MakeResponse {
                 reply.headers.remove(CONTENT_ENCODING);
                 reply.body = Some(body);
             }
-            None => response.data = self.data(body),
+            None => {
+                let (data, held) = self.data(&body).map_err(|Full| Failure::full())?;
+                response.data = data;
+                // The data may be slices of the body, which holds a charge of its own.
+                response.held = held;
+            }
         }
         Ok(())
     }
@@ -94,12 +100,17 @@ impl PipeStep for MakeResponse {
 
 impl MakeResponse {
     /// A made body as the data of a composed response, which is an object.
-    fn data(&self, body: Bytes) -> Value {
-        let value = if self.generator.makes_json() {
-            json::parse(&body, Depth::TopLevel).unwrap_or_default()
-        } else {
-            Value::string(String::from_utf8_lossy(&body))
+    fn data(&self, body: &Bytes) -> Result<(Value, Charge), Full> {
+        if !self.generator.makes_json() {
+            let held = json::charge_bytes(body.len())?;
+            let text = String::from_utf8_lossy(body);
+            return Ok((as_object(Value::string(text)), held));
+        }
+        let mut growth = Growth::default();
+        let value = match json::parse_within(body, Depth::TopLevel, &mut growth) {
+            Err(json::Error::Full(full)) => return Err(full),
+            parsed => parsed.unwrap_or_default(),
         };
-        as_object(value)
+        Ok((as_object(value), growth.into_charge()))
     }
 }

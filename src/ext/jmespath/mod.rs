@@ -11,6 +11,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::ext) use evaluate::Fault;
 pub(in crate::ext) use expression::Expression;
 
 use super::extension::{BackendExtension, EndpointExtension};

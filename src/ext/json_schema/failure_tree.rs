@@ -113,7 +113,7 @@ impl<'s> FailureGrouper<'s> {
                     }
                 }
                 Way::Within(keyword, _, name) => {
-                    let at = format!("{at}/{name}");
+                    let at = below(at, name);
                     let inner = self.judged(group, &at, steps + 1);
                     failures.extend(collapsed(inner, &at, rank(keyword)));
                 }
@@ -186,7 +186,7 @@ impl<'s> FailureGrouper<'s> {
                 .iter()
                 .take(self.left)
                 .filter_map(|name| {
-                    let at = format!("{at}/{}", path::token(name));
+                    let at = below(at, &path::token(name));
                     self.unevaluated(keyword, item, value.get(name), &at, steps)
                 })
                 .collect(),
@@ -307,6 +307,16 @@ impl<'s> FailureGrouper<'s> {
     }
 }
 
+/// The longest place. Each level of a body holds one, and messages show the beginning.
+const MAX_PLACE: usize = 4096;
+
+/// The place of a member.
+fn below(at: &str, name: &str) -> String {
+    let most = MAX_PLACE.saturating_sub(at.len());
+    let name = name.get(..name.floor_char_boundary(most));
+    format!("{at}/{}", name.unwrap_or_default())
+}
+
 /// Failures of a validator, each of which begins with a reference to the schema (see `Schema::compile`).
 fn entered<'e>(errors: &'e [ValidationError<'_>], root: &'e Value) -> Vec<Item<'e>> {
     let item = |error: &'e ValidationError<'_>| {
@@ -323,7 +333,7 @@ fn entered<'e>(errors: &'e [ValidationError<'_>], root: &'e Value) -> Vec<Item<'
 }
 
 impl<'e> Item<'e> {
-    /// The value that fails. In the failures of lists and objects it is `null` (see `meter`).
+    /// The value that fails. In the failures of lists, objects and long texts it is `null` (see `meter`).
     fn value(&self) -> &'e Value {
         match self.error.instance().as_ref() {
             Value::Null => {

@@ -6,8 +6,8 @@
 //! passed.
 //!
 //! The crate copies the value of each failure into the failure, once for each `anyOf` or `oneOf` around it, and so it
-//! does with the places of both. Here the copy of a list or an object is `null`, and the bytes of all other copies are
-//! counted.
+//! does with the places of both. Here the copy of a list, an object or a long text is `null`, and the bytes of all other
+//! copies are counted and charged.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -21,6 +21,7 @@ use serde_json::{Map, Number, Value};
 
 use super::unique;
 use crate::runtime::heavy::{Cut, Heavy};
+use crate::runtime::json::Growth;
 
 /// Steps between two checks of the clock: tens of microseconds.
 const STEPS_PER_LOOK: u64 = 1024;
@@ -43,6 +44,7 @@ thread_local! {
     /// Steps until the next check of the clock. `u64::MAX` means that nothing is counted.
     static UNTIL_LOOK: Cell<u64> = const { Cell::new(u64::MAX) };
     static METER: RefCell<Option<Meter>> = const { RefCell::new(None) };
+    static IS_NAME: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What work may use.
@@ -58,7 +60,12 @@ pub(super) struct Budget {
 struct Meter {
     heavy: Heavy,
     left: Budget,
+    /// What failures hold.
+    growth: Growth,
 }
+
+/// Longer texts are not copied into failures.
+const MAX_COPY: usize = 1024;
 
 /// Runs `work` within `budget`.
 ///
@@ -75,6 +82,7 @@ pub(super) fn metered<T>(
     METER.set(Some(Meter {
         heavy: lent,
         left: budget,
+        growth: Growth::default(),
     }));
     UNTIL_LOOK.set(0);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -119,14 +127,13 @@ fn look(steps: u64) {
 /// Counts a failure with a copy of `bytes`.
 fn failed(bytes: usize) {
     let stopped = METER.with_borrow_mut(|meter| {
-        let left = &mut meter.as_mut()?.left;
-        match left.bytes.checked_sub(left.failure.saturating_add(bytes)) {
-            None => Some(Stopped::Spent),
-            Some(bytes) => {
-                left.bytes = bytes;
-                None
-            }
-        }
+        let Meter { left, growth, .. } = meter.as_mut()?;
+        let bytes = left.failure.saturating_add(bytes);
+        let (Some(rest), Ok(())) = (left.bytes.checked_sub(bytes), growth.add(bytes)) else {
+            return Some(Stopped::Spent);
+        };
+        left.bytes = rest;
+        None
     });
     if let Some(stopped) = stopped {
         resume_unwind(Box::new(stopped));
@@ -147,8 +154,23 @@ fn text_size(value: &Value) -> usize {
     }
 }
 
-/// The value of failures of lists and objects: those are looked up in the body if they are needed.
+/// The value of failures of lists, objects and long texts: those are looked up in the body if they are needed.
 static LOOKED_UP: Value = Value::Null;
+
+/// While the name of a member is checked, which cannot be looked up.
+struct InName(bool);
+
+impl InName {
+    fn enter() -> InName {
+        InName(IS_NAME.replace(true))
+    }
+}
+
+impl Drop for InName {
+    fn drop(&mut self) {
+        IS_NAME.set(self.0);
+    }
+}
 
 /// The access to [`Seen`] values.
 pub(super) struct Metered;
@@ -171,7 +193,9 @@ impl Json for Metered {
 
     fn with_string_node<T>((): &mut (), string: &str, f: impl FnOnce(Seen<'_>) -> T) -> T {
         step(text_steps(string));
-        f(Seen(&Value::String(string.to_owned())))
+        let name = Value::String(string.to_owned());
+        let _in_name = InName::enter();
+        f(Seen(&name))
     }
 }
 
@@ -237,6 +261,10 @@ impl<'a> Node<'a, Metered> for Seen<'a> {
     fn lazy_value(&self) -> LazyInstance<'a> {
         match self.0 {
             Value::Array(_) | Value::Object(_) => {
+                failed(0);
+                LazyInstance::from(&LOOKED_UP)
+            }
+            Value::String(text) if text.len() > MAX_COPY && !IS_NAME.get() => {
                 failed(0);
                 LazyInstance::from(&LOOKED_UP)
             }

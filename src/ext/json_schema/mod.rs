@@ -38,7 +38,7 @@ mod tests;
 mod unique;
 
 pub(in crate::ext) use misspelt::report as report_slips;
-pub(in crate::ext) use runtime::read;
+pub(in crate::ext) use runtime::{charge, read};
 pub(in crate::ext) use schema::{Rejection, Schema};
 
 use super::extension::EndpointExtension;

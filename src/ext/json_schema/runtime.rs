@@ -13,6 +13,7 @@ use crate::runtime::failure::{Failure, Guard, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeStep};
+use crate::upstream::budget::{Charge, Full};
 
 /// Rejects bodies that do not match the schema.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl BodyCheck {
         if body.is_empty() {
             return Err(rejected("could not validate an empty body"));
         }
-        let _held = json::charge(body).map_err(|_| Failure::full())?;
+        let _held = charge(body).map_err(|_| Failure::full())?;
         let value = aside(body.len(), deadline, || read(body))?.map_err(rejected)?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
@@ -45,6 +46,14 @@ fn rejected(text: impl Into<Cow<'static, str>>) -> Failure {
         status: StatusCode::BAD_REQUEST,
         ..Failure::new(Kind::Guarded(Guard::Schema), text)
     }
+}
+
+/// Charges the tree of a body, and what is copied of it for a moment: a text while it is read, a name while it is
+/// checked, and the body if it is repaired.
+pub(in crate::ext) fn charge(body: &Bytes) -> Result<Charge, Full> {
+    let mut charge = json::charge(body)?;
+    charge.join(json::charge_bytes(2 * body.len())?);
+    Ok(charge)
 }
 
 /// Parses a body that must be a single JSON value. As in KrakenD, invalid UTF-8 counts as U+FFFD, and so does half of

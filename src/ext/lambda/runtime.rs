@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use crate::ext::aws_sigv4::{AwsClient, AwsError, pause};
 use crate::ext::pubsub::Unsure;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::json::{Object, Style, Value, to_bytes};
+use crate::runtime::json::{self, Object, Out, Style, Unmade, Value};
 use crate::runtime::pipe::{CallDecision, CallStep, PipeRequest, Reply};
 use crate::runtime::request::Params;
 use crate::telemetry::queues::{AttemptCounter, Result as Ended};
 use crate::telemetry::sanitize::printable;
 use crate::upstream::SideResponse;
+use crate::upstream::budget::Full;
 
 /// The largest payload of a call that waits for its result.
 const MAX_BYTES: usize = 6 << 20;
@@ -111,7 +112,7 @@ impl CallStep for Lambda {
             utf8_percent_encode(name, SEGMENT)
         );
         let payload = if self.is_get {
-            parameters(&request.params)
+            parameters(&request.params).map_err(|Full| Failure::full())?
         } else {
             request.body.clone()
         };
@@ -248,14 +249,27 @@ fn error_type(response: &SideResponse) -> String {
     name.chars().take(128).collect()
 }
 
+/// A text with a line feed at its end.
+struct Line<'l>(&'l Value);
+
+impl Unmade for Line<'_> {
+    fn write(&self, out: &mut impl Out) {
+        json::write(out, self.0, Style::canonical(true));
+        out.put(b"\n");
+    }
+}
+
 /// The parameters as a JSON object, as KrakenD writes them: names in lower case, sorted, and a line feed at the end.
-fn parameters(params: &Params) -> Bytes {
+fn parameters(params: &Params) -> Result<Bytes, Full> {
+    let sizes = params
+        .0
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    let _held = json::charge_bytes(sizes.sum())?;
     let members = params.0.iter().map(|(name, value)| {
         let name: Box<str> = name.to_lowercase().into();
         (name, Value::string(value.as_str()))
     });
     let object = Value::Object(members.collect::<Object>());
-    let mut json = to_bytes(&object, Style::canonical(true)).to_vec();
-    json.push(b'\n');
-    json.into()
+    json::made(&Line(&object), json::size_hint(&object) + 1)
 }

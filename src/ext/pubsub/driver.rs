@@ -8,6 +8,8 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::runtime::failure::Failure;
+use crate::runtime::json;
+use crate::upstream::budget::{Charge, Full};
 
 /// A message to send.
 #[derive(Debug, Clone)]
@@ -15,6 +17,16 @@ pub(in crate::ext) struct Outbound {
     pub(in crate::ext) body: Bytes,
     /// Names in Go's canonical form, each with one value.
     pub(in crate::ext) metadata: Vec<(String, String)>,
+}
+
+impl Outbound {
+    /// Charges what is made of the body to send it: `copies` of it.
+    ///
+    /// # Errors
+    /// The process holds too much already.
+    pub(super) fn charge(&self, copies: usize) -> Result<Charge, Failure> {
+        json::charge_bytes(copies * self.body.len()).map_err(|Full| Failure::full())
+    }
 }
 
 /// A destination for messages.

@@ -57,6 +57,8 @@ impl Topic for Google {
             let text = "pubsub: the message is larger than 10 MB";
             return Err(Failure::new(Kind::BodyTooLarge, text).into());
         }
+        // Base64, in a tree and as a text.
+        let _sent = message.charge(6)?;
         let attributes = message.metadata.into_iter();
         let attributes: Map<String, Value> = attributes
             .map(|(name, value)| (name, Value::String(value)))

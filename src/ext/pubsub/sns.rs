@@ -24,8 +24,11 @@ pub(super) struct Sns {
 #[async_trait]
 impl Topic for Sns {
     async fn publish(&self, message: Outbound, deadline: Instant) -> Result<(), Unsent> {
+        let _text = message.charge(2)?;
         let (text, attributes) = attributes::written(&message.body, &message.metadata);
         check_size(&text, &attributes, MAX_BYTES)?;
+        // Escapes are up to six times as long.
+        let _sent = message.charge(8)?;
         let form = self.form(&text, &attributes, &message.metadata);
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let response = repeated(&self.client, &headers, Bytes::from(form), deadline).await?;

@@ -53,8 +53,11 @@ impl Topic for Sqs {
             let found = pairs.find(|(known, _)| known.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.clone())
         };
+        let _text = message.charge(2)?;
         let (text, attributes) = attributes::written(&message.body, &message.metadata);
         check_size(&text, &attributes, MAX_BYTES)?;
+        // Escapes are up to six times as long.
+        let _sent = message.charge(8)?;
         let mut entry = json!({ "Id": "0", "MessageBody": text });
         if !attributes.is_empty() {
             entry["MessageAttributes"] = json_of(&attributes);

@@ -54,36 +54,43 @@ impl Change {
     fn of(&self, text: &str, made: &mut Made) -> Result<Option<String>, TooMuch> {
         Ok(match self {
             Change::Literal { find, replace } => {
-                let mut out = String::new();
+                let found = text.matches(&**find).count();
+                if found == 0 {
+                    return Ok(None);
+                }
+                let size = text.len() - found * find.len();
+                let size = size.saturating_add(found.saturating_mul(replace.len()));
+                made.add(size)?;
+                let mut out = String::with_capacity(size);
                 let mut at = 0;
                 for (found, _) in text.match_indices(&**find) {
-                    let between = text.get(at..found).unwrap_or_default();
-                    made.add(between.len() + replace.len())?;
-                    out.push_str(between);
+                    out.push_str(text.get(at..found).unwrap_or_default());
                     out.push_str(replace);
                     at = found + find.len();
                 }
-                let rest = text.get(at..).unwrap_or_default();
-                if at == 0 && out.is_empty() && !text.starts_with(&**find) {
-                    return Ok(None);
-                }
-                made.add(rest.len())?;
-                out.push_str(rest);
+                out.push_str(text.get(at..).unwrap_or_default());
                 Some(out)
             }
             Change::Regexp { find, replace } => {
                 let mut out: Vec<u8> = Vec::new();
                 let mut at = None;
                 let bytes = text.as_bytes();
+                // Each of them is replaced by a part of a match, which is not longer than the match.
+                let groups = memchr::memchr_iter(b'$', replace.as_bytes()).count();
                 for found in find.captures_iter(bytes) {
                     let Some(whole) = found.get(0) else {
                         continue;
                     };
                     let length = out.len();
                     let from = at.unwrap_or(0);
-                    out.extend_from_slice(bytes.get(from..whole.start()).unwrap_or_default());
+                    let between = bytes.get(from..whole.start()).unwrap_or_default();
+                    let most = groups.saturating_mul(whole.len());
+                    made.prepare(between.len() + replace.len().saturating_add(most))?;
+                    out.extend_from_slice(between);
                     found.expand(replace.as_bytes(), &mut out);
                     made.add(out.len() - length)?;
+                    // The buffer doubles, and is copied into one of its size.
+                    made.spare(out.len() - length)?;
                     at = Some(whole.end());
                 }
                 let Some(at) = at else {
@@ -139,6 +146,19 @@ struct Made {
 }
 
 impl Made {
+    /// Counts bytes that are only held while a text is made.
+    fn spare(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.growth.add(bytes).map_err(|Full| TooMuch::Full)
+    }
+
+    /// Charges bytes that are about to be made, and counted then.
+    fn prepare(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        if bytes > MAX_BYTES {
+            return Err(TooMuch::Large);
+        }
+        self.growth.prepare(bytes).map_err(|Full| TooMuch::Full)
+    }
+
     fn add(&mut self, bytes: usize) -> Result<(), TooMuch> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > MAX_BYTES {

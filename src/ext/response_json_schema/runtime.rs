@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use crate::ext::json_schema::{Rejection, Schema, read};
+use crate::ext::json_schema::{Rejection, Schema, charge, read};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Style};
@@ -34,7 +34,7 @@ pub(super) struct ErrorBody {
 
 impl ResponseCheck {
     fn check(&self, body: &Bytes, deadline: Instant) -> Result<(), Failure> {
-        let _held = json::charge(body).map_err(|_| Failure::full())?;
+        let _held = charge(body).map_err(|_| Failure::full())?;
         let value =
             aside(body.len(), deadline, || read(body))?.map_err(|text| self.rejected(text))?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
@@ -82,7 +82,8 @@ impl PipeStep for ResponseCheck {
     ) -> Result<(), Failure> {
         let body = match &response.reply {
             Some(reply) => self.streamed(reply)?,
-            None => json::to_bytes(&response.data, Style::canonical(false)),
+            None => json::charged_text(&response.data, Style::canonical(false))
+                .map_err(|_| Failure::full())?,
         };
         self.check(&body, request.deadline.into_std())
     }

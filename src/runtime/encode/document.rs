@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::runtime::json::{self, Count, Object, Out, Style, Value};
-use crate::upstream::budget::{self, FREE, Full};
-use crate::upstream::large_buffer::{LARGE, LargeBuffer};
+use crate::runtime::json::{self, Object, Out, Style, Unmade, Value};
+use crate::upstream::budget::Full;
 
 use super::{xml, yaml};
 
@@ -17,37 +16,23 @@ pub(super) enum Document<'d> {
 }
 
 impl Document<'_> {
-    /// The text. It can be many times as large as the data: escapes of JSON and XML take up to six bytes for one, XML
-    /// repeats the name of a list for each element. So it is measured first: exactly its size is charged and
-    /// allocated. Only a short text of JSON is written at once.
+    /// The text, which is charged.
     ///
     /// # Errors
     /// The process holds too much already.
     pub(super) fn text(self) -> Result<Bytes, Full> {
         let hint = match self {
             Document::Json(data, _) => json::size_hint(data),
+            // XML repeats the name of a list for each element.
             Document::Xml(_) | Document::Yaml(_) => usize::MAX,
         };
-        if hint <= FREE {
-            let mut text = Vec::with_capacity(hint);
-            self.write(&mut text);
-            return Ok(budget::charged(Bytes::from(text)));
-        }
-        let mut count = Count::default();
-        self.write(&mut count);
-        let charge = json::charge_bytes(count.size())?;
-        if count.size() >= LARGE {
-            let mut text = LargeBuffer::new(count.size());
-            self.write(&mut text);
-            return Ok(charge.hold(text.into_bytes()));
-        }
-        let mut text = Vec::with_capacity(count.size());
-        self.write(&mut text);
-        Ok(charge.hold(Bytes::from(text)))
+        json::made(&self, hint)
     }
+}
 
-    fn write(self, out: &mut impl Out) {
-        match self {
+impl Unmade for Document<'_> {
+    fn write(&self, out: &mut impl Out) {
+        match *self {
             Document::Json(data, style) => json::write(out, data, style),
             Document::Xml(data) => xml::write(out, data),
             Document::Yaml(data) => yaml::write(out, data),
@@ -58,7 +43,7 @@ impl Document<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::json::{Depth, parse};
+    use crate::runtime::json::{Count, Depth, parse};
 
     fn data(text: &str) -> Value {
         parse(&Bytes::from(text.to_owned()), Depth::Full).unwrap()

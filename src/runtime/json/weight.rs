@@ -98,7 +98,6 @@ impl Growth {
     ///
     /// # Errors
     /// As `charge`.
-    #[cfg(feature = "lua")]
     pub(crate) fn prepare(&mut self, bytes: usize) -> Result<(), Full> {
         match self.bytes.saturating_add(bytes) {
             all if all <= FREE || self.uncounted => Ok(()),

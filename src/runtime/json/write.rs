@@ -82,9 +82,26 @@ pub(super) fn is_plain(bytes: &[u8]) -> bool {
 /// Appends bytes that are UTF-8 like `write_string`.
 pub(super) fn write_text(out: &mut impl Out, bytes: &[u8]) {
     out.put(b"\"");
+    escape(out, bytes);
+    out.put(b"\"");
+}
+
+/// Appends bytes like `write_string`, with U+FFFD in place of what is not UTF-8.
+pub(crate) fn write_lossy(out: &mut impl Out, bytes: &[u8]) {
+    out.put(b"\"");
+    for chunk in bytes.utf8_chunks() {
+        escape(out, chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            out.put("\u{fffd}".as_bytes());
+        }
+    }
+    out.put(b"\"");
+}
+
+/// Appends the inside of a string.
+fn escape(out: &mut impl Out, bytes: &[u8]) {
     if is_plain(bytes) {
         out.put(bytes);
-        out.put(b"\"");
         return;
     }
     let mut from = 0;
@@ -113,7 +130,6 @@ pub(super) fn write_text(out: &mut impl Out, bytes: &[u8]) {
         }
     }
     out.put(bytes.get(from..).unwrap_or_default());
-    out.put(b"\"");
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,6 +1,5 @@
 //! One backend: builds the call, makes it, and reads the response.
 
-use std::borrow::Cow;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -24,14 +23,14 @@ use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::heavy::{aside, turn};
-use crate::runtime::json::{Growth, Object, Value, write_string};
+use crate::runtime::json::{self, Growth, Object, Out, Unmade, Value};
 use crate::runtime::pipe::{CallTarget, Meta};
 use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::telemetry::observe;
 use crate::telemetry::sanitize::{masked, without_password};
-use crate::upstream::budget::Charge;
+use crate::upstream::budget::{Charge, Full};
 use crate::upstream::{Call, Incoming, Outgoing, spare_map};
 
 /// What all calls of one request share.
@@ -307,8 +306,10 @@ fn rejected(
 ) -> Result<Part, Failure> {
     if let ErrorMode::Details(alias) = &backend.errors {
         let name = format!("error_{alias}").into();
+        let details = json::made(&Details(&incoming), 96 + incoming.body.len());
+        let details = Value::raw_settled(details.map_err(|Full| Failure::full())?);
         return Ok(Part {
-            data: Value::Object(Object::from([(name, details(&incoming))])),
+            data: Value::Object(Object::from([(name, details)])),
             complete: false,
             meta: Some(Box::new(Meta {
                 status: Some(incoming.status),
@@ -432,23 +433,25 @@ fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &
 }
 
 /// `{"http_status_code":…,"http_body":…,"http_body_encoding":…}`, in this order, empty ones left out.
-fn details(incoming: &Incoming) -> Value {
-    let mut json = Vec::with_capacity(96 + incoming.body.len());
-    json.extend_from_slice(b"{\"http_status_code\":");
-    json.extend_from_slice(incoming.status.as_str().as_bytes());
-    let mut member = |name: &[u8], text: Cow<'_, str>| {
-        if !text.is_empty() {
-            json.extend_from_slice(name);
-            write_string(&mut json, &text);
+struct Details<'i>(&'i Incoming);
+
+impl Unmade for Details<'_> {
+    fn write(&self, out: &mut impl Out) {
+        out.put(b"{\"http_status_code\":");
+        out.put(self.0.status.as_str().as_bytes());
+        let encoding = self.0.headers.get(CONTENT_TYPE);
+        for (name, text) in [
+            (&b",\"http_body\":"[..], &self.0.body[..]),
+            (
+                b",\"http_body_encoding\":",
+                encoding.map_or(&[][..], HeaderValue::as_bytes),
+            ),
+        ] {
+            if !text.is_empty() {
+                out.put(name);
+                json::write_lossy(out, text);
+            }
         }
-    };
-    member(b",\"http_body\":", String::from_utf8_lossy(&incoming.body));
-    let encoding = incoming.headers.get(CONTENT_TYPE);
-    let encoding = encoding.map_or(&[][..], HeaderValue::as_bytes);
-    member(
-        b",\"http_body_encoding\":",
-        String::from_utf8_lossy(encoding),
-    );
-    json.push(b'}');
-    Value::raw_settled(Bytes::from(json))
+        out.put(b"}");
+    }
 }

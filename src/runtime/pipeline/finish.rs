@@ -14,7 +14,7 @@ use super::merge::{Merged, Passed};
 use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::heavy::aside;
-use crate::runtime::json::{Growth, Object, Value};
+use crate::runtime::json::{self, Growth, Object, Value};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{
     Backend, Composition, Endpoint, Options, StaticData, StaticStrategy,
@@ -264,7 +264,13 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
             Some((body, content_type)) => (body.clone(), content_type.clone()),
             None => (Bytes::from(failure.text.to_string()), None),
         },
-        failures => (joined(failures), None),
+        failures => match joined(failures) {
+            Ok(texts) => (texts, None),
+            Err(full) => {
+                response.status = Kind::Full.status();
+                (Bytes::from(full.to_string()), None)
+            }
+        },
     };
     response.body = body;
     // Browsers must not guess the type: a text of an upstream must not become a page of the gateway.
@@ -279,7 +285,7 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
     }
 }
 
-fn joined(failures: &[Failure]) -> Bytes {
+fn joined(failures: &[Failure]) -> Result<Bytes, Full> {
     let texts: SmallVec<[&[u8]; 4]> = failures
         .iter()
         .map(|failure| match &failure.body {
@@ -287,7 +293,9 @@ fn joined(failures: &[Failure]) -> Bytes {
             None => failure.text.as_bytes(),
         })
         .collect();
-    Bytes::from(texts.join(&b'\n'))
+    let size = texts.iter().map(|text| text.len() + 1).sum();
+    let held = json::charge_bytes(size)?;
+    Ok(held.hold(Bytes::from(texts.join(&b'\n'))))
 }
 
 /// `auth/signer`: signs all fields or none, and none of the gateway's own.
@@ -301,9 +309,13 @@ fn signed(
     let (true, Some(mut data)) = (merged.failures.is_empty(), merged.data) else {
         return rejection();
     };
-    if let Err(failure) = signer.sign(&mut data) {
+    let mut held = Charge::default();
+    if let Err(failure) = signer.sign(&mut data, &mut held) {
         let text = printable(&failure.text);
         log::error!("[ENDPOINT: {}] Signing fields: {text}", endpoint.pattern);
+        if failure.kind == Kind::Full {
+            return failed(options, &Merged::single(Err(failure)));
+        }
         return rejection();
     }
     match Encoding::Json.encode(Some(&data), None, options.canonical_json) {

@@ -44,6 +44,7 @@ use crate::server::http1_fast_path::end_connection;
 use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{observe, request_id};
+use crate::upstream::budget::Full;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -196,15 +197,19 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        describe: fn(&Head<'_>, &Bytes) -> Response,
+        describe: fn(&Head<'_>, &Bytes) -> Result<Response, Full>,
     ) -> Result<()> {
         let most = ctx.common().options.max_request_body_bytes;
         let body = match ctx.notes.body.take() {
             Some(body) => body,
             None => Box::pin(self.body_in_time(session, most)).await,
         };
-        let response = match head_of(session, ctx.client) {
-            Some(head) => describe(&head, &body),
+        let response = match head_of(session, ctx.client).map(|head| describe(&head, &body)) {
+            Some(Ok(response)) => response,
+            Some(Err(Full)) => {
+                ctx.notes.rejected = Some("buffers_full");
+                Response::empty(StatusCode::SERVICE_UNAVAILABLE)
+            }
             None => Response::empty(StatusCode::BAD_REQUEST),
         };
         self.local(session, ctx, response).await

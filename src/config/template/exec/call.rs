@@ -151,11 +151,13 @@ impl<'t> Frame<'t> {
             warnings: Vec::new(),
         };
         let left = call.budget.left();
-        let result = (function.run)(&mut call, arguments).and_then(|value| {
+        let needs = function.needs(&arguments);
+        let lent = if needs > 0 { call.lend(needs) } else { Ok(()) };
+        let result = lent.and_then(|()| {
+            let value = (function.run)(&mut call, arguments)?;
             // A function may have counted its result already.
             let counted = left - call.budget.left();
-            call.budget
-                .make(value.fresh_size().saturating_sub(counted))?;
+            call.make(value.fresh_size().saturating_sub(counted))?;
             Ok(value)
         });
         let warnings = call.warnings;

@@ -59,7 +59,7 @@ fn shown(value: &Value) -> String {
 
 fn printf(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let text = format::sprintf(&super::text(&arguments, 0), &arguments[1..]);
-    call.budget.make(text.len())?;
+    call.make(text.len())?;
     if String::from_utf8_lossy(&text).contains("%!") {
         call.warnings.push(format!(
             "printf prints a formatting error: {}",

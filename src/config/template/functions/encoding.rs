@@ -77,21 +77,20 @@ fn decoded(text: &[u8], base: &Base) -> Value {
 }
 
 fn decode(text: &[u8], base: &Base) -> Result<Vec<u8>, usize> {
-    let letters: Vec<(usize, u8)> = text
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'))
-        .collect();
+    // The index of each byte, and the byte.
+    let letters = || {
+        let all = text.iter().copied().enumerate();
+        all.filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'))
+    };
+    let count = letters().count();
     let mut out = Vec::with_capacity(text.len());
     let (mut buffer, mut held) = (0_u32, 0);
-    let padding = letters
-        .iter()
-        .position(|(_, byte)| *byte == b'=')
-        .unwrap_or(letters.len());
-    for (at, byte) in &letters[..padding] {
-        let Some(value) = base.alphabet.iter().position(|letter| letter == byte) else {
-            return Err(*at);
+    let padding = letters()
+        .position(|(_, byte)| byte == b'=')
+        .unwrap_or(count);
+    for (at, byte) in letters().take(padding) {
+        let Some(value) = base.alphabet.iter().position(|letter| *letter == byte) else {
+            return Err(at);
         };
         buffer = (buffer << base.bits) | value as u32;
         held += base.bits;
@@ -102,15 +101,15 @@ fn decode(text: &[u8], base: &Base) -> Result<Vec<u8>, usize> {
         }
     }
     let rest = padding % base.group;
-    let pads = letters.len() - padding;
+    let pads = count - padding;
     let wanted = if rest == 0 { 0 } else { base.group - rest };
-    if let Some((at, _)) = letters[padding..].iter().find(|(_, byte)| *byte != b'=') {
-        return Err(*at);
+    if let Some((at, _)) = letters().skip(padding).find(|(_, byte)| *byte != b'=') {
+        return Err(at);
     }
     // The last group contains no whole byte, or is not padded.
     if pads != wanted || held >= base.bits {
         let start = padding - rest;
-        return Err(letters.get(start).map_or(text.len(), |(at, _)| *at));
+        return Err(letters().nth(start).map_or(text.len(), |(at, _)| at));
     }
     Ok(out)
 }

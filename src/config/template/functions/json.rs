@@ -74,7 +74,7 @@ fn encode(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
         most: call.budget.left(),
     };
     let written = writer.value(value, 0);
-    call.budget.make(writer.out.len())?;
+    call.make(writer.out.len())?;
     Ok(Value::text(written.map_or(String::new(), |()| writer.out)))
 }
 
@@ -85,7 +85,7 @@ fn must(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
         most: call.budget.left(),
     };
     writer.value(value, 0)?;
-    call.budget.make(writer.out.len())?;
+    call.make(writer.out.len())?;
     Ok(Value::text(writer.out))
 }
 
@@ -234,7 +234,7 @@ fn number(value: f64) -> Result<String, String> {
 
 fn decode(call: &mut Call<'_>, arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0);
-    call.budget.make(text.len())?;
+    call.make(text.len())?;
     let report = Report::new();
     let tree = json::parse(&text, &report).map_err(|error| error.text)?;
     match infinite(&tree) {

@@ -93,7 +93,7 @@ fn part(call: &mut Call<'_>, list: &List, range: fn(usize) -> std::ops::Range<us
 }
 
 fn made(call: &mut Call<'_>, count: usize) -> Result<(), String> {
-    call.budget.make(count.saturating_mul(size_of::<Value>()))
+    call.make(count.saturating_mul(size_of::<Value>()))
 }
 
 fn push(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {

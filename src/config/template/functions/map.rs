@@ -91,7 +91,7 @@ fn deep_copy(call: &mut Call<'_>, value: &Value) -> Outcome {
 }
 
 fn dict(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
-    call.budget.make(arguments.len() * size_of::<Value>())?;
+    call.make(arguments.len() * size_of::<Value>())?;
     let mut entries = Entries::new();
     for pair in arguments.chunks(2) {
         let value = pair.get(1).cloned().unwrap_or_else(|| Value::text(""));
@@ -105,7 +105,7 @@ fn set(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     if map.nil {
         return Err("assignment to entry in nil map".to_owned());
     }
-    call.budget.make(size_of::<Value>())?;
+    call.make(size_of::<Value>())?;
     map.entries
         .borrow_mut()
         .insert(text(&arguments, 1), any(&arguments, 2));
@@ -193,7 +193,7 @@ fn copy(call: &mut Call<'_>, value: &Value, depth: usize) -> Outcome {
         ));
     }
     call.budget.step()?;
-    call.budget.make(size_of::<Value>())?;
+    call.make(size_of::<Value>())?;
     Ok(match value {
         Value::List(list) => {
             let items: Result<Vec<Value>, String> = list

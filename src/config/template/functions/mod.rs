@@ -47,6 +47,14 @@ pub trait Host {
     /// The name of the time zone for output, such as `Europe/Berlin`.
     fn zone(&self) -> Option<String>;
 
+    /// Called before a rendering holds up to this many bytes.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    fn hold(&self, _bytes: usize) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Called now and then.
     ///
     /// # Errors
@@ -56,11 +64,77 @@ pub trait Host {
     }
 }
 
+/// Texts of less than this need no memory that is worth counting.
+pub(super) const SHORT: usize = 4 * 1024;
+/// Functions whose result may be longer than their arguments because they escape characters. They print what is not a
+/// text.
+const ESCAPING: &[&str] = &[
+    "fail",
+    "html",
+    "js",
+    "marshal",
+    "mustToJson",
+    "mustToPrettyJson",
+    "mustToRawJson",
+    "print",
+    "printf",
+    "println",
+    "quote",
+    "regexQuoteMeta",
+    "squote",
+    "toJson",
+    "toPrettyJson",
+    "toRawJson",
+    "urlJoin",
+    "urlquery",
+];
+
+impl Function {
+    /// What the function may hold while it runs, at most, if its arguments are large: a copy of each text, a buffer that
+    /// grows, and the result.
+    pub(super) fn needs(&self, arguments: &[Value]) -> usize {
+        let texts = arguments.iter().map(|value| match value {
+            Value::Text(text) => text.len(),
+            Value::List(list) => list.items().len(),
+            _ => 0,
+        });
+        let is_escaping = || ESCAPING.contains(&self.name);
+        let texts: usize = texts.sum();
+        if texts <= SHORT && !arguments.iter().any(Value::is_nested) {
+            return 0;
+        }
+        if is_escaping() {
+            let sizes = arguments.iter().map(super::format::escaped_size);
+            return sizes.fold(0, usize::saturating_add).saturating_mul(3);
+        }
+        // Some functions work on a list of characters.
+        texts.saturating_mul(6)
+    }
+}
+
 /// The context of a function call.
 pub(super) struct Call<'c> {
     pub(super) host: &'c dyn Host,
     pub(super) budget: &'c mut Budget,
     pub(super) warnings: Vec<String>,
+}
+
+impl Call<'_> {
+    /// As [`Budget::make`], for which there must also be memory.
+    pub(super) fn make(&mut self, count: usize) -> Result<(), String> {
+        self.budget.make(count)?;
+        self.hold(0)
+    }
+
+    /// Announces `bytes` that are held as long as what was made.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), String> {
+        self.host.hold(self.budget.hold(bytes))
+    }
+
+    /// Announces `bytes` that a function holds for a moment.
+    pub(super) fn lend(&mut self, bytes: usize) -> Result<(), String> {
+        self.host.hold(self.budget.hold(0).saturating_add(bytes))
+    }
 }
 
 /// The declared type of a parameter in Go.
@@ -333,7 +407,9 @@ fn any(arguments: &[Value], index: usize) -> Value {
 
 /// A value as Sprig's `strval` prints it. The bytes count as made.
 fn printed(call: &mut Call<'_>, value: &Value) -> Result<Vec<u8>, String> {
+    let size = super::format::size(value);
+    call.lend(2 * size)?;
     let text = super::format::plain(value);
-    call.budget.make(text.len())?;
+    call.make(text.len())?;
     Ok(text)
 }

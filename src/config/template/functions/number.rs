@@ -188,7 +188,7 @@ fn steps(call: &mut Call<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i6
     }
     let count = start.abs_diff(stop).div_ceil(step.unsigned_abs());
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    call.budget.make(count.saturating_mul(size_of::<Value>()))?;
+    call.make(count.saturating_mul(size_of::<Value>()))?;
     Ok((0..count as i64)
         .map(|index| start.wrapping_add(index.wrapping_mul(step)))
         .collect())

@@ -25,7 +25,7 @@ pub(super) static TABLE: &[Function] = &[
     fixed("randBytes", &[Int], |call, arguments| {
         let count = usize::try_from(int(&arguments, 0))
             .map_err(|_| "makeslice: len out of range".to_owned())?;
-        call.budget.make(count.saturating_mul(2))?;
+        call.make(count.saturating_mul(2))?;
         let mut bytes = vec![0; count];
         fill(&mut bytes)?;
         Ok(Value::text(super::encoding::base64(&bytes)))
@@ -64,7 +64,7 @@ fn below(limit: u64) -> Result<u64, String> {
 fn letters(call: &mut Call<'_>, arguments: &[Value], fits: fn(char) -> bool) -> Outcome {
     let count =
         usize::try_from(int(arguments, 0)).map_err(|_| "the length is negative".to_owned())?;
-    call.budget.make(count)?;
+    call.make(count)?;
     let set: Vec<char> = (' '..='~').filter(|c| fits(*c)).collect();
     let mut out = String::with_capacity(count);
     for index in 0..count {

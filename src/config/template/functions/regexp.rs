@@ -3,7 +3,7 @@
 use regex::bytes::{Captures, Regex};
 
 use super::Kind::{Int, Text};
-use super::text::within;
+use super::text::{PIECE, within};
 use super::{Call, Function, Outcome, fixed, int, string, text};
 use crate::config::re2;
 use crate::config::template::value::Value;
@@ -126,7 +126,8 @@ fn find_all(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         .map(|found| {
             // After a match the search begins again, so that many searches may read the same bytes.
             call.budget.in_time()?;
-            call.budget.make(size_of::<Value>() + found.len())?;
+            call.make(size_of::<Value>() + found.len())?;
+            call.hold(PIECE)?;
             Ok(found.as_bytes())
         })
         .collect::<Result<_, String>>()?;
@@ -152,11 +153,12 @@ fn replace(call: &mut Call<'_>, arguments: &[Value], expand: bool) -> Outcome {
         } else {
             out.extend_from_slice(&replacement);
         }
-        call.budget.make(replacement.len())?;
+        call.make(replacement.len())?;
+        call.lend(3 * out.len())?;
         from = whole.end();
     }
     out.extend_from_slice(&subject[from..]);
-    call.budget.make(out.len())?;
+    call.make(out.len())?;
     Ok(Value::text(out))
 }
 
@@ -190,6 +192,7 @@ fn expanded(
         };
         out.extend_from_slice(group.map_or(&b""[..], |group| group.as_bytes()));
         within(call, out.len())?;
+        call.lend(3 * out.len())?;
         rest = &rest[used..];
     }
     out.extend_from_slice(rest);
@@ -277,7 +280,8 @@ fn split(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         }
         end = found.start();
         if found.end() != 0 {
-            call.budget.make(size_of::<Value>())?;
+            call.make(size_of::<Value>())?;
+            call.hold(PIECE)?;
             parts.push(&subject[from..end]);
         }
         from = found.end();
@@ -285,7 +289,6 @@ fn split(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     if end != subject.len() || subject.is_empty() {
         parts.push(&subject[from..]);
     }
-    call.budget
-        .make(parts.len() * size_of::<Value>() + subject.len())?;
+    call.make(parts.len() * size_of::<Value>() + subject.len())?;
     Ok(Value::texts(parts))
 }

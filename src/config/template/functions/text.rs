@@ -221,7 +221,7 @@ fn shell_name(text: &str) -> (Option<&str>, usize) {
 /// As [`Budget::make`](crate::config::template::budget::Budget::make).
 pub(super) fn within(call: &mut Call<'_>, written: usize) -> Result<(), String> {
     if written > call.budget.left() {
-        return call.budget.make(written);
+        return call.make(written);
     }
     Ok(())
 }
@@ -229,8 +229,9 @@ pub(super) fn within(call: &mut Call<'_>, written: usize) -> Result<(), String> 
 fn join(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let separator = text(&arguments, 0);
     let texts = texts_of(call, &arguments[1])?;
-    call.budget
-        .make(texts.len().saturating_mul(separator.len()))?;
+    call.make(texts.len().saturating_mul(separator.len()))?;
+    let sizes = texts.iter().map(|text| text.len() + separator.len());
+    call.lend(2 * sizes.sum::<usize>())?;
     Ok(Value::text(texts.join(&separator[..])))
 }
 
@@ -310,7 +311,9 @@ fn repeat(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let Ok(count) = usize::try_from(count) else {
         return Err("strings: negative Repeat count".to_owned());
     };
-    call.budget.make(count.saturating_mul(whole.len()))?;
+    let size = count.saturating_mul(whole.len());
+    call.make(size)?;
+    call.lend(size)?;
     Ok(Value::text(whole.repeat(count)))
 }
 
@@ -329,10 +332,14 @@ fn replace(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     } else {
         split(call, &whole, &old, usize::MAX)?
     };
-    call.budget
-        .make(parts.len().saturating_mul(new.len()) + whole.len())?;
+    let size = parts.len().saturating_mul(new.len()) + whole.len();
+    call.make(size)?;
+    call.lend(size)?;
     Ok(Value::text(parts.join(&new[..])))
 }
+
+/// The memory of a part besides its text and its value: in a list that grows, as bytes of its own, and as a shared text.
+pub(super) const PIECE: usize = 128;
 
 /// Splits like Go's `strings.SplitN`: an empty separator splits into characters. The parts count as made.
 pub(super) fn split(
@@ -349,7 +356,8 @@ pub(super) fn split(
         let mut rest = whole;
         while !rest.is_empty() && parts.len() + 1 < most {
             let letter = letter_length(rest);
-            call.budget.make(size_of::<Value>() + letter)?;
+            call.make(size_of::<Value>() + letter)?;
+            call.hold(PIECE + letter)?;
             parts.push(rest[..letter].to_vec());
             rest = &rest[letter..];
         }
@@ -362,7 +370,8 @@ pub(super) fn split(
     // Its time is linear, whatever the separator.
     let found = memmem::find_iter(whole, separator);
     for at in found.take(most - 1) {
-        call.budget.make(size_of::<Value>())?;
+        call.make(size_of::<Value>())?;
+        call.hold(PIECE + 2 * (at - start))?;
         parts.push(whole[start..at].to_vec());
         start = at + separator.len();
     }
@@ -404,8 +413,9 @@ fn indent(call: &mut Call<'_>, arguments: &[Value], before: &str) -> Outcome {
         return Err("strings: negative Repeat count".to_owned());
     };
     let lines = split(call, &whole, b"\n", usize::MAX)?;
-    call.budget
-        .make(lines.len().saturating_mul(width.saturating_add(1)) + whole.len())?;
+    let size = lines.len().saturating_mul(width.saturating_add(1)) + whole.len();
+    call.make(size)?;
+    call.lend(2 * size)?;
     let pad = vec![b' '; width];
     let separator = [b"\n", &pad[..]].concat();
     Ok(Value::text(
@@ -441,6 +451,7 @@ fn wrap(call: &mut Call<'_>, whole: &str, width: i64, separator: &str, cut_words
         out.extend(&letters[at..end]);
         out.push_str(separator);
         within(call, out.len())?;
+        call.lend(4 * letters.len() + 3 * out.len())?;
         at = end + skip;
     }
     out.extend(&letters[at..]);
@@ -454,5 +465,11 @@ pub(super) fn texts_of(call: &mut Call<'_>, value: &Value) -> Result<Vec<Vec<u8>
         None => std::slice::from_ref(value),
     };
     let items = items.iter().filter(|item| !item.is_nothing());
-    items.map(|item| printed(call, item)).collect()
+    items
+        .map(|item| {
+            let text = printed(call, item)?;
+            call.hold(PIECE + text.len())?;
+            Ok(text)
+        })
+        .collect()
 }

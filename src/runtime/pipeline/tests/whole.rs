@@ -1,6 +1,7 @@
 //! Work on the response as a whole, and in parallel to it.
 
 use super::*;
+use crate::upstream::budget::Charge;
 
 #[test]
 fn static_data_is_added_to_the_response_by_strategy() {
@@ -87,7 +88,7 @@ impl ResponseSigner for Signs {
         self.ready
     }
 
-    fn sign(&self, data: &mut Value) -> Result<(), Failure> {
+    fn sign(&self, data: &mut Value, _: &mut Charge) -> Result<(), Failure> {
         if let Some(object) = data.as_object_mut() {
             object.insert("token".into(), Value::string("signed"));
         }
