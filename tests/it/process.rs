@@ -3,6 +3,7 @@
 mod budget;
 mod descriptors;
 mod footprint;
+mod made;
 mod memory;
 mod scripts;
 

@@ -29,6 +29,32 @@ fn said(by: &Value, body: &Value) -> String {
 }
 
 #[test]
+fn a_long_value_is_not_copied_into_a_failure() {
+    // All copies together may have 32 MiB.
+    let body = json!({"s": "x".repeat(33 << 20)});
+    let by = json!({"properties": {"s": {"type": "integer"}}});
+    assert_eq!(said(&by, &body), "- at '/s': got string, want integer");
+    let by = json!({"properties": {"s": {"pattern": "^b"}}});
+    let lines = said(&by, &json!({"s": "x".repeat(2000)}));
+    assert!(lines.starts_with("- at '/s': 'xxx") && lines.len() < 400);
+    // A name cannot be looked up.
+    let by = json!({"propertyNames": {"maxLength": 3}});
+    let lines = said(&by, &json!({ "x".repeat(2000): 1 }));
+    assert!(
+        lines.starts_with("- at '': invalid propertyName 'xxx"),
+        "{lines}"
+    );
+    assert!(lines.ends_with("maxLength: got 2,000, want 3"), "{lines}");
+    // Each level of a body holds its place.
+    let name = "n".repeat(2_000);
+    let deep = (0..100).fold(json!({"x": "s"}), |inner, _| json!({ name.clone(): inner }));
+    let by =
+        json!({"properties": {"x": {"type": "integer"}}, "additionalProperties": {"$ref": "#"}});
+    let lines = said(&by, &deep);
+    assert!(lines.ends_with("got string, want integer"), "{lines}");
+}
+
+#[test]
 fn patterns_are_those_of_re2_in_every_draft() {
     for draft in [
         "http://json-schema.org/draft-04/schema#",
