@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::agents::Agent;
 use crate::runtime::forward::QueryRules;
+use crate::runtime::heavy::aside_whole;
 use crate::runtime::json::{self, Out, Style, Unmade, Value as JsonValue};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
@@ -158,7 +159,8 @@ pub(super) fn echo(head: &Head<'_>, body: &Bytes) -> Result<Response, Full> {
                 .collect(),
         ),
     };
-    let body = json::made(&echo, 256 + head_size + body.len())?;
+    let size = 256 + head_size + body.len();
+    let body = aside_whole(size, || json::made(&echo, size))?;
     Ok(Response {
         body,
         ..json_response(StatusCode::OK, String::new())

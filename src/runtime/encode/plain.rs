@@ -48,9 +48,22 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['+', '-']).unwrap_or(text)
 }
 
+/// A longer text that looks like a number is taken for one.
+const MAX_NUMBER: usize = 4096;
+
 /// Integers in any base, floats and sexagesimals. Version 1.1 allows `_` in all of them.
 fn is_number(text: &str) -> bool {
-    let text = unsigned(text).replace('_', "");
+    let text = unsigned(text);
+    let first = text.trim_start_matches('_');
+    if !first.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return false;
+    }
+    // A long text is not copied.
+    if text.len() > MAX_NUMBER {
+        let may_be = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:+-".contains(&byte);
+        return text.bytes().all(may_be);
+    }
+    let text = text.replace('_', "");
     let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
     let based = |prefix: [&str; 2], radix| {
         let mut prefixes = prefix.iter();
@@ -59,13 +72,11 @@ fn is_number(text: &str) -> bool {
                 .is_some_and(|rest| digits(rest, radix))
         })
     };
-    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    numeric
-        && (text.parse::<f64>().is_ok()
-            || based(["0x", "0X"], 16)
-            || based(["0o", "0O"], 8)
-            || based(["0b", "0B"], 2)
-            || text.split(':').all(|part| part.parse::<f64>().is_ok()))
+    text.parse::<f64>().is_ok()
+        || based(["0x", "0X"], 16)
+        || based(["0o", "0O"], 8)
+        || based(["0b", "0B"], 2)
+        || text.split(':').all(|part| part.parse::<f64>().is_ok())
 }
 
 /// Dates, and times that begin with a date (YAML 1.1).

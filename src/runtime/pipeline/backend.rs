@@ -22,7 +22,7 @@ use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
-use crate::runtime::heavy::{aside, turn};
+use crate::runtime::heavy::{aside, aside_whole, turn};
 use crate::runtime::json::{self, Growth, Object, Out, Unmade, Value};
 use crate::runtime::pipe::{CallTarget, Meta};
 use crate::runtime::response::Fields;
@@ -306,7 +306,8 @@ fn rejected(
 ) -> Result<Part, Failure> {
     if let ErrorMode::Details(alias) = &backend.errors {
         let name = format!("error_{alias}").into();
-        let details = json::made(&Details(&incoming), 96 + incoming.body.len());
+        let size = 96 + incoming.body.len();
+        let details = aside_whole(size, || json::made(&Details(&incoming), size));
         let details = Value::raw_settled(details.map_err(|Full| Failure::full())?);
         return Ok(Part {
             data: Value::Object(Object::from([(name, details)])),
