@@ -72,9 +72,10 @@ impl AccessLog {
         if !self.is_sampled(event) {
             return;
         }
-        match event.is_long() {
-            false => self.write(event),
-            true => event.with_cut_texts(|event| self.write(event)),
+        if event.is_long() {
+            event.with_cut_texts(|event| self.write(event));
+        } else {
+            self.write(event);
         }
     }
 

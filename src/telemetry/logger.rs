@@ -198,11 +198,10 @@ impl Logger {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
         let text = cut_arguments(*record.args(), MAX_MESSAGE);
-        let shown = match is_ours(record.target()) {
-            // An error of a script may quote a query.
-            true => masked_text(&text),
-            // Libraries quote requests without knowing which parts are secret.
-            false => scrubbed(&text),
+        let shown = if is_ours(record.target()) {
+            masked_text(&text) // an error of a script may quote a query
+        } else {
+            scrubbed(&text) // libraries quote requests without knowing which parts are secret
         };
         let mut message = shown.into_owned();
         if level >= Level::Warning {

@@ -15,11 +15,56 @@ pub struct UrlSecrets {
     /// Parts of a pattern that came from the environment or from a file.
     parts: Box<[Box<str>]>,
     /// The segments of the path with a placeholder whose name is that of a credential: `{resp0_access_token}`.
+    path: Option<Box<SecretPath>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct SecretPath {
+    /// Their numbers in the pattern.
     segments: Box<[usize]>,
-    /// The number of all segments.
+    /// The number of all segments of the pattern.
     length: usize,
-    /// The starts of such segments in a target.
+    /// Their starts in a target.
     starts: Box<[Box<str>]>,
+}
+
+impl SecretPath {
+    /// `None` if there are none.
+    fn of(path: &str) -> Option<Box<SecretPath>> {
+        let segments = path.split('/').enumerate();
+        let segments = segments.filter(|(_, segment)| has_secret_placeholder(segment));
+        let segments: Box<[usize]> = segments.map(|(index, _)| index).collect();
+        let length = path.split('/').count();
+        (!segments.is_empty()).then(|| {
+            Box::new(SecretPath {
+                segments,
+                length,
+                starts: Box::default(),
+            })
+        })
+    }
+
+    fn in_target(&self, target: &str) -> SecretPath {
+        let path = target.split('?').next().unwrap_or_default();
+        let first = self.segments.first().copied().unwrap_or_default();
+        // A value may have slashes.
+        let is_same = path.split('/').count() == self.length;
+        let is_secret = |index: usize| {
+            if is_same {
+                self.segments.contains(&index)
+            } else {
+                index >= first
+            }
+        };
+        let secret = path.split('/').enumerate();
+        let secret = secret.filter(|(index, segment)| is_secret(*index) && !segment.is_empty());
+        let starts = secret
+            .map(|(_, segment)| Box::from(&segment[..segment.floor_char_boundary(MAX_START)]));
+        SecretPath {
+            starts: starts.collect(),
+            ..self.clone()
+        }
+    }
 }
 
 impl UrlSecrets {
@@ -36,33 +81,15 @@ impl UrlSecrets {
         UrlSecrets {
             names: names.collect(),
             parts: keys_in(path).map(Box::from).collect(),
-            segments: path
-                .split('/')
-                .enumerate()
-                .filter(|(_, segment)| has_secret_placeholder(segment))
-                .map(|(index, _)| index)
-                .collect(),
-            length: path.split('/').count(),
-            starts: Box::default(),
+            path: SecretPath::of(path),
         }
     }
 
     /// The same for texts with this target, which was made from the pattern. `None` if its path has no further secrets.
     pub fn in_target(&self, target: &str) -> Option<Box<UrlSecrets>> {
-        let first = self.segments.first()?;
-        let path = target.split('?').next().unwrap_or_default();
-        // A value may have slashes.
-        let is_same = path.split('/').count() == self.length;
-        let is_secret = |index: &usize| match is_same {
-            true => self.segments.contains(index),
-            false => index >= first,
-        };
-        let secret = path.split('/').enumerate();
-        let secret = secret.filter(|(index, segment)| is_secret(index) && !segment.is_empty());
-        let starts = secret
-            .map(|(_, segment)| Box::from(&segment[..segment.floor_char_boundary(MAX_START)]));
+        let path = self.path.as_ref()?.in_target(target);
         Some(Box::new(UrlSecrets {
-            starts: starts.collect(),
+            path: Some(Box::new(path)),
             ..self.clone()
         }))
     }
@@ -89,7 +116,7 @@ impl UrlSecrets {
                 text = Cow::Owned(text.replace(&**part, "[redacted]"));
             }
         }
-        for start in &self.starts {
+        for start in self.path.iter().flat_map(|path| &path.starts) {
             if let Some(cleaned) = without_segment(&text, start) {
                 text = Cow::Owned(cleaned);
             }

@@ -26,7 +26,7 @@ pub struct Template {
     /// The host has a query, so the path continues that query.
     pub(super) behind_query: bool,
     internal: Box<str>,
-    hidden: UrlSecrets,
+    hidden: Box<UrlSecrets>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Template {
             raw_responses: false,
             behind_query: false,
             internal: internal(&pieces),
-            hidden: UrlSecrets::of(&pattern),
+            hidden: Box::new(UrlSecrets::of(&pattern)),
             path,
             query,
         })
@@ -151,7 +151,7 @@ impl Template {
 
     /// Hides all of the pattern's text, because it came from the environment or from a file.
     pub fn hide_all(&mut self, pattern: &str) {
-        self.hidden = UrlSecrets::all_of(pattern);
+        *self.hidden = UrlSecrets::all_of(pattern);
     }
 
     /// The parts of the pattern, and of URLs made from it, that log lines, metrics and error texts must not show.
