@@ -269,6 +269,8 @@ mod tests {
         "CARGO_MANIFEST_DIR",
         "NOT_SERVING",
         "PATH_OR_URL",
+        // Between the processes of an upgrade.
+        "PORTCULLIS_UPGRADE_OF",
     ];
 
     fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {

@@ -172,7 +172,7 @@ async fn converse(
     place: Option<OwnedSemaphorePermit>,
 ) {
     if may_order(peer) && hand_over::is_follower(line.trim_ascii()) {
-        hand_over::follow(writer);
+        orders.hand_over.follow(writer);
         return orders.spare.refill();
     }
     let reply = if !may_order(peer) {

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,18 @@ impl HandOver {
             tickets,
             shared: Some(shared),
         }
+    }
+
+    /// Sends the process that takes over what changes, until one of both ends.
+    pub(super) fn follow(&self, stream: tokio::net::UnixStream) {
+        let (Ok(stream), Some(shared)) = (stream.into_std(), &self.shared) else {
+            // The other end sees that the connection ends.
+            return;
+        };
+        let shared = Arc::clone(shared);
+        let _ = thread::Builder::new()
+            .name("successor".to_owned())
+            .spawn(move || serve(stream, &shared.draining));
     }
 
     /// The reply to a line of the control socket. `None` if the line does not concern an upgrade.
@@ -255,18 +268,7 @@ pub(super) fn is_follower(line: &[u8]) -> bool {
     line == FOLLOW.as_bytes()
 }
 
-/// Sends the process that takes over what changes, until one of both ends.
-pub(super) fn follow(stream: tokio::net::UnixStream) {
-    // If this fails, the other end sees that the connection ends.
-    let Ok(stream) = stream.into_std() else {
-        return;
-    };
-    let _ = thread::Builder::new()
-        .name("successor".to_owned())
-        .spawn(move || serve(stream));
-}
-
-fn serve(stream: UnixStream) {
+fn serve(stream: UnixStream, is_draining: &AtomicBool) {
     let (Ok(writer), Ok(mut lines)) = (stream.try_clone(), Lines::new(stream)) else {
         return;
     };
@@ -288,7 +290,8 @@ fn serve(stream: UnixStream) {
     }
     forget_successor();
     lines.ended();
-    memory.replaced(false);
+    // This process goes on only if the other one has never served.
+    memory.replaced(is_draining.load(Ordering::Relaxed));
 }
 
 /// Starts a process and passes it the sockets, when the memory has space for both.
@@ -304,8 +307,10 @@ pub(super) async fn start(
     let memory = Memory::process();
     // From now on, requests do not take the memory that the new process needs itself.
     memory.expect_successor(true);
-    wait_for_space().await;
-    let done = match own_listeners::all(listeners, shared) {
+    let done = match wait_for_space()
+        .await
+        .and_then(|()| own_listeners::all(listeners, shared))
+    {
         Ok(all) => new_process.take_over(path, &all).await,
         Err(error) => Err(error.to_string()),
     };
@@ -313,18 +318,26 @@ pub(super) async fn start(
     done
 }
 
-async fn wait_for_space() {
+/// # Errors
+/// The system would end one of several processes. With two of them it is unlikely, so the upgrade goes on.
+async fn wait_for_space() -> io::Result<()> {
     let end = Instant::now() + SPACE;
     if Memory::process().must_wait() {
         budget::evict_all();
     }
     while Memory::process().must_wait() {
-        if Instant::now() >= end {
+        if Instant::now() < end {
+            tokio::time::sleep(EVERY).await;
+        } else if Memory::process().refresh() {
+            return Err(io::Error::other(
+                "requests of this process and of an earlier one use so much memory that another process has no space",
+            ));
+        } else {
             log::warn!(
                 "[SERVICE: Gateway] Requests use so much memory that the system may end the new process or this one"
             );
-            return;
+            break;
         }
-        tokio::time::sleep(EVERY).await;
     }
+    Ok(())
 }

@@ -143,6 +143,8 @@ pub(super) struct Process {
     pub(super) new_process: Option<NewProcess>,
     /// The process that has taken over.
     pub(super) successor: Option<Successor>,
+    /// By a signal.
+    pub(super) is_told_to_stop: bool,
     /// The folder of the control sockets, or why there is none.
     pub(super) folder: Result<PathBuf, String>,
     pub(super) control: Option<Control>,
@@ -328,6 +330,7 @@ impl Process {
     /// Waits for the requests and messages in progress and ends the process. A second signal ends it immediately. `stop` means
     /// that no other process serves.
     pub(super) async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
+        self.is_told_to_stop = stop;
         if stop {
             log::info!("Signal intercepted: {why}");
             // After an upgrade another process continues the service.
@@ -384,6 +387,13 @@ impl Process {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
                 signal = signals.next() => match signal {
+                    // A stop of the service reaches a process that drains after an upgrade, too.
+                    SignalAction::Stop(why) if !self.is_told_to_stop => {
+                        self.is_told_to_stop = true;
+                        log::info!(
+                            "Signal intercepted: {why}. Requests in progress still end; another signal stops this process at once"
+                        );
+                    }
                     SignalAction::Stop(_) => {
                         log::error!("[SERVICE: Gateway] Second signal: stopping at once");
                         self.leave(1);

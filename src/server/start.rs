@@ -182,6 +182,7 @@ pub(crate) fn run(
             .new_process
             .map(|new| new.listening_at(listen.address)),
         successor: None,
+        is_told_to_stop: false,
         folder,
         control: None,
         shared,

@@ -83,7 +83,12 @@ fn each_new_process_gets_the_memory_that_the_old_ones_leave() {
     second.signal("QUIT");
     shared();
     less(alone - 2 * (BASE + BODY as u64));
+    // The service is stopped while the first process drains: its request still ends.
+    first.signal("TERM");
     ends(&mut of_second);
+    eventually("the second process has ended", LIMIT, || {
+        granted(metrics).is_some_and(|left| left > alone - 36 * MIB)
+    });
     ends(&mut of_first);
     let ended = first.wait(LIMIT);
     assert!(ended.is_some_and(|end| end.success()), "{}", log());
