@@ -8,6 +8,7 @@ mod connect;
 mod credentials;
 mod discovery;
 mod http2;
+mod key_hosts;
 mod key_unions;
 mod keys;
 mod proxies;

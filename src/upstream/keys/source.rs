@@ -129,9 +129,12 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
-    /// Whether a set was fetched at least once, even if it is no longer used.
+    /// Whether a set was fetched at least once, even if it is no longer used. Of a union: that of each origin.
     pub fn has_arrived(&self) -> bool {
-        self.arrived.load(Ordering::Relaxed)
+        if self.origins.is_empty() {
+            return self.arrived.load(Ordering::Relaxed);
+        }
+        self.origins.iter().all(|origin| origin.has_arrived())
     }
 
     /// The set to verify with now. `None` if none was ever fetched, or the last one is past its stale limit.

@@ -60,6 +60,26 @@ pub enum Location {
 }
 
 impl Location {
+    /// The host and port from which it is fetched. `None` for files, and for a union, which is not fetched itself.
+    pub(super) fn host(&self) -> Option<&str> {
+        let (Location::Url(url)
+        | Location::Issuer {
+            document: Some(url),
+            ..
+        }
+        | Location::Issuer { issuer: url, .. }) = self
+        else {
+            return None;
+        };
+        let (_, rest) = url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        Some(
+            authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host),
+        )
+    }
+
     /// The name of this source in logs, metrics and tables: a URL without credentials and query, or a path.
     pub fn label(&self) -> String {
         match self {

@@ -1,5 +1,6 @@
 //! All sources of keys, and the task that refreshes them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,6 +26,10 @@ const IDLE_LOOK: Duration = Duration::from_secs(60);
 const MAX_FETCHES: usize = 32;
 /// How many of them are reserved for sources that a request waits for.
 const KEPT_FOR_WANTED: usize = 8;
+/// How many of them one host may have: a host that hangs leaves the others their part.
+const MOST_OF_HOST: usize = 12;
+/// The number of counters of hosts. Hosts that share one also share its limit.
+const HOSTS: usize = 64;
 
 /// When a source is refreshed, and how long its last set may be used if refreshes fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +208,8 @@ impl<S: KeyDocument> KeySetStore<S> {
 pub(crate) struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
+    hosts: [Semaphore; HOSTS],
+    hasher: RandomState,
 }
 
 impl Default for FetchLimiter {
@@ -210,6 +217,8 @@ impl Default for FetchLimiter {
         FetchLimiter {
             due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
+            hosts: [const { Semaphore::const_new(MOST_OF_HOST) }; HOSTS],
+            hasher: RandomState::new(),
         }
     }
 }
@@ -220,8 +229,18 @@ type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
 impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>, before_end: &impl Fn()) {
+        let _of_host = match source.spec.location.host() {
+            Some(host) => self.host(host).acquire().await.ok(),
+            None => None,
+        };
         let _turn = self.turn(&source.shared_work).await;
         source.refresh(before_end).await;
+    }
+
+    fn host(&self, host: &str) -> &Semaphore {
+        let [first, ..] = &self.hosts;
+        let hash = self.hasher.hash_one(host) as usize;
+        self.hosts.get(hash % HOSTS).unwrap_or(first)
     }
 
     /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
