@@ -169,7 +169,7 @@ impl<'t, O: Open> Tree<'t, O> {
                     None => return Err(Error::Syntax("unexpected end element".to_owned())),
                 },
                 Event::Text(text) => self.add_text(&text.xml10_content())?,
-                Event::CData(text) => self.add_text(&text.into_inner())?,
+                Event::CData(text) => self.add_text(&text.xml10_content())?,
                 Event::GeneralRef(reference) if is_lenient => {
                     match lenient::resolved_text(&reference) {
                         Some(text) => self.add_text(&text)?,
@@ -212,14 +212,15 @@ impl<'t, O: Open> Tree<'t, O> {
             }
             self.spend(1)?;
             let attribute = attribute.map_err(|error| Error::Syntax(error.to_string()))?;
+            let written = line_ends(&attribute.value);
             let value = match self.rules {
-                Rules::Strict => unescape_with(&attribute.value, resolve_xml_entity).map_err(
-                    |error| match error {
+                Rules::Strict => {
+                    unescape_with(&written, resolve_xml_entity).map_err(|error| match error {
                         EscapeError::UnrecognizedEntity(_, name) => Error::Entity(name),
                         other => Error::Syntax(other.to_string()),
-                    },
-                )?,
-                Rules::Lenient => lenient::unescaped(&attribute.value),
+                    })?
+                }
+                Rules::Lenient => lenient::unescaped(&written),
             };
             check(&value)?;
             let name = attribute.key.local_name();
@@ -268,6 +269,15 @@ impl<'t, O: Open> Tree<'t, O> {
             element.add_text(text, self.growth)?;
         }
         Ok(None)
+    }
+}
+
+/// A text with the line ends of XML 1.0 §2.11. Those that are written as references stay.
+fn line_ends(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') {
+        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -342,6 +352,17 @@ mod tests {
         assert!(element(body, 6, Rules::Lenient).is_ok());
         let few = element(body, 5, Rules::Lenient);
         assert!(matches!(few, Err(Error::TooMany)));
+    }
+
+    #[test]
+    fn line_ends_are_line_feeds_unless_they_are_references() {
+        for rules in [Rules::Strict, Rules::Lenient] {
+            let read = |text: &str| format!("{:?}", members(text.as_bytes(), 9, rules).unwrap());
+            let expected = read("<a k='x\ny\nz'>b\nc<![CDATA[d\ne\n]]></a>");
+            let written = "<a k='x\r\ny\rz'>b\r\nc<![CDATA[d\re\r\n]]></a>";
+            assert_eq!(read(written), expected);
+            assert!(read("<a k='x&#13;y'/>").contains("\\r"));
+        }
     }
 
     #[test]
