@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use regex::bytes::Regex;
+use regex::bytes::{Captures, Regex};
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::aside;
@@ -72,33 +72,16 @@ impl Change {
                 Some(out)
             }
             Change::Regexp { find, replace } => {
-                let mut out: Vec<u8> = Vec::new();
-                let mut at = None;
                 let bytes = text.as_bytes();
-                // Each of them is replaced by a part of a match, which is not longer than the match.
-                let groups = memchr::memchr_iter(b'$', replace.as_bytes()).count();
-                for found in find.captures_iter(bytes) {
-                    let Some(whole) = found.get(0) else {
-                        continue;
-                    };
-                    let length = out.len();
-                    let from = at.unwrap_or(0);
-                    let between = bytes.get(from..whole.start()).unwrap_or_default();
-                    let most = groups.saturating_mul(whole.len());
-                    made.prepare(between.len() + replace.len().saturating_add(most))?;
-                    out.extend_from_slice(between);
-                    found.expand(replace.as_bytes(), &mut out);
-                    made.add(out.len() - length)?;
-                    // The buffer doubles, and is copied into one of its size.
-                    made.spare(out.len() - length)?;
-                    at = Some(whole.end());
-                }
-                let Some(at) = at else {
+                // Measured first: a buffer that grows takes three times its size for a moment.
+                let mut size = Size::default();
+                replaced(find, replace, bytes, &mut size, made)?;
+                if size.matches == 0 {
                     return Ok(None);
-                };
-                let rest = bytes.get(at..).unwrap_or_default();
-                made.add(rest.len())?;
-                out.extend_from_slice(rest);
+                }
+                made.add(size.bytes)?;
+                let mut out = Vec::with_capacity(size.bytes);
+                replaced(find, replace, bytes, &mut out, made)?;
                 // An empty match may lie within a character.
                 Some(match String::from_utf8(out) {
                     Ok(text) => text,
@@ -119,6 +102,82 @@ impl Change {
             }
         })
     }
+}
+
+/// What a text becomes: its bytes, or their number.
+trait Output {
+    fn unchanged(&mut self, bytes: &[u8]);
+
+    /// One replacement.
+    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]);
+
+    fn size(&self) -> usize;
+}
+
+impl Output for Vec<u8> {
+    fn unchanged(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]) {
+        found.expand(replace, self);
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+#[derive(Default)]
+struct Size {
+    bytes: usize,
+    matches: usize,
+    one: Vec<u8>,
+}
+
+impl Output for Size {
+    fn unchanged(&mut self, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+    }
+
+    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]) {
+        self.one.clear();
+        found.expand(replace, &mut self.one);
+        self.bytes = self.bytes.saturating_add(self.one.len());
+        self.matches += 1;
+    }
+
+    fn size(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Replaces all matches.
+fn replaced(
+    find: &Regex,
+    replace: &str,
+    text: &[u8],
+    out: &mut impl Output,
+    made: &mut Made,
+) -> Result<(), TooMuch> {
+    // Each of them is replaced by a part of a match, which is not longer than the match.
+    let groups = memchr::memchr_iter(b'$', replace.as_bytes()).count();
+    let mut at = 0;
+    for found in find.captures_iter(text) {
+        let Some(whole) = found.get(0) else {
+            continue;
+        };
+        if out.size() > MAX_BYTES {
+            return Err(TooMuch::Large);
+        }
+        out.unchanged(text.get(at..whole.start()).unwrap_or_default());
+        let most = groups.saturating_mul(whole.len());
+        made.prepare(replace.len().saturating_add(most))?;
+        out.replacement(&found, replace.as_bytes());
+        at = whole.end();
+    }
+    out.unchanged(text.get(at..).unwrap_or_default());
+    Ok(())
 }
 
 /// Letters without a single counterpart stay as they are, as in Go.
@@ -146,11 +205,6 @@ struct Made {
 }
 
 impl Made {
-    /// Counts bytes that are only held while a text is made.
-    fn spare(&mut self, bytes: usize) -> Result<(), TooMuch> {
-        self.growth.add(bytes).map_err(|Full| TooMuch::Full)
-    }
-
     /// Charges bytes that are about to be made, and counted then.
     fn prepare(&mut self, bytes: usize) -> Result<(), TooMuch> {
         if bytes > MAX_BYTES {
