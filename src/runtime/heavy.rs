@@ -19,7 +19,7 @@ use tokio::task::block_in_place;
 use tokio::time::timeout_at;
 
 use super::failure::{Failure, Guard, Kind};
-use crate::upstream::budget::Memory;
+use crate::upstream::budget::{Full, Memory};
 use crate::upstream::processors;
 
 /// How long work may block a worker.
@@ -58,6 +58,24 @@ impl From<Cut> for Failure {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 ..Failure::new(Kind::Guarded(Guard::Busy), "too much heavy work at once")
             },
+        }
+    }
+}
+
+/// Why work on a valid request was not done: the process has too much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Overload {
+    #[error(transparent)]
+    Memory(#[from] Full),
+    #[error("too much heavy work at once")]
+    Work,
+}
+
+impl From<Overload> for Failure {
+    fn from(overload: Overload) -> Failure {
+        match overload {
+            Overload::Memory(Full) => Failure::full(),
+            Overload::Work => Cut::Busy.into(),
         }
     }
 }

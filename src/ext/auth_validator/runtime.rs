@@ -322,7 +322,7 @@ impl Validator {
         match self.demand.as_ref().map(|demand| demand.admits(claims)) {
             None | Some(Ok(true)) => Ok(()),
             Some(Ok(false)) => Err(Rejection::rejected()),
-            Some(Err(full)) => Err(Rejection::new(Reason::Overloaded, full.to_string())),
+            Some(Err(overload)) => Err(Rejection::new(Reason::Overloaded, overload.to_string())),
         }
     }
 

@@ -114,7 +114,7 @@ impl Policy {
     /// Whether the policy is true. Otherwise the reason for the log. A policy that fails is not true.
     pub(crate) fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant) -> Result<(), Denied> {
         match verdict(&self.0, scene, deadline) {
-            Verdict::Full => Err(Denied::Full),
+            Verdict::Overload(overload) => Err(Denied::Overload(overload)),
             _ if scene.lacks_place() => Err(Denied::For(
                 "the location of the client cannot be read".to_owned(),
             )),

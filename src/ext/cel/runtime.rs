@@ -13,8 +13,8 @@ use crate::ext::identity::Requirement;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
+use crate::runtime::heavy::Overload;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
-use crate::upstream::budget::Full;
 
 /// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
 /// than two milliseconds leave the worker.
@@ -36,7 +36,11 @@ impl Stage {
     ///
     /// # Errors
     /// The process holds too much.
-    fn rejected_by(&self, moment: &Moment<'_>, deadline: Instant) -> Result<Option<usize>, Full> {
+    fn rejected_by(
+        &self,
+        moment: &Moment<'_>,
+        deadline: Instant,
+    ) -> Result<Option<usize>, Overload> {
         for (index, program) in self.programs.iter().enumerate() {
             if !self.holds(index, program, moment, deadline)? {
                 return Ok(Some(index));
@@ -51,7 +55,7 @@ impl Stage {
         program: &Program,
         moment: &Moment<'_>,
         deadline: Instant,
-    ) -> Result<bool, Full> {
+    ) -> Result<bool, Overload> {
         let log = &self.log;
         match verdict(program, moment, deadline) {
             Verdict::True => {
@@ -60,9 +64,9 @@ impl Stage {
             }
             Verdict::False => log::info!("{log} #{index} result: false"),
             Verdict::Failed(why) => log::info!("{log} #{index} failed: {why}"),
-            Verdict::Full => {
-                log::info!("{log} #{index} failed: {Full}");
-                return Err(Full);
+            Verdict::Overload(overload) => {
+                log::info!("{log} #{index} failed: {overload}");
+                return Err(overload);
             }
         }
         Ok(false)
@@ -70,7 +74,7 @@ impl Stage {
 
     fn judge(&self, moment: &Moment<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         match self.rejected_by(moment, deadline) {
-            Err(Full) => Err(Failure::full()),
+            Err(overload) => Err(overload.into()),
             Ok(None) => Ok(()),
             Ok(Some(index)) => Err(Failure::new(
                 kind,
@@ -84,8 +88,7 @@ impl Stage {
 pub(super) enum Verdict {
     True,
     False,
-    /// The process holds too much.
-    Full,
+    Overload(Overload),
     Failed(Cow<'static, str>),
 }
 
@@ -94,15 +97,15 @@ pub(super) enum Verdict {
 pub(crate) enum Denied {
     /// It is false, or it failed for this reason.
     For(String),
-    /// It was not evaluated to its end, because the process holds too much.
-    Full,
+    /// It was not evaluated to its end.
+    Overload(Overload),
 }
 
 impl std::fmt::Display for Denied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Denied::For(why) => f.write_str(why),
-            Denied::Full => write!(f, "failed: {Full}"),
+            Denied::Overload(overload) => write!(f, "failed: {overload}"),
         }
     }
 }
@@ -111,8 +114,11 @@ impl std::fmt::Display for Denied {
 pub(super) fn verdict(program: &Program, facts: &dyn Facts, deadline: Instant) -> Verdict {
     let run = || {
         let budget = Budget::new(BUDGET, deadline);
-        match program.run(facts, &budget) {
-            _ if budget.is_full() => Verdict::Full,
+        let result = program.run(facts, &budget);
+        if let Some(overload) = budget.overload() {
+            return Verdict::Overload(overload);
+        }
+        match result {
             Ok(Value::Bool(true)) => Verdict::True,
             Ok(Value::Bool(false)) => Verdict::False,
             Ok(_) => Verdict::Failed("the result is not a bool".into()),
@@ -204,7 +210,7 @@ impl Rejecters {
 }
 
 impl Requirement for Rejecters {
-    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
+    fn admits(&self, claims: &Claims) -> Result<bool, Overload> {
         let deadline = Instant::now() + TOKEN_TIME;
         let rejected = self.stage.rejected_by(&self.moment(claims), deadline);
         Ok(rejected?.is_none())
@@ -217,7 +223,7 @@ impl Requirement for Rejecters {
             let why = match verdict(program, &moment, deadline) {
                 Verdict::True => return None,
                 Verdict::False => "false".into(),
-                Verdict::Full => Full.to_string().into(),
+                Verdict::Overload(overload) => overload.to_string().into(),
                 Verdict::Failed(why) => why,
             };
             Some(format!(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::language::{self, Budget, Facts, Failed, Program, Type, Value, Variable};
 use super::runtime::{TOKEN_TIME, Verdict, verdict};
 use crate::config::{ConfigError, Node};
-use crate::upstream::budget::Full;
+use crate::runtime::heavy::Overload;
 
 /// A compiled expression over `value`.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ impl ValueRule {
     ///
     /// # Errors
     /// The process holds too much.
-    pub(crate) fn holds(&self, value: &str) -> Result<bool, Full> {
+    pub(crate) fn holds(&self, value: &str) -> Result<bool, Overload> {
         let deadline = Instant::now() + TOKEN_TIME;
         match verdict(&self.0, &Text(value), deadline) {
             Verdict::True => Ok(true),
             Verdict::False => Ok(false),
-            Verdict::Full => Err(Full),
+            Verdict::Overload(overload) => Err(overload),
             Verdict::Failed(why) => {
                 log::warn!("[SERVICE: Ratelimit] the policy of a tier failed: {why}");
                 Ok(false)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::jose::Claims;
-use crate::upstream::budget::Full;
+use crate::runtime::heavy::Overload;
 
 /// A check that may reject a valid token. Called for every request, including those with a cached token.
 pub(crate) trait Requirement: Send + Sync + fmt::Debug {
@@ -12,7 +12,7 @@ pub(crate) trait Requirement: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The process holds too much to find out.
-    fn admits(&self, claims: &Claims) -> Result<bool, Full>;
+    fn admits(&self, claims: &Claims) -> Result<bool, Overload>;
 
     /// For people: the condition that a token with these claims does not fulfil, and why. `None` if it may pass.
     fn refusal(&self, claims: &Claims) -> Option<String>;
@@ -20,7 +20,7 @@ pub(crate) trait Requirement: Send + Sync + fmt::Debug {
 
 /// Several checks, all of which must pass.
 impl Requirement for Vec<Arc<dyn Requirement>> {
-    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
+    fn admits(&self, claims: &Claims) -> Result<bool, Overload> {
         for demand in self {
             if !demand.admits(claims)? {
                 return Ok(false);

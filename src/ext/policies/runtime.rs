@@ -13,8 +13,8 @@ use crate::ext::identity::Requirement;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Guard, Kind};
+use crate::runtime::heavy::Overload;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, ResponseAccess, State};
-use crate::upstream::budget::Full;
 
 /// The maximum time of the policies on a token.
 const TOKEN_TIME: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ impl Stage {
         &self,
         scene: &PolicyFacts<'_>,
         deadline: Instant,
-    ) -> Result<Option<usize>, Full> {
+    ) -> Result<Option<usize>, Overload> {
         for (index, policy) in self.policies.iter().enumerate() {
             let log = &self.log;
             match policy.judge(scene, deadline) {
@@ -55,7 +55,7 @@ impl Stage {
                 Err(denied) => {
                     log::info!("{log} #{index}: {denied}");
                     return match denied {
-                        Denied::Full => Err(Full),
+                        Denied::Overload(overload) => Err(overload),
                         Denied::For(_) => Ok(Some(index)),
                     };
                 }
@@ -66,7 +66,7 @@ impl Stage {
 
     fn judge(&self, scene: &PolicyFacts<'_>, deadline: Instant, kind: Kind) -> Result<(), Failure> {
         let index = match self.rejected_by(scene, deadline) {
-            Err(Full) => return Err(Failure::full()),
+            Err(overload) => return Err(overload.into()),
             Ok(None) => return Ok(()),
             Ok(Some(index)) => index,
         };
@@ -162,7 +162,7 @@ pub(super) struct OnToken {
 }
 
 impl Requirement for OnToken {
-    fn admits(&self, claims: &Claims) -> Result<bool, Full> {
+    fn admits(&self, claims: &Claims) -> Result<bool, Overload> {
         let scene = PolicyFacts::token(self.clock.wall(), claims);
         let deadline = Instant::now() + TOKEN_TIME;
         Ok(self.stage.rejected_by(&scene, deadline)?.is_none())

@@ -5,10 +5,10 @@ use http::{HeaderName, StatusCode};
 #[cfg(feature = "cel")]
 use crate::ext::cel::ValueRule;
 use crate::ext::rate_limit::EndpointLimit;
+use crate::runtime::heavy::Overload;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::upstream::budget::Full;
 
 /// The tiers of one block, in their order.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) enum Rule {
 impl Rule {
     /// # Errors
     /// The process holds too much to find out.
-    fn takes(&self, value: &str) -> Result<bool, Full> {
+    fn takes(&self, value: &str) -> Result<bool, Overload> {
         match self {
             Rule::Any => Ok(true),
             Rule::Literal(known) => Ok(**known == *value),
@@ -49,7 +49,7 @@ impl Rule {
 
 impl Tiers {
     /// The first tier that the value belongs to.
-    fn of(&self, value: &str) -> Result<Option<&Tier>, Full> {
+    fn of(&self, value: &str) -> Result<Option<&Tier>, Overload> {
         for tier in &self.tiers {
             if tier.rule.takes(value)? {
                 return Ok(Some(tier));
@@ -69,9 +69,12 @@ impl EndpointStep for Tiers {
         };
         match tier {
             // No tier is skipped, because it may have the limits of this request.
-            Err(Full) => {
-                notes.rejected = Some("buffers_full");
-                notes.errors.push(Full.to_string().into());
+            Err(overload) => {
+                notes.rejected = Some(match overload {
+                    Overload::Memory(_) => "buffers_full",
+                    Overload::Work => "busy",
+                });
+                notes.errors.push(overload.to_string().into());
                 Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE))
             }
             Ok(Some(tier)) => tier.check(head, notes),

@@ -12,7 +12,7 @@ use super::operators;
 use super::policy;
 use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
-use crate::runtime::heavy::{Cut, Heavy};
+use crate::runtime::heavy::{Cut, Heavy, Overload};
 use crate::runtime::json::Growth;
 use crate::upstream::budget::{Budget as Process, Full, Memory};
 
@@ -51,7 +51,8 @@ pub(crate) struct Budget {
     /// What was made when the system was asked.
     asked: Cell<usize>,
     growth: RefCell<Growth>,
-    full: Cell<bool>,
+    /// Why the run was stopped, if that is not a matter of the expression.
+    overload: Cell<Option<Overload>>,
 }
 
 impl Budget {
@@ -64,7 +65,7 @@ impl Budget {
             made: Cell::new(0),
             asked: Cell::new(0),
             growth: RefCell::default(),
-            full: Cell::new(false),
+            overload: Cell::new(None),
         }
     }
 
@@ -74,9 +75,9 @@ impl Budget {
         self.growth.into_inner().into_charge().bytes()
     }
 
-    /// Whether the run was stopped because the process holds too much.
-    pub(crate) fn is_full(&self) -> bool {
-        self.full.get()
+    /// Why the run was stopped, if that is not a matter of the expression.
+    pub(crate) fn overload(&self) -> Option<Overload> {
+        self.overload.get()
     }
 
     /// Counts `bytes` of values that are about to be made.
@@ -109,13 +110,14 @@ impl Budget {
         }
     }
 
-    /// Ends the run: there is no memory for what it is about to make.
+    /// Ends the run: there is no memory for what it is about to make, or it would have to wait too long.
     #[cold]
-    pub(crate) fn stop(&self, full: Full) -> Failed {
+    pub(crate) fn stop(&self, overload: impl Into<Overload>) -> Failed {
+        let overload = overload.into();
         // Permanently: no other part of the expression may decide in its place.
         self.left.set(0);
-        self.full.set(true);
-        Failed::of(full.to_string())
+        self.overload.set(Some(overload));
+        Failed::of(overload.to_string())
     }
 
     /// Takes `bytes` back that are free now.
@@ -203,12 +205,13 @@ impl Budget {
     #[cold]
     fn look(&self) -> Result<(), Failed> {
         self.until_look.set(UNITS_PER_LOOK);
-        self.heavy.borrow_mut().look().map_err(|cut| {
-            self.left.set(0);
-            Failed::of(match cut {
-                Cut::Deadline => "operation interrupted: the time limit was reached",
-                Cut::Busy => "operation interrupted: too much heavy work at once",
-            })
+        let looked = self.heavy.borrow_mut().look();
+        looked.map_err(|cut| match cut {
+            Cut::Deadline => {
+                self.left.set(0);
+                Failed::of("operation interrupted: the time limit was reached")
+            }
+            Cut::Busy => self.stop(Overload::Work),
         })
     }
 
