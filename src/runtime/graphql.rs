@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::failure::Failure;
-use super::json::{self, Object, Out, Style, Unmade, Value, write, write_string};
+use super::json::{self, Object, Out, Style, Unmade, Value, write_object, write_string};
 use super::request::Params;
 use super::template::escape;
 use crate::upstream::Outgoing;
@@ -243,16 +243,7 @@ impl Unmade for Pairs<'_> {
 
 impl Unmade for Object {
     fn write(&self, out: &mut impl Out) {
-        out.put(b"{");
-        for (at, (name, value)) in self.iter().enumerate() {
-            if at > 0 {
-                out.put(b",");
-            }
-            write_string(out, name);
-            out.put(b":");
-            write(out, value, Style::Canonical);
-        }
-        out.put(b"}");
+        write_object(out, self, Style::Canonical);
     }
 }
 

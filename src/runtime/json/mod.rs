@@ -39,7 +39,7 @@ pub(crate) use weight::{Growth, OBJECT, charge, charge_bytes, charge_xml};
 #[cfg(feature = "lua")]
 pub(crate) use weight::{ITEM, LIST};
 pub use write::{Style, to_bytes};
-pub(crate) use write::{size_hint, write, write_lossy, write_string};
+pub(crate) use write::{size_hint, write, write_lossy, write_object, write_string};
 
 /// The maximum nesting of objects and arrays, which protects the stack.
 pub(crate) const MAX_DEPTH: usize = 512;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::out::Out;
-use super::value::Value;
+use super::value::{Object, Value};
 
 /// How slices of an upstream's body are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +54,22 @@ pub(crate) fn write(out: &mut impl Out, value: &Value, style: Style) {
             }
             out.put(b"]");
         }
-        Value::Object(object) => {
-            out.put(b"{");
-            for (at, (name, member)) in object.iter().enumerate() {
-                if at > 0 {
-                    out.put(b",");
-                }
-                write_string(out, name);
-                out.put(b":");
-                write(out, member, style);
-            }
-            out.put(b"}");
-        }
+        Value::Object(object) => write_object(out, object, style),
     }
+}
+
+/// Appends the JSON text of an object to `out`.
+pub(crate) fn write_object(out: &mut impl Out, object: &Object, style: Style) {
+    out.put(b"{");
+    for (at, (name, member)) in object.iter().enumerate() {
+        if at > 0 {
+            out.put(b",");
+        }
+        write_string(out, name);
+        out.put(b":");
+        write(out, member, style);
+    }
+    out.put(b"}");
 }
 
 /// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
