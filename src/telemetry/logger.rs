@@ -197,6 +197,7 @@ impl Logger {
     fn record(&self, record: &Record<'_>) {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
+        let now = timestamp::now();
         let text = cut_arguments(*record.args(), MAX_MESSAGE);
         let shown = if is_ours(record.target()) {
             masked_text(&text) // an error of a script may quote a query
@@ -205,7 +206,7 @@ impl Logger {
         };
         let mut message = shown.into_owned();
         if level >= Level::Warning {
-            match self.repeats.admit(file, line, timestamp::now().as_secs()) {
+            match self.repeats.admit(file, line, now.as_secs()) {
                 Admission::No => return,
                 Admission::Yes(0) => {}
                 Admission::Yes(left_out) => {
@@ -215,7 +216,7 @@ impl Logger {
         }
         let request_id = request_id::current();
         self.active.load().write(&Event {
-            since_1970: timestamp::now(),
+            since_1970: now,
             level,
             message: &message,
             file,

@@ -123,14 +123,7 @@ fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
     let written = block.required("target")?;
     let target = match block.choice("type")? {
         "header" => Target::Header(header(&written, block)?),
-        _ => {
-            // The value is as secret as the member of the body that it comes from.
-            let member = block.required("expression")?;
-            if is_secret(&member) {
-                add_secret_name(&written);
-            }
-            Target::Query(written.into())
-        }
+        _ => Target::Query(written.into()),
     };
     if early
         && on_conflict == OnConflict::Append
@@ -142,18 +135,24 @@ fn operation(block: &Block<'_>, early: bool) -> Option<Operation> {
         );
         return None;
     }
+    let expression = block.required("expression")?;
+    // The value is as secret as the member of the body that it comes from.
+    if let Target::Query(name) = &target
+        && is_secret(&expression)
+    {
+        add_secret_name(name);
+    }
     Some(Operation {
-        source: source(block)?,
+        source: source(&expression, block)?,
         target,
         on_conflict,
     })
 }
 
-fn source(block: &Block<'_>) -> Option<Source> {
-    let text = block.required("expression")?;
+fn source(text: &str, block: &Block<'_>) -> Option<Source> {
     let node = block.get("expression")?;
     if block.choice("strategy")? == "jmespath" {
-        let parsed = Expression::parse(&text);
+        let parsed = Expression::parse(text);
         return parsed
             .map(Source::Jmespath)
             .map_err(|error| node.invalid(format!("not a JMESPath expression: {error}")))

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use regex::bytes::{Captures, Regex};
+use regex::bytes::Regex;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::aside;
-use crate::runtime::json::{Growth, Value};
+use crate::runtime::json::{Count, Growth, Out, Value};
 use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, State};
 use crate::upstream::budget::{Charge, Full};
 
@@ -74,13 +74,12 @@ impl Change {
             Change::Regexp { find, replace } => {
                 let bytes = text.as_bytes();
                 // Measured first: a buffer that grows takes three times its size for a moment.
-                let mut size = Size::default();
-                replaced(find, replace, bytes, &mut size, made)?;
-                if size.matches == 0 {
+                let mut count = Count::default();
+                if replaced(find, replace, bytes, &mut count, made)? == 0 {
                     return Ok(None);
                 }
-                made.add(size.bytes)?;
-                let mut out = Vec::with_capacity(size.bytes);
+                made.add(count.size())?;
+                let mut out = Vec::with_capacity(count.size());
                 replaced(find, replace, bytes, &mut out, made)?;
                 // An empty match may lie within a character.
                 Some(match String::from_utf8(out) {
@@ -104,65 +103,17 @@ impl Change {
     }
 }
 
-/// What a text becomes: its bytes, or their number.
-trait Output {
-    fn unchanged(&mut self, bytes: &[u8]);
-
-    /// One replacement.
-    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]);
-
-    fn size(&self) -> usize;
-}
-
-impl Output for Vec<u8> {
-    fn unchanged(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-
-    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]) {
-        found.expand(replace, self);
-    }
-
-    fn size(&self) -> usize {
-        self.len()
-    }
-}
-
-#[derive(Default)]
-struct Size {
-    bytes: usize,
-    matches: usize,
-    one: Vec<u8>,
-}
-
-impl Output for Size {
-    fn unchanged(&mut self, bytes: &[u8]) {
-        self.bytes = self.bytes.saturating_add(bytes.len());
-    }
-
-    fn replacement(&mut self, found: &Captures<'_>, replace: &[u8]) {
-        self.one.clear();
-        found.expand(replace, &mut self.one);
-        self.bytes = self.bytes.saturating_add(self.one.len());
-        self.matches += 1;
-    }
-
-    fn size(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// Replaces all matches.
+/// Replaces all matches, and returns their number.
 fn replaced(
     find: &Regex,
     replace: &str,
     text: &[u8],
-    out: &mut impl Output,
+    out: &mut impl Out,
     made: &mut Made,
-) -> Result<(), TooMuch> {
+) -> Result<usize, TooMuch> {
     // Each of them is replaced by a part of a match, which is not longer than the match.
     let groups = memchr::memchr_iter(b'$', replace.as_bytes()).count();
-    let mut at = 0;
+    let (mut at, mut matches, mut one) = (0, 0, Vec::new());
     for found in find.captures_iter(text) {
         let Some(whole) = found.get(0) else {
             continue;
@@ -170,14 +121,17 @@ fn replaced(
         if out.size() > MAX_BYTES {
             return Err(TooMuch::Large);
         }
-        out.unchanged(text.get(at..whole.start()).unwrap_or_default());
+        out.put(text.get(at..whole.start()).unwrap_or_default());
         let most = groups.saturating_mul(whole.len());
         made.prepare(replace.len().saturating_add(most))?;
-        out.replacement(&found, replace.as_bytes());
+        one.clear();
+        found.expand(replace.as_bytes(), &mut one);
+        out.put(&one);
         at = whole.end();
+        matches += 1;
     }
-    out.unchanged(text.get(at..).unwrap_or_default());
-    Ok(())
+    out.put(text.get(at..).unwrap_or_default());
+    Ok(matches)
 }
 
 /// Letters without a single counterpart stay as they are, as in Go.

@@ -12,6 +12,8 @@ use once_cell::sync::Lazy;
 
 use super::ledger::{Ledger, Use};
 use super::sharing::Sharing;
+#[cfg(any(feature = "lua", feature = "cel"))]
+use super::{Budget, Full};
 use super::{add_within, available};
 use crate::per_worker::{Apart, Parts};
 use crate::telemetry::process::{anonymous_bytes, resident_bytes};
@@ -225,6 +227,19 @@ impl Memory {
             self.asked.store(time, Ordering::Relaxed);
         }
         Some(ceiling.saturating_sub(self.resident.load(Ordering::Relaxed)))
+    }
+
+    /// Asks the system whether the process may grow by `needed` bytes for something that takes `size`.
+    ///
+    /// # Errors
+    /// It may not, which counts as a rejection.
+    #[cfg(any(feature = "lua", feature = "cel"))]
+    pub(crate) fn ask(&self, size: u64, needed: u64) -> Result<(), Full> {
+        if self.room(size, true).is_some_and(|room| room < needed) {
+            Budget::process().count_rejection();
+            return Err(Full);
+        }
+        Ok(())
     }
 
     /// The bytes in use.

@@ -14,7 +14,7 @@ use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy, Overload};
 use crate::runtime::json::Growth;
-use crate::upstream::budget::{Budget as Process, Full, Memory};
+use crate::upstream::budget::Memory;
 
 /// The source of the values of variables.
 pub(crate) trait Facts: fmt::Debug {
@@ -101,13 +101,8 @@ impl Budget {
     fn ask(&self, bytes: usize) -> Result<(), Failed> {
         self.asked.set(self.made.get());
         let needed = bytes.saturating_add(2 * STEP) as u64;
-        match Memory::process().room(self.made.get() as u64, true) {
-            Some(room) if room < needed => {
-                Process::process().count_rejection();
-                Err(self.stop(Full))
-            }
-            _ => Ok(()),
-        }
+        let asked = Memory::process().ask(self.made.get() as u64, needed);
+        asked.map_err(|full| self.stop(full))
     }
 
     /// Ends the run: there is no memory for what it is about to make, or it would have to wait too long.

@@ -2,7 +2,7 @@
 
 use super::{Node, TreeError};
 use crate::runtime::json::{Growth, ITEM, LIST, OBJECT, Value};
-use crate::upstream::budget::{Budget, Full, Memory};
+use crate::upstream::budget::Memory;
 
 /// The maximum size of all objects and lists of one request.
 const MAX_BYTES: usize = 64 << 20;
@@ -52,13 +52,8 @@ impl Spent {
             return Ok(());
         }
         self.asked = self.bytes;
-        match Memory::process().room(self.bytes as u64, true) {
-            Some(room) if room < 2 * STEP as u64 => {
-                Budget::process().count_rejection();
-                Err(Full.into())
-            }
-            _ => Ok(()),
-        }
+        let asked = Memory::process().ask(self.bytes as u64, 2 * STEP as u64);
+        asked.map_err(TreeError::from)
     }
 }
 
