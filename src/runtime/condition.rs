@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::runtime::heavy::Overload;
 use crate::runtime::pipe::PipeRequest;
 
 /// When a backend is called.
@@ -17,7 +18,10 @@ pub enum When {
 /// A condition on the request. Its parameters include the values of earlier responses in a sequence.
 pub trait Condition: Send + Sync + fmt::Debug {
     /// Whether the backend is called. Must not block.
-    fn holds(&self, request: &PipeRequest) -> bool;
+    ///
+    /// # Errors
+    /// The process has too much to do to find out. The request must not go another way for that.
+    fn holds(&self, request: &PipeRequest) -> Result<bool, Overload>;
 
     /// The values of earlier responses that the condition reads, as in `sequential_propagated_params`: `resp0_id`.
     fn responses(&self) -> Vec<String> {

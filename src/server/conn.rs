@@ -21,6 +21,7 @@ use pingora_core::tls::ServerTlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::server::arriving::Arrival;
 use crate::server::chunks::{BadChunk, Chunks};
 use crate::server::connection_limit::StallWatch;
 use crate::server::http2_streams::{ErrorFrames, PREFACE_BYTES, Streams};
@@ -74,6 +75,8 @@ pub(crate) struct Conn {
     empty_frames: Option<Box<EmptyFrames>>,
     /// The last read had to wait for the client.
     reads: bool,
+    /// A request is on its way.
+    pub(super) arrival: Option<Arrival>,
 }
 
 /// How many bytes after its head belong to a request.
@@ -114,6 +117,7 @@ impl Conn {
             head_timeout: Duration::MAX,
             empty_frames: None,
             reads: false,
+            arrival: None,
         }
     }
 
@@ -156,6 +160,7 @@ impl Conn {
             head_timeout: Duration::MAX,
             empty_frames: None,
             reads: false,
+            arrival: None,
         }
     }
 

@@ -68,22 +68,38 @@ pub(crate) fn responds(port: u16, limit: Duration) -> Result<(), String> {
     }
 }
 
-/// Ends the process with the control socket at `path`, if it does not respond there within `limit`. Returns its id.
-pub(super) async fn end_silent(path: &Path, limit: Duration) -> Option<u32> {
+/// What became of a process with a control socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    Responds,
+    /// It did not respond, and was killed. The id of the process.
+    Killed(i32),
+    /// There is no such process, or this one may not end it.
+    None,
+}
+
+/// Ends the process with the control socket at `path`, if it does not respond there within `limit`.
+pub(super) async fn end_silent(path: &Path, limit: Duration) -> Silence {
     // The system accepts the connection even if the process is stopped.
-    let mut stream = UnixStream::connect(path).await.ok()?;
-    let peer = stream.peer_cred().ok()?;
+    let Ok(mut stream) = UnixStream::connect(path).await else {
+        return Silence::None;
+    };
+    let peer = stream.peer_cred();
     let replies = async {
         stream.write_all(b"file\n").await?;
         stream.read_u8().await
     };
     if tokio::time::timeout(limit, replies).await.is_ok() {
-        return None;
+        return Silence::Responds;
     }
-    let id = peer.pid().filter(|_| may_order(peer.uid()))?;
-    let process = Pid::from_raw(id).filter(|process| *process != getpid())?;
-    kill_process(process, Signal::KILL).ok()?;
-    u32::try_from(id).ok()
+    let peer = peer.ok().filter(|peer| may_order(peer.uid()));
+    let process = peer.and_then(|peer| Pid::from_raw(peer.pid()?));
+    match process.filter(|process| *process != getpid()) {
+        Some(process) if kill_process(process, Signal::KILL).is_ok() => {
+            Silence::Killed(process.as_raw_nonzero().get())
+        }
+        _ => Silence::None,
+    }
 }
 
 /// The one name of a configuration file. The file itself may be missing, or a link that changes.

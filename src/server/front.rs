@@ -42,7 +42,8 @@ pub(super) use reject::{last_words, reject};
 /// The timeout of a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long clients with an idle connection may still send a request after a stop: a request that was sent before its
-/// client could know about the stop gets a response, which announces the end of the connection.
+/// client could know about the stop gets a response, which announces the end of the connection. A request that has begun
+/// has the usual time.
 pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Serves the connections of the gateway's listener.
@@ -88,6 +89,7 @@ impl Front {
         place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
     ) -> Option<Box<Conn>> {
+        let arrival = self.shared.arriving.one();
         let mut conn = Box::new(Conn::plain(stream));
         if let Some(trusted) = &self.limits.proxy_protocol {
             place.waits_for_client();
@@ -125,6 +127,7 @@ impl Front {
                 }
             };
         }
+        conn.arrival = Some(arrival);
         conn.set_watch(place.watch());
         if conn.is_h2() {
             place.waits_for_client();
@@ -174,6 +177,8 @@ impl Front {
                     return None;
                 }
             };
+            // Until this request ends. From then on the client is idle.
+            let _arrival = conn.arrival.take();
             // The head is held as it came and as a map, at least until its request ends.
             let mut held = Charge::default();
             if held.cover(facts.memory()).is_err() {

@@ -2,9 +2,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`start`], [`process`], `signals`, [`new_process`], `upgrade`, [`upgrade_report`], `service_manager` | start, reload, upgrade, stop: signals and drain; the process that takes over, and why it does not; what the service manager learns |
+//! | [`start`], [`process`], `signals`, `stopped`, [`new_process`], `upgrade`, [`upgrade_report`], `service_manager` | start, reload, upgrade, stop: signals and drain; stopped processes; the process that takes over, and why it does not; what the service manager learns |
 //! | `listeners`, `own_listeners`, `socket_transfer`, `hand_over`, `control_folder` | the listening sockets, those that parts of the service serve themselves, how they are passed on, what else an upgrade passes on, and the folder of control sockets |
-//! | `accept`, `accept_queue`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the queue of its listener, the limit of connections and which of them are idle, file descriptors, a client's socket |
+//! | `accept`, `accept_queue`, `arriving`, `connection_limit`, `http2_streams`, `descriptors`, `socket` | the accept loop, the queue of its listener, requests on their way, the limit of connections and which of them are idle, file descriptors, a client's socket |
 //! | `front`, `http1_driver`, `http2_driver`, `conn`, [`head`], `large_head`, [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], `client_auth`, [`tickets`], `handshakes` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
@@ -19,6 +19,7 @@
 mod accept;
 mod accept_queue;
 pub(crate) mod admin;
+mod arriving;
 mod background;
 mod body;
 mod builtin;
@@ -60,6 +61,7 @@ mod signals;
 mod socket;
 mod socket_transfer;
 pub(crate) mod start;
+mod stopped;
 mod streamed_body;
 pub(crate) mod tickets;
 pub(crate) mod tls;

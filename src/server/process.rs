@@ -365,7 +365,9 @@ impl Process {
             if waited >= last_moment {
                 websocket::end_all();
             }
-            let idle = self.metrics.requests_in_flight() == 0 && Running::process().is_idle();
+            let idle = self.metrics.requests_in_flight() == 0
+                && self.shared.arriving.is_empty()
+                && Running::process().is_idle();
             if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");
                 self.send_rest(signals).await;

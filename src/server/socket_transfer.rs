@@ -23,9 +23,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
-use crate::server::control_client;
+use crate::server::control_client::{self, Silence};
 use crate::server::listeners::{self, Listeners};
 use crate::server::new_process::Successor;
+use crate::server::stopped;
 
 /// How long a new process waits for the sockets while another process uses the address.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,7 +72,8 @@ pub(super) struct OldProcess {
     pub address: SocketAddr,
     /// The path of its control socket.
     pub control: PathBuf,
-    /// The wait for its sockets. After it, the process is ended if it does not respond at its control socket.
+    /// The wait for its sockets. After it, the process is ended if it does not respond at its control socket, and then stopped
+    /// ones with this port.
     pub wait: Duration,
 }
 
@@ -130,11 +132,19 @@ async fn taken(socket: &UnixListener, from: &OldProcess) -> ReceivedSockets {
         }
         if Instant::now() >= look {
             look = Instant::now() + from.wait.max(RESPONSE);
-            if let Some(id) = control_client::end_silent(&from.control, RESPONSE).await {
-                let address = from.address;
+            let address = from.address;
+            let silence = control_client::end_silent(&from.control, RESPONSE).await;
+            if let Silence::Killed(id) = silence {
                 log::warn!(
                     "[SERVICE: Gateway] the process {id} at {address} did not respond and was killed"
                 );
+            }
+            if silence != Silence::Responds {
+                for id in stopped::end_all(address.port()) {
+                    log::warn!(
+                        "[SERVICE: Gateway] the process {id} at {address} was stopped, had not closed its socket, and was killed"
+                    );
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::accept::{AcceptLoop, AcceptLoops};
 use crate::server::admin::{self, AdminListener, AdminServer};
+use crate::server::arriving::Arriving;
 use crate::server::background::BackgroundTasks;
 use crate::server::connection_limit::ConnectionLimit;
 use crate::server::control::{self, Orders};
@@ -272,6 +273,7 @@ fn shared(
         ))),
         metrics: Arc::clone(metrics),
         draining,
+        arriving: Arriving::default(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! file that several gateways share. A ticket is bound to the requirements on the client: after a change of the CAs
 //! for client certificates, no session can be resumed that the old ones allowed.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -185,15 +186,20 @@ impl Tickets {
         }
     }
 
-    /// One line for each of our own keys, for the process that takes over. Empty if the keys are in a file, which
-    /// that process reads itself.
+    /// One line for each key, for the process that takes over, with those that several gateways share before our own: where
+    /// they come from may be unavailable when that process starts. Empty if the keys are in a file, which it reads itself.
     pub(crate) fn to_hand_over(&self) -> String {
         let mut text = String::new();
-        if self.rotates {
-            for key in &self.current(now()).0 {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "{} {}", key.made, hex::encode(key.secret));
-            }
+        if !self.rotates {
+            return text;
+        }
+        let foreign = self.shared.as_ref().map(Foreign::ring).unwrap_or_default();
+        let own = self.current(now());
+        let mut names = HashSet::new();
+        let all = foreign.0.iter().chain(&own.0);
+        for key in all.filter(|key| names.insert(key.name)).take(MAX_KEYS) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{} {}", key.made, hex::encode(key.secret));
         }
         text
     }
@@ -428,6 +434,31 @@ mod tests {
         for ticket in [first, second] {
             assert!(there.open(&MTLS, &ticket, NOW).is_some());
         }
+    }
+
+    #[test]
+    fn a_new_process_has_shared_keys_before_their_store_responds() {
+        let (secrets, now) = (SharedSecrets::default(), now());
+        let fleet = Tickets::own().shared_by(secrets.clone());
+        let early = fleet.seal(&MTLS, b"early", now).unwrap();
+        let secret = |digits: &str, made| SharedSecret {
+            made,
+            text: digits.repeat(32),
+        };
+        secrets.set(vec![secret("22", now), secret("11", now - HOUR)]);
+        let shared = fleet.seal(&MTLS, b"shared", now).unwrap();
+        let given = fleet.to_hand_over();
+        let new = Tickets::handed_over(&given).unwrap();
+        let new = new.shared_by(SharedSecrets::default());
+        for ticket in [&early, &shared] {
+            assert!(new.open(&MTLS, ticket, now).is_some());
+        }
+        let sealed = new.seal(&MTLS, b"new", now).unwrap();
+        assert!(fleet.open(&MTLS, &sealed, now).is_some());
+        // It has the same keys as its own and from the store.
+        let new = Tickets::handed_over(&given).unwrap().shared_by(secrets);
+        assert_eq!(new.to_hand_over(), given);
+        assert_eq!(given.lines().count(), 3);
     }
 
     #[test]

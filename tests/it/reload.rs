@@ -1,7 +1,7 @@
 //! Reload and stop under load: no request is lost.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
+use crate::support::tls::{Authority, Speaker};
 use crate::support::{Client, Gateway, Signer, Stub, Upstream, eventually, pause, ports, tokens};
 
 const RESPONSES: &str = r#"[
@@ -283,6 +284,71 @@ fn a_client_may_send_one_more_request_before_it_knows_of_the_shutdown() {
         (response.status, response.header("connection")),
         (200, Some("close"))
     );
+}
+
+/// Ends the gateway, and waits longer than it waits for idle clients.
+fn stop_and_wait(gateway: &Gateway) {
+    gateway.signal("TERM");
+    eventually("it does not listen", Duration::from_secs(30), || {
+        Client::connect(gateway.port()).is_err()
+    });
+    pause(Duration::from_secs(1));
+}
+
+#[test]
+fn a_stop_waits_for_heads_that_have_begun() {
+    let stub = Stub::with(RESPONSES);
+    let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let (mut first, mut second) = (gateway.client(), gateway.client());
+    second.send(request("GET", "/a", &[])).unwrap();
+    assert_eq!(second.response("GET").unwrap().status, 200);
+    let whole = request("GET", "/a", &[]);
+    let (half, rest) = whole.split_at(10);
+    for client in [&mut first, &mut second] {
+        client.send(half).unwrap();
+    }
+    // Who has this response knows that the halves have arrived.
+    assert_eq!(status(&gateway, "/a"), 200);
+    stop_and_wait(&gateway);
+    for client in [&mut first, &mut second] {
+        client.send(rest).unwrap();
+        let response = client.response("GET").unwrap();
+        assert_eq!(
+            (response.status, response.header("connection")),
+            (200, Some("close"))
+        );
+    }
+    let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    assert!(!gateway.output().contains("aborted"));
+}
+
+#[test]
+fn a_stop_waits_for_the_first_request_of_a_slow_client_with_tls() {
+    let stub = Stub::with(RESPONSES);
+    let authority = Authority::new();
+    let (certificate, key) = authority.pair("a.test");
+    let mut file = config(&stub.url(), &[]);
+    file["tls"] = json!({ "keys": [{ "public_key": "a.crt", "private_key": "a.key" }] });
+    let files = [("a.crt", certificate.as_str()), ("a.key", key.as_str())];
+    let gateway = Gateway::start_with(&file.to_string(), &files);
+    let speaker = Speaker::default();
+    let mut client = speaker.begin(gateway.port(), "a.test", &authority).unwrap();
+    let mut hello = Vec::new();
+    client.0.conn.write_tls(&mut hello).unwrap();
+    let (half, rest) = hello.split_at(20);
+    client.0.sock.write_all(half).unwrap();
+    let mut other = speaker
+        .connect(gateway.port(), "a.test", &authority)
+        .unwrap();
+    assert!(other.get("/a").unwrap().starts_with("HTTP/1.1 200 "));
+    stop_and_wait(&gateway);
+    client.0.sock.write_all(rest).unwrap();
+    client.shake_hands().unwrap();
+    let response = client.get("/a").unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]

@@ -380,6 +380,33 @@ fn a_stopped_process_is_replaced_after_a_while_and_one_that_responds_is_not() {
     drop(new);
 }
 
+/// As if the old process of an earlier upgrade were stopped before it closed its socket, and the one that serves died.
+#[test]
+fn a_stopped_process_without_a_control_socket_does_not_keep_the_address() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url(), &[]);
+    file["extra_config"] = json!({ "portcullis/server": { "upgrade_wait": "1s" } });
+    let old = Gateway::start(&file.to_string());
+    let control = format!("portcullis-{}.sock", old.port());
+    fs::remove_file(old.dir().join(control)).unwrap();
+    let new = Successor::start(&old);
+    // Longer than that.
+    pause(Duration::from_secs(4));
+    assert_eq!(old.get("/a").status, 200, "{}", old.output());
+    old.signal("STOP");
+    assert!(old.wait(Duration::from_secs(30)).is_some());
+    eventually("the new process serves", Duration::from_secs(30), || {
+        let asked = Client::connect(old.port()).and_then(|mut client| {
+            client.send(request("GET", "/a", &[]))?;
+            client.response("GET")
+        });
+        asked.is_ok_and(|response| response.status == 200)
+    });
+    let log = Successor::log(&old);
+    assert!(log.contains("was stopped, had not closed"), "{log}");
+    drop(new);
+}
+
 #[test]
 fn several_signals_at_once_are_one_upgrade_after_the_other() {
     let stub = Stub::with(OK);

@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use crate::runtime::condition::Condition;
+use crate::runtime::heavy::Overload;
 use crate::runtime::pipe::PipeRequest;
 
 /// A header has this value, in one of its lines.
@@ -13,9 +14,9 @@ pub(super) struct ByHeader {
 }
 
 impl Condition for ByHeader {
-    fn holds(&self, request: &PipeRequest) -> bool {
+    fn holds(&self, request: &PipeRequest) -> Result<bool, Overload> {
         let mut lines = request.headers.get_all(&self.name).iter();
-        lines.any(|line| line.as_bytes() == &*self.value)
+        Ok(lines.any(|line| line.as_bytes() == &*self.value))
     }
 }
 
@@ -28,16 +29,17 @@ mod by_policy {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    use crate::ext::cel::{Policy, PolicyFacts};
+    use crate::ext::cel::{Denied, Policy, PolicyFacts};
     use crate::ext::geoip::Locator;
     use crate::runtime::clock::Clock;
     use crate::runtime::condition::Condition;
+    use crate::runtime::heavy::Overload;
     use crate::runtime::pipe::PipeRequest;
 
     /// The interval between two lines of the log about a policy that fails.
     const QUIET: Duration = Duration::from_secs(60);
 
-    /// A policy is true. One that fails is not: this decides about the way of a request and does not guard anything.
+    /// A policy is true. One that fails by itself is not: this decides about the way of a request and does not guard anything.
     #[derive(Debug)]
     pub(in crate::ext::conditional) struct ByPolicy {
         pub(in crate::ext::conditional) policy: Policy,
@@ -49,16 +51,16 @@ mod by_policy {
     }
 
     impl Condition for ByPolicy {
-        fn holds(&self, request: &PipeRequest) -> bool {
+        fn holds(&self, request: &PipeRequest) -> Result<bool, Overload> {
             let scene = PolicyFacts::request(self.clock.wall(), request, self.locator.as_deref());
             match self.policy.judge(&scene, request.deadline.into_std()) {
-                Ok(()) => true,
-                Err(denied) => {
-                    let why = denied.to_string();
+                Ok(()) => Ok(true),
+                Err(Denied::Overload(overload)) => Err(overload),
+                Err(Denied::For(why)) => {
                     if why != "false" {
                         self.complain(&why);
                     }
-                    false
+                    Ok(false)
                 }
             }
         }

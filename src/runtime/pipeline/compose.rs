@@ -164,23 +164,26 @@ async fn compose<C: Transport>(
     }
     let limit = TimeLimit::of(work, call.started, endpoint.timeout);
     let mut merged = match (&*work.backends, &work.order) {
-        ([one], _) if conditions::holds(&cx, one, Earlier::default(), &limit) == Some(false) => {
-            Merged::idle()
-        }
-        ([one], _) => {
-            // No other call needs them.
-            let headers = std::mem::take(&mut call.headers);
-            let cx = context(transport, options, work, call, query);
-            let call = get_with(&cx, one, Earlier::default(), &limit, headers);
-            let result = limit.wait(pin!(call)).await;
-            Merged::single(result.unwrap_or_else(|| Err(Failure::late())))
-        }
-        (several, Order::Parallel) => {
-            let called = conditions::together(&cx, several, &limit);
-            let headers = std::mem::take(&mut call.headers);
-            let cx = context(transport, options, work, call, query);
-            parallel::run(&cx, &called, headers, &limit).await
-        }
+        ([one], _) => match conditions::holds(&cx, one, Earlier::default(), &limit) {
+            Err(failure) => Merged::single(Err(failure)),
+            Ok(Some(false)) => Merged::idle(),
+            Ok(_) => {
+                // No other call needs them.
+                let headers = std::mem::take(&mut call.headers);
+                let cx = context(transport, options, work, call, query);
+                let call = get_with(&cx, one, Earlier::default(), &limit, headers);
+                let result = limit.wait(pin!(call)).await;
+                Merged::single(result.unwrap_or_else(|| Err(Failure::late())))
+            }
+        },
+        (several, Order::Parallel) => match conditions::together(&cx, several, &limit) {
+            Err(failure) => Merged::single(Err(failure)),
+            Ok(called) => {
+                let headers = std::mem::take(&mut call.headers);
+                let cx = context(transport, options, work, call, query);
+                parallel::run(&cx, &called, headers, &limit).await
+            }
+        },
         (several, Order::Fallback) => fallback::run(&cx, several, &limit).await,
         (several, Order::Sequential { .. }) => {
             sequential::run(&cx, several, &limit, endpoint.timeout).await

@@ -165,7 +165,7 @@ pub(super) fn build<'a>(
     mut call: ClientCall,
     limit: &TimeLimit,
 ) -> Result<PreparedStream<'a>, Failure> {
-    if backend.when.is_conditional() && !is_chosen(options, query, backend, &call, limit) {
+    if backend.when.is_conditional() && !is_chosen(options, query, backend, &call, limit)? {
         return Ok(PreparedStream {
             prepared: None,
             body: CallBody::Whole,
@@ -194,13 +194,16 @@ pub(super) fn build<'a>(
 }
 
 /// Whether the condition of the only backend holds.
+///
+/// # Errors
+/// The process has too much to do.
 fn is_chosen(
     options: &Options,
     query: &QueryRules,
     backend: &Backend,
     call: &ClientCall,
     limit: &TimeLimit,
-) -> bool {
+) -> Result<bool, Failure> {
     let cx = Context {
         transport: &(),
         options,
@@ -210,5 +213,6 @@ fn is_chosen(
         propagated: &[],
         watched: false,
     };
-    conditions::holds(&cx, backend, Earlier::default(), limit) != Some(false)
+    let holds = conditions::holds(&cx, backend, Earlier::default(), limit)?;
+    Ok(holds != Some(false))
 }

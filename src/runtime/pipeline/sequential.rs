@@ -73,8 +73,12 @@ impl Chain {
                 texts: &self.texts,
             };
             let is_called = match conditions::holds(cx, backend, earlier, limit) {
-                Some(holds) => holds,
-                None => !any_holds || !backend.when.is_conditional(),
+                Ok(Some(holds)) => holds,
+                Ok(None) => !any_holds || !backend.when.is_conditional(),
+                Err(failure) => {
+                    self.failure = Some(failure.of_backend(backend.index));
+                    return;
+                }
             };
             any_holds |= is_called && backend.when.is_conditional();
             if !is_called {

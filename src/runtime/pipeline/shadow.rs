@@ -23,7 +23,7 @@ pub(super) fn send<C: Transport>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], t
         if shadow.backend.when.is_conditional() {
             let limit = TimeLimit::at(cx.call.started + timeout);
             let holds = conditions::holds(cx, &shadow.backend, Earlier::default(), &limit);
-            if holds != Some(true) {
+            if !matches!(holds, Ok(Some(true))) {
                 continue;
             }
         }

@@ -43,25 +43,28 @@ impl Front {
         let wait = match self.judge(&mut reader, conn) {
             Some(wait) => wait,
             // Boxed: few heads come in pieces.
-            None => Box::pin(self.late_head(&mut reader, conn, pause)).await,
+            None => Box::pin(self.late_head(&mut reader, conn, pause.place)).await,
         };
         pause.place.sent_head();
         wait
     }
 
-    /// Waits for the rest of a head. A client that stops within its head can be replaced like a silent one.
+    /// Waits for the rest of a head, also while the process is stopping. A client that stops within its head can be replaced
+    /// like a silent one.
     async fn late_head(
         &self,
         reader: &mut HeadReader,
         conn: &mut Conn,
-        pause: &mut Pause<'_>,
+        place: &ConnectionSlot,
     ) -> Wait {
-        pause.place.waits_for_client();
+        place.waits_for_client();
+        let arriving = &self.shared.arriving;
+        conn.arrival.get_or_insert_with(|| arriving.one());
         let rest = pingora_timeout::timeout(self.limits.head, self.rest_of_head(reader, conn));
         tokio::select! {
             biased;
             wait = rest => wait.unwrap_or(Wait::Slow),
-            () = &mut pause.end => Wait::Over,
+            () = place.is_needed() => Wait::Over,
         }
     }
 

@@ -7,7 +7,7 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
-use super::Front;
+use super::{FAREWELL, Front};
 use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::gateway::Gateway;
@@ -38,13 +38,22 @@ impl Front {
     /// Serves a connection over HTTP/2.
     pub(super) async fn http2(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) {
         conn.become_h2(Arc::clone(&self.shared.metrics), self.limits.head);
+        let is_leaving = *self.leaving.borrow();
         // A client that connects although the process is stopping has found no other gateway yet.
-        let shutdown = if *self.leaving.borrow() {
+        let shutdown = if is_leaving {
             shutdown.clone()
         } else {
             self.leaving.clone()
         };
-        http2_driver::serve(&self.proxy, conn, shutdown, self.limits.idle).await;
+        let arrival = conn.arrival.take().filter(|_| is_leaving);
+        let serve = http2_driver::serve(&self.proxy, conn, shutdown, self.limits.idle);
+        tokio::pin!(serve);
+        // Its first request may come after its preface.
+        if arrival.is_some() && tokio::time::timeout(FAREWELL, &mut serve).await.is_ok() {
+            return;
+        }
+        drop(arrival);
+        serve.await;
     }
 }
 

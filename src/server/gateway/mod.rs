@@ -40,6 +40,7 @@ use crate::runtime::boxed::{boxed, in_place};
 use crate::runtime::listen::Limits;
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
+use crate::server::arriving::Arriving;
 use crate::server::http1_fast_path::end_connection;
 use crate::server::{builtin, respond, rewrite, streamed_body};
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub active: ArcSwap<Spread<Active>>,
     pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
+    pub arriving: Arriving,
 }
 
 /// The application behind the front loop.

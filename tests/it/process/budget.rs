@@ -397,6 +397,23 @@ fn the_values_of_policies_share_the_budget() {
         "/either",
         "size(getHeader('X-A').split(',')) > 0 || true",
     ));
+    // Neither does the other backend, nor does a stream respond as if its backend had no call.
+    let backend = |condition: &Value| {
+        json!({ "host": [stub.url()], "url_pattern": "/",
+            "extra_config": { "backend/conditional": condition } })
+    };
+    let by_policy = backend(&json!({
+        "strategy": "policy", "value": "size(getHeader('X-A').split(',')) > 0"
+    }));
+    let other = backend(&json!({ "strategy": "fallback" }));
+    for (path, encoding, backends) in [
+        ("/one", "json", vec![&by_policy]),
+        ("/two", "json", vec![&by_policy, &other]),
+        ("/stream", "no-op", vec![&by_policy]),
+    ] {
+        endpoints.push(json!({ "endpoint": path, "input_headers": ["X-A"],
+            "output_encoding": encoding, "backend": backends }));
+    }
     let gateway = Gateway::start(&file.to_string());
     let status = |path: &str, groups: &str| {
         let mut client = gateway.client();
@@ -405,8 +422,8 @@ fn the_values_of_policies_share_the_budget() {
         client.response("GET").unwrap().status
     };
     let long = vec!["a"; 75_000].join(",");
-    for path in ["/groups", "/either"] {
-        assert_eq!(status(path, "a,b"), 200);
+    for path in ["/groups", "/either", "/one", "/two", "/stream"] {
+        assert_eq!(status(path, "a,b"), 200, "{path}");
         assert_eq!(status(path, &long), 503, "{path}");
         assert_eq!(status(path, "a,b"), 200);
     }

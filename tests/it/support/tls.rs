@@ -103,6 +103,13 @@ impl Speaker {
     /// Connects to `port` with the server name `name`. In TLS 1.3 a rejected client certificate shows
     /// only at the first read.
     pub fn connect(&self, port: u16, name: &str, authority: &Authority) -> io::Result<TlsClient> {
+        let mut client = self.begin(port, name, authority)?;
+        client.shake_hands()?;
+        Ok(client)
+    }
+
+    /// Connects like [`Self::connect`], and leaves the handshake to the caller.
+    pub fn begin(&self, port: u16, name: &str, authority: &Authority) -> io::Result<TlsClient> {
         let versions: &[&_] = if self.only_12 {
             &[&TLS12]
         } else {
@@ -131,11 +138,7 @@ impl Speaker {
         socket.set_read_timeout(Some(Duration::from_secs(40)))?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut stream = StreamOwned::new(session, socket);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(TlsClient(stream))
+        Ok(TlsClient(StreamOwned::new(session, socket)))
     }
 }
 
@@ -143,6 +146,13 @@ impl Speaker {
 pub struct TlsClient(pub StreamOwned<ClientConnection, TcpStream>);
 
 impl TlsClient {
+    pub fn shake_hands(&mut self) -> io::Result<()> {
+        while self.0.conn.is_handshaking() {
+            self.0.conn.complete_io(&mut self.0.sock)?;
+        }
+        Ok(())
+    }
+
     /// Sends a GET and returns the whole response up to the end of its body, which must have a length.
     pub fn get(&mut self, path: &str) -> io::Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
