@@ -89,8 +89,8 @@ impl Front {
         place: &ConnectionSlot,
         shutdown: &ShutdownWatch,
     ) -> Option<Box<Conn>> {
-        let arrival = self.shared.arriving.one();
         let mut conn = Box::new(Conn::plain(stream));
+        conn.arrival = Some(self.shared.arriving.one());
         if let Some(trusted) = &self.limits.proxy_protocol {
             place.waits_for_client();
             let read = proxy_protocol::read(&mut conn, trusted);
@@ -127,7 +127,6 @@ impl Front {
                 }
             };
         }
-        conn.arrival = Some(arrival);
         conn.set_watch(place.watch());
         if conn.is_h2() {
             place.waits_for_client();
@@ -177,8 +176,6 @@ impl Front {
                     return None;
                 }
             };
-            // Until this request ends. From then on the client is idle.
-            let _arrival = conn.arrival.take();
             // The head is held as it came and as a map, at least until its request ends.
             let mut held = Charge::default();
             if held.cover(facts.memory()).is_err() {
@@ -189,6 +186,7 @@ impl Front {
             // A connection whose place another client needs ends with this response, which says so.
             let must_close = place.must_close();
             if !must_close && self.health_fast_path(&mut conn, facts, &mut out).await? {
+                conn.arrival = None;
                 continue;
             }
             let Ok(request) = take_request(&mut conn, facts) else {
@@ -216,6 +214,8 @@ impl Front {
                     in_place(|| self.unusual(conn, request, keep_alive)).await?
                 }
             };
+            // Until now another part may not have counted the request. From now on the client is idle.
+            conn.arrival = None;
         }
     }
 

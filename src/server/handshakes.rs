@@ -47,6 +47,8 @@ impl TlsSide<'_> {
         let socket = GetSocketDigest::get_socket_digest(&*conn);
         let acceptor = TlsAcceptor::from(self.certificates.server_config());
         conn.become_opaque();
+        // The connection below TLS does not know when its first request has ended.
+        let arrival = conn.arrival.take();
         let stream: Stream = conn;
         let accept = self.limiter.take(acceptor.accept(stream));
         place.waits_for_client();
@@ -57,7 +59,11 @@ impl TlsSide<'_> {
         };
         place.is_active();
         match accepted {
-            Ok(Ok(stream)) => Ok(Box::new(Conn::tls(stream, socket))),
+            Ok(Ok(stream)) => {
+                let mut conn = Box::new(Conn::tls(stream, socket));
+                conn.arrival = arrival;
+                Ok(conn)
+            }
             Ok(Err(error)) => {
                 match rejected_certificate(&error) {
                     Some(why) => log::warn!(

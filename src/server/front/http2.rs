@@ -45,15 +45,14 @@ impl Front {
         } else {
             self.leaving.clone()
         };
-        let arrival = conn.arrival.take().filter(|_| is_leaving);
-        let serve = http2_driver::serve(&self.proxy, conn, shutdown, self.limits.idle);
-        tokio::pin!(serve);
-        // Its first request may come after its preface.
-        if arrival.is_some() && tokio::time::timeout(FAREWELL, &mut serve).await.is_ok() {
-            return;
+        if let Some(arrival) = conn.arrival.take().filter(|_| is_leaving) {
+            // Its first request may come after its preface.
+            tokio::spawn(async move {
+                tokio::time::sleep(FAREWELL).await;
+                drop(arrival);
+            });
         }
-        drop(arrival);
-        serve.await;
+        http2_driver::serve(&self.proxy, conn, shutdown, self.limits.idle).await;
     }
 }
 

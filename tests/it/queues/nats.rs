@@ -292,13 +292,12 @@ fn a_message_may_have_the_size_that_the_server_reports() {
 fn a_message_that_the_server_rejects_is_not_a_success() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nats.conf");
-    let rules =
-        "authorization { users = [{ user: u, password: p, permissions: { publish: \"fine\" } }] }";
+    let rules = "authorization { users = [{ user: u, password: geheim, permissions: { publish: \"fine\" } }] }";
     std::fs::write(&path, rules).unwrap();
     let Some(nats) = Nats::start_with(&["-c", path.to_str().unwrap()]) else {
         return;
     };
-    let url = format!("nats://u:p@127.0.0.1:{}", nats.port());
+    let url = format!("nats://u:geheim@127.0.0.1:{}", nats.port());
     let mut other = publisher("secret");
     other["endpoint"] = json!("/secret");
     let gateway = gateway(&[("NATS_SERVER_URL", &url)], &[publisher("fine"), other]);

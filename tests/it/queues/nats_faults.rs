@@ -112,7 +112,7 @@ fn a_subscription_that_the_server_refuses_is_no_empty_queue() {
     assert_eq!(response.status, 500);
     let text = response.text();
     assert!(
-        text.contains("Permissions Violation for Subscription to \"closed\" of ***"),
+        text.contains("its text is not shown, because it may contain a credential"),
         "{text}"
     );
     // At once, and not at the deadline.
@@ -159,12 +159,12 @@ fn a_server_that_closes_each_connection_is_called_ever_more_rarely() {
 fn subscriptions_beyond_a_limit_or_without_a_permission_affect_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nats.conf");
-    let rules = "authorization { users = [{ user: u, password: p, permissions: { subscribe: { deny: \"closed.>\" } } }] }";
+    let rules = "authorization { users = [{ user: u, password: geheim, permissions: { subscribe: { deny: \"closed.>\" } } }] }";
     std::fs::write(&path, rules).unwrap();
     let Some(nats) = Nats::start_with(&["-c", path.to_str().unwrap()]) else {
         return;
     };
-    let url = format!("nats://u:p@127.0.0.1:{}", nats.port());
+    let url = format!("nats://u:geheim@127.0.0.1:{}", nats.port());
     let endpoints = [
         endpoint("/closed", "closed.a?queue=q"),
         endpoint("/open", "open"),

@@ -60,6 +60,7 @@ fn a_message_that_is_not_confirmed_in_time_may_have_been_sent() {
 
 #[test]
 fn nothing_is_sent_to_a_broker_that_takes_no_messages() {
+    const HIDDEN: &str = "the broker takes no messages now: its text is not shown, because it may contain a credential";
     let broker = AmqpStub::start(|_, _| false);
     let port = ports::free();
     let extra = json!({ "portcullis/metrics": { "listen": format!("127.0.0.1:{port}") } });
@@ -71,16 +72,13 @@ fn nothing_is_sent_to_a_broker_that_takes_no_messages() {
     broker.say(&blocked("low on geheim memory"));
     eventually("it is known", LIMIT, || {
         let text = gateway.output();
-        text.contains("takes no messages: low on *** memory")
+        text.contains("takes no messages: its text is not shown")
     });
     let sent = broker.count(PUBLISH);
     let started = Instant::now();
     for _ in 0..3 {
         let response = post(&gateway, "/send", &[], "{}");
-        assert_eq!(
-            (response.status, response.text().as_str()),
-            (500, "the broker takes no messages now: low on *** memory")
-        );
+        assert_eq!((response.status, response.text().as_str()), (500, HIDDEN));
     }
     assert!(started.elapsed() < Duration::from_secs(20));
     broker.say(&unblocked());

@@ -14,7 +14,7 @@ use tokio::io::{AsyncWriteExt, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::wire::{Frame, Info, Message, Reader};
+use super::wire::{Complaint, Frame, Info, Message, Reader};
 use crate::ext::broker::{Opened, Stream, failed};
 use crate::ext::pubsub::driver::{Given, aside};
 use crate::telemetry::calm::Calm;
@@ -63,15 +63,15 @@ struct Subscribed {
 
 impl Subscribed {
     /// Whether an error of the server is about this subscription: `… Subscription to "a" using queue "b"`.
-    fn is_meant(&self, why: &str) -> bool {
+    fn is_meant(&self, text: &str) -> bool {
         let queue = self
             .queue
             .as_ref()
             .map(|queue| format!("using queue \"{queue}\""));
-        why.contains(&format!("\"{}\"", self.subject))
+        text.contains(&format!("\"{}\"", self.subject))
             && match queue {
-                Some(queue) => why.contains(&queue),
-                None => !why.contains("using queue"),
+                Some(queue) => text.contains(&queue),
+                None => !text.contains("using queue"),
             }
     }
 }
@@ -350,56 +350,57 @@ impl Reading {
 
     /// The server closes the connection after most errors, but not after those about permissions, subjects, and the
     /// number of subscriptions.
-    fn rejected(&self, why: String) -> Result<(), String> {
-        let lower = why.to_ascii_lowercase();
+    fn rejected(&self, why: Complaint) -> Result<(), String> {
+        let Complaint { text, shown } = why;
+        let lower = text.to_ascii_lowercase();
         let is_permission = lower.starts_with("permissions violation");
         let is_limit = lower.starts_with("maximum subscriptions exceeded");
         if !is_permission && !is_limit && !lower.starts_with("invalid subject") {
-            return Err(why);
+            return Err(shown);
         }
         self.rejections
-            .warn(|| format!("[PubSub] NATS rejects a command: {why}"));
+            .warn(|| format!("[PubSub] NATS rejects a command: {shown}"));
         let mut state = lock(&self.shared.state);
         if is_permission && lower.contains("publish") {
-            state.reject(&why);
+            state.reject(&text, &shown);
         } else if is_permission {
             let all = state.subscriptions.iter();
-            let meant = all.filter(|(_, subscribed)| subscribed.is_meant(&why));
+            let meant = all.filter(|(_, subscribed)| subscribed.is_meant(&text));
             let meant: Vec<u64> = meant.map(|(number, _)| *number).collect();
             for number in meant {
-                state.refuse(number, &why);
+                state.refuse(number, &shown);
             }
         } else if let Some(ping) = state.pings.front()
             && let Some((number, _)) = ping.subscription
         {
             // It names none: it is about what was sent before the next PONG.
-            state.refuse(number, &why);
+            state.refuse(number, &shown);
         } else if is_limit {
-            return Err(why);
+            return Err(shown);
         }
         Ok(())
     }
 }
 
 impl State {
-    /// The server has rejected messages.
-    fn reject(&mut self, why: &str) {
+    /// The server has rejected messages: `text` names their subject.
+    fn reject(&mut self, text: &str, shown: &str) {
         for ping in &mut self.pings {
             let all = std::mem::take(&mut ping.messages);
             let (meant, others): (Vec<Sent>, Vec<Sent>) = all
                 .into_iter()
-                .partition(|sent| why.contains(&format!("\"{}\"", sent.subject)));
+                .partition(|sent| text.contains(&format!("\"{}\"", sent.subject)));
             ping.messages = others;
             for sent in meant {
-                let _ = sent.done.send(Err(why.to_owned()));
+                let _ = sent.done.send(Err(shown.to_owned()));
             }
         }
     }
 
     /// The server has refused a subscription.
-    fn refuse(&mut self, number: u64, why: &str) {
+    fn refuse(&mut self, number: u64, shown: &str) {
         if let Some(subscribed) = self.subscriptions.remove(&number) {
-            let _ = subscribed.refused.send(why.to_owned());
+            let _ = subscribed.refused.send(shown.to_owned());
         }
     }
 }

@@ -89,7 +89,7 @@ async fn connect(
         match reader.next().await? {
             Frame::Pong => return Ok((info, reader)),
             Frame::Info(newer) => info = newer,
-            Frame::Error(why) => return Err(why),
+            Frame::Error(why) => return Err(why.shown),
             _ => {}
         }
     }

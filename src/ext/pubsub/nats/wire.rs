@@ -3,6 +3,8 @@
 //! The payload of a message is collected within a limit and the budget of the process. What is beyond it is skipped while
 //! it arrives. A line is never longer than [`MAX_LINE`].
 
+use std::fmt;
+
 use bytes::{Buf as _, Bytes};
 use serde::Deserialize;
 use tokio::io::AsyncRead;
@@ -79,8 +81,22 @@ pub(super) enum Frame {
     Ping,
     Pong,
     Ok,
-    /// With the text of the server.
-    Error(String),
+    Error(Complaint),
+}
+
+/// What the server says is wrong.
+#[derive(PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// As it came. It may repeat credentials.
+    pub(super) text: String,
+    /// For people.
+    pub(super) shown: String,
+}
+
+impl fmt::Debug for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
 }
 
 /// A message whose line was read.
@@ -197,8 +213,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             let line = self.input.buffer.split_to(end);
             self.input.buffer.advance(2);
             match read(&line)? {
-                Line::Whole(Frame::Error(text)) => {
-                    return Ok(Some(Frame::Error(self.told.said(&text))));
+                Line::Error(text) => {
+                    let shown = self.told.said(&text);
+                    return Ok(Some(Frame::Error(Complaint { text, shown })));
                 }
                 Line::Whole(frame) => return Ok(Some(frame)),
                 Line::Message(announced) => {
@@ -264,6 +281,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Whole(Frame),
+    Error(String),
     Message(Announced),
 }
 
@@ -286,7 +304,7 @@ fn read(line: &[u8]) -> Result<Line, String> {
         b"+OK" => Frame::Ok,
         b"-ERR" => {
             let text = String::from_utf8_lossy(rest);
-            Frame::Error(text.trim().trim_matches('\'').to_owned())
+            return Ok(Line::Error(text.trim().trim_matches('\'').to_owned()));
         }
         _ => return Err("the server does not speak the protocol of NATS".to_owned()),
     };
@@ -373,7 +391,7 @@ mod tests {
             assert_eq!((info.max_payload(), info.headers), (100, true));
             assert_eq!(read[1..4], [Frame::Ping, Frame::Pong, Frame::Ok]);
             assert_eq!(read[4..6], [message(None, "a\r\nbc"), message(None, "")]);
-            assert_eq!(read[6], Frame::Error("Stale Connection".to_owned()));
+            assert!(matches!(&read[6], Frame::Error(why) if why.shown == "Stale Connection"));
             assert_eq!(read[7], message(Some("NATS/1.0\r\n\r\n"), "{}"));
             // The bytes of headers are not checked here.
             assert!(matches!(&read[8], Frame::Message(message) if message.body.is_empty()));
@@ -390,10 +408,11 @@ mod tests {
             password: Some("p\"w".to_owned()),
             token: Some("t0k".to_owned()),
         });
-        let Ok(Frame::Error(said)) = reader.next().await else {
+        let Ok(Frame::Error(why)) = reader.next().await else {
             panic!("no error");
         };
-        assert!(said.contains("is not shown"), "{said}");
+        assert!(why.shown.contains("is not shown"), "{why:?}");
+        assert!(why.text.starts_with("no ") && format!("{why:?}") == why.shown);
     }
 
     #[tokio::test]
