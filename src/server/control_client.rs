@@ -205,6 +205,12 @@ fn open_at(folder: &Path, path: &Path, order: &str, limit: Duration) -> io::Resu
     let mut stream = connect(path, limit)?;
     let owner = control_folder::owner(folder)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
+    if owner.is_none() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "other users may write to this folder, so the gateway may not be the one that listens there: take that permission away (chmod go-w), or send SIGHUP to reload",
+        ));
+    }
     if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -259,6 +265,17 @@ mod tests {
         }
         let late = io::Error::from(io::ErrorKind::WouldBlock);
         assert_eq!(text(&late), "it did not respond within 2 s");
+    }
+
+    #[test]
+    fn a_socket_in_a_folder_that_others_may_write_to_is_not_trusted() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = open_at(folder.path(), &path, "file", TIMEOUT).unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
     }
 
     #[test]
