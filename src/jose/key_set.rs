@@ -1,7 +1,7 @@
 //! A JWK set: parsed with limits, without its unusable keys, and indexed by the ids that tokens name.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,6 +164,18 @@ impl KeySet {
         }
         joined.keys.shrink_to_fit();
         joined
+    }
+
+    /// The `kid`s that keys of several of these sets have. After [`KeySet::join`] the last of them counts.
+    pub fn repeated<'s>(sets: impl Iterator<Item = &'s KeySet>) -> BTreeSet<&'s str> {
+        let (mut known, mut repeated) = (HashSet::new(), BTreeSet::new());
+        for set in sets {
+            let own: HashSet<&str> = set.keys().map(Key::kid).collect();
+            repeated.extend(own.intersection(&known));
+            known.extend(own);
+        }
+        repeated.remove("");
+        repeated
     }
 
     /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).

@@ -334,8 +334,9 @@ async fn decline(
     client.write_head(head, false).await?;
     let upstream = &mut upgraded.session;
     let mut early = 0;
+    let mut alive = Instant::now();
     loop {
-        let reading = tokio::time::timeout(idle, upstream.read_body_bytes());
+        let reading = timeout_at(alive + idle, upstream.read_body_bytes());
         let read = tokio::select! {
             biased;
             read = reading => read,
@@ -352,7 +353,12 @@ async fn decline(
         let silent = |_| Failure::cut_off("the response ended early: the upstream was silent");
         let ended = |_| Failure::cut_off("the response ended early: unexpected EOF");
         match read.map_err(silent)?.map_err(ended)? {
-            Some(bytes) => client.write(bytes, false).await?,
+            // What has arrived is no data: a part of the size of a chunk, or of trailers.
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => {
+                client.write(bytes, false).await?;
+                alive = Instant::now();
+            }
             None => break,
         }
     }

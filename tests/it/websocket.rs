@@ -364,6 +364,30 @@ fn the_response_of_a_backend_that_declines_passes_piece_by_piece() {
     assert_eq!(client.body(&head, "GET").unwrap(), b"helloworld");
 }
 
+#[test]
+fn a_declined_handshake_without_data_is_silent_whatever_trickles() {
+    for (start, drop) in [("2;", "a"), ("2\r\n{}\r\n0\r\n", "X-A: a\r\n")] {
+        let upstream = Upstream::start(move |mut call| {
+            call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            call.send(start)?;
+            loop {
+                pause(Duration::from_millis(100));
+                call.send(drop)?;
+            }
+        });
+        let gateway = gateway(
+            &[endpoint("/ws", &upstream, json!({ "upgrade": true }))],
+            "1s",
+            &[],
+        );
+        let (client, head) = open(&gateway, "/ws", &[]);
+        assert_eq!(head.status, 200);
+        let mut client = client.timeout(Duration::from_secs(30));
+        assert!(client.body(&head, "GET").is_err());
+        assert!(client.is_closed_by_peer(), "{start}");
+    }
+}
+
 /// The silence of a response may last as long as that of a stream, and `connections` limits both.
 #[test]
 fn a_client_that_leaves_a_declined_handshake_gives_its_place_back() {

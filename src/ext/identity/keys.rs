@@ -18,6 +18,9 @@ use crate::upstream::keys::{
     KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec, SourceStatus,
 };
 
+/// The most key ids in one line of the log.
+const MAX_SHOWN: usize = 10;
+
 /// In the form of KrakenD's `User-Agent`, with our own name.
 const USER_AGENT: &str = concat!("Portcullis Version ", env!("CARGO_PKG_VERSION"));
 
@@ -48,7 +51,16 @@ impl KeyDocument for PublicKeys {
     }
 
     fn join(sets: &[Arc<PublicKeys>]) -> PublicKeys {
-        PublicKeys(KeySet::join(sets.iter().map(|set| &set.0)))
+        let sets = || sets.iter().map(|set| &set.0);
+        let repeated = KeySet::repeated(sets());
+        if !repeated.is_empty() {
+            let shown: Vec<_> = repeated.iter().take(MAX_SHOWN).collect();
+            log::warn!(
+                "[SERVICE: JOSE] {} key ids are in several key sets of a `portcullis/jwk-aggregator`, for which only the key of the last one in the file is used: {shown:?}",
+                repeated.len()
+            );
+        }
+        PublicKeys(KeySet::join(sets()))
     }
 
     fn key_count(&self) -> usize {

@@ -47,6 +47,17 @@ fn every_kind_of_key_is_parsed() {
 }
 
 #[test]
+fn ids_of_several_sets_are_found() {
+    let parsed = |keys: &[Value]| KeySet::parse(&set(keys)).unwrap().set;
+    let named = |kid: &str| with(jwk("ec256", false), json!({ "kid": kid }));
+    let one = parsed(&[named("a"), named("a"), named("b"), named("")]);
+    let other = parsed(&[named("c"), named("b"), named("")]);
+    assert_eq!(KeySet::repeated([&one].into_iter()).len(), 0);
+    let repeated = KeySet::repeated([&one, &other].into_iter());
+    assert!(repeated.into_iter().eq(["b"]));
+}
+
+#[test]
 fn an_unknown_type_of_key_does_not_affect_other_keys() {
     let keys = [
         json!({"kty": "AKP", "kid": "tomorrow", "alg": "ML-DSA-65", "pub": "AAAA"}),

@@ -291,6 +291,11 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.store(None);
     }
 
+    /// Whether the last fetch succeeded.
+    pub(super) fn is_sound(&self) -> bool {
+        self.has_arrived() && self.log().failed_in_a_row == 0
+    }
+
     /// The earliest time of an attempt that a request triggers: now or, after failures, some seconds after the last one,
     /// so that an unreachable provider is not called for each request.
     pub(super) fn earliest_attempt(&self) -> Instant {

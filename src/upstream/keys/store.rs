@@ -26,6 +26,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(60);
 const MAX_FETCHES: usize = 32;
 /// How many of them are reserved for sources that a request waits for.
 const KEPT_FOR_WANTED: usize = 8;
+/// How many more of them are reserved for those of these sources whose last fetch succeeded: a new key is found at once although
+/// many providers hang.
+const KEPT_FOR_SOUND: usize = 4;
 /// How many of them one host may have: a host that hangs leaves the others their part.
 const MOST_OF_HOST: usize = 12;
 /// The number of counters of hosts. Hosts that share one also share its limit.
@@ -208,6 +211,7 @@ impl<S: KeyDocument> KeySetStore<S> {
 pub(crate) struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
+    sound: Semaphore,
     hosts: [Semaphore; HOSTS],
     hasher: RandomState,
 }
@@ -215,8 +219,9 @@ pub(crate) struct FetchLimiter {
 impl Default for FetchLimiter {
     fn default() -> FetchLimiter {
         FetchLimiter {
-            due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED),
+            due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED - KEPT_FOR_SOUND),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
+            sound: Semaphore::new(KEPT_FOR_SOUND),
             hosts: [const { Semaphore::const_new(MOST_OF_HOST) }; HOSTS],
             hasher: RandomState::new(),
         }
@@ -233,7 +238,7 @@ impl FetchLimiter {
             Some(host) => self.host(host).acquire().await.ok(),
             None => None,
         };
-        let _turn = self.turn(&source.shared_work).await;
+        let _turn = self.turn(&source.shared_work, source.is_sound()).await;
         source.refresh(before_end).await;
     }
 
@@ -244,12 +249,16 @@ impl FetchLimiter {
     }
 
     /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
-    async fn turn(&self, work: &SharedWork) -> Turn<'_> {
+    async fn turn(&self, work: &SharedWork, is_sound: bool) -> Turn<'_> {
         let wanted = async {
             while !work.is_pending() {
                 work.wanted().await;
             }
-            self.wanted.acquire().await
+            tokio::select! {
+                biased;
+                turn = self.wanted.acquire() => turn,
+                turn = self.sound.acquire(), if is_sound => turn,
+            }
         };
         tokio::select! {
             biased;
@@ -363,6 +372,30 @@ mod tests {
         fn key_count(&self) -> usize {
             0
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_that_hang_leave_slots_to_those_that_do_not() {
+        let limiter = FetchLimiter::default();
+        let work = SharedWork::default();
+        work.ask();
+        let mut taken = Vec::new();
+        let mut turn = async |is_sound| {
+            let turn = limiter.turn(&work, is_sound);
+            let turn = tokio::time::timeout(FIRST, turn).await;
+            turn.is_ok_and(|turn| {
+                taken.push(turn);
+                true
+            })
+        };
+        for _ in 0..MAX_FETCHES - KEPT_FOR_SOUND {
+            assert!(turn(false).await);
+        }
+        assert!(!turn(false).await);
+        for _ in 0..KEPT_FOR_SOUND {
+            assert!(turn(true).await);
+        }
+        assert!(!turn(true).await);
     }
 
     #[test]
