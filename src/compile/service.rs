@@ -238,7 +238,8 @@ fn observe(cx: &mut Compile<'_>) {
     }
 }
 
-/// The gateway is ready when the key sets and the revocations of the fleet have arrived. This applies once in the life of the process.
+/// The gateway is ready when the key sets and the revocations of the fleet have arrived. This applies once in the life of the process
+/// and of those that take over from it.
 fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>> {
     let identity = cx.fact::<IdentityStatus>()?;
     let limit = listen::ready_wait(file);
@@ -246,12 +247,15 @@ fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>>
     let revoker = cx
         .fact::<Revoker>()
         .map(|revoker| Arc::downgrade(&revoker.0));
-    Some(cx.carry_over("portcullis/readiness", |_| {
+    let readiness = cx.carry_over("portcullis/readiness", |_| {
         Arc::new(Readiness::new(limit, move || {
             let revoker = revoker.as_ref().and_then(Weak::upgrade);
             identity.key_sets_have_arrived() && revoker.is_none_or(|revoker| revoker.has_arrived())
         }))
-    }))
+    });
+    let state = Arc::clone(&readiness);
+    cx.pass_on(state);
+    Some(readiness)
 }
 
 /// 3 or 4. Any other version is reported. Version 4 is that of KrakenD 3.0, which reads a subset of version 3.

@@ -4,8 +4,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::runtime::upgrade_state::UpgradeState;
+
+/// What a ready process tells the one that takes over.
+const READY: &str = "ready";
+
 /// Waits for resources that requests need from elsewhere, such as key sets. Once ready it stays ready: a reload that
-/// adds a provider does not take a running instance out of service.
+/// adds a provider does not take a running instance out of service, and neither does an upgrade.
 pub struct Readiness {
     until: Instant,
     ready: AtomicBool,
@@ -44,6 +49,22 @@ impl Readiness {
     }
 }
 
+impl UpgradeState for Readiness {
+    fn give(&self) -> String {
+        if self.is_ready() {
+            format!("{READY}\n")
+        } else {
+            String::new()
+        }
+    }
+
+    fn take(&self, given: &str) {
+        if given.lines().any(|line| line == READY) {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -62,6 +83,20 @@ mod tests {
         assert!(readiness.is_ready());
         has_all.store(false, Ordering::Relaxed);
         assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_process_that_takes_over_from_a_ready_one_is_ready() {
+        let hour = Duration::from_secs(3600);
+        let (old, new) = (
+            Readiness::new(hour, || false),
+            Readiness::new(hour, || false),
+        );
+        new.take(&old.give());
+        assert!(!new.is_ready());
+        old.ready.store(true, Ordering::Relaxed);
+        new.take(&old.give());
+        assert!(new.is_ready());
     }
 
     #[test]

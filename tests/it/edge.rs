@@ -205,6 +205,29 @@ fn the_reload_command_reports_the_result() {
 }
 
 #[test]
+fn a_client_that_leaves_within_its_body_is_no_failure_of_the_gateway() {
+    let stub = Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {}}]"#);
+    let endpoint = json!({ "endpoint": "/up", "method": "POST",
+        "backend": [{ "host": [stub.url()], "url_pattern": "/up" }] });
+    let gateway = Gateway::start(&file(&[endpoint], json!({})));
+    for lines in [
+        "Content-Length: 10\r\n\r\n12345",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\n123",
+    ] {
+        let mark = gateway.mark();
+        let mut client = gateway.client();
+        let head = format!("POST /up HTTP/1.1\r\nHost: a\r\n{lines}");
+        client.send(head).unwrap();
+        drop(client);
+        eventually("it is noticed", Duration::from_secs(30), || {
+            gateway.output_since(mark).contains("| 499 |")
+        });
+    }
+    assert!(!gateway.output().contains("ERROR"), "{}", gateway.output());
+    assert_eq!(stub.take_seen().len(), 0);
+}
+
+#[test]
 fn a_draining_process_is_not_ready_on_open_connections() {
     // The backend responds when the test says so: the process drains for as long as the test needs it to.
     let (respond, turn) = std::sync::mpsc::channel::<()>();

@@ -1,12 +1,14 @@
 //! How many key sets are fetched at a time, in all and from one host.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use portcullis::internals::upstream::SideTls;
 use portcullis::internals::upstream::keys::{Location, Schedule, SourceSpec};
 
 use crate::keys::{LONG, Provider, Store, words};
-use crate::stub::{Reply, Stub};
+use crate::stub::{Reply, Stub, response};
 
 /// One of many documents of a server.
 fn at(stub: &Stub, number: usize) -> SourceSpec {
@@ -73,5 +75,40 @@ async fn a_host_that_hangs_does_not_delay_others() {
     }
     // Each of them lasts five seconds.
     assert!(stub.connections() <= 24, "{}", stub.connections());
+    drop(sources);
+}
+
+#[tokio::test]
+async fn providers_that_fail_leave_slots_to_others() {
+    const SOURCES: usize = 100;
+    let failed = Arc::new(AtomicUsize::new(0));
+    let mut stubs = Vec::new();
+    for _ in 0..4 {
+        let failed = Arc::clone(&failed);
+        let reply = move |_: &_| {
+            if failed.fetch_add(1, Ordering::SeqCst) < SOURCES {
+                Reply::Close(response(500, "", ""))
+            } else {
+                Reply::Hang
+            }
+        };
+        stubs.push(Stub::start(reply).await);
+    }
+    let good = Provider::start("k1").await;
+    let store = Store::start();
+    let sources: Vec<_> = (0..SOURCES)
+        .map(|number| store.source(&at(&stubs[number % 4], number), Schedule::default()))
+        .collect();
+    let connections = || stubs.iter().map(Stub::connections).sum::<usize>();
+    while connections() < SOURCES + 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nobody waits for it.
+    let other = store.source(&good.spec(), Schedule::default());
+    while !other.has_arrived() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Each of them lasts five seconds.
+    assert!(connections() <= SOURCES + 20, "{}", connections());
     drop(sources);
 }

@@ -246,9 +246,17 @@ impl Outcome {
         }
     }
 
-    /// A failure that the client receives as a response.
+    /// A failure that the client receives as a response, if it is still there.
     pub fn rejected(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
         let kind = failure.kind;
+        if kind == Kind::ClientGone {
+            return Outcome {
+                errors: finish::rejected(options, endpoint, failure).0,
+                failure: Some(kind),
+                ending: Ending::Broken,
+                ..Outcome::response(Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
+            };
+        }
         let (errors, response) = finish::rejected(options, endpoint, failure);
         Outcome {
             errors,

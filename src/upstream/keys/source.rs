@@ -291,9 +291,9 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.store(None);
     }
 
-    /// Whether the last fetch succeeded.
-    pub(super) fn is_sound(&self) -> bool {
-        self.has_arrived() && self.log().failed_in_a_row == 0
+    /// Whether the last fetch failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.log().failed_in_a_row > 0
     }
 
     /// The earliest time of an attempt that a request triggers: now or, after failures, some seconds after the last one,

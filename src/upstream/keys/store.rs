@@ -1,8 +1,7 @@
 //! All sources of keys, and the task that refreshes them.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -16,6 +15,7 @@ use super::spec::SourceSpec;
 use super::status::SourceStatus;
 use crate::backoff::Backoff;
 use crate::upstream::client::ClientError;
+use crate::upstream::registry::Registry;
 use crate::upstream::shared_work::{SharedWork, Sources};
 
 /// The first pause.
@@ -26,13 +26,11 @@ const IDLE_LOOK: Duration = Duration::from_secs(60);
 const MAX_FETCHES: usize = 32;
 /// How many of them are reserved for sources that a request waits for.
 const KEPT_FOR_WANTED: usize = 8;
-/// How many more of them are reserved for those of these sources whose last fetch succeeded: a new key is found at once although
-/// many providers hang.
-const KEPT_FOR_SOUND: usize = 4;
+/// How many of them sources may have whose last fetch failed. Most of these hang, and the others must not wait for them: a new
+/// key is found and a new source is fetched at once although many providers hang.
+const MOST_OF_FAILING: usize = 20;
 /// How many of them one host may have: a host that hangs leaves the others their part.
 const MOST_OF_HOST: usize = 12;
-/// The number of counters of hosts. Hosts that share one also share its limit.
-const HOSTS: usize = 64;
 
 /// When a source is refreshed, and how long its last set may be used if refreshes fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,19 +209,17 @@ impl<S: KeyDocument> KeySetStore<S> {
 pub(crate) struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
-    sound: Semaphore,
-    hosts: [Semaphore; HOSTS],
-    hasher: RandomState,
+    failing: Semaphore,
+    hosts: Mutex<Registry<Box<str>, Semaphore>>,
 }
 
 impl Default for FetchLimiter {
     fn default() -> FetchLimiter {
         FetchLimiter {
-            due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED - KEPT_FOR_SOUND),
+            due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
-            sound: Semaphore::new(KEPT_FOR_SOUND),
-            hosts: [const { Semaphore::const_new(MOST_OF_HOST) }; HOSTS],
-            hasher: RandomState::new(),
+            failing: Semaphore::new(MOST_OF_FAILING),
+            hosts: Mutex::default(),
         }
     }
 }
@@ -234,31 +230,34 @@ type Turn<'l> = Result<SemaphorePermit<'l>, AcquireError>;
 impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>, before_end: &impl Fn()) {
-        let _of_host = match source.spec.location.host() {
-            Some(host) => self.host(host).acquire().await.ok(),
+        let host = source.spec.location.host().map(|host| self.host(host));
+        let _of_host = match &host {
+            Some(host) => host.acquire().await.ok(),
             None => None,
         };
-        let _turn = self.turn(&source.shared_work, source.is_sound()).await;
+        let _of_failing = if source.is_failing() {
+            self.failing.acquire().await.ok()
+        } else {
+            None
+        };
+        let _turn = self.turn(&source.shared_work).await;
         source.refresh(before_end).await;
     }
 
-    fn host(&self, host: &str) -> &Semaphore {
-        let [first, ..] = &self.hosts;
-        let hash = self.hasher.hash_one(host) as usize;
-        self.hosts.get(hash % HOSTS).unwrap_or(first)
+    /// The slots of a host, which its sources share as long as one of them waits or fetches.
+    fn host(&self, host: &str) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Semaphore::new(MOST_OF_HOST);
+        hosts.shared(host.into(), make).0
     }
 
     /// Waits for a slot. Those that are reserved are available as soon as a request waits for the work.
-    async fn turn(&self, work: &SharedWork, is_sound: bool) -> Turn<'_> {
+    async fn turn(&self, work: &SharedWork) -> Turn<'_> {
         let wanted = async {
             while !work.is_pending() {
                 work.wanted().await;
             }
-            tokio::select! {
-                biased;
-                turn = self.wanted.acquire() => turn,
-                turn = self.sound.acquire(), if is_sound => turn,
-            }
+            self.wanted.acquire().await
         };
         tokio::select! {
             biased;
@@ -372,30 +371,6 @@ mod tests {
         fn key_count(&self) -> usize {
             0
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn sources_that_hang_leave_slots_to_those_that_do_not() {
-        let limiter = FetchLimiter::default();
-        let work = SharedWork::default();
-        work.ask();
-        let mut taken = Vec::new();
-        let mut turn = async |is_sound| {
-            let turn = limiter.turn(&work, is_sound);
-            let turn = tokio::time::timeout(FIRST, turn).await;
-            turn.is_ok_and(|turn| {
-                taken.push(turn);
-                true
-            })
-        };
-        for _ in 0..MAX_FETCHES - KEPT_FOR_SOUND {
-            assert!(turn(false).await);
-        }
-        assert!(!turn(false).await);
-        for _ in 0..KEPT_FOR_SOUND {
-            assert!(turn(true).await);
-        }
-        assert!(!turn(true).await);
     }
 
     #[test]

@@ -8,16 +8,16 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
+use super::addresses::{Attempt, Ordered};
+use super::failure::failure;
 use super::follow::Request;
 use super::renewed::Renewed;
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
-use crate::telemetry::observe::Wait;
 use crate::upstream::budget::Full;
 use crate::upstream::client::ClientError;
 use crate::upstream::collect::{Collector, Overflow};
 use crate::upstream::error::ConnectFailure;
-use crate::upstream::handshake_signature;
 use crate::upstream::host_rules::{HostRules, Redirects};
 use crate::upstream::registry::Registry;
 
@@ -27,6 +27,9 @@ pub(crate) const MAX_BYTES: usize = 1 << 20;
 const MAX_CALL_BYTES: usize = 16 << 20;
 /// The maximum duration of a side call.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(5);
+/// The maximum time for a connection, divided among the addresses of the name. The first of two leaves
+/// time for the other one within the usual timeout of a guard, which is 2 s, and has time for a second SYN (RFC 6298 §2.1).
+const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// The maximum number of idle connections of [`SideClient::pooled`] to one host.
 const MAX_IDLE: usize = 250;
 
@@ -308,9 +311,11 @@ impl SideClient {
         most_bytes: usize,
         rules: &HostRules,
     ) -> Result<SideResponse, SideError> {
-        let mut response = request.send(self, rules, method, url).await?;
+        let mut attempt = Attempt::new();
+        let mut response = request.send(self, rules, method, url, &mut attempt).await?;
         let announced = response.content_length().unwrap_or(0);
         if announced > most_bytes as u64 {
+            attempt.end();
             return Err(SideError::Size { most_bytes });
         }
         let status = response.status();
@@ -318,11 +323,15 @@ impl SideClient {
         let mut body = Collector::new(0, most_bytes as u64, 1);
         let failed = |error: reqwest::Error| failure(&error.without_url(), method, url);
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            body.push(&chunk).map_err(|overflow| match overflow {
-                Overflow::TooLarge => SideError::Size { most_bytes },
-                Overflow::Full => SideError::Full(Full),
-            })?;
+            if let Err(overflow) = body.push(&chunk) {
+                attempt.end();
+                return Err(match overflow {
+                    Overflow::TooLarge => SideError::Size { most_bytes },
+                    Overflow::Full => SideError::Full(Full),
+                });
+            }
         }
+        attempt.end();
         Ok(SideResponse {
             status,
             headers,
@@ -331,7 +340,6 @@ impl SideClient {
     }
 }
 
-/// A client with no connections.
 /// The calls that a client is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Calls {
@@ -367,7 +375,8 @@ fn made(
         .tls_backend_preconfigured(config.clone())
         .user_agent(user_agent.clone())
         .redirect(Policy::none())
-        .connect_timeout(MAX_TIME)
+        .dns_resolver(Arc::new(Ordered))
+        .connect_timeout(MAX_CONNECT)
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_max_idle_per_host(2)
         .http1_only();
@@ -379,74 +388,6 @@ fn made(
     builder.build().map_err(|error| ClientError::Side {
         reason: error.to_string(),
     })
-}
-
-/// Describes an error in KrakenD's words if it has any for it, else in those of the innermost cause.
-pub(super) fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let failure = connect_failure(cause);
-    let url = without_values(url);
-    if error.is_connect() {
-        let reason = if failure == ConnectFailure::Refused {
-            format!("dial tcp {}: connect: connection refused", authority(&url))
-        } else {
-            reason(cause)
-        };
-        return SideError::Connect {
-            failure,
-            method,
-            url,
-            reason,
-        };
-    }
-    SideError::Broken {
-        method,
-        url,
-        reason: cause.to_string(),
-    }
-}
-
-fn connect_failure(cause: &(dyn std::error::Error + 'static)) -> ConnectFailure {
-    if innermost(cause).is::<rustls::Error>() {
-        return ConnectFailure::Tls;
-    }
-    match cause.downcast_ref().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::Refused,
-        Some(std::io::ErrorKind::TimedOut) => ConnectFailure::Timeout(Wait::Connect),
-        _ => ConnectFailure::Other,
-    }
-}
-
-/// The text of our own verifier already uses KrakenD's words.
-fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
-    match innermost(cause).downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::General(text)) => text.clone(),
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            let why = why.to_string();
-            format!(
-                "invalid peer certificate: {}",
-                handshake_signature::words(&why)
-            )
-        }
-        _ => cause.to_string(),
-    }
-}
-
-/// The error inside of those of the operating system.
-fn innermost<'e>(
-    cause: &'e (dyn std::error::Error + 'static),
-) -> &'e (dyn std::error::Error + 'static) {
-    let mut inner = cause;
-    while let Some(wrapped) = inner
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        inner = wrapped;
-    }
-    inner
 }
 
 /// The method as KrakenD's messages spell it.
@@ -461,14 +402,6 @@ fn verb(method: &Method) -> &'static str {
         Method::OPTIONS => "Options",
         _ => "Call",
     }
-}
-
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use reqwest::{Response, Url};
 
-use super::client::{SideClient, SideError, failure};
+use super::addresses::Attempt;
+use super::client::{SideClient, SideError};
+use super::failure::failure;
 use crate::telemetry::mask::without_values;
 use crate::upstream::host_rules::HostRules;
 use crate::upstream::redirect::{self, Body, From, MAX_REQUESTS, Next};
@@ -38,6 +40,7 @@ impl Request {
         rules: &HostRules,
         verb: &'static str,
         url: &str,
+        attempt: &mut Attempt,
     ) -> Result<Response, SideError> {
         let broken = |reason: String| SideError::Broken {
             method: verb,
@@ -55,8 +58,10 @@ impl Request {
             if let Some(body) = &self.body {
                 request = request.body(body.clone());
             }
+            attempt.begin(place.host_str());
             let response = request.send().await;
             let response = response.map_err(|error| failure(&error.without_url(), verb, url))?;
+            attempt.responded(response.remote_addr());
             let Some((next, headers)) = self.next(&response, &place, rules).map_err(broken)? else {
                 return Ok(response);
             };

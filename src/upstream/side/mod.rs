@@ -1,6 +1,8 @@
 //! Our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size.
 
+mod addresses;
 mod client;
+mod failure;
 mod follow;
 mod grpc;
 mod renewed;

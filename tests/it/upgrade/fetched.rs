@@ -1,5 +1,7 @@
 //! What was fetched from providers is passed to the new process.
 
+use std::fs;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -97,6 +99,32 @@ fn keys_and_tokens_do_not_depend_on_a_provider_that_fails_during_an_upgrade() {
         !Successor::log(&old).contains("token-of-the-provider"),
         "a token is in the log"
     );
+    drop(new);
+}
+
+#[test]
+fn a_process_that_takes_over_from_a_ready_one_is_ready() {
+    let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hangs.local_addr().unwrap());
+    let file = |wait: &str| {
+        json!({
+            "version": 3, "extra_config": { "portcullis/server": { "ready_wait": wait } },
+            "endpoints": [{
+                "endpoint": "/a", "backend": [{ "host": [url], "url_pattern": "/" }],
+                "extra_config": { "auth/validator": {
+                    "alg": "ES256", "jwk_url": url, "disable_jwk_security": true
+                } }
+            }]
+        })
+        .to_string()
+    };
+    let old = Gateway::start(&file("1s"));
+    eventually("it is ready", Duration::from_secs(30), || {
+        old.get("/__ready").status == 200
+    });
+    fs::write(old.config_path(), file("10m")).unwrap();
+    let new = upgrade(&old);
+    assert_eq!(old.get("/__ready").status, 200, "{}", Successor::log(&old));
     drop(new);
 }
 
