@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use pingora_core::protocols::Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
@@ -184,9 +183,10 @@ impl<A: App> AcceptLoop<A> {
                 }
             }
         }
-        // A client in the system's queue is already connected, and would see its connection reset.
-        while let Some((tcp, peer)) = queue.waiting()
-            && let Some(place) = self.connection_limit.place().now_or_never()
+        // A client in the system's queue is already connected, and would see its connection reset. Those for whom there is no
+        // place stay there for the process that takes over.
+        while let Some(place) = self.connection_limit.try_place()
+            && let Some((tcp, peer)) = queue.waiting()
         {
             self.begin(tcp, peer, place, closing);
         }
@@ -265,5 +265,58 @@ impl<A: App> Service for AcceptLoop<A> {
 
     fn threads(&self) -> Option<usize> {
         Some(self.threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Each connection lasts until the process ends.
+    struct Endless;
+
+    impl App for Endless {
+        type Held = ();
+
+        fn admit(&self) -> Option<()> {
+            Some(())
+        }
+
+        async fn serve(
+            self: Arc<Self>,
+            accepted: Accepted,
+        ) -> Option<impl Future<Output = ()> + Send + 'static> {
+            accepted.place.serves_anyone(Duration::MAX);
+            std::future::pending::<()>().await;
+            None::<std::future::Ready<()>>
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_is_left_to_the_process_that_takes_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let next = listener.try_clone().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let loops = Arc::new(AcceptLoops::default());
+        let limit = ConnectionLimit::new(1, 100);
+        let mut accept = AcceptLoop::new("test", listener, Arc::new(Endless), limit, &loops);
+        let (_stop, stopping) = watch::channel(false);
+        let running = tokio::spawn(async move { accept.start_service(None, stopping, 1).await });
+        assert!(loops.open(1, Duration::from_secs(20)).await);
+        let _first = TcpStream::connect(address).await.unwrap();
+        let mut waits = std::net::TcpStream::connect(address).unwrap();
+        // It has a place, or waits for one.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        loops.close(Duration::from_secs(20)).await;
+        running.await.unwrap();
+        next.set_nonblocking(false).unwrap();
+        let (mut taken, peer) = next.accept().unwrap();
+        assert_eq!(peer, waits.local_addr().unwrap());
+        taken.write_all(b"x").unwrap();
+        let mut byte = [0];
+        waits.read_exact(&mut byte).unwrap();
     }
 }

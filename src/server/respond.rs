@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
@@ -67,11 +67,20 @@ pub(super) async fn write(
     } else {
         response.body
     };
-    write_header(session, header, body.is_empty()).await?;
-    if !body.is_empty() {
-        write_body(session, wire, body).await?;
-    }
-    Ok(())
+    let written = async {
+        write_header(session, header, body.is_empty()).await?;
+        if !body.is_empty() {
+            write_body(session, wire, body).await?;
+        }
+        Ok(())
+    };
+    // A client that has left is no error of the gateway.
+    written
+        .await
+        .map_err(|error: Box<Error>| match error.etype() {
+            ErrorType::WriteError | ErrorType::WriteTimedout => error.into_down(),
+            _ => error,
+        })
 }
 
 /// Writes the head of a response, which may be the whole response (`alone`). On HTTP/2 such a head ends the stream
