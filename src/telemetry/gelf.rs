@@ -4,7 +4,7 @@
 //! messages are dropped and counted while the collector is unreachable.
 
 use std::io::{self, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -22,6 +22,8 @@ const MAX_CHUNK: usize = 1408;
 const MAX_CHUNKS: usize = 128;
 /// How long connecting and writing may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The most addresses of the collector that are tried.
+const MAX_ADDRESSES: usize = 8;
 /// The first pause after a failure; each further one doubles, up to the longest.
 const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 
@@ -185,10 +187,27 @@ impl Gelf {
     reason = "runs on the thread of the sink, which may wait"
 )]
 fn connect(settings: &Settings) -> io::Result<Link> {
-    let address = settings.address.to_socket_addrs()?.next();
-    let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
-    if settings.tcp {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    let addresses = settings.address.to_socket_addrs()?.take(MAX_ADDRESSES);
+    connect_to_one(&addresses.collect::<Vec<_>>(), settings.tcp)
+}
+
+/// Connects to the first of these addresses that accepts it, within [`TIMEOUT`].
+fn connect_to_one(addresses: &[SocketAddr], tcp: bool) -> io::Result<Link> {
+    // An address that drops packets must not use up the time of the others.
+    let share = TIMEOUT / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        match connect_to(*address, tcp, share) {
+            Ok(link) => return Ok(link),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_to(address: SocketAddr, tcp: bool, limit: Duration) -> io::Result<Link> {
+    if tcp {
+        let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         return Ok(Link::Tcp(stream));
@@ -309,6 +328,30 @@ mod tests {
         let began = Instant::now();
         assert!((0..1000).all(|_| gelf.send(b"lost").is_err()));
         assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_address_that_drops_packets_does_not_hide_the_next_one() {
+        // Nobody accepts its connections, and their queue is full.
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let full = full.unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        full.listen(0).unwrap();
+        let dead = full.local_addr().unwrap().as_socket().unwrap();
+        let connect = || TcpStream::connect_timeout(&dead, Duration::from_millis(250));
+        let _queue: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let began = Instant::now();
+        let link = connect_to_one(&[dead, good], true).unwrap();
+        let Link::Tcp(stream) = link else {
+            panic!("{link:?}")
+        };
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        // It had half of the time.
+        assert!(began.elapsed() >= TIMEOUT / 2, "{:?}", began.elapsed());
+        assert!(connect_to_one(&[], true).is_err());
     }
 
     #[test]
