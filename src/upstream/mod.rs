@@ -1,5 +1,5 @@
 //! Connections to upstreams: host sets, load balancing, pools, TLS. All calls to backends and providers go through this
-//! module. Clients of Redis, brokers and log collectors open their own connections.
+//! module. Clients of Redis and brokers open their own connections with `race`, and log collectors without it.
 //!
 //! | module | content |
 //! |---|---|
@@ -21,6 +21,7 @@
 //! | `failover` | the order in which hosts and addresses are tried |
 //! | `resilience` | [`Resilience`]: health checks, weights, sticky hosts, retries; only where the file asks for them |
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
+//! | `race` | connections to a name whose addresses are tried at overlapping times, outside of the pools |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
 //! | `session`, `http1_fast_path` | the connection of an exchange, and its usual form over HTTP/1 |
 //! | `read_buffer`, [`spare_map`] | the buffers into which heads are read; header maps that are used again |
@@ -77,6 +78,7 @@ mod peer;
 mod pool;
 pub(crate) mod processors;
 mod proxy;
+pub(crate) mod race;
 pub(crate) mod read_buffer;
 mod redirect;
 mod registry;

@@ -29,6 +29,7 @@ use crate::runtime::agents::{Agent as Shown, AgentHealth};
 use crate::runtime::service::{Endpoint, Options};
 use crate::telemetry::observe::Observer;
 use crate::telemetry::queues::{Direction, MessageCounter};
+use crate::upstream::race::Turn;
 
 /// The most messages that an agent may process at the same time: the broker delivers no more before they are confirmed.
 const MAX_WORKERS: i64 = 65_535;
@@ -72,6 +73,7 @@ pub(super) fn agent(
         name: format!("the queue {queue} of {}", broker.shown()).into(),
         broker: Arc::new(broker),
         tls,
+        turn: Arc::default(),
         plan: Plan {
             queue,
             declared: Some(Declared {
@@ -176,6 +178,7 @@ struct Queue {
     name: Box<str>,
     broker: Arc<Broker>,
     tls: Option<Arc<ClientConfig>>,
+    turn: Arc<Turn>,
     plan: Plan,
 }
 
@@ -192,7 +195,8 @@ impl Source for Queue {
     }
 
     async fn open(&self) -> Result<Opened, String> {
-        let opened = client::open(Arc::clone(&self.broker), self.tls.clone()).await;
+        let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.turn));
+        let opened = client::open(broker, self.tls.clone(), turn).await;
         let opened = opened.map_err(Failed::into_text)?;
         let consuming = timeout(SETUP, self.plan.consume(&opened.client)).await;
         let Consuming {

@@ -261,7 +261,8 @@ fn connection(
         let config = broker.tls.then(|| tls.config().map(Arc::new)).transpose()?;
         let link = Arc::new(Link::new(&name));
         let broker = Arc::new(broker);
-        let open = move || client::open(Arc::clone(&broker), config.clone());
+        let turn = Arc::default();
+        let open = move || client::open(Arc::clone(&broker), config.clone(), Arc::clone(&turn));
         let work = Link::keep(Arc::downgrade(&link), backoff, open);
         tasks.push(Task::new("connection to RabbitMQ", work));
         Ok::<_, ClientError>(link)

@@ -7,10 +7,10 @@ use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::telemetry::sanitize::printable;
+use crate::upstream::race::{self, Turn};
 
 /// A TCP connection, with or without TLS.
 pub(in crate::ext) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -19,12 +19,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 pub(in crate::ext) type Stream = Box<dyn Duplex>;
 
-/// Connects to `host`, without the brackets of an IPv6 address.
+/// Connects to `host`, without the brackets of an IPv6 address. `turn` says with which of its addresses it begins.
 ///
 /// # Errors
 /// There is no connection. The text says why.
-pub(in crate::ext) async fn dial(host: &str, port: u16) -> Result<Stream, String> {
-    let stream = TcpStream::connect((host, port)).await;
+pub(in crate::ext) async fn dial(host: &str, port: u16, turn: &Turn) -> Result<Stream, String> {
+    let stream = race::connect(host, port, turn).await;
     let stream = stream.map_err(|error| failed(&error))?;
     let _ = stream.set_nodelay(true);
     Ok(Box::new(stream))
@@ -96,4 +96,22 @@ impl<S: AsyncRead + Unpin> Input<S> {
 /// The text of an I/O error.
 pub(in crate::ext) fn failed(error: &io::Error) -> String {
     printable(&error.to_string()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::race::tests::full_and_listener;
+
+    #[tokio::test]
+    async fn an_address_that_drops_packets_does_not_hide_the_next_one() {
+        let (name, _full, second) = full_and_listener();
+        let port = second.local_addr().unwrap().port();
+        let turn = Turn::default();
+        let dialled = tokio::time::timeout(Duration::from_secs(20), dial(name, port, &turn)).await;
+        assert!(dialled.expect("no connection in time").is_ok());
+        second.accept().unwrap();
+    }
 }

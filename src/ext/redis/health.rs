@@ -1,5 +1,6 @@
 //! Whether Redis responds.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl Health {
 
     /// A query failed or timed out. After several of them without any response for a while, the store is not called
     /// for some time.
-    pub(super) fn failed(&self, why: &str) {
+    pub(super) fn failed(&self, why: impl Display) {
         let now = self.now();
         if self.failures.load(Ordering::Acquire) == 0 {
             self.silent_since.store(now, Ordering::Release);
@@ -121,7 +122,7 @@ impl Health {
 
     /// Redis is there, but its reply is an error. Such replies may alternate with others, so they are logged now and
     /// then.
-    pub(super) fn rejected(&self, why: &str) {
+    pub(super) fn rejected(&self, why: impl Display) {
         let now = self.now();
         let next = self.next_line.load(Ordering::Acquire);
         let until = now.saturating_add(u64::try_from(LINES.as_nanos()).unwrap_or(u64::MAX));
@@ -136,7 +137,7 @@ impl Health {
         }
     }
 
-    pub(super) fn report(&self, why: &str) {
+    pub(super) fn report(&self, why: impl Display) {
         if self.well.swap(false, Ordering::AcqRel) {
             log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
         }

@@ -193,7 +193,7 @@ impl Store {
         self.client.connect();
         self.first_contact(START_CONTACT).await;
         if !self.client.is_connected() {
-            self.health.report(&self.not_connected());
+            self.health.report(self.not_connected());
         }
     }
 
@@ -243,11 +243,11 @@ async fn ask(
         }
         Err(error) => {
             if matches!(error, CallError::Server(_) | CallError::Unexpected) {
-                health.rejected(&error.to_string());
+                health.rejected(&error);
             }
             match error {
                 CallError::Lost | CallError::NotConnected => health.lost(),
-                _ => health.failed(&error.to_string()),
+                _ => health.failed(&error),
             }
             None
         }
@@ -261,7 +261,7 @@ async fn exchange(client: &Client, script: &str, asks: &[Ask]) -> Result<Reply, 
     let command = Command::script("EVALSHA", script, &keys, &args);
     match client.call(first, command).await {
         // A restarted or flushed server does not have the script: EVAL loads it again.
-        Err(CallError::Server(text)) if text.starts_with("NOSCRIPT") => {
+        Err(CallError::Server(why)) if why.raw().starts_with("NOSCRIPT") => {
             let command = Command::script("EVAL", SCRIPT, &keys, &args);
             client.call(first, command).await
         }
@@ -285,7 +285,7 @@ impl Shared for Store {
         }
         let connected = self.client.is_connected();
         if !connected {
-            self.health.report(&self.not_connected());
+            self.health.report(self.not_connected());
         }
         connected
     }

@@ -12,13 +12,13 @@ use http::{Method, Request, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use super::tls::{SideTls, client_config};
 use crate::upstream::client::ClientError;
 use crate::upstream::head_writer::OUR_USER_AGENT;
+use crate::upstream::race::{self, Turn};
 
 /// The maximum size of a response.
 const MAX_BYTES: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub(crate) struct GrpcClient {
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     connection: Mutex<Option<SendRequest<Bytes>>>,
+    turn: Turn,
 }
 
 /// The response of a server.
@@ -69,6 +70,7 @@ impl GrpcClient {
             port,
             tls,
             connection: Mutex::new(None),
+            turn: Turn::default(),
         })
     }
 
@@ -85,18 +87,15 @@ impl GrpcClient {
         limit: Duration,
     ) -> Result<GrpcResponse, String> {
         let call = self.exchange(path, headers, message, gzip);
-        match tokio::time::timeout(limit, call).await {
-            Ok(Ok(grpc_response)) => Ok(grpc_response),
-            Ok(Err(reason)) => {
-                // The next call opens a new connection.
-                *self.connection.lock().await = None;
-                Err(reason)
-            }
-            Err(_) => {
-                *self.connection.lock().await = None;
-                Err(format!("no response within {} s", limit.as_secs()))
-            }
+        let outcome = tokio::time::timeout(limit, call).await;
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(format!("no response within {} s", limit.as_secs())));
+        if outcome.is_err() {
+            // The next call opens a new connection.
+            *self.connection.lock().await = None;
+            self.turn.next();
         }
+        outcome
     }
 
     async fn exchange(
@@ -108,33 +107,26 @@ impl GrpcClient {
     ) -> Result<GrpcResponse, String> {
         let mut sender = self.sender().await?;
         let request = self.request(path, headers, gzip)?;
-        let (response, mut stream) = sender
-            .send_request(request, false)
-            .map_err(|error| error.to_string())?;
+        let (response, mut stream) = sender.send_request(request, false).map_err(h2_reason)?;
         let mut framed = BytesMut::with_capacity(5 + message.len());
         framed.put_u8(u8::from(gzip));
         framed.put_u32(u32::try_from(message.len()).map_err(|error| error.to_string())?);
         framed.extend_from_slice(message);
-        stream
-            .send_data(framed.freeze(), true)
-            .map_err(|error| error.to_string())?;
-        let (head, mut body) = response
-            .await
-            .map_err(|error| error.to_string())?
-            .into_parts();
+        stream.send_data(framed.freeze(), true).map_err(h2_reason)?;
+        let (head, mut body) = response.await.map_err(h2_reason)?.into_parts();
         if head.status != StatusCode::OK {
             return Err(format!("HTTP status {}", head.status.as_u16()));
         }
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.data().await {
-            let piece = piece.map_err(|error| error.to_string())?;
+            let piece = piece.map_err(h2_reason)?;
             let _ = body.flow_control().release_capacity(piece.len());
             if bytes.len() + piece.len() > MAX_BYTES {
                 return Err(format!("a response larger than {MAX_BYTES} bytes"));
             }
             bytes.extend_from_slice(&piece);
         }
-        let trailers = body.trailers().await.map_err(|error| error.to_string())?;
+        let trailers = body.trailers().await.map_err(h2_reason)?;
         grpc_response(&trailers.unwrap_or(head.headers), bytes.freeze())
     }
 
@@ -174,7 +166,7 @@ impl GrpcClient {
         }
         let rejected =
             |error: std::io::Error| format!("dial tcp {}:{}: {error}", self.host, self.port);
-        let tcp = TcpStream::connect((self.host.as_str(), self.port))
+        let tcp = race::connect(&self.host, self.port, &self.turn)
             .await
             .map_err(rejected)?;
         let _ = tcp.set_nodelay(true);
@@ -187,7 +179,7 @@ impl GrpcClient {
             }
         };
         *place = Some(sender.clone());
-        sender.ready().await.map_err(|error| error.to_string())
+        sender.ready().await.map_err(h2_reason)
     }
 }
 
@@ -195,14 +187,20 @@ async fn handshake<T>(io: T) -> Result<SendRequest<Bytes>, String>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = h2::client::handshake(io)
-        .await
-        .map_err(|error| error.to_string())?;
+    let (sender, connection) = h2::client::handshake(io).await.map_err(h2_reason)?;
     // This task ends with the connection.
     tokio::spawn(async move {
         let _ = connection.await;
     });
     Ok(sender)
+}
+
+/// What the library says, without the text in a GOAWAY: the server may repeat what it got.
+fn h2_reason(error: h2::Error) -> String {
+    match error.reason() {
+        Some(reason) if error.is_go_away() => format!("the connection was ended: {reason}"),
+        _ => error.to_string(),
+    }
 }
 
 /// The status is in the trailers, or in the head of a response without a body.
@@ -224,4 +222,79 @@ fn grpc_response(fields: &HeaderMap, body: Bytes) -> Result<GrpcResponse, String
             .map(|message| body.slice_ref(message))
             .unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::upstream::race::tests::{full_and_listener, two_listeners};
+
+    const PATH: &str = "/package.Service/Method";
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn client(name: &str, listener: &std::net::TcpListener) -> GrpcClient {
+        let port = listener.local_addr().unwrap().port();
+        GrpcClient::new(name, port, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_drops_packets_does_not_hide_the_next_one() {
+        let (name, _full, second) = full_and_listener();
+        let client = client(name, &second);
+        let headers = HeaderMap::new();
+        let call = client.call(PATH, &headers, b"", false, LONG);
+        let second = tokio::net::TcpListener::from_std(second).unwrap();
+        let serve = async { second.accept().await.map(drop) };
+        let (outcome, accepted) = tokio::join!(call, serve);
+        accepted.unwrap();
+        assert!(!outcome.unwrap_err().contains("no response"));
+    }
+
+    #[tokio::test]
+    async fn after_an_address_without_responses_the_next_one_has_its_turn() {
+        let (name, _first, second) = two_listeners();
+        let client = client(name, &second);
+        let headers = HeaderMap::new();
+        let short = Duration::from_millis(500);
+        let silence = client.call(PATH, &headers, b"", false, short).await;
+        assert!(silence.unwrap_err().contains("no response"));
+        second.accept().unwrap_err();
+        let call = client.call(PATH, &headers, b"", false, LONG);
+        let second = tokio::net::TcpListener::from_std(second).unwrap();
+        let serve = async { second.accept().await.map(drop) };
+        let (_, accepted) = tokio::join!(call, serve);
+        accepted.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_words_of_a_server_that_ends_the_connection_are_not_shown() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = GrpcClient::new("127.0.0.1", port, None).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let said = b"no: geheim";
+            // SETTINGS and GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.5, §6.8).
+            let mut frames = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+            frames.extend([0, 0, 8 + said.len() as u8, 7, 0, 0, 0, 0, 0]);
+            frames.extend([0, 0, 0, 0, 0, 0, 0, 11]);
+            frames.extend(said);
+            stream.write_all(&frames).await.unwrap();
+            // Until the client has closed it.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            std::future::pending::<()>().await;
+        };
+        let headers = HeaderMap::new();
+        let call = client.call(PATH, &headers, b"", false, LONG);
+        let why = tokio::select! {
+            outcome = call => outcome.unwrap_err(),
+            () = serve => unreachable!(),
+        };
+        assert!(
+            why.starts_with("the connection was ended") && !why.contains("geheim"),
+            "{why}"
+        );
+    }
 }

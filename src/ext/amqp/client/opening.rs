@@ -14,6 +14,7 @@ use super::frame::{Frame, METHOD, Method, Reader, method, methods};
 use super::lines::{reason, unexpected};
 use super::{Client, failed, start};
 use crate::ext::broker::{Failed, Opened, Stream, dial, secured, without_brackets};
+use crate::upstream::race::Turn;
 
 /// The largest frames and the most channels that we ask for, as RabbitMQ offers them.
 const MAX_FRAME: u32 = 128 << 10;
@@ -30,24 +31,29 @@ pub(super) struct Tuned {
     pub(super) heartbeat: Duration,
 }
 
-/// Opens a connection.
+/// Opens a connection. After a failure it is the turn of another address.
 pub(in crate::ext::amqp) async fn open(
     broker: Arc<Broker>,
     tls: Option<Arc<ClientConfig>>,
+    turn: Arc<Turn>,
 ) -> Result<Opened<Client>, Failed> {
-    match timeout(broker.connect, connect(&broker, tls)).await {
-        Ok(Ok((reader, tuned))) => Ok(start(reader, tuned, broker)),
-        Ok(Err(why)) => Err(why.into()),
-        Err(_) => Err("no reply in time".to_owned().into()),
+    let attempt = timeout(broker.connect, connect(&broker, tls, &turn)).await;
+    match attempt.unwrap_or_else(|_| Err("no reply in time".to_owned())) {
+        Ok((reader, tuned)) => Ok(start(reader, tuned, broker)),
+        Err(why) => {
+            turn.next();
+            Err(why.into())
+        }
     }
 }
 
 async fn connect(
     broker: &Broker,
     tls: Option<Arc<ClientConfig>>,
+    turn: &Turn,
 ) -> Result<(Reader<Stream>, Tuned), String> {
     let host = without_brackets(&broker.host);
-    let mut stream = dial(host, broker.port).await?;
+    let mut stream = dial(host, broker.port, turn).await?;
     if let Some(config) = tls {
         let name = broker.server_name.as_deref().unwrap_or(host);
         stream = secured(stream, name, config).await?;

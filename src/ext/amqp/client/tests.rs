@@ -12,6 +12,7 @@ use super::codec::put_long;
 use super::frame::{BODY, Frame, HEARTBEAT};
 use super::*;
 use crate::upstream::collect::Overflow;
+use crate::upstream::race::tests::two_listeners;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -326,8 +327,23 @@ async fn a_broker_that_does_not_open_a_connection_is_told_without_secrets() {
             // Until the client has closed it.
             let _ = stream.read_to_end(&mut Vec::new()).await;
         };
-        let (opened, ()) = tokio::join!(open(broker(port), None), serve);
+        let (opened, ()) = tokio::join!(open(broker(port), None, Arc::default()), serve);
         let why = opened.map(drop).unwrap_err().into_text();
         assert!(why.contains(words) && !why.contains("geheim"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn after_an_address_without_replies_the_next_one_has_its_turn() {
+    let (name, _first, second) = two_listeners();
+    let port = second.local_addr().unwrap().port();
+    let url = format!("amqp://127.0.0.1:{port}?connection_timeout=500");
+    let mut broker = Broker::parse(&url).unwrap();
+    broker.host = name.to_owned();
+    let (broker, turn) = (Arc::new(broker), Arc::default());
+    for is_second in [false, true] {
+        let opened = open(Arc::clone(&broker), None, Arc::clone(&turn)).await;
+        assert!(opened.is_err());
+        assert_eq!(second.accept().is_ok(), is_second);
     }
 }

@@ -129,7 +129,11 @@ fn link(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<(Arc<Link<Client>>, Str
     let made = cx.try_carry_over(key.clone(), |tasks| {
         let config = Arc::new(tls.config()?);
         let link = Arc::new(Link::new(NAME));
-        let open = move || open(Arc::clone(&servers), Arc::clone(&config), most_bytes);
+        let turn = Arc::default();
+        let open = move || {
+            let (servers, config) = (Arc::clone(&servers), Arc::clone(&config));
+            open(servers, config, most_bytes, Arc::clone(&turn))
+        };
         let work = Link::keep(Arc::downgrade(&link), QUICK, open);
         tasks.push(Task::new("connection to NATS", work));
         Ok::<_, crate::upstream::ClientError>(link)

@@ -12,17 +12,19 @@ use super::address::Server;
 use super::connection::{Client, opened};
 use super::wire::{Frame, Info, Reader};
 use crate::ext::broker::{Failed, Opened, Stream, dial, failed, secured};
+use crate::upstream::race::Turn;
 
 /// How long a server may send nothing before it is taken for one that waits for TLS.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Opens a connection to one of the servers.
+/// Opens a connection to one of the servers. If none works, it is the turn of other addresses of them.
 pub(super) async fn open(
     servers: Arc<[Server]>,
     tls: Arc<ClientConfig>,
     most_bytes: u64,
+    turn: Arc<Turn>,
 ) -> Result<Opened<Client>, Failed> {
     let mut reason = String::new();
     // Starts at a random one, so that several gateways do not all use the same server.
@@ -32,12 +34,16 @@ pub(super) async fn open(
         .skip(random(servers.len()))
         .take(servers.len())
     {
-        let attempt = timeout(CONNECT, connect(server, Arc::clone(&tls), most_bytes)).await;
-        match attempt.unwrap_or_else(|_| Err("no reply in time".to_owned())) {
+        let attempt = connect(server, Arc::clone(&tls), most_bytes, &turn);
+        match timeout(CONNECT, attempt)
+            .await
+            .unwrap_or_else(|_| Err("no reply in time".to_owned()))
+        {
             Ok((info, reader)) => return Ok(opened(&info, reader)),
             Err(why) => reason = why,
         }
     }
+    turn.next();
     Err(Failed::from(reason))
 }
 
@@ -53,8 +59,9 @@ async fn connect(
     server: &Server,
     tls: Arc<ClientConfig>,
     most_bytes: u64,
+    turn: &Turn,
 ) -> Result<(Info, Reader<Stream>), String> {
-    let stream = dial(server.name(), server.port).await?;
+    let stream = dial(server.name(), server.port, turn).await?;
     let mut reader = Reader::new(stream, most_bytes);
     let greeted = match timeout(QUIET, reader.next()).await {
         Ok(greeted) => Some(info(greeted?)?),

@@ -17,6 +17,7 @@ use super::reply::Reply;
 use super::server::{Address, Server, ServerKind};
 use super::source::{Source, prepared};
 use super::{ClientOptions, Status};
+use crate::upstream::race::Turn;
 
 /// How often a command is sent elsewhere.
 const MAX_REDIRECTS: usize = 5;
@@ -109,7 +110,7 @@ impl Cluster {
         loop {
             let reply = node.connections.call(command.clone(), is_asking).await?;
             let target = match &reply {
-                Reply::Error(text) => redirect(text, &node.address),
+                Reply::Error(why) => redirect(why.raw(), &node.address),
                 _ => None,
             };
             let address = match target {
@@ -186,10 +187,10 @@ impl Shared {
     }
 
     /// Reads the slots from the first server that knows them.
-    async fn read(&self) -> Result<Vec<(u16, u16, Address)>, ConnectionError> {
+    async fn read(&self, turn: &Turn) -> Result<Vec<(u16, u16, Address)>, ConnectionError> {
         let mut last = ConnectionError::Connect("no members".to_owned());
         for address in self.known() {
-            match self.read_from(&address).await {
+            match self.read_from(&address, turn).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error,
             }
@@ -200,8 +201,10 @@ impl Shared {
     async fn read_from(
         &self,
         address: &Address,
+        turn: &Turn,
     ) -> Result<Vec<(u16, u16, Address)>, ConnectionError> {
-        let mut connection = prepared(address, &self.server, self.options.dial_timeout).await?;
+        let limit = self.options.dial_timeout;
+        let mut connection = prepared(address, &self.server, limit, turn).await?;
         let command = Command::new(&[b"CLUSTER", b"SLOTS"]);
         let reply = connection.demand(&command).await?;
         let found = slots(reply, address).ok_or(ConnectionError::Malformed)?;
@@ -231,9 +234,10 @@ impl Shared {
 
 /// Keeps the slots up to date.
 async fn keep(shared: Arc<Shared>) {
+    let turn = Turn::default();
     let mut failures = 0;
     loop {
-        match shared.read().await {
+        match shared.read(&turn).await {
             Ok(found) => {
                 shared.apply(found);
                 failures = 0;
@@ -243,6 +247,7 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.status.failed(error);
+                turn.next();
                 failures += 1;
                 sleep(pause(shared.options.backoff, failures)).await;
             }

@@ -1,12 +1,12 @@
 //! One open connection: commands are sent without waiting for earlier replies, and replies arrive in the same order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
@@ -15,7 +15,7 @@ use super::command::Command;
 use super::error::{CallError, ConnectionError};
 use super::reply::{Replies, Reply};
 use super::server::{Address, Credentials, Server};
-use crate::telemetry::mask::KnownSecrets;
+use crate::upstream::race::{self, Turn};
 
 /// The most commands that wait for one connection, and as many again for their replies.
 pub(super) const MAX_WAITING: usize = 10_000;
@@ -62,7 +62,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection within `limit`.
+    /// Opens a connection within `limit`. `turn` says with which address of the host it begins.
     ///
     /// # Errors
     /// The server cannot be reached, or its certificate is not trusted.
@@ -70,12 +70,13 @@ impl Connection {
         address: &Address,
         server: &Server,
         limit: Duration,
+        turn: &Turn,
     ) -> Result<Connection, ConnectionError> {
-        let opened = timeout(limit, dial(address, server)).await;
+        let opened = timeout(limit, dial(address, server, turn)).await;
         let late = || ConnectionError::Connect("no connection in time".to_owned());
         Ok(Connection {
             stream: opened.map_err(|_| late())??,
-            replies: Replies::default(),
+            replies: Replies::new(Arc::new(server.secrets())),
         })
     }
 
@@ -99,15 +100,7 @@ impl Connection {
                 password,
             }) => Command::new(&[b"AUTH", password.as_bytes()]),
         };
-        // A server without `AUTH` repeats its arguments.
-        self.demand(&first).await.map_err(|error| match error {
-            ConnectionError::Setup(text) => {
-                let mut known = KnownSecrets::default();
-                known.add(credentials.map_or("", |credentials| &credentials.password));
-                ConnectionError::Setup(known.shown_or_note(&text))
-            }
-            other => other,
-        })?;
+        self.demand(&first).await?;
         if let Some(number) = database {
             let number = number.to_string();
             self.demand(&Command::new(&[b"SELECT", number.as_bytes()]))
@@ -122,7 +115,7 @@ impl Connection {
     /// The server replies with an error, or not in time, or the connection is lost.
     pub(super) async fn demand(&mut self, command: &Command) -> Result<Reply, ConnectionError> {
         match timeout(SETUP, self.exchange(command)).await {
-            Ok(Ok(Reply::Error(text))) => Err(ConnectionError::Setup(text)),
+            Ok(Ok(Reply::Error(why))) => Err(ConnectionError::Setup(why.to_string())),
             Ok(result) => result,
             Err(_) => Err(ConnectionError::Silent),
         }
@@ -239,7 +232,7 @@ fn hand_out(replies: &mut Replies, sent: &mut VecDeque<Sent>) -> Result<(), Conn
             // A reply without a command. From here on, replies can no longer be matched with commands.
             return Err(ConnectionError::Malformed);
         };
-        let is_replica = matches!(&reply, Reply::Error(text) if text.starts_with("READONLY"));
+        let is_replica = matches!(&reply, Reply::Error(why) if why.raw().starts_with("READONLY"));
         if let Some(to) = waiting.reply {
             // The waiting calls end now.
             let _ = to.send(Ok(reply));
@@ -251,10 +244,14 @@ fn hand_out(replies: &mut Replies, sent: &mut VecDeque<Sent>) -> Result<(), Conn
     Ok(())
 }
 
-async fn dial(address: &Address, server: &Server) -> Result<Box<dyn Stream>, ConnectionError> {
+async fn dial(
+    address: &Address,
+    server: &Server,
+    turn: &Turn,
+) -> Result<Box<dyn Stream>, ConnectionError> {
     let connect = |error: std::io::Error| ConnectionError::Connect(error.to_string());
-    let tcp = TcpStream::connect((address.host.as_str(), address.port));
-    let tcp = tcp.await.map_err(connect)?;
+    let tcp = race::connect(&address.host, address.port, turn).await;
+    let tcp = tcp.map_err(connect)?;
     tcp.set_nodelay(true).map_err(connect)?;
     let Some(config) = &server.tls else {
         return Ok(Box::new(tcp));

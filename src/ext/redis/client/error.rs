@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
+use crate::telemetry::mask::KnownSecrets;
 use crate::telemetry::sanitize::printable;
 
-/// The most characters of a server's own text that a message shows.
+/// The most characters of a server's own text that are kept.
 const MAX_SHOWN: usize = 256;
 
 /// Why a connection ended, or could not be opened.
@@ -15,7 +17,8 @@ pub(crate) enum ConnectionError {
     Connect(String),
     /// The TLS handshake failed. With the reason.
     Tls(String),
-    /// The server rejects the credentials, the database, or the role of this connection. With its text.
+    /// The server rejects the credentials, the database, or the role of this connection. With its text, as far as it may
+    /// be shown.
     Setup(String),
     /// The other side closed the connection, or it broke. With the reason.
     Closed(String),
@@ -76,7 +79,7 @@ impl fmt::Display for ConnectionError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The server's error, such as `NOSCRIPT …`.
-    Server(String),
+    Server(Complaint),
     NotConnected,
     /// The connection was lost before the reply.
     Lost,
@@ -90,7 +93,7 @@ pub(crate) enum CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Server(text) => f.write_str(text),
+            CallError::Server(why) => why.fmt(f),
             CallError::NotConnected => f.write_str("not connected"),
             CallError::Lost => f.write_str("the connection was lost"),
             CallError::TooMany => f.write_str("too many commands wait"),
@@ -100,9 +103,46 @@ impl fmt::Display for CallError {
     }
 }
 
-/// The text of a server on one line, shortened.
-pub(super) fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let text: String = text.chars().take(MAX_SHOWN).collect();
-    printable(&text).into_owned()
+/// The text of a server's error. The server may repeat the credentials that it got, so what is shown is without them.
+#[derive(Clone)]
+pub(crate) struct Complaint {
+    /// On one line, shortened.
+    text: String,
+    secrets: Arc<KnownSecrets>,
 }
+
+impl Complaint {
+    pub(super) fn new(text: &[u8], secrets: &Arc<KnownSecrets>) -> Complaint {
+        let text = String::from_utf8_lossy(text);
+        let text: String = text.chars().take(MAX_SHOWN).collect();
+        Complaint {
+            text: printable(&text).into_owned(),
+            secrets: Arc::clone(secrets),
+        }
+    }
+
+    /// The text of the server, to find out which error it is. Nothing may show it.
+    pub(crate) fn raw(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.secrets.shown_or_note(&self.text))
+    }
+}
+
+impl fmt::Debug for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for Complaint {
+    fn eq(&self, other: &Complaint) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Complaint {}

@@ -185,7 +185,7 @@ impl Client {
             }
         };
         match tokio::time::timeout(self.0.options.timeout, called).await {
-            Ok(Ok(Reply::Error(text))) => Err(CallError::Server(text)),
+            Ok(Ok(Reply::Error(why))) => Err(CallError::Server(why)),
             Ok(result) => result,
             Err(_) => Err(CallError::Timeout),
         }

@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep};
 
 use super::command::Command;
 use super::connection::{Job, MAX_WAITING};
-use super::error::CallError;
+use super::error::{CallError, ConnectionError};
 use super::reply::Reply;
 use super::server::Server;
 use super::source::Source;
 use super::{ClientOptions, Status};
 use crate::backoff::Backoff;
 use crate::ext::reconnect::{failures_after, spread};
+use crate::upstream::race::Turn;
 
 /// Connections to one server, used in turn.
 pub(super) struct PersistentConnections {
@@ -136,9 +137,10 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut failures = 0;
+        let (turn, mut failures) = (Turn::default(), 0);
         loop {
-            let opened = self.source.open(&self.server, self.options.dial_timeout);
+            let limit = self.options.dial_timeout;
+            let opened = self.source.open(&self.server, limit, &turn);
             let (error, lived) = match opened.await {
                 Ok(connection) => {
                     let since = Instant::now();
@@ -154,6 +156,10 @@ impl Keeper {
             };
             self.state.is_connected.store(false, Ordering::Release);
             self.state.was_tried.store(true, Ordering::Release);
+            // A server that only closes a connection is still the right one.
+            if lived.is_none() || !matches!(error, ConnectionError::Closed(_)) {
+                turn.next();
+            }
             self.status.failed(error);
             self.lost.notify_one();
             failures = failures_after(failures, lived);

@@ -1,8 +1,11 @@
 //! Replies in RESP2, and the parser: incremental, without recursion, and bounded.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 
-use super::error::{ConnectionError, shown};
+use super::error::{Complaint, ConnectionError};
+use crate::telemetry::mask::KnownSecrets;
 
 /// The most levels of arrays in a reply. `CLUSTER SLOTS` has four.
 pub(super) const MAX_DEPTH: usize = 8;
@@ -21,7 +24,7 @@ const FIRST_ROOM: usize = 64;
 pub(crate) enum Reply {
     /// A simple string or a bulk string.
     Text(Vec<u8>),
-    Error(String),
+    Error(Complaint),
     Integer(i64),
     /// A null string or a null array.
     Nil,
@@ -71,7 +74,7 @@ enum Item {
 }
 
 /// Splits what arrives into replies.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Replies {
     buffer: BytesMut,
     /// How many bytes of the buffer have no line feed.
@@ -81,9 +84,19 @@ pub(super) struct Replies {
     open: Vec<Open>,
     /// The bytes of the current reply that were taken from the buffer.
     taken: usize,
+    /// What errors must not show.
+    secrets: Arc<KnownSecrets>,
 }
 
 impl Replies {
+    /// The replies of a server that gets these secrets.
+    pub(super) fn new(secrets: Arc<KnownSecrets>) -> Replies {
+        Replies {
+            secrets,
+            ..Replies::default()
+        }
+    }
+
     /// Where the next bytes are to be appended.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -141,7 +154,7 @@ impl Replies {
         let whole = |reply| Ok(Some(Item::Whole(reply)));
         match kind {
             b'+' => whole(Reply::Text(rest.to_vec())),
-            b'-' => whole(Reply::Error(shown(rest))),
+            b'-' => whole(Reply::Error(Complaint::new(rest, &self.secrets))),
             b':' => whole(Reply::Integer(number(rest)?)),
             b'$' | b'*' if number(rest)? == -1 => whole(Reply::Nil),
             b'$' => {

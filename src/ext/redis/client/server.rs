@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use crate::telemetry::mask::KnownSecrets;
+
 /// Host and port of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
@@ -91,6 +93,19 @@ impl Server {
             database: None,
             tls: None,
         }
+    }
+
+    /// What the server and its sentinels get and may repeat.
+    pub(super) fn secrets(&self) -> KnownSecrets {
+        let sentinels = match &self.kind {
+            ServerKind::Sentinel(sentinels) => sentinels.credentials.as_ref(),
+            ServerKind::One(_) | ServerKind::Cluster(_) => None,
+        };
+        let mut known = KnownSecrets::default();
+        for credentials in self.credentials.iter().chain(sentinels) {
+            known.add(&credentials.password);
+        }
+        known
     }
 }
 

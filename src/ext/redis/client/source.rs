@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::error::ConnectionError;
 use super::reply::Reply;
 use super::server::{Address, Credentials, Sentinels, Server, ServerKind};
+use crate::upstream::race::Turn;
 
 /// Where a connection leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// A connection that is ready for commands.
+    /// A connection that is ready for commands. `turn` says with which address of each host it begins.
     ///
     /// # Errors
     /// There is none.
@@ -25,16 +26,17 @@ impl Source {
         &self,
         server: &Server,
         limit: Duration,
+        turn: &Turn,
     ) -> Result<Connection, ConnectionError> {
         match (self, &server.kind) {
             (Source::Sentinel, ServerKind::Sentinel(sentinels)) => {
-                let address = primary(sentinels, server, limit).await?;
-                let mut connection = prepared(&address, server, limit).await?;
+                let address = primary(sentinels, server, limit, turn).await?;
+                let mut connection = prepared(&address, server, limit, turn).await?;
                 is_primary(&mut connection).await?;
                 Ok(connection)
             }
             (Source::Sentinel, _) => Err(ConnectionError::Sentinel("no sentinels".to_owned())),
-            (Source::Address(address), _) => prepared(address, server, limit).await,
+            (Source::Address(address), _) => prepared(address, server, limit, turn).await,
         }
     }
 }
@@ -44,8 +46,9 @@ pub(super) async fn prepared(
     address: &Address,
     server: &Server,
     limit: Duration,
+    turn: &Turn,
 ) -> Result<Connection, ConnectionError> {
-    let mut connection = Connection::open(address, server, limit).await?;
+    let mut connection = Connection::open(address, server, limit, turn).await?;
     connection
         .prepare(server.credentials.as_ref(), server.database)
         .await?;
@@ -57,12 +60,13 @@ async fn primary(
     sentinels: &Sentinels,
     server: &Server,
     limit: Duration,
+    turn: &Turn,
 ) -> Result<Address, ConnectionError> {
     let own = sentinels.credentials.as_ref();
     let credentials = own.or(server.credentials.as_ref());
     let mut last = ConnectionError::Sentinel("no sentinels".to_owned());
     for address in &sentinels.addresses {
-        match ask(address, sentinels, credentials, server, limit).await {
+        match ask(address, sentinels, credentials, server, limit, turn).await {
             Ok(address) => return Ok(address),
             Err(error) => {
                 last = ConnectionError::Sentinel(format!(
@@ -81,8 +85,9 @@ async fn ask(
     credentials: Option<&Credentials>,
     server: &Server,
     limit: Duration,
+    turn: &Turn,
 ) -> Result<Address, ConnectionError> {
-    let mut connection = Connection::open(address, server, limit).await?;
+    let mut connection = Connection::open(address, server, limit, turn).await?;
     match connection.prepare(credentials, None).await {
         // These are the credentials of the server. Many sentinels need none, so a rejection is ignored.
         Err(ConnectionError::Setup(_)) if sentinels.credentials.is_none() => {}
