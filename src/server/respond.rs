@@ -67,20 +67,20 @@ pub(super) async fn write(
     } else {
         response.body
     };
-    let written = async {
-        write_header(session, header, body.is_empty()).await?;
-        if !body.is_empty() {
-            write_body(session, wire, body).await?;
-        }
-        Ok(())
-    };
-    // A client that has left is no error of the gateway.
-    written
-        .await
-        .map_err(|error: Box<Error>| match error.etype() {
-            ErrorType::WriteError | ErrorType::WriteTimedout => error.into_down(),
-            _ => error,
-        })
+    let written = write_header(session, header, body.is_empty()).await;
+    written.map_err(of_client)?;
+    if !body.is_empty() {
+        write_body(session, wire, body).await.map_err(of_client)?;
+    }
+    Ok(())
+}
+
+/// A client that has left is no error of the gateway.
+fn of_client(error: Box<Error>) -> Box<Error> {
+    match error.etype() {
+        ErrorType::WriteError | ErrorType::WriteTimedout => error.into_down(),
+        _ => error,
+    }
 }
 
 /// Writes the head of a response, which may be the whole response (`alone`). On HTTP/2 such a head ends the stream
