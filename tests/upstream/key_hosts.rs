@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis::internals::upstream::SideTls;
 use portcullis::internals::upstream::keys::{Location, Schedule, SourceSpec};
@@ -110,5 +110,35 @@ async fn providers_that_fail_leave_slots_to_others() {
     }
     // Each of them lasts five seconds.
     assert!(connections() <= SOURCES + 20, "{}", connections());
+    drop(sources);
+}
+
+/// As at a start: none of them has failed before.
+#[tokio::test]
+async fn many_hosts_that_hang_delay_others_for_a_second_or_two() {
+    let mut stubs = Vec::new();
+    for _ in 0..8 {
+        stubs.push(Stub::start(|_| Reply::Hang).await);
+    }
+    let good = Provider::start("k1").await;
+    let store = Store::start();
+    let sources: Vec<_> = (0..80)
+        .map(|number| store.source(&at(&stubs[number % 8], number), Schedule::default()))
+        .collect();
+    let connections = || stubs.iter().map(Stub::connections).sum::<usize>();
+    while connections() < 24 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let began = Instant::now();
+    let other = store.source(&good.spec(), Schedule::default());
+    while !other.has_arrived() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Each of the others would last five seconds, and three rounds come before it.
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     drop(sources);
 }

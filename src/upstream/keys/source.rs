@@ -244,15 +244,25 @@ impl<S: KeyDocument> KeySource<S> {
         Ok(())
     }
 
-    /// Fetches once, keeps the result, and calls `before_end`. For the background task.
-    pub(super) async fn refresh(&self, before_end: &impl Fn()) {
+    /// Fetches once, keeps the result, and calls `before_end`. Gives up when `is_needed` resolves. For the background task.
+    pub(super) async fn refresh(
+        &self,
+        before_end: &impl Fn(),
+        is_needed: impl Future<Output = ()>,
+    ) {
         self.shared_work.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
-        let outcome = match tokio::time::timeout(2 * MAX_TIME, fetch).await {
-            Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
-            Err(_) => Err(FetchError::Document("no response in time".to_owned())),
+        let outcome = tokio::select! {
+            fetched = tokio::time::timeout(2 * MAX_TIME, fetch) => match fetched {
+                Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
+                Err(_) => Err(FetchError::Document("no response in time".to_owned())),
+            },
+            () = is_needed => {
+                let why = "no response yet, and other key sets wait to be fetched";
+                Err(FetchError::Document(why.to_owned()))
+            }
         };
         let brought_news = match outcome {
             Ok(news) => news,

@@ -1,6 +1,6 @@
 //! All sources of keys, and the task that refreshes them.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const KEPT_FOR_WANTED: usize = 8;
 /// How many of them sources may have whose last fetch failed. Most of these hang, and the others must not wait for them: a new
 /// key is found and a new source is fetched at once although many providers hang.
 const MOST_OF_FAILING: usize = 20;
+/// How long a fetch may take while others wait, except by sources whose last fetch failed. They have a part of their own.
+const SHORT: Duration = Duration::from_secs(1);
 /// How many of them one host may have: a host that hangs leaves the others their part.
 const MOST_OF_HOST: usize = 12;
 
@@ -210,6 +212,8 @@ pub(crate) struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
     failing: Semaphore,
+    /// The number of sources, none of which has failed, that wait for a slot.
+    waiting: AtomicUsize,
     hosts: Mutex<Registry<Box<str>, Semaphore>>,
 }
 
@@ -219,6 +223,7 @@ impl Default for FetchLimiter {
             due: Semaphore::new(MAX_FETCHES - KEPT_FOR_WANTED),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
             failing: Semaphore::new(MOST_OF_FAILING),
+            waiting: AtomicUsize::new(0),
             hosts: Mutex::default(),
         }
     }
@@ -235,13 +240,23 @@ impl FetchLimiter {
             Some(host) => host.acquire().await.ok(),
             None => None,
         };
-        let _of_failing = if source.is_failing() {
-            self.failing.acquire().await.ok()
-        } else {
-            None
-        };
+        if source.is_failing() {
+            let _of_failing = self.failing.acquire().await;
+            let _turn = self.turn(&source.shared_work).await;
+            return source.refresh(before_end, std::future::pending()).await;
+        }
+        let waits = Waits::of(&self.waiting);
         let _turn = self.turn(&source.shared_work).await;
-        source.refresh(before_end).await;
+        drop(waits);
+        source.refresh(before_end, self.is_short()).await;
+    }
+
+    /// Resolves when others wait for the slot of a fetch that has lasted for some time.
+    async fn is_short(&self) {
+        tokio::time::sleep(SHORT).await;
+        while self.waiting.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(SHORT / 4).await;
+        }
     }
 
     /// The slots of a host, which its sources share as long as one of them waits or fetches.
@@ -269,6 +284,22 @@ impl FetchLimiter {
     /// Waits for a slot that is not reserved.
     pub(crate) async fn due(&self) -> Turn<'_> {
         self.due.acquire().await
+    }
+}
+
+/// A source that waits.
+struct Waits<'l>(&'l AtomicUsize);
+
+impl<'l> Waits<'l> {
+    fn of(waiting: &'l AtomicUsize) -> Waits<'l> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
