@@ -24,7 +24,7 @@ const LEAST_BASE64: usize = 4;
 const MAX_REFERENCE: usize = 34;
 
 /// Secrets that a server got from the gateway.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct KnownSecrets {
     values: Vec<String>,
 }
@@ -40,6 +40,13 @@ impl KnownSecrets {
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         if encoded != secret {
             self.values.push(encoded);
+        }
+    }
+
+    /// Adds a value that may be one, unless it is so short that any text may have it.
+    pub(crate) fn add_long(&mut self, value: &str) {
+        if value.len() >= LEAST_PART {
+            self.add(value);
         }
     }
 

@@ -30,6 +30,24 @@ impl Command {
         Command::new(&words)
     }
 
+    /// Its keys and values: a server can repeat them in an error, and they may be secrets. The name of the command and a script
+    /// are none.
+    pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.0.splitn(2, |byte| *byte == b'\n').nth(1);
+        let mut words = std::iter::from_fn(move || {
+            let all = rest?;
+            let end = all.iter().position(|byte| *byte == b'\n')?;
+            let digits = std::str::from_utf8(all.get(1..end)?).ok()?;
+            let length: usize = digits.trim_end().parse().ok()?;
+            let (word, more) = all.get(end + 1..)?.split_at_checked(length)?;
+            rest = more.get(2..);
+            Some(word)
+        });
+        let name = words.next().unwrap_or_default();
+        let is_script = name.eq_ignore_ascii_case(b"EVAL") || name.eq_ignore_ascii_case(b"EVALSHA");
+        words.skip(usize::from(is_script))
+    }
+
     fn of<'a>(words: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Command {
         let mut digits = itoa::Buffer::new();
         let size: usize = words.clone().map(|word| word.len() + 16).sum();

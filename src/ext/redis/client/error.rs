@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use super::command::Command;
 use crate::telemetry::mask::KnownSecrets;
 use crate::telemetry::sanitize::printable;
 
@@ -109,6 +110,8 @@ pub(crate) struct Complaint {
     /// On one line, shortened.
     text: String,
     secrets: Arc<KnownSecrets>,
+    /// What it is the reply to.
+    sent: Option<Command>,
 }
 
 impl Complaint {
@@ -118,7 +121,14 @@ impl Complaint {
         Complaint {
             text: printable(&text).into_owned(),
             secrets: Arc::clone(secrets),
+            sent: None,
         }
+    }
+
+    /// The reply to this command, whose values are not shown either.
+    pub(super) fn to(self, sent: Command) -> Complaint {
+        let sent = Some(sent);
+        Complaint { sent, ..self }
     }
 
     /// The text of the server, to find out which error it is. Nothing may show it.
@@ -129,7 +139,11 @@ impl Complaint {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.secrets.shown_or_note(&self.text))
+        let mut secrets = KnownSecrets::clone(&self.secrets);
+        for value in self.sent.iter().flat_map(Command::values) {
+            secrets.add_long(&String::from_utf8_lossy(value));
+        }
+        f.write_str(&secrets.shown_or_note(&self.text))
     }
 }
 

@@ -175,6 +175,7 @@ impl Client {
     /// # Errors
     /// The server replied with an error, or there is no connection, or it was lost, or there was no reply in time.
     pub(crate) async fn call(&self, key: &str, command: Command) -> Result<Reply, CallError> {
+        let sent = command.clone();
         let called = async {
             match self.0.connections.get() {
                 Some(Connections::Server(connections)) => connections.call(command, false).await,
@@ -185,7 +186,7 @@ impl Client {
             }
         };
         match tokio::time::timeout(self.0.options.timeout, called).await {
-            Ok(Ok(Reply::Error(why))) => Err(CallError::Server(why)),
+            Ok(Ok(Reply::Error(why))) => Err(CallError::Server(why.to(sent))),
             Ok(result) => result,
             Err(_) => Err(CallError::Timeout),
         }

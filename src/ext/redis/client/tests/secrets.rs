@@ -65,6 +65,19 @@ async fn a_password_in_the_error_of_a_command_is_not_shown() {
 }
 
 #[tokio::test]
+async fn the_values_of_a_command_are_not_shown() {
+    let reply = "-ERR unknown command 'EVAL', with args beginning with: 'return 1' '1' 'k' '0123456789abcdef\r\n";
+    let client = client("sekretpw123", reply).await;
+    let sent = Command::script("EVAL", "return 1", &["k"], &["0123456789abcdef"]);
+    assert!(sent.values().eq([&b"1"[..], b"k", b"0123456789abcdef"]));
+    let error = client.call("k", sent).await.unwrap_err();
+    assert!(error.to_string().contains(HIDDEN), "{error}");
+    // The server says the same about a command with other values.
+    let error = get(&client, "k").await.unwrap_err();
+    assert!(error.to_string().contains("unknown command"), "{error}");
+}
+
+#[tokio::test]
 async fn a_password_in_the_error_of_a_preparation_is_not_shown() {
     let sentinel = |port, own: &str| {
         let url = format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main");
