@@ -18,7 +18,8 @@ use crate::runtime::listen::{MAX_FIELDS, ServerTls};
 use crate::server::accept::{Accepted, App};
 use crate::server::conn::Conn;
 use crate::server::connection_limit::ConnectionSlot;
-use crate::server::front::{HANDSHAKE_TIMEOUT, reject, take_request};
+use crate::server::front::{HANDSHAKE_TIMEOUT, farewell, reject, take_request};
+use crate::server::gateway;
 use crate::server::handshakes::{HandshakeLimiter, TlsSide};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::pages::{Body, Page, SharedPages};
@@ -161,6 +162,7 @@ pub(crate) fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Re
 /// Serves an admin listener.
 pub(crate) struct AdminServer {
     shared: Arc<Shared>,
+    gateway: Arc<gateway::Shared>,
     certificates: Option<Arc<Certificates>>,
     handshakes: HandshakeLimiter,
 }
@@ -173,8 +175,13 @@ struct Shared {
 
 impl AdminServer {
     /// Serves with this handler, and over TLS if there are certificates.
-    pub(crate) fn new(handler: Handler, certificates: Option<Arc<Certificates>>) -> AdminServer {
+    pub(super) fn new(
+        handler: Handler,
+        certificates: Option<Arc<Certificates>>,
+        gateway: Arc<gateway::Shared>,
+    ) -> AdminServer {
         AdminServer {
+            gateway,
             certificates,
             // The listener has one thread.
             handshakes: HandshakeLimiter::new(1),
@@ -189,8 +196,11 @@ impl AdminServer {
         let Accepted {
             stream,
             place,
-            mut closing,
+            closing,
         } = accepted;
+        // A process that stops waits for its requests like for those of clients.
+        let _open = self.gateway.admin_connections.one();
+        let mut arrival = Some(self.gateway.arriving.one());
         let place = Arc::new(place);
         let pages = Pages {
             shared: Arc::clone(&self.shared),
@@ -214,10 +224,11 @@ impl AdminServer {
                     read = conn.fill() => matches!(read, Ok(count) if count > 0),
                     () = tokio::time::sleep(idle) => false,
                     () = place.is_needed() => false,
-                    _ = closing.wait_for(|closing| *closing) => false,
+                    () = farewell(closing.clone()) => false,
                 };
                 begun.then_some(())?;
             }
+            arrival.get_or_insert_with(|| self.gateway.arriving.one());
             // An incomplete head counts as silence too, so such a connection can be replaced.
             let facts = tokio::select! {
                 biased;
@@ -237,6 +248,7 @@ impl AdminServer {
                 () = place.is_needed() => return None,
             };
             idle = IDLE;
+            arrival = None;
         }
     }
 }

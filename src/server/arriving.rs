@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of clients that have connected or begun a request, and have not sent a whole head.
-#[derive(Debug, Default)]
+/// The number of clients that have connected or begun a request, and have not sent a whole head. Or any other number of clients.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Arriving(Arc<AtomicUsize>);
 
 /// One of them, until it is dropped.

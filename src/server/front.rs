@@ -37,7 +37,7 @@ use crate::upstream::within;
 use head::{Pause, Wait};
 
 pub(crate) use http2::limit_http2;
-pub(super) use reject::{last_words, reject};
+pub(super) use reject::{farewell, last_words, reject};
 
 /// The timeout of a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -368,7 +368,9 @@ impl Process {
             let idle = self.metrics.requests_in_flight() == 0
                 && self.shared.arriving.is_empty()
                 && Running::process().is_idle();
-            if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
+            let is_alone =
+                self.metrics.connections_open() == 0 && self.shared.admin_connections.is_empty();
+            if idle && (is_alone || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");
                 self.send_rest(signals).await;
                 self.leave(0);

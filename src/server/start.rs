@@ -128,6 +128,7 @@ pub(crate) fn run(
         &mut listeners,
         &accept_loops,
         &spare,
+        &shared,
     )?;
     let admin_certificates: Vec<_> = admin_certificates.into_iter().flatten().collect();
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
@@ -219,11 +220,13 @@ fn add_admin_listeners(
     listeners: &mut Listeners,
     accept_loops: &Arc<AcceptLoops>,
     spare: &Arc<Spare>,
+    shared: &Arc<Shared>,
 ) -> Result<usize, RunError> {
     let mut added = 0;
     for (side, certificates) in admin_listeners.iter().zip(certificates) {
         if let Some(socket) = bind_side(listeners, side)? {
-            let app = AdminServer::new(Arc::clone(&side.handler), certificates.clone());
+            let handler = Arc::clone(&side.handler);
+            let app = AdminServer::new(handler, certificates.clone(), Arc::clone(shared));
             server.add_service(admin_listener(app, socket, accept_loops, spare));
             added += 1;
         }
@@ -274,6 +277,7 @@ fn shared(
         metrics: Arc::clone(metrics),
         draining,
         arriving: Arriving::default(),
+        admin_connections: Arriving::default(),
     })
 }
 

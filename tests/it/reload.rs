@@ -352,6 +352,32 @@ fn a_stop_waits_for_the_first_request_of_a_slow_client_with_tls() {
 }
 
 #[test]
+fn a_stop_waits_for_the_requests_of_an_admin_listener() {
+    let stub = Stub::with(RESPONSES);
+    let mut file = config(&stub.url(), &[]);
+    let port = ports::free();
+    file["extra_config"]["portcullis/metrics"]["listen"] = json!(format!("127.0.0.1:{port}"));
+    let gateway = Gateway::start(&file.to_string());
+    let mut scraper = Client::connect(port).unwrap();
+    let whole = request("GET", "/metrics", &[]);
+    let (half, rest) = whole.split_at(10);
+    scraper.send(half).unwrap();
+    // Who has this response knows that the half has arrived.
+    let mut other = Client::connect(port).unwrap();
+    other.send(&whole).unwrap();
+    assert_eq!(other.response("GET").unwrap().status, 200);
+    stop_and_wait(&gateway);
+    scraper.send(rest).unwrap();
+    let page = scraper.response("GET").unwrap();
+    assert_eq!(
+        (page.status, page.header("connection")),
+        (200, Some("close"))
+    );
+    let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
+    assert!(ended.success(), "{ended}");
+}
+
+#[test]
 fn a_stop_under_load_loses_nothing() {
     let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());

@@ -119,7 +119,7 @@ async fn write_unread(
 }
 
 /// Resolves after a stop, when clients have had time to notice it.
-pub(super) async fn farewell(mut stopping: ShutdownWatch) {
+pub(in crate::server) async fn farewell(mut stopping: ShutdownWatch) {
     // An error means that the server itself was dropped, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
     tokio::time::sleep(FAREWELL).await;

@@ -53,7 +53,10 @@ pub(crate) struct Shared {
     pub active: ArcSwap<Spread<Active>>,
     pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
+    /// Of all listeners.
     pub arriving: Arriving,
+    /// The connections of admin listeners, which metrics do not count.
+    pub admin_connections: Arriving,
 }
 
 /// The application behind the front loop.
