@@ -1,6 +1,7 @@
 //! Metrics of the revocations that gateways share through Redis. They belong to the process, like the list.
 
 use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
@@ -64,6 +65,18 @@ pub(crate) fn waiting(unsent: usize, dropped: u64) {
         sharing.unsent.with_label_values::<&str>(&[]).set(unsent);
         let counter = sharing.dropped.with_label_values::<&str>(&[]);
         counter.inc_by(dropped);
+    }
+}
+
+/// Begins to share: until everything is sent and read for the first time, the time of the start is reported, so that an alert
+/// for an old time fires.
+pub(crate) fn begun() {
+    if let Some(sharing) = &*SHARING {
+        let current = sharing.current.with_label_values::<&str>(&[]);
+        if current.get() == 0.0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            current.set(now.unwrap_or_default().as_secs_f64());
+        }
     }
 }
 

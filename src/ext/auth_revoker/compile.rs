@@ -122,12 +122,15 @@ fn fleet(
         "auth/revoker fleet {key} {keep:?} {:p}",
         Arc::as_ptr(&store)
     );
-    Some(cx.carry_over(name, |tasks| {
+    let fleet = cx.carry_over(name, |tasks| {
         let fleet = Arc::new(Fleet::new(store, key, keep));
         let sharing = share(Arc::downgrade(&fleet), Arc::downgrade(revocations));
         tasks.push(Task::new("revocations of the fleet", sharing));
         fleet
-    }))
+    });
+    let state = Arc::clone(&fleet);
+    cx.pass_on(state);
+    Some(fleet)
 }
 
 /// The access to the revocation lists. There is one per process.

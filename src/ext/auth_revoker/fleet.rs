@@ -2,8 +2,10 @@
 //!
 //! A gateway sends a revocation at once. It reads the list twice a second and continues where it stopped. At its start it
 //! reads the whole list, so revocations survive restarts. While Redis is unreachable, each gateway keeps its own list and
-//! sends new entries later. If Redis loses its data, each gateway sends all valid entries that it knows again.
+//! sends new entries later. If Redis loses its data, each gateway sends all valid entries that it knows again. An upgrade
+//! passes both on.
 
+mod passed_on;
 mod progress;
 mod queue;
 #[cfg(test)]
@@ -244,6 +246,7 @@ impl fmt::Debug for Fleet {
 /// Synchronizes the list in Redis with the local list until the fleet is dropped.
 pub(super) async fn share(fleet: Weak<Fleet>, revocations: Weak<RevocationAccess>) {
     let (mut reader, mut progress) = (Reader::default(), Progress::new(Instant::now()));
+    revocations::begun();
     let mut compared = Instant::now();
     while let (Some(fleet), Some(revocations)) = (fleet.upgrade(), revocations.upgrade()) {
         let was_well = progress.is_well();

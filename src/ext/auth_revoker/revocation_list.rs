@@ -97,6 +97,8 @@ impl RevocationList {
         self.add(element);
         // A reload may have replaced this list.
         self.access.learn(element);
+        // The process before this one may end before it has told the others.
+        self.access.tell_fleet(element);
         // The process that takes over from this one may have its state already.
         if self.access.tell_successor(element).is_err() {
             log::error!(
@@ -229,9 +231,7 @@ impl RevocationAccess {
         let added = {
             let ledgers = self.ledgers();
             let added = add_to(&ledgers, element);
-            if let Some(fleet) = self.fleet.load().upgrade() {
-                fleet.tell(element);
-            }
+            self.tell_fleet(element);
             added
         };
         // The new process requests the list after it is known here as successor. So either this element is in what it
@@ -240,6 +240,12 @@ impl RevocationAccess {
         added.and(told).inspect_err(|error| {
             log::warn!("[SERVICE: Revoker] a revocation is answered with an error, and must be repeated: {error}");
         })
+    }
+
+    fn tell_fleet(&self, element: &[u8]) {
+        if let Some(fleet) = self.fleet.load().upgrade() {
+            fleet.tell(element);
+        }
     }
 
     /// Revokes the tokens that `element` identifies. Another gateway has reported them.

@@ -4,10 +4,12 @@ use std::pin::Pin;
 use smallvec::SmallVec;
 
 use super::*;
+use crate::ext::auth_revoker::passed_on;
 use crate::ext::auth_revoker::revocation_list::RevocationList;
 use crate::ext::redis::{Ask, LIST_PAGE, Listed, Taken};
 use crate::jose::bloom::{BloomHash, BloomShape};
 use crate::runtime::clock::Clock;
+use crate::runtime::upgrade_state::UpgradeState as _;
 
 /// A list in memory, which can be made unreachable. The time of an element is its index.
 #[derive(Debug, Default)]
@@ -175,6 +177,34 @@ async fn revocations_are_shared_and_survive_an_outage_of_redis() {
     two.exchange_all().await;
     assert!(two.revocations.contains(b"jti-J1") && two.fleet.has_arrived());
     assert!(two.fleet.waiting().is_empty(), "it is not told again");
+}
+
+#[tokio::test]
+async fn a_process_that_takes_over_sends_what_the_old_one_could_not_send() {
+    let store = Arc::new(Memory::default());
+    let mut old = Gateway::new(&store);
+    old.revocations.add(b"jti-J1").unwrap();
+    old.exchange_all().await;
+    store.state().is_away = true;
+    old.revocations.add(b"jti-J2").unwrap();
+    assert!(old.exchange().await.is_err());
+    let mut new = Gateway::new(&store);
+    new.fleet.take(&old.fleet.give());
+    // It is revoked after that.
+    let late = passed_on::late_line(b"jti-J3").unwrap();
+    new.list.take(&late);
+    drop(old);
+    store.state().is_away = false;
+    new.exchange_all().await;
+    let expected = ["jti-J1", "jti-J2", "jti-J3"].map(encoded);
+    assert_eq!(store.state().elements, expected);
+    // It also remembers what the old one has sent.
+    store.state().elements.clear();
+    assert!(new.exchange().await.unwrap().lost);
+    new.compare();
+    new.exchange_all().await;
+    assert_eq!(store.state().elements, expected);
+    new.fleet.take("revoked-unsent x");
 }
 
 #[tokio::test]
