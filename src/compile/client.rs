@@ -17,15 +17,27 @@ use crate::ext::upstream::UPSTREAM;
 use crate::ext::upstream::UPSTREAM_SERVICE;
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
+use crate::runtime::upgrade_state::UpgradeState;
 use crate::upstream::{
-    CertificatePair, Client, HostRules, HostSet, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Proxies,
-    Redirects, Settings, TlsPolicy, Versions,
+    CertificatePair, Client, Clients, HostRules, HostSet, HttpVersion, MAX_RESPONSE_HEADER_BYTES,
+    Proxies, Redirects, Settings, TlsPolicy, Versions,
 };
 
 /// As in KrakenD: how often the names of `sd: dns` are looked up.
 const DNS_TTL: Duration = Duration::from_secs(30);
 /// As in KrakenD, shorter intervals are ignored.
 const MIN_DNS_TTL: Duration = Duration::from_secs(1);
+
+/// Names may not be found while an upgrade starts the new process.
+impl UpgradeState for Clients {
+    fn give(&self) -> String {
+        self.give_names()
+    }
+
+    fn take(&self, given: &str) {
+        self.take_names(given);
+    }
+}
 
 /// Creates the client that all backends share, and stores it in `cx`.
 pub(super) fn client(file: &Service<'_>, cx: &mut Compile<'_>) {

@@ -141,6 +141,8 @@ fn compile(
     let agents = agents::agents(&file, &options, &mut cx);
     let unrouted = inherited_steps::unrouted(&cx);
     let readiness = readiness(&file, &mut cx);
+    let names = Arc::clone(&cx.clients);
+    cx.pass_on(names);
     let upgrade_states = std::mem::take(&mut cx.upgrade_states).into();
     let certificates = cx.certificates.take();
     let staples = watched_staples(&mut cx);

@@ -269,6 +269,16 @@ impl Clients {
         }
     }
 
+    /// The addresses of names, for the process that takes over.
+    pub(crate) fn give_names(&self) -> String {
+        self.dns.give()
+    }
+
+    /// Uses addresses that the process before this one has found.
+    pub(crate) fn take_names(&self, given: &str) {
+        self.dns.take(given);
+    }
+
     /// The client with these settings. It is created if there is none. Not for the request path.
     ///
     /// # Errors

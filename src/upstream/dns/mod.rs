@@ -2,6 +2,7 @@
 
 mod due_queue;
 mod name;
+mod passed_on;
 mod resolver;
 mod srv;
 mod table;

@@ -137,7 +137,7 @@ impl Name {
                 .is_some_and(|last| last.elapsed() < NEGATIVE_TTL)
     }
 
-    fn keep(&self, addresses: Vec<IpAddr>) {
+    pub(super) fn keep(&self, addresses: Vec<IpAddr>) {
         // Resolvers rotate their records, so a new order is not a change.
         let old = self.response.load();
         let same = old.addresses.len() == addresses.len()

@@ -119,6 +119,14 @@ impl DnsTable {
         entry
     }
 
+    pub(super) fn names_in_use(&self) -> Vec<Arc<Name>> {
+        lock(&self.names).in_use()
+    }
+
+    pub(super) fn services_in_use(&self) -> Vec<Arc<Service>> {
+        lock(&self.services).in_use()
+    }
+
     /// Requests a fresh lookup of a name whose addresses have all failed.
     pub(in crate::upstream) fn doubt(&self, name: &Arc<Name>) {
         if name.response().fixed {
