@@ -32,8 +32,8 @@ enum Way {
     Direct,
     /// This listener requires the PROXY protocol.
     Proxied(SocketAddr),
-    /// This port requires a client certificate, so the control socket is used.
-    Control(u16),
+    /// The control socket is used, for this reason.
+    Control(u16, &'static str),
 }
 
 /// A PROXY protocol header of version 2 with the command LOCAL: a health check of the proxy itself.
@@ -58,8 +58,8 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         (Some(file), _) if !Path::new(file).exists() => Err(format!(
             "{file} is not a file; a URL begins with http:// or https://"
         )),
-        (Some(file), _) => of_file(Path::new(file), None),
-        (None, Some(file)) => of_file(file, None),
+        (Some(file), _) => of_running(Path::new(file), None),
+        (None, Some(file)) => of_running(file, None),
         (None, None) if args.container => of_container(),
         (None, None) => of_environment(&Environment::process()),
     };
@@ -69,12 +69,10 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     };
     probe.insecure |= args.insecure;
     let limit = Duration::from_secs(args.timeout.max(1));
-    if let Way::Control(port) = probe.way {
+    if let Way::Control(port, why) = probe.way {
         return match control_client::responds(port, limit) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => fail(&format!(
-                "the listener requires a client certificate, so the control socket was used: {reason}"
-            )),
+            Err(reason) => fail(&format!("{why}, so the control socket was used: {reason}")),
         };
     }
     match (runtime.block_on(ask(&probe, limit)), probe.port) {
@@ -98,8 +96,25 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
 fn of_container() -> Result<Probe, String> {
     let line = std::fs::read("/proc/1/cmdline").unwrap_or_default();
     match cli::run_arguments(&line) {
-        Some((file, port)) => of_file(&file, port).or_else(|_| with_port(port)),
+        Some((file, port)) => of_running(&file, port).or_else(|_| with_port(port)),
         None => with_port(None),
+    }
+}
+
+/// The gateway that runs this configuration. If the file has changed since that gateway read it, and is not valid now or has
+/// another port, the gateway serves what it read.
+fn of_running(file: &Path, port: Option<u16>) -> Result<Probe, String> {
+    let probe = of_file(file, port);
+    let is_there = |probe: &Probe| probe.port.is_some_and(control_client::is_there);
+    if probe.as_ref().is_ok_and(is_there) {
+        return probe;
+    }
+    match control_client::port_of(file) {
+        Some(port) => Ok(Probe {
+            way: Way::Control(port, "the file does not say how the gateway is reached"),
+            ..plain(port)
+        }),
+        None => probe,
     }
 }
 
@@ -132,7 +147,7 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
         url: url(secure, address, path.unwrap_or(READY)),
         insecure: secure,
         way: if requires_certificate {
-            Way::Control(address.port())
+            Way::Control(address.port(), "the listener requires a client certificate")
         } else if is_proxy(address.ip()) {
             Way::Proxied(address)
         } else {

@@ -115,7 +115,7 @@ pub(crate) fn name_of(file: &Path) -> PathBuf {
 /// The port of the process that runs this configuration.
 pub(crate) fn port_of(file: &Path) -> Option<u16> {
     let wanted = name_of(file);
-    control_folder::candidates()
+    folders()
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flatten()
@@ -125,6 +125,19 @@ pub(crate) fn port_of(file: &Path) -> Option<u16> {
             let running = reply.strip_prefix("file\n").map(str::trim_end);
             running.is_some_and(|running| Path::new(running) == wanted)
         })
+}
+
+/// Whether there is a control socket for this port.
+pub(crate) fn is_there(port: u16) -> bool {
+    folders().iter().any(|folder| socket(folder, port).exists())
+}
+
+/// The folders where control sockets may be.
+fn folders() -> Vec<PathBuf> {
+    let mut folders = control_folder::candidates();
+    folders.extend(control_folder::of_running());
+    folders.dedup();
+    folders
 }
 
 fn port_in(name: &str) -> Option<u16> {

@@ -92,6 +92,23 @@ fn healthcheck_of_a_gateway_that_rejects_this_machine_asks_the_control_socket() 
 }
 
 #[test]
+fn healthcheck_of_a_file_that_has_changed_finds_the_gateway_that_runs_it() {
+    let gateway = Gateway::start(r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": []}"#);
+    eventually("it is well", Duration::from_secs(30), || {
+        checked(&gateway).status.success()
+    });
+    for text in ["{", r#"{"version": 3, "port": 1, "endpoints": []}"#] {
+        std::fs::write(gateway.config_path(), text).unwrap();
+        let output = checked(&gateway);
+        assert!(output.status.success(), "{text}: {output:?}");
+    }
+    std::fs::write(gateway.config_path(), "{").unwrap();
+    gateway.signal("TERM");
+    assert!(gateway.wait(Duration::from_secs(30)).is_some());
+    assert!(!checked(&gateway).status.success());
+}
+
+#[test]
 fn healthcheck_of_a_file_that_requires_client_certificates_asks_the_control_socket() {
     let (cert, key) = Authority::new().pair("localhost");
     let config = r#"{"version": 3, "listen_ip": "127.0.0.1", "endpoints": [],
