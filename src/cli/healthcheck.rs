@@ -1,6 +1,6 @@
 //! `healthcheck`: for containers and probes without an HTTP client.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,9 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::cli::{self, HealthcheckArgs, check, findings};
 use crate::config::Environment;
 use crate::server::control_client;
-
-/// The path if the health endpoint is disabled.
-const READY: &str = "/__ready";
+use crate::server::reach::{self, Reach};
 
 /// The request to send.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +30,8 @@ enum Way {
     Direct,
     /// This listener requires the PROXY protocol.
     Proxied(SocketAddr),
-    /// The control socket is used, for this reason.
-    Control(u16, &'static str),
+    /// This port requires a client certificate, so the control socket is used.
+    Control(u16),
 }
 
 /// A PROXY protocol header of version 2 with the command LOCAL: a health check of the proxy itself.
@@ -69,10 +67,12 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     };
     probe.insecure |= args.insecure;
     let limit = Duration::from_secs(args.timeout.max(1));
-    if let Way::Control(port, why) = probe.way {
+    if let Way::Control(port) = probe.way {
         return match control_client::responds(port, limit) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => fail(&format!("{why}, so the control socket was used: {reason}")),
+            Err(reason) => fail(&format!(
+                "the listener requires a client certificate, so the control socket was used: {reason}"
+            )),
         };
     }
     match (runtime.block_on(ask(&probe, limit)), probe.port) {
@@ -101,20 +101,16 @@ fn of_container() -> Result<Probe, String> {
     }
 }
 
-/// The gateway that runs this configuration. If the file has changed since that gateway read it, and is not valid now or has
-/// another port, the gateway serves what it read.
+/// The gateway that runs this configuration. It says itself how it is reached, so a file that has changed since then does no
+/// harm, and a large one is not read.
 fn of_running(file: &Path, port: Option<u16>) -> Result<Probe, String> {
-    let probe = of_file(file, port);
-    let is_there = |probe: &Probe| probe.port.is_some_and(control_client::is_there);
-    if probe.as_ref().is_ok_and(is_there) {
-        return probe;
-    }
-    match control_client::port_of(file) {
-        Some(port) => Ok(Probe {
-            way: Way::Control(port, "the file does not say how the gateway is reached"),
-            ..plain(port)
-        }),
-        None => probe,
+    let reach = control_client::reach_of(file).filter(|reach| {
+        // Another gateway may run the same file.
+        port.is_none_or(|port| port == reach.address.port())
+    });
+    match reach {
+        Some(reach) => Ok(Probe::of(&reach)),
+        None => of_file(file, port),
     }
 }
 
@@ -125,8 +121,7 @@ fn with_port(port: Option<u16>) -> Result<Probe, String> {
     }
 }
 
-/// The gateway that runs this configuration on this machine, on this port or the file's. Its certificate is for the name
-/// that clients use, not for this address.
+/// The gateway that would run this configuration on this machine, on this port or the file's.
 fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
     let outcome = check::outcome(file);
     let Some(compiled) = outcome.compiled else {
@@ -134,27 +129,28 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
         return Err(findings::rejection(&name, &outcome.findings));
     };
     let path = compiled.service.options.health_path.as_deref();
-    let secure = compiled.listen.tls.is_some();
-    let mut address = compiled.listen.address;
-    address.set_port(port.unwrap_or(address.port()));
-    address.set_ip(reachable(address.ip()));
-    let tls = compiled.listen.tls.as_ref();
-    let requires_certificate = tls.is_some_and(|tls| tls.mtls.is_some());
-    let proxies = compiled.listen.limits.proxy_protocol.as_deref();
-    let is_proxy =
-        |ip: IpAddr| proxies.is_some_and(|nets| nets.iter().any(|net| net.contains(&ip)));
-    Ok(Probe {
-        url: url(secure, address, path.unwrap_or(READY)),
-        insecure: secure,
-        way: if requires_certificate {
-            Way::Control(address.port(), "the listener requires a client certificate")
-        } else if is_proxy(address.ip()) {
-            Way::Proxied(address)
-        } else {
-            Way::Direct
-        },
-        port: Some(address.port()),
-    })
+    let mut reach = Reach::new(&compiled.listen, path);
+    if let Some(port) = port {
+        reach.address.set_port(port);
+    }
+    Ok(Probe::of(&reach))
+}
+
+impl Probe {
+    /// The certificate of the gateway is for the name that clients use, not for this address.
+    fn of(reach: &Reach) -> Probe {
+        let port = reach.address.port();
+        Probe {
+            url: reach.url(),
+            insecure: reach.secure,
+            way: match reach.way {
+                reach::Way::Direct => Way::Direct,
+                reach::Way::Proxied => Way::Proxied(reach.address),
+                reach::Way::Control => Way::Control(port),
+            },
+            port: Some(port),
+        }
+    }
 }
 
 /// The gateway whose port is set in the environment, as for `run`.
@@ -177,25 +173,11 @@ fn of_environment(environment: &Environment) -> Result<Probe, String> {
 fn plain(port: u16) -> Probe {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Probe {
-        url: url(false, address, "/__health"),
+        url: format!("http://{address}/__health"),
         insecure: false,
         way: Way::Direct,
         port: Some(port),
     }
-}
-
-/// A listener on all addresses is reachable at this one, whether the machine has IPv6 or not.
-fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    }
-}
-
-fn url(secure: bool, address: SocketAddr, path: &str) -> String {
-    let scheme = if secure { "https" } else { "http" };
-    let address = SocketAddr::new(reachable(address.ip()), address.port());
-    format!("{scheme}://{address}{path}")
 }
 
 fn fail(reason: &str) -> ExitCode {
@@ -253,8 +235,6 @@ async fn forwarder(listener: SocketAddr) -> std::io::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use super::*;
 
     #[test]
@@ -291,8 +271,10 @@ mod tests {
         assert_eq!(probe.url, "http://[::1]:9002/up");
         assert!(!probe.insecure);
         assert_eq!(of_file(&file, Some(80)).unwrap().url, "http://[::1]:80/up");
-        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443));
-        assert_eq!(url(true, address, "/x"), "https://127.0.0.1:443/x");
+        let any = text.replace("::1", "::");
+        std::fs::write(&file, any).unwrap();
+        let probe = of_file(&file, None).unwrap();
+        assert_eq!(probe.url, "http://127.0.0.1:9002/up");
         std::fs::write(&file, "{").unwrap();
         assert!(of_file(&file, None).is_err());
     }

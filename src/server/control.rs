@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `reload` | `reloaded`, or `refused` and the reason |
 //! | `file` | `file` and the path of the configuration |
+//! | `reach` | how the health endpoint is reached: [`Reach`] |
 //! | `tickets`, `state` | what the process that takes over needs: [`HandOver`] |
 //! | `follow` and a number | what changes after that, in lines, until this process ends: [`hand_over::follow`] |
 
@@ -24,8 +25,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::runtime::listen::Listen;
 use crate::server::descriptors::Spare;
+use crate::server::gateway::Shared;
 use crate::server::hand_over::{self, HandOver};
+use crate::server::reach::Reach;
 
 /// The maximum length of a request line.
 const MAX_LINE_BYTES: u64 = 64;
@@ -95,6 +99,8 @@ pub(crate) struct Orders {
     pub asks: mpsc::Sender<ReloadRequest>,
     /// The configuration in use.
     pub file: String,
+    /// The listener, and the service in use. `None` if nothing listens.
+    pub listener: Option<(Listen, Arc<Shared>)>,
     pub spare: Arc<Spare>,
     /// True once the process is stopping.
     pub stopping: watch::Receiver<bool>,
@@ -198,6 +204,14 @@ async fn converse(
 async fn reply(line: &[u8], orders: &Orders) -> String {
     match line {
         b"file" => format!("file\n{}\n", orders.file),
+        b"reach" => orders.listener.as_ref().map_or_else(
+            || "unknown\n".to_owned(),
+            |(listen, shared)| {
+                let active = shared.active.load();
+                let path = active.service.options.health_path.as_deref();
+                Reach::new(listen, path).line()
+            },
+        ),
         b"reload" => match reload_here(orders).await {
             Ok(()) => "reloaded\n".to_owned(),
             Err(reason) => format!("refused\n{reason}\n"),
@@ -271,6 +285,7 @@ mod tests {
         let (asks, asked) = mpsc::channel(1);
         let orders = Orders {
             asks,
+            listener: None,
             file: "/etc/krakend.json".to_owned(),
             spare: Arc::new(Spare::take()),
             stopping,

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::server::control::{TIMEOUT, may_order, socket};
 use crate::server::control_folder;
+use crate::server::reach::Reach;
 
 /// The maximum length of a reply.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
@@ -127,9 +128,9 @@ pub(crate) fn port_of(file: &Path) -> Option<u16> {
         })
 }
 
-/// Whether there is a control socket for this port.
-pub(crate) fn is_there(port: u16) -> bool {
-    folders().iter().any(|folder| socket(folder, port).exists())
+/// How a health check reaches the process that runs this configuration, whatever is in the file now.
+pub(crate) fn reach_of(file: &Path) -> Option<Reach> {
+    Reach::parse(&ask(port_of(file)?, "reach", TIMEOUT).ok()?)
 }
 
 /// The folders where control sockets may be.

@@ -14,7 +14,7 @@
 //! | `files` | the files of a folder, sent to clients |
 //! | `write_buffer` | gathers small writes into one packet |
 //! | `websocket`, `websocket_frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
-//! | [`admin`], [`pages`], [`control`], [`control_client`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket and its client, changed files, background tasks, returning memory |
+//! | [`admin`], [`pages`], [`control`], [`control_client`], [`reach`], [`watch`], `background`, `memory` | admin listeners and the bodies of their pages, the control socket and its client, how a health check reaches the listener, changed files, background tasks, returning memory |
 
 mod accept;
 mod accept_queue;
@@ -53,6 +53,7 @@ mod own_listeners;
 pub(crate) mod pages;
 pub(crate) mod process;
 pub(crate) mod proxy_protocol;
+pub(crate) mod reach;
 mod respond;
 mod response_edits;
 pub(crate) mod rewrite;

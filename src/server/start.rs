@@ -170,6 +170,7 @@ pub(crate) fn run(
     let orders = Orders {
         asks,
         file: loader.source(),
+        listener: Some((listen.clone(), Arc::clone(&shared))),
         spare,
         stopping: leaving.subscribe(),
         is_replaced: Arc::default(),

@@ -5,7 +5,6 @@
 //! | `addresses` | the host name | its addresses, one in each line |
 //! | `targets` | the SRV name | its targets as `port host`, one in each line |
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +86,8 @@ fn target(line: &str) -> Option<SrvTarget> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
