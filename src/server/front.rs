@@ -35,6 +35,7 @@ use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use crate::upstream::within;
 use head::{Pause, Wait};
+use reject::stopped_for;
 
 pub(crate) use http2::limit_http2;
 pub(super) use reject::{farewell, last_words, reject};
@@ -45,6 +46,8 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// client could know about the stop gets a response, which announces the end of the connection. A request that has begun
 /// has the usual time.
 pub(super) const FAREWELL: Duration = Duration::from_millis(300);
+/// How long a client whose connection is new may take instead: between its TLS handshake and its request is a round trip.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Serves the connections of the gateway's listener.
 pub(super) struct Front {
@@ -98,6 +101,7 @@ impl Front {
                 biased;
                 read = pingora_timeout::timeout(self.limits.head, read) => read,
                 () = place.is_needed() => return None,
+                () = stopped_for(shutdown.clone(), FIRST_REQUEST) => return None,
             };
             place.is_active();
             match read {
@@ -134,6 +138,7 @@ impl Front {
                 biased;
                 begins = self.preface(&mut conn) => begins,
                 () = place.is_needed() => false,
+                () = stopped_for(shutdown.clone(), FIRST_REQUEST) => false,
             };
             place.is_active();
             return begins.then_some(conn);

@@ -32,6 +32,7 @@ use crate::server::watch::WatchList;
 use crate::server::websocket;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::revocations;
 use crate::telemetry::stats::Stats;
 use crate::upstream::budget::{self, Budget, Memory};
 
@@ -420,6 +421,9 @@ impl Process {
         // `exit` drops nothing: the file of the socket would stay.
         self.control = None;
         Memory::process().leave();
+        if self.successor.is_none() {
+            revocations::end();
+        }
         self.loader.leave();
         std::process::exit(code)
     }

@@ -58,13 +58,19 @@ pub(super) fn registered(registry: Registry) -> Registry {
     registry
 }
 
-/// Reports how many revocations wait for Redis, and how many were dropped since the last report.
-pub(crate) fn waiting(unsent: usize, dropped: u64) {
+/// Reports how many revocations Redis does not have yet.
+pub(crate) fn unsent(count: usize) {
     if let Some(sharing) = &*SHARING {
-        let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
-        sharing.unsent.with_label_values::<&str>(&[]).set(unsent);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        sharing.unsent.with_label_values::<&str>(&[]).set(count);
+    }
+}
+
+/// Reports how many were dropped since the last report.
+pub(crate) fn dropped(count: u64) {
+    if let Some(sharing) = &*SHARING {
         let counter = sharing.dropped.with_label_values::<&str>(&[]);
-        counter.inc_by(dropped);
+        counter.inc_by(count);
     }
 }
 
@@ -77,6 +83,19 @@ pub(crate) fn begun() {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             current.set(now.unwrap_or_default().as_secs_f64());
         }
+    }
+}
+
+/// Logs how many revocations are lost for the other gateways, because the process ends before Redis has them.
+pub(crate) fn end() {
+    let unsent = SHARING.as_ref().map(|sharing| {
+        let unsent = sharing.unsent.with_label_values::<&str>(&[]);
+        unsent.get()
+    });
+    if let Some(unsent) = unsent.filter(|unsent| *unsent > 0) {
+        log::error!(
+            "[SERVICE: Revoker] {unsent} revocations were not sent to Redis before the end: other gateways do not learn them"
+        );
     }
 }
 

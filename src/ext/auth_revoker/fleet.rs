@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct Fleet {
     /// How long an element is kept.
     keep: Duration,
     waiting: Mutex<Waiting>,
+    /// How many elements are being sent, and do not wait meanwhile.
+    sending: AtomicUsize,
     /// Elements that were revoked while this gateway ran, and when they end, by the monotonic clock.
     heard: Mutex<Heard>,
     /// Whether the list was ever read.
@@ -87,6 +89,7 @@ impl Fleet {
             key,
             keep,
             waiting: Mutex::default(),
+            sending: AtomicUsize::new(0),
             heard: Mutex::default(),
             arrived: AtomicBool::new(false),
             wake: Notify::new(),
@@ -103,7 +106,15 @@ impl Fleet {
         let element: Arc<str> = URL_SAFE_NO_PAD.encode(element).into();
         self.hear([Arc::clone(&element)]);
         self.waiting().push(element);
+        self.report();
         self.wake.notify_one();
+    }
+
+    /// Reports how many elements Redis does not have yet, and returns their number.
+    fn report(&self) -> usize {
+        let unsent = self.waiting().len() + self.sending.load(Ordering::Relaxed);
+        revocations::unsent(unsent);
+        unsent
     }
 
     /// Continues the work of the one that the configuration in use before had: sends what waits there, and remembers what
@@ -179,7 +190,11 @@ impl Fleet {
             after: reader.place.clone(),
             keep: self.keep,
         };
-        let listed = self.store.list(ask).await.inspect_err(|_| {
+        let sending = if only_missing { 0 } else { add.len() };
+        self.sending.store(sending, Ordering::Relaxed);
+        let listed = self.store.list(ask).await;
+        self.sending.store(0, Ordering::Relaxed);
+        let listed = listed.inspect_err(|_| {
             // After a failure everything is compared.
             if !only_missing {
                 self.waiting().put_back(add);
@@ -251,11 +266,9 @@ pub(super) async fn share(fleet: Weak<Fleet>, revocations: Weak<RevocationAccess
     while let (Some(fleet), Some(revocations)) = (fleet.upgrade(), revocations.upgrade()) {
         let was_well = progress.is_well();
         let exchanged = fleet.exchange(&mut reader, &revocations).await;
-        let (unsent, dropped) = {
-            let mut waiting = fleet.waiting();
-            (waiting.len(), waiting.dropped())
-        };
-        revocations::waiting(unsent, dropped);
+        let unsent = fleet.report();
+        let dropped = fleet.waiting().dropped();
+        revocations::dropped(dropped);
         progress.dropped(dropped);
         let has_arrived = fleet.has_arrived();
         progress.note(exchanged.as_ref(), unsent, has_arrived, Instant::now());

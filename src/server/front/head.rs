@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use pingora_core::server::ShutdownWatch;
 use tokio::time::{Instant, Sleep};
 
-use super::Front;
 use super::http2::H2_PREFACE;
 use super::reject::farewell;
+use super::{FAREWELL, FIRST_REQUEST, Front};
 use crate::runtime::listen::Limits;
 use crate::server::conn::Conn;
 use crate::server::connection_limit::ConnectionSlot;
@@ -123,6 +123,8 @@ pub(super) struct Pause<'a> {
     pub(super) idle: Duration,
     timer: Pin<Box<Sleep>>,
     end: BoxFuture<'static, ()>,
+    /// A client that has sent no request yet got more time after a stop.
+    is_extended: bool,
 }
 
 impl Pause<'_> {
@@ -144,6 +146,7 @@ impl Pause<'_> {
                     () = is_needed => {}
                 }
             }),
+            is_extended: false,
         }
     }
 
@@ -167,7 +170,17 @@ impl Pause<'_> {
                     }
                     self.timer.as_mut().reset(began + timeout);
                 }
-                () = &mut self.end => return false,
+                () = &mut self.end => {
+                    let is_first = conn.arrival.is_some() && !self.is_extended;
+                    if !is_first || self.place.must_close() {
+                        return false;
+                    }
+                    self.is_extended = true;
+                    let is_needed = self.place.is_needed();
+                    self.end = Box::pin(async move {
+                        let _ = tokio::time::timeout(FIRST_REQUEST - FAREWELL, is_needed).await;
+                    });
+                }
             }
         }
     }

@@ -119,10 +119,15 @@ async fn write_unread(
 }
 
 /// Resolves after a stop, when clients have had time to notice it.
-pub(in crate::server) async fn farewell(mut stopping: ShutdownWatch) {
+pub(in crate::server) async fn farewell(stopping: ShutdownWatch) {
+    stopped_for(stopping, FAREWELL).await;
+}
+
+/// Resolves some time after a stop.
+pub(super) async fn stopped_for(mut stopping: ShutdownWatch, time: Duration) {
     // An error means that the server itself was dropped, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
-    tokio::time::sleep(FAREWELL).await;
+    tokio::time::sleep(time).await;
 }
 
 pub(super) fn peer(conn: &Conn) -> String {
