@@ -345,7 +345,15 @@ fn a_stop_waits_for_the_first_request_of_a_slow_client_with_tls() {
     stop_and_wait(&gateway);
     client.0.sock.write_all(rest).unwrap();
     client.shake_hands().unwrap();
-    let response = client.get("/a").unwrap();
+    let began = Instant::now();
+    // Longer than it waits for idle clients.
+    pause(Duration::from_millis(600));
+    let response = client.get("/a");
+    if began.elapsed() > Duration::from_millis(1500) {
+        eprintln!("not tested: this machine is too slow to be in time");
+        return;
+    }
+    let response = response.unwrap();
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     let ended = gateway.wait(Duration::from_secs(30)).expect("it ends");
     assert!(ended.success(), "{ended}");
