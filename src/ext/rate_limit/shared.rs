@@ -98,9 +98,7 @@ impl Cluster {
     /// The store is not reachable, or was given up.
     pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
         match self.on_failure {
-            OnFailure::Open if self.silence().is_none() => Decision::new(),
-            // A lost connection is not an outage yet.
-            OnFailure::Local | OnFailure::Open => {
+            OnFailure::Local => {
                 let decision = self.decide_silent(limits, who);
                 let is_short = self.silence().is_some();
                 if is_short && decision.rejected.is_none() {
@@ -108,6 +106,7 @@ impl Cluster {
                 }
                 decision
             }
+            OnFailure::Open => Decision::new(),
             OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
         }
     }

@@ -241,24 +241,6 @@ async fn a_closed_limit_lets_no_request_pass_before_the_response() {
 }
 
 #[test]
-fn an_open_limit_counts_on_while_a_connection_is_lost_for_a_moment() {
-    let slow = Arc::new(Slow::default());
-    let (limits, cluster) = (
-        limits(Clock::manual()),
-        cluster(Arc::<Slow>::clone(&slow), OnFailure::Open),
-    );
-    let passes = || {
-        let decision = cluster.without_store(&limits, Some("a"));
-        decision.rejected.is_none()
-    };
-    let silent = |time: u64| *slow.silent_for.lock().unwrap() = Some(Duration::from_millis(time));
-    silent(600);
-    assert_eq!([passes(), passes()], [true, false]);
-    silent(3000);
-    assert_eq!([passes(), passes()], [true, true]);
-}
-
-#[test]
 fn an_unreachable_store_leaves_its_last_state() {
     let fake = Arc::new(Fake {
         ready: true,
