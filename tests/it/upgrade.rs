@@ -388,7 +388,10 @@ fn a_stopped_process_without_a_control_socket_does_not_keep_the_address() {
     file["extra_config"] = json!({ "portcullis/server": { "upgrade_wait": "1s" } });
     let old = Gateway::start(&file.to_string());
     let control = format!("portcullis-{}.sock", old.port());
-    fs::remove_file(old.dir().join(control)).unwrap();
+    // It is made just after the gateway listens.
+    eventually("its socket is there", Duration::from_secs(30), || {
+        fs::remove_file(old.dir().join(&control)).is_ok()
+    });
     let new = Successor::start(&old);
     // Longer than that.
     pause(Duration::from_secs(4));
