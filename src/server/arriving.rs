@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of clients that have connected or begun a request, and have not sent a whole head. Or any other number of clients.
+/// A number of clients: of those that have connected or begun a request and have not sent a whole head, or of all with a connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arriving(Arc<AtomicUsize>);
 

@@ -168,13 +168,9 @@ fn at<T>(
     limit: Duration,
     call: impl FnOnce(&Path, &Path) -> io::Result<T>,
 ) -> Result<T, String> {
-    let mut folders = control_folder::candidates();
-    let has_socket = |folder: &PathBuf| socket(folder, port).exists();
-    if !folders.iter().any(has_socket) {
-        folders.extend(control_folder::of_running());
-        folders.dedup();
-    }
-    let Some(folder) = folders.iter().find(|folder| has_socket(folder)) else {
+    let folders = folders();
+    let has_socket = |folder: &&PathBuf| socket(folder, port).exists();
+    let Some(folder) = folders.iter().find(has_socket) else {
         let looked: Vec<String> = folders
             .iter()
             .map(|folder| folder.display().to_string())

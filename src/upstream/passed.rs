@@ -46,6 +46,17 @@ pub(crate) fn write(text: &mut String, kind: &str, of: &impl Hash, passed: &Pass
     has_space
 }
 
+/// Like [`write`], for lines of text that are neither older nor younger than others.
+#[must_use]
+pub(crate) fn write_text(text: &mut String, kind: &str, of: &impl Hash, lines: String) -> bool {
+    let passed = Passed {
+        age: Duration::ZERO,
+        life: None,
+        value: Bytes::from(lines),
+    };
+    write(text, kind, of, &passed)
+}
+
 /// Logs that so many values had no space, if there are any.
 pub(crate) fn warn_left_out(left_out: usize, prefix: &str, what: &str) {
     if left_out > 0 {
@@ -71,6 +82,12 @@ impl<'t> Lines<'t> {
     /// The value that was fetched for `of`.
     pub(crate) fn find(&self, of: &impl Hash) -> Option<Passed> {
         self.get(&digest(of))
+    }
+
+    /// The text that [`write_text`] wrote for `of`. Empty if there is none.
+    pub(crate) fn text(&self, of: &impl Hash) -> String {
+        let value = self.find(of).map(|passed| passed.value);
+        String::from_utf8(value.unwrap_or_default().into()).unwrap_or_default()
     }
 
     /// The digests of all lines, in no particular order.

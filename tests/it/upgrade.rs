@@ -335,6 +335,17 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
     assert!(trap.accept().is_err(), "the gateway called the trap");
 }
 
+/// Waits until the process that takes over serves this path, which may fail before.
+fn serves(old: &Gateway, path: &str) {
+    eventually("the new process serves", Duration::from_secs(30), || {
+        let asked = Client::connect(old.port()).and_then(|mut client| {
+            client.send(request("GET", path, &[]))?;
+            client.response("GET")
+        });
+        asked.is_ok_and(|response| response.status == 200)
+    });
+}
+
 #[test]
 fn a_new_process_binds_itself_if_the_old_one_is_killed() {
     let stub = Stub::with(OK);
@@ -342,13 +353,7 @@ fn a_new_process_binds_itself_if_the_old_one_is_killed() {
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
     let new = Successor::waiting(&old);
     old.signal("KILL");
-    eventually("the new process serves", Duration::from_secs(30), || {
-        let asked = Client::connect(old.port()).and_then(|mut client| {
-            client.send(request("GET", "/b", &[]))?;
-            client.response("GET")
-        });
-        asked.is_ok_and(|response| response.status == 200)
-    });
+    serves(&old, "/b");
     drop(new);
 }
 
@@ -367,13 +372,7 @@ fn a_stopped_process_is_replaced_after_a_while_and_one_that_responds_is_not() {
     assert_eq!(old.get("/a").status, 200, "{}", old.output());
     assert!(old.ended().is_none(), "nobody told it to hand over");
     old.signal("STOP");
-    eventually("the new process serves", Duration::from_secs(30), || {
-        let asked = Client::connect(old.port()).and_then(|mut client| {
-            client.send(request("GET", "/b", &[]))?;
-            client.response("GET")
-        });
-        asked.is_ok_and(|response| response.status == 200)
-    });
+    serves(&old, "/b");
     assert!(old.wait(Duration::from_secs(30)).is_some());
     let log = Successor::log(&old);
     assert!(log.contains("did not respond and was killed"), "{log}");
@@ -398,13 +397,7 @@ fn a_stopped_process_without_a_control_socket_does_not_keep_the_address() {
     assert_eq!(old.get("/a").status, 200, "{}", old.output());
     old.signal("STOP");
     assert!(old.wait(Duration::from_secs(30)).is_some());
-    eventually("the new process serves", Duration::from_secs(30), || {
-        let asked = Client::connect(old.port()).and_then(|mut client| {
-            client.send(request("GET", "/a", &[]))?;
-            client.response("GET")
-        });
-        asked.is_ok_and(|response| response.status == 200)
-    });
+    serves(&old, "/a");
     let log = Successor::log(&old);
     assert!(log.contains("was stopped, had not closed"), "{log}");
     drop(new);

@@ -249,20 +249,16 @@ impl Outcome {
     /// A failure that the client receives as a response, if it is still there.
     pub fn rejected(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
         let kind = failure.kind;
-        if kind == Kind::ClientGone {
-            return Outcome {
-                errors: finish::rejected(options, endpoint, failure).0,
-                failure: Some(kind),
-                ending: Ending::Broken,
-                ..Outcome::response(Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
-            };
-        }
         let (errors, response) = finish::rejected(options, endpoint, failure);
-        Outcome {
+        let mut outcome = Outcome {
             errors,
             failure: Some(kind),
             ..Outcome::response(response)
+        };
+        if kind == Kind::ClientGone {
+            outcome.ending = Ending::Broken;
         }
+        outcome
     }
 
     /// A failure after which no response can be sent.

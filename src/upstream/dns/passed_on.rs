@@ -6,13 +6,10 @@
 //! | `targets` | the SRV name | its targets as `port host`, one in each line |
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::srv::SrvTarget;
 use super::table::DnsTable;
-use crate::upstream::passed::{self, Lines, Passed};
+use crate::upstream::passed::{self, Lines, write_text};
 
 const ADDRESSES: &str = "addresses";
 const TARGETS: &str = "targets";
@@ -25,15 +22,16 @@ impl DnsTable {
         for name in self.names_in_use() {
             let response = name.response();
             if !response.fixed && !response.addresses.is_empty() {
-                let lines = response.addresses.iter().map(ToString::to_string);
-                left_out += usize::from(!write(&mut text, ADDRESSES, name.host(), lines));
+                let lines: Vec<_> = response.addresses.iter().map(ToString::to_string).collect();
+                let lines = lines.join("\n");
+                left_out += usize::from(!write_text(&mut text, ADDRESSES, &name.host(), lines));
             }
         }
         for service in self.services_in_use() {
             if let Some(targets) = service.targets.load().as_deref() {
-                let lines = targets.iter();
-                let lines = lines.map(|target| format!("{} {}", target.port, target.host));
-                left_out += usize::from(!write(&mut text, TARGETS, service.name(), lines));
+                let line = |target: &SrvTarget| format!("{} {}", target.port, target.host);
+                let lines = targets.iter().map(line).collect::<Vec<_>>().join("\n");
+                left_out += usize::from(!write_text(&mut text, TARGETS, &service.name(), lines));
             }
         }
         passed::warn_left_out(left_out, "[SERVICE: Gateway]", "addresses of names");
@@ -45,35 +43,19 @@ impl DnsTable {
         let lines = Lines::new(given, ADDRESSES);
         for name in self.names_in_use() {
             if name.response().addresses.is_empty() {
-                let text = text_of(&lines, name.host());
+                let text = lines.text(&name.host());
                 name.keep(text.lines().filter_map(|line| line.parse().ok()).collect());
             }
         }
         let lines = Lines::new(given, TARGETS);
         for service in self.services_in_use() {
-            let text = text_of(&lines, service.name());
+            let text = lines.text(&service.name());
             let targets: Vec<SrvTarget> = text.lines().filter_map(target).collect();
             if service.targets.load().is_none() && !targets.is_empty() {
                 service.targets.store(Some(Arc::new(targets)));
             }
         }
     }
-}
-
-#[must_use]
-fn write(text: &mut String, kind: &str, of: &str, lines: impl Iterator<Item = String>) -> bool {
-    let lines: Vec<String> = lines.collect();
-    let passed = Passed {
-        age: Duration::ZERO,
-        life: None,
-        value: Bytes::from(lines.join("\n")),
-    };
-    passed::write(text, kind, &of, &passed)
-}
-
-fn text_of(lines: &Lines<'_>, of: &str) -> String {
-    let value = lines.find(&of).map(|passed| passed.value);
-    String::from_utf8(value.unwrap_or_default().into()).unwrap_or_default()
 }
 
 fn target(line: &str) -> Option<SrvTarget> {
@@ -87,6 +69,7 @@ fn target(line: &str) -> Option<SrvTarget> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::time::Duration;
 
     use super::*;
 

@@ -9,12 +9,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Fleet;
 use crate::runtime::upgrade_state::UpgradeState;
-use crate::upstream::passed::{self, Lines, Passed};
+use crate::upstream::passed::{Lines, write_text};
 
 const UNSENT: &str = "revoked-unsent";
 const KNOWN: &str = "revoked-known";
@@ -23,7 +22,7 @@ impl UpgradeState for Fleet {
     fn give(&self) -> String {
         let (mut text, now) = (String::new(), Instant::now());
         let unsent = self.waiting().all().join("\n");
-        if !unsent.is_empty() && !give(&mut text, UNSENT, unsent) {
+        if !unsent.is_empty() && !write_text(&mut text, UNSENT, &UNSENT, unsent) {
             log::error!(
                 "[SERVICE: Revoker] the revocations that wait for Redis are too large for an upgrade: other gateways do not learn them"
             );
@@ -33,7 +32,7 @@ impl UpgradeState for Fleet {
             // Writing to a String cannot fail.
             let _ = writeln!(known, "{} {element}", (ends - now).as_millis());
         }
-        if !known.is_empty() && !give(&mut text, KNOWN, known) {
+        if !known.is_empty() && !write_text(&mut text, KNOWN, &KNOWN, known) {
             log::warn!(
                 "[SERVICE: Revoker] the known revocations are too large for an upgrade: the new process does not send them again if Redis loses them"
             );
@@ -43,7 +42,7 @@ impl UpgradeState for Fleet {
 
     fn take(&self, given: &str) {
         let now = Instant::now();
-        for line in lines(given, KNOWN) {
+        for line in Lines::new(given, KNOWN).text(&KNOWN).lines() {
             if let Some((left, element)) = line.split_once(' ')
                 && let Some(ends) = left.parse().ok().map(Duration::from_millis)
                 && let Some(ends) = now.checked_add(ends.min(self.keep))
@@ -51,27 +50,9 @@ impl UpgradeState for Fleet {
                 self.heard().push(element.into(), ends);
             }
         }
-        for element in lines(given, UNSENT) {
+        for element in Lines::new(given, UNSENT).text(&UNSENT).lines() {
             self.waiting().push(element.into());
         }
         self.wake.notify_one();
     }
-}
-
-#[must_use]
-fn give(text: &mut String, kind: &str, lines: String) -> bool {
-    let passed = Passed {
-        age: Duration::ZERO,
-        life: None,
-        value: Bytes::from(lines),
-    };
-    passed::write(text, kind, &kind, &passed)
-}
-
-/// The lines of the value of a kind. What is not text is ignored.
-fn lines(given: &str, kind: &str) -> Vec<String> {
-    let found = Lines::new(given, kind).find(&kind);
-    let value = found.map(|passed| passed.value).unwrap_or_default();
-    let text = std::str::from_utf8(&value).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
 }
