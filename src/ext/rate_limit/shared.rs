@@ -97,16 +97,17 @@ impl Cluster {
 
     /// The store is not reachable, or was given up.
     pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
+        let is_short = self.silence().is_some();
         match self.on_failure {
-            OnFailure::Local => {
+            // Redis may well be there: a server that closes a connection is no outage.
+            OnFailure::Open if !(is_short && self.store.is_reopening()) => Decision::new(),
+            OnFailure::Local | OnFailure::Open => {
                 let decision = self.decide_silent(limits, who);
-                let is_short = self.silence().is_some();
                 if is_short && decision.rejected.is_none() {
                     limits.owe(who);
                 }
                 decision
             }
-            OnFailure::Open => Decision::new(),
             OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
         }
     }

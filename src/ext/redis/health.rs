@@ -88,6 +88,11 @@ impl Health {
         }
     }
 
+    /// Whether the connection was lost, and there was no response since.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost_since.load(Ordering::Acquire) != 0
+    }
+
     /// How much longer a late response is worth waiting for.
     pub(super) fn late_wait(&self) -> Duration {
         SILENCE.saturating_sub(self.late_for().unwrap_or_default())

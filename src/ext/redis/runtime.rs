@@ -57,6 +57,11 @@ pub(crate) trait Shared: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the connection is lost, and no attempt to open it again has failed so far.
+    fn is_reopening(&self) -> bool {
+        false
+    }
+
     /// The value that all gateways have agreed on under `key`: `offer` if it is the first one, kept for `keep`.
     /// Not for the request path.
     ///
@@ -325,6 +330,10 @@ impl Shared for Store {
             self.health.lost();
         }
         self.health.silent_for()
+    }
+
+    fn is_reopening(&self) -> bool {
+        self.health.is_lost() && !self.client.is_refused()
     }
 
     fn agree(

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,20 +20,20 @@ use crate::runtime::request::Notes;
 #[derive(Debug, Default)]
 struct Fake {
     ready: bool,
-    lost: std::sync::atomic::AtomicBool,
+    lost: AtomicBool,
     verdict: Option<SharedVerdict>,
     asked: Mutex<Vec<Ask>>,
 }
 
 impl Fake {
     fn lose(&self) {
-        self.lost.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
 impl Shared for Fake {
     fn is_ready(&self) -> bool {
-        self.ready && !self.lost.load(std::sync::atomic::Ordering::Relaxed)
+        self.ready && !self.lost.load(Ordering::Relaxed)
     }
 
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
@@ -48,6 +49,7 @@ struct Slow {
     queries: Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>,
     late_wait: Duration,
     silent_for: Mutex<Option<Duration>>,
+    is_reopening: AtomicBool,
 }
 
 impl Shared for Slow {
@@ -61,6 +63,10 @@ impl Shared for Slow {
 
     fn silent_for(&self) -> Option<Duration> {
         *self.silent_for.lock().unwrap()
+    }
+
+    fn is_reopening(&self) -> bool {
+        self.is_reopening.load(Ordering::Relaxed)
     }
 
     fn take(&self, _: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
@@ -238,6 +244,24 @@ async fn a_closed_limit_lets_no_request_pass_before_the_response() {
     assert_eq!(status(&step, &[]), 503);
     slow.response(&[ALLOWED, ALLOWED]).await;
     assert_eq!(status(&step, &[]), 200);
+}
+
+#[test]
+fn an_open_limit_counts_until_an_attempt_to_reconnect_fails() {
+    let slow = Arc::new(Slow::default());
+    let limits = limits(Clock::manual());
+    let cluster = cluster(Arc::<Slow>::clone(&slow), OnFailure::Open);
+    let passes = || cluster.without_store(&limits, Some("a")).rejected.is_none();
+    let silent = |time: u64| *slow.silent_for.lock().unwrap() = Some(Duration::from_millis(time));
+    silent(1);
+    slow.is_reopening.store(true, Ordering::Relaxed);
+    assert_eq!([passes(), passes()], [true, false]);
+    slow.is_reopening.store(false, Ordering::Relaxed);
+    assert!(passes(), "the attempt failed");
+    slow.is_reopening.store(true, Ordering::Relaxed);
+    assert!(!passes());
+    silent(3_000);
+    assert!(passes(), "the attempt takes too long");
 }
 
 #[test]

@@ -246,7 +246,7 @@ async fn keep(shared: Arc<Shared>) {
                 sleep(LEAST).await;
             }
             Err(error) => {
-                shared.status.failed(error);
+                shared.status.refused(error);
                 turn.next();
                 failures += 1;
                 sleep(pause(shared.options.backoff, failures)).await;

@@ -27,6 +27,7 @@ mod source;
 mod tests;
 mod url;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -78,16 +79,26 @@ enum Connections {
 struct Status {
     /// True after the first attempt to connect, whatever its result.
     tried: watch::Sender<bool>,
+    /// Whether the last attempt to connect failed.
+    is_refused: AtomicBool,
     /// Why the last connection was lost or could not be opened.
     error: ArcSwapOption<ConnectionError>,
 }
 
 impl Status {
     fn connected(&self) {
+        self.is_refused.store(false, Ordering::Release);
         self.tried.send_replace(true);
     }
 
-    fn failed(&self, error: ConnectionError) {
+    /// The attempt to connect failed.
+    fn refused(&self, error: ConnectionError) {
+        self.is_refused.store(true, Ordering::Release);
+        self.lost(error);
+    }
+
+    /// A connection that was open is lost.
+    fn lost(&self, error: ConnectionError) {
         crate::telemetry::redis::connection_failed(error.reason());
         self.error.store(Some(Arc::new(error)));
         self.tried.send_replace(true);
@@ -150,6 +161,11 @@ impl Client {
             Some(Connections::Cluster(cluster)) => cluster.is_connected(),
             None => false,
         }
+    }
+
+    /// Whether the last attempt to connect failed.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.status.is_refused.load(Ordering::Acquire)
     }
 
     /// Whether a first attempt to connect has ended.

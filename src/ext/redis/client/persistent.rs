@@ -160,7 +160,10 @@ impl Keeper {
             if lived.is_none() || !matches!(error, ConnectionError::Closed(_)) {
                 turn.next();
             }
-            self.status.failed(error);
+            match lived {
+                Some(_) => self.status.lost(error),
+                None => self.status.refused(error),
+            }
             self.lost.notify_one();
             failures = failures_after(failures, lived);
             if !self.pause(pause(self.options.backoff, failures)).await {
