@@ -12,6 +12,7 @@ use crate::cli::{self, HealthcheckArgs, check, findings};
 use crate::config::Environment;
 use crate::server::control_client;
 use crate::server::reach::{self, Reach};
+use crate::telemetry::sanitize::masked_text;
 
 /// The request to send.
 #[derive(Debug, PartialEq, Eq)]
@@ -181,7 +182,8 @@ fn plain(port: u16) -> Probe {
 }
 
 fn fail(reason: &str) -> ExitCode {
-    eprintln!("{}", reason.trim_end());
+    // Docker keeps this text. The URL may have credentials.
+    eprintln!("{}", masked_text(reason.trim_end()));
     ExitCode::FAILURE
 }
 

@@ -179,7 +179,7 @@ fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
         .filter_map(|name| {
             let header = HeaderName::from_bytes(name.as_bytes()).ok();
             if header.is_none() {
-                list.invalid(format!("{name:?} is not a header name"));
+                list.config_error(ConfigError::header_name(name));
             }
             header
         })

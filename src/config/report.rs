@@ -192,6 +192,15 @@ impl ConfigError {
         Some(format!("did you mean \"{meant}\"?").into())
     }
 
+    /// A text that should be the name of a header. What follows a colon is not shown: it is a value, and may be a credential.
+    pub fn header_name(text: &str) -> ConfigError {
+        let shown = match text.split_once(':') {
+            Some((name, value)) if !value.is_empty() => format!("{name}: …"),
+            _ => text.to_owned(),
+        };
+        ConfigError::invalid(format!("{shown:?} is not the name of a header"))
+    }
+
     /// An error with a text of the caller.
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> ConfigError {
         ConfigError::Invalid(text.into())
@@ -243,7 +252,7 @@ impl Report {
         if finding.hint.is_none() {
             finding.hint = finding.config_error.meant();
         }
-        finding.mask(secret::masked_urls);
+        finding.mask(secret::masked);
         if finding.severity == Severity::ConfigError {
             self.config_errors.set(self.config_errors.get() + 1);
         }

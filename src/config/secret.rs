@@ -1,6 +1,7 @@
 //! Decides what messages may show of a configuration: no text that may be a credential.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::path::Path;
 use super::value::{Data, Value};
@@ -29,7 +30,7 @@ const ENDINGS: [&str; 16] = [
 ];
 
 /// Complete names that would be too short as endings.
-const NAMES: [&str; 6] = ["pass", "pwd", "pin", "auth", "bearer", "cookie"];
+const NAMES: [&str; 7] = ["pass", "pwd", "pw", "pin", "auth", "bearer", "cookie"];
 
 /// Parameters of a URL with a credential, in addition to the names above.
 const PARAMETERS: [&str; 5] = ["key", "code", "sig", "signature", "jwt"];
@@ -102,9 +103,37 @@ pub(super) fn without<'t>(text: &'t str, value: &Value) -> Cow<'t, str> {
     text
 }
 
-/// A text of the file, or a sentence that quotes it, without the credentials of URLs: those before the host, and those
-/// of parameters.
-pub(super) fn masked_urls(text: &str) -> Cow<'_, str> {
+/// A text of the file, or a sentence that quotes it, without keys in PEM (RFC 7468) or as JWK (RFC 7517), which may stand in
+/// the place of a path, and without the credentials of URLs: those before the host, and those of parameters.
+pub(super) fn masked(text: &str) -> Cow<'_, str> {
+    match key_in(text).and_then(|key| Some((text.get(..key.start)?, text.get(key.end..)?))) {
+        Some((before, after)) => {
+            let (before, after) = (masked_urls(before), masked_urls(after));
+            Cow::Owned(format!("{before}[redacted]{after}"))
+        }
+        None => masked_urls(text),
+    }
+}
+
+/// Where the text has keys: from the beginning of the first one to the end of the last one.
+fn key_in(text: &str) -> Option<Range<usize>> {
+    const END: &str = "-----";
+    if let Some(start) = text.find("-----BEGIN ") {
+        let last = text.rfind("-----END ").filter(|last| *last > start);
+        let end = last.and_then(|last| {
+            let name = last + END.len();
+            Some(name + text.get(name..)?.find(END)? + END.len())
+        });
+        return Some(start..end.unwrap_or(text.len()));
+    }
+    if text.contains("kty\"") || text.contains("kty\\\"") {
+        let (start, last) = (text.find('{')?, text.rfind('}')?);
+        return (start < last).then_some(start..last + 1);
+    }
+    None
+}
+
+fn masked_urls(text: &str) -> Cow<'_, str> {
     if !text.contains(['@', '=']) {
         return Cow::Borrowed(text);
     }

@@ -154,7 +154,7 @@ impl Value {
             Data::Object(_) => "an object".to_owned(),
             _ => {
                 let text = self.to_json();
-                let text = secret::masked_urls(&text);
+                let text = secret::masked(&text);
                 match text.char_indices().nth(60) {
                     Some((end, _)) => format!("{}…", &text[..end]),
                     None => text.into_owned(),

@@ -20,13 +20,17 @@ pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`. So does
 /// one with the plural: `tokens`.
-const SECRET_ENDINGS: [&str; 39] = [
+const SECRET_ENDINGS: [&str; 43] = [
     "token",
     "authorization",
     "secret",
     "password",
     "passwd",
     "passphrase",
+    "pwd",
+    "pswd",
+    "userpw",
+    "secretid",
     "apikey",
     "appkey",
     "accesskey",
@@ -64,14 +68,16 @@ const SECRET_ENDINGS: [&str; 39] = [
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 15] = [
+const SECRET_NAMES: [&str; 17] = [
     "key",
     "auth",
     "bearer",
     "sig",
     "sign",
     "pass",
-    "pwd",
+    "pw",
+    "psw",
+    "cred",
     "code",
     "sid",
     "session",

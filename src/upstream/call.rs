@@ -20,7 +20,7 @@ use super::gunzip::{Gunzip, is_gzip};
 use super::head_writer::content_length;
 use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
-use super::redirect::NextCall;
+use super::redirect::{NextCall, Start};
 use super::resilience::Pick;
 use super::session::Session;
 
@@ -185,12 +185,13 @@ async fn follow<'a, S: Source>(
     source: &mut S,
 ) -> Result<Box<Exchange<'a>>, S::Error> {
     let mut requests = 1;
+    let start = Arc::new(Start::of(exchange.origin(), &exchange.head.headers));
     loop {
         let keep_body = options.send_body_on_redirect && exchange.own_body;
-        let Some(next) = exchange.redirect(requests, keep_body)? else {
+        let next = exchange.redirect(requests, keep_body);
+        let Some(next) = next.map_err(|error| start.hide(error))? else {
             return Ok(exchange);
         };
-        let first = exchange.origin();
         exchange.settle().await;
         // This frees its connection slot at the host for the next call.
         drop(exchange);
@@ -206,8 +207,9 @@ async fn follow<'a, S: Source>(
         let framing = framing(&out);
         exchange = hosts
             .open_apart(client, out, framing, Pick::default())
-            .await?;
-        exchange.first = first;
+            .await
+            .map_err(|error| start.hide(error))?;
+        exchange.start = Some(Arc::clone(&start));
         exchange.ask(true, source).await?;
     }
 }

@@ -1,5 +1,7 @@
 //! The call that follows a redirect.
 
+use std::sync::Arc;
+
 use http::header::{
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, HeaderName,
     LOCATION, REFERER, TRANSFER_ENCODING,
@@ -10,7 +12,7 @@ use super::error::{CallError, CallErrorKind};
 use super::host_rules::{HostRules, Redirects};
 use super::hosts::HostSet;
 use super::message::Outgoing;
-use crate::telemetry::mask;
+use crate::telemetry::mask::{self, KnownSecrets};
 
 /// The maximum number of requests in one chain, including the first, as in Go.
 pub(super) const MAX_REQUESTS: u32 = 10;
@@ -24,6 +26,51 @@ pub struct NextCall {
     /// It is not the origin of the call before.
     pub elsewhere: bool,
 }
+
+/// What is known of the call before all redirects.
+pub(super) struct Start {
+    /// The host that was called, as written in the configuration.
+    pub(super) origin: Option<Arc<str>>,
+    secrets: KnownSecrets,
+}
+
+impl Start {
+    pub(super) fn of(origin: Option<Arc<str>>, headers: &HeaderMap) -> Start {
+        let mut secrets = KnownSecrets::default();
+        let is_sent = |(name, value): &(&HeaderName, &HeaderValue)| {
+            value.is_sensitive() || mask::is_secret(name.as_str())
+        };
+        for (_, value) in headers.iter().filter(is_sent) {
+            // A scheme and its credentials, or pairs of a cookie.
+            let parts = value.to_str().unwrap_or_default().split([' ', ';', ',']);
+            for part in parts {
+                let value = part.split_once('=').map_or(part, |(_, value)| value);
+                secrets.add_long(if value.trim_matches('=').is_empty() {
+                    part
+                } else {
+                    value
+                });
+            }
+        }
+        Start { origin, secrets }
+    }
+
+    /// An error of a call that follows. A backend may redirect to a URL with a credential that it got from the client.
+    pub(super) fn hide(&self, mut error: CallError) -> CallError {
+        if let Some(call) = &mut error.call
+            && !self.secrets.may_show(&call.1)
+        {
+            call.1 = HIDDEN.to_owned();
+        }
+        if !self.secrets.may_show(&error.text) {
+            error.text = HIDDEN.into();
+        }
+        error
+    }
+}
+
+/// Stands for what a redirect brought.
+const HIDDEN: &str = "(not shown, because it may contain a credential)";
 
 /// The destination of the redirected call, as far as it matters here.
 #[derive(Debug, Clone, Copy)]

@@ -221,13 +221,14 @@ pub(in crate::compile) fn header_names<'n>(
         .partition(|name| possible(name));
     if let (Some(at), false) = (at, bad.is_empty()) {
         for name in bad {
-            let text = ConfigError::invalid(format!(
-                "{name:?} is not the name of a header: it is ignored"
-            ));
+            let error = ConfigError::header_name(name);
+            let text = ConfigError::invalid(format!("{error}: it is ignored"));
             let parts = name.split([',', ' ']).filter(|part| !part.is_empty());
             let parts: Vec<String> = parts.map(|part| format!("{part:?}")).collect();
+            // After a colon stands the value of a header.
             match parts.len() {
                 0 | 1 => at.warn(text),
+                _ if name.contains(':') => at.warn(text),
                 _ => at.warn_hint(text, format!("[{}]", parts.join(", "))),
             }
         }

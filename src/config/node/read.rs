@@ -293,7 +293,7 @@ impl<'a> Node<'a> {
         let parsed = HeaderName::try_from(name).ok();
         match name {
             "" => self.invalid("the name of the header is missing"),
-            _ if parsed.is_none() => self.invalid(format!("{name:?} is not a header name")),
+            _ if parsed.is_none() => self.config_error(ConfigError::header_name(name)),
             _ => {}
         }
         parsed

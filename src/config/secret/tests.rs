@@ -124,12 +124,32 @@ fn the_credentials_of_urls_are_in_no_message() {
             assert!(!messages.contains("PW"), "{messages}");
         }
     }
+    for (text, want) in [
+        (
+            "open -----BEGIN PRIVATE KEY-----\nPW\n-----END PRIVATE KEY-----\n: no such file",
+            "open [redacted]\n: no such file",
+        ),
+        (
+            "open -----BEGIN PRIVATE KEY-----\nPW: no such file",
+            "open [redacted]",
+        ),
+        (
+            r#"{"keys":[{"kty":"oct","k":"PW"}]}: no such file"#,
+            "[redacted]: no such file",
+        ),
+        (
+            r#""{\"kty\":\"oct\",\"k\":\"PW\"}" is no path"#,
+            r#""[redacted]" is no path"#,
+        ),
+    ] {
+        assert_eq!(masked(text), want);
+    }
     for plain in [
         "http://h/a@b",
         "ada@test.example",
         "\"@x\" and a=b",
         "http://h:80/x?a=1",
     ] {
-        assert_eq!(masked_urls(plain), plain);
+        assert_eq!(masked(plain), plain);
     }
 }

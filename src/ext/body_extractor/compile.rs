@@ -171,7 +171,7 @@ fn source(text: &str, block: &Block<'_>) -> Option<Source> {
 fn header(written: &str, block: &Block<'_>) -> Option<HeaderName> {
     let node = block.get("target")?;
     let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
-        node.invalid(format!("{written:?} is not the name of a header"));
+        node.config_error(ConfigError::header_name(written));
         return None;
     };
     // Many backends do not tell `X_Real_IP` from `X-Real-IP`.

@@ -149,7 +149,7 @@ fn compiled(
 ) -> Vec<Compiled> {
     let mut all = Vec::new();
     for entry in entries(node) {
-        log::debug!("[CEL] Parsing expression: {}", entry.text);
+        log::debug!("[CEL] Parsing expression: {}", language::shown(entry.text));
         let program = match language::compile(entry.text, &variables()) {
             Ok(program) => program,
             Err(flaw) => {

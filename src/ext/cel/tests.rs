@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::{BACKEND, ENDPOINT, demand};
+use super::{BACKEND, ENDPOINT, demand, language};
 use crate::config::{Node, Report, json};
 use crate::ext::EndpointSite;
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -198,6 +198,40 @@ async fn an_expression_may_have_both_moments() {
         step(&["req_method == 'x'"]).response_access(),
         ResponseAccess::Nothing
     );
+}
+
+#[test]
+fn a_syntax_error_shows_no_string() {
+    for (text, start) in [
+        (r#"req_headers["X"][0] == "geheim"#, "Syntax error"),
+        ("req_method == 'geheim", "Syntax error"),
+        (r#""geheim" "geheim""#, "Syntax error"),
+        ("'geheim' 'geheim' 1", "Syntax error"),
+        (r#"req_method = "geheim""#, "Syntax error"),
+    ] {
+        let block = serde_json::json!([{ "check_expr": text }]).to_string();
+        let (config_errors, found) = findings(&block);
+        assert_eq!(config_errors, 1, "{text}: {found}");
+        assert!(found.contains(start), "{text}: {found}");
+        assert!(!found.contains("geheim"), "{text}: {found}");
+    }
+}
+
+#[test]
+fn the_log_shows_no_string_of_an_expression() {
+    for (text, want) in [
+        (
+            r#"req_headers["X"][0] == "geheim" && req_params['Id'] != 'it'"#,
+            r#"req_headers["X"][0] == "***" && req_params['Id'] != '***'"#,
+        ),
+        (
+            r#"a.startsWith("it's") || "open"#,
+            r#"a.startsWith("***") || "***"#,
+        ),
+        ("1 + 2", "1 + 2"),
+    ] {
+        assert_eq!(language::shown(text), want);
+    }
 }
 
 #[test]

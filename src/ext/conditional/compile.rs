@@ -38,7 +38,7 @@ fn by_header(block: &ConditionBlock<'_>, site: &BackendSite<'_>) -> Option<Box<d
     let value = block.block.string("value")?;
     let at = block.block.get("name")?;
     let Ok(header) = HeaderName::try_from(name.as_str()) else {
-        at.invalid(format!("{name:?} is not a header name"));
+        at.config_error(ConfigError::header_name(&name));
         return None;
     };
     let passes = |known: &String| known == "*" || known.eq_ignore_ascii_case(&name);

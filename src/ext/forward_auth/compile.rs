@@ -201,7 +201,7 @@ fn headers(file: &ForwardAuth<'_>, key: &'static str, texts: &[String]) -> Box<[
             }
             Ok(name) if !names.contains(&name) => names.push(name),
             Ok(_) => {}
-            Err(_) => at(file, key).invalid(format!("{text:?} is not a header name")),
+            Err(_) => at(file, key).config_error(ConfigError::header_name(text)),
         }
     }
     names.into()

@@ -67,7 +67,7 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
             }
             Ok(name) => left_out.push(name),
             Err(_) => {
-                at.invalid(format!("{name:?} is not a header name"));
+                at.config_error(ConfigError::header_name(name));
                 return None;
             }
         }

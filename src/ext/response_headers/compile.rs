@@ -110,7 +110,7 @@ fn value(text: &str, node: &Node<'_>) -> Option<HeaderValue> {
 
 fn name(text: &str, node: &Node<'_>) -> Option<Name> {
     let Some(name) = Name::parse(text) else {
-        node.invalid(format!("{text:?} is not the name of a header"));
+        node.config_error(ConfigError::header_name(text));
         return None;
     };
     if OURS.contains(&name.name.as_str()) {

@@ -136,7 +136,7 @@ pub(super) fn read(block: &Block<'_>) -> Option<Sticky> {
             if name.is_none() {
                 block
                     .get("header")?
-                    .invalid(format!("{header:?} is not the name of a header"));
+                    .config_error(ConfigError::header_name(header));
             }
             Place::Header(name?)
         }

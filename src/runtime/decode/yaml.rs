@@ -33,6 +33,8 @@ pub(super) fn decode(body: &[u8]) -> Result<(Value, Charge), String> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
+        // `012` is 10, as for Go and in files of configuration.
+        legacy_octal_numbers: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
@@ -203,6 +205,7 @@ mod tests {
                 "- 1.5\n- yes\n- 9007199254740993\n- .inf\n",
                 r#"[1.5,"yes",9007199254740993,null]"#,
             ),
+            ("- 012\n- 0o12\n- -07\n- 0x1f\n", "[10,10,-7,31]"),
             ("1: a\n", r#"{"1":"a"}"#),
             ("a: &x {b: 1}\nc: *x\n", r#"{"a":{"b":1},"c":{"b":1}}"#),
             (r#"{"a": "json"}"#, r#"{"a":"json"}"#),

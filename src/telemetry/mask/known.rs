@@ -58,6 +58,11 @@ impl KnownSecrets {
         (is_plain(text) && !self.is_in(text)).then(|| masked_text_of_server(text))
     }
 
+    /// Whether a text may be shown whole: it has no part of a secret, also not in another notation. True if there are none.
+    pub(crate) fn may_show(&self, text: &str) -> bool {
+        self.values.is_empty() || (is_plain(text) && !self.is_in(text))
+    }
+
     /// The same on one line, or a note that says why it is missing.
     pub(crate) fn shown_or_note(&self, text: &str) -> String {
         match self.shown(text) {

@@ -173,10 +173,13 @@ fn plurals_and_rare_names_are_masked() {
         "cookie",
         "cookies",
         "sign",
+        "pw",
+        "user_pwd",
+        "secret_id",
     ] {
         assert_eq!(masked_query(&format!("{name}=x")), format!("{name}=***"));
     }
-    for name in ["design", "address", "keys", "assigns"] {
+    for name in ["design", "address", "keys", "assigns", "sacred"] {
         assert_eq!(masked_query(&format!("{name}=x")), format!("{name}=x"));
     }
 }

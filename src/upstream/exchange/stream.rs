@@ -21,7 +21,7 @@ use crate::upstream::host::{Host, Peers, Place};
 use crate::upstream::host_rules::HostRules;
 use crate::upstream::hosts::{HostList, HostSet};
 use crate::upstream::message::Outgoing;
-use crate::upstream::redirect::{self, Body, NextCall};
+use crate::upstream::redirect::{self, Body, NextCall, Start};
 use crate::upstream::resilience::Pick;
 use crate::upstream::session::Session;
 
@@ -64,8 +64,8 @@ pub struct Exchange<'a> {
     pub(super) asked: Option<Instant>,
     /// The client's body passes through, and the upstream still reads it.
     pub(in crate::upstream) uploading: bool,
-    /// The host that was called first, where redirects led to another one.
-    pub(in crate::upstream) first: Option<Arc<str>>,
+    /// The call before the redirects, where they led to this one.
+    pub(in crate::upstream) start: Option<Arc<Start>>,
     pub(super) kept: Kept,
     /// The body on an HTTP/2 connection, once its first piece was written.
     pub(super) upload: Option<Box<Upload>>,
@@ -187,7 +187,7 @@ impl HostSet {
             header_deadline: None,
             asked: None,
             uploading: false,
-            first: None,
+            start: None,
             kept: Kept::default(),
             upload: None,
             rejected: 0,
@@ -220,8 +220,10 @@ impl Exchange<'_> {
     /// The host that was called first, as written in the configuration: messages name the call that was requested, not
     /// the target of a redirect.
     pub fn origin(&self) -> Option<Arc<str>> {
-        let called = || self.hosts.get(self.host).map(|host| Arc::clone(&host.url));
-        self.first.clone().or_else(called)
+        match &self.start {
+            Some(start) => start.origin.clone(),
+            None => self.host().map(|host| Arc::clone(&host.url)),
+        }
     }
 
     /// Sends a piece of the request body. `end` marks the last one.
@@ -481,7 +483,10 @@ impl Exchange<'_> {
     /// Prepends method and URL of this call to an error.
     pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
         let host = self.host().map_or("", |host| &host.url);
-        error.of(&self.head.method, (host, &self.head.target))
+        let error = error.of(&self.head.method, (host, &self.head.target));
+        self.start
+            .iter()
+            .fold(error, |error, start| start.hide(error))
     }
 
     pub(super) fn host(&self) -> Option<&Host> {

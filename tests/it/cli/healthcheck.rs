@@ -19,7 +19,10 @@ fn healthcheck_says_whether_a_gateway_is_well() {
     let (code, _, err) = health(gateway.port(), "/nowhere");
     assert_eq!(code, 1);
     assert!(err.contains("404"), "{err}");
-    assert_eq!(health(ports::free(), "/__health").0, 1);
+    let (code, out, err) = health(ports::free(), "/__health?api_key=geheim");
+    assert_eq!(code, 1);
+    assert!(err.contains("api_key=***"), "{err}");
+    assert!(!format!("{out}{err}").contains("geheim"));
 }
 
 /// The healthcheck of the file of a gateway, which tests start on another port.

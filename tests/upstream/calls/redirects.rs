@@ -54,6 +54,47 @@ async fn a_loop_of_redirects_ends_after_ten_requests() {
 }
 
 #[tokio::test]
+async fn an_error_after_a_redirect_shows_no_credential_of_the_call() {
+    let dead = dead_port().await;
+    let to = dead;
+    let stub = Stub::start(move |seen| {
+        let place = seen.path().trim_start_matches('/');
+        let place = place.replace("TOKEN", "opaque-0123456789");
+        Reply::Keep(response(
+            302,
+            &format!("Location: http://{to}/{place}\r\n"),
+            "",
+        ))
+    })
+    .await;
+    let hosts = stub.hosts();
+    let fields = [
+        ("authorization", "Bearer opaque-0123456789"),
+        ("cookie", "lang=de; sid=cookie-9876543210=="),
+    ];
+    for (place, is_shown) in [
+        ("plain", true),
+        ("a/TOKEN/b", false),
+        ("a?x=TOKEN", false),
+        ("a?x=opaque%2D0123456789", false),
+        ("cookie-9876543210", false),
+    ] {
+        let out = call(Method::GET, &format!("/{place}"), &fields, "");
+        let error = hosts.call(out, &OPTIONS).await.unwrap_err().to_string();
+        assert!(error.contains("connection refused"), "{error}");
+        assert_eq!(
+            error.contains(&format!("http://{dead}/{place}")),
+            is_shown,
+            "{error}"
+        );
+        assert!(
+            !error.contains("0123456789") && !error.contains("9876543210"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_body_is_sent_again_only_when_the_file_says_so() {
     let stub = Stub::start(|seen| {
         Reply::Keep(match seen.path() {

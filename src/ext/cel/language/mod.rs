@@ -33,6 +33,7 @@ mod value;
 
 pub(crate) use check::{Dialect, Flaw, Places, Variable};
 pub(crate) use eval::{Budget, Facts, Failed};
+pub(crate) use syntax::shown;
 pub(crate) use time::rfc3339;
 pub(crate) use tree::{Path, Program};
 pub(crate) use types::Type;

@@ -82,12 +82,30 @@ fn read(text: &str) -> Result<Node, Flaw> {
                     at: usize::try_from(first.pos.1)
                         .ok()
                         .filter(|_| first.pos.0 == 1),
-                    text: first.msg.clone(),
+                    text: without_strings(&first.msg),
                     hint: slip(text).map(str::to_owned),
                 },
                 None => Flaw::new("Syntax error"),
             })?;
     Reader { source }.node(expr, 0)
+}
+
+/// A message of the parser without the strings that it quotes: they may be credentials.
+fn without_strings(message: &str) -> String {
+    let start = ["'\"", "''"].iter().filter_map(|open| message.find(open));
+    let Some((before, rest)) = start
+        .min()
+        .and_then(|start| message.split_at_checked(start))
+    else {
+        return message.to_owned();
+    };
+    let end = ["\"'", "''"].iter().filter_map(|close| rest.rfind(close));
+    // A string that does not end has no such end either.
+    let after = end
+        .max()
+        .filter(|end| *end > 1)
+        .and_then(|end| rest.get(end + 2..));
+    format!("{before}a string{}", after.unwrap_or_default())
 }
 
 /// The correct form of operators that other languages have.
@@ -120,6 +138,32 @@ fn slip(text: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The expression for the log. Its strings may be credentials, except for names in brackets: `headers["X"] == "***"`.
+pub(crate) fn shown(text: &str) -> String {
+    let mut open = None;
+    let mut is_name = false;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match open {
+            Some(quote) if c == quote => open = None,
+            Some(_) if is_name => {}
+            Some(_) => continue,
+            None if matches!(c, '\'' | '"') => {
+                open = Some(c);
+                is_name = out.ends_with('[');
+                out.push(c);
+                if !is_name {
+                    out.push_str("***");
+                }
+                continue;
+            }
+            None => {}
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// The expression with its strings left empty.

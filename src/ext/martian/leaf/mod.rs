@@ -71,7 +71,7 @@ pub(super) fn field(block: &Block<'_>, key: &'static str) -> Option<Header> {
 fn named(node: &Node<'_>, text: &str) -> Option<Header> {
     let name = HeaderName::from_bytes(text.as_bytes());
     if name.is_err() {
-        node.invalid(format!("{} is not the name of a header", node.shown()));
+        node.config_error(ConfigError::header_name(text));
     }
     name.ok().map(Header::new)
 }
