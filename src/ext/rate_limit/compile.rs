@@ -35,13 +35,14 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// `as_krakend`: the default of `client_capacity` is KrakenD's.
+    /// `as_krakend`: the default of `client_capacity` is KrakenD's, unless the limit is shared. A shared bucket is never above
+    /// its capacity, so one of a single token gives fewer tokens than its rate as soon as queries arrive in bursts.
     pub(super) fn read(node: &Node<'_>, block: &LimitBlock<'_>, as_krakend: bool) -> Rates {
         let every = every(node, block.every);
         let all = rate(node, block.max_rate, every);
         let client = rate(node, block.client_max_rate, every);
         let client_rate = |rate| {
-            if as_krakend {
+            if as_krakend && !block.redis {
                 client_rate(node, block, all, rate)
             } else {
                 Rate::new(rate, capacity(block.client_capacity, rate, rate))

@@ -83,7 +83,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "client_capacity",
         Kind::Integer,
         "",
-        "How many requests of one client may arrive at once. The default is KrakenD's: `client_max_rate` per second if `max_rate` is at least one per second, otherwise 1. As in KrakenD, after a pause up to twice as many and one more may pass.",
+        "How many requests of one client may arrive at once. The default is KrakenD's: `client_max_rate` per second if `max_rate` is at least one per second, otherwise 1. With `redis` it is `client_max_rate` per second, at least 1. As in KrakenD, after a pause up to twice as many and one more may pass.",
     ).guarding().also(&["client_burst"]),
     EVERY,
     key(
