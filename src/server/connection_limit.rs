@@ -6,7 +6,8 @@
 //! requests. If every connection is handling a request, new ones wait in the system's queue until one has ended.
 //!
 //! The longer clients have been waiting for places without a break, the shorter a connection must be silent before it is
-//! closed: after a second, [`MIN_BETWEEN`] is enough. So a queue of any length behind quiet clients moves on.
+//! closed: after a second, [`ROUND_TRIP`] is enough. So a queue of any length behind quiet clients moves on. A client that
+//! is about to send is not closed for another one, unless that one has waited for long: then [`MIN_BETWEEN`] is enough.
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -17,31 +18,32 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::telemetry::calm::Calm;
 use crate::upstream::budget::{self, Memory};
 
 /// How long to wait for a place before checking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
-/// others.
-const GRACE: u64 = 100;
-/// The same while there is no other connection to close. Clients that are accepted together must not be closed for each
-/// other before their requests are read.
-const GRACE_NEW: u64 = 20;
-/// How many milliseconds a client that has sent a request before may be silent: closing its connection costs it a
-/// retry. Before this time its connection is not closed for others: it counts as handling a request.
-const GRACE_BETWEEN: u64 = 1000;
-/// When clients have been waiting for places for this many milliseconds, connections are closed after the shortest
-/// silence. Waits with less than this time between them count as one.
+/// How many milliseconds a client may be silent before its first request, also within a TLS handshake, or between two
+/// requests. Before this time its connection is not closed for others: it counts as handling a request.
+const GRACE: u64 = 1000;
+/// The same for clients of the listeners for operators.
+const GRACE_NEAR: u64 = 100;
+/// The same while clients have been waiting for places for long: more than most networks need for a packet and its response.
+const ROUND_TRIP: u64 = 250;
+/// When clients have been waiting for places for this many milliseconds, [`ROUND_TRIP`] is enough, and if one client has been
+/// waiting for so long, [`MIN_BETWEEN`]. Waits with less than this time between them count as one.
 const PRESSURE: u64 = 1000;
-/// The shortest silence between two requests after which a connection is closed for others, in milliseconds.
+/// The shortest silence before or between requests after which a connection is closed for others, in milliseconds.
 const MIN_BETWEEN: u64 = 20;
 /// The shortest silence within a request after which a connection is closed for others, in milliseconds.
 const MIN_WITHIN: u64 = 100;
 /// Waits within a request that may be longer than this are not shortened: they may be waits for a backend.
 const MAX_SHORTENED: Duration = Duration::from_secs(2);
-/// The share of waiting connections that is closed at a time: one in this many. So the search does not run for each new
-/// connection.
-const SHARE: usize = 16;
+/// The share of waiting connections that is closed at a time: one in this many. So the search among many connections does not
+/// run for each new one.
+const SHARE: usize = 1024;
+/// How many milliseconds a connection may take to close before another one is closed as well.
+const CLOSING: u64 = 100;
 
 /// The number of places that can be taken even if memory is short.
 const FEW: usize = 64;
@@ -50,6 +52,8 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
     places: usize,
+    /// How many milliseconds a client may be silent while no other one has waited for long.
+    grace: u64,
     taken: AtomicUsize,
     freed: Notify,
     began: Instant,
@@ -59,6 +63,27 @@ pub(super) struct ConnectionLimit {
     weight: u64,
     /// When clients began to wait for places, and when one last did, in milliseconds since the limit was created.
     waits: [AtomicU64; 2],
+    /// The same for the client that waits now. 0 if none does.
+    next_waits_since: AtomicU64,
+    calm: Calm,
+}
+
+/// How long others have been waiting for a place, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Waited {
+    /// All of them, without a break.
+    all: u64,
+    /// The next one.
+    next: u64,
+}
+
+impl Waited {
+    /// The shortest silence before or between requests after which a connection is closed for others, if it is `whole` while
+    /// nobody has waited, in milliseconds.
+    fn grace(self, whole: u64) -> u64 {
+        let grace = shortened(whole, self.all, ROUND_TRIP);
+        shortened(grace, self.next, MIN_BETWEEN)
+    }
 }
 
 /// The state of one connection.
@@ -75,13 +100,15 @@ pub(super) struct ConnectionState {
     sent_head: AtomicBool,
     /// Another client needs the place. Never reset.
     must_close: AtomicBool,
+    /// When that was found, in milliseconds since the limit was created, plus one.
+    asked: AtomicU64,
     close: Notify,
 }
 
 impl ConnectionState {
-    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled. `waited` is
-    /// how many milliseconds others have been waiting.
-    fn rank(&self, now: u64, waited: u64) -> Option<(u8, u64)> {
+    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled.
+    /// `grace` is for silence before and between requests, `waited` is how long others have been waiting for places.
+    fn rank(&self, now: u64, grace: u64, waited: u64) -> Option<(u8, u64)> {
         let since = self.waiting_since.load(Ordering::Relaxed);
         if since == 0 || self.must_close.load(Ordering::Relaxed) {
             return None;
@@ -96,22 +123,18 @@ impl ConnectionState {
             };
             return (silent >= timeout).then_some((2, since));
         }
-        let class = if self.sent_head.load(Ordering::Relaxed) {
-            if silent < shortened(GRACE_BETWEEN, waited, MIN_BETWEEN) {
-                return None;
-            }
-            1
-        } else if silent >= GRACE {
-            0
-        } else if silent >= GRACE_NEW {
-            3
-        } else {
-            return None;
-        };
-        Some((class, since))
+        let class = u8::from(self.sent_head.load(Ordering::Relaxed));
+        (silent >= grace).then_some((class, since))
     }
 
-    fn ask_to_close(&self) {
+    /// Whether the connection was asked to close a moment ago, so its place is about to be free.
+    fn is_closing(&self, now: u64) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        asked != 0 && now.saturating_sub(asked) < CLOSING
+    }
+
+    fn ask_to_close(&self, now: u64) {
+        self.asked.store(now, Ordering::Relaxed);
         self.must_close.store(true, Ordering::SeqCst);
         self.close.notify_waiters();
     }
@@ -194,15 +217,27 @@ pub(super) struct ConnectionSlot {
 impl ConnectionLimit {
     /// Creates a limit of this many connections. If `others`, another limit, is lower, no connection is asked to
     /// close.
+    #[cfg(test)]
     pub(super) fn new(places: usize, others: usize) -> Arc<ConnectionLimit> {
         ConnectionLimit::weighing(0, places, others)
+    }
+
+    /// Creates a limit for a listener whose clients are near: they may be silent for [`GRACE_NEAR`] only.
+    pub(super) fn near(places: usize) -> Arc<ConnectionLimit> {
+        Arc::new(ConnectionLimit::with(places, 0, GRACE_NEAR))
     }
 
     /// Creates a limit where each connection may need this much memory, in bytes. While the memory of the process is
     /// short, only [`FEW`] places can be taken.
     pub(super) fn weighing(weight: u64, places: usize, others: usize) -> Arc<ConnectionLimit> {
-        Arc::new(ConnectionLimit {
-            places: if places > others { usize::MAX } else { places },
+        let places = if places > others { usize::MAX } else { places };
+        Arc::new(ConnectionLimit::with(places, weight, GRACE))
+    }
+
+    fn with(places: usize, weight: u64, grace: u64) -> ConnectionLimit {
+        ConnectionLimit {
+            places,
+            grace,
             taken: AtomicUsize::new(0),
             freed: Notify::new(),
             began: Instant::now(),
@@ -210,7 +245,9 @@ impl ConnectionLimit {
             next: AtomicU64::new(0),
             weight,
             waits: Default::default(),
-        })
+            next_waits_since: AtomicU64::new(0),
+            calm: Calm::default(),
+        }
     }
 
     /// Waits for a place. Cancelling the wait takes none.
@@ -219,7 +256,16 @@ impl ConnectionLimit {
             // Created before the check, so that a place that is freed in between is not missed.
             let freed = self.freed.notified();
             if let Some(place) = self.try_place() {
+                self.next_waits_since.store(0, Ordering::Relaxed);
                 return place;
+            }
+            if self.weight > 0 {
+                self.calm.warn(|| {
+                    let places = self.places;
+                    format!(
+                        "[SERVICE: Gateway] clients wait: the limit of file descriptors or of memory allows at most {places} client connections at a time; silent ones are closed for others"
+                    )
+                });
             }
             self.make_room();
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
@@ -256,10 +302,14 @@ impl ConnectionLimit {
     pub(super) fn make_room(&self) {
         let now = self.now();
         let waited = self.waited(now);
+        let grace = waited.grace(self.grace);
         let connections = self.connections();
+        if connections.values().any(|state| state.is_closing(now)) {
+            return;
+        }
         let mut waiting: Vec<((u8, u64), &Arc<ConnectionState>)> = connections
             .values()
-            .filter_map(|state| Some((state.rank(now, waited)?, state)))
+            .filter_map(|state| Some((state.rank(now, grace, waited.all)?, state)))
             .collect();
         if waiting.is_empty() {
             return;
@@ -267,18 +317,24 @@ impl ConnectionLimit {
         let count = (waiting.len() / SHARE).max(1);
         waiting.select_nth_unstable_by_key(count - 1, |(rank, _)| *rank);
         for (_, state) in waiting.iter().take(count) {
-            state.ask_to_close();
+            state.ask_to_close(now);
         }
     }
 
-    /// How long clients have been waiting for places without a break, if one waits now.
-    fn waited(&self, now: u64) -> u64 {
+    /// How long clients have been waiting for places, if one waits now.
+    fn waited(&self, now: u64) -> Waited {
         let [began, last] = &self.waits;
         let last = last.swap(now, Ordering::Relaxed);
         if last == 0 || now.saturating_sub(last) > PRESSURE {
             began.store(now, Ordering::Relaxed);
         }
-        now.saturating_sub(began.load(Ordering::Relaxed))
+        let (new, old) = (Ordering::Relaxed, Ordering::Relaxed);
+        let since = &self.next_waits_since;
+        let next = since.compare_exchange(0, now, new, old);
+        Waited {
+            all: now.saturating_sub(began.load(Ordering::Relaxed)),
+            next: now.saturating_sub(next.err().unwrap_or(now)),
+        }
     }
 
     /// Milliseconds since the limit was created, plus one.

@@ -85,6 +85,12 @@ impl Front {
         }
     }
 
+    fn ended(&self, place: &ConnectionSlot) {
+        if place.must_close() {
+            self.shared.metrics.connection_reclaimed();
+        }
+    }
+
     /// Serves a connection. Returns it if it goes on with HTTP/2.
     async fn connection(
         &self,
@@ -306,9 +312,13 @@ impl App for Front {
             place,
             closing,
         } = accepted;
-        let conn = self.connection(stream, &place, &closing).await?;
+        let Some(conn) = self.connection(stream, &place, &closing).await else {
+            self.ended(&place);
+            return None;
+        };
         Some(async move {
             self.http2(conn, &closing).await;
+            self.ended(&place);
             drop(place);
         })
     }

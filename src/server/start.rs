@@ -382,7 +382,7 @@ fn admin_listener(
     spare: &Arc<Spare>,
 ) -> AcceptLoop<AdminServer> {
     let app = Arc::new(app);
-    let connection_limit = ConnectionLimit::new(admin::MAX_CONNECTIONS, usize::MAX);
+    let connection_limit = ConnectionLimit::near(admin::MAX_CONNECTIONS);
     AcceptLoop::new("side", socket, app, connection_limit, accept_loops)
         .with_spare(Arc::clone(spare))
 }

@@ -52,6 +52,7 @@ pub(crate) struct Metrics {
     connections: IntCounter,
     connections_open: IntGauge,
     connections_rejected: IntCounter,
+    connections_reclaimed: IntCounter,
     handshake_failures: IntCounter,
     bad_requests: IntCounterVec,
     jwt_rejected: IntCounterVec,
@@ -195,6 +196,10 @@ impl Metrics {
                 "portcullis_connections_refused_total",
                 "Client connections closed at once: too many.",
             ),
+            connections_reclaimed: registration.int_counter(
+                "portcullis_connections_reclaimed_total",
+                "Silent client connections closed for clients that waited for a place.",
+            ),
             handshake_failures: registration.int_counter(
                 "portcullis_tls_handshake_failures_total",
                 "TLS handshakes with clients that failed.",
@@ -321,6 +326,10 @@ impl Metrics {
 
     pub(crate) fn connection_rejected(&self) {
         self.connections_rejected.inc();
+    }
+
+    pub(crate) fn connection_reclaimed(&self) {
+        self.connections_reclaimed.inc();
     }
 
     pub(crate) fn tls_handshake_failed(&self) {

@@ -25,7 +25,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/http-cache",
     aliases: &["github.com/devopsfaith/krakend-httpcache"],
     guard: false,
-    doc: "Keeps responses of a backend in memory as long as its `Cache-Control` allows.",
+    doc: "Keeps responses of a backend in memory as long as its `Cache-Control` allows. As in KrakenD, a response without `Date` has no known age: it is never fresh.",
     keys: config::KEYS,
     compile: compile::backend,
 };

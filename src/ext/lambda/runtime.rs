@@ -215,12 +215,14 @@ impl Lambda {
             #[serde(rename = "errorType")]
             kind: Option<String>,
         }
-        let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
         let said = serde_json::from_slice::<Said>(body).ok();
         let said = said.and_then(|said| said.kind).unwrap_or_default();
-        let said: String = said.chars().take(128).collect();
-        let text = format!("aws lambda: the function has failed: {kind} {said}");
-        log::error!("[BACKEND: {}][Lambda] {}", self.pattern, printable(&text));
+        let kind = type_name(kind.to_str().unwrap_or_default());
+        let said = type_name(&said);
+        log::error!(
+            "[BACKEND: {}][Lambda] aws lambda: the function has failed: {kind} {said}",
+            self.pattern
+        );
         Failure::new(Kind::Status, "aws lambda: the function has failed")
     }
 }
@@ -245,8 +247,19 @@ fn ended(outcome: &Result<SideResponse, AwsError>) -> Ended {
 fn error_type(response: &SideResponse) -> String {
     let value = response.headers.get("x-amzn-errortype");
     let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let name = value.split(':').next().unwrap_or_default();
-    name.chars().take(128).collect()
+    type_name(value.split(':').next().unwrap_or_default()).to_owned()
+}
+
+/// The name of an error's type, as programming languages write it. Any other text is not shown: it may quote a credential.
+fn type_name(text: &str) -> &str {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._:$".contains(&byte);
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let is_name = text.len() <= 128 && digits <= 4 && text.bytes().all(is_part);
+    if is_name {
+        text
+    } else {
+        "(not the name of a type)"
+    }
 }
 
 /// A text with a line feed at its end.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::downstream::Downstream;
+use super::downstream::{Downstream, watched};
 use super::response_cache::Filling;
 use super::time_limit::TimeLimit;
 use super::trailers::Announced;
@@ -228,8 +228,14 @@ impl<D: Downstream, A: OpenResponse> Copy<'_, D, A> {
     /// The trailers that may be forwarded. They are part of the response: an upstream that never sends them counts as
     /// silent.
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, Failure> {
-        let trailers = within(self.silence.idle, self.response.trailers()).await;
-        let trailers = trailers.ok_or_else(silent)?.map_err(ended_early)?;
+        let idle = self.silence.idle;
+        let response = &mut self.response;
+        let waiting = pin!(async {
+            let trailers = within(idle, response.trailers()).await;
+            trailers.ok_or_else(silent)?.map_err(ended_early)
+        });
+        // This also sends what was written before.
+        let trailers = watched(self.client, waiting).await?;
         Ok(trailers.and_then(|trailers| self.announced.pass(trailers)))
     }
 }

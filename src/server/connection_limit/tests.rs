@@ -39,6 +39,8 @@ async fn a_client_that_never_sent_anything_is_closed_before_one_that_did() {
     tokio::time::sleep(Duration::from_millis(GRACE + 5)).await;
     limit.make_room();
     assert!(is_needed(&silent).await && !is_needed(&asked).await);
+    limit.make_room();
+    assert!(!is_needed(&asked).await, "a place is about to be free");
     // Even if its request arrives now, its response must be the last one.
     silent.sent_head();
     assert!(silent.must_close() && !asked.must_close());
@@ -54,7 +56,7 @@ async fn what_has_arrived_is_read_before_a_connection_is_closed() {
     client.write_all(b"GET").await.unwrap();
     let limit = ConnectionLimit::new(1, 100);
     let place = limit.place().await;
-    place.state.as_ref().unwrap().1.ask_to_close();
+    place.state.as_ref().unwrap().1.ask_to_close(1);
     let mut byte = [0];
     let is_read = tokio::select! {
         biased;
@@ -103,8 +105,15 @@ async fn a_long_queue_behind_quiet_clients_moves_on() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     // The first clients keep their connections for a while: they may be about to send the next request.
     assert!(took > Duration::from_millis(400), "{took:?}");
-    for (waited, least) in [(0, 1000), (500, 500), (1000, 20), (9999, 20)] {
-        assert_eq!(shortened(GRACE_BETWEEN, waited, MIN_BETWEEN), least);
+    for (all, next, least) in [
+        (0, 0, 1000),
+        (500, 0, 500),
+        (1000, 0, 250),
+        (9999, 100, 225),
+        (9999, 999, 20),
+        (500, 500, 250),
+    ] {
+        assert_eq!(Waited { all, next }.grace(GRACE), least);
     }
 }
 

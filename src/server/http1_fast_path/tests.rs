@@ -1,11 +1,11 @@
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use pingora_core::protocols::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::server::conn::Body;
 use crate::server::head::HeadReader;
+use crate::server::socket;
 
 fn facts(head: &str) -> HeadFacts {
     let mut reader = HeadReader::new(65_536, 1000);
@@ -87,8 +87,8 @@ async fn request(text: &str) -> (Box<Session>, Wire, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let stream = pingora_core::protocols::l4::stream::Stream::from(accepted.unwrap().0);
-    let mut conn = Box::new(Conn::plain(Box::new(stream) as Stream));
+    let stream = socket::stream(accepted.unwrap().0, address);
+    let mut conn = Box::new(Conn::plain(stream));
     conn.ahead().extend_from_slice(text.as_bytes());
     let bytes = conn.begin_request(text.len(), Body::Length(0)).unwrap();
     let wire = Wire::new(&conn, None);
@@ -146,6 +146,11 @@ async fn a_response_in_chunks_ends_with_an_empty_one() {
     respond(&mut session, TRANSFER_ENCODING, "chunked").await;
     wire.put(b"0123456789abcdef", false).await.unwrap();
     wire.put(b"", false).await.unwrap();
+    // The end may follow at once, and is then part of the same write.
+    let wait = Duration::from_millis(20);
+    let waits = tokio::time::timeout(wait, client.readable()).await;
+    assert!(waits.is_err(), "it is sent before the gateway waits");
+    assert!(tokio::time::timeout(wait, wire.closed()).await.is_err());
     let text = read(&mut client, "\r\n\r\n10\r\n0123456789abcdef\r\n").await;
     assert!(text.contains("Transfer-Encoding: chunked\r\n"), "{text}");
     assert!(end(session));

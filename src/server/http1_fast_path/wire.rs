@@ -28,6 +28,8 @@ pub(super) enum Rest {
     Chunks,
     /// Bytes up to the end of the connection.
     UntilClose,
+    /// The same after the protocol was switched: each piece is sent at once.
+    Tunnel,
     Nothing,
 }
 
@@ -132,7 +134,7 @@ impl Wire {
     pub(super) fn begin_tunnel(&self, conn: Box<Conn>, received: u64) {
         *self.line() = Line {
             conn: Some(conn),
-            rest: Rest::UntilClose,
+            rest: Rest::Tunnel,
             body_bytes: 0,
             received,
             flows: false,
@@ -178,8 +180,8 @@ impl Wire {
 
     /// Writes the head of the response, after which `rest` comes.
     pub(super) async fn write_head(&self, head: &[u8], rest: Rest) -> Result<()> {
-        // A body of known length follows at once. Everything else may wait for the upstream.
-        let flush = !matches!(rest, Rest::Length(1..));
+        // Pieces of the body may follow at once. Otherwise the wait for the client sends the head.
+        let flush = !matches!(rest, Rest::Length(1..) | Rest::Chunks | Rest::UntilClose);
         self.write_data(head, flush).await?;
         self.line().rest = rest;
         Ok(())
@@ -201,11 +203,11 @@ impl Wire {
             Rest::Chunks => {
                 let size = format!("{:X}\r\n", piece.len());
                 let chunk = size.as_bytes().chain(piece).chain(&b"\r\n"[..]);
-                self.write_data(chunk, true).await?;
+                self.write_data(chunk, false).await?;
                 self.wrote(piece.len(), rest);
             }
-            Rest::UntilClose => {
-                self.write_data(piece, true).await?;
+            Rest::UntilClose | Rest::Tunnel => {
+                self.write_data(piece, rest == Rest::Tunnel).await?;
                 self.wrote(piece.len(), rest);
             }
         }
@@ -236,7 +238,7 @@ impl Wire {
                 "the response is shorter than announced",
             ),
             Rest::Chunks => self.write_data(&b"0\r\n\r\n"[..], true).await,
-            Rest::UntilClose => self.write_data(&b""[..], true).await,
+            Rest::UntilClose | Rest::Tunnel => self.write_data(&b""[..], true).await,
             Rest::Length(0) | Rest::Head | Rest::Nothing => Ok(()),
         }
     }
@@ -279,7 +281,7 @@ impl Wire {
 
     /// Ends the request. Returns the connection if another request may follow (`keeps`).
     pub(in crate::server) async fn finish(&self, keeps: bool) -> Option<Box<Conn>> {
-        let is_delimited = self.line().rest != Rest::UntilClose;
+        let is_delimited = !matches!(self.line().rest, Rest::UntilClose | Rest::Tunnel);
         let ended = self.end().await;
         let mut conn = self.line().conn.take()?;
         if ended.is_ok() && keeps && is_delimited {
