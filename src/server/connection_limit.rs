@@ -39,11 +39,15 @@ const MIN_BETWEEN: u64 = 20;
 const MIN_WITHIN: u64 = 100;
 /// Waits within a request that may be longer than this are not shortened: they may be waits for a backend.
 const MAX_SHORTENED: Duration = Duration::from_secs(2);
-/// The share of waiting connections that is closed at a time: one in this many. So the search among many connections does not
+/// The share of silent connections that is closed at a time: one in this many. So the search among many connections does not
 /// run for each new one.
 const SHARE: usize = 1024;
-/// How many milliseconds a connection may take to close before another one is closed as well.
+/// The same for connections within a request, whose end takes longer.
+const SHARE_WITHIN: usize = 16;
+/// How many milliseconds a silent connection may take to close before another one is closed as well.
 const CLOSING: u64 = 100;
+/// The class of connections within a request.
+const WITHIN: u8 = 2;
 
 /// The number of places that can be taken even if memory is short.
 const FEW: usize = 64;
@@ -121,16 +125,17 @@ impl ConnectionState {
             } else {
                 shortened(timeout, waited, MIN_WITHIN)
             };
-            return (silent >= timeout).then_some((2, since));
+            return (silent >= timeout).then_some((WITHIN, since));
         }
         let class = u8::from(self.sent_head.load(Ordering::Relaxed));
         (silent >= grace).then_some((class, since))
     }
 
-    /// Whether the connection was asked to close a moment ago, so its place is about to be free.
+    /// Whether the connection was silent and asked to close a moment ago, so its place is about to be free.
     fn is_closing(&self, now: u64) -> bool {
         let asked = self.asked.load(Ordering::Relaxed);
-        asked != 0 && now.saturating_sub(asked) < CLOSING
+        let is_silent = self.timeout.load(Ordering::Relaxed) == 0;
+        is_silent && asked != 0 && now.saturating_sub(asked) < CLOSING
     }
 
     fn ask_to_close(&self, now: u64) {
@@ -314,7 +319,9 @@ impl ConnectionLimit {
         if waiting.is_empty() {
             return;
         }
-        let count = (waiting.len() / SHARE).max(1);
+        let is_within = waiting.iter().all(|((class, _), _)| *class == WITHIN);
+        let share = if is_within { SHARE_WITHIN } else { SHARE };
+        let count = (waiting.len() / share).max(1);
         waiting.select_nth_unstable_by_key(count - 1, |(rank, _)| *rank);
         for (_, state) in waiting.iter().take(count) {
             state.ask_to_close(now);
