@@ -251,7 +251,7 @@ fn error_type(response: &SideResponse) -> String {
 }
 
 /// The name of an error's type, as programming languages write it. Any other text is not shown: it may quote a credential.
-fn type_name(text: &str) -> &str {
+pub(super) fn type_name(text: &str) -> &str {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._:$".contains(&byte);
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let is_name = text.len() <= 128 && digits <= 4 && text.bytes().all(is_part);

@@ -1,5 +1,5 @@
 use super::BACKEND;
-use super::runtime::is_name;
+use super::runtime::{is_name, type_name};
 use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;
 
@@ -73,5 +73,27 @@ fn names_of_functions_have_the_alphabet_of_aws() {
     let long = "a".repeat(171);
     for name in ["", "a/b", "a b", "a%2f", "../x", "ä", &long] {
         assert!(!is_name(name), "{name}");
+    }
+}
+
+#[test]
+fn only_names_of_types_are_shown() {
+    for name in [
+        "Unhandled",
+        "KeyError",
+        "java.lang.Error",
+        "Runtime.ExitError",
+        "Sandbox.Timedout",
+        "",
+    ] {
+        assert_eq!(type_name(name), name);
+    }
+    for text in [
+        "key geheim",
+        "eyJhbGciOiJSUzI1NiJ9.e30.x-1",
+        "IQoJb3JpZ2luX2VjE9f8A7b6",
+        "a\nb",
+    ] {
+        assert!(!type_name(text).contains(text), "{text}");
     }
 }

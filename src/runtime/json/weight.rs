@@ -4,8 +4,11 @@
 //! a small body could take all memory, although the body itself is charged. The estimate is an upper bound: it counts
 //! the characters that start objects, lists and elements.
 
+use once_cell::sync::Lazy;
+
 use super::scan::plain_run;
 use super::value::Value;
+use crate::telemetry::calm::Calm;
 use crate::upstream::budget::{Budget, Charge, FREE, Full};
 
 /// A node of a map, for each object. A map of many members has at least six in each node.
@@ -89,7 +92,7 @@ impl Growth {
             return Ok(());
         }
         if self.bytes > MOST {
-            return Err(Full);
+            return Err(too_large());
         }
         self.charge.cover(self.bytes.saturating_add(STEP))
     }
@@ -168,11 +171,22 @@ pub(crate) fn charge_bytes(bytes: usize) -> Result<Charge, Full> {
 
 fn covered(bytes: usize) -> Result<Charge, Full> {
     if bytes > MOST {
-        return Err(Full);
+        return Err(too_large());
     }
     let mut charge = Budget::process().charge();
     charge.cover(bytes)?;
     Ok(charge)
+}
+
+/// A tree would take more than [`MOST`], however much memory is free.
+fn too_large() -> Full {
+    static CALM: Lazy<Calm> = Lazy::new(Calm::default);
+    CALM.warn(|| {
+        "[SERVICE: Gateway] 503 for a body that may take more than 1 GiB once it is parsed"
+            .to_owned()
+    });
+    Budget::process().count_rejection();
+    Full
 }
 
 /// An upper bound of [`weight`] for a short text: it also counts characters within strings.
@@ -359,7 +373,9 @@ mod tests {
     #[test]
     fn an_object_that_would_be_too_large_is_rejected_while_it_is_read() {
         let mut growth = Growth::default();
+        let before = Budget::process().rejected();
         assert_eq!(growth.add(MOST + 1), Err(Full));
+        assert!(Budget::process().rejected() > before, "it is counted");
         // Bytes that were counted before are never rejected.
         assert_eq!(Growth::uncounted().add(MOST + 1), Ok(()));
     }
