@@ -365,11 +365,15 @@ impl ConnectionLimit {
 impl ConnectionSlot {
     /// Records that the connection waits for its client.
     pub(super) fn waits_for_client(&self) {
+        self.waits_for_client_since(Duration::ZERO);
+    }
+
+    /// The same for a client that has kept the connection waiting for `so_far` already.
+    pub(super) fn waits_for_client_since(&self, so_far: Duration) {
         if let Some((_, state)) = &self.state {
+            let since = self.limit.now().saturating_sub(so_far.as_millis() as u64);
             state.timeout.store(0, Ordering::Relaxed);
-            state
-                .waiting_since
-                .store(self.limit.now(), Ordering::Relaxed);
+            state.waiting_since.store(since.max(1), Ordering::Relaxed);
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use pingora_core::protocols::{GetSocketDigest, Stream};
 use pingora_core::tls::TlsAcceptor;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::server::client_auth::rejected_certificate;
 use crate::server::conn::Conn;
@@ -50,8 +51,12 @@ impl TlsSide<'_> {
         // The connection below TLS does not know when its first request has ended.
         let arrival = conn.arrival.take();
         let stream: Stream = conn;
-        let accept = self.limiter.take(acceptor.accept(stream));
-        place.waits_for_client();
+        // The time of the client counts, not that of the queue for our own work.
+        let whose = |turn| match turn {
+            Turn::Ours => place.is_active(),
+            Turn::Theirs(so_far) => place.waits_for_client_since(so_far),
+        };
+        let accept = self.limiter.take(acceptor.accept(stream), whose);
         let accepted = tokio::select! {
             biased;
             accepted = pingora_timeout::timeout(self.timeout, accept) => accepted,
@@ -113,10 +118,12 @@ impl HandshakeLimiter {
     }
 
     /// Runs `work` to its end. It computes only with a permit, and holds none while it waits for the peer, so a
-    /// client that stalls does not affect others.
-    pub(super) async fn take<F: Future>(&self, work: F) -> F::Output {
+    /// client that stalls does not affect others. `whose` is told who is awaited.
+    pub(super) async fn take<F: Future>(&self, work: F, whose: impl Fn(Turn)) -> F::Output {
         let mut work = pin!(work);
+        let mut theirs = Duration::ZERO;
         loop {
+            whose(Turn::Ours);
             // The semaphore is never closed. Even without a permit the work would be run.
             let turn = self.0.acquire().await;
             // A permit that was waited for is passed on within the worker, before other ready tasks. This lets those
@@ -126,10 +133,24 @@ impl HandshakeLimiter {
             drop(turn);
             match progress {
                 Poll::Ready(output) => return output,
-                Poll::Pending => woken().await,
+                Poll::Pending => {
+                    whose(Turn::Theirs(theirs));
+                    let began = Instant::now();
+                    woken().await;
+                    theirs += began.elapsed();
+                }
             }
         }
     }
+}
+
+/// Who is awaited within a handshake.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    /// A permit, or our own work.
+    Ours,
+    /// The client, which has taken this time before.
+    Theirs(Duration),
 }
 
 /// Waits until the future that was polled last in this task wakes it.
@@ -147,19 +168,18 @@ async fn woken() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_waits_for_its_peer_does_not_block_others() {
         let handshakes = HandshakeLimiter::new(1);
-        let stalled = handshakes.take(tokio::time::sleep(Duration::from_secs(10)));
+        let stalled = handshakes.take(tokio::time::sleep(Duration::from_secs(10)), |_| ());
         let quick = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            handshakes.take(std::future::ready(7)).await
+            handshakes.take(std::future::ready(7), |_| ()).await
         };
         let began = tokio::time::Instant::now();
         tokio::select! {
@@ -167,6 +187,35 @@ mod tests {
             seven = quick => assert_eq!(seven, 7),
         }
         assert_eq!(began.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_of_the_client_counts() {
+        let handshakes = Arc::new(HandshakeLimiter::new(1));
+        let busy = handshakes.0.acquire().await.unwrap();
+        let told = Mutex::new(Vec::new());
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        };
+        let work = handshakes.take(work, |turn| told.lock().unwrap().push(turn));
+        let free = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(busy);
+        };
+        tokio::join!(work, free);
+        let told = told.into_inner().unwrap();
+        let [
+            Turn::Ours,
+            Turn::Theirs(first),
+            Turn::Ours,
+            Turn::Theirs(second),
+            Turn::Ours,
+        ] = told[..]
+        else {
+            panic!("{told:?}")
+        };
+        assert_eq!((first.as_secs(), second.as_secs()), (0, 2));
     }
 
     #[tokio::test]
@@ -178,10 +227,13 @@ mod tests {
             let (handshakes, done) = (Arc::clone(&handshakes), Arc::clone(&done));
             tokio::spawn(async move {
                 handshakes
-                    .take(poll_fn(|_| {
-                        done.fetch_add(1, Ordering::Relaxed);
-                        Poll::Ready(())
-                    }))
+                    .take(
+                        poll_fn(|_| {
+                            done.fetch_add(1, Ordering::Relaxed);
+                            Poll::Ready(())
+                        }),
+                        |_| (),
+                    )
                     .await;
             });
         }
@@ -209,7 +261,7 @@ mod tests {
                         }
                         number
                     };
-                    handshakes.take(work).await
+                    handshakes.take(work, |_| ()).await
                 })
             })
             .collect();
