@@ -9,6 +9,8 @@
 //! Stored responses and pages of admin listeners have budgets of their own, so that they never take what a request needs. Calls to backends have
 //! no limit of their own. All of these and the connections together stay within the [`Memory`] that the system grants.
 
+#[cfg(feature = "lua")]
+mod cooling;
 mod ledger;
 mod memory;
 mod sharing;

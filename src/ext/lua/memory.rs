@@ -7,7 +7,7 @@
 //!
 //! A script that makes long strings frees them as fast, and the allocator keeps freed pages for a second: the process
 //! then holds several times what its interpreters use. So while much is charged, an interpreter grows only as far as
-//! the resident memory of the process allows.
+//! the resident memory of the process allows. And what scripts have freed stays charged until the system has it back.
 
 use mlua::Lua;
 use once_cell::sync::Lazy;
@@ -134,11 +134,18 @@ impl Memory {
     pub(super) fn settle(&mut self, lua: &Lua) -> Result<(), Full> {
         self.mark = 0;
         let beyond = lua.used_memory().saturating_sub(self.own);
+        self.charge.lower_later(beyond as u64);
         self.charge.follow(beyond, 0)
     }
 
     /// Whether Lua's own limit is below the maximum, because the process has little memory left.
     pub(super) fn is_lowered(&self) -> bool {
         self.limit < MAX_MEMORY
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.charge.lower_later(0);
     }
 }
