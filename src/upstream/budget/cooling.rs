@@ -22,6 +22,17 @@ const LATEST: Duration = Duration::from_secs(5);
 
 static COOLING: Lazy<Mutex<Cooling>> = Lazy::new(|| Mutex::new(Cooling::default()));
 
+/// What the system says, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// The resident memory.
+    resident: u64,
+    /// The part of it that requests have added.
+    added: u64,
+    /// What the budgets have left, minus the bytes by which the process may grow. The lowest number if these are unknown.
+    excess: i64,
+}
+
 /// The charge for what was freed.
 #[derive(Debug, Default)]
 struct Cooling {
@@ -36,27 +47,25 @@ struct Cooling {
 
 impl Cooling {
     /// A script has freed what `charge` is for.
-    fn add(&mut self, charge: Charge, resident: u64, excess: i64) {
+    fn add(&mut self, charge: Charge, seen: Seen) {
         self.charge.join(charge);
         self.last = Some(Instant::now());
-        self.compare(resident, excess);
+        self.compare(seen);
     }
 
     /// What the system has got back is no longer charged, as far as the process may grow by it. What the allocator holds in
-    /// addition is charged: others have freed it, or it was garbage before. False once all is back.
-    ///
-    /// `excess` is what the budgets have left, minus the bytes by which the process may grow.
-    fn compare(&mut self, resident: u64, excess: i64) -> bool {
-        let back = self.resident.saturating_sub(resident);
-        self.resident = resident;
-        let change = excess.max(0_i64.saturating_sub_unsigned(back));
-        let bytes = usize::try_from(change.unsigned_abs()).unwrap_or(usize::MAX);
-        if change < 0 {
-            let rest = self.charge.bytes().saturating_sub(bytes);
-            self.charge.lower(rest as u64);
-        } else {
-            self.charge.admit(bytes);
-        }
+    /// addition is charged: others have freed it, or it was garbage before. Scripts may use the same pages one after the other,
+    /// so no more is charged than what requests have added to the resident memory. False once all is back.
+    fn compare(&mut self, seen: Seen) -> bool {
+        let back = self.resident.saturating_sub(seen.resident);
+        self.resident = seen.resident;
+        let change = seen.excess.max(0_i64.saturating_sub_unsigned(back));
+        let charged = (self.charge.bytes() as u64).saturating_add_signed(change);
+        let charged = charged.min(seen.added);
+        let more = charged.saturating_sub(self.charge.bytes() as u64);
+        self.charge
+            .admit(usize::try_from(more).unwrap_or(usize::MAX));
+        self.charge.lower(charged);
         let is_late = self.last.is_none_or(|last| last.elapsed() >= LATEST);
         if is_late || self.charge.bytes() == 0 {
             self.charge.lower(0);
@@ -74,9 +83,8 @@ fn cooling() -> MutexGuard<'static, Cooling> {
 async fn watch() {
     loop {
         sleep(ASK_EVERY).await;
-        let memory = Memory::process();
-        let (excess, resident) = (memory.excess(), resident_bytes());
-        if !cooling().compare(resident, excess) {
+        let seen = Memory::process().seen();
+        if !cooling().compare(seen) {
             return;
         }
     }
@@ -99,10 +107,10 @@ impl Charge {
             bytes: freed,
         };
         // With the freed bytes still in use.
-        let (excess, resident) = (Memory::process().excess(), resident_bytes());
+        let seen = Memory::process().seen();
         let mut cooling = cooling();
         let is_watched = std::mem::replace(&mut cooling.is_watched, true);
-        cooling.add(freed, resident, excess);
+        cooling.add(freed, seen);
         if !is_watched {
             runtime.spawn(watch());
         }
@@ -110,13 +118,17 @@ impl Charge {
 }
 
 impl Memory {
-    /// What the budgets have left, minus the bytes by which the process may grow. The lowest number if these are unknown.
-    fn excess(&self) -> i64 {
-        let left = self.limit().saturating_sub(self.taken());
-        self.room(MUCH, true).map_or(i64::MIN, |room| {
-            let (left, room) = (left.cast_signed(), room.cast_signed());
-            left.saturating_sub(room)
-        })
+    fn seen(&self) -> Seen {
+        let limit = self.limit();
+        let left = limit.saturating_sub(self.taken());
+        let room = self.room(MUCH, true);
+        Seen {
+            resident: resident_bytes(),
+            added: room.map_or(u64::MAX, |room| limit.saturating_sub(room)),
+            excess: room.map_or(i64::MIN, |room| {
+                left.cast_signed().saturating_sub(room.cast_signed())
+            }),
+        }
     }
 }
 
@@ -146,38 +158,58 @@ mod tests {
         }
     }
 
+    /// All in MiB.
+    fn seen(resident: u64, added: u64, excess: i64) -> Seen {
+        Seen {
+            resident: resident * MIB,
+            added: added * MIB,
+            excess: excess * MIB as i64,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_freed_stays_charged_until_the_system_has_it_back() {
         let budget = budget();
         let mut cooling = hot(budget);
-        cooling.add(charge(budget, 40 * MIB), 100 * MIB, 0);
+        cooling.add(charge(budget, 40 * MIB), seen(100, 60, 0));
         // A second script has freed more than its charge at any time.
-        cooling.add(charge(budget, 10 * MIB), 130 * MIB, 5 * MIB as i64);
+        cooling.add(charge(budget, 10 * MIB), seen(130, 90, 5));
         assert_eq!(budget.used(), 55 * MIB);
         // Bodies of others make the process larger.
-        assert!(cooling.compare(140 * MIB, 0));
+        assert!(cooling.compare(seen(140, 100, 0)));
         assert_eq!(budget.used(), 55 * MIB);
-        assert!(cooling.compare(120 * MIB, -(5 * MIB as i64)));
+        assert!(cooling.compare(seen(120, 80, -5)));
         assert_eq!(budget.used(), 50 * MIB, "the process may not grow by more");
-        assert!(cooling.compare(110 * MIB, -(30 * MIB as i64)));
+        assert!(cooling.compare(seen(110, 70, -30)));
         assert_eq!(budget.used(), 40 * MIB, "this was freed by the others");
-        assert!(!cooling.compare(70 * MIB, i64::MIN), "all is back");
+        assert!(!cooling.compare(seen(70, 30, -99)), "all is back");
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scripts_that_use_the_same_pages_are_charged_once() {
+        let budget = budget();
+        let mut cooling = hot(budget);
+        for _ in 0..100 {
+            cooling.add(charge(budget, 10 * MIB), seen(40, 15, -900));
+        }
+        assert_eq!(budget.used(), 15 * MIB);
     }
 
     #[tokio::test(start_paused = true)]
     async fn memory_that_does_not_come_back_is_charged_for_some_seconds() {
         let budget = budget();
         let mut cooling = hot(budget);
-        cooling.add(charge(budget, 40 * MIB), 100 * MIB, 0);
+        let same = seen(100, 60, 0);
+        cooling.add(charge(budget, 40 * MIB), same);
         sleep(LATEST - ASK_EVERY).await;
-        assert!(cooling.compare(100 * MIB, 0));
-        cooling.add(charge(budget, MIB), 100 * MIB, 0);
+        assert!(cooling.compare(same));
+        cooling.add(charge(budget, MIB), same);
         sleep(ASK_EVERY).await;
-        assert!(cooling.compare(100 * MIB, 0), "scripts still run");
+        assert!(cooling.compare(same), "scripts still run");
         assert_eq!(budget.used(), 41 * MIB);
         sleep(LATEST).await;
-        assert!(!cooling.compare(100 * MIB, 7 * MIB as i64));
+        assert!(!cooling.compare(seen(100, 60, 7)));
         assert_eq!(budget.used(), 0);
     }
 
