@@ -62,9 +62,9 @@ pub struct Exchange<'a> {
     pub(super) header_deadline: Option<Instant>,
     /// When the request was complete.
     pub(super) asked: Option<Instant>,
-    /// The client's body passes through, and the upstream still reads it.
+    /// The upstream still reads the client's body.
     pub(in crate::upstream) uploading: bool,
-    /// The call before the redirects, where they led to this one.
+    /// Before the redirects that led to this call.
     pub(in crate::upstream) start: Option<Arc<Start>>,
     pub(super) kept: Kept,
     /// The body on an HTTP/2 connection, once its first piece was written.
@@ -79,13 +79,12 @@ pub struct Exchange<'a> {
     pub(super) is_judged: bool,
     /// A piece of the body has come.
     pub(super) has_piece: bool,
-    /// The response broke off.
     pub(super) broke: bool,
     /// The headers of the response if they differ from Pingora's: too many for it, or several equal `Content-Length`.
     pub(super) fields: Option<Box<HeaderMap>>,
     /// A head with too many headers for Pingora, while it is read.
     pub(super) long: Option<Box<LongHead>>,
-    /// The data on this connection is ambiguous, so it is closed after this exchange.
+    /// The connection is closed after this exchange, because its data is ambiguous.
     pub(super) spoiled: bool,
     pub(super) peers: OwnArc<Peers>,
     pub(super) peer: usize,
@@ -217,8 +216,7 @@ impl HostSet {
 }
 
 impl Exchange<'_> {
-    /// The host that was called first, as written in the configuration: messages name the call that was requested, not
-    /// the target of a redirect.
+    /// The host that was called first, as in the configuration: messages do not name the target of a redirect.
     pub fn origin(&self) -> Option<Arc<str>> {
         match &self.start {
             Some(start) => start.origin.clone(),
@@ -484,9 +482,8 @@ impl Exchange<'_> {
     pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
         let host = self.host().map_or("", |host| &host.url);
         let error = error.of(&self.head.method, (host, &self.head.target));
-        self.start
-            .iter()
-            .fold(error, |error, start| start.hide(error))
+        let start = self.start.iter();
+        start.fold(error, |error, start| start.hide(error))
     }
 
     pub(super) fn host(&self) -> Option<&Host> {
