@@ -102,9 +102,7 @@ pub(super) struct ConnectionState {
     is_fixed: AtomicBool,
     /// Whether the client has ever sent a complete head.
     sent_head: AtomicBool,
-    /// Another client needs the place. Never reset.
-    must_close: AtomicBool,
-    /// When that was found, in milliseconds since the limit was created, plus one.
+    /// When another client needed the place, in milliseconds since the limit was created, plus one. 0 if none did; never reset.
     asked: AtomicU64,
     close: Notify,
 }
@@ -114,7 +112,7 @@ impl ConnectionState {
     /// `grace` is for silence before and between requests, `waited` is how long others have been waiting for places.
     fn rank(&self, now: u64, grace: u64, waited: u64) -> Option<(u8, u64)> {
         let since = self.waiting_since.load(Ordering::Relaxed);
-        if since == 0 || self.must_close.load(Ordering::Relaxed) {
+        if since == 0 || self.must_close() {
             return None;
         }
         let silent = now - since.min(now);
@@ -139,16 +137,20 @@ impl ConnectionState {
     }
 
     fn ask_to_close(&self, now: u64) {
-        self.asked.store(now, Ordering::Relaxed);
-        self.must_close.store(true, Ordering::SeqCst);
+        self.asked.store(now, Ordering::SeqCst);
         self.close.notify_waiters();
+    }
+
+    /// Whether another client needs the place.
+    fn must_close(&self) -> bool {
+        self.asked.load(Ordering::SeqCst) != 0
     }
 
     async fn is_asked_to_close(self: Arc<ConnectionState>) {
         let mut close = pin!(self.close.notified());
         // Registered before the check, so that no notification is missed.
         close.as_mut().enable();
-        if !self.must_close.load(Ordering::SeqCst) {
+        if !self.must_close() {
             close.await;
         }
         // The runtime first asks the system what has arrived: a request that is already in the socket is served.
@@ -181,7 +183,7 @@ impl std::fmt::Debug for StallWatch {
 impl StallWatch {
     /// Whether the connection must be closed.
     pub(crate) fn must_close(&self) -> bool {
-        self.state.must_close.load(Ordering::Relaxed)
+        self.state.must_close()
     }
 
     /// The client has sent or read something.
@@ -418,7 +420,7 @@ impl ConnectionSlot {
     /// Whether another connection needs the place.
     pub(super) fn must_close(&self) -> bool {
         let state = self.state.as_ref();
-        state.is_some_and(|(_, state)| state.must_close.load(Ordering::Relaxed))
+        state.is_some_and(|(_, state)| state.must_close())
     }
 
     /// Resolves when another connection needs the place.

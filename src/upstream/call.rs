@@ -185,13 +185,16 @@ async fn follow<'a, S: Source>(
     source: &mut S,
 ) -> Result<Box<Exchange<'a>>, S::Error> {
     let mut requests = 1;
-    let start = Arc::new(Start::of(exchange.origin(), &exchange.head.headers));
     loop {
         let keep_body = options.send_body_on_redirect && exchange.own_body;
-        let next = exchange.redirect(requests, keep_body);
-        let Some(next) = next.map_err(|error| start.hide(error))? else {
+        let Some(next) = exchange.redirect(requests, keep_body).transpose() else {
             return Ok(exchange);
         };
+        let start = exchange.start.clone().unwrap_or_else(|| {
+            let start = Start::of(exchange.origin(), &exchange.head.headers);
+            Arc::new(start)
+        });
+        let next = next.map_err(|error| start.hide(error))?;
         exchange.settle().await;
         // This frees its connection slot at the host for the next call.
         drop(exchange);
@@ -209,7 +212,7 @@ async fn follow<'a, S: Source>(
             .open_apart(client, out, framing, Pick::default())
             .await
             .map_err(|error| start.hide(error))?;
-        exchange.start = Some(Arc::clone(&start));
+        exchange.start = Some(start);
         exchange.ask(true, source).await?;
     }
 }

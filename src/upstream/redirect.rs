@@ -69,6 +69,14 @@ impl Start {
     }
 }
 
+/// The error of a call as it may be shown. `start` is known if redirects led to the call.
+pub(super) fn shown(start: Option<&Start>, error: CallError) -> CallError {
+    match start {
+        Some(start) => start.hide(error),
+        None => error,
+    }
+}
+
 /// Stands for what a redirect brought.
 const HIDDEN: &str = "(not shown, because it may contain a credential)";
 

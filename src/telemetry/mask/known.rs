@@ -55,12 +55,17 @@ impl KnownSecrets {
     pub(crate) fn shown(&self, text: &str) -> Option<String> {
         let end = text.char_indices().nth(MAX_SHOWN).map(|(at, _)| at);
         let text = text.get(..end.unwrap_or(text.len()))?;
-        (is_plain(text) && !self.is_in(text)).then(|| masked_text_of_server(text))
+        self.is_clean(text).then(|| masked_text_of_server(text))
     }
 
     /// Whether a text may be shown whole: it has no part of a secret, also not in another notation. True if there are none.
     pub(crate) fn may_show(&self, text: &str) -> bool {
-        self.values.is_empty() || (is_plain(text) && !self.is_in(text))
+        self.values.is_empty() || self.is_clean(text)
+    }
+
+    /// Whether a text is plain and has no part of a secret.
+    fn is_clean(&self, text: &str) -> bool {
+        is_plain(text) && !self.is_in(text)
     }
 
     /// The same on one line, or a note that says why it is missing.

@@ -121,13 +121,17 @@ impl Memory {
     fn seen(&self) -> Seen {
         let limit = self.limit();
         let left = limit.saturating_sub(self.taken());
-        let room = self.room(MUCH, true);
+        let Some(room) = self.room(MUCH, true) else {
+            return Seen {
+                resident: resident_bytes(),
+                added: u64::MAX,
+                excess: i64::MIN,
+            };
+        };
         Seen {
-            resident: resident_bytes(),
-            added: room.map_or(u64::MAX, |room| limit.saturating_sub(room)),
-            excess: room.map_or(i64::MIN, |room| {
-                left.cast_signed().saturating_sub(room.cast_signed())
-            }),
+            resident: self.last_resident(),
+            added: limit.saturating_sub(room),
+            excess: left.cast_signed().saturating_sub(room.cast_signed()),
         }
     }
 }

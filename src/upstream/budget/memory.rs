@@ -229,6 +229,12 @@ impl Memory {
         Some(ceiling.saturating_sub(self.resident.load(Ordering::Relaxed)))
     }
 
+    /// The resident memory that [`Memory::room`] has asked for last.
+    #[cfg(feature = "lua")]
+    pub(super) fn last_resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
     /// Asks the system whether the process may grow by `needed` bytes for something that takes `size`.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ pub struct Exchange<'a> {
     pub(super) is_judged: bool,
     /// A piece of the body has come.
     pub(super) has_piece: bool,
+    /// The response broke off.
     pub(super) broke: bool,
     /// The headers of the response if they differ from Pingora's: too many for it, or several equal `Content-Length`.
     pub(super) fields: Option<Box<HeaderMap>>,
@@ -482,8 +483,7 @@ impl Exchange<'_> {
     pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
         let host = self.host().map_or("", |host| &host.url);
         let error = error.of(&self.head.method, (host, &self.head.target));
-        let start = self.start.iter();
-        start.fold(error, |error, start| start.hide(error))
+        redirect::shown(self.start.as_deref(), error)
     }
 
     pub(super) fn host(&self) -> Option<&Host> {

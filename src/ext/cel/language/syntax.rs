@@ -142,43 +142,39 @@ fn slip(text: &str) -> Option<&'static str> {
 
 /// The expression for the log. Its strings may be credentials, except for names in brackets: `headers["X"] == "***"`.
 pub(crate) fn shown(text: &str) -> String {
-    let mut open = None;
-    let mut is_name = false;
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match open {
-            Some(quote) if c == quote => open = None,
-            Some(_) if is_name => {}
-            Some(_) => continue,
-            None if matches!(c, '\'' | '"') => {
-                open = Some(c);
-                is_name = out.ends_with('[');
-                out.push(c);
-                if !is_name {
-                    out.push_str("***");
-                }
-                continue;
-            }
-            None => {}
+    with_strings(text, |out, string| {
+        if out.ends_with('[') {
+            out.push_str(string);
+            return;
         }
-        out.push(c);
-    }
-    out
+        let quote = &string[..1];
+        out.extend([quote, "***"]);
+        if string.len() > 1 && string.ends_with(quote) {
+            out.push_str(quote);
+        }
+    })
 }
 
-/// The expression with its strings left empty.
+/// The expression without its strings.
 fn outside_quotes(text: &str) -> String {
-    let mut open = None;
-    let mut plain = String::new();
-    for c in text.chars() {
-        match open {
-            Some(quote) if c == quote => open = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '"') => open = Some(c),
-            None => plain.push(c),
-        }
+    with_strings(text, |_, _| ())
+}
+
+/// The expression, where `write` is called for each string, with its quotes. The last one may not end.
+fn with_strings(text: &str, write: impl Fn(&mut String, &str)) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(['\'', '"']) {
+        let (before, string) = rest.split_at(start);
+        let (quote, inner) = string.split_at(1);
+        let end = inner.find(quote).map_or(string.len(), |end| end + 2);
+        let (string, after) = string.split_at(end);
+        out.push_str(before);
+        write(&mut out, string);
+        rest = after;
     }
-    plain
+    out.push_str(rest);
+    out
 }
 
 struct Reader {
