@@ -337,7 +337,8 @@ pub fn serve(text: &str) -> ExitCode {
 pub fn main() -> ExitCode {
     let arguments = arguments(std::env::args_os());
     // Before anything else: without handlers, a signal would end a gateway that starts.
-    let prepared = (arguments.get(1).is_some_and(|word| word == "run")).then(start::prepare);
+    let prepared =
+        (arguments.get(1).is_some_and(|word| word == "run")).then(start::prepare_process);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -351,7 +352,7 @@ pub fn main() -> ExitCode {
             let _ = Cli::command().print_help();
             ExitCode::SUCCESS
         }
-        Some(Command::Run(args)) => run::run(args, prepared.unwrap_or_else(start::prepare)),
+        Some(Command::Run(args)) => run::run(args, prepared.unwrap_or_else(start::prepare_process)),
         Some(Command::Check(args)) => check::check(args),
         Some(Command::Audit(args)) => audit::audit(&args),
         Some(Command::Reload(args)) => run::reload(&args),

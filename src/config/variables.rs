@@ -72,6 +72,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 &["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"],
                 "systemd sets them to learn that the gateway is ready, reloads, stops, or hangs.",
             ),
+            (
+                &["MIMALLOC_PURGE_DELAY"],
+                "The milliseconds for which the allocator keeps freed memory. The default is 100, which the gateway sets for itself when it starts.",
+            ),
         ],
     },
     Group {

@@ -1,12 +1,24 @@
 //! Returns unused memory to the system.
 //!
-//! mimalloc keeps freed pages for a second, and checks them only when a page is requested: an idle process would keep
+//! mimalloc keeps freed pages for a while, and checks them only when a page is requested: an idle process would keep
 //! the memory of its last large bodies. Also, pages that a thread has used stay with that thread as long as it lives.
 
 use std::time::Duration;
+#[cfg(feature = "mimalloc")]
+use std::{os::unix::process::CommandExt, process::Command};
 
-/// How often freed pages are checked. mimalloc's own delay is a second.
-const EVERY: Duration = Duration::from_secs(1);
+#[cfg(feature = "mimalloc")]
+use crate::server::{new_process::NewProcess, signals};
+
+/// How often freed pages are checked.
+const EVERY: Duration = Duration::from_millis(250);
+/// The setting of mimalloc for the time for which freed pages are kept, in milliseconds.
+#[cfg(feature = "mimalloc")]
+const DELAY: &str = "MIMALLOC_PURGE_DELAY";
+/// mimalloc's own value is a second. Meanwhile, other requests take memory that the freed pages do not fit, and a small
+/// container is killed. A tenth of that costs no time that can be measured (`benches/RESULTS.md`).
+#[cfg(feature = "mimalloc")]
+const DELAY_MILLIS: &str = "100";
 /// Too large to be served from pages in use.
 const PAGE: usize = 1 << 20;
 /// The stack size of the main thread, for deeply nested configurations.
@@ -19,6 +31,26 @@ const STACK: usize = 8 << 20;
 /// A system that rejects this (it is a Linux call) serves with the pages it has.
 pub(super) fn decline_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Makes the allocator keep freed pages for a short time only. It reads its settings from the environment before `main`
+/// is called, so the program replaces itself, in the same process. A setting of the user has precedence.
+///
+/// Does not return unless there is nothing to do. If the system rejects it, the gateway serves with the usual delay.
+#[cfg(feature = "mimalloc")]
+pub(super) fn keep_pages_briefly() {
+    if std::env::var_os(DELAY).is_some() {
+        return;
+    }
+    if let Some(this) = NewProcess::of_this_process() {
+        let mut again = Command::new(this.program);
+        let mut arguments = std::env::args_os();
+        if let Some(name) = arguments.next() {
+            again.arg0(name);
+        }
+        again.args(arguments).env(DELAY, DELAY_MILLIS);
+        let _ = signals::held::<()>(|| Err(again.exec()));
+    }
 }
 
 /// Requests a page from time to time, which makes the allocator check the freed ones.

@@ -54,6 +54,17 @@ pub(crate) struct Prepared {
     descriptors: Option<u64>,
 }
 
+/// As [`prepare`], for a process that only runs the gateway: the program may replace itself with other settings of its
+/// allocator.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn prepare_process() -> Result<Prepared, RunError> {
+    #[cfg(feature = "mimalloc")]
+    memory::keep_pages_briefly();
+    prepare()
+}
+
 /// Registers the signal handlers, so that signals are kept from now on, raises the limit of file descriptors as far as
 /// the system allows, and declines huge pages.
 ///

@@ -111,3 +111,29 @@ fn every_endpoint_is_on_the_page_of_metrics_with_zeros() {
         "{page}"
     );
 }
+
+/// Otherwise freed pages and new bodies together exceed the memory of a small container.
+#[cfg(feature = "mimalloc")]
+#[test]
+fn the_allocator_keeps_freed_pages_briefly_unless_the_user_says_otherwise() {
+    let file = json!({ "version": 3, "endpoints": [] }).to_string();
+    let delay_of = |gateway: &Gateway| {
+        let environment = std::fs::read_to_string(format!("/proc/{}/environ", gateway.pid()));
+        let environment = environment.unwrap();
+        let mut variables = environment.split('\0');
+        let value = variables.find_map(|one| one.strip_prefix("MIMALLOC_PURGE_DELAY="));
+        value.map(str::to_owned)
+    };
+    let gateway = Gateway::start(&file);
+    assert_eq!(delay_of(&gateway).as_deref(), Some("100"));
+    // The process is still found by its name and its arguments.
+    let about = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.pid()));
+    assert_eq!(about("comm").unwrap().trim_end(), "portcullis");
+    let line = about("cmdline").unwrap();
+    let arguments: Vec<&str> = line.split('\0').take(2).collect();
+    assert!(arguments[0].ends_with("/portcullis"), "{line}");
+    assert_eq!(arguments[1], "run");
+
+    let other = Gateway::start_in(&[("MIMALLOC_PURGE_DELAY", "50")], &file);
+    assert_eq!(delay_of(&other).as_deref(), Some("50"));
+}
