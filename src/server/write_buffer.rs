@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The maximum number of gathered bytes.
 const MOST: usize = 1460;
-/// How many parts are sent at once: what is held, and the parts of a chunk.
-const PARTS: usize = 4;
+/// How many parts are sent at once: what is held, earlier pieces, and the parts of a chunk.
+const PARTS: usize = 5;
 
 thread_local! {
     /// The buffer of the last connection that has sent everything.

@@ -198,3 +198,62 @@ async fn early_bytes_of_the_next_request_are_kept() {
     let mut conn = wire.finish(end(session)).await.unwrap();
     assert_eq!(&conn.ahead()[..], b"GET /next");
 }
+
+/// The chunks of a response after its head, joined.
+fn joined(text: &str) -> String {
+    let (_, mut rest) = text.split_once("\r\n\r\n").unwrap();
+    let mut all = String::new();
+    while let Some((size, more)) = rest.split_once("\r\n") {
+        let (chunk, more) = more.split_at(usize::from_str_radix(size, 16).unwrap());
+        all.push_str(chunk);
+        rest = more.strip_prefix("\r\n").unwrap();
+    }
+    all
+}
+
+#[tokio::test]
+async fn pieces_are_sent_together_as_far_as_they_come_together() {
+    let (mut session, wire, mut client) = request(GET).await;
+    respond(&mut session, TRANSFER_ENCODING, "chunked").await;
+    for _ in 0..5 {
+        wire.put(&[b'x'; 3000], false).await.unwrap();
+    }
+    let wait = Duration::from_millis(20);
+    let waits = tokio::time::timeout(wait, client.readable()).await;
+    assert!(waits.is_err(), "nothing has waited yet");
+    // More than is held. The client reads slowly.
+    let (_, text) = tokio::join!(
+        async {
+            for size in [0, 1, 16 << 10, 100, 1 << 20, 16_000, 300, 100] {
+                wire.put(&vec![b'y'; size], false).await.unwrap();
+            }
+            wire.end().await.unwrap();
+        },
+        read(&mut client, "\r\n0\r\n\r\n")
+    );
+    let body = joined(&text);
+    let (x, y) = body.split_at(15_000);
+    assert!(x.bytes().all(|byte| byte == b'x') && y.bytes().all(|byte| byte == b'y'));
+    assert_eq!(
+        y.len(),
+        1 + (16 << 10) + 100 + (1 << 20) + 16_000 + 300 + 100
+    );
+    assert!(end(session));
+    assert!(wire.finish(true).await.is_some());
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_still_has_what_came() {
+    for is_closed in [true, false] {
+        let (mut session, wire, mut client) = request(GET).await;
+        respond(&mut session, TRANSFER_ENCODING, "chunked").await;
+        wire.put(&[b'x'; 3000], false).await.unwrap();
+        if is_closed {
+            wire.shutdown().await;
+        }
+        drop((session, wire));
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(joined(&text), "x".repeat(3000), "and no end");
+    }
+}

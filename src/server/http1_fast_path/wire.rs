@@ -3,10 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::poll_fn;
 use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::server::conn::Conn;
 use crate::upstream::{content_length, read_buffer, within};
+
+/// Pieces of a body without a length are sent together up to this size if nothing waits between them.
+const HELD: usize = 16 << 10;
 
 /// What is left to write of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,8 @@ struct Line {
     /// `None` between two requests.
     conn: Option<Box<Conn>>,
     rest: Rest,
+    /// What is written together with the next data, or before the response waits.
+    held: BytesMut,
     body_bytes: u64,
     /// Of a tunnel: how many bytes the client has sent, and whether it sends much.
     received: u64,
@@ -81,21 +86,49 @@ impl Line {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Writes what is held, and then `data`.
     fn poll_write(&mut self, cx: &mut Context<'_>, data: &mut impl Buf) -> Poll<io::Result<()>> {
-        while data.has_remaining() {
-            let mut parts = [io::IoSlice::new(&[]); 3];
-            let count = data.chunks_vectored(&mut parts);
+        let conn = self.conn.as_deref_mut();
+        let conn = conn.ok_or(io::ErrorKind::NotConnected)?;
+        let mut all = (&mut self.held).chain(data);
+        while all.has_remaining() {
+            let mut parts = [io::IoSlice::new(&[]); 4];
+            let count = all.chunks_vectored(&mut parts);
             let parts = parts.get(..count).unwrap_or_default();
-            match ready!(self.conn()?.poll_write_vectored(cx, parts))? {
+            match ready!(Pin::new(&mut *conn).poll_write_vectored(cx, parts))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => data.advance(count),
+                count => all.advance(count),
             }
         }
+        self.held = BytesMut::new();
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is held, as far as the connection takes it at once.
+    fn write_held(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        match self.poll_write(cx, &mut Bytes::new()) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// A response that breaks off still has the pieces that have come.
+    fn part(&mut self) {
+        // An error shows nowhere: the connection is closed.
+        let _ = self.write_held(&mut Context::from_waker(Waker::noop()));
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.conn()?.poll_flush(cx)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.part();
     }
 }
 
@@ -112,6 +145,7 @@ impl Wire {
             line: Mutex::new(Line {
                 conn: None,
                 rest: Rest::Nothing,
+                held: BytesMut::new(),
                 body_bytes: 0,
                 received: 0,
                 flows: false,
@@ -124,6 +158,7 @@ impl Wire {
         *self.line() = Line {
             conn: Some(conn),
             rest: Rest::Head,
+            held: BytesMut::new(),
             body_bytes: 0,
             received: 0,
             flows: false,
@@ -135,6 +170,7 @@ impl Wire {
         *self.line() = Line {
             conn: Some(conn),
             rest: Rest::Tunnel,
+            held: BytesMut::new(),
             body_bytes: 0,
             received,
             flows: false,
@@ -203,11 +239,15 @@ impl Wire {
             Rest::Chunks => {
                 let size = format!("{:X}\r\n", piece.len());
                 let chunk = size.as_bytes().chain(piece).chain(&b"\r\n"[..]);
-                self.write_data(chunk, false).await?;
+                self.hold(chunk).await?;
                 self.wrote(piece.len(), rest);
             }
-            Rest::UntilClose | Rest::Tunnel => {
-                self.write_data(piece, rest == Rest::Tunnel).await?;
+            Rest::UntilClose => {
+                self.hold(piece).await?;
+                self.wrote(piece.len(), rest);
+            }
+            Rest::Tunnel => {
+                self.write_data(piece, true).await?;
                 self.wrote(piece.len(), rest);
             }
         }
@@ -243,6 +283,18 @@ impl Wire {
         }
     }
 
+    /// Holds data, or writes it together with what is held.
+    async fn hold(&self, data: impl Buf) -> Result<()> {
+        {
+            let mut line = self.line();
+            if line.held.len() + data.remaining() <= HELD {
+                line.held.put(data);
+                return Ok(());
+            }
+        }
+        self.write_data(data, false).await
+    }
+
     /// Writes data and perhaps sends what is in buffers.
     async fn write_data(&self, mut data: impl Buf, flush: bool) -> Result<()> {
         let writing = poll_fn(|cx| {
@@ -271,6 +323,7 @@ impl Wire {
         let mut space = ReadBuf::new(&mut space);
         let read = poll_fn(|cx| {
             let mut line = self.line();
+            line.write_held(cx)?;
             line.conn()?.poll_read(cx, &mut space)
         });
         match read.await {
@@ -296,7 +349,11 @@ impl Wire {
 
     /// Closes the connection.
     pub(super) async fn shutdown(&self) {
-        let conn = self.line().conn.take();
+        let conn = {
+            let mut line = self.line();
+            line.part();
+            line.conn.take()
+        };
         if let Some(mut conn) = conn {
             let _ = conn.shutdown().await;
         }
