@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::stub::http_date;
 use crate::support::tokens::now;
-use crate::support::{Gateway, Stub, Upstream, pause};
+use crate::support::{Gateway, Stub, Upstream, eventually, pause};
 
 mod waits;
 
@@ -273,7 +273,8 @@ fn a_condition_of_a_client_does_not_renew_what_is_stored() {
         )
     };
     let newest = Arc::new(AtomicBool::new(false));
-    let served = Arc::clone(&newest);
+    let validated = Arc::new(AtomicBool::new(false));
+    let (served, validates) = (Arc::clone(&newest), Arc::clone(&validated));
     let backend = Upstream::start(move |mut call| {
         let tag = if served.load(Ordering::Relaxed) {
             "v2"
@@ -287,6 +288,7 @@ fn a_condition_of_a_client_does_not_renew_what_is_stored() {
             "if-none-match: *".to_owned(),
         ];
         if matches.iter().any(|own| asked.contains(own.as_str())) {
+            validates.store(true, Ordering::Relaxed);
             return call.send(format!("HTTP/1.1 304 Not Modified\r\n{head}\r\n"));
         }
         call.send(format!(
@@ -299,7 +301,12 @@ fn a_condition_of_a_client_does_not_renew_what_is_stored() {
                 "extra_config": { "qos/http-cache": {} } }] });
         let gateway = Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string());
         newest.store(false, Ordering::Relaxed);
-        assert_eq!(gateway.get("/a").text(), "v1", "{own}");
+        validated.store(false, Ordering::Relaxed);
+        // A response is stored after it was sent.
+        eventually("it is stored", Duration::from_secs(30), || {
+            assert_eq!(gateway.get("/a").text(), "v1", "{own}");
+            validated.load(Ordering::Relaxed)
+        });
         newest.store(true, Ordering::Relaxed);
         let conditional = gateway.get_with("/a", &[("If-None-Match", own)]);
         assert_eq!(
