@@ -30,8 +30,8 @@ use crate::upstream::{EmptyFrames, read_buffer};
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
-/// How long a client that is rejected in the middle of its request may take to read the response, and how much it may
-/// send meanwhile.
+/// How long a client that is rejected in the middle of its request may take to read the response, and how much of what it
+/// sends meanwhile is read.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// How long a client may stop within a request or a response before it makes room for others, if places are scarce.
@@ -450,5 +450,24 @@ mod tests {
         assert_eq!(response, "413");
         client.shutdown().await.unwrap();
         assert!(closing.await.unwrap() > 50_000, "the rest was not read");
+    }
+
+    /// The unread rest would reset the connection, and the client might lose the response.
+    #[tokio::test]
+    async fn closing_waits_for_a_client_that_sends_more_than_is_read() {
+        let (mut client, mut conn) = connected().await;
+        let sending = tokio::spawn(async move {
+            let _ = client.write_all(&[b'x'; 16 * MAX_DISCARDED_BYTES]).await;
+            client
+        });
+        conn.fill().await.unwrap();
+        conn.begin_request(10, Body::Length(1 << 30)).unwrap();
+        conn.write_all(b"503").await.unwrap();
+        let begun = std::time::Instant::now();
+        AsyncWriteExt::shutdown(&mut conn).await.unwrap();
+        assert!(conn.discarded >= MAX_DISCARDED_BYTES);
+        assert!(begun.elapsed() >= LINGER);
+        drop(conn);
+        drop(sending.await.unwrap());
     }
 }

@@ -112,13 +112,12 @@ impl AsyncWrite for Conn {
             match this.poll_fill(cx, 2048) {
                 Poll::Ready(Ok(count)) if count > 0 => this.discarded += count,
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    let over = this.farewell.as_mut().map(|time| time.as_mut().poll(cx));
-                    return over.unwrap_or(Poll::Ready(())).map(Ok);
-                }
+                Poll::Pending => break,
             }
         }
-        Poll::Ready(Ok(()))
+        // A client that sends more than that waits. It has the rest of the time to read the response.
+        let over = this.farewell.as_mut().map(|time| time.as_mut().poll(cx));
+        over.unwrap_or(Poll::Ready(())).map(Ok)
     }
 
     fn poll_write_vectored(
