@@ -213,6 +213,7 @@ impl AdminServer {
                 certificates,
                 limiter: &self.handshakes,
                 timeout: HANDSHAKE_TIMEOUT,
+                stopping: &closing,
             };
             conn = side.accept(conn, &place).await.ok()?;
         }

@@ -25,6 +25,8 @@ use crate::upstream::{Piece, Source};
 
 /// The bytes of a piece whose compression takes as long as many small requests.
 const LONG_TO_ENCODE: usize = 16 * 1024;
+/// What is copied at once of a piece for a client of HTTP/2: the usual size of a frame (RFC 9113 section 4.2).
+const PART: usize = 16 * 1024;
 
 /// The session of one request.
 pub(super) struct Client<'s> {
@@ -195,7 +197,11 @@ impl Downstream for Client<'_> {
     }
 
     fn borrows(&self) -> bool {
-        !self.session.is_http2() && self.encoder.is_none()
+        self.encoder.is_none()
+    }
+
+    fn copies(&self) -> bool {
+        self.session.is_http2()
     }
 
     async fn write_slice(&mut self, piece: &[u8]) -> Result<(), Failure> {
@@ -205,7 +211,11 @@ impl Downstream for Client<'_> {
             let written = client.write_body(piece).await;
             written.map(|written| written.is_some())
         } else {
-            return self.write(Bytes::copy_from_slice(piece), false).await;
+            // A client that does not read leaves a part here, and not a whole piece.
+            for part in piece.chunks(PART) {
+                self.write(Bytes::copy_from_slice(part), false).await?;
+            }
+            return Ok(());
         };
         if written.map_err(|error| gone(&error))? {
             return Ok(());

@@ -35,10 +35,9 @@ use crate::telemetry::metrics::ConnectionGuard;
 use crate::upstream::budget::Charge;
 use crate::upstream::within;
 use head::{Pause, Wait};
-use reject::stopped_for;
 
 pub(crate) use http2::limit_http2;
-pub(super) use reject::{farewell, last_words, reject};
+pub(super) use reject::{farewell, last_words, no_longer_new, reject};
 
 /// The timeout of a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +106,7 @@ impl Front {
                 biased;
                 read = pingora_timeout::timeout(self.limits.head, read) => read,
                 () = place.is_needed() => return None,
-                () = stopped_for(shutdown.clone(), FIRST_REQUEST) => return None,
+                () = no_longer_new(shutdown.clone()) => return None,
             };
             place.is_active();
             match read {
@@ -126,6 +125,7 @@ impl Front {
                 limiter: &self.handshakes,
                 // As long as a head may take: to the client, this is the wait for its request.
                 timeout: self.limits.head.min(HANDSHAKE_TIMEOUT),
+                stopping: shutdown,
             };
             // Boxed, so that a connection does not keep the room for its handshake.
             conn = match in_place(|| side.accept(conn, place)).await {
@@ -144,7 +144,7 @@ impl Front {
                 biased;
                 begins = self.preface(&mut conn) => begins,
                 () = place.is_needed() => false,
-                () = stopped_for(shutdown.clone(), FIRST_REQUEST) => false,
+                () = no_longer_new(shutdown.clone()) => false,
             };
             place.is_active();
             return begins.then_some(conn);

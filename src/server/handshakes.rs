@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pingora_core::protocols::{GetSocketDigest, Stream};
+use pingora_core::server::ShutdownWatch;
 use pingora_core::tls::TlsAcceptor;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use crate::server::client_auth::rejected_certificate;
 use crate::server::conn::Conn;
 use crate::server::connection_limit::ConnectionSlot;
-use crate::server::front::last_words;
+use crate::server::front::{last_words, no_longer_new};
 use crate::server::tls::Certificates;
 
 /// Accepts TLS on the connections of a listener.
@@ -26,6 +27,7 @@ pub(super) struct TlsSide<'l> {
     pub certificates: &'l Certificates,
     pub limiter: &'l HandshakeLimiter,
     pub timeout: Duration,
+    pub stopping: &'l ShutdownWatch,
 }
 
 /// Why there is no connection.
@@ -90,6 +92,7 @@ impl TlsSide<'_> {
                 biased;
                 first = pingora_timeout::timeout(self.timeout, conn.fill()) => first,
                 () = place.is_needed() => return Err(Failed::Silent),
+                () = no_longer_new(self.stopping.clone()) => return Err(Failed::Silent),
             };
             if !matches!(first, Ok(Ok(count)) if count > 0) {
                 return Err(Failed::Silent);

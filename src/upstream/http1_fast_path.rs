@@ -26,6 +26,8 @@ const MAX_FIELDS: usize = 64;
 const MAX_ADDED: usize = 5;
 /// The room for the pieces of a body that come after the head.
 const PIECE_BYTES: usize = 64 * 1024;
+/// The same if the piece waits until a client of HTTP/2 reads, who may have many streams.
+const PASSED_BYTES: usize = 16 * 1024;
 /// More digits of a `Content-Length` are not usual.
 const MAX_DIGITS: usize = 15;
 
@@ -180,20 +182,27 @@ impl FastPath {
             self.lent = early;
             return Ok(Some(&self.lent));
         }
-        let count = self.more().await?;
+        let count = self.more(PIECE_BYTES).await?;
         Ok(self.read.get(..count))
     }
 
-    /// The next piece of the body, as bytes of their own.
-    pub(super) async fn read_piece(&mut self) -> Result<Option<Bytes>, Box<Error>> {
+    /// The next piece of the body, as bytes of their own. It may be large if it is `collected` at once, and not kept until
+    /// the client reads it.
+    pub(super) async fn read_piece(
+        &mut self,
+        collected: bool,
+    ) -> Result<Option<Bytes>, Box<Error>> {
         if self.left == 0 {
             return Ok(None);
         }
         if let Some(early) = self.take_early() {
             return Ok(Some(early));
         }
-        let count = self.more().await?;
-        Ok(self.read.get(..count).map(Bytes::copy_from_slice))
+        let most = if collected { PIECE_BYTES } else { PASSED_BYTES };
+        let count = self.more(most).await?;
+        self.read.truncate(count);
+        // Without a copy, and without a buffer that stays.
+        Ok(Some(std::mem::take(&mut self.read).freeze()))
     }
 
     /// Hands out the part of the body that came with the head.
@@ -203,12 +212,11 @@ impl FastPath {
         (!early.is_empty()).then_some(early)
     }
 
-    /// Reads once. Returns how many of the bytes belong to the body.
-    async fn more(&mut self) -> Result<usize, Box<Error>> {
+    /// Reads once, at most `most` bytes. Returns how many of the bytes belong to the body.
+    async fn more(&mut self, most: usize) -> Result<usize, Box<Error>> {
         self.read.clear();
         // One byte more shows whether the upstream sends too much.
-        let capacity =
-            usize::try_from(self.left + 1).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let capacity = usize::try_from(self.left + 1).map_or(most, |left| left.min(most));
         if self.read.capacity() < capacity {
             self.read = BytesMut::with_capacity(capacity);
         }

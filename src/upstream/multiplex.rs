@@ -36,7 +36,7 @@ const PONG_LIMIT: Duration = Duration::from_secs(5);
 const MIN_WINDOW: u64 = 64 << 10;
 const MAX_WINDOW: u64 = 4 << 20;
 /// The share of the memory for one stream, so that this many streams can wait for clients that do not read.
-const WINDOW_SHARE: u64 = 4096;
+const WINDOW_SHARE: u64 = 16_384;
 
 /// The interval of checks whether a connection is still needed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -284,12 +284,11 @@ async fn shake_hands(
         cut: false,
     };
     // The connection has room for all of its streams: one whose client does not read must not stop the others.
-    let window = stream_window(Memory::process().granted());
+    let window = stream_window();
     let (requests, mut connection) = h2::client::Builder::new()
         .enable_push(false)
         .initial_max_send_streams(MAX_STREAMS)
         .max_concurrent_streams(1)
-        .max_frame_size(64 << 10)
         .initial_window_size(window)
         .initial_connection_window_size(window * MAX_STREAMS as u32)
         .handshake::<_, Bytes>(heard)
@@ -325,8 +324,9 @@ async fn shake_hands(
     Ok(streams)
 }
 
-/// The window of a stream, for this much memory.
-fn stream_window(memory: u64) -> u32 {
+/// The window of a stream. A stream whose client does not read holds as much, so it is charged.
+pub(super) fn stream_window() -> u32 {
+    let memory = Memory::process().granted();
     let window = (memory / WINDOW_SHARE).clamp(MIN_WINDOW, MAX_WINDOW);
     u32::try_from(window).unwrap_or(u32::MAX)
 }

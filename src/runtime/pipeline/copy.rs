@@ -77,7 +77,10 @@ fn ended_early<E>(_: E) -> Failure {
 impl<D: Downstream, A: OpenResponse> Copy<'_, D, A> {
     /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client receives no body.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
-        let lends = self.response.lends() && self.client.borrows() && self.filling.is_none();
+        // Where either side makes a copy anyway, a piece of its own is no more expensive.
+        let is_cheaper = !self.client.copies() || self.response.copies();
+        let lends = self.response.lends() && self.client.borrows() && is_cheaper;
+        let lends = lends && self.filling.is_none();
         if !decode && !bodiless && lends {
             self.lend().await?;
         } else {
@@ -91,7 +94,7 @@ impl<D: Downstream, A: OpenResponse> Copy<'_, D, A> {
         Ok(())
     }
 
-    /// Copies a body from one HTTP/1 connection to another, directly from the buffer that it was read into.
+    /// Copies a body from an HTTP/1 connection, directly from the buffer that it was read into.
     async fn lend(&mut self) -> Result<(), Failure> {
         let mut alive = Instant::now();
         let mut wait = self.silence.first(alive);

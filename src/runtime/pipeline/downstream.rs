@@ -57,7 +57,10 @@ pub(crate) trait Downstream: Source<Error = Failure> {
     /// Whether [`Downstream::write_slice`] can be used.
     fn borrows(&self) -> bool;
 
-    /// Writes a piece of the body without a copy. The end is written with [`Downstream::end`].
+    /// Whether [`Downstream::write_slice`] has to make copies, which is done for small parts, one after the other.
+    fn copies(&self) -> bool;
+
+    /// Writes a piece of the body without a copy of the whole. The end is written with [`Downstream::end`].
     fn write_slice(&mut self, piece: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Ends the body.

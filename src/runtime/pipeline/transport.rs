@@ -62,6 +62,9 @@ pub trait OpenResponse: Send {
     /// Whether [`OpenResponse::read_slice`] can be used.
     fn lends(&self) -> bool;
 
+    /// Whether [`OpenResponse::read`] makes copies of what is lent.
+    fn copies(&self) -> bool;
+
     /// The next piece of the body without a copy. An empty piece is not the end.
     fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send;
 
@@ -131,6 +134,10 @@ impl OpenResponse for Box<Exchange<'_>> {
 
     fn lends(&self) -> bool {
         (**self).lends()
+    }
+
+    fn copies(&self) -> bool {
+        (**self).copies()
     }
 
     fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send {

@@ -65,6 +65,10 @@ const H2_FIELD_BYTES: usize = 32;
 
 const H2_PSEUDO_FIELDS: usize = 10;
 
+/// What a stream may have in its queue while the client does not read. The usual 400 KiB of many streams would exceed the
+/// memory of a small container.
+const QUEUED: usize = 32 * 1024;
+
 /// Applies the limits to HTTP/2 connections, which Pingora reads itself.
 pub(crate) fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     let bytes = limits
@@ -75,6 +79,7 @@ pub(crate) fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     options.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
     options
         .initial_connection_window_size(u32::try_from(http2_streams::window()).unwrap_or(u32::MAX));
+    options.max_send_buffer_size(QUEUED);
     proxy.h2_options = Some(options);
     let mut server = HttpServerOptions::default();
     // Nothing is tunnelled: such a request gets a response of the gateway instead of Pingora's own.

@@ -11,7 +11,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
-use super::{FAREWELL, Front};
+use super::{FAREWELL, FIRST_REQUEST, Front};
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::request::RequestId;
 use crate::runtime::response::Response;
@@ -123,8 +123,13 @@ pub(in crate::server) async fn farewell(stopping: ShutdownWatch) {
     stopped_for(stopping, FAREWELL).await;
 }
 
+/// Resolves after a stop, when a client that has sent nothing yet has had time for its first request.
+pub(in crate::server) async fn no_longer_new(stopping: ShutdownWatch) {
+    stopped_for(stopping, FIRST_REQUEST).await;
+}
+
 /// Resolves some time after a stop.
-pub(super) async fn stopped_for(mut stopping: ShutdownWatch, time: Duration) {
+async fn stopped_for(mut stopping: ShutdownWatch, time: Duration) {
     // An error means that the server itself was dropped, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
     tokio::time::sleep(time).await;

@@ -16,6 +16,8 @@ use super::table::{LOOKUP_LIMIT, MAX_TTL, MIN_TTL};
 
 /// Names in this file are not looked up at name servers.
 const HOSTS_FILE: &str = "/etc/hosts";
+/// How long addresses are used that only the system's resolver found. It reports no TTL.
+const FALLBACK_TTL: Duration = Duration::from_secs(2);
 /// The file that lists the name servers.
 const SERVERS_FILE: &str = "/etc/resolv.conf";
 /// How long the content of these files is cached.
@@ -86,7 +88,8 @@ impl Resolver {
         if !hurry {
             return match ask(&direct, host).await {
                 Ok(found) => Ok(found),
-                Err(_) => system(host, MAX_TTL).await,
+                // A name server may have failed for a moment only, so the direct way is tried again soon.
+                Err(_) => system(host, FALLBACK_TTL).await,
             };
         }
         // The system reports no TTL, so the direct way is tried again soon.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::stream::Exchange;
+use crate::upstream::error::CallError;
+use crate::upstream::multiplex::stream_window;
 use crate::upstream::session::Session;
 use crate::upstream::spare_map;
 
@@ -14,6 +16,12 @@ const MAX_SETTLED: usize = 2048;
 const MAX_SETTLING: Duration = Duration::from_millis(100);
 
 impl Exchange<'_> {
+    /// Whether [`Exchange::read_body`] makes copies of what [`Exchange::read_slice`] lends.
+    pub fn copies(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.http1().is_some())
+    }
+
     /// Status and headers of the response, without a copy where that is possible. The headers may be empty afterwards.
     pub fn take_header(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let (status, headers) = self.header()?;
@@ -24,6 +32,19 @@ impl Exchange<'_> {
             Some(Session::FastPath(session)) => Some((status, session.take_headers())),
             _ => None,
         }
+    }
+
+    /// Charges what a server may send before its response is read.
+    ///
+    /// # Errors
+    /// The process holds too much.
+    pub(super) fn charge_window(&mut self) -> Result<(), CallError> {
+        if !self.is_http2() {
+            return Ok(());
+        }
+        let charge = &mut self.lasting.1;
+        let bytes = charge.bytes() + stream_window() as usize;
+        charge.cover(bytes).map_err(CallError::full)
     }
 
     /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to

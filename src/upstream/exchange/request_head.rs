@@ -17,6 +17,7 @@ use crate::upstream::session::Session;
 impl Exchange<'_> {
     /// Writes the head, and ends the request if there is no body. A closed pooled connection may show here already.
     pub(super) async fn send_head(&mut self) -> Result<(), CallError> {
+        self.charge_window()?;
         if let Err(error) = self.write_head().await? {
             // Over HTTP/2 the connection is shutting down and nothing was sent.
             if !(self.repeatable() || self.reused && self.is_http2()) {

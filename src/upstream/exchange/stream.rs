@@ -95,7 +95,7 @@ pub struct Exchange<'a> {
     /// For the memory of a large head.
     pub(super) held: Charge,
     /// The permit of the limit of calls to the host, and the memory charge of the head.
-    pub(super) _lasting: (Option<OwnedSemaphorePermit>, Charge),
+    pub(super) lasting: (Option<OwnedSemaphorePermit>, Charge),
 }
 
 impl std::fmt::Debug for Exchange<'_> {
@@ -204,7 +204,7 @@ impl HostSet {
             unseen: Unseen::begin(),
             trip,
             held: Charge::default(),
-            _lasting: (found.slot, charge),
+            lasting: (found.slot, charge),
         });
         if let Some(place) = exchange.place() {
             place.usage.begin_call();
@@ -330,7 +330,7 @@ impl Exchange<'_> {
                 Box::pin(self.read_beside_upload()).await
             } else {
                 match self.session.as_mut() {
-                    Some(Session::FastPath(session)) => session.read_piece().await,
+                    Some(Session::FastPath(session)) => session.read_piece(self.collecting).await,
                     Some(Session::Pingora(session)) => session.read_response_body().await,
                     None => return Err(CallError::truncated()),
                 }

@@ -136,7 +136,10 @@ async fn by_usual(link: Box<Link>, lends: bool) -> Read {
             let piece = session.read_slice().await.map_err(|error| told(&error))?;
             body.extend_from_slice(piece.unwrap());
         } else {
-            let piece = session.read_piece().await.map_err(|error| told(&error))?;
+            let piece = session
+                .read_piece(false)
+                .await
+                .map_err(|error| told(&error))?;
             body.extend_from_slice(&piece.unwrap());
         }
     }

@@ -211,6 +211,10 @@ impl OpenResponse for FakeResponse {
         false
     }
 
+    fn copies(&self) -> bool {
+        false
+    }
+
     async fn read_slice(&mut self) -> Result<Option<&[u8]>, CallError> {
         Ok(None)
     }

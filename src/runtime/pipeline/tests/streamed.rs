@@ -169,6 +169,10 @@ impl Downstream for Memory {
         false
     }
 
+    fn copies(&self) -> bool {
+        false
+    }
+
     async fn write_slice(&mut self, piece: &[u8]) -> Result<(), Failure> {
         self.write(Bytes::copy_from_slice(piece), false).await
     }
