@@ -299,9 +299,9 @@ impl<'c> Filling<'c> {
         }
     }
 
-    /// Equal calls no longer wait for this response: its client reads slowly.
+    /// Equal calls no longer wait for this response, because its client reads slowly: one of them is made instead.
     pub(super) fn let_others_go(&mut self) {
-        self.miss.end_as(End::Unshared);
+        self.miss.turn = Turn::None;
     }
 
     /// The body is complete.

@@ -288,3 +288,21 @@ fn one_failure_of_a_slow_backend_loses_one_request() {
         assert_eq!(private.join().unwrap().0, 0);
     });
 }
+
+#[test]
+fn behind_a_client_that_does_not_read_one_more_call_is_made() {
+    let backend = Upstream::start(|mut call| call.send(cacheable(&"x".repeat(12 << 20))));
+    let endpoint = json!({ "endpoint": "/a", "output_encoding": "no-op", "timeout": "60s",
+        "backend": [{ "host": [backend.url()], "url_pattern": "/", "encoding": "no-op",
+            "extra_config": { "qos/http-cache": { "shared": true } } }] });
+    let gateway = Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string());
+    let mut idle = gateway.client();
+    idle.send(request("GET", "/a", &[])).unwrap();
+    eventually("the first call is made", LIMIT, || backend.calls() == 1);
+    let lengths = at_once(&gateway, "/a", 20);
+    assert!(lengths.iter().all(|text| text.len() == 12 << 20));
+    assert_eq!(backend.calls(), 2);
+    // The slow client did no harm to later ones either.
+    assert_eq!(gateway.get("/a").text().len(), 12 << 20);
+    assert_eq!(backend.calls(), 2);
+}
