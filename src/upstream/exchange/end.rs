@@ -34,6 +34,11 @@ impl Exchange<'_> {
         }
     }
 
+    /// `scheme://authority` of the selected host, for logs.
+    pub fn host_url(&self) -> &str {
+        self.host().map_or("", |host| &host.url)
+    }
+
     /// Charges what a server may send before its response is read.
     ///
     /// # Errors

@@ -228,7 +228,8 @@ impl Exchange<'_> {
     }
 }
 
-/// A cancelled wait says something about the host and the connection only if it was long and the request complete.
+/// A cancelled wait says something about the host and the connection only if it was long, and the host had to read or to
+/// respond.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place() {
@@ -237,6 +238,11 @@ impl Drop for Exchange<'_> {
         let Some(asked) = self.asked.filter(|_| !self.has_verdict) else {
             if !self.has_verdict {
                 Wait::Send.note();
+                // The client has sent the piece, so the host is the one that is awaited.
+                let writing = self.writing.map(|since| since.elapsed());
+                if writing.is_some_and(|time| time >= self.rules.long_wait()) {
+                    self.is_unanswered();
+                }
             }
             return;
         };

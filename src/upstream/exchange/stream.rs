@@ -69,6 +69,8 @@ pub struct Exchange<'a> {
     pub(super) kept: Kept,
     /// The body on an HTTP/2 connection, once its first piece was written.
     pub(super) upload: Option<Box<Upload>>,
+    /// Since when the host has not taken a piece of the body.
+    pub(super) writing: Option<Instant>,
     /// How often the peer reported that it did not process the request.
     pub(super) rejected: u8,
     /// The wait for a response has ended with an error.
@@ -190,6 +192,7 @@ impl HostSet {
             start: None,
             kept: Kept::default(),
             upload: None,
+            writing: None,
             rejected: 0,
             has_verdict: false,
             collecting: false,
@@ -313,11 +316,6 @@ impl Exchange<'_> {
     /// Whether the method of the call is HEAD. The response has no body then, whatever its headers say.
     pub fn asked_by_head(&self) -> bool {
         self.head.method == Method::HEAD
-    }
-
-    /// `scheme://authority` of the selected host, for logs.
-    pub fn host_url(&self) -> &str {
-        self.host().map_or("", |host| &host.url)
     }
 
     /// The next piece of the response body. `None` after the last one.

@@ -13,6 +13,7 @@ use h2::{Reason, SendStream};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_core::{Error, ErrorType};
+use tokio::time::Instant;
 
 use super::stream::Exchange;
 use crate::upstream::session::Session;
@@ -35,6 +36,13 @@ impl Exchange<'_> {
     /// Writes a piece of the body. Over HTTP/2 this returns as soon as the response begins, and the rest of the piece
     /// waits.
     pub(super) async fn put(&mut self, piece: Bytes, end: bool) -> Result<(), Box<Error>> {
+        self.writing = Some(Instant::now());
+        let put = self.put_piece(piece, end).await;
+        self.writing = None;
+        put
+    }
+
+    async fn put_piece(&mut self, piece: Bytes, end: bool) -> Result<(), Box<Error>> {
         match self.session.as_mut().and_then(Session::pingora) {
             Some(HttpSession::H2(session)) => {
                 let upload = Upload::of(&mut self.upload, session)?;
