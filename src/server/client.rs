@@ -21,12 +21,10 @@ use crate::server::gateway::{Common, head_of};
 use crate::server::http1_fast_path::Wire;
 use crate::server::streamed_body::{self, StreamedBody};
 use crate::server::{body, respond, response_edits};
-use crate::upstream::{Piece, Source};
+use crate::upstream::{PASSED_BYTES, Piece, Source};
 
 /// The bytes of a piece whose compression takes as long as many small requests.
 const LONG_TO_ENCODE: usize = 16 * 1024;
-/// What is copied at once of a piece for a client of HTTP/2: the usual size of a frame (RFC 9113 section 4.2).
-const PART: usize = 16 * 1024;
 
 /// The session of one request.
 pub(super) struct Client<'s> {
@@ -212,7 +210,7 @@ impl Downstream for Client<'_> {
             written.map(|written| written.is_some())
         } else {
             // A client that does not read leaves a part here, and not a whole piece.
-            for part in piece.chunks(PART) {
+            for part in piece.chunks(PASSED_BYTES) {
                 self.write(Bytes::copy_from_slice(part), false).await?;
             }
             return Ok(());

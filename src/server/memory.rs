@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{os::unix::process::CommandExt, process::Command};
 
 #[cfg(feature = "mimalloc")]
-use crate::server::{new_process::NewProcess, signals};
+use crate::server::{new_process::this_program, signals};
 
 /// How often freed pages are checked.
 const EVERY: Duration = Duration::from_millis(250);
@@ -42,8 +42,8 @@ pub(super) fn keep_pages_briefly() {
     if std::env::var_os(DELAY).is_some() {
         return;
     }
-    if let Some(this) = NewProcess::of_this_process() {
-        let mut again = Command::new(this.program);
+    if let Some(program) = this_program() {
+        let mut again = Command::new(program);
         let mut arguments = std::env::args_os();
         if let Some(name) = arguments.next() {
             again.arg0(name);

@@ -26,6 +26,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often to check whether it does.
 const POLL: Duration = Duration::from_millis(20);
 
+/// The program of this process. The path with which the process was started is used as written, so it may be a link to a new
+/// version.
+pub(super) fn this_program() -> Option<PathBuf> {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let program = program.filter(|path| path.components().count() > 1);
+    program.or_else(|| std::env::current_exe().ok())
+}
+
 /// How to start it.
 #[derive(Debug, Clone)]
 pub(crate) struct NewProcess {
@@ -38,19 +46,16 @@ pub(crate) struct NewProcess {
 impl NewProcess {
     /// This process again, with `--upgrade`.
     ///
-    /// Must be called at start: when the file of the program is replaced, the system no longer knows its path. The
-    /// path with which the process was started is used as written, so it may be a link to a new version.
+    /// Must be called at start: when the file of the program is replaced, the system no longer knows its path.
     pub(crate) fn of_this_process() -> Option<NewProcess> {
-        let mut arguments = std::env::args_os();
-        let program = arguments.next().map(PathBuf::from);
-        let program = program.filter(|path| path.components().count() > 1);
-        let mut arguments: Vec<OsString> = arguments.collect();
+        let program = this_program()?;
+        let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
         let flag = OsString::from("--upgrade");
         if !arguments.contains(&flag) {
             arguments.push(flag);
         }
         Some(NewProcess {
-            program: program.or_else(|| std::env::current_exe().ok())?,
+            program,
             arguments,
             address: None,
         })

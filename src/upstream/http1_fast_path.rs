@@ -26,8 +26,9 @@ const MAX_FIELDS: usize = 64;
 const MAX_ADDED: usize = 5;
 /// The room for the pieces of a body that come after the head.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The same if the piece waits until a client of HTTP/2 reads, who may have many streams.
-const PASSED_BYTES: usize = 16 * 1024;
+/// The same if the piece waits until a client of HTTP/2 reads, who may have many streams: the usual size of a frame (RFC 9113
+/// section 4.2).
+pub(crate) const PASSED_BYTES: usize = 16 * 1024;
 /// More digits of a `Content-Length` are not usual.
 const MAX_DIGITS: usize = 15;
 

@@ -116,6 +116,7 @@ pub(crate) use handshake_signature::{verify as verify_signature, words as certif
 pub(crate) use head_writer::{OUR_USER_AGENT, content_length, is_trimmed, title_case, trimmed};
 pub use host_rules::{HostRules, Redirects};
 pub use hosts::HostSet;
+pub(crate) use http1_fast_path::PASSED_BYTES;
 pub use message::Outgoing;
 pub(crate) use message::{Incoming, RequestTarget, Response, is_of_connection};
 pub use proxy::Proxies;

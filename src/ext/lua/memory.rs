@@ -5,7 +5,7 @@
 //! before the script waits. Between two charges one instruction can allocate much (`..`, a table that doubles). So the
 //! limit that Lua itself checks is never far above what the interpreter uses: a share of what the process has left.
 //!
-//! A script that makes long strings frees them as fast, and the allocator keeps freed pages for a second: the process
+//! A script that makes long strings frees them as fast, and the allocator keeps freed pages for a while: the process
 //! then holds several times what its interpreters use. So while much is charged, an interpreter grows only as far as
 //! the resident memory of the process allows. And what scripts have freed stays charged until the system has it back.
 

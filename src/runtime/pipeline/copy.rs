@@ -77,11 +77,10 @@ fn ended_early<E>(_: E) -> Failure {
 impl<D: Downstream, A: OpenResponse> Copy<'_, D, A> {
     /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client receives no body.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
-        // Where either side makes a copy anyway, a piece of its own is no more expensive.
+        let lends = self.response.lends() && self.client.borrows() && self.filling.is_none();
+        // A client that needs copies gets pieces, unless these are copies, too.
         let is_cheaper = !self.client.copies() || self.response.copies();
-        let lends = self.response.lends() && self.client.borrows() && is_cheaper;
-        let lends = lends && self.filling.is_none();
-        if !decode && !bodiless && lends {
+        if !decode && !bodiless && lends && is_cheaper {
             self.lend().await?;
         } else {
             let decoder = (decode && !bodiless).then(Gunzip::default);

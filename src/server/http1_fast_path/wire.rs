@@ -80,6 +80,17 @@ struct Line {
 }
 
 impl Line {
+    fn new(conn: Option<Box<Conn>>, rest: Rest) -> Line {
+        Line {
+            conn,
+            rest,
+            held: BytesMut::new(),
+            body_bytes: 0,
+            received: 0,
+            flows: false,
+        }
+    }
+
     fn conn(&mut self) -> io::Result<Pin<&mut Conn>> {
         let conn = self.conn.as_deref_mut();
         conn.map(Pin::new)
@@ -115,8 +126,8 @@ impl Line {
         }
     }
 
-    /// A response that breaks off still has the pieces that have come.
-    fn part(&mut self) {
+    /// The connection ends. A response that breaks off still has the pieces that have come.
+    fn write_last(&mut self) {
         // An error shows nowhere: the connection is closed.
         let _ = self.write_held(&mut Context::from_waker(Waker::noop()));
     }
@@ -128,7 +139,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.part();
+        self.write_last();
     }
 }
 
@@ -142,39 +153,20 @@ impl Wire {
                 ..Digest::default()
             },
             write_timeout,
-            line: Mutex::new(Line {
-                conn: None,
-                rest: Rest::Nothing,
-                held: BytesMut::new(),
-                body_bytes: 0,
-                received: 0,
-                flows: false,
-            }),
+            line: Mutex::new(Line::new(None, Rest::Nothing)),
         }))
     }
 
     /// Begins a request on `conn`.
     pub(super) fn begin(&self, conn: Box<Conn>) {
-        *self.line() = Line {
-            conn: Some(conn),
-            rest: Rest::Head,
-            held: BytesMut::new(),
-            body_bytes: 0,
-            received: 0,
-            flows: false,
-        };
+        *self.line() = Line::new(Some(conn), Rest::Head);
     }
 
     /// Continues on `conn` after its protocol was switched. The client has sent so many bytes since.
     pub(super) fn begin_tunnel(&self, conn: Box<Conn>, received: u64) {
-        *self.line() = Line {
-            conn: Some(conn),
-            rest: Rest::Tunnel,
-            held: BytesMut::new(),
-            body_bytes: 0,
-            received,
-            flows: false,
-        };
+        let mut line = Line::new(Some(conn), Rest::Tunnel);
+        line.received = received;
+        *self.line() = line;
     }
 
     /// The next bytes of a tunnel, which are none at the end. May be cancelled.
@@ -351,7 +343,7 @@ impl Wire {
     pub(super) async fn shutdown(&self) {
         let conn = {
             let mut line = self.line();
-            line.part();
+            line.write_last();
             line.conn.take()
         };
         if let Some(mut conn) = conn {

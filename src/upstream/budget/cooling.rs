@@ -1,7 +1,7 @@
 //! Memory that scripts have freed, but that the allocator still holds.
 //!
-//! An interpreter frees many small objects at once. The allocator gives their pages back to the system after a second or
-//! two, and they do not fit the bodies of other requests. Without a charge, these bodies would be admitted on top of
+//! An interpreter frees many small objects at once. The allocator gives their pages back to the system some time
+//! later, and they do not fit the bodies of other requests. Without a charge, these bodies would be admitted on top of
 //! them, and a small container would be killed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

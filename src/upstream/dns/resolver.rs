@@ -16,12 +16,13 @@ use super::table::{LOOKUP_LIMIT, MAX_TTL, MIN_TTL};
 
 /// Names in this file are not looked up at name servers.
 const HOSTS_FILE: &str = "/etc/hosts";
-/// How long addresses are used that only the system's resolver found. It reports no TTL.
-const FALLBACK_TTL: Duration = Duration::from_secs(2);
 /// The file that lists the name servers.
 const SERVERS_FILE: &str = "/etc/resolv.conf";
 /// How long the content of these files is cached.
 const FILE_TTL: Duration = Duration::from_secs(2);
+/// How long addresses are used that the system found after a name server had failed. The system reports no TTL, and the name
+/// server may have failed for a moment only.
+const FALLBACK_TTL: Duration = Duration::from_secs(2);
 
 /// Looks up names.
 ///
@@ -88,7 +89,6 @@ impl Resolver {
         if !hurry {
             return match ask(&direct, host).await {
                 Ok(found) => Ok(found),
-                // A name server may have failed for a moment only, so the direct way is tried again soon.
                 Err(_) => system(host, FALLBACK_TTL).await,
             };
         }

@@ -47,7 +47,7 @@ impl Exchange<'_> {
         if !self.is_http2() {
             return Ok(());
         }
-        let charge = &mut self.lasting.1;
+        let (_, charge) = &mut self.lasting;
         let bytes = charge.bytes() + stream_window() as usize;
         charge.cover(bytes).map_err(CallError::full)
     }

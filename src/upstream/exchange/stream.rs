@@ -96,7 +96,7 @@ pub struct Exchange<'a> {
     pub(super) unseen: Option<Unseen>,
     /// For the memory of a large head.
     pub(super) held: Charge,
-    /// The permit of the limit of calls to the host, and the memory charge of the head.
+    /// The permit of the limit of calls to the host, and the charge for the head and a window ([`Exchange::charge_window`]).
     pub(super) lasting: (Option<OwnedSemaphorePermit>, Charge),
 }
 
